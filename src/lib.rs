@@ -1,0 +1,12 @@
+//! **lanyard**, a pull-through caching container registry for a LAN.
+//!
+//! The rooms, from the ground up. An import may only point down this list; `tests/it/layers.rs` holds it.
+//!
+//! - [`oci`]: the specification's words as types. Pure.
+//! - [`config`], [`metrics`]: what the operator said, and what is counted. Plain data, read by every room above.
+//! - [`storage`], [`upstream`]: the disk, and the registries of the internet. Strangers to each other.
+//! - [`names`], [`pull`]: which repository a request means, and how its content is got.
+//! - [`http`]: the registry API over actix-web.
+//! - [`app`], [`cli`]: everything put together, and the command line.
+
+pub mod oci;

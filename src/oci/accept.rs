@@ -1,0 +1,51 @@
+//! Content negotiation for manifests: what a client said it can read.
+
+use super::media_type::is_index;
+
+/// The union of a request's `Accept` headers. Clients send them as one list, as many lines in any order, with `*/*`, or not
+/// at all; quality values below 1 do not matter to a registry, `q=0` does not occur.
+#[derive(Clone, Debug, Default)]
+pub struct Accept(Vec<String>);
+
+impl Accept {
+    /// Collects all header lines.
+    pub fn from_headers<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
+        let types = lines.into_iter().flat_map(|line| line.split(','));
+        Accept(
+            types
+                .map(|t| t.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+                .filter(|t| !t.is_empty())
+                .collect(),
+        )
+    }
+
+    /// Whether a manifest of this type may be sent. No `Accept` at all takes anything.
+    pub fn takes(&self, media_type: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|t| t == media_type || t == "*/*" || t == "application/*")
+    }
+
+    /// Whether the client predates indexes: it names types, and no index type among them. Docker Hub gives such a client
+    /// the `linux/amd64` image behind a tag.
+    pub fn wants_single_image(&self) -> bool {
+        !self.0.is_empty()
+            && !self.0.iter().any(|t| is_index(t) || t == "*/*" || t == "application/*")
+            && self.0.iter().any(|t| t.contains("manifest.v"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DOCKER_IMAGE, DOCKER_LIST, OCI_INDEX};
+    use super::*;
+
+    #[test]
+    fn reads_lists_and_lines() {
+        let accept =
+            Accept::from_headers([DOCKER_IMAGE, "application/json;q=0.5, application/vnd.oci.image.index.v1+json"]);
+        assert!(accept.takes(OCI_INDEX) && accept.takes(DOCKER_IMAGE) && !accept.takes(DOCKER_LIST));
+        assert!(!accept.wants_single_image());
+        assert!(Accept::default().takes(OCI_INDEX));
+        assert!(Accept::from_headers(["x/y, */*"]).takes(OCI_INDEX));
+        assert!(Accept::from_headers([DOCKER_IMAGE]).wants_single_image());
+    }
+}

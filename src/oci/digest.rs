@@ -1,0 +1,167 @@
+//! A content digest: `algorithm:hex` (OCI image-spec, descriptor.md, "Digests").
+
+use std::{fmt, str::FromStr};
+
+/// The registered digest algorithms that lanyard stores and verifies.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Algorithm {
+    /// SHA-256, 32 bytes; what every image in the wild uses.
+    Sha256,
+    /// SHA-512, 64 bytes.
+    Sha512,
+}
+
+impl Algorithm {
+    /// The name before the colon.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Algorithm::Sha256 => "sha256",
+            Algorithm::Sha512 => "sha512",
+        }
+    }
+}
+
+/// A verified-to-be-well-formed digest. `Copy`, so it travels without allocation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Digest {
+    /// The 32 bytes of a SHA-256.
+    Sha256([u8; 32]),
+    /// The 64 bytes of a SHA-512.
+    Sha512([u8; 64]),
+}
+
+/// Why a string is not a digest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DigestError {
+    /// No colon between algorithm and hex.
+    #[error("a digest is written algorithm:hex")]
+    NoAlgorithm,
+    /// An algorithm that is not registered, or that lanyard does not keep.
+    #[error("the digest algorithm is not sha256 or sha512")]
+    Algorithm,
+    /// Not lower-case hex of the algorithm's length.
+    #[error("the digest is not lower-case hex of its algorithm's length")]
+    Hex,
+}
+
+impl Digest {
+    /// The algorithm of this digest.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Digest::Sha256(_) => Algorithm::Sha256,
+            Digest::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
+    /// The raw bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Digest::Sha256(b) => b,
+            Digest::Sha512(b) => b,
+        }
+    }
+
+    /// The lower-case hex after the colon.
+    pub fn hex(&self) -> String {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut out = String::with_capacity(self.as_bytes().len() * 2);
+        for b in self.as_bytes() {
+            out.push(char::from(HEX[usize::from(b >> 4)]));
+            out.push(char::from(HEX[usize::from(b & 15)]));
+        }
+        out
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm().as_str(), self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = DigestError;
+
+    fn from_str(s: &str) -> Result<Self, DigestError> {
+        let (algorithm, hex) = s.split_once(':').ok_or(DigestError::NoAlgorithm)?;
+        match algorithm {
+            "sha256" => decode(hex).map(Digest::Sha256),
+            "sha512" => decode(hex).map(Digest::Sha512),
+            _ => Err(DigestError::Algorithm),
+        }
+    }
+}
+
+fn decode<const N: usize>(hex: &str) -> Result<[u8; N], DigestError> {
+    let nibble = |c: u8| match c {
+        b'0'..=b'9' => Ok(c - b'0'),
+        b'a'..=b'f' => Ok(c - b'a' + 10),
+        _ => Err(DigestError::Hex),
+    };
+    let hex = hex.as_bytes();
+    if hex.len() != N * 2 {
+        return Err(DigestError::Hex);
+    }
+    let mut out = [0; N];
+    for (byte, pair) in out.iter_mut().zip(hex.chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Ok(out)
+}
+
+impl serde::Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let s = std::borrow::Cow::<'de, str>::deserialize(d)?;
+        s.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn refuses_what_is_not_a_digest() {
+        for (text, error) in [
+            ("", DigestError::NoAlgorithm),
+            ("sha256", DigestError::NoAlgorithm),
+            ("sha256:", DigestError::Hex),
+            ("sha256:baddigeststring", DigestError::Hex),
+            ("md5:d41d8cd98f00b204e9800998ecf8427e", DigestError::Algorithm),
+            ("SHA256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", DigestError::Algorithm),
+            ("sha256:E3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", DigestError::Hex),
+            ("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85", DigestError::Hex),
+            ("sha256:../../../../../../../../../../etc/passwd00000000000000000000000000", DigestError::Hex),
+        ] {
+            assert_eq!(text.parse::<Digest>(), Err(error), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn writes_what_it_read(bytes: [u8; 32], long in proptest::collection::vec(any::<u8>(), 64)) {
+            let digest = Digest::Sha256(bytes);
+            prop_assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest));
+            let digest = Digest::Sha512(long.try_into().unwrap());
+            prop_assert_eq!(digest.to_string().parse::<Digest>(), Ok(digest));
+        }
+
+        #[test]
+        fn never_panics(s in "\\PC*") {
+            let _ = s.parse::<Digest>();
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The words of the OCI Distribution and Image specifications, as types.
+//!
+//! Pure: no I/O, no clock, no other room of lanyard. Everything here is built once, at the edge, from bytes that a
+//! stranger sent, and is strict about them; below the edge no `&str` stands for a digest, a name or a reference.
+
+mod accept;
+mod digest;
+mod error;
+mod hasher;
+mod manifest;
+mod media_type;
+mod name;
+mod outcome;
+mod range;
+mod reference;
+mod repository;
+
+pub use accept::Accept;
+pub use digest::{Algorithm, Digest, DigestError};
+pub use error::{ErrorCode, RegistryError};
+pub use hasher::{HashState, Hasher};
+pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError, Platform};
+pub use media_type::{DOCKER_IMAGE, DOCKER_LIST, MANIFEST_ACCEPT, OCI_IMAGE, OCI_INDEX, is_index, is_schema1};
+pub use name::{NameError, RepositoryName, UpstreamName};
+pub use outcome::Outcome;
+pub use range::{ByteRange, ContentRange, Unsatisfiable};
+pub use reference::{Reference, ReferenceError, Tag};
+pub use repository::{Namespace, Repository};

@@ -1,0 +1,32 @@
+//! A repository and the namespace it lives in.
+
+use std::fmt;
+
+use super::{RepositoryName, UpstreamName};
+
+/// Where a repository's content comes from. Content of one name in two namespaces never mixes.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Namespace {
+    /// Pushed here; never looked up upstream.
+    Hosted,
+    /// Mirrored from this upstream; never pushed to.
+    Upstream(UpstreamName),
+}
+
+/// A repository: its namespace and its name in it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Repository {
+    /// Hosted, or the upstream.
+    pub namespace: Namespace,
+    /// The name within the namespace; for Docker Hub with its `library/`.
+    pub name: RepositoryName,
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Namespace::Hosted => self.name.fmt(f),
+            Namespace::Upstream(upstream) => write!(f, "{upstream}/{}", self.name),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The one room that knows awc: requests in, answers out, over channels.
+//!
+//! awc's futures are not `Send`, so it lives on fetcher threads of its own, which outlive the HTTP server. Everybody else
+//! holds a [`Fetcher`], which is `Send + Sync + Clone`: [`Fetcher::send`] returns when the answer's head has arrived, and its
+//! [`Body`] is a bounded channel: a reader that pauses makes the connection pause, a reader that drops it closes the
+//! connection.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use tokio::sync::mpsc;
+use url::Url;
+
+/// A request to an upstream. Redirects are followed here, credentials never cross an origin (S3).
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// GET, HEAD or POST.
+    pub method: Method,
+    /// Absolute.
+    pub url: Url,
+    /// Sent as they are; `Authorization` only to the first origin.
+    pub headers: HeaderMap,
+    /// How long until the head must have arrived, redirects included.
+    pub head_timeout: Duration,
+}
+
+/// An answer whose head has arrived.
+#[derive(Debug)]
+pub struct Response {
+    /// Final status, after redirects.
+    pub status: StatusCode,
+    /// Headers of the final answer.
+    pub headers: HeaderMap,
+    /// The URL that answered in the end.
+    pub url: Url,
+    /// The bytes.
+    pub body: Body,
+}
+
+/// The bytes of an answer, in order. Ends with `None` only after all of `Content-Length` (or the last chunk) arrived.
+#[derive(Debug)]
+pub struct Body {
+    /// The fetcher's end is bounded.
+    pub(super) chunks: mpsc::Receiver<Result<Bytes, FetchError>>,
+}
+
+impl Body {
+    /// The next piece.
+    pub async fn chunk(&mut self) -> Option<Result<Bytes, FetchError>> {
+        self.chunks.recv().await
+    }
+}
+
+/// Why there is no answer, or no more of it. Messages name hosts, never credentials or signed query strings.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Name, route, connection or TLS: nobody to talk to.
+    #[error("cannot reach {host}: {reason}")]
+    Connect {
+        /// Host and port.
+        host: String,
+        /// In words.
+        reason: String,
+    },
+    /// Head or next bytes did not come in time.
+    #[error("{host} did not answer in time ({what})")]
+    Timeout {
+        /// Host and port.
+        host: String,
+        /// What was waited for.
+        what: &'static str,
+    },
+    /// The connection ended before the body did.
+    #[error("{host} broke off: {reason}")]
+    Broken {
+        /// Host and port.
+        host: String,
+        /// In words.
+        reason: String,
+    },
+    /// Against HTTP, or against what lanyard accepts: a 1xx as final, both CL and TE, no length at all, an encoding.
+    #[error("{host} answered nonsense: {reason}")]
+    Protocol {
+        /// Host and port.
+        host: String,
+        /// In words.
+        reason: String,
+    },
+    /// A redirect too many, a loop, a downgrade.
+    #[error("{host} redirected where lanyard does not follow: {reason}")]
+    Redirect {
+        /// Host and port.
+        host: String,
+        /// In words.
+        reason: String,
+    },
+    /// The address is private and the upstream is not (S4).
+    #[error("{host} resolves to an address that is not dialled for this upstream")]
+    Forbidden {
+        /// Host and port.
+        host: String,
+    },
+    /// The fetchers are stopped.
+    #[error("lanyard is stopping")]
+    Stopped,
+}
