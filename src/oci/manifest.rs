@@ -112,6 +112,13 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// The type of bytes that came without one, by what they hold; an OCI image where nothing tells.
+    pub fn sniff(bytes: &[u8]) -> String {
+        let manifest: Manifest = serde_json::from_slice(bytes).unwrap_or_default();
+        let shape = if manifest.manifests.is_some() { media_type::OCI_INDEX } else { media_type::OCI_IMAGE };
+        manifest.media_type.unwrap_or_else(|| shape.into())
+    }
+
     /// The blobs it needs: config and layers.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.config.iter().chain(self.layers.iter().flatten())

@@ -63,6 +63,18 @@ pub enum Reference {
     Digest(Digest),
 }
 
+impl From<Digest> for Reference {
+    fn from(digest: Digest) -> Self {
+        Reference::Digest(digest)
+    }
+}
+
+impl From<Tag> for Reference {
+    fn from(tag: Tag) -> Self {
+        Reference::Tag(tag)
+    }
+}
+
 impl FromStr for Reference {
     type Err = ReferenceError;
 

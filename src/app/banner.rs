@@ -1,0 +1,28 @@
+//! The first lines a person sees.
+
+use std::net::SocketAddr;
+
+use crate::config::{Config, Mode};
+
+/// Where it listens, where its data is, and the line to paste into a Docker client's configuration.
+pub(super) fn banner(config: &Config, listening: SocketAddr) -> String {
+    let server = if listening.ip().is_unspecified() {
+        format!("http://localhost:{}", listening.port())
+    } else {
+        format!("http://{listening}")
+    };
+    let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
+    let mode = match config.mode {
+        Mode::Auto | Mode::Online => format!("mirroring {} and {} more", config.default_upstream, config.upstreams.len().saturating_sub(1)),
+        Mode::Offline => "offline: serving what is here, asking nobody".to_owned(),
+    };
+    format!(
+        "lanyard {version} listening on http://{listening} ({mode})\n\
+         data in {data}\n\
+         Docker: put this into /etc/docker/daemon.json, then `systemctl restart docker`:\n  \
+         {{ \"registry-mirrors\": [\"{server}\"] }}\n\
+         (from another machine, its address instead of localhost; other clients: `lanyard setup --help`)",
+        version = env!("CARGO_PKG_VERSION"),
+        data = data.display(),
+    )
+}

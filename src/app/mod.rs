@@ -1,0 +1,151 @@
+//! Everything put together, once: the [`App`] owns the disk, the fetchers, the upstreams, the pull and their tasks, and the
+//! order in which they stop.
+//!
+//! Start: disk → fetchers → upstreams → pull → listener. Nothing upstream is asked, so a machine without a route starts too.
+//! Stop: the listener drains → fills end or are parked → probes stop → fetchers stop → the index is flushed and marked clean.
+
+mod banner;
+
+use std::{
+    io,
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{runtime::Runtime, signal::unix::SignalKind};
+
+use crate::{
+    config::Config,
+    http::{self, BindError, Face},
+    metrics::{Metrics, Sample},
+    names::Names,
+    pull::{Parts, PullThrough, Tasks},
+    storage::{Disk, Limits, OpenError, Storage},
+    upstream::{Fetchers, Upstreams, UpstreamsError},
+};
+
+/// How long answers under way may take after the order to stop, before they are cut.
+const DRAIN: Duration = Duration::from_secs(300);
+/// How long fills and probes may take to put down what they hold.
+const PARK: Duration = Duration::from_secs(10);
+
+/// Why lanyard did not start, or did not stop in order. Each is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The data folder.
+    #[error(transparent)]
+    Storage(#[from] OpenError),
+    /// The address.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// An upstream's settings.
+    #[error(transparent)]
+    Upstreams(#[from] UpstreamsError),
+    /// Threads, signals: the machine.
+    #[error("the machine refused: {0}")]
+    Machine(#[from] io::Error),
+}
+
+/// A running lanyard.
+pub struct App {
+    /// For everything that goes on without a client; the workers of the HTTP server have runtimes of their own.
+    background: Runtime,
+    storage: Arc<Storage>,
+    fetchers: Fetchers,
+    upstreams: Arc<Upstreams>,
+    tasks: Tasks,
+    face: Face,
+    listener: TcpListener,
+    ready: Arc<AtomicBool>,
+}
+
+/// Runs the registry until SIGTERM or SIGINT, and stops it in order.
+pub fn serve(config: &Config) -> Result<(), AppError> {
+    let app = App::start(config)?;
+    println!("{}", banner::banner(config, app.listener.local_addr()?));
+    app.run()
+}
+
+impl App {
+    fn start(config: &Config) -> Result<App, AppError> {
+        // The address first: a taken port should not cost a look through the data folder.
+        let listener = http::bind(config.listen)?;
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let background =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("background").enable_all().build()?;
+        let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
+        let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
+        let fetchers = Fetchers::start(cores.div_ceil(4))?;
+        let upstreams = Arc::new(Upstreams::new(config, &fetchers, background.handle())?);
+        let metrics = Arc::new(Metrics::new());
+        let tasks = Tasks::new(background.handle().clone());
+        let pull = PullThrough::new(
+            config,
+            Parts {
+                storage: Arc::clone(&storage),
+                disk: Disk::new(background.handle().clone(), cores * 4),
+                upstreams: Arc::clone(&upstreams),
+                metrics: Arc::clone(&metrics),
+                tasks: tasks.clone(),
+            },
+        );
+        let ready = Arc::new(AtomicBool::new(true));
+        let face = Face {
+            names: Arc::new(Names::new(
+                config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+                config.default_upstream.clone(),
+                config.hosted.namespaces.clone(),
+            )),
+            sample: sample(&storage, &upstreams, &pull),
+            pull,
+            metrics,
+            ready: Arc::clone(&ready),
+        };
+        Ok(App { background, storage, fetchers, upstreams, tasks, face, listener, ready })
+    }
+
+    fn run(self) -> Result<(), AppError> {
+        let App { background, storage, fetchers, upstreams, tasks, face, listener, ready } = self;
+        actix_web::rt::System::new().block_on(async move {
+            let (server, handle) = http::run(listener, face, DRAIN)?;
+            let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+            let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+            let server = actix_web::rt::spawn(server);
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping: answers under way are finished, nothing new is taken");
+            ready.store(false, Ordering::Relaxed);
+            handle.stop(true).await;
+            match server.await {
+                Ok(ended) => ended,
+                Err(panicked) => Err(io::Error::other(panicked)),
+            }
+        })?;
+        let parked = background.block_on(tasks.stop(PARK));
+        background.block_on(upstreams.stop());
+        fetchers.stop(PARK);
+        storage.close();
+        background.shutdown_timeout(PARK);
+        tracing::info!(parked, "stopped");
+        Ok(())
+    }
+}
+
+/// What the metrics page reads off the running parts.
+fn sample(
+    storage: &Arc<Storage>,
+    upstreams: &Arc<Upstreams>,
+    pull: &Arc<PullThrough>,
+) -> Arc<dyn Fn() -> Sample + Send + Sync> {
+    let (storage, upstreams, pull) = (Arc::clone(storage), Arc::clone(upstreams), Arc::clone(pull));
+    Arc::new(move || {
+        let _ = (&storage, &upstreams, &pull);
+        Sample::default()
+    })
+}

@@ -1,0 +1,71 @@
+//! What a pull gives back: plain values that know nothing of HTTP.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::BlobBody;
+use crate::oci::{ContentRange, Digest, Outcome, Tag, UpstreamName};
+
+/// How an answer came about, for header, log and metrics.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// The outcome word.
+    pub outcome: Outcome,
+    /// Which upstream the content is from; `None` for hosted content.
+    pub upstream: Option<UpstreamName>,
+    /// How long this request waited for upstream.
+    pub upstream_time: Duration,
+}
+
+/// A manifest.
+#[derive(Clone, Debug)]
+pub struct ManifestAnswer {
+    /// The bytes as upstream sent them.
+    pub bytes: Bytes,
+    /// The type they came with, without parameters.
+    pub media_type: Arc<str>,
+    /// Their digest.
+    pub digest: Digest,
+    /// How they came.
+    pub trace: Trace,
+}
+
+/// A blob, or a range of one.
+pub struct BlobAnswer {
+    /// The whole blob's length in bytes.
+    pub size: u64,
+    /// Present where a range was asked: what `body` will bring. Absent: `body` is the whole.
+    pub range: Option<ContentRange>,
+    /// The bytes.
+    pub body: BlobBody,
+    /// How they come.
+    pub trace: Trace,
+}
+
+/// A blob's length.
+#[derive(Clone, Debug)]
+pub struct BlobHead {
+    /// In bytes.
+    pub size: u64,
+    /// How it was learned.
+    pub trace: Trace,
+}
+
+/// A repository's tags.
+#[derive(Clone, Debug)]
+pub struct TagList {
+    /// Sorted by their bytes.
+    pub tags: Arc<Vec<Tag>>,
+    /// How they came.
+    pub trace: Trace,
+}
+
+/// What refers to a manifest.
+#[derive(Clone, Debug)]
+pub struct Referrers {
+    /// An OCI image index as JSON.
+    pub index: Bytes,
+    /// How it came.
+    pub trace: Trace,
+}

@@ -1,0 +1,132 @@
+//! Why a pull gives nothing, and what a client is told of it (DESIGN.md section 5, WIRE.md).
+//!
+//! 404 only where upstream said so, or where upstream is never asked. Never 401, 403 or 429: they make clients send
+//! passwords or go away for good. An upstream in trouble is 502, 503 or 504.
+
+use std::{sync::Arc, time::Duration};
+
+use super::fill::FillFailure;
+use crate::{
+    oci::{ErrorCode, Outcome, RegistryError},
+    storage::StorageError,
+    upstream::{FetchError, UpstreamError},
+};
+
+/// Why a pull gives nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PullError {
+    /// It is not here, and nobody else is to be asked: hosted, offline, or known to be missing.
+    #[error("{message}")]
+    Unknown {
+        /// What is missing: blob, manifest or name.
+        code: ErrorCode,
+        /// In words.
+        message: String,
+    },
+    /// Upstream said something else than "here it is".
+    #[error("{error}")]
+    Upstream {
+        /// The code if it said that the content does not exist.
+        code: ErrorCode,
+        /// What it said.
+        error: Arc<UpstreamError>,
+    },
+    /// The fill that was waited for failed.
+    #[error("{0}")]
+    Fill(FillFailure),
+    /// The disk failed.
+    #[error("{0}")]
+    Storage(Arc<StorageError>),
+    /// No byte of the blob is in the range asked.
+    #[error("the range lies outside the blob's {total} bytes")]
+    Range {
+        /// The blob's length in bytes.
+        total: u64,
+    },
+    /// The manifest is here, parts of it are not, and upstream cannot be asked for them now.
+    #[error("only a part of this image is here, and {upstream} cannot be reached for the rest")]
+    Incomplete {
+        /// The upstream's name.
+        upstream: String,
+    },
+    /// A task ended without a result.
+    #[error("the request was dropped inside lanyard; ask again")]
+    Lost,
+}
+
+impl PullError {
+    /// The outcome word of an error: the store had no part in it.
+    pub fn outcome(&self) -> Outcome {
+        Outcome::Bypassed
+    }
+
+    /// For `Content-Range: bytes */total`.
+    pub fn total(&self) -> Option<u64> {
+        match self {
+            PullError::Range { total } => Some(*total),
+            PullError::Unknown { .. }
+            | PullError::Upstream { .. }
+            | PullError::Fill(_)
+            | PullError::Storage(_)
+            | PullError::Incomplete { .. }
+            | PullError::Lost => None,
+        }
+    }
+
+    /// Whether upstream could not be asked, so that what is here may be served instead.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            PullError::Upstream { error, .. } => error.is_outage(),
+            PullError::Fill(FillFailure::Upstream(error)) => error.is_outage(),
+            PullError::Lost => true,
+            PullError::Unknown { .. }
+            | PullError::Fill(_)
+            | PullError::Storage(_)
+            | PullError::Range { .. }
+            | PullError::Incomplete { .. } => false,
+        }
+    }
+
+    /// What the client is told.
+    pub fn to_registry_error(&self) -> RegistryError {
+        match self {
+            PullError::Unknown { code, message } => RegistryError::new(*code, message),
+            PullError::Upstream { code, error } => upstream(*code, error),
+            PullError::Fill(FillFailure::Upstream(error)) => upstream(ErrorCode::BlobUnknown, error),
+            PullError::Fill(FillFailure::Corrupt) => {
+                RegistryError::new(ErrorCode::Unavailable, self.to_string()).with_status(502)
+            }
+            PullError::Fill(FillFailure::NoRoom | FillFailure::Abandoned | FillFailure::Stopping)
+            | PullError::Incomplete { .. }
+            | PullError::Lost => RegistryError::new(ErrorCode::Unavailable, self.to_string()),
+            // The reason is logged; a path of this machine is nobody's business on the LAN.
+            PullError::Storage(_) | PullError::Fill(FillFailure::Storage(_)) => {
+                RegistryError::new(ErrorCode::Unknown, "lanyard cannot read or write its data; its log says why")
+            }
+            PullError::Range { .. } => RegistryError::new(ErrorCode::RangeInvalid, self.to_string()),
+        }
+    }
+}
+
+fn upstream(missing: ErrorCode, error: &UpstreamError) -> RegistryError {
+    let unavailable = |status| RegistryError::new(ErrorCode::Unavailable, error.to_string()).with_status(status);
+    match error {
+        UpstreamError::NotFound { .. }
+        | UpstreamError::Denied { .. }
+        | UpstreamError::Blocked
+        | UpstreamError::Offline => {
+            RegistryError::new(missing, error.to_string())
+        }
+        UpstreamError::RateLimited { retry_after, .. } => {
+            let mut told = RegistryError::new(ErrorCode::TooManyRequests, error.to_string()).with_status(503);
+            told.retry_after = Some(retry_after.unwrap_or(Duration::from_secs(60)));
+            told
+        }
+        UpstreamError::CircuitOpen { .. } => unavailable(503),
+        UpstreamError::Unreachable(FetchError::Timeout { .. }) => unavailable(504),
+        UpstreamError::Unreachable(_)
+        | UpstreamError::Failed { .. }
+        | UpstreamError::Untrue { .. }
+        | UpstreamError::RangeNotSatisfiable => unavailable(502),
+    }
+}

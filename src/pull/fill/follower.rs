@@ -1,0 +1,82 @@
+//! A reader of a fill.
+
+use std::{
+    fs::File,
+    sync::{Arc, OnceLock},
+};
+
+use tokio::sync::watch;
+
+use super::progress::{FillFailure, Progress, Shared};
+
+/// Tails one fill. `Send + Sync + Clone`; keeps no cursor: the body that uses it does.
+#[derive(Clone)]
+pub struct Follower {
+    file: Arc<OnceLock<Arc<File>>>,
+    progress: watch::Receiver<Progress>,
+}
+
+/// What a follower learns when it waits.
+#[derive(Clone)]
+pub struct Opened {
+    /// The growing file.
+    pub file: Arc<File>,
+    /// Length in bytes.
+    pub total: u64,
+    /// How many bytes could be read when this was said.
+    pub readable: u64,
+}
+
+impl Follower {
+    pub(super) fn new<S>(shared: &Arc<Shared<S>>) -> Self {
+        Follower { file: Arc::clone(&shared.file), progress: shared.progress.subscribe() }
+    }
+
+    /// The state now.
+    #[cfg(test)]
+    pub(super) fn now(&self) -> Progress {
+        self.progress.borrow().clone()
+    }
+
+    /// Waits until upstream has answered and the length is known. Without a length (a chunked answer for content that no
+    /// manifest named) that is the end of the fill.
+    pub async fn opened(&mut self) -> Result<Opened, FillFailure> {
+        self.wait(|p| match p {
+            Progress::Waiting | Progress::Streaming { total: None, .. } => None,
+            Progress::Streaming { total: Some(total), readable } => Some(Ok((*total, *readable))),
+            Progress::Complete { size } => Some(Ok((*size, *size))),
+            Progress::Failed(failure) => Some(Err(failure.clone())),
+        })
+        .await
+        .and_then(|(total, readable)| {
+            let file = self.file.get().cloned().ok_or(FillFailure::Abandoned)?;
+            Ok(Opened { file, total, readable })
+        })
+    }
+
+    /// Waits until the byte at `offset` can be read, and says how many bytes from the start can be.
+    pub async fn readable_past(&mut self, offset: u64) -> Result<u64, FillFailure> {
+        self.wait(|p| match p {
+            Progress::Streaming { readable, .. } if *readable > offset => Some(Ok(*readable)),
+            Progress::Waiting | Progress::Streaming { .. } => None,
+            Progress::Complete { size } => Some(Ok(*size)),
+            Progress::Failed(failure) => Some(Err(failure.clone())),
+        })
+        .await
+    }
+
+    async fn wait<T>(
+        &mut self,
+        mut ready: impl FnMut(&Progress) -> Option<Result<T, FillFailure>>,
+    ) -> Result<T, FillFailure> {
+        loop {
+            if let Some(answer) = ready(&self.progress.borrow_and_update()) {
+                return answer;
+            }
+            if self.progress.changed().await.is_err() {
+                // The leader is gone; what it said last is final (F7).
+                return ready(&self.progress.borrow()).unwrap_or(Err(FillFailure::Abandoned));
+            }
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The fill: one download of one digest, whoever asks.
+//!
+//! A [`Leader`] is the permit to download a digest: there is one per digest and process, it is not `Clone`, and one that is
+//! dropped without a word has failed. [`Follower`]s tail the growing file, each at its own pace. What the leader has to say
+//! goes through a `watch` as [`Progress`]: `Waiting → Streaming → Complete | Failed`, forward only.
+//!
+//! | part | made by | lives until |
+//! |---|---|---|
+//! | table entry | [`Fills::claim`] | the leader settles (complete, fail, drop); the content is committed before (F3) |
+//! | leader | the claim that finds no entry | the end of `drive`, on a task that no client owns (F5) |
+//! | follower | every claim | the client's answer |
+//! | file | the leader's `Part` | the last follower's read: a rename does not disturb an open file |
+//!
+//! Invariants, each with its test (here, in `drive`, or under `tests/it/`):
+//!
+//! - **F1** bytes are advertised only when a reader can read them (`advertises_only_what_is_readable`).
+//! - **F2** the last byte is withheld until the digest is proven (`f2_*`).
+//! - **F3** commit precedes removal from the table (`commit_precedes_removal`).
+//! - **F4** one leader per digest and process (`one_leader_per_digest`).
+//! - **F5** no client's speed or departure touches a fill (`f5_*`).
+//! - **F6** a broken source is resumed from the last good byte (`f6_*`).
+//! - **F7** every claim ends in `Complete` or `Failed` (`a_dropped_leader_has_failed`, `f7_*`).
+//! - **F8** a range of a blob being filled answers as soon as its bytes are there (`f8_*`).
+
+mod drive;
+mod follower;
+mod leader;
+mod progress;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+pub(super) use drive::{Drive, Source};
+pub use follower::Follower;
+pub(super) use leader::Leader;
+pub use progress::FillFailure;
+use progress::Shared;
+
+use crate::oci::Digest;
+
+/// The table of fills under way. `S` is a source: where the content can be had, in this repository or that.
+pub(super) struct Fills<S> {
+    table: Arc<Table<S>>,
+}
+
+type Table<S> = Mutex<HashMap<Digest, Arc<Shared<S>>>>;
+
+/// What a claim came to.
+pub(super) enum Claim<S, T> {
+    /// Nobody was at it: the caller must see that the leader is driven, and may follow.
+    Lead(Leader<S>, Follower),
+    /// Somebody is at it.
+    Follow {
+        /// Its reader.
+        follower: Follower,
+        /// Whether the fill's sources hold this claim's, or the claim was sure of its source. If not, the caller must make
+        /// sure, and say so with [`Fills::add_source`].
+        authorized: bool,
+    },
+    /// It is in the store by now.
+    Stored(T),
+}
+
+impl<S: Clone + PartialEq> Fills<S> {
+    /// An empty table.
+    pub(super) fn new() -> Self {
+        Fills { table: Arc::default() }
+    }
+
+    /// Claims `digest`, which `source` should have; `sure` says that it is known to. A fill under way takes such a source as
+    /// one more to resume from (F6).
+    ///
+    /// `stored` looks into the store, and is asked only by a claim that would lead: a fill that ended
+    /// between the caller's own look and this one has committed before it left the table (F3), so the second look sees it.
+    pub(super) fn claim<T, E>(
+        &self,
+        digest: Digest,
+        source: S,
+        sure: bool,
+        stored: impl FnOnce() -> Result<Option<T>, E>,
+    ) -> Result<Claim<S, T>, E> {
+        let shared = {
+            let mut table = self.lock();
+            if let Some(shared) = table.get(&digest) {
+                if sure {
+                    shared.add_source(source.clone());
+                }
+                let authorized = shared.sources().contains(&source);
+                return Ok(Claim::Follow { follower: Follower::new(shared), authorized });
+            }
+            let shared = Arc::new(Shared::new(digest, source));
+            table.insert(digest, Arc::clone(&shared));
+            shared
+        };
+        let leader = Leader::new(self.clone(), Arc::clone(&shared));
+        match stored()? {
+            Some(found) => {
+                leader.withdraw();
+                Ok(Claim::Stored(found))
+            }
+            None => Ok(Claim::Lead(leader, Follower::new(&shared))),
+        }
+    }
+
+    /// One more place to resume from, if the fill is still under way.
+    pub(super) fn add_source(&self, digest: &Digest, source: S) {
+        if let Some(shared) = self.lock().get(digest) {
+            shared.add_source(source);
+        }
+    }
+
+    /// How many fills are under way.
+    pub(super) fn active(&self) -> usize {
+        self.lock().len()
+    }
+
+}
+
+impl<S> Fills<S> {
+    fn remove(&self, digest: &Digest) {
+        self.lock().remove(digest);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Shared<S>>>> {
+        // The critical sections cannot leave the map half-changed.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> Clone for Fills<S> {
+    fn clone(&self) -> Self {
+        Fills { table: Arc::clone(&self.table) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::{progress::Progress, *};
+    use crate::oci::{Algorithm, Hasher};
+
+    fn digest() -> Digest {
+        Hasher::digest(Algorithm::Sha256, b"x")
+    }
+
+    fn claim(fills: &Fills<u8>) -> Claim<u8, ()> {
+        fills.claim(digest(), 1, false, || Ok::<_, Infallible>(None)).unwrap()
+    }
+
+    fn lead(fills: &Fills<u8>) -> (Leader<u8>, Follower) {
+        match claim(fills) {
+            Claim::Lead(leader, follower) => (leader, follower),
+            Claim::Follow { .. } | Claim::Stored(()) => panic!("somebody else leads"),
+        }
+    }
+
+    #[test]
+    fn one_leader_per_digest() {
+        let fills = Fills::new();
+        let barrier = std::sync::Barrier::new(16);
+        let leaders: Vec<_> = std::thread::scope(|scope| {
+            let claims: Vec<_> = (0..16)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        claim(&fills)
+                    })
+                })
+                .collect();
+            claims.into_iter().map(|c| c.join().unwrap()).filter(|c| matches!(c, Claim::Lead(..))).collect()
+        });
+        assert_eq!(leaders.len(), 1);
+        assert_eq!(fills.active(), 1);
+    }
+
+    #[test]
+    fn joining_adds_a_sure_source_once() {
+        let fills = Fills::new();
+        let (leader, _) = lead(&fills);
+        for (source, sure, expect) in [(3, false, false), (2, true, true), (1, false, true), (2, false, true)] {
+            let joined = fills.claim(digest(), source, sure, || Ok::<Option<()>, Infallible>(None)).unwrap();
+            assert!(matches!(joined, Claim::Follow { authorized, .. } if authorized == expect), "{source}");
+        }
+        assert_eq!(leader.sources(), [1, 2]);
+    }
+
+    #[test]
+    fn a_dropped_leader_has_failed() {
+        let fills = Fills::new();
+        let (leader, follower) = lead(&fills);
+        drop(leader);
+        assert!(matches!(follower.now(), Progress::Failed(FillFailure::Abandoned)));
+        assert_eq!(fills.active(), 0);
+        lead(&fills);
+    }
+
+    #[test]
+    fn a_claim_looks_again_before_it_leads() {
+        let fills = Fills::new();
+        let found = fills.claim(digest(), 1, false, || Ok::<_, Infallible>(Some(7))).unwrap();
+        assert!(matches!(found, Claim::Stored(7)));
+        assert_eq!(fills.active(), 0);
+    }
+
+    #[test]
+    fn commit_precedes_removal() {
+        let fills = Fills::new();
+        let (leader, follower) = lead(&fills);
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        leader.begin(file, Some(1));
+        leader.complete(1);
+        assert!(matches!(follower.now(), Progress::Complete { size: 1 }));
+        assert_eq!(fills.active(), 0);
+    }
+
+    #[test]
+    fn advertises_only_what_is_readable() {
+        let fills = Fills::new();
+        let (leader, follower) = lead(&fills);
+        assert!(matches!(follower.now(), Progress::Waiting));
+        leader.begin(Arc::new(tempfile::tempfile().unwrap()), Some(10));
+        assert!(matches!(follower.now(), Progress::Streaming { readable: 0, .. }));
+        leader.advance(5);
+        leader.advance(3);
+        assert!(matches!(follower.now(), Progress::Streaming { readable: 5, .. }), "progress goes forward only");
+    }
+}

@@ -1,0 +1,93 @@
+//! How far a fill is, and how it ended.
+
+use std::{
+    fmt,
+    fs::File,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use crate::{oci::Digest, storage::StorageError, upstream::UpstreamError};
+
+/// The state of a fill. Moves forward only; `Complete` and `Failed` are final.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// Upstream has not answered yet.
+    Waiting,
+    /// Bytes are coming.
+    Streaming {
+        /// How many bytes from the start a reader can read now. The last one only after the digest is proven.
+        readable: u64,
+        /// The length in bytes, where upstream or a manifest said it.
+        total: Option<u64>,
+    },
+    /// Verified and committed.
+    Complete {
+        /// The length in bytes.
+        size: u64,
+    },
+    /// Over. What was streamed so far is good for nothing, except after [`FillFailure::NoRoom`].
+    Failed(FillFailure),
+}
+
+/// Why a fill failed.
+#[derive(Clone, Debug)]
+pub enum FillFailure {
+    /// Upstream's answer, or its silence.
+    Upstream(Arc<UpstreamError>),
+    /// The bytes that came are not the digest's.
+    Corrupt,
+    /// The disk is full, or may hold no more: followers go on straight from upstream.
+    NoRoom,
+    /// The disk failed otherwise.
+    Storage(Arc<StorageError>),
+    /// The leader went away: a panic.
+    Abandoned,
+    /// lanyard is stopping; what is here is kept for the next start.
+    Stopping,
+}
+
+impl fmt::Display for FillFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FillFailure::Upstream(error) => error.fmt(f),
+            FillFailure::Corrupt => f.write_str("upstream's bytes do not have the digest they were asked for by"),
+            FillFailure::NoRoom => f.write_str("the disk has no room for it"),
+            FillFailure::Storage(error) => error.fmt(f),
+            FillFailure::Abandoned => f.write_str("the download was abandoned"),
+            FillFailure::Stopping => f.write_str("lanyard is stopping"),
+        }
+    }
+}
+
+/// What the table, the leader and its followers share.
+pub(super) struct Shared<S> {
+    pub(super) digest: Digest,
+    pub(super) progress: watch::Sender<Progress>,
+    /// Set before the first `Streaming`. Readers use offsets of their own on it, so one descriptor serves them all.
+    pub(super) file: Arc<OnceLock<Arc<File>>>,
+    sources: Mutex<Vec<S>>,
+}
+
+impl<S: Clone + PartialEq> Shared<S> {
+    pub(super) fn new(digest: Digest, source: S) -> Self {
+        Shared {
+            digest,
+            progress: watch::Sender::new(Progress::Waiting),
+            file: Arc::default(),
+            sources: Mutex::new(vec![source]),
+        }
+    }
+
+    pub(super) fn add_source(&self, source: S) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+
+    pub(super) fn sources(&self) -> Vec<S> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,125 @@
+//! Single flight: one piece of work per key at a time, however many wait for it, and whether or not they stay.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use super::Tasks;
+
+/// The table of flights. `V` is what a flight brings back, for everybody who waits.
+pub(super) struct Flights<K, V> {
+    table: Arc<Table<K, V>>,
+}
+
+type Table<K, V> = Mutex<HashMap<K, watch::Receiver<Option<V>>>>;
+
+/// The work ended without a result: it panicked, or the runtime is gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lost;
+
+/// A flight that is under way.
+pub(super) struct Flight<V> {
+    result: watch::Receiver<Option<V>>,
+    /// Whether another caller began it.
+    pub(super) joined: bool,
+}
+
+impl<K, V> Flights<K, V>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    pub(super) fn new() -> Self {
+        Flights { table: Arc::default() }
+    }
+
+    /// Joins the flight for `key`, or begins it with `work` on a task of its own.
+    pub(super) fn join<F>(&self, tasks: &Tasks, key: K, work: impl FnOnce() -> F) -> Flight<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let mut table = lock(&self.table);
+        if let Some(result) = table.get(&key) {
+            return Flight { result: result.clone(), joined: true };
+        }
+        let (sender, result) = watch::channel(None);
+        table.insert(key.clone(), result.clone());
+        drop(table);
+        let landing = Landing { table: Arc::clone(&self.table), key };
+        let work = work();
+        tasks.spawn(async move {
+            let value = work.await;
+            // Out of the table before anybody is told: who asks again after the answer gets a new flight.
+            drop(landing);
+            sender.send_replace(Some(value));
+        });
+        Flight { result, joined: false }
+    }
+}
+
+impl<V: Clone> Flight<V> {
+    /// Waits for the result. May be given up at any time; the work goes on.
+    pub(super) async fn landed(&mut self) -> Result<V, Lost> {
+        match self.result.wait_for(Option::is_some).await {
+            Ok(value) => value.clone().ok_or(Lost),
+            Err(_) => Err(Lost),
+        }
+    }
+}
+
+/// Takes the key out of the table when the work ends, also by a panic.
+struct Landing<K: Eq + Hash, V> {
+    table: Arc<Table<K, V>>,
+    key: K,
+}
+
+impl<K: Eq + Hash, V> Drop for Landing<K, V> {
+    fn drop(&mut self) {
+        lock(&self.table).remove(&self.key);
+    }
+}
+
+fn lock<K, V>(table: &Table<K, V>) -> MutexGuard<'_, HashMap<K, watch::Receiver<Option<V>>>> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn flies_once_for_all_who_wait_and_again_afterwards() {
+        let (flights, tasks) = (Flights::<u8, usize>::new(), Tasks::new(tokio::runtime::Handle::current()));
+        let runs = Arc::new(AtomicUsize::new(0));
+        let gate = Arc::new(tokio::sync::Notify::new());
+        let work = || {
+            let (runs, gate) = (Arc::clone(&runs), Arc::clone(&gate));
+            async move {
+                gate.notified().await;
+                runs.fetch_add(1, Ordering::SeqCst) + 1
+            }
+        };
+        let mut all: Vec<_> = (0..20).map(|_| flights.join(&tasks, 1, work)).collect();
+        assert_eq!(all.iter().filter(|f| !f.joined).count(), 1);
+        gate.notify_one();
+        for flight in &mut all {
+            assert_eq!(flight.landed().await.unwrap(), 1);
+        }
+        gate.notify_one();
+        assert_eq!(flights.join(&tasks, 1, work).landed().await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_and_leaves_no_entry() {
+        let (flights, tasks) = (Flights::<u8, ()>::new(), Tasks::new(tokio::runtime::Handle::current()));
+        assert!(flights.join(&tasks, 1, || async { panic!("on purpose") }).landed().await.is_err());
+        assert!(!flights.join(&tasks, 1, || async {}).joined);
+    }
+}

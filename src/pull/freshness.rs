@@ -1,0 +1,236 @@
+//! Tags: how long they are believed, and what is served when nobody answers (DESIGN.md section 5).
+//!
+//! | upstream says | a tag that is here | a tag that is not |
+//! |---|---|---|
+//! | same digest | served, `revalidated` | – |
+//! | another digest | fetched, `filled`; `stale` while the quota is nearly spent | fetched, `filled` |
+//! | 404 | passed on; served `stale` with `keep_deleted` | passed on |
+//! | 401, 403 | served `stale` where the upstream is anonymous | 404 with upstream's words |
+//! | 429, 5xx, nonsense, silence | served `stale` | 502, 503, 504 |
+//!
+//! A check runs once for all who wait, on a task of its own. Who has a tag at hand waits for it only [`PATIENCE`], and not at
+//! all while the upstream is known to be late: a black hole costs one request its patience, not every request.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    ManifestAnswer, PullError, PullThrough,
+    blobs::trace,
+    fill::Source,
+    manifests::{Fetched, Held, answer, stale},
+};
+use crate::{
+    config::Mode,
+    oci::{ErrorCode, Outcome, Reference, Repository, Tag},
+    storage::TagRecord,
+    upstream::{Health, Spend, UpstreamError},
+};
+
+/// How long a request that could be answered from the store waits for upstream's opinion.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A tag of a repository.
+pub(super) type TagKey = (Repository, Tag);
+
+/// What a check came to.
+#[derive(Clone, Debug)]
+pub(super) enum Checked {
+    /// The tag still points where it did.
+    Unmoved,
+    /// It points elsewhere now, and that is here already.
+    Moved(Held),
+    /// It had to be fetched.
+    Fetched(Fetched),
+    /// Upstream said something else, or nothing.
+    Failed(PullError),
+}
+
+impl PullThrough {
+    pub(super) async fn by_tag(self: &Arc<Self>, repo: &Repository, tag: &Tag) -> Result<ManifestAnswer, PullError> {
+        let known = self.known(repo, tag).await?;
+        let source = match self.source(repo, ErrorCode::ManifestUnknown) {
+            Ok(source) => source,
+            Err(nobody) => {
+                // Hosted or offline: what is here is the truth.
+                let held = known.ok_or(nobody)?;
+                self.whole(repo, &held).await?;
+                return Ok(answer(held, self.hit(repo)));
+            }
+        };
+        let key = (repo.clone(), tag.clone());
+        let ttl = source.upstream.tag_ttl().unwrap_or(self.tag_ttl);
+        let Some(held) = known else {
+            return self.first_sight(repo, tag, source).await;
+        };
+        match self.checks.get(&key) {
+            Some((age, true)) if age < ttl => {
+                self.whole(repo, &held).await?;
+                return Ok(answer(held, self.hit(repo)));
+            }
+            Some((age, false)) if age < self.negative_ttl.min(ttl) && self.mode == Mode::Auto => {
+                self.whole(repo, &held).await?;
+                return Ok(stale(held, &source, Duration::ZERO));
+            }
+            Some(_) | None => {}
+        }
+        self.due(repo, tag, held, source).await
+    }
+
+    /// A tag that is here and was not checked for longer than its TTL.
+    async fn due(
+        self: &Arc<Self>,
+        repo: &Repository,
+        tag: &Tag,
+        held: Held,
+        source: Source,
+    ) -> Result<ManifestAnswer, PullError> {
+        let started = Instant::now();
+        let mut flight = self.fly(repo, tag, &source, Some(held.clone()));
+        let patience = match (self.mode, source.upstream.health()) {
+            (Mode::Online, _) => Duration::MAX,
+            (Mode::Auto | Mode::Offline, Health::Good) => PATIENCE,
+            (Mode::Auto | Mode::Offline, Health::Late | Health::Open) => Duration::ZERO,
+        };
+        let checked = tokio::time::timeout(patience, flight.landed()).await;
+        let waited = started.elapsed();
+        match checked {
+            Ok(Ok(Checked::Unmoved)) => Ok(answer(held, trace(Outcome::Revalidated, &source.upstream, waited))),
+            Ok(Ok(Checked::Moved(now))) => Ok(answer(now, trace(Outcome::Revalidated, &source.upstream, waited))),
+            Ok(Ok(Checked::Fetched(fetched))) => {
+                let outcome = fetched.outcome(flight.joined);
+                Ok(answer(fetched.held, trace(outcome, &source.upstream, waited)))
+            }
+            Ok(Ok(Checked::Failed(error))) if !self.serves_stale(&source, &error) => Err(error),
+            Ok(Ok(Checked::Failed(_)) | Err(_)) | Err(_) => {
+                self.whole(repo, &held).await?;
+                Ok(stale(held, &source, waited))
+            }
+        }
+    }
+
+    /// A tag that is not here.
+    async fn first_sight(
+        self: &Arc<Self>,
+        repo: &Repository,
+        tag: &Tag,
+        source: Source,
+    ) -> Result<ManifestAnswer, PullError> {
+        self.known_missing(repo, tag.clone())?;
+        let started = Instant::now();
+        let mut flight = self.fly(repo, tag, &source, None);
+        let checked = flight.landed().await.map_err(|_| PullError::Lost)?;
+        let trace = |outcome| trace(outcome, &source.upstream, started.elapsed());
+        match checked {
+            Checked::Fetched(fetched) => {
+                let outcome = fetched.outcome(flight.joined);
+                Ok(answer(fetched.held, trace(outcome)))
+            }
+            Checked::Moved(held) => Ok(answer(held, trace(Outcome::Joined))),
+            // Joined a check of what was here a moment ago.
+            Checked::Unmoved => {
+                let held = self.known(repo, tag).await?.ok_or(PullError::Lost)?;
+                Ok(answer(held, trace(Outcome::Joined)))
+            }
+            Checked::Failed(error) => Err(error),
+        }
+    }
+
+    fn fly(
+        self: &Arc<Self>,
+        repo: &Repository,
+        tag: &Tag,
+        source: &Source,
+        held: Option<Held>,
+    ) -> super::flights::Flight<Checked> {
+        let (this, key, source) = (Arc::clone(self), (repo.clone(), tag.clone()), source.clone());
+        self.tag_flights.join(&self.tasks, key.clone(), move || async move {
+            let checked = this.check(&key, source, held).await;
+            this.checks.put(key, !matches!(checked, Checked::Failed(_)));
+            checked
+        })
+    }
+
+    async fn check(self: &Arc<Self>, key: &TagKey, source: Source, held: Option<Held>) -> Checked {
+        let (repo, tag) = key;
+        let by_tag = Reference::Tag(tag.clone());
+        let Some(held) = held else {
+            return self.fetched(repo, tag, source, by_tag, Spend::Needed).await;
+        };
+        self.metrics.tag_checked(source.upstream.name());
+        let head = match source.upstream.head_manifest(&source.name, &by_tag).await {
+            Ok(head) => head,
+            Err(error) => {
+                let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
+                self.remember(repo, by_tag, &error);
+                return Checked::Failed(error);
+            }
+        };
+        self.found(repo, by_tag.clone());
+        match head.digest {
+            Some(digest) if digest == held.digest => Checked::Unmoved,
+            Some(digest) => match self.held(repo, &digest).await {
+                Ok(Some(now)) => self.repoint(repo, tag, now).await,
+                Ok(None) => self.fetched(repo, tag, source, digest.into(), Spend::Refresh).await,
+                Err(error) => Checked::Failed(error),
+            },
+            None => self.fetched(repo, tag, source, by_tag, Spend::Refresh).await,
+        }
+    }
+
+    async fn fetched(
+        self: &Arc<Self>,
+        repo: &Repository,
+        tag: &Tag,
+        source: Source,
+        reference: Reference,
+        spend: Spend,
+    ) -> Checked {
+        match Arc::clone(self).fetch(source, repo.clone(), reference, Some(tag.clone()), spend).await {
+            Ok(fetched) => Checked::Fetched(fetched),
+            Err(error) => Checked::Failed(error),
+        }
+    }
+
+    /// The tag moved to a manifest that is here already.
+    async fn repoint(&self, repo: &Repository, tag: &Tag, now: Held) -> Checked {
+        let (storage, at) = (Arc::clone(&self.storage), repo.clone());
+        let record = TagRecord::new(tag.clone(), now.digest, now.media_type.to_string(), now.bytes.len() as u64);
+        match self.on_disk(move || storage.catalog.put_tag(&at, &record)).await {
+            Ok(()) => Checked::Moved(now),
+            Err(error) => Checked::Failed(error),
+        }
+    }
+
+    /// What the tag pointed to when last seen, if that is still here.
+    async fn known(&self, repo: &Repository, tag: &Tag) -> Result<Option<Held>, PullError> {
+        let (storage, at, wanted) = (Arc::clone(&self.storage), repo.clone(), tag.clone());
+        match self.on_disk(move || storage.catalog.tag(&at, &wanted)).await? {
+            Some(record) => self.held(repo, &record.digest).await,
+            None => Ok(None),
+        }
+    }
+
+    fn serves_stale(&self, source: &Source, error: &PullError) -> bool {
+        if self.mode == Mode::Online {
+            return false;
+        }
+        let answered = match error {
+            PullError::Upstream { error, .. } => error,
+            PullError::Storage(_) => return true,
+            PullError::Unknown { .. }
+            | PullError::Fill(_)
+            | PullError::Range { .. }
+            | PullError::Incomplete { .. }
+            | PullError::Lost => return error.is_outage(),
+        };
+        match &**answered {
+            UpstreamError::NotFound { .. } => source.upstream.keep_deleted(),
+            UpstreamError::Denied { .. } => source.upstream.anonymous(),
+            UpstreamError::Untrue { .. } => true,
+            other => other.is_outage(),
+        }
+    }
+}

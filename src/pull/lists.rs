@@ -1,0 +1,120 @@
+//! Tag lists and referrers: asked of upstream once per TTL, kept in memory; when upstream cannot be asked, the last answer,
+//! or what the store holds.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+
+use super::{
+    PullError, PullThrough, Referrers, TagList, Trace,
+    blobs::trace,
+    flights::Flights,
+    recent::Recent,
+};
+use crate::oci::{Digest, ErrorCode, OCI_INDEX, Outcome, Repository, Tag};
+
+/// How many bytes of lists are kept.
+const LISTS: usize = 32 << 20;
+
+type Answer<T> = Result<T, PullError>;
+
+/// What is known of lists.
+pub(super) struct Lists {
+    tags: Recent<Repository, Arc<Vec<Tag>>>,
+    tag_flights: Flights<Repository, Answer<Arc<Vec<Tag>>>>,
+    referrers: Recent<(Repository, Digest), Bytes>,
+    referrer_flights: Flights<(Repository, Digest), Answer<Bytes>>,
+}
+
+impl Lists {
+    pub(super) fn new() -> Self {
+        Lists {
+            tags: Recent::new(LISTS, |tags| tags.iter().map(|tag| tag.as_str().len() + 32).sum::<usize>() + 64),
+            tag_flights: Flights::new(),
+            referrers: Recent::new(LISTS, |index| index.len() + 128),
+            referrer_flights: Flights::new(),
+        }
+    }
+}
+
+impl PullThrough {
+    /// A repository's tags: upstream's, or those that are here.
+    pub async fn tags(self: &Arc<Self>, repo: &Repository) -> Result<TagList, PullError> {
+        let source = match self.source(repo, ErrorCode::NameUnknown) {
+            Ok(source) => source,
+            Err(nobody) => {
+                let tags = self.tags_here(repo).await?.ok_or(nobody)?;
+                return Ok(TagList { tags, trace: self.hit(repo) });
+            }
+        };
+        if let Some(tags) = self.lists.tags.within(repo, source.upstream.tag_ttl().unwrap_or(self.tag_ttl)) {
+            return Ok(TagList { tags, trace: self.hit(repo) });
+        }
+        let started = Instant::now();
+        let (this, key, asked) = (Arc::clone(self), repo.clone(), source.clone());
+        let mut flight = self.lists.tag_flights.join(&self.tasks, repo.clone(), || async move {
+            let tags = asked.upstream.tags(&asked.name).await;
+            let tags = Arc::new(tags.map_err(|error| this.upstream_error(ErrorCode::NameUnknown, error))?);
+            this.lists.tags.put(key, Arc::clone(&tags));
+            Ok(tags)
+        });
+        let answer = flight.landed().await.unwrap_or(Err(PullError::Lost));
+        let told = |outcome| trace(outcome, &source.upstream, started.elapsed());
+        match answer {
+            Ok(tags) => Ok(TagList { tags, trace: told(listed(flight.joined)) }),
+            Err(error) if error.is_outage() => {
+                let last = self.lists.tags.get(repo).map(|(_, tags)| tags);
+                let tags = match last {
+                    Some(tags) => Some(tags),
+                    None => self.tags_here(repo).await?,
+                };
+                Ok(TagList { tags: tags.ok_or(error)?, trace: told(Outcome::Stale) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What refers to `subject` in `repo`.
+    pub async fn referrers(self: &Arc<Self>, repo: &Repository, subject: &Digest) -> Result<Referrers, PullError> {
+        let source = match self.source(repo, ErrorCode::ManifestUnknown) {
+            Ok(source) => source,
+            Err(_) => return Ok(Referrers { index: no_referrers(), trace: self.hit(repo) }),
+        };
+        let key = (repo.clone(), *subject);
+        if let Some(index) = self.lists.referrers.within(&key, source.upstream.tag_ttl().unwrap_or(self.tag_ttl)) {
+            return Ok(Referrers { index, trace: self.hit(repo) });
+        }
+        let started = Instant::now();
+        let (this, asked, asked_key) = (Arc::clone(self), source.clone(), key.clone());
+        let mut flight = self.lists.referrer_flights.join(&self.tasks, key.clone(), || async move {
+            let index = asked.upstream.referrers(&asked.name, &asked_key.1).await;
+            let index = index.map_err(|error| this.upstream_error(ErrorCode::ManifestUnknown, error))?;
+            this.lists.referrers.put(asked_key, index.clone());
+            Ok(index)
+        });
+        let answer = flight.landed().await.unwrap_or(Err(PullError::Lost));
+        let told = |outcome| -> Trace { trace(outcome, &source.upstream, started.elapsed()) };
+        match answer {
+            Ok(index) => Ok(Referrers { index, trace: told(listed(flight.joined)) }),
+            Err(error) if error.is_outage() => match self.lists.referrers.get(&key) {
+                Some((_, index)) => Ok(Referrers { index, trace: told(Outcome::Stale) }),
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn tags_here(&self, repo: &Repository) -> Result<Option<Arc<Vec<Tag>>>, PullError> {
+        let (storage, at) = (Arc::clone(&self.storage), repo.clone());
+        let tags = self.on_disk(move || storage.catalog.tags(&at)).await?;
+        Ok(if tags.is_empty() { None } else { Some(Arc::new(tags)) })
+    }
+}
+
+fn listed(joined: bool) -> Outcome {
+    if joined { Outcome::Joined } else { Outcome::Filled }
+}
+
+fn no_referrers() -> Bytes {
+    Bytes::from(format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[]}}"#))
+}

@@ -1,0 +1,323 @@
+//! Manifests by digest: from memory, from the store, or fetched once for everybody who asks.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{
+    ManifestAnswer, PullError, PullThrough, Trace,
+    blobs::trace,
+    fill::Source,
+};
+use crate::{
+    config::Mode,
+    oci::{
+        Accept, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, Outcome, Reference, Repository, Tag, is_index,
+    },
+    storage::{LinkRecord, Origin, Storage, StorageError, TagRecord},
+    upstream::{FetchedManifest, Health, Spend, UpstreamError},
+};
+
+/// A manifest that is here.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub(super) digest: Digest,
+    pub(super) media_type: Arc<str>,
+    pub(super) bytes: Bytes,
+}
+
+/// What a fetch brought.
+#[derive(Clone, Debug)]
+pub(super) struct Fetched {
+    pub(super) held: Held,
+    /// For which repository; others must ask for themselves (S5).
+    repo: Repository,
+    /// Whether it could be kept; a full disk does not keep a client from its manifest (F7).
+    stored: bool,
+}
+
+/// What the store knows of a manifest in a repository.
+enum Look {
+    Held(Held),
+    /// The bytes are here, by way of another repository.
+    Foreign(Bytes),
+    Absent,
+}
+
+impl PullThrough {
+    /// A manifest by tag or digest.
+    pub async fn manifest(
+        self: &Arc<Self>,
+        repo: &Repository,
+        reference: &Reference,
+        accept: &Accept,
+    ) -> Result<ManifestAnswer, PullError> {
+        match reference {
+            Reference::Digest(digest) => self.by_digest(repo, digest).await,
+            Reference::Tag(tag) => {
+                let answer = self.by_tag(repo, tag).await?;
+                self.negotiate(repo, answer, accept).await
+            }
+        }
+    }
+
+    pub(super) async fn by_digest(
+        self: &Arc<Self>,
+        repo: &Repository,
+        digest: &Digest,
+    ) -> Result<ManifestAnswer, PullError> {
+        // Whoever joined a fetch for another repository finds the bytes here on the second look.
+        for _ in 0..3 {
+            let bytes = match self.look(repo, digest).await? {
+                Look::Held(held) => {
+                    self.whole(repo, &held).await?;
+                    return Ok(answer(held, self.hit(repo)));
+                }
+                Look::Foreign(bytes) => Some(bytes),
+                Look::Absent => None,
+            };
+            let source = self.source(repo, ErrorCode::ManifestUnknown)?;
+            self.known_missing(repo, *digest)?;
+            let started = Instant::now();
+            if let Some(bytes) = bytes {
+                return self.adopt(repo, &source, *digest, bytes, started).await;
+            }
+            let this = Arc::clone(self);
+            let (asked, wanted) = (source.clone(), repo.clone());
+            let reference = Reference::Digest(*digest);
+            let mut flight = self.manifest_flights.join(&self.tasks, *digest, || {
+                this.fetch(asked, wanted, reference, None, Spend::Needed)
+            });
+            let fetched = flight.landed().await.map_err(|_| PullError::Lost)?;
+            if let Some(fetched) = for_me(fetched, repo, flight.joined)? {
+                let outcome = fetched.outcome(flight.joined);
+                return Ok(answer(fetched.held, trace(outcome, &source.upstream, started.elapsed())));
+            }
+        }
+        Err(PullError::Lost)
+    }
+
+    /// Fetches from upstream, keeps what came, and remembers an answer that says there is nothing.
+    pub(super) async fn fetch(
+        self: Arc<Self>,
+        source: Source,
+        repo: Repository,
+        reference: Reference,
+        tag: Option<Tag>,
+        spend: Spend,
+    ) -> Result<Fetched, PullError> {
+        match source.upstream.manifest(&source.name, &reference, spend).await {
+            Ok(fetched) => {
+                self.found(&repo, reference);
+                self.keep(repo, fetched, tag).await
+            }
+            Err(error) => {
+                let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
+                self.remember(&repo, reference, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// What `repo` holds under `digest`.
+    pub(super) async fn held(&self, repo: &Repository, digest: &Digest) -> Result<Option<Held>, PullError> {
+        match self.look(repo, digest).await? {
+            Look::Held(held) => Ok(Some(held)),
+            Look::Foreign(_) | Look::Absent => Ok(None),
+        }
+    }
+
+    async fn look(&self, repo: &Repository, digest: &Digest) -> Result<Look, PullError> {
+        let hot = self.hot.get(digest);
+        let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
+        let known = hot.is_some();
+        let (link, bytes) = self
+            .on_disk(move || {
+                let link = storage.catalog.link(&repo, &digest)?;
+                let bytes = match hot {
+                    Some(bytes) => Some(bytes),
+                    None => storage.blobs.read(&digest, MAX_MANIFEST_BYTES)?,
+                };
+                Ok((link, bytes))
+            })
+            .await?;
+        let Some(bytes) = bytes else { return Ok(Look::Absent) };
+        if !known {
+            self.hot.insert(digest, bytes.clone());
+        }
+        Ok(match link {
+            Some(link) if link.media_type.is_empty() => {
+                Look::Held(Held { digest, media_type: Manifest::sniff(&bytes).into(), bytes })
+            }
+            Some(link) => Look::Held(Held { digest, media_type: link.media_type.as_str().into(), bytes }),
+            None => Look::Foreign(bytes),
+        })
+    }
+
+    /// The bytes are here; upstream says whether this repository has them too (S5).
+    async fn adopt(
+        &self,
+        repo: &Repository,
+        source: &Source,
+        digest: Digest,
+        bytes: Bytes,
+        started: Instant,
+    ) -> Result<ManifestAnswer, PullError> {
+        let head = source.upstream.head_manifest(&source.name, &digest.into()).await.map_err(|error| {
+            let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
+            self.remember(repo, digest.into(), &error);
+            error
+        })?;
+        let media_type = head.media_type.unwrap_or_else(|| Manifest::sniff(&bytes).into());
+        self.link(repo, LinkRecord::new(digest, media_type.clone(), bytes.len() as u64, Origin::Fetched)).await?;
+        let held = Held { digest, media_type: media_type.into(), bytes };
+        Ok(answer(held, trace(Outcome::Revalidated, &source.upstream, started.elapsed())))
+    }
+
+    /// Stores a manifest, links it and what it names, and points `tag` at it.
+    async fn keep(&self, repo: Repository, fetched: FetchedManifest, tag: Option<Tag>) -> Result<Fetched, PullError> {
+        let FetchedManifest { bytes, media_type, digest } = fetched;
+        let manifest = Manifest::parse(&media_type, &bytes).map_err(|error| {
+            let error = UpstreamError::Untrue { message: error.to_string() };
+            self.upstream_error(ErrorCode::ManifestUnknown, error)
+        })?;
+        let mut links = vec![LinkRecord::new(digest, media_type.clone(), bytes.len() as u64, Origin::Fetched)];
+        links[0].subject = manifest.subject.as_ref().map(|subject| subject.digest);
+        links.extend(
+            manifest.parts().map(|d| LinkRecord::new(d.digest, d.media_type.clone(), d.size, Origin::Named(digest))),
+        );
+        let record = tag.map(|tag| TagRecord::new(tag, digest, media_type.clone(), bytes.len() as u64));
+        let (storage, at, content) = (Arc::clone(&self.storage), repo.clone(), bytes.clone());
+        let stored = self.on_disk(move || match store(&storage, &at, &digest, &content, &links, record) {
+            Ok(()) => Ok(true),
+            Err(StorageError::NoSpace) => Ok(false),
+            Err(error) => Err(error),
+        });
+        let stored = stored.await?;
+        if stored {
+            self.hot.insert(digest, bytes.clone());
+        }
+        tracing::info!(repo = %repo, digest = %digest, bytes = bytes.len(), stored, "manifest fetched");
+        Ok(Fetched { held: Held { digest, media_type: media_type.into(), bytes }, repo, stored })
+    }
+
+    /// A manifest is served only if what it names can be served, or upstream is there to be asked.
+    pub(super) async fn whole(&self, repo: &Repository, held: &Held) -> Result<(), PullError> {
+        let asking = self.upstream_of(repo).filter(|_| self.mode != Mode::Offline);
+        if asking.is_some_and(|upstream| upstream.health() != Health::Open) {
+            return Ok(());
+        }
+        let (storage, checked) = (Arc::clone(&self.storage), held.clone());
+        let whole = self.on_disk(move || complete(&storage, &checked.media_type, &checked.bytes, 4)).await?;
+        match asking {
+            _ if whole => Ok(()),
+            Some(upstream) => Err(PullError::Incomplete { upstream: upstream.name().to_string() }),
+            None => Err(PullError::Unknown {
+                code: ErrorCode::ManifestUnknown,
+                message: format!("only a part of this image of {repo} is here, and nobody is asked for the rest"),
+            }),
+        }
+    }
+
+    /// A client that knows no indexes gets the image that Docker Hub would give it for a tag.
+    async fn negotiate(
+        self: &Arc<Self>,
+        repo: &Repository,
+        answer: ManifestAnswer,
+        accept: &Accept,
+    ) -> Result<ManifestAnswer, PullError> {
+        if !is_index(&answer.media_type) || !accept.wants_single_image() {
+            return Ok(answer);
+        }
+        let child = Manifest::parse(&answer.media_type, &answer.bytes)
+            .ok()
+            .and_then(|index| index.default_image().map(|d| (d.digest, accept.takes(&d.media_type))));
+        match child {
+            Some((digest, true)) => self.by_digest(repo, &digest).await,
+            Some((_, false)) | None => Ok(answer),
+        }
+    }
+}
+
+impl Fetched {
+    /// The outcome word for one who began, or joined, the fetch.
+    pub(super) fn outcome(&self, joined: bool) -> Outcome {
+        match (self.stored, joined) {
+            (false, _) => Outcome::Bypassed,
+            (true, true) => Outcome::Joined,
+            (true, false) => Outcome::Filled,
+        }
+    }
+}
+
+/// What a flight brought, if it is for this repository. A refusal of another repository says nothing about this one.
+fn for_me(
+    fetched: Result<Fetched, PullError>,
+    repo: &Repository,
+    joined: bool,
+) -> Result<Option<Fetched>, PullError> {
+    match fetched {
+        Ok(fetched) if fetched.repo == *repo => Ok(Some(fetched)),
+        Ok(_) => Ok(None),
+        Err(error) if joined && !error.is_outage() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn answer(held: Held, trace: Trace) -> ManifestAnswer {
+    ManifestAnswer { bytes: held.bytes, media_type: held.media_type, digest: held.digest, trace }
+}
+
+pub(super) fn stale(held: Held, source: &Source, waited: Duration) -> ManifestAnswer {
+    answer(held, trace(Outcome::Stale, &source.upstream, waited))
+}
+
+/// The commit order of DESIGN.md section 3: content, links, tag.
+fn store(
+    storage: &Storage,
+    repo: &Repository,
+    digest: &Digest,
+    bytes: &[u8],
+    links: &[LinkRecord],
+    tag: Option<TagRecord>,
+) -> Result<(), StorageError> {
+    if !storage.room_for(bytes.len() as u64) {
+        return Err(StorageError::NoSpace);
+    }
+    storage.blobs.put(digest, bytes)?;
+    let mut fresh = Vec::with_capacity(links.len());
+    for link in links {
+        // What is linked already keeps its record: a part that was fetched is not turned into one that is only named.
+        if link.digest == *digest || storage.catalog.link(repo, &link.digest)?.is_none() {
+            fresh.push(link.clone());
+        }
+    }
+    storage.catalog.put_links(repo, &fresh)?;
+    tag.map_or(Ok(()), |tag| storage.catalog.put_tag(repo, &tag))
+}
+
+/// Whether everything that a client needs of this manifest is on disk: of an image all, of an index one of its images.
+fn complete(storage: &Storage, media_type: &str, bytes: &[u8], depth: u8) -> Result<bool, StorageError> {
+    let Ok(manifest) = Manifest::parse(media_type, bytes) else { return Ok(false) };
+    for blob in manifest.blobs().filter(|blob| blob.urls.is_empty()) {
+        if storage.blobs.size(&blob.digest)?.is_none() {
+            return Ok(false);
+        }
+    }
+    let mut children = manifest.children().peekable();
+    if children.peek().is_none() {
+        return Ok(true);
+    }
+    for child in children {
+        if depth > 0
+            && let Some(bytes) = storage.blobs.read(&child.digest, MAX_MANIFEST_BYTES)?
+            && complete(storage, &child.media_type, &bytes, depth - 1)?
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,182 @@
+//! The pull: how a manifest or a blob of a repository is got, from the store where it is there, from upstream where not.
+//!
+//! ```text
+//! http ──► PullThrough::manifest ── by digest ─► held here? ─ yes ─► answer (hit)
+//!                    │                              └─ no ──► one fetch for all who ask ─► store ─► answer (filled)
+//!                    └─ by tag ─► checked within its TTL? ─ yes ─► as by digest
+//!                                     └─ no ─► one check for all who ask: unmoved (revalidated), moved (filled),
+//!                                              no answer (stale), 404 (passed on)
+//! http ──► PullThrough::blob ─► BlobStore::open ─ there ─► answer (hit)
+//!                                   └─ missing ─► Fills::claim ─► leader: download on a task of its own (filled)
+//!                                                     └─ follower: tail the growing file (joined)
+//! ```
+//!
+//! The files: `manifests` and `freshness` for the upper half, `blobs`, `body` and `fill` for the lower, `lists` for tags
+//! and referrers. Called by [`crate::http`] only. Every method may be dropped at any time: what it began goes on, on tasks
+//! that [`Tasks`] owns.
+
+mod answer;
+mod blobs;
+mod body;
+mod error;
+mod fill;
+mod flights;
+mod freshness;
+mod lists;
+mod manifests;
+mod missing;
+mod recent;
+mod tasks;
+
+use std::{sync::Arc, time::Duration};
+
+pub use answer::{BlobAnswer, BlobHead, ManifestAnswer, Referrers, TagList, Trace};
+pub use body::{BlobBody, BodyError};
+use bytes::Bytes;
+pub use error::PullError;
+pub use fill::FillFailure;
+use fill::{Drive, Fills, Source};
+use flights::Flights;
+use freshness::{Checked, TagKey};
+use lists::Lists;
+use manifests::Fetched;
+use missing::Missing;
+use recent::Recent;
+pub use tasks::Tasks;
+
+use crate::{
+    config::{Config, Mode},
+    metrics::Metrics,
+    oci::{Digest, ErrorCode, Namespace, Outcome, Repository},
+    storage::{Disk, LinkRecord, Storage, StorageError},
+    upstream::{Upstream, UpstreamError, Upstreams},
+};
+
+/// How many bytes of manifests are kept in memory.
+const HOT_MANIFESTS: u64 = 64 << 20;
+
+/// Everything a pull needs. One per process, shared by all workers.
+pub struct PullThrough {
+    storage: Arc<Storage>,
+    disk: Disk,
+    upstreams: Arc<Upstreams>,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+    mode: Mode,
+    tag_ttl: Duration,
+    negative_ttl: Duration,
+    fills: Fills<Source>,
+    /// Digest → bytes: immutable, so nothing here can be out of date.
+    hot: moka::sync::Cache<Digest, Bytes>,
+    /// When a tag was last checked, and whether upstream answered.
+    checks: Recent<TagKey, bool>,
+    tag_flights: Flights<TagKey, Checked>,
+    manifest_flights: Flights<Digest, Result<Fetched, PullError>>,
+    missing: Missing,
+    lists: Lists,
+}
+
+/// What the pull is built from.
+pub struct Parts {
+    /// The disk.
+    pub storage: Arc<Storage>,
+    /// Threads to touch it on.
+    pub disk: Disk,
+    /// The registries of the internet.
+    pub upstreams: Arc<Upstreams>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// The owner of what goes on without a client.
+    pub tasks: Tasks,
+}
+
+impl PullThrough {
+    /// Puts the pull together.
+    pub fn new(config: &Config, parts: Parts) -> Arc<PullThrough> {
+        let Parts { storage, disk, upstreams, metrics, tasks } = parts;
+        let hot = moka::sync::Cache::builder()
+            .max_capacity(HOT_MANIFESTS)
+            .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len() + 256).unwrap_or(u32::MAX))
+            .eviction_policy(moka::policy::EvictionPolicy::lru())
+            .build();
+        Arc::new(PullThrough {
+            storage,
+            disk,
+            upstreams,
+            metrics,
+            tasks,
+            mode: config.mode,
+            tag_ttl: config.cache.tag_ttl,
+            negative_ttl: config.cache.negative_ttl,
+            fills: Fills::new(),
+            hot,
+            checks: Recent::new(100_000, |_| 1),
+            tag_flights: Flights::new(),
+            manifest_flights: Flights::new(),
+            missing: Missing::new(),
+            lists: Lists::new(),
+        })
+    }
+
+    /// How many downloads are under way.
+    pub fn active_fills(&self) -> usize {
+        self.fills.active()
+    }
+
+    /// Where the repository's content can be had; an error where nobody may be asked.
+    fn source(&self, repo: &Repository, missing: ErrorCode) -> Result<Source, PullError> {
+        let unknown = |message: String| PullError::Unknown { code: missing, message };
+        let Namespace::Upstream(name) = &repo.namespace else {
+            return Err(unknown(format!("{repo} has no such content; it is hosted here and never looked up upstream")));
+        };
+        if self.mode == Mode::Offline {
+            return Err(unknown(format!("this content of {repo} is not here, and lanyard is offline (mode = \"offline\")")));
+        }
+        let upstream = self.upstreams.get(name).ok_or_else(|| unknown(format!("{name} is not an upstream here")))?;
+        Ok(Source { upstream: Arc::clone(upstream), name: repo.name.clone() })
+    }
+
+    fn upstream_of(&self, repo: &Repository) -> Option<&Arc<Upstream>> {
+        match &repo.namespace {
+            Namespace::Upstream(name) => self.upstreams.get(name),
+            Namespace::Hosted => None,
+        }
+    }
+
+    /// The trace of an answer from the store that asked nobody.
+    fn hit(&self, repo: &Repository) -> Trace {
+        let upstream = self.upstream_of(repo).map(|upstream| upstream.name().clone());
+        Trace { outcome: Outcome::Hit, upstream, upstream_time: Duration::ZERO }
+    }
+
+    fn upstream_error(&self, code: ErrorCode, error: UpstreamError) -> PullError {
+        PullError::Upstream { code, error: Arc::new(error) }
+    }
+
+    fn drive(&self) -> Drive {
+        Drive {
+            storage: Arc::clone(&self.storage),
+            disk: self.disk.clone(),
+            metrics: Arc::clone(&self.metrics),
+            stop: self.tasks.stopping(),
+        }
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, PullError> {
+        let done = self.disk.run(work).await.map_err(|_| PullError::Lost)?;
+        done.map_err(|error| PullError::Storage(Arc::new(error)))
+    }
+
+    /// Notes that `repo` holds a digest. A disk that takes nothing costs the next request a question, no more.
+    async fn link(&self, repo: &Repository, link: LinkRecord) -> Result<(), PullError> {
+        let (storage, repo) = (Arc::clone(&self.storage), repo.clone());
+        self.on_disk(move || match storage.catalog.put_links(&repo, &[link]) {
+            Err(StorageError::NoSpace) => Ok(()),
+            done => done,
+        })
+        .await
+    }
+}

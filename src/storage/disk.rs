@@ -1,0 +1,36 @@
+//! Blocking work on a bounded number of threads that are nobody's workers.
+
+use std::sync::Arc;
+
+use tokio::{
+    runtime::Handle,
+    sync::Semaphore,
+    task::JoinError,
+};
+
+/// Runs blocking closures on a runtime's blocking threads, a bounded number at a time. Cheap to clone.
+#[derive(Clone)]
+pub struct Disk {
+    runtime: Handle,
+    permits: Arc<Semaphore>,
+}
+
+impl Disk {
+    /// At most `threads` closures run at a time.
+    pub fn new(runtime: Handle, threads: usize) -> Self {
+        Disk { runtime, permits: Arc::new(Semaphore::new(threads)) }
+    }
+
+    /// Runs `work` to its end, also when the caller goes away meanwhile. An error means that it panicked, or that the
+    /// runtime is gone.
+    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        self.runtime
+            .spawn_blocking(move || {
+                let result = work();
+                drop(permit);
+                result
+            })
+            .await
+    }
+}

@@ -1,0 +1,127 @@
+//! Imports point down (DESIGN.md section 6): a room may use the rooms below it, and strangers stay strangers.
+
+use std::{fs, path::Path};
+
+/// Each room and the rooms it may import.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("oci", &[]),
+    ("config", &["oci"]),
+    ("metrics", &["oci"]),
+    ("storage", &["oci", "config", "metrics"]),
+    ("upstream", &["oci", "config", "metrics"]),
+    ("names", &["oci", "config"]),
+    ("pull", &["oci", "config", "metrics", "storage", "upstream", "names"]),
+    ("http", &["oci", "config", "metrics", "names", "pull"]),
+    ("app", &["oci", "config", "metrics", "storage", "upstream", "names", "pull", "http"]),
+    ("cli", &["oci", "config", "metrics", "app"]),
+];
+
+/// Crates that have one room only.
+const CONFINED: &[(&str, &[&str])] = &[
+    ("sled", &["storage/index"]),
+    ("awc", &["upstream/fetcher"]),
+    ("actix_web", &["http", "app", "upstream/fetcher"]),
+    ("actix_http", &["http", "app", "upstream/fetcher"]),
+    ("moka", &["pull"]),
+    ("clap", &["cli", "main.rs"]),
+    ("figment", &["config"]),
+];
+
+fn sources(folder: &Path, into: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            into.push((name, fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+fn all_sources() -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+    assert!(all.len() > 40, "the walk found only {} files", all.len());
+    all
+}
+
+/// The lines that are code: comments may name any room.
+fn code(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.trim_start().starts_with("//"))
+}
+
+/// The rooms a file's code names: `crate::room`, also inside `use crate::{…}` spread over lines.
+fn rooms_named(text: &str) -> Vec<String> {
+    let text: String = code(text).collect::<Vec<_>>().join("\n");
+    let mut rooms = Vec::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        let word = |s: &str| s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        if let Some(group) = rest.strip_prefix('{') {
+            let (mut depth, mut start) = (0, true);
+            for (i, c) in group.char_indices() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => start = true,
+                    c if start && depth == 0 && c.is_alphabetic() => {
+                        rooms.push(word(&group[i..]));
+                        start = false;
+                    }
+                    _ => {}
+                }
+            }
+        } else {
+            rooms.push(word(rest));
+        }
+    }
+    rooms
+}
+
+#[test]
+fn imports_point_down() {
+    let mut wrong = Vec::new();
+    for (file, text) in all_sources() {
+        let room = file.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
+        let Some((_, below)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+            assert!(["main", "lib"].contains(&room.as_str()), "{file} is in no room of the list");
+            continue;
+        };
+        for named in rooms_named(&text) {
+            if named != room && ROOMS.iter().any(|(name, _)| *name == named) && !below.contains(&named.as_str()) {
+                wrong.push(format!("{file} imports {named}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "imports that point up:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn crates_stay_in_their_room() {
+    let mut wrong = Vec::new();
+    for (file, text) in all_sources() {
+        for (name, homes) in CONFINED {
+            let at_home = homes.iter().any(|home| {
+                file == *home || file == format!("{home}.rs") || file.starts_with(&format!("{home}/"))
+            });
+            if !at_home && code(&text).any(|line| line.contains(&format!("{name}::"))) {
+                wrong.push(format!("{file} uses {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "crates outside their room:\n{}", wrong.join("\n"));
+}
+
+/// STYLE.md: no file over 500 lines; 90 % under 350.
+#[test]
+fn files_stay_readable() {
+    let mut lengths: Vec<_> = all_sources().iter().map(|(file, text)| (text.lines().count(), file.clone())).collect();
+    lengths.sort();
+    let (longest, file) = lengths.last().unwrap();
+    assert!(*longest <= 500, "{file} has {longest} lines");
+    let ninth = lengths[lengths.len() * 9 / 10].0;
+    assert!(ninth <= 350, "a tenth of the files has more than {ninth} lines");
+}

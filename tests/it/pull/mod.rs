@@ -1,0 +1,24 @@
+//! The pull through the real binary, with a Docker Hub stand-in that counts and misbehaves.
+
+mod fill;
+mod freshness;
+mod outage;
+mod restart;
+mod spellings;
+
+use crate::{hub::Hub, lanyard::Lanyard};
+
+/// The configuration that has `hub` as Docker Hub, and more lines.
+pub(crate) fn config(hub: &Hub, more: &str) -> String {
+    format!("{more}\n[[upstream]]\nname = \"docker.io\"\nurl = \"{}\"\n", hub.url())
+}
+
+/// A lanyard in front of `hub`.
+pub(crate) fn mirror(hub: &Hub) -> Lanyard {
+    Lanyard::start(&config(hub, ""))
+}
+
+/// A lanyard in front of `hub`, with more configuration above its upstream.
+pub(crate) fn mirror_with(hub: &Hub, more: &str) -> Lanyard {
+    Lanyard::start(&config(hub, more))
+}

@@ -1,0 +1,99 @@
+//! Without upstream: offline by configuration, gone, or a black hole.
+
+use std::time::{Duration, Instant};
+
+use super::{config, mirror, mirror_with};
+use crate::{
+    hub::Hub,
+    lanyard::Lanyard,
+    wire::{blob, get, manifest},
+};
+
+const REPO: &str = "library/busybox";
+
+/// PEERS: "the proxy calls upstream at boot and panics without it".
+#[test]
+fn it_starts_and_pings_without_any_upstream() {
+    let lanyard = Lanyard::start("[[upstream]]\nname = \"docker.io\"\nurl = \"http://127.0.0.1:1\"\n");
+    let ping = get(lanyard.port(), "/v2/");
+    assert_eq!((ping.status, ping.text().trim()), (200, "{}"));
+    assert_eq!(ping.header("docker-distribution-api-version"), Some("registry/2.0"));
+    let answer = get(lanyard.port(), &manifest(REPO, "latest"));
+    assert!((502..=504).contains(&answer.status), "{}", answer.text());
+}
+
+#[test]
+fn what_was_pulled_stays_available() {
+    let hub = Hub::start();
+    let image = hub.image(REPO, "latest").layer(10_000).platforms(&["linux/amd64", "linux/arm64"]).publish();
+    let mut lanyard = mirror_with(&hub, "[cache]\ntag_ttl = \"0s\"");
+    let pull = |port| {
+        let mut all = vec![manifest(REPO, "latest"), manifest(REPO, &image.platforms[0].digest)];
+        all.extend(image.blobs().iter().map(|digest| blob(REPO, digest)));
+        all.iter().map(|path| get(port, path).status).collect::<Vec<_>>()
+    };
+    assert_eq!(pull(lanyard.port()), [200; 4]);
+    hub.go_down();
+    assert_eq!(pull(lanyard.port()), [200; 4]);
+    lanyard.restart();
+    assert_eq!(pull(lanyard.port()), [200; 4]);
+    std::fs::remove_dir_all(lanyard.data_dir().join("index")).unwrap();
+    assert_eq!(pull(lanyard.port()), [200; 4], "the index is deleted while lanyard runs");
+    lanyard.kill9();
+    let _ = std::fs::remove_dir_all(lanyard.data_dir().join("index"));
+    lanyard.restart();
+    assert_eq!(pull(lanyard.port()), [200; 4], "and while it does not");
+    // The other platform was never pulled.
+    let missing = get(lanyard.port(), &manifest(REPO, &image.platforms[1].digest));
+    assert!((502..=504).contains(&missing.status), "{}", missing.text());
+}
+
+#[test]
+fn offline_asks_nobody() {
+    let hub = Hub::start();
+    let image = hub.image(REPO, "latest").layer(1000).publish();
+    let partly = hub.image("library/partly", "latest").layer(2000).publish();
+    let mut lanyard = mirror(&hub);
+    get(lanyard.port(), &manifest(REPO, "latest"));
+    for digest in image.blobs() {
+        assert_eq!(get(lanyard.port(), &blob(REPO, digest)).status, 200);
+    }
+    get(lanyard.port(), &manifest("library/partly", "latest"));
+    lanyard.reconfigure(&config(&hub, "mode = \"offline\"\n[cache]\ntag_ttl = \"0s\""));
+    lanyard.restart();
+    hub.reset_counts();
+    let before = hub.connections_accepted();
+    assert_eq!(get(lanyard.port(), &manifest(REPO, "latest")).outcome(), "hit");
+    assert_eq!(get(lanyard.port(), &blob(REPO, image.layer(0))).outcome(), "hit");
+    assert_eq!(get(lanyard.port(), &manifest(REPO, "other")).status, 404);
+    // A manifest whose blobs are not here would strand the client half-way.
+    assert_eq!(get(lanyard.port(), &manifest("library/partly", "latest")).status, 404);
+    assert_eq!(get(lanyard.port(), &blob("library/partly", partly.layer(0))).status, 404);
+    assert_eq!(get(lanyard.port(), "/v2/library/busybox/tags/list").json()["tags"][0], "latest");
+    assert_eq!((hub.requests().len(), hub.connections_accepted()), (0, before), "nobody was asked");
+}
+
+/// PEERS: "a black-holed upstream queues all requests behind one another".
+#[test]
+fn a_black_hole_costs_one_request_its_patience() {
+    let hub = Hub::start();
+    for n in 0..40 {
+        hub.image(REPO, &format!("v{n}")).layer(100 + n).publish();
+    }
+    let lanyard = mirror_with(&hub, "[cache]\ntag_ttl = \"0s\"");
+    for n in 0..40 {
+        assert_eq!(get(lanyard.port(), &manifest(REPO, &format!("v{n}"))).status, 200);
+    }
+    hub.go_deaf(true);
+    let mut slow = 0;
+    for n in 0..40 {
+        let started = Instant::now();
+        let answer = get(lanyard.port(), &manifest(REPO, &format!("v{n}")));
+        assert_eq!((answer.status, answer.outcome()), (200, "stale"));
+        if started.elapsed() > Duration::from_secs(1) {
+            slow += 1;
+        }
+    }
+    assert!(slow <= 1, "{slow} of 40 cached pulls waited for a black hole");
+    hub.go_deaf(false);
+}
