@@ -10,6 +10,8 @@
 mod check;
 mod check_upstream;
 mod environment;
+#[cfg(test)]
+mod example;
 mod file;
 mod layer;
 mod load;

@@ -154,8 +154,6 @@ fn unknown(path: &str, name: &str, layer: &Layer) -> Problem {
 /// The known key that was most likely meant: a slip of up to two letters, the right name in the wrong table, or
 /// the beginning of a name.
 fn nearest(path: &str, name: &str) -> Option<String> {
-    let mut known = Vec::new();
-    collect(KEYS, "", &mut known);
     let plain = |path: &str| {
         let kept = path.chars().filter(|c| !c.is_ascii_digit() && !matches!(c, '[' | ']'));
         kept.map(|c| if matches!(c, '.' | '-') { '_' } else { c.to_ascii_lowercase() }).collect::<String>()
@@ -168,9 +166,16 @@ fn nearest(path: &str, name: &str) -> Option<String> {
         let begun = if sibling && leaf.starts_with(&plain(name)) && name.len() > 2 { 1 } else { usize::MAX };
         as_written.min(elsewhere).min(begun)
     };
-    let best = known.into_iter().min_by_key(distance)?;
+    let best = known().into_iter().min_by_key(distance)?;
     let limit = if name.len() < 5 { 1 } else { 2 };
     (distance(&best) <= limit).then_some(best)
+}
+
+/// The paths of all keys that can be set, tables included.
+pub(super) fn known() -> Vec<String> {
+    let mut known = Vec::new();
+    collect(KEYS, "", &mut known);
+    known
 }
 
 fn collect(keys: &[Key], prefix: &str, into: &mut Vec<String>) {
