@@ -25,11 +25,11 @@ type Shown = Vec<(String, Said)>;
 /// the same as it is shown.
 pub(super) fn all(reader: &mut Reader<'_>, entries: Option<&Value>) -> (Vec<Upstream>, Vec<Shown>) {
     let mut list: Vec<(Upstream, Shown)> = Vec::new();
-    for (name, url) in BUILT_IN {
-        if let (Ok(name), Ok(url)) = (name.parse(), url.parse()) {
+    for (name, base) in BUILT_IN {
+        if let (Ok(name), Ok(url)) = (name.parse(), base.parse()) {
             let mut scope = Scope::new(None, "");
             scope.say("name", &Value::from(UpstreamName::as_str(&name)), Source::Default);
-            scope.say("url", &Value::from(Url::as_str(&url)), Source::Default);
+            scope.say("url", &Value::from(base), Source::Default);
             list.push((Upstream::new(name, url), scope.said));
         }
     }
@@ -85,7 +85,8 @@ fn one(reader: &mut Reader<'_>, scope: &mut Scope<'_>, source: &Source) -> Optio
     // SECURITY.md S6: what only these credentials open would be open to everyone who can reach lanyard.
     let has_credentials = scope.get("username").is_some() || scope.get("password_file").is_some();
     if has_credentials && allow.as_ref().is_some_and(Vec::is_empty) {
-        let what = "must name what everyone may pull with these credentials, such as [\"team/**\"], or [\"**\"] for all that they can read";
+        let what = "must name what everyone may pull with these credentials, such as [\"team/**\"], \
+                    or [\"**\"] for all that they can read";
         reader.problem(source.clone(), scope.path("allow"), what);
     }
     let plain = Upstream::new(name?, url?);
@@ -207,4 +208,63 @@ fn has_certificates(path: &Path) -> Result<(), String> {
         count += 1;
     }
     if count > 0 { Ok(()) } else { Err("the file holds no PEM certificate".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_are_a_registry_and_no_more() {
+        for good in ["https://ghcr.io", "http://10.0.0.1:5000/prefix", "https://[::1]:5000/"] {
+            assert!(base_url(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "ghcr.io",
+            "ftp://ghcr.io",
+            "https:ghcr.io",
+            "https://",
+            " https://a",
+            "https://a b",
+            "https://a\n",
+            "HTTPS://a",
+            "https://me@a",
+            "https://me:secret@a",
+            "https://:secret@a",
+            "https://a?x",
+            "https://a#x",
+            "https://a:70000",
+        ] {
+            let what = base_url(bad).unwrap_err();
+            assert!(!what.contains("secret"), "{what}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_http_hosts() {
+        for good in ["http://proxy:3128", "http://me:p%40ss@proxy:3128/", "http://10.0.0.1"] {
+            assert!(proxy(&Value::from(good)).is_ok(), "{good}");
+        }
+        for bad in
+            ["proxy:3128", "https://proxy", "socks5://proxy", "http://proxy/path", "http://proxy?x", "http:proxy", ""]
+        {
+            assert!(proxy(&Value::from(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn trust_anchors_are_pem_certificates() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let key = rcgen::generate_simple_self_signed(["a.lan".to_owned()]).unwrap();
+        for (content, good) in [
+            (key.cert.pem(), true),
+            (key.signing_key.serialize_pem(), false),
+            ("hello".to_owned(), false),
+            ("-----BEGIN CERTIFICATE-----\n!!\n-----END CERTIFICATE-----\n".to_owned(), false),
+        ] {
+            fs::write(&path, &content).unwrap();
+            assert_eq!(has_certificates(&path).is_ok(), good, "{content}");
+        }
+    }
 }

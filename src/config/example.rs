@@ -1,4 +1,4 @@
-//! `config.example.toml` says the truth: as it stands it is the defaults, every key is in it, and every key in it works.
+//! `config.example.toml` says the truth: as it stands it is the defaults, every key is in it, and each works.
 
 use std::{fs, path::PathBuf};
 

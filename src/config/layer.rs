@@ -108,7 +108,10 @@ impl Layer {
                 None => break,
             }
         }
-        let within = self.places.iter().find(|(place, _)| place.starts_with(path));
+        let within = self
+            .places
+            .iter()
+            .find(|(place, _)| place.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '['])));
         within.map_or(Source::Default, |(_, source)| source.clone())
     }
 }

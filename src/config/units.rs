@@ -20,7 +20,8 @@ const UNITS: [(&str, u64); 10] = [
     ("TB", 1_000_000_000_000),
 ];
 
-/// Bytes of a size like `500 GiB`, `1.5 TiB` or `20GB`. Binary and decimal units are told apart; `G` alone is not a unit.
+/// Bytes of a size like `500 GiB`, `1.5 TiB` or `20GB`. Binary and decimal units
+/// are told apart; `G` alone is not a unit.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size such as \"500 GiB\" (B, KiB, MiB, GiB, TiB, PiB; kB, MB, GB, TB)");
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;

@@ -36,6 +36,7 @@ pub struct Upstream {
     /// PEM file with additional trust anchors. It held at least one certificate when the configuration was read.
     pub ca_file: Option<PathBuf>,
     /// `http://[user:password@]host:port`; absent: `HTTPS_PROXY`/`HTTP_PROXY`/`NO_PROXY` of the environment.
+    /// User and password are percent-encoded in it.
     pub proxy: Option<Url>,
     /// Hosts (`host` or `host:port`, lower case) beside the upstream's own that may issue tokens.
     pub token_hosts: Vec<String>,
