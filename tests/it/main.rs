@@ -1,6 +1,8 @@
-//! The tests that use real sockets and real files, in one binary.
+//! The tests that use real sockets, real files and real clients, in one binary.
 
 #[path = "../hub/mod.rs"]
 mod hub;
+
+mod cli;
 mod hub_works;
 mod raw;
