@@ -10,3 +10,4 @@
 //! - [`app`], [`cli`]: everything put together, and the command line.
 
 pub mod oci;
+pub mod upstream;
