@@ -200,6 +200,14 @@ impl Fetcher {
     }
 }
 
+#[cfg(test)]
+impl Fetcher {
+    /// Whether a stop has begun.
+    pub(super) fn entrances_are_closed(&self) -> bool {
+        self.entrances.are_closed()
+    }
+}
+
 impl Upstream {
     /// Waits for a permit, in the order of asking. Blob downloads, which can take hours, first wait for one of the places
     /// that they share, so that the rest of the connections only ever carries short requests.

@@ -25,6 +25,8 @@ use super::{FetchError, Request, Response, client::Clients, exchange::perform, h
 
 /// Name lookups at a time and thread. They block, and a dead name server blocks them for long.
 const LOOKUPS: usize = 8;
+/// A day: more would not be told from forever, and could overflow the clock.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A request and everything that is freed when it is done.
 pub(super) struct Job {
@@ -109,7 +111,7 @@ impl Entrances {
 impl Threads {
     /// Blocks until all threads have ended, for `patience` and a little more.
     pub(super) fn stop(&mut self, patience: Duration) {
-        self.deadline.send_replace(Some(Instant::now() + patience));
+        self.deadline.send_replace(Some(Instant::now() + patience.min(LONGEST_PATIENCE)));
         for thread in self.running.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a fetcher thread had panicked");
