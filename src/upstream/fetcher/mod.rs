@@ -4,7 +4,35 @@
 //! holds a [`Fetcher`], which is `Send + Sync + Clone`: [`Fetcher::send`] returns when the answer's head has arrived, and its
 //! [`Body`] is a bounded channel: a reader that pauses makes the connection pause, a reader that drops it closes the
 //! connection.
+//!
+//! What the files promise, from the caller inwards:
+//!
+//! - [`handle`](Fetchers): who may send, and how many requests of one upstream run at a time.
+//! - `threads`: the jobs and the order of stopping. `exchange`: one request from its first hop to its last byte.
+//! - `redirect`: where a redirect leads, and what is left behind (S3). `head`: which heads are accepted. `body`: that the
+//!   bytes end with `None` only when they are complete.
+//! - `client`: awc itself. `wire`: what awc does not tell about its connections.
+//! - `dial`: a connection from nothing: `resolver` and `addresses` (S4), `proxy` and `environment`, `tls` (S19).
 
+mod addresses;
+mod body;
+mod client;
+mod dial;
+mod environment;
+mod exchange;
+mod handle;
+mod head;
+mod proxy;
+mod redirect;
+mod resolver;
+mod threads;
+mod tls;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,8 +40,12 @@ use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::mpsc;
 use url::Url;
 
+pub use environment::Environment;
+pub use handle::{Fetcher, FetcherError, Fetchers, Origin, Settings, Timeouts};
+pub use resolver::Lookup;
+
 /// A request to an upstream. Redirects are followed here, credentials never cross an origin (S3).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     /// GET, HEAD or POST.
     pub method: Method,
@@ -25,8 +57,14 @@ pub struct Request {
     pub head_timeout: Duration,
 }
 
+impl fmt::Debug for Request {
+    /// Neither headers nor query: they hold credentials and signatures (S18).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Request({} {}{})", self.method, authority(&self.url), self.url.path())
+    }
+}
+
 /// An answer whose head has arrived.
-#[derive(Debug)]
 pub struct Response {
     /// Final status, after redirects.
     pub status: StatusCode,
@@ -36,6 +74,13 @@ pub struct Response {
     pub url: Url,
     /// The bytes.
     pub body: Body,
+}
+
+impl fmt::Debug for Response {
+    /// As for [`Request`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Response({} from {}{})", self.status, authority(&self.url), self.url.path())
+    }
 }
 
 /// The bytes of an answer, in order. Ends with `None` only after all of `Content-Length` (or the last chunk) arrived.
@@ -104,4 +149,9 @@ pub enum FetchError {
     /// The fetchers are stopped.
     #[error("lanyard is stopping")]
     Stopped,
+}
+
+/// Host and port of a URL, the way errors name it.
+fn authority(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or("?"), url.port_or_known_default().unwrap_or(0))
 }

@@ -1,0 +1,160 @@
+//! Which addresses may be dialled (S4): nothing on the internet makes lanyard talk to something on the LAN.
+//!
+//! Pure: it judges addresses that somebody else has looked up. The dialler connects to nothing but the addresses that came
+//! through here, so what is checked is what is connected, whatever the name resolves to a moment later.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What kind of place an address is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// Somewhere on the internet.
+    Public,
+    /// This machine, or its organisation's network. Also what no connection can sensibly go to.
+    Private,
+    /// The link itself; this is where clouds keep the credentials of their machines.
+    Link,
+}
+
+/// How far a host of an upstream reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reach {
+    /// Public addresses only.
+    Public,
+    /// Public and private ones.
+    Private,
+    /// All.
+    All,
+}
+
+impl Reach {
+    /// Whether `address` is within reach.
+    pub(super) fn covers(self, address: IpAddr) -> bool {
+        match (self, place(address)) {
+            (Reach::All, _) | (_, Place::Public) | (Reach::Private, Place::Private) => true,
+            (Reach::Public, Place::Private | Place::Link) | (Reach::Private, Place::Link) => false,
+        }
+    }
+
+    /// The reach of redirect targets and token realms of an upstream whose own configured host has these addresses: no
+    /// wider than what the operator has named. One public address is enough to make an upstream a public one.
+    pub(super) fn beside(own: &[IpAddr]) -> Reach {
+        let all = |kind: fn(Place) -> bool| !own.is_empty() && own.iter().all(|&address| kind(place(address)));
+        if all(|p| p == Place::Link) {
+            Reach::All
+        } else if all(|p| p != Place::Public) {
+            Reach::Private
+        } else {
+            Reach::Public
+        }
+    }
+}
+
+/// The kind of place.
+pub(super) fn place(address: IpAddr) -> Place {
+    match address {
+        IpAddr::V4(address) => place_v4(address),
+        IpAddr::V6(address) => place_v6(address),
+    }
+}
+
+fn place_v4(address: Ipv4Addr) -> Place {
+    let [a, b, c, _] = address.octets();
+    match (a, b, c) {
+        (169, 254, _) => Place::Link,
+        // "This network", private, loopback, carrier-grade NAT (with Alibaba's metadata service in it), private,
+        // protocol assignments (with Oracle's), private; then multicast, reserved and broadcast.
+        (0 | 10 | 127, _, _) | (100, 64..=127, _) | (172, 16..=31, _) | (192, 0, 0) | (192, 168, _) => Place::Private,
+        (224..=255, _, _) => Place::Private,
+        _ => Place::Public,
+    }
+}
+
+fn place_v6(address: Ipv6Addr) -> Place {
+    if let Some(v4) = embedded_v4(address) {
+        return place_v4(v4);
+    }
+    let segments = address.segments();
+    match segments[0] {
+        0xfe80..=0xfebf => Place::Link,
+        // Unique local (with Amazon's metadata service in it), the old site-local, multicast.
+        0xfc00..=0xfdff | 0xfec0..=0xffff => Place::Private,
+        // Unspecified, loopback, and the rest of a block that holds no host; Teredo; discard; local NAT64.
+        0 => Place::Private,
+        0x2001 if segments[1] == 0 => Place::Private,
+        0x100 if segments[1..4] == [0, 0, 0] => Place::Private,
+        0x64 if segments[1] == 0xff9b => Place::Private,
+        _ => Place::Public,
+    }
+}
+
+/// The IPv4 address that a packet to `address` ends at: mapped, compatible, NAT64 (RFC 6052) and 6to4 (RFC 3056).
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let s = address.segments();
+    let v4 = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d)
+    };
+    match s {
+        [0, 0, 0, 0, 0, 0xffff, high, low] => Some(v4(high, low)),
+        [0, 0, 0, 0, 0xffff, 0, high, low] => Some(v4(high, low)),
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(v4(high, low)),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
+        [0x2002, high, low, ..] => Some(v4(high, low)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s4_every_address_is_in_its_place() {
+        let table = [
+            (
+                Place::Private,
+                "127.0.0.1 127.255.255.254 10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 0.0.0.0 0.1.2.3",
+            ),
+            (
+                Place::Private,
+                "100.64.0.1 100.100.100.200 100.127.255.255 192.0.0.192 224.0.0.1 239.1.1.1 255.255.255.255",
+            ),
+            (Place::Private, "::1 :: fc00::1 fd00:ec2::254 ff02::1 fec0::1 64:ff9b:1::1 100::1 2001::1"),
+            (
+                Place::Private,
+                "::ffff:127.0.0.1 ::ffff:10.1.2.3 ::ffff:0:10.1.2.3 ::10.0.0.1 64:ff9b::10.0.0.1 2002:a00:1::1",
+            ),
+            (
+                Place::Link,
+                "169.254.169.254 169.254.0.1 fe80::1 febf::1 ::ffff:169.254.169.254 64:ff9b::169.254.169.254",
+            ),
+            (
+                Place::Public,
+                "8.8.8.8 1.1.1.1 100.63.255.255 100.128.0.0 172.15.0.1 172.32.0.1 192.0.1.1 223.255.255.255",
+            ),
+            (
+                Place::Public,
+                "169.253.0.1 2606:4700::1111 2001:4860:4860::8888 ::ffff:8.8.8.8 64:ff9b::8.8.8.8 2002:808:808::1",
+            ),
+        ];
+        for (expected, addresses) in table {
+            for address in addresses.split(' ') {
+                assert_eq!(place(address.parse().unwrap()), expected, "{address}");
+            }
+        }
+    }
+
+    #[test]
+    fn s4_other_hosts_reach_no_further_than_the_configured_one() {
+        let own = |text: &str| text.split_whitespace().map(|a| a.parse().unwrap()).collect::<Vec<IpAddr>>();
+        assert_eq!(Reach::beside(&own("")), Reach::Public);
+        assert_eq!(Reach::beside(&own("8.8.8.8")), Reach::Public);
+        assert_eq!(Reach::beside(&own("10.0.0.1 8.8.8.8")), Reach::Public);
+        assert_eq!(Reach::beside(&own("10.0.0.1 fe80::1")), Reach::Private);
+        assert_eq!(Reach::beside(&own("169.254.1.1")), Reach::All);
+        assert!(!Reach::Private.covers("169.254.169.254".parse().unwrap()));
+        assert!(Reach::Private.covers("127.0.0.1".parse().unwrap()));
+        assert!(!Reach::Public.covers("127.0.0.1".parse().unwrap()));
+    }
+}

@@ -1,0 +1,89 @@
+//! One job from its first hop to its last byte.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+use tokio::time::timeout;
+use url::Url;
+
+use super::{
+    FetchError, Request, Response,
+    body::{self, pump},
+    client::{Answer, Clients},
+    handle::Upstream,
+    head::Framing,
+    redirect::Chain,
+    threads::Job,
+};
+
+/// The body of a redirect is read up to here, so that its connection can be used again.
+const SHORT_BODY: u64 = 64 * 1024;
+/// And for so long.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
+/// Runs a job. Dropping the answer's receiver, or later the body, ends it and closes its connection.
+pub(super) async fn perform(clients: Rc<Clients>, job: Job) {
+    let Job { upstream, request, mut reply, permits, load } = job;
+    let answer = tokio::select! {
+        biased;
+        () = reply.closed() => return,
+        answer = answer(&clients, &upstream, request) => answer,
+    };
+    match answer {
+        Ok((answer, url)) => {
+            let (writer, body) = body::channel();
+            let response = Response { status: answer.status, headers: answer.headers.clone(), url, body };
+            if reply.send(Ok(response)).is_ok() {
+                pump(answer, writer, &upstream.timeouts).await;
+            }
+        }
+        Err(error) => {
+            // Nobody waits: then nobody needs to know.
+            let _ = reply.send(Err(error));
+        }
+    }
+    drop((permits, load));
+}
+
+/// The final head, within the request's time.
+async fn answer(clients: &Clients, upstream: &Arc<Upstream>, request: Request) -> Result<(Answer, Url), FetchError> {
+    let limit = request.head_timeout;
+    let chain = Chain::new(request);
+    let asked = RefCell::new(chain.host());
+    match timeout(limit, follow(clients, upstream, chain, &asked)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(FetchError::Timeout { host: asked.into_inner(), what: "the head of its answer" }),
+    }
+}
+
+async fn follow(
+    clients: &Clients,
+    upstream: &Arc<Upstream>,
+    mut chain: Chain,
+    asked: &RefCell<String>,
+) -> Result<(Answer, Url), FetchError> {
+    loop {
+        asked.replace(chain.host());
+        let answer = clients.ask(upstream, &chain).await?;
+        if !Chain::is_redirect(answer.status) {
+            return Ok((answer, chain.url().clone()));
+        }
+        chain.follow(&answer.headers)?;
+        // Within its time or not: a connection that is not read to its end is closed, and that is all.
+        let _ = timeout(SHORT_WAIT, skip(answer)).await;
+    }
+}
+
+async fn skip(mut answer: Answer) {
+    if let Framing::Sized(length) = answer.framing
+        && length > SHORT_BODY
+    {
+        return;
+    }
+    let mut skipped = 0;
+    while let Some(Ok(piece)) = answer.piece().await {
+        skipped += piece.len() as u64;
+        if skipped > SHORT_BODY {
+            return;
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! A tunnel through an HTTP proxy: `CONNECT`, for https and for http targets alike (RFC 9110 section 9.3.6).
+//!
+//! Because http targets are tunnelled too, no proxy ever sees a request, a header or a credential of an upstream. Names are
+//! resolved by the proxy: lanyard then cannot check the address behind a name, only addresses that are written out.
+
+use std::io;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use url::Url;
+
+/// The longest answer head that is read.
+const LONGEST_HEAD: usize = 8 * 1024;
+
+/// A proxy and how to sign in to it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Proxy {
+    /// Name or address.
+    pub(super) host: String,
+    /// 80 where the URL has none.
+    pub(super) port: u16,
+    authorization: Option<String>,
+}
+
+impl Proxy {
+    /// Of `http://[user:password@]host[:port]`; `None` for everything else.
+    pub(super) fn of(url: &Url) -> Option<Proxy> {
+        if url.scheme() != "http" {
+            return None;
+        }
+        let authorization = (!url.username().is_empty()).then(|| {
+            let mut pair = percent_decoded(url.username());
+            pair.push(b':');
+            pair.extend(percent_decoded(url.password().unwrap_or_default()));
+            format!("Basic {}", STANDARD.encode(pair))
+        });
+        Some(Proxy { host: url.host_str()?.to_owned(), port: url.port_or_known_default()?, authorization })
+    }
+
+    /// Makes a connection to the proxy one to `target` (host and port). Errors speak of the proxy, without its password.
+    pub(super) async fn tunnel(&self, stream: &mut TcpStream, target: &str) -> io::Result<()> {
+        let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
+        request.push_str(concat!("User-Agent: lanyard/", env!("CARGO_PKG_VERSION"), "\r\n"));
+        if let Some(authorization) = &self.authorization {
+            request.push_str("Proxy-Authorization: ");
+            request.push_str(authorization);
+            request.push_str("\r\n");
+        }
+        request.push_str("\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut head = Vec::with_capacity(512);
+        while !head.ends_with(b"\r\n\r\n") {
+            // One byte at a time: what follows the head belongs to the target. It is a short head, once per connection.
+            let mut byte = [0];
+            if head.len() >= LONGEST_HEAD || stream.read(&mut byte).await? == 0 {
+                return Err(self.failure("did not answer CONNECT"));
+            }
+            head.push(byte[0]);
+        }
+        match head.split(|&byte| byte == b' ').nth(1) {
+            Some(code) if head.starts_with(b"HTTP/1.") && code.len() == 3 && code.starts_with(b"2") => Ok(()),
+            Some(b"407") => Err(self.failure("asks for other credentials")),
+            Some(b"403") => Err(self.failure("forbids this target")),
+            _ => Err(self.failure("could not connect to the target")),
+        }
+    }
+
+    fn failure(&self, what: &str) -> io::Error {
+        io::Error::other(format!("the proxy {}:{} {what}", self.host, self.port))
+    }
+}
+
+/// The bytes behind a URL's userinfo.
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    while let [first, rest @ ..] = bytes {
+        let escaped = match rest {
+            [high, low, ..] if *first == b'%' => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        match escaped {
+            Some((high, low)) => decoded.push(high << 4 | low),
+            None => decoded.push(*first),
+        }
+        bytes = if escaped.is_some() { &rest[2..] } else { rest };
+    }
+    decoded
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_userinfo_becomes_basic_authorization() {
+        let proxy = Proxy::of(&Url::parse("http://a%40b:p%3Aw%25@proxy.example:3128").unwrap()).unwrap();
+        assert_eq!((proxy.host.as_str(), proxy.port), ("proxy.example", 3128));
+        assert_eq!(proxy.authorization, Some(format!("Basic {}", STANDARD.encode("a@b:p:w%"))));
+        let plain = Proxy::of(&Url::parse("http://proxy.example").unwrap()).unwrap();
+        assert_eq!((plain.port, plain.authorization), (80, None));
+        assert!(Proxy::of(&Url::parse("socks5://proxy.example:1080").unwrap()).is_none());
+    }
+}

@@ -1,0 +1,170 @@
+//! The fetcher threads: each runs the jobs it is given on a runtime of its own.
+//!
+//! Order of a stop: no new jobs; jobs that wait are answered `Stopped`; jobs that run have until the deadline; what is left
+//! is dropped, which closes its connections and ends its bodies with `Stopped`; the thread ends.
+
+use std::{
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    task::{JoinSet, LocalSet},
+    time::timeout_at,
+};
+
+use super::{FetchError, Request, Response, client::Clients, exchange::perform, handle::Upstream};
+
+/// Name lookups at a time and thread. They block, and a dead name server blocks them for long.
+const LOOKUPS: usize = 8;
+/// A day: more would not be told from forever, and could overflow the clock.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A request and everything that is freed when it is done.
+pub(super) struct Job {
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) request: Request,
+    pub(super) reply: oneshot::Sender<Result<Response, FetchError>>,
+    pub(super) permits: Permits,
+    pub(super) load: Load,
+}
+
+/// The right to use connections of an upstream.
+pub(super) struct Permits {
+    pub(super) _any: OwnedSemaphorePermit,
+    pub(super) _long: Option<OwnedSemaphorePermit>,
+}
+
+/// Counts a job of a thread while it lives.
+pub(super) struct Load(Arc<AtomicUsize>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where jobs are handed in.
+pub(super) struct Entrances(Vec<Entrance>);
+
+struct Entrance {
+    jobs: mpsc::UnboundedSender<Job>,
+    load: Arc<AtomicUsize>,
+}
+
+/// The threads themselves.
+pub(super) struct Threads {
+    running: Vec<JoinHandle<()>>,
+    deadline: watch::Sender<Option<Instant>>,
+}
+
+/// Starts them.
+pub(super) fn start(count: usize) -> io::Result<(Threads, Entrances)> {
+    let deadline = watch::Sender::new(None);
+    let mut threads = Threads { running: Vec::with_capacity(count), deadline };
+    let mut entrances = Vec::with_capacity(count);
+    for number in 0..count.max(1) {
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS).build()?;
+        // Unbounded, because an upstream's permits bound what can be in it.
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        let stop = threads.deadline.subscribe();
+        let thread = thread::Builder::new().name(format!("fetcher-{number}"));
+        threads.running.push(thread.spawn(move || run(runtime, receiver, stop))?);
+        entrances.push(Entrance { jobs, load: Arc::default() });
+    }
+    Ok((threads, Entrances(entrances)))
+}
+
+impl Entrances {
+    /// Hands a job to the thread that has the fewest. Equals are taken in order, so that few requests share their
+    /// connections on few threads.
+    pub(super) fn submit(
+        &self,
+        upstream: Arc<Upstream>,
+        request: Request,
+        permits: Permits,
+    ) -> Result<oneshot::Receiver<Result<Response, FetchError>>, FetchError> {
+        let least = self.0.iter().min_by_key(|entrance| entrance.load.load(Ordering::Relaxed));
+        let entrance = least.ok_or(FetchError::Stopped)?;
+        entrance.load.fetch_add(1, Ordering::Relaxed);
+        let load = Load(entrance.load.clone());
+        let (reply, answer) = oneshot::channel();
+        let job = Job { upstream, request, reply, permits, load };
+        entrance.jobs.send(job).map_err(|_| FetchError::Stopped)?;
+        Ok(answer)
+    }
+
+    /// Whether a stop has begun.
+    pub(super) fn are_closed(&self) -> bool {
+        self.0.iter().any(|entrance| entrance.jobs.is_closed())
+    }
+}
+
+impl Threads {
+    /// Blocks until all threads have ended, for `patience` and a little more.
+    pub(super) fn stop(&mut self, patience: Duration) {
+        self.deadline.send_replace(Some(Instant::now() + patience.min(LONGEST_PATIENCE)));
+        for thread in self.running.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a fetcher thread had panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.stop(Duration::ZERO);
+    }
+}
+
+fn run(runtime: Runtime, jobs: mpsc::UnboundedReceiver<Job>, stop: watch::Receiver<Option<Instant>>) {
+    let local = LocalSet::new();
+    local.block_on(&runtime, serve(jobs, stop));
+    drop(local);
+    // Not waited for: a name lookup in the background may take as long as it likes.
+    runtime.shutdown_background();
+}
+
+async fn serve(mut jobs: mpsc::UnboundedReceiver<Job>, mut stop: watch::Receiver<Option<Instant>>) {
+    let clients = Rc::new(Clients::default());
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            // Changed, or everybody who could change it is gone.
+            _ = stop.changed() => break,
+            Some(result) = tasks.join_next(), if !tasks.is_empty() => note(result),
+            job = jobs.recv() => match job {
+                Some(job) => drop(tasks.spawn_local(perform(clients.clone(), job))),
+                None => break,
+            },
+        }
+    }
+    jobs.close();
+    while jobs.try_recv().is_ok() {}
+    let deadline = stop.borrow().unwrap_or_else(Instant::now);
+    let rest = async {
+        while let Some(result) = tasks.join_next().await {
+            note(result);
+        }
+    };
+    if timeout_at(deadline.into(), rest).await.is_err() {
+        tracing::warn!(requests = tasks.len(), "stopped before these upstream requests were done");
+    }
+    tasks.shutdown().await;
+}
+
+fn note(result: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = result {
+        tracing::error!(%error, "an upstream request failed by an error of lanyard's own");
+    }
+}

@@ -1,0 +1,145 @@
+//! Whom lanyard trusts (S19): TLS 1.2 or newer, chain and host name checked, no way to switch that off.
+//!
+//! Trust anchors are the system's; where it has none (scratch images) Mozilla's list is used instead; an upstream's
+//! `ca_file` adds to them. One `ClientConfig` is shared by all upstreams with the same anchors, so that sessions resume.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+
+use super::FetcherError;
+
+/// The configurations made so far, by the additional anchors they have.
+#[derive(Default)]
+pub(super) struct Trust {
+    base: Option<RootCertStore>,
+    configs: BTreeMap<Vec<Vec<u8>>, Arc<ClientConfig>>,
+}
+
+impl Trust {
+    /// The configuration for an upstream. Reads `ca_file` now.
+    pub(super) fn config(&mut self, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, FetcherError> {
+        let mut extra = match ca_file {
+            Some(path) => read_anchors(path)?,
+            None => Vec::new(),
+        };
+        extra.sort();
+        extra.dedup();
+        if let Some(config) = self.configs.get(&extra) {
+            return Ok(config.clone());
+        }
+        let mut roots = self.base.get_or_insert_with(base_roots).clone();
+        for anchor in &extra {
+            let named = |source: rustls::Error| FetcherError::CaFile {
+                path: ca_file.map(PathBuf::from).unwrap_or_default(),
+                source: io::Error::other(source),
+            };
+            roots.add(CertificateDer::from(anchor.as_slice())).map_err(named)?;
+        }
+        let config = Arc::new(client_config(roots)?);
+        self.configs.insert(extra, config.clone());
+        Ok(config)
+    }
+}
+
+fn client_config(roots: RootCertStore) -> Result<ClientConfig, FetcherError> {
+    // The provider is named here, so that it does not matter what else the process has installed.
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn base_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        tracing::warn!(%error, "some of the system's certificates could not be read");
+    }
+    roots.add_parsable_certificates(native.certs);
+    if roots.is_empty() {
+        tracing::info!("the system has no certificates: Mozilla's list is used");
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+fn read_anchors(path: &Path) -> Result<Vec<Vec<u8>>, FetcherError> {
+    let named = |source: io::Error| FetcherError::CaFile { path: path.to_owned(), source };
+    let text = fs::read(path).map_err(named)?;
+    let mut anchors = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        anchors.push(certificate.map_err(|error| named(io::Error::other(error)))?.to_vec());
+    }
+    if anchors.is_empty() {
+        return Err(named(io::Error::new(io::ErrorKind::InvalidData, "there is no PEM certificate in it")));
+    }
+    Ok(anchors)
+}
+
+/// A failed handshake in words that tell the operator what to look at.
+pub(super) fn explain(error: &io::Error) -> String {
+    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return format!("the TLS handshake failed: {error}");
+    };
+    match error {
+        rustls::Error::InvalidCertificate(certificate) => match certificate {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired".into(),
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet".into()
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for another host".into()
+            }
+            CertificateError::UnknownIssuer => {
+                "its certificate is not signed by an authority that is trusted here (see ca_file)".into()
+            }
+            other => format!("its certificate is not accepted: {other}"),
+        },
+        other => format!("the TLS handshake failed: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pem() -> String {
+        rcgen::generate_simple_self_signed(vec!["a.example".into()]).unwrap().cert.pem()
+    }
+
+    #[test]
+    fn equal_anchors_share_one_config() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let (a, b) = (pem(), pem());
+        fs::write(path("ab"), format!("{a}{b}")).unwrap();
+        fs::write(path("ba"), format!("{b}{a}{a}")).unwrap();
+        fs::write(path("a"), a).unwrap();
+        let mut trust = Trust::default();
+        let ab = trust.config(Some(&path("ab"))).unwrap();
+        assert!(Arc::ptr_eq(&ab, &trust.config(Some(&path("ba"))).unwrap()));
+        assert!(!Arc::ptr_eq(&ab, &trust.config(Some(&path("a"))).unwrap()));
+        assert!(Arc::ptr_eq(&trust.config(None).unwrap(), &trust.config(None).unwrap()));
+        assert_eq!(ab.alpn_protocols, [b"http/1.1".to_vec()]);
+    }
+
+    #[test]
+    fn a_bad_ca_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("empty.pem");
+        fs::write(&path, "nothing here").unwrap();
+        for path in [path, dir.path().join("missing.pem")] {
+            let error = Trust::default().config(Some(&path)).unwrap_err().to_string();
+            assert!(error.contains(&path.display().to_string()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The connections awc uses, and what awc does not tell about them.
+//!
+//! awc takes a plain end of the stream for the end of a chunked body, and does not say whether a failed request met a fresh
+//! connection or a stale one. So the connections are ours: each notes what happens on it for the exchange that is being
+//! polled at that moment. All of it lives on one thread, and awc polls a connection only from within an exchange.
+
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+};
+
+use actix_rt::net::{ActixStream, Ready, TcpStream};
+use actix_tls::connect::rustls_0_23::reexports::AsyncTlsStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What one exchange has seen of its connection.
+#[derive(Default)]
+pub(super) struct Seen {
+    fresh: Cell<bool>,
+    answered: Cell<bool>,
+    ended: Cell<bool>,
+}
+
+impl Seen {
+    /// The request went out on a connection that had been used before, and not a byte came back.
+    pub(super) fn was_stale(&self) -> bool {
+        !self.fresh.get() && !self.answered.get()
+    }
+
+    /// The peer closed its side.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+}
+
+/// Which exchange of a client is being polled. Cloned into each of the client's connections.
+#[derive(Clone, Default)]
+pub(super) struct Watch(Rc<RefCell<Option<Rc<Seen>>>>);
+
+impl Watch {
+    /// Runs a future of awc as part of an exchange.
+    pub(super) async fn during<F: Future>(&self, seen: &Rc<Seen>, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|context| {
+            let before = self.0.replace(Some(seen.clone()));
+            let output = future.as_mut().poll(context);
+            self.0.replace(before);
+            output
+        })
+        .await
+    }
+
+    fn note(&self, note: impl FnOnce(&Seen)) {
+        if let Some(seen) = self.0.borrow().as_deref() {
+            note(seen);
+        }
+    }
+}
+
+/// A connection to an upstream, with or without TLS.
+pub(super) struct Wire {
+    stream: Stream,
+    watch: Watch,
+}
+
+/// Both kinds.
+pub(super) enum Stream {
+    /// Without.
+    Plain(TcpStream),
+    /// With.
+    Tls(Box<AsyncTlsStream<TcpStream>>),
+}
+
+impl Wire {
+    /// Just connected, for the exchange that is being polled.
+    pub(super) fn new(stream: Stream, watch: Watch) -> Self {
+        watch.note(|seen| seen.fresh.set(true));
+        Wire { stream, watch }
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Plain(tcp) => tcp,
+            Stream::Tls(tls) => tls.get_ref().0,
+        }
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Wire({:?})", self.tcp().peer_addr())
+    }
+}
+
+/// Calls the same method of whichever stream it is.
+macro_rules! either {
+    ($wire:expr, $stream:ident => $call:expr) => {
+        match &mut $wire.get_mut().stream {
+            Stream::Plain(tcp) => {
+                let $stream = Pin::new(tcp);
+                $call
+            }
+            Stream::Tls(tls) => {
+                let $stream = Pin::new(tls.as_mut());
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        let result = either!(self.as_mut(), stream => stream.poll_read(cx, buf));
+        if let Poll::Ready(Ok(())) = &result {
+            let read = buf.filled().len() > before;
+            self.watch.note(|seen| if read { seen.answered.set(true) } else { seen.ended.set(room > 0) });
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        // awc probes idle connections by reading from them. What that met is not this exchange's: its own connection is
+        // the one it writes its request to.
+        self.watch.note(|seen| {
+            seen.answered.set(false);
+            seen.ended.set(false);
+        });
+        either!(self.as_mut(), stream => stream.poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(cx))
+    }
+}
+
+impl ActixStream for Wire {
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_read_ready(self.tcp(), cx)
+    }
+
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
+        ActixStream::poll_write_ready(self.tcp(), cx)
+    }
+}

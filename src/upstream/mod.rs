@@ -1,0 +1,3 @@
+//! The registries of the internet.
+
+pub mod fetcher;
