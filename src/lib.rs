@@ -9,4 +9,8 @@
 //! - [`http`]: the registry API over actix-web.
 //! - [`app`], [`cli`]: everything put together, and the command line.
 
+pub mod http;
+pub mod metrics;
+pub mod names;
 pub mod oci;
+pub mod pull;
