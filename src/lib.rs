@@ -12,5 +12,10 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod http;
+pub mod metrics;
+pub mod names;
 pub mod oci;
+pub mod pull;
+pub mod storage;
 pub mod upstream;

@@ -1,0 +1,186 @@
+//! One line for each request, written when its answer has ended: the last byte handed to the connection, the body cut, or the
+//! client gone. The metrics are counted at the same moment, so that the two agree.
+//!
+//! S18: the line never holds a header but `User-Agent`, and of the query only keys that lanyard knows; everything a stranger
+//! wrote is escaped, so that it can neither forge a line nor drive a terminal.
+
+use std::{
+    fmt::Write,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    HttpRequest,
+    http::{StatusCode, header::USER_AGENT},
+};
+
+use super::{connection::Busy, query::Query};
+use crate::{
+    metrics::{Answered, Metrics},
+    oci::{Digest, Repository},
+    pull::Trace,
+};
+
+/// The longest path and user agent that are written, in characters.
+const LONGEST: usize = 512;
+const LONGEST_AGENT: usize = 200;
+
+/// What is known of a request so far. Dropping it writes the line.
+pub(super) struct Entry {
+    request: HttpRequest,
+    metrics: Arc<Metrics>,
+    started: Instant,
+    kind: &'static str,
+    repo: Option<String>,
+    digest: Option<Digest>,
+    status: Option<StatusCode>,
+    trace: Option<Trace>,
+    /// Body bytes that belong to the answer, and those handed over.
+    expected: u64,
+    sent: u64,
+    cut: bool,
+    /// Tells the connection that it is not idle.
+    _busy: Option<Busy>,
+}
+
+impl Entry {
+    /// A request's head has arrived.
+    pub(super) fn new(request: &HttpRequest, metrics: &Arc<Metrics>) -> Self {
+        metrics.request_began();
+        Entry {
+            request: request.clone(),
+            metrics: Arc::clone(metrics),
+            started: Instant::now(),
+            kind: "unknown",
+            repo: None,
+            digest: None,
+            status: None,
+            trace: None,
+            expected: 0,
+            sent: 0,
+            cut: false,
+            _busy: request.conn_data::<Rc<super::connection::Traffic>>().map(Busy::new),
+        }
+    }
+
+    /// The path has been understood.
+    pub(super) fn kind(&mut self, kind: &'static str) {
+        self.kind = kind;
+    }
+
+    /// The repository it means.
+    pub(super) fn about(&mut self, repository: &Repository) {
+        self.repo = Some(repository.to_string());
+    }
+
+    /// The content that is asked for, or was found under a tag.
+    pub(super) fn digest(&mut self, digest: &Digest) {
+        self.digest = Some(*digest);
+    }
+
+    /// The head is decided; `expected` body bytes will follow.
+    pub(super) fn answered(&mut self, status: StatusCode, trace: Option<Trace>, expected: u64) {
+        (self.status, self.trace, self.expected) = (Some(status), trace, expected);
+    }
+
+    /// So many bytes more were handed over.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+    }
+
+    /// The body failed; the connection goes with it.
+    pub(super) fn cut(&mut self) {
+        self.cut = true;
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.sent >= self.expected
+    }
+
+    pub(super) fn bytes_sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(super) fn repo(&self) -> Option<&str> {
+        self.repo.as_deref()
+    }
+
+    fn write(&self, answered: &Answered) {
+        if !tracing::enabled!(target: "access", tracing::Level::INFO) {
+            return;
+        }
+        let uri = self.request.uri();
+        let query = uri.query().map(Query::known).filter(|query| !query.is_empty());
+        let path = match query {
+            Some(query) => escaped(&format!("{}?{query}", uri.path()), LONGEST),
+            None => escaped(uri.path(), LONGEST),
+        };
+        let agent = self.request.headers().get(USER_AGENT).map(|agent| String::from_utf8_lossy(agent.as_bytes()));
+        let client = self.request.peer_addr().map(|peer| peer.ip().to_canonical().to_string());
+        tracing::info!(
+            target: "access",
+            method = self.request.method().as_str(),
+            path,
+            status = answered.status,
+            repo = self.repo,
+            digest = self.digest.map(tracing::field::display),
+            outcome = answered.outcome.map(|outcome| outcome.as_str()),
+            bytes = answered.bytes,
+            duration_ms = milliseconds(answered.duration),
+            upstream = self.trace.as_ref().and_then(|t| t.upstream.as_ref()).map(tracing::field::display),
+            upstream_ms = self.trace.as_ref().map(|t| milliseconds(t.upstream_time)),
+            client,
+            user_agent = agent.map(|agent| escaped(&agent, LONGEST_AGENT)),
+            aborted = answered.aborted.then_some(true),
+            cut = self.cut.then_some(true),
+            "request"
+        );
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let answered = Answered {
+            kind: self.kind,
+            status: self.status.map(|status| status.as_u16()),
+            outcome: self.trace.as_ref().map(|trace| trace.outcome),
+            bytes: self.sent,
+            duration: self.started.elapsed(),
+            aborted: !self.cut && (self.status.is_none() || !self.is_whole()),
+        };
+        self.metrics.request_ended(&answered);
+        self.write(&answered);
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Printable ASCII as it is, the rest as escapes, at most `longest` characters of the original.
+fn escaped(text: &str, longest: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(longest));
+    for c in text.chars().take(longest) {
+        if c.is_ascii_graphic() || c == ' ' {
+            out.push(c);
+        } else {
+            // Writing to a String does not fail.
+            let _ = write!(out, "{}", c.escape_default());
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s18_what_strangers_write_is_escaped_and_bounded() {
+        assert_eq!(escaped("docker/20.10 go/1 \"x\"", 200), "docker/20.10 go/1 \"x\"");
+        assert_eq!(escaped("a\r\nb\x1b[31m\u{202e}ä", 200), "a\\r\\nb\\u{1b}[31m\\u{202e}\\u{e4}");
+        assert_eq!(escaped(&"x".repeat(1000), LONGEST_AGENT).len(), 200);
+    }
+}

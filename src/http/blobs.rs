@@ -1,0 +1,78 @@
+//! GET and HEAD of `/v2/NAME/blobs/DIGEST` (distribution-spec, "Pulling blobs"; RFC 9110 section 14 for ranges).
+
+use actix_web::http::{
+    StatusCode,
+    header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, HeaderValue},
+};
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::{conditions, errors::Refusal, reply::Reply, routes::Asked};
+use crate::{
+    names::Spelling,
+    oci::{Digest, Repository},
+    pull::{BlobAnswer, BlobBody, BodyError},
+};
+
+const OCTETS: &str = "application/octet-stream";
+
+/// The blob, or the range of it that was asked for.
+pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, digest: &Digest) -> Result<Reply, Refusal> {
+    asked.entry.digest(digest);
+    let repository = asked.repository(spelling)?;
+    let has_it = conditions::has_it(asked.request.headers(), digest);
+    let mut reply = if has_it || asked.is_head() {
+        sized(&asked, &repository, digest, has_it).await?
+    } else {
+        whole_or_part(&asked, &repository, digest).await?
+    };
+    reply.digest(digest);
+    reply.header(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    reply.header(CACHE_CONTROL, conditions::immutable());
+    Ok(reply)
+}
+
+/// Only the size is wanted: nothing is downloaded for it. 304 needs it too, as a digest that a client knows says nothing about
+/// whether it is in this repository.
+async fn sized(asked: &Asked<'_>, repository: &Repository, digest: &Digest, has_it: bool) -> Result<Reply, Refusal> {
+    let head = asked.face.pull.blob_size(repository, digest).await?;
+    let mut reply = if has_it { Reply::not_modified() } else { Reply::head(OCTETS, head.size) };
+    reply.trace = Some(head.trace);
+    Ok(reply)
+}
+
+async fn whole_or_part(asked: &Asked<'_>, repository: &Repository, digest: &Digest) -> Result<Reply, Refusal> {
+    let range = conditions::range(asked.request.headers(), digest);
+    let BlobAnswer { size, range, mut body, trace } = asked.face.pull.blob(repository, digest, range).await?;
+    let length = range.as_ref().map_or(size, |range| range.length());
+    let first = match first_piece(&mut body, length).await {
+        Ok(first) => first,
+        Err(error) => return Err(Refusal::before_first_byte(error, trace)),
+    };
+    let status = if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let rest = stream::unfold(body, |mut body| async move {
+        let piece = body.next().await?;
+        Some((piece.map_err(|error| error.to_string()), body))
+    });
+    let mut reply = Reply::stream(status, OCTETS, length, first, Box::pin(rest));
+    if let Some(range) = range {
+        reply.text(CONTENT_RANGE, &range.to_string());
+    }
+    reply.trace = Some(trace);
+    Ok(reply)
+}
+
+/// Awaited before the head is sent, so that a failure before the first byte can still be told as one.
+async fn first_piece(body: &mut BlobBody, length: u64) -> Result<Bytes, Option<BodyError>> {
+    if length == 0 {
+        return Ok(Bytes::new());
+    }
+    loop {
+        match body.next().await {
+            Some(Ok(piece)) if piece.is_empty() => {}
+            Some(Ok(piece)) => return Ok(piece),
+            Some(Err(error)) => return Err(Some(error)),
+            None => return Err(None),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Conditional requests (RFC 9110 section 13) over content whose entity tag is its digest.
+
+use actix_web::http::header::{HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE};
+
+use crate::oci::{ByteRange, Digest};
+
+/// Whether `If-None-Match` names the content: 304.
+pub(super) fn has_it(headers: &HeaderMap, digest: &Digest) -> bool {
+    let tag = format!("\"{digest}\"");
+    let lines = headers.get_all(IF_NONE_MATCH).filter_map(|line| line.to_str().ok());
+    let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
+    // Weak comparison: for bytes that cannot change a weak tag is as good.
+    tags.any(|t| t == "*" || t.strip_prefix("W/").unwrap_or(t) == tag)
+}
+
+/// The range to send. None: the whole, because none was asked for, the header is nonsense, or `If-Range` names other content
+/// (strong comparison; a date never matches, as there is no `Last-Modified`).
+pub(super) fn range(headers: &HeaderMap, digest: &Digest) -> Option<ByteRange> {
+    if let Some(condition) = headers.get(IF_RANGE)
+        && condition.to_str().ok()?.trim() != format!("\"{digest}\"")
+    {
+        return None;
+    }
+    let mut lines = headers.get_all(RANGE);
+    match (lines.next(), lines.next()) {
+        (Some(line), None) => line.to_str().ok()?.parse().ok(),
+        (_, _) => None,
+    }
+}
+
+/// `Cache-Control` of what a digest names: a year is as long as caches believe.
+pub(super) fn immutable() -> HeaderValue {
+    HeaderValue::from_static("max-age=31536000, immutable")
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderName;
+
+    use super::*;
+
+    fn headers(lines: &[(HeaderName, &str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn etags_are_digests() {
+        let digest = Digest::Sha256([7; 32]);
+        let other = Digest::Sha256([8; 32]);
+        let has = |value: &str| has_it(&headers(&[(IF_NONE_MATCH, value)]), &digest);
+        assert!(has("*") && has(&format!("\"{digest}\"")) && has(&format!("W/\"{digest}\"")));
+        assert!(has(&format!("\"{other}\", \"{digest}\"")));
+        assert!(!has(&format!("\"{other}\"")) && !has(&digest.to_string()) && !has(""));
+    }
+
+    #[test]
+    fn if_range_is_strong() {
+        let digest = Digest::Sha256([7; 32]);
+        let ask = |condition: Option<&str>, spec: &str| {
+            let mut lines = vec![(RANGE, spec)];
+            lines.extend(condition.map(|c| (IF_RANGE, c)));
+            range(&headers(&lines), &digest)
+        };
+        let first = Some(ByteRange::From { first: 0, last: Some(9) });
+        assert_eq!(ask(None, "bytes=0-9"), first);
+        assert_eq!(ask(Some(&format!("\"{digest}\"")), "bytes=0-9"), first);
+        assert_eq!(ask(Some(&format!("W/\"{digest}\"")), "bytes=0-9"), None);
+        assert_eq!(ask(Some("Wed, 21 Oct 2015 07:28:00 GMT"), "bytes=0-9"), None);
+        assert_eq!(ask(None, "bytes=0-1,3-4"), None);
+        assert_eq!(range(&headers(&[(RANGE, "bytes=0-1"), (RANGE, "bytes=3-4")]), &digest), None);
+    }
+}

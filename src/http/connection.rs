@@ -1,0 +1,221 @@
+//! A client's connection, with the patience that actix-http does not have.
+//!
+//! actix-http bounds how long the first head may take and how long a finished connection may idle. It has no bound for a
+//! peer that stops reading an answer, nor for one that dribbles its second head. Both are bounded here, where every byte
+//! passes: the connection fails with `TimedOut`, and actix-http drops it with everything that hangs on it.
+//!
+//! - *Slow readers:* writes that wait for the peer for `stall` in all, while it took less than `stall` × `rate` bytes. Time
+//!   in which there was nothing to write does not count, so a slow upstream never costs a client its connection.
+//! - *Slow heads:* no request in progress for `idle`.
+
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
+
+/// How long a peer may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// How long writes may wait in all before the peer must have taken its due.
+    pub(super) stall: Duration,
+    /// That due, in bytes per second of `stall`.
+    pub(super) rate: u64,
+    /// How long there may be no request.
+    pub(super) idle: Duration,
+}
+
+/// How many requests of a connection are in progress. Lies in the connection's data, where handlers find it.
+#[derive(Debug, Default)]
+pub(super) struct Traffic(Cell<usize>);
+
+/// One request in progress, while it lives.
+pub(super) struct Busy(Rc<Traffic>);
+
+impl Busy {
+    pub(super) fn new(traffic: &Rc<Traffic>) -> Self {
+        traffic.0.set(traffic.0.get() + 1);
+        Busy(Rc::clone(traffic))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.0.set(self.0.0.get().saturating_sub(1));
+    }
+}
+
+/// The stream, watched.
+pub(super) struct Connection<S> {
+    io: S,
+    patience: Patience,
+    traffic: Rc<Traffic>,
+    idle: Option<Pin<Box<Sleep>>>,
+    /// Set while a write waits: since when, and until when it may.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Since the peer last had its due: how long writes waited, and how many bytes it took.
+    waited: Duration,
+    taken: u64,
+}
+
+impl<S> Connection<S> {
+    pub(super) fn new(io: S, patience: Patience) -> Self {
+        Connection { io, patience, traffic: Rc::default(), idle: None, waiting: None, waited: Duration::ZERO, taken: 0 }
+    }
+
+    /// For the connection's data.
+    pub(super) fn traffic(&self) -> Rc<Traffic> {
+        Rc::clone(&self.traffic)
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        if let Some((since, _)) = self.waiting.take() {
+            self.waited += since.elapsed();
+        }
+        self.taken += bytes as u64;
+        let due = self.patience.rate.saturating_mul(self.patience.stall.as_secs().max(1));
+        if self.taken >= due {
+            (self.taken, self.waited) = (0, Duration::ZERO);
+        }
+    }
+
+    /// A write waits. Ready when it has waited too long.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let left = self.patience.stall.saturating_sub(self.waited);
+        let (_, deadline) = self.waiting.get_or_insert_with(|| {
+            let now = Instant::now();
+            (now, Box::pin(tokio::time::sleep_until(now + left)))
+        });
+        deadline.as_mut().poll(cx)
+    }
+
+    /// A read waits. Ready when there was no request for too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.traffic.0.get() > 0 {
+            self.idle = None;
+            return Poll::Pending;
+        }
+        let patience = self.patience.idle;
+        self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience))).as_mut().poll(cx)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.poll_idle(cx).map(|()| Err(timed_out("no request"))),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.io).poll_write(cx, buf) {
+            Poll::Ready(Ok(bytes)) => {
+                self.wrote(bytes);
+                Poll::Ready(Ok(bytes))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.poll_stalled(cx).map(|()| Err(timed_out("the answer is not read"))),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.io).poll_flush(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.poll_stalled(cx).map(|()| Err(timed_out("the answer is not read"))),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+fn timed_out(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const PATIENCE: Patience =
+        Patience { stall: Duration::from_secs(60), rate: 10 << 10, idle: Duration::from_secs(105) };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_is_let_go_after_the_stall() {
+        let (ours, _theirs) = duplex(1 << 10);
+        let mut connection = Connection::new(ours, PATIENCE);
+        let began = Instant::now();
+        let error = connection.write_all(&[0; 64 << 10]).await.unwrap_err();
+        assert_eq!((error.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_too_slowly_is_let_go_and_one_that_keeps_the_rate_is_not() {
+        for (piece, survives) in [(1 << 10, false), (32 << 10, true)] {
+            let (ours, mut theirs) = duplex(1 << 10);
+            let reader = tokio::spawn(async move {
+                let mut buffer = vec![0; piece];
+                while theirs.read_exact(&mut buffer).await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            });
+            let mut connection = Connection::new(ours, PATIENCE);
+            let result = connection.write_all(&vec![0; 4 << 20]).await;
+            assert_eq!(result.is_ok(), survives, "{piece} bytes a second");
+            drop(connection);
+            reader.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_source_costs_the_reader_nothing() {
+        let (ours, mut theirs) = duplex(1 << 10);
+        let reader = tokio::spawn(async move { theirs.read_to_end(&mut Vec::new()).await.unwrap() });
+        let mut connection = Connection::new(ours, PATIENCE);
+        for _ in 0..300 {
+            connection.write_all(&[0; 4 << 10]).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        drop(connection);
+        assert_eq!(reader.await.unwrap(), 300 * (4 << 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_requests_is_let_go_and_a_busy_one_is_not() {
+        let (ours, mut theirs) = duplex(1 << 10);
+        let mut connection = Connection::new(ours, PATIENCE);
+        let busy = Busy::new(&connection.traffic());
+        let waits = tokio::time::timeout(Duration::from_secs(1000), connection.read_u8()).await;
+        assert!(waits.is_err(), "a request in progress may take its time");
+        drop(busy);
+        // A head that comes a byte at a time is no request.
+        let dribble = tokio::spawn(async move {
+            while theirs.write_u8(b'G').await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            }
+        });
+        let began = Instant::now();
+        let error = loop {
+            if let Err(error) = connection.read_u8().await {
+                break error;
+            }
+        };
+        assert_eq!((error.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, 105));
+        drop(connection);
+        dribble.await.unwrap();
+    }
+}

@@ -1,0 +1,78 @@
+//! Errors on their way out: the only place that turns them into HTTP, and the place that logs each of them once.
+
+use actix_web::http::{
+    StatusCode,
+    header::{CONTENT_RANGE, HeaderName, HeaderValue, RETRY_AFTER},
+};
+
+use super::reply::{JSON, Reply};
+use crate::{
+    oci::{ErrorCode, RegistryError},
+    pull::{BodyError, PullError, Trace},
+};
+
+/// A request that is not served, and why.
+pub(super) struct Refusal {
+    error: RegistryError,
+    total: Option<u64>,
+    trace: Option<Trace>,
+    extra: Option<(HeaderName, HeaderValue)>,
+}
+
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Self {
+        Refusal { error, total: None, trace: None, extra: None }
+    }
+}
+
+impl From<PullError> for Refusal {
+    fn from(error: PullError) -> Self {
+        Refusal { error: error.to_registry_error(), total: error.total(), trace: error.trace().cloned(), extra: None }
+    }
+}
+
+impl Refusal {
+    /// A body failed before its first byte: the head is not sent yet, so the client can still be told.
+    pub(super) fn before_first_byte(error: Option<BodyError>, trace: Trace) -> Self {
+        let message = error.map_or_else(|| "upstream sent nothing".to_owned(), |error| error.to_string());
+        let error = RegistryError::new(ErrorCode::Unavailable, message).with_status(502);
+        Refusal { error, total: None, trace: Some(trace), extra: None }
+    }
+
+    /// The same with one more header.
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.extra = Some((name, value));
+        self
+    }
+
+    /// The answer: the specification's JSON, `Retry-After` in whole seconds, `Content-Range: bytes */N` with a 416.
+    pub(super) fn into_reply(self, path: &str) -> Reply {
+        let Refusal { error, total, trace, extra } = self;
+        let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let path = path.escape_default();
+        if status.is_server_error() {
+            tracing::warn!(status = status.as_u16(), code = error.code.as_str(), %path, "{}", error.message);
+        } else {
+            tracing::debug!(status = status.as_u16(), code = error.code.as_str(), %path, "{}", error.message);
+        }
+        let entry = serde_json::json!({ "code": error.code.as_str(), "message": error.message, "detail": null });
+        let body = serde_json::json!({ "errors": [entry] }).to_string();
+        let mut reply = Reply::bytes(status, JSON, body.into());
+        if let Some(wait) = error.retry_after {
+            reply.header(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+        }
+        if let Some(total) = total {
+            reply.text(CONTENT_RANGE, &format!("bytes */{total}"));
+        }
+        if let Some((name, value)) = extra {
+            reply.header(name, value);
+        }
+        reply.trace = trace;
+        reply
+    }
+}
+
+/// A body failed with its head long gone: the connection is cut, and this line is all there is to say.
+pub(super) fn body_failed(error: &str, repo: Option<&str>, sent: u64) {
+    tracing::warn!(repo = repo.unwrap_or("-"), bytes = sent, "a body was cut short: {error}");
+}

@@ -1,0 +1,40 @@
+//! GET and HEAD of `/v2/NAME/manifests/REFERENCE` (distribution-spec, "Pulling manifests").
+
+use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderValue, VARY};
+
+use super::{conditions, errors::Refusal, reply::Reply, routes::Asked};
+use crate::{
+    names::Spelling,
+    oci::{Accept, ErrorCode, Reference, RegistryError},
+};
+
+/// The bytes that the reference names, exactly as upstream sent them. HEAD takes the same way, so that its headers are
+/// GET's; a manifest is small.
+pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, reference: &Reference) -> Result<Reply, Refusal> {
+    let repository = asked.repository(spelling)?;
+    let headers = asked.request.headers();
+    let accept = Accept::from_headers(headers.get_all(ACCEPT).filter_map(|line| line.to_str().ok()));
+    let answer = asked.face.pull.manifest(&repository, reference, &accept).await?;
+    asked.entry.digest(&answer.digest);
+
+    // No charset here: containers/image fails on one.
+    let media_type = HeaderValue::from_str(&answer.media_type).map_err(|_| {
+        RegistryError::new(ErrorCode::Unavailable, "the manifest's media type is malformed").with_status(502)
+    })?;
+    let mut reply = if conditions::has_it(headers, &answer.digest) {
+        Reply::not_modified()
+    } else {
+        Reply::manifest(media_type, answer.bytes)
+    };
+    reply.digest(&answer.digest);
+    reply.header(VARY, HeaderValue::from_static("accept"));
+    reply.header(
+        CACHE_CONTROL,
+        match reference {
+            Reference::Digest(_) => conditions::immutable(),
+            Reference::Tag(_) => HeaderValue::from_static("no-cache"),
+        },
+    );
+    reply.trace = Some(answer.trace);
+    Ok(reply)
+}

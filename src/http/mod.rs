@@ -1,0 +1,64 @@
+//! The registry API over actix-web. Only this room and `app` know actix-web's types.
+//!
+//! A request takes four steps: [`target`] reads the raw path, [`names`](crate::names) says which repository it means, one
+//! file for each end point asks [`PullThrough`] and makes a [`reply`], and [`access_log`] writes one line when the last byte
+//! is handed over or the client has left. `routes.rs` has every route on one page.
+//!
+//! Promises, each held by a test of its name: HEAD answers with GET's headers; a body that fails is cut short of its
+//! `Content-Length` and never completed; nothing below `/v2/` is ever answered 401, and nobody's `Authorization` is read or
+//! logged (S18); `/v2/` waits for nobody; a peer that neither reads nor writes is let go (`connection.rs`).
+
+mod access_log;
+mod blobs;
+mod body;
+mod conditions;
+mod connection;
+mod errors;
+mod health;
+mod manifests;
+mod query;
+mod referrers;
+mod reply;
+mod routes;
+mod server;
+mod tags;
+mod target;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+pub use server::{BindError, Limits, bind, run};
+
+use crate::{
+    metrics::{Metrics, Sample},
+    names::Names,
+    oci::RepositoryName,
+    pull::PullThrough,
+};
+
+/// What the face needs of the house. Cheap to clone: one for each worker thread.
+#[derive(Clone)]
+pub struct Face {
+    /// The policy.
+    pub pull: Arc<PullThrough>,
+    /// Which repository a request means.
+    pub names: Arc<Names>,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// False before everything is open and while draining; `/readyz` says so.
+    pub ready: Arc<AtomicBool>,
+    /// The gauges, gathered at each scrape. Must not block.
+    pub sample: Arc<dyn Fn() -> Sample + Send + Sync>,
+    /// Whether a hosted repository of this name exists. Asked for each request without `ns=` or prefix; must not block.
+    pub hosted_exists: Arc<dyn Fn(&RepositoryName) -> bool + Send + Sync>,
+}
+
+impl Face {
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+}

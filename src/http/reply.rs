@@ -1,0 +1,117 @@
+//! An answer before it becomes actix-web's: status, headers, and a body whose length is always known.
+
+use actix_web::{
+    HttpResponse,
+    http::{
+        Method, StatusCode,
+        header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue},
+    },
+};
+use bytes::Bytes;
+
+use super::{
+    access_log::Entry,
+    body::{Body, Payload, Pieces},
+};
+use crate::{
+    oci::{Digest, Outcome},
+    pull::Trace,
+};
+
+pub(super) const JSON: &str = "application/json";
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const CACHE: HeaderName = HeaderName::from_static("x-lanyard-cache");
+const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// What is answered. Made for GET; [`Reply::send`] leaves the body out for HEAD and keeps every header.
+pub(super) struct Reply {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    length: u64,
+    payload: Payload,
+    /// How the answer came about, for the header, the log and the metrics.
+    pub(super) trace: Option<Trace>,
+}
+
+impl Reply {
+    /// All bytes at hand.
+    pub(super) fn bytes(status: StatusCode, content_type: &'static str, bytes: Bytes) -> Self {
+        let length = bytes.len() as u64;
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+        Reply { status, headers, length, payload: Payload::Bytes(Some(bytes)), trace: None }
+    }
+
+    /// A manifest: its type is whatever upstream called it.
+    pub(super) fn manifest(media_type: HeaderValue, bytes: Bytes) -> Self {
+        let mut reply = Reply::bytes(StatusCode::OK, JSON, bytes);
+        reply.headers = vec![(CONTENT_TYPE, media_type)];
+        reply
+    }
+
+    /// A head with the length of a body that is not sent: the answer to a HEAD.
+    pub(super) fn head(content_type: &'static str, length: u64) -> Self {
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+        Reply { status: StatusCode::OK, headers, length, payload: Payload::Nothing, trace: None }
+    }
+
+    /// Pieces that come as they come, `length` bytes in all; the first is here already.
+    pub(super) fn stream(
+        status: StatusCode,
+        content_type: &'static str,
+        length: u64,
+        first: Bytes,
+        rest: Pieces,
+    ) -> Self {
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+        Reply { status, headers, length, payload: Payload::Stream { first: Some(first), rest }, trace: None }
+    }
+
+    /// 304: the client has it.
+    pub(super) fn not_modified() -> Self {
+        let payload = Payload::Bytes(None);
+        Reply { status: StatusCode::NOT_MODIFIED, headers: Vec::new(), length: 0, payload, trace: None }
+    }
+
+    /// One more header.
+    pub(super) fn header(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.push((name, value));
+    }
+
+    /// The same from text. Bytes that no header may hold leave it out; nothing that lanyard formats has any.
+    pub(super) fn text(&mut self, name: HeaderName, value: &str) {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.header(name, value);
+        }
+    }
+
+    /// `Docker-Content-Digest`, and the `ETag` made of it.
+    pub(super) fn digest(&mut self, digest: &Digest) {
+        self.text(DIGEST, &digest.to_string());
+        self.text(ETAG, &format!("\"{digest}\""));
+    }
+
+    /// As actix-web's, with the log entry riding on the body. `registry`: an answer below `/v2/`.
+    pub(super) fn send(self, method: &Method, registry: bool, mut entry: Entry) -> HttpResponse<Body> {
+        let Reply { status, headers, length, payload, trace } = self;
+        let head_only = *method == Method::HEAD && status != StatusCode::NOT_MODIFIED;
+        let payload = if head_only { Payload::Nothing } else { payload };
+        let outcome = trace.as_ref().map_or(Outcome::Bypassed, |trace| trace.outcome);
+        entry.answered(status, trace, if head_only { 0 } else { length });
+        let mut response = HttpResponse::with_body(status, Body::new(payload, length, entry));
+        let out = response.headers_mut();
+        for (name, value) in headers {
+            out.insert(name, value);
+        }
+        if registry {
+            out.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+            out.insert(CACHE, HeaderValue::from_static(outcome.as_str()));
+        }
+        if head_only {
+            // actix-http would take a pipelined HEAD for a GET and wait for the bytes: it gets a stream of none, and the
+            // length from us.
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+            response.head_mut().no_chunking(true);
+        }
+        response
+    }
+}

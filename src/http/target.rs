@@ -1,0 +1,150 @@
+//! What a request's path means: the grammar of the distribution specification's end points over the *raw* path.
+//!
+//! Nothing is decoded. A path that needs an escape to be what it is has no meaning here, so `%2f`, `%2e`, `%5c`, `%00`,
+//! `//`, `..`, backslashes and bytes beyond ASCII all end as 400 or 404 and never as a file name (S13). The one escape
+//! that is understood is `%3a` for the colon of a digest, which some clients send.
+//!
+//! Names may hold the words `manifests`, `blobs`, `tags`, `referrers` and `uploads` themselves: the *last* keyword splits.
+
+use crate::{
+    names::Spelling,
+    oci::{Digest, ErrorCode, Reference, RegistryError, RepositoryName, UpstreamName},
+};
+
+/// Everything a path can mean.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Target {
+    /// `/`
+    Home,
+    /// `/livez`
+    Live,
+    /// `/readyz`
+    Ready,
+    /// `/metrics`
+    Metrics,
+    /// `/v2`, `/v2/`, `/HOST/v2`, `/HOST/v2/`
+    Ping(Option<UpstreamName>),
+    /// `/v2/_catalog`
+    Catalog,
+    /// `/v2/NAME/manifests/REFERENCE`
+    Manifest(Spelling, Reference),
+    /// `/v2/NAME/blobs/DIGEST`
+    Blob(Spelling, Digest),
+    /// `/v2/NAME/tags/list`
+    Tags(Spelling),
+    /// `/v2/NAME/referrers/DIGEST`
+    Referrers(Spelling, Digest),
+    /// `/v2/NAME/blobs/uploads`, `/v2/NAME/blobs/uploads/`, `/v2/NAME/blobs/uploads/ID`
+    Uploads(Spelling),
+}
+
+impl Target {
+    /// Reads a raw path, without its query. Errors are the client's: 400 with the specification's code where the shape is
+    /// right and a part is not, 404 where there is no such end point.
+    pub(super) fn parse(path: &str) -> Result<Target, RegistryError> {
+        match path {
+            "/" => return Ok(Target::Home),
+            "/livez" => return Ok(Target::Live),
+            "/readyz" => return Ok(Target::Ready),
+            "/metrics" => return Ok(Target::Metrics),
+            "/v2" | "/v2/" => return Ok(Target::Ping(None)),
+            "/v2/_catalog" => return Ok(Target::Catalog),
+            _ => {}
+        }
+        let rest = path.strip_prefix('/').ok_or_else(nowhere)?;
+        if let Some(rest) = rest.strip_prefix("v2/") {
+            return end_point(None, rest);
+        }
+        let (host, rest) = rest.split_once('/').ok_or_else(nowhere)?;
+        let rest = rest.strip_prefix("v2").ok_or_else(nowhere)?;
+        let host: UpstreamName = host.parse().map_err(|_| nowhere())?;
+        match rest {
+            "" | "/" => Ok(Target::Ping(Some(host))),
+            _ => end_point(Some(host), rest.strip_prefix('/').ok_or_else(nowhere)?),
+        }
+    }
+
+    /// The label in metrics, from a fixed list.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Target::Home | Target::Live | Target::Ready | Target::Metrics => "own",
+            Target::Ping(_) => "ping",
+            Target::Catalog => "catalog",
+            Target::Manifest(..) => "manifest",
+            Target::Blob(..) => "blob",
+            Target::Tags(_) => "tags",
+            Target::Referrers(..) => "referrers",
+            Target::Uploads(_) => "upload",
+        }
+    }
+}
+
+/// What stands after `/v2/`. The last two segments say which end point it is, whatever the name holds; only an upload has a
+/// keyword before them.
+fn end_point(host: Option<UpstreamName>, rest: &str) -> Result<Target, RegistryError> {
+    let (before, last) = rest.rsplit_once('/').ok_or_else(nowhere)?;
+    if let Some(name) = rest.strip_suffix("/blobs/uploads") {
+        return Ok(Target::Uploads(spelling(host, name)?));
+    }
+    let (name, keyword) = before.rsplit_once('/').ok_or_else(nowhere)?;
+    match (keyword, last) {
+        ("tags", "list") => Ok(Target::Tags(spelling(host, name)?)),
+        ("manifests", reference) => Ok(Target::Manifest(spelling(host, name)?, self::reference(reference)?)),
+        ("blobs", digest) => Ok(Target::Blob(spelling(host, name)?, self::digest(digest)?)),
+        ("referrers", digest) => Ok(Target::Referrers(spelling(host, name)?, self::digest(digest)?)),
+        ("uploads", id) => match name.strip_suffix("/blobs") {
+            Some(name) if id.is_empty() || is_upload_id(id) => Ok(Target::Uploads(spelling(host, name)?)),
+            Some(_) => Err(RegistryError::new(ErrorCode::BlobUploadUnknown, "there is no upload of that name")),
+            None => Err(nowhere()),
+        },
+        _ => Err(nowhere()),
+    }
+}
+
+/// A first segment with a port cannot be part of a repository's name; it is a host.
+fn spelling(host: Option<UpstreamName>, name: &str) -> Result<Spelling, RegistryError> {
+    let invalid = |error: String| RegistryError::new(ErrorCode::NameInvalid, error);
+    let (host, name) = match (host, name.split_once('/')) {
+        (None, Some((first, rest))) if first.contains(':') => {
+            (Some(first.parse::<UpstreamName>().map_err(|error| invalid(error.to_string()))?), rest)
+        }
+        (host, _) => (host, name),
+    };
+    let name = name.parse::<RepositoryName>().map_err(|error| invalid(error.to_string()))?;
+    Ok(Spelling { host, name })
+}
+
+fn digest(text: &str) -> Result<Digest, RegistryError> {
+    unescape_colon(text).parse().map_err(|error: crate::oci::DigestError| bad_digest(&error.to_string()))
+}
+
+fn reference(text: &str) -> Result<Reference, RegistryError> {
+    unescape_colon(text).parse().map_err(|error: crate::oci::ReferenceError| match error {
+        crate::oci::ReferenceError::Digest(error) => bad_digest(&error.to_string()),
+        // The specification has no code for a malformed tag.
+        crate::oci::ReferenceError::Tag => RegistryError::new(ErrorCode::ManifestInvalid, error.to_string()),
+    })
+}
+
+fn bad_digest(message: &str) -> RegistryError {
+    RegistryError::new(ErrorCode::DigestInvalid, message)
+}
+
+fn unescape_colon(text: &str) -> std::borrow::Cow<'_, str> {
+    match text.split_once("%3a").or_else(|| text.split_once("%3A")) {
+        Some((algorithm, hex)) => format!("{algorithm}:{hex}").into(),
+        None => text.into(),
+    }
+}
+
+fn is_upload_id(text: &str) -> bool {
+    text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'='))
+}
+
+fn nowhere() -> RegistryError {
+    RegistryError::new(ErrorCode::Unsupported, "there is nothing at this path").with_status(404)
+}
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;

@@ -1,1 +1,0 @@
-//! What is counted. Labels are upstream, outcome, kind and code; never a repository or a digest.

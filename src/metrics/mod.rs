@@ -1,0 +1,272 @@
+//! What is counted, in Prometheus' text format. Every room may count; only the HTTP face prints.
+//!
+//! Labels are upstream, kind, code class and outcome, all from closed lists; never a repository or a digest, of which there
+//! are as many as there are images. Counters are pushed here as things happen, gauges are read when somebody scrapes
+//! ([`Sample`]), so that no room has to keep a gauge and its own state in step.
+
+mod sample;
+
+use std::{
+    sync::atomic::{AtomicI64, AtomicU64},
+    time::{Duration, Instant},
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+pub use sample::{Sample, UpstreamSample};
+
+use crate::oci::{Outcome, UpstreamName};
+
+/// The content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// One answered request.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    /// `manifest`, `blob`, `tags`, …: from a fixed list.
+    pub kind: &'static str,
+    /// HTTP status; absent where the client left before there was one.
+    pub status: Option<u16>,
+    /// How the answer came about, where the policy was asked.
+    pub outcome: Option<Outcome>,
+    /// Body bytes handed to the connection.
+    pub bytes: u64,
+    /// From the request's head to the end of the answer's body.
+    pub duration: Duration,
+    /// The client left before the end.
+    pub aborted: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct RequestLabels {
+    kind: &'static str,
+    code: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct UpstreamLabel {
+    upstream: String,
+}
+
+type PerUpstream = Family<UpstreamLabel, Counter>;
+type Durations = Family<KindLabel, Histogram, fn() -> Histogram>;
+
+/// All counters of one lanyard.
+pub struct Metrics {
+    registry: Registry,
+    started: Instant,
+    requests: Family<RequestLabels, Counter>,
+    durations: Durations,
+    aborted: Counter,
+    sent: Counter,
+    in_flight: Gauge,
+    received: PerUpstream,
+    fills: PerUpstream,
+    joins: PerUpstream,
+    resumed: PerUpstream,
+    failed: PerUpstream,
+    tag_checks: PerUpstream,
+    manifest_gets: PerUpstream,
+    gauges: Gauges,
+}
+
+/// What is set from a [`Sample`] at every scrape.
+#[derive(Default)]
+struct Gauges {
+    uptime: Gauge<f64, AtomicU64>,
+    cache_bytes: Gauge,
+    cache_blobs: Gauge,
+    fills_active: Gauge,
+    limit: Family<UpstreamLabel, Gauge>,
+    remaining: Family<UpstreamLabel, Gauge>,
+    circuit: Family<UpstreamLabel, Gauge<i64, AtomicI64>>,
+}
+
+impl Metrics {
+    /// Starts counting. The counters of each upstream begin at 0 at once, so that a rate over them is right from the first
+    /// event on.
+    pub fn new(upstreams: &[UpstreamName]) -> Self {
+        let durations: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 4.0, 9));
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("lanyard"),
+            started: Instant::now(),
+            requests: Family::default(),
+            durations: Durations::new_with_constructor(durations),
+            aborted: Counter::default(),
+            sent: Counter::default(),
+            in_flight: Gauge::default(),
+            received: PerUpstream::default(),
+            fills: PerUpstream::default(),
+            joins: PerUpstream::default(),
+            resumed: PerUpstream::default(),
+            failed: PerUpstream::default(),
+            tag_checks: PerUpstream::default(),
+            manifest_gets: PerUpstream::default(),
+            gauges: Gauges::default(),
+        };
+        metrics.register_requests();
+        metrics.register_upstreams();
+        metrics.register_gauges();
+        for upstream in upstreams {
+            for family in metrics.per_upstream() {
+                family.get_or_create(&label(upstream)).inc_by(0);
+            }
+        }
+        metrics
+    }
+
+    fn per_upstream(&self) -> [&PerUpstream; 7] {
+        let (fills, joins, resumed, failed) = (&self.fills, &self.joins, &self.resumed, &self.failed);
+        [&self.received, fills, joins, resumed, failed, &self.tag_checks, &self.manifest_gets]
+    }
+
+    fn register_requests(&mut self) {
+        let r = &mut self.registry;
+        r.register("requests", "Answered requests", self.requests.clone());
+        r.register_with_unit("request_duration", "Head to end of body", Unit::Seconds, self.durations.clone());
+        r.register("requests_aborted", "Requests whose client left before the end", self.aborted.clone());
+        r.register_with_unit("sent", "Body bytes sent to clients", Unit::Bytes, self.sent.clone());
+        r.register("requests_in_flight", "Requests being answered now", self.in_flight.clone());
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        r.register("build", "What is running", build);
+    }
+
+    fn register_upstreams(&mut self) {
+        let r = &mut self.registry;
+        r.register_with_unit("upstream_received", "Body bytes from upstreams", Unit::Bytes, self.received.clone());
+        r.register("fills", "Downloads begun", self.fills.clone());
+        r.register("fill_joins", "Requests that joined a download under way", self.joins.clone());
+        r.register("fills_resumed", "Downloads continued after a break", self.resumed.clone());
+        r.register("fills_failed", "Downloads given up", self.failed.clone());
+        r.register("tag_checks", "Tags compared with upstream by HEAD", self.tag_checks.clone());
+        r.register("upstream_manifest_gets", "Manifests fetched; what Docker Hub counts", self.manifest_gets.clone());
+    }
+
+    fn register_gauges(&mut self) {
+        let (r, g) = (&mut self.registry, &self.gauges);
+        r.register_with_unit("uptime", "Time since start", Unit::Seconds, g.uptime.clone());
+        r.register_with_unit("cache", "Bytes cached", Unit::Bytes, g.cache_bytes.clone());
+        r.register("cache_blobs", "Blobs and manifests cached", g.cache_blobs.clone());
+        r.register("fills_active", "Downloads under way", g.fills_active.clone());
+        r.register("upstream_ratelimit_limit", "Pulls an upstream allows in its window", g.limit.clone());
+        r.register("upstream_ratelimit_remaining", "Pulls left in that window", g.remaining.clone());
+        r.register("upstream_circuit_open", "1 while an upstream is not asked, 0 else", g.circuit.clone());
+    }
+
+    /// A request's head has arrived.
+    pub fn request_began(&self) {
+        self.in_flight.inc();
+    }
+
+    /// Its answer has ended, or its client has left. Exactly one for each [`Metrics::request_began`].
+    pub fn request_ended(&self, answered: &Answered) {
+        let outcome = answered.outcome.map_or("none", Outcome::as_str);
+        let labels = RequestLabels { kind: answered.kind, code: class(answered.status), outcome };
+        self.requests.get_or_create(&labels).inc();
+        self.durations.get_or_create(&KindLabel { kind: answered.kind }).observe(answered.duration.as_secs_f64());
+        self.sent.inc_by(answered.bytes);
+        if answered.aborted {
+            self.aborted.inc();
+        }
+        self.in_flight.dec();
+    }
+
+    /// Body bytes came from an upstream.
+    pub fn upstream_bytes(&self, upstream: &UpstreamName, bytes: u64) {
+        self.received.get_or_create(&label(upstream)).inc_by(bytes);
+    }
+
+    /// A download began.
+    pub fn fill_started(&self, upstream: &UpstreamName) {
+        self.fills.get_or_create(&label(upstream)).inc();
+    }
+
+    /// A request joined a download under way.
+    pub fn fill_joined(&self, upstream: &UpstreamName) {
+        self.joins.get_or_create(&label(upstream)).inc();
+    }
+
+    /// A download went on after a break.
+    pub fn fill_resumed(&self, upstream: &UpstreamName) {
+        self.resumed.get_or_create(&label(upstream)).inc();
+    }
+
+    /// A download was given up.
+    pub fn fill_failed(&self, upstream: &UpstreamName) {
+        self.failed.get_or_create(&label(upstream)).inc();
+    }
+
+    /// A tag was compared with upstream.
+    pub fn tag_checked(&self, upstream: &UpstreamName) {
+        self.tag_checks.get_or_create(&label(upstream)).inc();
+    }
+
+    /// A manifest was fetched.
+    pub fn manifest_fetched(&self, upstream: &UpstreamName) {
+        self.manifest_gets.get_or_create(&label(upstream)).inc();
+    }
+
+    /// Everything as OpenMetrics text ([`CONTENT_TYPE`]).
+    pub fn encode(&self, sample: &Sample) -> String {
+        self.gauges.uptime.set(self.started.elapsed().as_secs_f64());
+        self.gauges.set(sample);
+        let mut out = String::with_capacity(8 << 10);
+        // Writing to a String does not fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+impl Gauges {
+    fn set(&self, sample: &Sample) {
+        self.cache_bytes.set(signed(sample.cache_bytes));
+        self.cache_blobs.set(signed(sample.cache_blobs));
+        self.fills_active.set(signed(sample.fills_active));
+        for upstream in &sample.upstreams {
+            let label = label(&upstream.name);
+            self.circuit.get_or_create(&label).set(upstream.circuit_open.into());
+            if let Some((limit, remaining)) = upstream.rate_limit {
+                self.limit.get_or_create(&label).set(signed(limit));
+                self.remaining.get_or_create(&label).set(signed(remaining));
+            }
+        }
+    }
+}
+
+fn label(upstream: &UpstreamName) -> UpstreamLabel {
+    UpstreamLabel { upstream: upstream.to_string() }
+}
+
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn class(status: Option<u16>) -> &'static str {
+    match status {
+        None => "none",
+        Some(..=199) => "1xx",
+        Some(200..=299) => "2xx",
+        Some(300..=399) => "3xx",
+        Some(400..=499) => "4xx",
+        Some(500..) => "5xx",
+    }
+}
+
+#[cfg(test)]
+mod tests;

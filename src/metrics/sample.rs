@@ -1,0 +1,27 @@
+//! The gauges' values at one moment, gathered by the app when somebody scrapes.
+
+use crate::oci::UpstreamName;
+
+/// What the stores, fills and upstreams are like right now.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// Bytes cached on disk; hosted bytes do not count.
+    pub cache_bytes: u64,
+    /// Blobs and manifests cached.
+    pub cache_blobs: u64,
+    /// Downloads under way.
+    pub fills_active: u64,
+    /// Each configured upstream.
+    pub upstreams: Vec<UpstreamSample>,
+}
+
+/// One upstream right now.
+#[derive(Clone, Debug)]
+pub struct UpstreamSample {
+    /// Its name.
+    pub name: UpstreamName,
+    /// Pulls allowed in the window and pulls left, where it has said so.
+    pub rate_limit: Option<(u64, u64)>,
+    /// Whether it is being left alone after failures.
+    pub circuit_open: bool,
+}
