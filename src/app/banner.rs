@@ -21,7 +21,7 @@ pub(super) fn banner(config: &Config, listening: SocketAddr) -> String {
          data in {data}\n\
          Docker: put this into /etc/docker/daemon.json, then `systemctl restart docker`:\n  \
          {{ \"registry-mirrors\": [\"{server}\"] }}\n\
-         (from another machine, its address instead of localhost; other clients: `lanyard setup --help`)",
+         (from another machine, its address instead of localhost; other clients: `lanyard setup --help`)\n",
         version = env!("CARGO_PKG_VERSION"),
         data = data.display(),
     )

@@ -5,9 +5,10 @@
 //! Stop: the listener drains → fills end or are parked → probes stop → fetchers stop → the index is flushed and marked clean.
 
 mod banner;
+mod log;
 
 use std::{
-    io,
+    io::{self, Write as _},
     net::TcpListener,
     sync::{
         Arc,
@@ -19,17 +20,16 @@ use std::{
 use tokio::{runtime::Runtime, signal::unix::SignalKind};
 
 use crate::{
-    config::Config,
+    config::{Config, Loaded},
     http::{self, BindError, Face},
-    metrics::{Metrics, Sample},
+    metrics::{Metrics, Sample, UpstreamSample},
+    oci::{Namespace, Repository, RepositoryName},
     names::Names,
     pull::{Parts, PullThrough, Tasks},
-    storage::{Disk, Limits, OpenError, Storage},
-    upstream::{Fetchers, Upstreams, UpstreamsError},
+    storage::{DiskThreads, Limits, OpenError, Storage},
+    upstream::{Fetchers, Health, Upstreams, UpstreamsError},
 };
 
-/// How long answers under way may take after the order to stop, before they are cut.
-const DRAIN: Duration = Duration::from_secs(300);
 /// How long fills and probes may take to put down what they hold.
 const PARK: Duration = Duration::from_secs(10);
 
@@ -64,9 +64,16 @@ pub struct App {
 }
 
 /// Runs the registry until SIGTERM or SIGINT, and stops it in order.
-pub fn serve(config: &Config) -> Result<(), AppError> {
-    let app = App::start(config)?;
-    println!("{}", banner::banner(config, app.listener.local_addr()?));
+///
+/// # Errors
+/// Whatever keeps it from running, in one line that says what to do.
+pub fn serve(loaded: Loaded) -> Result<(), AppError> {
+    let Loaded { config, .. } = loaded;
+    log::begin(config.log);
+    let app = App::start(&config)?;
+    let banner = banner::banner(&config, app.listener.local_addr()?);
+    // Whoever started lanyard without a terminal has the log.
+    let _ = std::io::stdout().write_all(banner.as_bytes());
     app.run()
 }
 
@@ -81,13 +88,14 @@ impl App {
         let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
         let fetchers = Fetchers::start(cores.div_ceil(4))?;
         let upstreams = Arc::new(Upstreams::new(config, &fetchers, background.handle())?);
-        let metrics = Arc::new(Metrics::new());
+        let names: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+        let metrics = Arc::new(Metrics::new(&names));
         let tasks = Tasks::new(background.handle().clone());
         let pull = PullThrough::new(
             config,
             Parts {
                 storage: Arc::clone(&storage),
-                disk: Disk::new(background.handle().clone(), cores * 4),
+                disk: DiskThreads::new(background.handle().clone(), cores * 4),
                 upstreams: Arc::clone(&upstreams),
                 metrics: Arc::clone(&metrics),
                 tasks: tasks.clone(),
@@ -96,11 +104,12 @@ impl App {
         let ready = Arc::new(AtomicBool::new(true));
         let face = Face {
             names: Arc::new(Names::new(
-                config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+                names,
                 config.default_upstream.clone(),
                 config.hosted.namespaces.clone(),
             )),
             sample: sample(&storage, &upstreams, &pull),
+            hosted_exists: hosted_exists(&storage),
             pull,
             metrics,
             ready: Arc::clone(&ready),
@@ -111,7 +120,7 @@ impl App {
     fn run(self) -> Result<(), AppError> {
         let App { background, storage, fetchers, upstreams, tasks, face, listener, ready } = self;
         actix_web::rt::System::new().block_on(async move {
-            let (server, handle) = http::run(listener, face, DRAIN)?;
+            let (server, handle) = http::run(listener, face, http::Limits::default())?;
             let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
             let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
             let server = actix_web::rt::spawn(server);
@@ -145,7 +154,27 @@ fn sample(
 ) -> Arc<dyn Fn() -> Sample + Send + Sync> {
     let (storage, upstreams, pull) = (Arc::clone(storage), Arc::clone(upstreams), Arc::clone(pull));
     Arc::new(move || {
-        let _ = (&storage, &upstreams, &pull);
-        Sample::default()
+        let usage = storage.usage();
+        Sample {
+            cache_bytes: usage.bytes,
+            cache_blobs: usage.blobs,
+            fills_active: pull.active_fills() as u64,
+            upstreams: upstreams
+                .iter()
+                .map(|upstream| UpstreamSample {
+                    name: upstream.name().clone(),
+                    rate_limit: upstream.budget().map(|budget| (budget.limit, budget.remaining)),
+                    circuit_open: upstream.health() == Health::Open,
+                })
+                .collect(),
+        }
+    })
+}
+
+/// Nothing can be pushed yet, so the answer is no unless an earlier or later lanyard left something.
+fn hosted_exists(storage: &Arc<Storage>) -> Arc<dyn Fn(&RepositoryName) -> bool + Send + Sync> {
+    let storage = Arc::clone(storage);
+    Arc::new(move |name| {
+        storage.catalog.has_repository(&Repository { namespace: Namespace::Hosted, name: name.clone() })
     })
 }

@@ -9,6 +9,7 @@ use super::{
     BlobAnswer, BlobBody, BlobHead, PullError, PullThrough, Trace,
     body::{Following, Passing},
     fill::{Claim, FillFailure, Follower, Opened, Source},
+    records,
 };
 use crate::{
     oci::{ByteRange, ContentRange, Digest, ErrorCode, Hasher, Outcome, Repository},
@@ -185,7 +186,7 @@ impl PullThrough {
         self.known_missing(repo, *digest)?;
         let started = Instant::now();
         self.ask_blob(&source, repo, digest).await?;
-        self.link(repo, LinkRecord::new(*digest, String::new(), stored.size, Origin::Fetched)).await?;
+        self.link(repo, records::link(*digest, "", stored.size, Origin::Fetched)).await?;
         Ok(trace(Outcome::Revalidated, &source.upstream, started.elapsed()))
     }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::fill::{FillFailure, Follower, Source};
 use crate::{
     oci::{Digest, Hasher},
-    storage::Disk,
+    storage::DiskThreads,
     upstream::{Body, UpstreamError},
 };
 
@@ -43,7 +43,7 @@ pub struct BlobBody {
     state: State,
     cursor: u64,
     end: u64,
-    disk: Disk,
+    disk: DiskThreads,
 }
 
 enum State {
@@ -74,15 +74,15 @@ pub(super) struct Passing {
 }
 
 impl BlobBody {
-    pub(super) fn stored(disk: Disk, file: Arc<File>, first: u64, end: u64) -> Self {
+    pub(super) fn stored(disk: DiskThreads, file: Arc<File>, first: u64, end: u64) -> Self {
         BlobBody { state: State::Stored(file), cursor: first, end, disk }
     }
 
-    pub(super) fn following(disk: Disk, following: Following, first: u64, end: u64) -> Self {
+    pub(super) fn following(disk: DiskThreads, following: Following, first: u64, end: u64) -> Self {
         BlobBody { state: State::Following(following), cursor: first, end, disk }
     }
 
-    pub(super) fn passing(disk: Disk, passing: Passing, first: u64, end: u64) -> Self {
+    pub(super) fn passing(disk: DiskThreads, passing: Passing, first: u64, end: u64) -> Self {
         BlobBody { state: State::Passing(passing), cursor: first, end, disk }
     }
 
@@ -168,7 +168,7 @@ impl Passing {
     }
 }
 
-async fn read(disk: &Disk, file: Arc<File>, from: u64, end: u64) -> Result<Bytes, BodyError> {
+async fn read(disk: &DiskThreads, file: Arc<File>, from: u64, end: u64) -> Result<Bytes, BodyError> {
     let length = (end - from).min(PIECE) as usize;
     let read = disk.run(move || {
         let mut buffer = vec![0; length];

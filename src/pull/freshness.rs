@@ -21,11 +21,11 @@ use super::{
     blobs::trace,
     fill::Source,
     manifests::{Fetched, Held, answer, stale},
+    records,
 };
 use crate::{
     config::Mode,
     oci::{ErrorCode, Outcome, Reference, Repository, Tag},
-    storage::TagRecord,
     upstream::{Health, Spend, UpstreamError},
 };
 
@@ -197,7 +197,7 @@ impl PullThrough {
     /// The tag moved to a manifest that is here already.
     async fn repoint(&self, repo: &Repository, tag: &Tag, now: Held) -> Checked {
         let (storage, at) = (Arc::clone(&self.storage), repo.clone());
-        let record = TagRecord::new(tag.clone(), now.digest, now.media_type.to_string(), now.bytes.len() as u64);
+        let record = records::tag(tag.clone(), now.digest, &now.media_type, now.bytes.len() as u64);
         match self.on_disk(move || storage.catalog.put_tag(&at, &record)).await {
             Ok(()) => Checked::Moved(now),
             Err(error) => Checked::Failed(error),

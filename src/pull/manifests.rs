@@ -11,6 +11,7 @@ use super::{
     ManifestAnswer, PullError, PullThrough, Trace,
     blobs::trace,
     fill::Source,
+    records::{self, no_room},
 };
 use crate::{
     config::Mode,
@@ -172,7 +173,7 @@ impl PullThrough {
             error
         })?;
         let media_type = head.media_type.unwrap_or_else(|| Manifest::sniff(&bytes).into());
-        self.link(repo, LinkRecord::new(digest, media_type.clone(), bytes.len() as u64, Origin::Fetched)).await?;
+        self.link(repo, records::link(digest, &media_type, bytes.len() as u64, Origin::Fetched)).await?;
         let held = Held { digest, media_type: media_type.into(), bytes };
         Ok(answer(held, trace(Outcome::Revalidated, &source.upstream, started.elapsed())))
     }
@@ -184,16 +185,14 @@ impl PullThrough {
             let error = UpstreamError::Untrue { message: error.to_string() };
             self.upstream_error(ErrorCode::ManifestUnknown, error)
         })?;
-        let mut links = vec![LinkRecord::new(digest, media_type.clone(), bytes.len() as u64, Origin::Fetched)];
+        let mut links = vec![records::link(digest, &media_type, bytes.len() as u64, Origin::Fetched)];
         links[0].subject = manifest.subject.as_ref().map(|subject| subject.digest);
-        links.extend(
-            manifest.parts().map(|d| LinkRecord::new(d.digest, d.media_type.clone(), d.size, Origin::Named(digest))),
-        );
-        let record = tag.map(|tag| TagRecord::new(tag, digest, media_type.clone(), bytes.len() as u64));
+        links.extend(manifest.parts().map(|d| records::link(d.digest, &d.media_type, d.size, Origin::Named(digest))));
+        let record = tag.map(|tag| records::tag(tag, digest, &media_type, bytes.len() as u64));
         let (storage, at, content) = (Arc::clone(&self.storage), repo.clone(), bytes.clone());
         let stored = self.on_disk(move || match store(&storage, &at, &digest, &content, &links, record) {
-            Ok(()) => Ok(true),
-            Err(StorageError::NoSpace) => Ok(false),
+            Ok(stored) => Ok(stored),
+            Err(error) if no_room(&error) => Ok(false),
             Err(error) => Err(error),
         });
         let stored = stored.await?;
@@ -275,7 +274,7 @@ pub(super) fn stale(held: Held, source: &Source, waited: Duration) -> ManifestAn
     answer(held, trace(Outcome::Stale, &source.upstream, waited))
 }
 
-/// The commit order of DESIGN.md section 3: content, links, tag.
+/// The commit order of DESIGN.md section 3: content, links, tag. False where the disk shall hold no more.
 fn store(
     storage: &Storage,
     repo: &Repository,
@@ -283,9 +282,9 @@ fn store(
     bytes: &[u8],
     links: &[LinkRecord],
     tag: Option<TagRecord>,
-) -> Result<(), StorageError> {
+) -> Result<bool, StorageError> {
     if !storage.room_for(bytes.len() as u64) {
-        return Err(StorageError::NoSpace);
+        return Ok(false);
     }
     storage.blobs.put(digest, bytes)?;
     let mut fresh = Vec::with_capacity(links.len());
@@ -296,7 +295,10 @@ fn store(
         }
     }
     storage.catalog.put_links(repo, &fresh)?;
-    tag.map_or(Ok(()), |tag| storage.catalog.put_tag(repo, &tag))
+    if let Some(tag) = tag {
+        storage.catalog.put_tag(repo, &tag)?;
+    }
+    Ok(true)
 }
 
 /// Whether everything that a client needs of this manifest is on disk: of an image all, of an index one of its images.

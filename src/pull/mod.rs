@@ -26,6 +26,7 @@ mod lists;
 mod manifests;
 mod missing;
 mod recent;
+mod records;
 mod tasks;
 
 use std::{sync::Arc, time::Duration};
@@ -42,13 +43,14 @@ use lists::Lists;
 use manifests::Fetched;
 use missing::Missing;
 use recent::Recent;
+use records::no_room;
 pub use tasks::Tasks;
 
 use crate::{
     config::{Config, Mode},
     metrics::Metrics,
     oci::{Digest, ErrorCode, Namespace, Outcome, Repository},
-    storage::{Disk, LinkRecord, Storage, StorageError},
+    storage::{DiskThreads, LinkRecord, Storage, StorageError},
     upstream::{Upstream, UpstreamError, Upstreams},
 };
 
@@ -58,7 +60,7 @@ const HOT_MANIFESTS: u64 = 64 << 20;
 /// Everything a pull needs. One per process, shared by all workers.
 pub struct PullThrough {
     storage: Arc<Storage>,
-    disk: Disk,
+    disk: DiskThreads,
     upstreams: Arc<Upstreams>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
@@ -81,7 +83,7 @@ pub struct Parts {
     /// The disk.
     pub storage: Arc<Storage>,
     /// Threads to touch it on.
-    pub disk: Disk,
+    pub disk: DiskThreads,
     /// The registries of the internet.
     pub upstreams: Arc<Upstreams>,
     /// The counters.
@@ -174,7 +176,7 @@ impl PullThrough {
     async fn link(&self, repo: &Repository, link: LinkRecord) -> Result<(), PullError> {
         let (storage, repo) = (Arc::clone(&self.storage), repo.clone());
         self.on_disk(move || match storage.catalog.put_links(&repo, &[link]) {
-            Err(StorageError::NoSpace) => Ok(()),
+            Err(error) if no_room(&error) => Ok(()),
             done => done,
         })
         .await

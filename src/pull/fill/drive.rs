@@ -7,11 +7,14 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{FillFailure, Leader};
+use super::{
+    super::records::{self, no_room},
+    FillFailure, Leader,
+};
 use crate::{
     metrics::Metrics,
-    oci::RepositoryName,
-    storage::{Disk, Part, Storage, StorageError},
+    oci::{Digest, Namespace, Repository, RepositoryName},
+    storage::{DiskThreads, Origin, Part, Storage, StorageError},
     upstream::{BlobAnswer, Upstream, UpstreamError},
 };
 
@@ -41,7 +44,7 @@ impl PartialEq for Source {
 #[derive(Clone)]
 pub(crate) struct Drive {
     pub(crate) storage: Arc<Storage>,
-    pub(crate) disk: Disk,
+    pub(crate) disk: DiskThreads,
     pub(crate) metrics: Arc<Metrics>,
     /// Ends every fill with its part kept.
     pub(crate) stop: CancellationToken,
@@ -51,18 +54,23 @@ impl Drive {
     /// Drives the fill to its end. `expected` is the length that a manifest gave, in bytes. Run on a task of its own.
     pub(crate) async fn run(self, leader: Leader<Source>, expected: Option<u64>) {
         let started = Instant::now();
+        let first = leader.sources().first().map(|source| source.upstream.name().clone());
+        if let Some(upstream) = &first {
+            self.metrics.fill_started(upstream);
+        }
         let mut download = Download { drive: &self, leader: &leader, part: None, total: expected, resumed: 0 };
         let result = download.run().await;
         let resumed = download.resumed;
         match download.end(result).await {
             Ok(size) => {
-                self.metrics.fill_ended(true);
                 tracing::info!(digest = %leader.digest(), bytes = size, resumed,
                     duration_ms = started.elapsed().as_millis() as u64, "blob filled");
                 leader.complete(size);
             }
             Err(failure) => {
-                self.metrics.fill_ended(false);
+                if let Some(upstream) = &first {
+                    self.metrics.fill_failed(upstream);
+                }
                 tracing::warn!(digest = %leader.digest(), resumed, duration_ms = started.elapsed().as_millis() as u64,
                     failure = %failure, "fill failed");
                 leader.fail(failure);
@@ -119,6 +127,7 @@ impl Download<'_> {
                 return Err(failure);
             }
             self.resumed += 1;
+            self.drive.metrics.fill_resumed(source.upstream.name());
             tracing::info!(digest = %self.leader.digest(), bytes = seen, upstream = %source.upstream.name(),
                 failure = %failure, "taking the download up again");
             let pause = Duration::from_millis(100 << attempts.min(5));
@@ -135,11 +144,11 @@ impl Download<'_> {
         let (storage, digest, total) = (Arc::clone(&self.drive.storage), self.leader.digest(), self.total);
         let opened = self.drive.disk.run(move || {
             if !storage.room_for(total.unwrap_or(0)) {
-                return Err(StorageError::NoSpace);
+                return Err(FillFailure::NoRoom);
             }
-            storage.parts.open(digest, total)
+            storage.parts.open(digest, total).map_err(FillFailure::from)
         });
-        let part = opened.await.map_err(|_| FillFailure::Abandoned)?.map_err(FillFailure::from)?;
+        let part = opened.await.map_err(|_| FillFailure::Abandoned)??;
         self.total = self.total.or(part.total());
         self.part = Some(part);
         if self.offset() > 0 {
@@ -154,7 +163,6 @@ impl Download<'_> {
         let answer = source.upstream.blob(&source.name, &self.leader.digest(), from, None).await?;
         self.learn_total(&answer).await?;
         self.begin()?;
-        self.drive.metrics.fill_source(source.upstream.name());
         // A source that ignores Range begins at 0: what is here already is skipped, not written twice.
         let mut skip = from.checked_sub(answer.offset).ok_or_else(|| untrue("the answer begins past what was asked"))?;
         let mut body = answer.body;
@@ -267,8 +275,14 @@ impl Download<'_> {
         let Some(part) = self.part.take() else {
             return Err(result.err().unwrap_or(FillFailure::Abandoned));
         };
+        let (storage, sources) = (Arc::clone(&self.drive.storage), self.leader.sources());
+        let digest = self.leader.digest();
         let ended = self.drive.disk.run(move || match result {
-            Ok(()) => part.commit().map(|stored| stored.size).map_err(FillFailure::from),
+            Ok(()) => {
+                let size = part.commit()?.size;
+                link(&storage, &sources, digest, size)?;
+                Ok(size)
+            }
             Err(failure) => {
                 match &failure {
                     FillFailure::Upstream(_) | FillFailure::Stopping => part.park(),
@@ -303,6 +317,18 @@ impl Download<'_> {
     }
 }
 
+/// Every repository that the content was asked for in, and had it, holds it from now on.
+fn link(storage: &Storage, sources: &[Source], digest: Digest, size: u64) -> Result<(), StorageError> {
+    for source in sources {
+        let namespace = Namespace::Upstream(source.upstream.name().clone());
+        let repo = Repository { namespace, name: source.name.clone() };
+        if storage.catalog.link(&repo, &digest)?.is_none() {
+            storage.catalog.put_links(&repo, &[records::link(digest, "", size, Origin::Fetched)])?;
+        }
+    }
+    Ok(())
+}
+
 fn skipped(mut bytes: Bytes, skip: &mut u64) -> Bytes {
     let cut = (*skip).min(bytes.len() as u64);
     *skip -= cut;
@@ -321,9 +347,6 @@ impl From<UpstreamError> for FillFailure {
 
 impl From<StorageError> for FillFailure {
     fn from(error: StorageError) -> Self {
-        match error {
-            StorageError::NoSpace => FillFailure::NoRoom,
-            other => FillFailure::Storage(Arc::new(other)),
-        }
+        if no_room(&error) { FillFailure::NoRoom } else { FillFailure::Storage(Arc::new(error)) }
     }
 }

@@ -10,15 +10,15 @@ use tokio::{
 
 /// Runs blocking closures on a runtime's blocking threads, a bounded number at a time. Cheap to clone.
 #[derive(Clone)]
-pub struct Disk {
+pub struct DiskThreads {
     runtime: Handle,
     permits: Arc<Semaphore>,
 }
 
-impl Disk {
+impl DiskThreads {
     /// At most `threads` closures run at a time.
     pub fn new(runtime: Handle, threads: usize) -> Self {
-        Disk { runtime, permits: Arc::new(Semaphore::new(threads)) }
+        DiskThreads { runtime, permits: Arc::new(Semaphore::new(threads)) }
     }
 
     /// Runs `work` to its end, also when the caller goes away meanwhile. An error means that it panicked, or that the
