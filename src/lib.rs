@@ -19,3 +19,7 @@ pub mod oci;
 pub mod pull;
 pub mod storage;
 pub mod upstream;
+pub mod oci;
+pub mod pull;
+pub mod storage;
+pub mod upstream;

@@ -110,3 +110,43 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
+
+impl Pattern {
+    /// Whether the whole name fits.
+    pub fn matches(&self, name: &crate::oci::RepositoryName) -> bool {
+        self.0 == "**" || self.0 == name.as_str()
+    }
+}
+
+impl std::str::FromStr for Pattern {
+    type Err = std::convert::Infallible;
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Ok(Pattern(s.into()))
+    }
+}
+
+impl Upstream {
+    /// An anonymous upstream about which nothing more is said.
+    pub fn new(name: UpstreamName, url: url::Url) -> Self {
+        Upstream {
+            name,
+            url,
+            built_in_url: false,
+            credentials: None,
+            ca_file: None,
+            proxy: None,
+            token_hosts: Vec::new(),
+            allow: Vec::new(),
+            block: Vec::new(),
+            tag_ttl: None,
+            keep_deleted: false,
+            connections: 16,
+        }
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("name", &self.name).finish_non_exhaustive()
+    }
+}

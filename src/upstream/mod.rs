@@ -1,3 +1,53 @@
-//! The registries of the internet.
+//! The registries of the internet, and how they are asked.
+//!
+//! [`Upstreams`] is the closed list; an [`Upstream`] gives manifests, blobs, tags and referrers, or an [`UpstreamError`] that
+//! says what the policy above must know: was it an answer, or an outage? What this room promises:
+//!
+//! - Credentials go to the registry itself, and to a token endpoint that belongs to it (S1); never into a message (S18).
+//! - A manifest has the digest it was asked by, or that came with it (S11). A blob's bytes are only counted: the fill
+//!   proves them.
+//! - A request ends within its deadlines; retries are few (`retry.rs`); while an upstream is down requests fail at once
+//!   (`circuit.rs`), and what its rate limit leaves is spent with care (`governor.rs`).
+//! - Every future is `Send` and may be dropped at any time.
+//!
+//! From the caller inwards: [`registry`](Upstream), `blobs`, `lists` → `call` (what one request goes through) → `auth`, with
+//! `challenge`, `realm` and `token` → `wire` (counted, timed, circuit) → [`fetcher`], the only one to know awc.
 
+mod auth;
+mod blobs;
+mod call;
+mod challenge;
+mod circuit;
+mod counters;
+mod error;
 pub mod fetcher;
+mod governor;
+mod list;
+mod lists;
+mod realm;
+mod registry;
+mod retry;
+mod token;
+mod transport;
+mod wire;
+mod words;
+
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use blobs::{BlobAnswer, BlobBody};
+pub use circuit::Health;
+pub use counters::{Kind, UpstreamSnapshot};
+pub use error::UpstreamError;
+pub use governor::{Budget, Spend};
+pub use list::Upstreams;
+pub use registry::{FetchedManifest, ManifestHead, Upstream};
+
+/// Locks. No code of this room panics while it holds one of its short locks, and what they guard is right after any step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,191 @@
+//! Blobs of an upstream: their size, and their bytes from an offset on. Nothing here proves a digest; the fill does.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::{
+    call::Call,
+    counters::Kind,
+    error::UpstreamError,
+    fetcher::{Body, FetchError},
+    governor::Spend,
+    registry::Upstream,
+    wire::Wire,
+    words,
+};
+use crate::oci::{Digest, RepositoryName};
+
+/// The head of a blob's answer, and its bytes to come.
+#[derive(Debug)]
+pub struct BlobAnswer {
+    /// The whole blob's size in bytes, if told.
+    pub total: Option<u64>,
+    /// Where the body begins in the blob: the offset asked for, or 0 where the source ignored the range.
+    pub offset: u64,
+    /// How many bytes the body has, if told.
+    pub length: Option<u64>,
+    /// The bytes.
+    pub body: BlobBody,
+}
+
+/// The bytes of a blob, counted as they pass. Exactly [`BlobAnswer::length`] of them, or an error.
+pub struct BlobBody {
+    body: Body,
+    wire: Arc<Wire>,
+    left: Option<u64>,
+    host: String,
+}
+
+impl std::fmt::Debug for BlobBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobBody").field("host", &self.host).field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+impl BlobBody {
+    /// The next piece; `None` once all have come. Dropping the body closes the connection.
+    pub async fn chunk(&mut self) -> Option<Result<Bytes, FetchError>> {
+        let chunk = match self.body.chunk().await {
+            Some(Ok(chunk)) => chunk,
+            Some(Err(error)) => return Some(Err(error)),
+            None => {
+                let left = self.left.take().filter(|left| *left > 0)?;
+                return Some(Err(FetchError::Broken {
+                    host: self.host.clone(),
+                    reason: format!("{left} bytes did not come"),
+                }));
+            }
+        };
+        self.wire.counters.received(chunk.len());
+        if let Some(left) = &mut self.left {
+            match left.checked_sub(chunk.len() as u64) {
+                Some(rest) => *left = rest,
+                None => {
+                    let reason = "more bytes than were told".into();
+                    return Some(Err(FetchError::Protocol { host: self.host.clone(), reason }));
+                }
+            }
+        }
+        Some(Ok(chunk))
+    }
+}
+
+impl Upstream {
+    /// Asks for a blob's size; `None` where the registry has the blob and does not tell. Signed addresses are often good for
+    /// GET only, so a refusal by the place a registry redirected to is no error.
+    pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>, UpstreamError> {
+        match self.call(&self.blob_call(Kind::BlobHead, repository, digest)).await {
+            Ok(answer) => Ok(words::content_length(&answer.headers)),
+            Err(UpstreamError::Failed { status: 401 | 403 | 405, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for a blob's bytes from offset `from` to `to_inclusive`, or to its end. `Range` is only sent where a part is asked
+    /// for. A source may ignore it: see [`BlobAnswer::offset`].
+    pub async fn blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        from: u64,
+        to_inclusive: Option<u64>,
+    ) -> Result<BlobAnswer, UpstreamError> {
+        let mut call = self.blob_call(Kind::Blob, repository, digest);
+        let ranged = from > 0 || to_inclusive.is_some();
+        if ranged {
+            let to = to_inclusive.map(|to| to.to_string()).unwrap_or_default();
+            call.range = HeaderValue::from_str(&format!("bytes={from}-{to}")).ok();
+        }
+        let answer = self.call(&call).await?;
+        let length = words::content_length(&answer.headers);
+        let (total, offset, length) = match answer.status {
+            StatusCode::PARTIAL_CONTENT if ranged => {
+                let part = content_range(&answer.headers).filter(|part| {
+                    part.first == from
+                        && to_inclusive.is_none_or(|to| part.last <= to)
+                        && length.is_none_or(|length| part.last - part.first == length.wrapping_sub(1))
+                });
+                let Some(part) = part else {
+                    self.wire.counters.disbelieved();
+                    return Err(UpstreamError::untrue("the answer is another part of the blob than was asked for"));
+                };
+                (part.total, from, Some(part.last - part.first + 1))
+            }
+            StatusCode::OK => (length, 0, length),
+            status => {
+                self.wire.counters.disbelieved();
+                return Err(UpstreamError::untrue(format!("a blob does not come with status {status}")));
+            }
+        };
+        let host = call.url.host_str().unwrap_or_default().to_owned();
+        let body = BlobBody { body: answer.body, wire: Arc::clone(&self.wire), left: length, host };
+        Ok(BlobAnswer { total, offset, length, body })
+    }
+
+    fn blob_call<'a>(&self, kind: Kind, repository: &'a RepositoryName, digest: &Digest) -> Call<'a> {
+        Call {
+            kind,
+            url: self.url(&format!("{repository}/blobs/{digest}")),
+            repository,
+            accept: Some("application/octet-stream, */*;q=0.5"),
+            range: None,
+            spend: Spend::Needed,
+            whole: None,
+        }
+    }
+}
+
+/// A 206's `Content-Range`, never empty nor past its total.
+#[derive(PartialEq, Eq, Debug)]
+struct Part {
+    first: u64,
+    last: u64,
+    total: Option<u64>,
+}
+
+/// `bytes 0-99/1000`, or `bytes 0-99/*` (RFC 9110 section 14.4).
+fn content_range(headers: &HeaderMap) -> Option<Part> {
+    let value = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
+    let (unit, rest) = value.trim().split_once(' ')?;
+    let (range, total) = rest.trim().split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let number = |s: &str| s.bytes().all(|b| b.is_ascii_digit()).then(|| s.parse::<u64>().ok()).flatten();
+    let total = if total == "*" { None } else { Some(number(total)?) };
+    let part = Part { first: number(first)?, last: number(last)?, total };
+    let fits = part.first <= part.last && part.last < part.total.unwrap_or(u64::MAX);
+    (unit.eq_ignore_ascii_case("bytes") && fits).then_some(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(value: &str) -> Option<Part> {
+        let value = HeaderValue::from_str(value).ok()?;
+        content_range(&HeaderMap::from_iter([(header::CONTENT_RANGE, value)]))
+    }
+
+    #[test]
+    fn reads_content_ranges() {
+        assert_eq!(read("bytes 5-9/10"), Some(Part { first: 5, last: 9, total: Some(10) }));
+        assert_eq!(read("Bytes 5-9/*"), Some(Part { first: 5, last: 9, total: None }));
+        for bad in
+            ["", "bytes", "bytes 9-5/10", "bytes 5-10/10", "bytes */10", "bytes 5-/10", "lines 1-2/3", "bytes +1-2/3"]
+        {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "[ -~]*", first: u64, last: u64, total: u64) {
+            let _ = read(&text);
+            if let Some(part) = read(&format!("bytes {first}-{last}/{total}")) {
+                prop_assert!(part.first <= part.last && part.last < total);
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What an upstream was asked, and what came of it. Plain numbers that only grow; the metrics page reads a snapshot.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// The kinds of requests.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// HEAD of a manifest: a tag check.
+    ManifestHead,
+    /// GET of a manifest: what rate limits count.
+    Manifest,
+    /// HEAD of a blob.
+    BlobHead,
+    /// GET of a blob, or of a part of it.
+    Blob,
+    /// GET of a page of tags.
+    Tags,
+    /// GET of a page of referrers.
+    Referrers,
+    /// A token.
+    Token,
+    /// A probe of a failed upstream.
+    Probe,
+}
+
+impl Kind {
+    /// Every kind, in the order of the table above.
+    pub const ALL: [Kind; 8] = [
+        Kind::ManifestHead,
+        Kind::Manifest,
+        Kind::BlobHead,
+        Kind::Blob,
+        Kind::Tags,
+        Kind::Referrers,
+        Kind::Token,
+        Kind::Probe,
+    ];
+
+    /// The word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::ManifestHead => "manifest_head",
+            Kind::Manifest => "manifest",
+            Kind::BlobHead => "blob_head",
+            Kind::Blob => "blob",
+            Kind::Tags => "tags",
+            Kind::Referrers => "referrers",
+            Kind::Token => "token",
+            Kind::Probe => "probe",
+        }
+    }
+}
+
+/// One upstream's counters.
+#[derive(Debug, Default)]
+pub(super) struct UpstreamCounters {
+    requests: [AtomicU64; Kind::ALL.len()],
+    retries: AtomicU64,
+    errors: AtomicU64,
+    untrue: AtomicU64,
+    bytes_in: AtomicU64,
+    waited_micros: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct UpstreamSnapshot {
+    requests: [u64; Kind::ALL.len()],
+    /// Requests that were sent again after a transient failure; part of the requests.
+    pub retries: u64,
+    /// Requests without a usable answer: unreachable, 5xx, 429.
+    pub errors: u64,
+    /// Answers that were not believed: wrong digest, nonsense.
+    pub untrue: u64,
+    /// Body bytes that came in.
+    pub bytes_in: u64,
+    /// Time spent waiting for heads, all requests together.
+    pub waited: Duration,
+}
+
+impl UpstreamCounters {
+    pub(super) fn requested(&self, kind: Kind) {
+        self.requests[kind as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn retried(&self) {
+        self.retries.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn erred(&self) {
+        self.errors.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn disbelieved(&self) {
+        self.untrue.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn received(&self, bytes: usize) {
+        self.bytes_in.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub(super) fn waited(&self, time: Duration) {
+        self.waited_micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// All of them, each exact, not all of the same instant.
+    pub(super) fn snapshot(&self) -> UpstreamSnapshot {
+        UpstreamSnapshot {
+            requests: std::array::from_fn(|i| self.requests[i].load(Relaxed)),
+            retries: self.retries.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+            untrue: self.untrue.load(Relaxed),
+            bytes_in: self.bytes_in.load(Relaxed),
+            waited: Duration::from_micros(self.waited_micros.load(Relaxed)),
+        }
+    }
+}
+
+impl UpstreamSnapshot {
+    /// How many requests of this kind were sent, retries included.
+    pub fn requests(&self, kind: Kind) -> u64 {
+        self.requests[kind as usize]
+    }
+}

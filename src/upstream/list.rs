@@ -1,0 +1,51 @@
+//! The closed list of upstreams: whoever is not on it is never asked, and not even looked up (S4).
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::runtime::Handle;
+
+use super::{
+    fetcher::{FetcherError, Fetchers, Origin},
+    registry::Upstream,
+    transport::Transport,
+};
+use crate::{config::Config, oci::UpstreamName};
+
+/// All upstreams of the configuration, by name.
+pub struct Upstreams(BTreeMap<UpstreamName, Arc<Upstream>>);
+
+impl Upstreams {
+    /// Opens no connection. Probes of failed upstreams run on `runtime` until [`Upstreams::stop`].
+    pub fn new(config: &Config, fetchers: &Fetchers, runtime: &Handle) -> Result<Self, FetcherError> {
+        let upstreams = config.upstreams.iter().map(|one| {
+            let origin = Origin {
+                url: one.url.clone(),
+                built_in_url: one.built_in_url,
+                ca_file: one.ca_file.clone(),
+                proxy: one.proxy.clone(),
+                connections: one.connections,
+            };
+            let transport = Transport::Fetcher(fetchers.fetcher(origin)?);
+            let upstream = Upstream::new(one.clone(), config.cache.tag_ttl, config.mode, transport, runtime.clone());
+            Ok((one.name.clone(), Arc::new(upstream)))
+        });
+        Ok(Upstreams(upstreams.collect::<Result<_, FetcherError>>()?))
+    }
+
+    /// The upstream of this name, if there is one.
+    pub fn get(&self, name: &UpstreamName) -> Option<&Arc<Upstream>> {
+        self.0.get(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.0.values()
+    }
+
+    /// Ends the probes and waits for their end. Requests are not touched: stopping the fetchers ends those.
+    pub async fn stop(&self) {
+        for upstream in self.iter() {
+            upstream.wire.stop().await;
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! What an upstream has: a repository's tags, and what refers to a digest. Both come in pages.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use serde::Deserialize;
+use serde_json::Value;
+use url::Url;
+
+use super::{
+    call::{Answer, Call},
+    counters::Kind,
+    error::UpstreamError,
+    fetcher::FetchError,
+    governor::Spend,
+    registry::Upstream,
+};
+use crate::oci::{Digest, MAX_MANIFEST_BYTES, OCI_INDEX, Reference, RepositoryName, Tag};
+
+/// The largest page, in bytes.
+const MAX_PAGE: usize = 4 << 20;
+
+/// The most pages of one list.
+const MAX_PAGES: usize = 1000;
+
+/// The most tags of one repository.
+const MAX_TAGS: usize = 1_000_000;
+
+/// How many tags a page should have. Registries give less as they please; some refuse a number, then theirs is taken.
+const TAGS_A_PAGE: &str = "n=1000";
+
+/// How long a whole list may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Deserialize)]
+struct TagPage {
+    /// `null` where there are none.
+    tags: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct ReferrersPage {
+    manifests: Option<Vec<Value>>,
+}
+
+impl Upstream {
+    /// All tags of a repository, in the order of their bytes. What is no tag is left out.
+    pub async fn tags(&self, repository: &RepositoryName) -> Result<Vec<Tag>, UpstreamError> {
+        self.in_time(self.all_tags(repository)).await
+    }
+
+    /// The OCI index of what refers to a digest (distribution-spec, "Listing Referrers"), at most 4 MiB, all pages joined. A
+    /// registry without that API is asked for the referrers tag; without one either, the index is empty.
+    pub async fn referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Bytes, UpstreamError> {
+        match self.in_time(self.all_referrers(repository, digest)).await {
+            // The API answers 200 for any digest. Any "no" means that the API is not there.
+            Err(UpstreamError::NotFound { .. } | UpstreamError::Failed { status: 400..500, .. }) => {
+                self.referrers_tag(repository, digest).await
+            }
+            result => result,
+        }
+    }
+
+    async fn in_time<T>(&self, list: impl Future<Output = Result<T, UpstreamError>>) -> Result<T, UpstreamError> {
+        let host = || self.config().url.host_str().unwrap_or_default().to_owned();
+        let late = || FetchError::Timeout { host: host(), what: "all pages of a list" };
+        tokio::time::timeout(PATIENCE, list).await.unwrap_or_else(|_| Err(late().into()))
+    }
+
+    async fn all_tags(&self, repository: &RepositoryName) -> Result<Vec<Tag>, UpstreamError> {
+        let mut url = self.url(&format!("{repository}/tags/list"));
+        url.set_query(Some(TAGS_A_PAGE));
+        let mut tags: Vec<Tag> = Vec::new();
+        for page in 0..MAX_PAGES {
+            let answer = match self.page(Kind::Tags, &url, repository, None).await {
+                Err(UpstreamError::Failed { status: 400..500, .. }) if page == 0 => {
+                    url.set_query(None);
+                    self.page(Kind::Tags, &url, repository, None).await?
+                }
+                answer => answer?,
+            };
+            let listed: TagPage = serde_json::from_slice(&answer.bytes)
+                .map_err(|_| UpstreamError::untrue("the answer is not a list of tags"))?;
+            tags.extend(listed.tags.into_iter().flatten().filter_map(|tag| tag.parse().ok()));
+            if tags.len() > MAX_TAGS {
+                return Err(UpstreamError::untrue(format!("the repository has more than {MAX_TAGS} tags")));
+            }
+            match next(&answer.headers, &url)? {
+                Some(next) => url = next,
+                None => {
+                    tags.sort_unstable();
+                    tags.dedup();
+                    return Ok(tags);
+                }
+            }
+        }
+        Err(UpstreamError::untrue(format!("the list of tags has more than {MAX_PAGES} pages")))
+    }
+
+    async fn all_referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Bytes, UpstreamError> {
+        let mut url = self.url(&format!("{repository}/referrers/{digest}"));
+        let (mut all, mut size) = (Vec::new(), 0);
+        for page in 0..MAX_PAGES {
+            let answer = self.page(Kind::Referrers, &url, repository, Some(OCI_INDEX)).await?;
+            let listed: ReferrersPage = serde_json::from_slice(&answer.bytes)
+                .map_err(|_| UpstreamError::untrue("the answer is not a list of referrers"))?;
+            size += answer.bytes.len();
+            if size > MAX_MANIFEST_BYTES {
+                return Err(UpstreamError::untrue("the list of referrers is larger than 4 MiB"));
+            }
+            all.extend(listed.manifests.into_iter().flatten());
+            match next(&answer.headers, &url)? {
+                Some(next) => url = next,
+                // One page is passed on as it is.
+                None if page == 0 => return Ok(answer.bytes),
+                None => return Ok(index_of(all)),
+            }
+        }
+        Err(UpstreamError::untrue(format!("the list of referrers has more than {MAX_PAGES} pages")))
+    }
+
+    /// The index behind the tag `sha256-HEX` (distribution-spec, "Referrers Tag Schema").
+    async fn referrers_tag(&self, repository: &RepositoryName, digest: &Digest) -> Result<Bytes, UpstreamError> {
+        let mut hex = digest.hex();
+        hex.truncate(64);
+        let Ok(tag) = format!("{}-{hex}", digest.algorithm().as_str()).parse() else {
+            return Ok(index_of(Vec::new()));
+        };
+        match self.manifest(repository, &Reference::Tag(tag), Spend::Refresh).await {
+            Ok(manifest) if manifest.media_type == OCI_INDEX => Ok(manifest.bytes),
+            Ok(_) | Err(UpstreamError::NotFound { .. }) => Ok(index_of(Vec::new())),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        url: &Url,
+        repository: &RepositoryName,
+        accept: Option<&'static str>,
+    ) -> Result<Answer, UpstreamError> {
+        let (url, accept) = (url.clone(), accept.or(Some("application/json")));
+        let call = Call { kind, url, repository, accept, range: None, spend: Spend::Needed, whole: Some(MAX_PAGE) };
+        self.call(&call).await
+    }
+}
+
+fn index_of(manifests: Vec<Value>) -> Bytes {
+    let index = serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests });
+    index.to_string().into()
+}
+
+/// The next page (RFC 8288, `rel="next"`): the same list with the link's query, whatever host the link names, because
+/// registries behind proxies name wrong ones. So a link never leads anywhere else, and credentials with it.
+fn next(headers: &HeaderMap, page: &Url) -> Result<Option<Url>, UpstreamError> {
+    let lines = headers.get_all(header::LINK).iter().filter_map(|line| line.to_str().ok());
+    let Some(target) = lines.flat_map(|line| line.split(',')).find_map(next_target) else { return Ok(None) };
+    let nonsense = || UpstreamError::untrue("the list's link to its next page leads elsewhere");
+    let link = page.join(target).map_err(|_| nonsense())?;
+    let same_list = |url: &Url| url.path().rsplit('/').take(2).map(str::to_owned).collect::<Vec<_>>();
+    let mut next = page.clone();
+    next.set_query(link.query());
+    if same_list(&link) != same_list(page) || next == *page {
+        return Err(nonsense());
+    }
+    Ok(Some(next))
+}
+
+/// `<target>; rel="next"`.
+fn next_target(link: &str) -> Option<&str> {
+    let (target, params) = link.trim().strip_prefix('<')?.split_once('>')?;
+    let is_next = |param: &str| {
+        let (name, value) = param.split_once('=').unwrap_or_default();
+        name.trim().eq_ignore_ascii_case("rel") && value.trim().trim_matches('"').eq_ignore_ascii_case("next")
+    };
+    params.split(';').any(is_next).then_some(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    fn follow(link: &str) -> Result<Option<String>, ()> {
+        let page: Url = "https://registry.example/pre/v2/library/x/tags/list?n=1000".parse().unwrap();
+        let headers = HeaderMap::from_iter([(header::LINK, HeaderValue::from_str(link).unwrap())]);
+        next(&headers, &page).map(|next| next.map(|url| url.to_string())).map_err(|_| ())
+    }
+
+    #[test]
+    fn the_next_page_is_of_the_same_list() {
+        let expected = Ok(Some("https://registry.example/pre/v2/library/x/tags/list?n=10&last=b".to_owned()));
+        for link in [
+            r#"</v2/library/x/tags/list?n=10&last=b>; rel="next""#,
+            r#"<http://internal:5000/v2/library/x/tags/list?n=10&last=b>;rel=NEXT"#,
+            r#"<x>; rel="prev", <?n=10&last=b>; title=x; rel="next""#,
+        ] {
+            assert_eq!(follow(link), expected, "{link}");
+        }
+        assert_eq!(follow(r#"<x>; rel="prev""#), Ok(None));
+        assert_eq!(follow("nonsense"), Ok(None));
+        assert_eq!(follow(r#"<https://evil.example/steal?x=y>; rel="next""#), Err(()));
+        assert_eq!(follow(r#"</v2/library/x/tags/list?n=1000>; rel="next""#), Err(()), "a loop");
+    }
+
+    proptest! {
+        #[test]
+        fn never_leaves_the_list(link in "[ -~]*", target in "[ -=?-~]*") {
+            for link in [link, format!("<{target}>; rel=next")] {
+                if let Ok(Some(url)) = follow(&link) {
+                    prop_assert!(url.starts_with("https://registry.example/pre/v2/library/x/tags/list"));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! One upstream registry: what the operator said about it, how it is doing, and its manifests. Blobs are in `blobs.rs`, tags and
+//! referrers in `lists.rs`.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use serde::{Deserialize, de::IgnoredAny};
+use tokio::{runtime::Handle, time::Instant};
+use url::Url;
+
+use super::{
+    auth::Auth,
+    call::{Answer, Call},
+    circuit::Health,
+    counters::{Kind, UpstreamSnapshot},
+    error::UpstreamError,
+    governor::{Budget, Governor, Spend},
+    lock,
+    transport::Transport,
+    wire::Wire,
+    words,
+};
+use crate::{
+    config::{self, Mode},
+    oci::{
+        self, Algorithm, Digest, Hasher, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, Reference, RepositoryName, UpstreamName,
+    },
+};
+
+/// A registry that may be asked. All its futures are `Send`, and may be dropped at any time.
+pub struct Upstream {
+    config: config::Upstream,
+    tag_ttl: Duration,
+    mode: Mode,
+    pub(super) wire: Arc<Wire>,
+    pub(super) auth: Auth,
+    pub(super) governor: Mutex<Governor>,
+}
+
+/// What a HEAD of a manifest tells. Nothing of it is proven.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ManifestHead {
+    /// `Docker-Content-Digest`, if it is there and a digest.
+    pub digest: Option<Digest>,
+    /// `Content-Type` without parameters.
+    pub media_type: Option<String>,
+    /// `Content-Length` in bytes.
+    pub size: Option<u64>,
+}
+
+/// A manifest whose bytes have the digest (S11).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FetchedManifest {
+    /// As upstream sent them.
+    pub bytes: Bytes,
+    /// Without parameters; taken from the JSON where upstream's `Content-Type` says nothing.
+    pub media_type: String,
+    /// Computed from the bytes.
+    pub digest: Digest,
+}
+
+impl Upstream {
+    /// Opens no connection. Probes of a failed upstream run on `runtime`.
+    pub(super) fn new(
+        config: config::Upstream,
+        default_tag_ttl: Duration,
+        mode: Mode,
+        transport: Transport,
+        runtime: Handle,
+    ) -> Self {
+        Upstream {
+            tag_ttl: config.tag_ttl.unwrap_or(default_tag_ttl),
+            mode,
+            wire: Wire::new(transport, under(&config.url, ""), runtime),
+            auth: Auth::new(&config),
+            governor: Mutex::default(),
+            config,
+        }
+    }
+
+    /// The value of `ns=`, and the path prefix.
+    pub fn name(&self) -> &UpstreamName {
+        &self.config.name
+    }
+
+    /// What the operator said about it.
+    pub fn config(&self) -> &config::Upstream {
+        &self.config
+    }
+
+    /// How long a tag of this upstream is served unasked.
+    pub fn tag_ttl(&self) -> Duration {
+        self.tag_ttl
+    }
+
+    /// Whether to go on serving what upstream has deleted.
+    pub fn keep_deleted(&self) -> bool {
+        self.config.keep_deleted
+    }
+
+    /// Whether it is asked without credentials: what it denies, it denies to everybody.
+    pub fn anonymous(&self) -> bool {
+        self.config.credentials.is_none()
+    }
+
+    /// Whether `allow` and `block` let this repository be pulled.
+    pub fn allows(&self, repository: &RepositoryName) -> bool {
+        let matches = |patterns: &[config::Pattern]| patterns.iter().any(|pattern| pattern.matches(repository));
+        (self.config.allow.is_empty() || matches(&self.config.allow)) && !matches(&self.config.block)
+    }
+
+    /// How it is doing.
+    pub fn health(&self) -> Health {
+        self.wire.health()
+    }
+
+    /// What its rate limit leaves; absent where it has not told.
+    pub fn budget(&self) -> Option<Budget> {
+        lock(&self.governor).budget(Instant::now())
+    }
+
+    /// What it was asked so far.
+    pub fn snapshot(&self) -> UpstreamSnapshot {
+        self.wire.counters.snapshot()
+    }
+
+    /// Asks which manifest a reference means now, without spending a pull: a HEAD. A registry that knows no HEAD (405, 501) is
+    /// sent a GET.
+    pub async fn head_manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+    ) -> Result<ManifestHead, UpstreamError> {
+        let mut call = self.manifest_call(repository, reference, Spend::Refresh);
+        (call.kind, call.whole) = (Kind::ManifestHead, None);
+        match self.call(&call).await {
+            Ok(answer) => Ok(ManifestHead {
+                digest: content_digest(&answer.headers),
+                media_type: words::media_type(&answer.headers),
+                size: words::content_length(&answer.headers),
+            }),
+            Err(UpstreamError::Failed { status: 405 | 501, .. }) => {
+                let manifest = self.manifest(repository, reference, Spend::Refresh).await?;
+                Ok(ManifestHead {
+                    digest: Some(manifest.digest),
+                    media_type: Some(manifest.media_type),
+                    size: Some(manifest.bytes.len() as u64),
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fetches a manifest of at most 4 MiB and proves it: against the reference where that is a digest, else against
+    /// `Docker-Content-Digest`; without either, its length must have been told. [`UpstreamError::Untrue`] where it is not so, and
+    /// for Docker's schema 1.
+    pub async fn manifest(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        spend: Spend,
+    ) -> Result<FetchedManifest, UpstreamError> {
+        let answer = self.call(&self.manifest_call(repository, reference, spend)).await?;
+        let proven = prove(answer, reference);
+        if proven.is_err() {
+            self.wire.counters.disbelieved();
+        }
+        proven
+    }
+
+    fn manifest_call<'a>(&self, repository: &'a RepositoryName, reference: &Reference, spend: Spend) -> Call<'a> {
+        Call {
+            kind: Kind::Manifest,
+            url: self.url(&format!("{repository}/manifests/{reference}")),
+            repository,
+            accept: Some(MANIFEST_ACCEPT),
+            range: None,
+            spend,
+            whole: Some(MAX_MANIFEST_BYTES),
+        }
+    }
+
+    pub(super) fn is_offline(&self) -> bool {
+        self.mode == Mode::Offline
+    }
+
+    /// The URL of something under `/v2/`.
+    pub(super) fn url(&self, path: &str) -> Url {
+        under(&self.config.url, path)
+    }
+}
+
+/// Under the base's `/v2/`; a path of the base comes first.
+fn under(base: &Url, path: &str) -> Url {
+    let mut url = base.clone();
+    url.set_path(&format!("{}/v2/{path}", base.path().trim_end_matches('/')));
+    url.set_query(None);
+    url.set_fragment(None);
+    url
+}
+
+fn content_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get("docker-content-digest")?.to_str().ok()?.trim().parse().ok()
+}
+
+fn prove(answer: Answer, reference: &Reference) -> Result<FetchedManifest, UpstreamError> {
+    let Answer { headers, bytes, .. } = answer;
+    let expected = match reference {
+        Reference::Digest(digest) => Some(*digest),
+        Reference::Tag(_) => content_digest(&headers),
+    };
+    let delimited = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
+    if expected.is_none() && !delimited {
+        return Err(UpstreamError::untrue("the manifest came with neither a digest nor a length"));
+    }
+    let algorithm = expected.map_or(Algorithm::Sha256, |digest| digest.algorithm());
+    let digest = Hasher::digest(algorithm, &bytes);
+    if let Some(expected) = expected.filter(|expected| *expected != digest) {
+        return Err(UpstreamError::untrue(format!("the manifest should be {expected}, and is {digest}")));
+    }
+    let media_type = media_type(words::media_type(&headers), &bytes)?;
+    Ok(FetchedManifest { bytes, media_type, digest })
+}
+
+/// What a manifest's JSON tells of its kind.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    schema_version: Option<i64>,
+    media_type: Option<String>,
+    manifests: Option<IgnoredAny>,
+    config: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
+}
+
+/// The type to store and serve a manifest with.
+fn media_type(header: Option<String>, bytes: &[u8]) -> Result<String, UpstreamError> {
+    let shape: Shape =
+        serde_json::from_slice(bytes).map_err(|_| UpstreamError::untrue("the manifest is not a JSON object"))?;
+    // Some registries and every static file server send a type that says nothing.
+    let telling =
+        |t: &String| !t.starts_with("text/") && !matches!(t.as_str(), "application/json" | "application/octet-stream");
+    let index = shape.manifests.is_some().then(|| oci::OCI_INDEX.to_owned());
+    let image = (shape.config.is_some() || shape.layers.is_some()).then(|| oci::OCI_IMAGE.to_owned());
+    let media_type = header.filter(telling).or(shape.media_type).or(index).or(image);
+    match media_type {
+        Some(t) if oci::is_schema1(&t) => Err(UpstreamError::untrue("the manifest is of Docker's schema 1")),
+        None if shape.schema_version == Some(1) => Err(UpstreamError::untrue("the manifest is of Docker's schema 1")),
+        Some(t) => Ok(t),
+        None => Err(UpstreamError::untrue("the answer is not a manifest")),
+    }
+}

@@ -1,0 +1,257 @@
+//! Bearer tokens and their cache (the distribution project's token specification; RFC 6750).
+//!
+//! - One token per realm, service and scope; a token call is single-flight, also for those who find it stale: 200 requests
+//!   that draw a 401 at once cause one call.
+//! - A token's life counts from before it was asked for, by the monotonic clock; `issued_at` is not looked at, because the
+//!   clocks of two machines differ.
+//! - Who waited for a call that failed shares its failure, and so does who comes within a second of it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use serde::Deserialize;
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    counters::Kind,
+    error::UpstreamError,
+    fetcher::{Request, Response},
+    governor, lock,
+    wire::{Wire, user_agent},
+    words,
+};
+
+/// How long the token endpoint may take for its head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest answer of a token endpoint, in bytes.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// The life of a token that does not say, in seconds (token specification, `expires_in`).
+const DEFAULT_LIFE: f64 = 60.0;
+
+/// A token is not used in the last quarter of its life, at most so long before its end.
+const MARGIN: Duration = Duration::from_secs(15);
+
+/// How long a failure stands in for the calls that would follow it.
+const FAILURE_STANDS: Duration = Duration::from_secs(1);
+
+/// With more grants than this, those without a good token are forgotten.
+const MANY: usize = 1024;
+
+/// What a token is asked for: the key of the cache.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Grant {
+    /// The token endpoint; it was checked (S1).
+    pub(super) realm: Url,
+    /// From the challenge.
+    pub(super) service: Option<String>,
+    /// From the challenge; several are divided by spaces.
+    pub(super) scope: String,
+}
+
+/// A token, as the header it is sent in. Its `Debug` does not show it.
+#[derive(Clone, Debug)]
+pub(super) struct Bearer {
+    /// Marked sensitive.
+    pub(super) header: HeaderValue,
+    serial: u64,
+    good_until: Instant,
+}
+
+impl Bearer {
+    /// Tells a token from its successor.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Whether it may be sent.
+    pub(super) fn is_good(&self) -> bool {
+        Instant::now() < self.good_until
+    }
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    bearer: Option<Bearer>,
+    failed: Option<(Instant, UpstreamError)>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    slots: Mutex<HashMap<Grant, Arc<tokio::sync::Mutex<Slot>>>>,
+    serials: AtomicU64,
+}
+
+impl Tokens {
+    /// A good token other than the one with the serial number `stale`; true with it when it was fetched just now. `basic` is
+    /// sent to the token endpoint.
+    pub(super) async fn get(
+        &self,
+        grant: &Grant,
+        stale: Option<u64>,
+        basic: Option<&HeaderValue>,
+        wire: &Wire,
+    ) -> Result<(Bearer, bool), UpstreamError> {
+        let asked = Instant::now();
+        let slot = self.slot(grant);
+        let mut slot = slot.lock().await;
+        if let Some(bearer) = slot.bearer.as_ref().filter(|b| b.is_good() && Some(b.serial) != stale) {
+            return Ok((bearer.clone(), false));
+        }
+        if let Some((_, error)) = slot.failed.as_ref().filter(|(at, _)| *at >= asked || at.elapsed() < FAILURE_STANDS) {
+            return Err(error.clone());
+        }
+        let fetched = self.fetch(grant, basic, wire).await;
+        slot.failed = fetched.as_ref().err().map(|error| (Instant::now(), error.clone()));
+        slot.bearer = fetched.as_ref().ok().cloned();
+        fetched.map(|bearer| (bearer, true))
+    }
+
+    /// The registry denies what this token asks: a later request starts with a new one.
+    pub(super) async fn forget(&self, grant: &Grant, serial: u64) {
+        let slot = self.slot(grant);
+        let mut slot = slot.lock().await;
+        if slot.bearer.as_ref().is_some_and(|b| b.serial == serial) {
+            slot.bearer = None;
+        }
+    }
+
+    fn slot(&self, grant: &Grant) -> Arc<tokio::sync::Mutex<Slot>> {
+        let mut slots = lock(&self.slots);
+        if slots.len() >= MANY && !slots.contains_key(grant) {
+            // Who holds a slot, or waits for it, holds its Arc as well; and those with a good token are worth keeping.
+            let good = |slot: &Slot| slot.bearer.as_ref().is_some_and(Bearer::is_good);
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|slot| good(&slot)));
+        }
+        slots.entry(grant.clone()).or_default().clone()
+    }
+
+    async fn fetch(&self, grant: &Grant, basic: Option<&HeaderValue>, wire: &Wire) -> Result<Bearer, UpstreamError> {
+        let mut attempts = wire.retries.begin();
+        loop {
+            let error = match self.fetch_once(grant, basic, wire).await {
+                Ok(bearer) => return Ok(bearer),
+                Err(error) => error,
+            };
+            if !attempts.again(&error).await {
+                return Err(error);
+            }
+            wire.counters.retried();
+        }
+    }
+
+    async fn fetch_once(
+        &self,
+        grant: &Grant,
+        basic: Option<&HeaderValue>,
+        wire: &Wire,
+    ) -> Result<Bearer, UpstreamError> {
+        let mut headers = HeaderMap::from_iter([user_agent()]);
+        headers.extend(basic.map(|basic| (header::AUTHORIZATION, basic.clone())));
+        let begun = Instant::now();
+        let request = Request { method: Method::GET, url: grant.url(), headers, head_timeout: HEAD_TIMEOUT };
+        let mut response = wire.send(Kind::Token, request).await?;
+        if response.status != http::StatusCode::OK {
+            return Err(refusal(&mut response, wire).await);
+        }
+        let bytes = words::whole(&mut response, MAX_ANSWER, &wire.counters).await?;
+        let (header, life) = read(&bytes)?;
+        let good_until = begun + life - (life / 4).min(MARGIN);
+        Ok(Bearer { header, serial: self.serials.fetch_add(1, Relaxed), good_until })
+    }
+}
+
+impl Grant {
+    fn url(&self) -> Url {
+        let mut url = self.realm.clone();
+        {
+            let mut query = url.query_pairs_mut();
+            if let Some(service) = &self.service {
+                query.append_pair("service", service);
+            }
+            for scope in self.scope.split_whitespace() {
+                query.append_pair("scope", scope);
+            }
+        }
+        url
+    }
+}
+
+/// Why the token endpoint gave no token.
+async fn refusal(response: &mut Response, wire: &Wire) -> UpstreamError {
+    let status = response.status.as_u16();
+    let message = words::of_error(response, &wire.counters)
+        .await
+        .unwrap_or_else(|| format!("the token server answered with status {status}"));
+    match status {
+        401 | 403 => UpstreamError::Denied { status, message },
+        429 => UpstreamError::RateLimited { retry_after: governor::retry_after_now(&response.headers), message },
+        status => UpstreamError::Failed { status, message },
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<f64>,
+}
+
+/// The token as a header, and its life.
+fn read(bytes: &[u8]) -> Result<(HeaderValue, Duration), UpstreamError> {
+    // serde_json's message could quote the token.
+    let answer: Answer =
+        serde_json::from_slice(bytes).map_err(|_| UpstreamError::untrue("the token server's answer is not a token"))?;
+    let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty());
+    let token = token.ok_or_else(|| UpstreamError::untrue("the token server's answer holds no token"))?;
+    let mut header = HeaderValue::from_str(&format!("Bearer {token}"))
+        .map_err(|_| UpstreamError::untrue("the token server's token does not fit into a header"))?;
+    header.set_sensitive(true);
+    let life = answer.expires_in.filter(|life| *life > 0.0).unwrap_or(DEFAULT_LIFE).clamp(0.1, 86_400.0);
+    Ok((header, Duration::from_secs_f64(life)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_tokens_in_all_spellings() {
+        let read = |s: &str| read(s.as_bytes()).map(|(h, life)| (h.to_str().unwrap().to_owned(), life.as_secs()));
+        assert_eq!(read(r#"{"token":"a","access_token":"b","expires_in":300}"#).unwrap(), ("Bearer a".into(), 300));
+        assert_eq!(read(r#"{"access_token":"b"}"#).unwrap(), ("Bearer b".into(), 60));
+        assert_eq!(read(r#"{"token":"","access_token":"b","expires_in":0}"#).unwrap(), ("Bearer b".into(), 60));
+        assert_eq!(read(r#"{"token":"a","expires_in":1e300}"#).unwrap().1, 86_400);
+        for bad in ["", "{}", "[]", r#"{"token":""}"#, r#"{"token":"a\nb"}"#, r#"{"token":1}"#, "<html>"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn s18_a_token_is_not_shown() {
+        let (header, _) = read(br#"{"token":"CANARY"}"#).unwrap();
+        let bearer = Bearer { header, serial: 0, good_until: Instant::now() };
+        assert!(!format!("{bearer:?}").contains("CANARY"));
+        let error = read(br#"{"token":"CANARY","expires_in":"CANARY"}"#).unwrap_err();
+        assert!(!format!("{error:?} {error}").contains("CANARY"));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(bytes: Vec<u8>, life: f64) {
+            let _ = read(&bytes);
+            let _ = read(format!("{{\"token\":\"a\",\"expires_in\":{life}}}").as_bytes());
+        }
+    }
+}

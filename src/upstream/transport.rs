@@ -1,0 +1,24 @@
+//! How requests leave: through the fetcher, or, in tests, to a script in memory.
+
+use super::fetcher::{FetchError, Fetcher, Request, Response};
+
+/// See the module.
+#[derive(Clone)]
+pub(super) enum Transport {
+    /// The network.
+    Fetcher(Fetcher),
+    /// A test's script.
+    #[cfg(test)]
+    Script(std::sync::Arc<super::script::Script>),
+}
+
+impl Transport {
+    /// Returns when the head has arrived.
+    pub(super) async fn send(&self, request: Request) -> Result<Response, FetchError> {
+        match self {
+            Transport::Fetcher(fetcher) => fetcher.send(request).await,
+            #[cfg(test)]
+            Transport::Script(script) => script.send(request).await,
+        }
+    }
+}
