@@ -19,7 +19,3 @@ pub mod oci;
 pub mod pull;
 pub mod storage;
 pub mod upstream;
-pub mod oci;
-pub mod pull;
-pub mod storage;
-pub mod upstream;

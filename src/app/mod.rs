@@ -27,7 +27,7 @@ use crate::{
     names::Names,
     pull::{Parts, PullThrough, Tasks},
     storage::{DiskThreads, Limits, OpenError, Storage},
-    upstream::{Fetchers, Health, Upstreams, UpstreamsError},
+    upstream::{Health, Upstreams, fetcher::{FetcherError, Fetchers}},
 };
 
 /// How long fills and probes may take to put down what they hold.
@@ -44,7 +44,7 @@ pub enum AppError {
     Bind(#[from] BindError),
     /// An upstream's settings.
     #[error(transparent)]
-    Upstreams(#[from] UpstreamsError),
+    Upstreams(#[from] FetcherError),
     /// Threads, signals: the machine.
     #[error("the machine refused: {0}")]
     Machine(#[from] io::Error),
@@ -102,11 +102,12 @@ impl App {
             },
         );
         let ready = Arc::new(AtomicBool::new(true));
+        let hosted = config.hosted.namespaces.clone();
         let face = Face {
             names: Arc::new(Names::new(
                 names,
                 config.default_upstream.clone(),
-                config.hosted.namespaces.clone(),
+                move |name| hosted.iter().any(|pattern| pattern.matches(name)),
             )),
             sample: sample(&storage, &upstreams, &pull),
             hosted_exists: hosted_exists(&storage),

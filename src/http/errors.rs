@@ -27,7 +27,7 @@ impl From<RegistryError> for Refusal {
 
 impl From<PullError> for Refusal {
     fn from(error: PullError) -> Self {
-        Refusal { error: error.to_registry_error(), total: error.total(), trace: error.trace().cloned(), extra: None }
+        Refusal { error: error.to_registry_error(), total: error.total(), trace: None, extra: None }
     }
 }
 

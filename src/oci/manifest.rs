@@ -12,10 +12,10 @@ use super::{Digest, media_type};
 pub const MAX_MANIFEST_BYTES: usize = 4 << 20;
 
 /// The most descriptors one manifest may name.
-pub const MAX_DESCRIPTORS: usize = 4096;
+pub(super) const MAX_DESCRIPTORS: usize = 4096;
 
 /// How deep a manifest's JSON may nest.
-pub const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// Why bytes are not a manifest.
 #[derive(Debug, thiserror::Error)]

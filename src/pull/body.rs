@@ -12,7 +12,7 @@ use super::fill::{FillFailure, Follower, Source};
 use crate::{
     oci::{Digest, Hasher},
     storage::DiskThreads,
-    upstream::{Body, UpstreamError},
+    upstream::{self, UpstreamError},
 };
 
 /// One piece of a body, at most: what a slow client holds in memory.
@@ -66,7 +66,7 @@ pub(super) struct Following {
 
 /// Passes an upstream's answer on.
 pub(super) struct Passing {
-    pub(super) body: Body,
+    pub(super) body: upstream::BlobBody,
     /// Bytes to leave out first, where upstream began before what was asked.
     pub(super) skip: u64,
     /// Present when the whole blob passes: then its last piece is held back until the digest is proven.

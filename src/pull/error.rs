@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Duration};
 
 use super::fill::FillFailure;
 use crate::{
-    oci::{ErrorCode, Outcome, RegistryError},
+    oci::{ErrorCode, RegistryError},
     storage::StorageError,
-    upstream::{FetchError, UpstreamError},
+    upstream::{UpstreamError, fetcher::FetchError},
 };
 
 /// Why a pull gives nothing.
@@ -55,11 +55,6 @@ pub enum PullError {
 }
 
 impl PullError {
-    /// The outcome word of an error: the store had no part in it.
-    pub fn outcome(&self) -> Outcome {
-        Outcome::Bypassed
-    }
-
     /// For `Content-Range: bytes */total`.
     pub fn total(&self) -> Option<u64> {
         match self {

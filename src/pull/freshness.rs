@@ -61,7 +61,7 @@ impl PullThrough {
             }
         };
         let key = (repo.clone(), tag.clone());
-        let ttl = source.upstream.tag_ttl().unwrap_or(self.tag_ttl);
+        let ttl = source.upstream.tag_ttl();
         let Some(held) = known else {
             return self.first_sight(repo, tag, source).await;
         };

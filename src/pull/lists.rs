@@ -47,7 +47,7 @@ impl PullThrough {
                 return Ok(TagList { tags, trace: self.hit(repo) });
             }
         };
-        if let Some(tags) = self.lists.tags.within(repo, source.upstream.tag_ttl().unwrap_or(self.tag_ttl)) {
+        if let Some(tags) = self.lists.tags.within(repo, source.upstream.tag_ttl()) {
             return Ok(TagList { tags, trace: self.hit(repo) });
         }
         let started = Instant::now();
@@ -81,7 +81,7 @@ impl PullThrough {
             Err(_) => return Ok(Referrers { index: no_referrers(), trace: self.hit(repo) }),
         };
         let key = (repo.clone(), *subject);
-        if let Some(index) = self.lists.referrers.within(&key, source.upstream.tag_ttl().unwrap_or(self.tag_ttl)) {
+        if let Some(index) = self.lists.referrers.within(&key, source.upstream.tag_ttl()) {
             return Ok(Referrers { index, trace: self.hit(repo) });
         }
         let started = Instant::now();

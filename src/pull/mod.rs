@@ -65,7 +65,6 @@ pub struct PullThrough {
     metrics: Arc<Metrics>,
     tasks: Tasks,
     mode: Mode,
-    tag_ttl: Duration,
     negative_ttl: Duration,
     fills: Fills<Source>,
     /// Digest → bytes: immutable, so nothing here can be out of date.
@@ -108,7 +107,6 @@ impl PullThrough {
             metrics,
             tasks,
             mode: config.mode,
-            tag_ttl: config.cache.tag_ttl,
             negative_ttl: config.cache.negative_ttl,
             fills: Fills::new(),
             hot,

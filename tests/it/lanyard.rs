@@ -96,6 +96,11 @@ impl Lanyard {
         self.run();
     }
 
+    /// Changes the configuration for the next start.
+    pub(crate) fn reconfigure(&mut self, config: &str) {
+        config.clone_into(&mut self.config);
+    }
+
     fn run(&mut self) {
         let file = self.folder.path().join("lanyard.toml");
         let head = format!("listen = \"{}\"\ndata_dir = {:?}\n", self.host(), self.data_dir());

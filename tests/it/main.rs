@@ -5,4 +5,8 @@ mod hub;
 
 mod cli;
 mod hub_works;
+mod lanyard;
+mod layers;
+mod pull;
 mod raw;
+mod wire;

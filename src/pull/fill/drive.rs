@@ -284,12 +284,15 @@ impl Download<'_> {
                 Ok(size)
             }
             Err(failure) => {
-                match &failure {
+                let tidied = match &failure {
                     FillFailure::Upstream(_) | FillFailure::Stopping => part.park(),
                     FillFailure::Corrupt
                     | FillFailure::NoRoom
                     | FillFailure::Storage(_)
                     | FillFailure::Abandoned => part.discard(),
+                };
+                if let Err(error) = tidied {
+                    tracing::warn!(digest = %digest, "what is left of a failed download stays as it is: {error}");
                 }
                 Err(failure)
             }

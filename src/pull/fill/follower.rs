@@ -11,20 +11,20 @@ use super::progress::{FillFailure, Progress, Shared};
 
 /// Tails one fill. `Send + Sync + Clone`; keeps no cursor: the body that uses it does.
 #[derive(Clone)]
-pub struct Follower {
+pub(crate) struct Follower {
     file: Arc<OnceLock<Arc<File>>>,
     progress: watch::Receiver<Progress>,
 }
 
 /// What a follower learns when it waits.
 #[derive(Clone)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// The growing file.
-    pub file: Arc<File>,
+    pub(crate) file: Arc<File>,
     /// Length in bytes.
-    pub total: u64,
+    pub(crate) total: u64,
     /// How many bytes could be read when this was said.
-    pub readable: u64,
+    pub(crate) readable: u64,
 }
 
 impl Follower {
@@ -40,7 +40,7 @@ impl Follower {
 
     /// Waits until upstream has answered and the length is known. Without a length (a chunked answer for content that no
     /// manifest named) that is the end of the fill.
-    pub async fn opened(&mut self) -> Result<Opened, FillFailure> {
+    pub(crate) async fn opened(&mut self) -> Result<Opened, FillFailure> {
         self.wait(|p| match p {
             Progress::Waiting | Progress::Streaming { total: None, .. } => None,
             Progress::Streaming { total: Some(total), readable } => Some(Ok((*total, *readable))),
@@ -55,7 +55,7 @@ impl Follower {
     }
 
     /// Waits until the byte at `offset` can be read, and says how many bytes from the start can be.
-    pub async fn readable_past(&mut self, offset: u64) -> Result<u64, FillFailure> {
+    pub(crate) async fn readable_past(&mut self, offset: u64) -> Result<u64, FillFailure> {
         self.wait(|p| match p {
             Progress::Streaming { readable, .. } if *readable > offset => Some(Ok(*readable)),
             Progress::Waiting | Progress::Streaming { .. } => None,

@@ -33,7 +33,7 @@ use std::{
 };
 
 pub(super) use drive::{Drive, Source};
-pub use follower::Follower;
+pub(super) use follower::{Follower, Opened};
 pub(super) use leader::Leader;
 pub use progress::FillFailure;
 use progress::Shared;

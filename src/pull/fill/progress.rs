@@ -12,7 +12,7 @@ use crate::{oci::Digest, storage::StorageError, upstream::UpstreamError};
 
 /// The state of a fill. Moves forward only; `Complete` and `Failed` are final.
 #[derive(Clone, Debug)]
-pub enum Progress {
+pub(super) enum Progress {
     /// Upstream has not answered yet.
     Waiting,
     /// Bytes are coming.

@@ -22,7 +22,7 @@ fn a_tag_is_asked_for_once_within_its_ttl() {
     let image = hub.image(REPO, "latest").publish();
     let lanyard = mirror(&hub);
     let first = get(lanyard.port(), &latest());
-    assert_eq!((first.status, first.outcome(), first.body), (200, "filled", image.bytes));
+    assert_eq!((first.status, first.outcome(), &first.body), (200, "filled", &image.bytes));
     for _ in 0..50 {
         assert_eq!(get(lanyard.port(), &latest()).outcome(), "hit");
     }
@@ -59,10 +59,10 @@ fn a_moved_tag_is_fetched_and_one_that_moves_back_is_not() {
     assert_eq!(get(lanyard.port(), &latest()).body, old.bytes);
     let new = hub.image(REPO, "latest").layer(200).publish();
     let moved = get(lanyard.port(), &latest());
-    assert_eq!((moved.outcome(), moved.body), ("filled", new.bytes));
+    assert_eq!((moved.outcome(), &moved.body), ("filled", &new.bytes));
     hub.move_tag(REPO, "latest", &old.digest);
     let back = get(lanyard.port(), &latest());
-    assert_eq!((back.outcome(), back.body), ("revalidated", old.bytes));
+    assert_eq!((back.outcome(), &back.body), ("revalidated", &old.bytes));
     assert_eq!(hub.manifest_gets(), 2);
 }
 
@@ -88,7 +88,7 @@ fn keep_deleted_goes_on_serving() {
     get(lanyard.port(), &latest());
     hub.delete_tag(REPO, "latest");
     let kept = get(lanyard.port(), &latest());
-    assert_eq!((kept.status, kept.outcome(), kept.body), (200, "stale", image.bytes));
+    assert_eq!((kept.status, kept.outcome(), &kept.body), (200, "stale", &image.bytes));
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn the_last_of_the_quota_is_kept_for_what_is_not_here() {
     get(lanyard.port(), &latest());
     hub.image(REPO, "latest").layer(200).publish();
     let stale = get(lanyard.port(), &latest());
-    assert_eq!((stale.outcome(), stale.body), ("stale", old.bytes), "a refresh waits");
+    assert_eq!((stale.outcome(), &stale.body), ("stale", &old.bytes), "a refresh waits");
     assert_eq!(get(lanyard.port(), &manifest(REPO, "other")).outcome(), "filled", "what is not here does not");
     let metrics = get(lanyard.port(), "/metrics").text();
     assert!(metrics.contains("ratelimit") || metrics.contains("rate_limit"), "the budget is shown:\n{metrics}");
