@@ -225,6 +225,10 @@ fn it_goes_down_and_comes_back_on_its_port() {
         assert_eq!(get(hub.address(), &path, &[]).status, 200);
     }
     assert!(matches!(kept.read(&mut [0]), Ok(0) | Err(_)));
+    hub.go_down_at(Origin::Cdn);
+    assert!(TcpStream::connect(hub.cdn_address()).is_err() && TcpStream::connect(hub.address()).is_ok());
+    hub.come_back_at(Origin::Cdn);
+    assert!(TcpStream::connect(hub.cdn_address()).is_ok());
     hub.go_deaf(true);
     let mut tcp = send(hub.address(), "GET", &path, &[]);
     tcp.set_read_timeout(Some(Duration::from_millis(50))).unwrap();

@@ -241,6 +241,7 @@ fn two_hundred_connections_share_one_rate() {
     assert!(began.elapsed() >= Duration::from_millis(420), "4.4 MB at 10 MB/s took {:?}", began.elapsed());
     assert_eq!((hub.blob_gets(&digest), hub.connections_accepted()), (220, 220));
     assert_eq!(hub.body_bytes_sent(), 220 * 20_000);
+    assert!(hub.most_at_once(|record| record.is_blob_get(&digest)) > 100);
 }
 
 #[test]
