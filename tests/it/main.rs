@@ -4,6 +4,8 @@
 mod hub;
 
 mod cli;
+mod hub_extras;
+mod hub_faults;
 mod hub_works;
 mod lanyard;
 mod layers;
