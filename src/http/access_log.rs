@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The longest path and user agent that are written, in characters.
-const LONGEST: usize = 512;
+pub(super) const LONGEST: usize = 512;
 const LONGEST_AGENT: usize = 200;
 
 /// What is known of a request so far. Dropping it writes the line.
@@ -42,7 +42,7 @@ pub(super) struct Entry {
     sent: u64,
     cut: bool,
     /// Tells the connection that it is not idle.
-    _busy: Option<Busy>,
+    busy: Option<Busy>,
 }
 
 impl Entry {
@@ -61,7 +61,7 @@ impl Entry {
             expected: 0,
             sent: 0,
             cut: false,
-            _busy: request.conn_data::<Rc<super::connection::Traffic>>().map(Busy::new),
+            busy: request.conn_data::<Rc<super::connection::Traffic>>().map(Busy::new),
         }
     }
 
@@ -90,9 +90,14 @@ impl Entry {
         self.sent += bytes;
     }
 
-    /// The body failed; the connection goes with it.
-    pub(super) fn cut(&mut self) {
+    /// The body failed; the connection goes with it. False where there is no connection to tell.
+    pub(super) fn cut(&mut self) -> bool {
         self.cut = true;
+        self.busy.as_ref().map(Busy::cut).is_some()
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -160,7 +165,7 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// Printable ASCII as it is, the rest as escapes, at most `longest` characters of the original.
-fn escaped(text: &str, longest: usize) -> String {
+pub(super) fn escaped(text: &str, longest: usize) -> String {
     let mut out = String::with_capacity(text.len().min(longest));
     for c in text.chars().take(longest) {
         if c.is_ascii_graphic() || c == ' ' {
@@ -174,13 +179,5 @@ fn escaped(text: &str, longest: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s18_what_strangers_write_is_escaped_and_bounded() {
-        assert_eq!(escaped("docker/20.10 go/1 \"x\"", 200), "docker/20.10 go/1 \"x\"");
-        assert_eq!(escaped("a\r\nb\x1b[31m\u{202e}ä", 200), "a\\r\\nb\\u{1b}[31m\\u{202e}\\u{e4}");
-        assert_eq!(escaped(&"x".repeat(1000), LONGEST_AGENT).len(), 200);
-    }
-}
+#[path = "access_log_tests.rs"]
+mod tests;

@@ -7,6 +7,9 @@
 //! - *Slow readers:* writes that wait for the peer for `stall` in all, while it took less than `stall` × `rate` bytes. Time
 //!   in which there was nothing to write does not count, so a slow upstream never costs a client its connection.
 //! - *Slow heads:* no request in progress for `idle`.
+//!
+//! A body that fails is cut here as well ([`Busy::cut`]): what was written before the failure is still delivered, and then the
+//! connection ends short of the promised length.
 
 use std::{
     cell::Cell,
@@ -33,23 +36,41 @@ pub(super) struct Patience {
     pub(super) idle: Duration,
 }
 
-/// How many requests of a connection are in progress. Lies in the connection's data, where handlers find it.
+impl Patience {
+    /// The stall as the kernel wants it (TCP_USER_TIMEOUT).
+    #[cfg(target_os = "linux")]
+    pub(super) fn milliseconds(&self) -> u32 {
+        u32::try_from(self.stall.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What the requests of a connection tell it. Lies in the connection's data, where handlers find it.
 #[derive(Debug, Default)]
-pub(super) struct Traffic(Cell<usize>);
+pub(super) struct Traffic {
+    /// How many requests are in progress.
+    requests: Cell<usize>,
+    /// A body has failed: nothing more may be sent.
+    cut: Cell<bool>,
+}
 
 /// One request in progress, while it lives.
 pub(super) struct Busy(Rc<Traffic>);
 
 impl Busy {
     pub(super) fn new(traffic: &Rc<Traffic>) -> Self {
-        traffic.0.set(traffic.0.get() + 1);
+        traffic.requests.set(traffic.requests.get() + 1);
         Busy(Rc::clone(traffic))
+    }
+
+    /// Ends the connection as soon as what is written already has left.
+    pub(super) fn cut(&self) {
+        self.0.cut.set(true);
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.set(self.0.0.get().saturating_sub(1));
+        self.0.requests.set(self.0.requests.get().saturating_sub(1));
     }
 }
 
@@ -99,7 +120,7 @@ impl<S> Connection<S> {
 
     /// A read waits. Ready when there was no request for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.traffic.0.get() > 0 {
+        if self.traffic.requests.get() > 0 {
             self.idle = None;
             return Poll::Pending;
         }
@@ -131,6 +152,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.io).poll_flush(cx) {
+            Poll::Ready(Ok(())) if self.traffic.cut.get() => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => self.poll_stalled(cx).map(|()| Err(timed_out("the answer is not read"))),
         }

@@ -139,8 +139,11 @@ where
             })
             .h1(map_config(app, |_| AppConfig::default()));
         fn_service(move |io: TcpStream| async move {
-            // Heads and small answers leave at once. A socket that refuses works all the same.
+            // Heads and small answers leave at once, and a peer that vanished is noticed while there is nothing to write. A
+            // socket that refuses works all the same.
             let _ = io.set_nodelay(true);
+            #[cfg(target_os = "linux")]
+            let _ = rustix::net::sockopt::set_tcp_user_timeout(&io, patience.milliseconds());
             let peer = io.peer_addr().ok();
             Ok((Connection::new(io, patience), peer))
         })

@@ -215,3 +215,6 @@ impl PullThrough {
         Ok(Referrers { index, trace: hit() })
     }
 }
+
+#[cfg(test)]
+mod tests;
