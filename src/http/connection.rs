@@ -153,7 +153,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.io).poll_flush(cx) {
             Poll::Ready(Ok(())) if self.traffic.cut.get() => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
-            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Ready(Ok(())) => {
+                self.wrote(0);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => self.poll_stalled(cx).map(|()| Err(timed_out("the answer is not read"))),
         }
     }

@@ -21,7 +21,7 @@ use crate::metrics::{Metrics, Sample};
 
 type Counted = web::Data<Arc<Metrics>>;
 
-/// `/head`: the head of 1000 bytes; `/cut`: half of 200,000; `/endless`: as many as are taken; else an echo.
+/// `/never`: no answer; `/head`: the head of 1000 bytes; `/cut`: half of 200,000; `/endless`: as many as are taken; else an echo.
 async fn echo(request: HttpRequest, metrics: Counted) -> HttpResponse<Body> {
     let entry = Entry::new(&request, &metrics);
     let piece = || Bytes::from(vec![b'x'; 50_000]);
@@ -34,6 +34,7 @@ async fn echo(request: HttpRequest, metrics: Counted) -> HttpResponse<Body> {
             Reply::stream(StatusCode::OK, "a/b", 200_000, piece(), Box::pin(broken))
         }
         "/early" => Reply::stream(StatusCode::OK, "a/b", 200_000, piece(), Box::pin(pieces(1))),
+        "/never" => std::future::pending().await,
         "/endless" => Reply::stream(StatusCode::OK, "a/b", 1 << 40, piece(), Box::pin(pieces(1 << 20))),
         path => Reply::bytes(StatusCode::OK, "text/plain", format!("{} {path}", request.method()).into()),
     };
@@ -48,6 +49,15 @@ fn start(limits: Limits) -> (Running, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new(&[]));
     let data: Counted = web::Data::new(Arc::clone(&metrics));
     (Running::start(move |listener| listen(listener, limits, data, echo).unwrap()), metrics)
+}
+
+/// Waits until the metrics hold a line.
+fn eventually(metrics: &Metrics, line: &str) {
+    let began = Instant::now();
+    while !metrics.encode(&Sample::default()).lines().any(|l| l == line) {
+        assert!(began.elapsed() < Duration::from_secs(20), "never: {line}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -154,12 +164,8 @@ fn slow_readers_are_let_go() {
     let mut socket = server.connect();
     socket.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     // Nothing is read. The body is dropped, which the counter of aborted requests shows.
-    let began = Instant::now();
-    while !metrics.encode(&Sample::default()).contains("lanyard_requests_aborted_total 1") {
-        assert!(began.elapsed() < Duration::from_secs(20), "the connection is still held");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert!(metrics.encode(&Sample::default()).contains("lanyard_requests_in_flight 0"));
+    eventually(&metrics, "lanyard_requests_aborted_total 1");
+    eventually(&metrics, "lanyard_requests_in_flight 0");
 }
 
 #[test]
@@ -169,11 +175,14 @@ fn a_client_that_leaves_ends_its_request() {
     socket.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     socket.read_exact(&mut [0; 1000]).unwrap();
     drop(socket);
-    let began = Instant::now();
-    while !metrics.encode(&Sample::default()).contains("lanyard_requests_aborted_total 1") {
-        assert!(began.elapsed() < Duration::from_secs(20), "nobody noticed");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    eventually(&metrics, "lanyard_requests_aborted_total 1");
+
+    let mut socket = server.connect();
+    socket.write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    eventually(&metrics, "lanyard_requests_in_flight 1");
+    drop(socket);
+    eventually(&metrics, "lanyard_requests_aborted_total 2");
+    eventually(&metrics, "lanyard_requests_in_flight 0");
 }
 
 #[test]
