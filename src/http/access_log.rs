@@ -13,10 +13,16 @@ use std::{
 
 use actix_web::{
     HttpRequest,
-    http::{StatusCode, header::USER_AGENT},
+    http::{
+        StatusCode,
+        header::{CONTENT_LENGTH, TRANSFER_ENCODING, USER_AGENT},
+    },
 };
 
-use super::{connection::Busy, query::Query};
+use super::{
+    connection::{Busy, Traffic},
+    query::Query,
+};
 use crate::{
     metrics::{Answered, Metrics},
     oci::{Digest, Repository},
@@ -49,6 +55,7 @@ impl Entry {
     /// A request's head has arrived.
     pub(super) fn new(request: &HttpRequest, metrics: &Arc<Metrics>) -> Self {
         metrics.request_began();
+        let traffic = request.conn_data::<Rc<Traffic>>();
         Entry {
             request: request.clone(),
             metrics: Arc::clone(metrics),
@@ -61,7 +68,7 @@ impl Entry {
             expected: 0,
             sent: 0,
             cut: false,
-            busy: request.conn_data::<Rc<super::connection::Traffic>>().map(Busy::new),
+            busy: traffic.map(|traffic| Busy::new(traffic, has_body(request))),
         }
     }
 
@@ -158,6 +165,11 @@ impl Drop for Entry {
         self.metrics.request_ended(&answered);
         self.write(&answered);
     }
+}
+
+fn has_body(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -34,6 +34,13 @@ async fn echo(request: HttpRequest, metrics: Counted) -> HttpResponse<Body> {
             Reply::stream(StatusCode::OK, "a/b", 200_000, piece(), Box::pin(broken))
         }
         "/early" => Reply::stream(StatusCode::OK, "a/b", 200_000, piece(), Box::pin(pieces(1))),
+        "/late" => {
+            // Answered only after the connection has been polled again, with whatever has come in meanwhile.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            Reply::bytes(StatusCode::OK, "text/plain", "late".into())
+        }
         "/never" => std::future::pending().await,
         "/endless" => Reply::stream(StatusCode::OK, "a/b", 1 << 40, piece(), Box::pin(pieces(1 << 20))),
         path => Reply::bytes(StatusCode::OK, "text/plain", format!("{} {path}", request.method()).into()),
@@ -238,4 +245,41 @@ fn bind_says_what_to_do() {
     );
     let message = bind("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
     assert!(message.starts_with("192.0.2.1 is not an address of this machine"), "{message}");
+}
+
+#[test]
+fn s12_pipelined_requests_are_answered_in_step() {
+    let (server, _) = start(limits());
+    let request = |method: &str, target: &str| format!("{method} {target} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let all = [("GET", "/late"), ("HEAD", "/head"), ("GET", "/late"), ("GET", "/a"), ("HEAD", "/late"), ("GET", "/b")];
+    // At once, and then in pieces that split heads and empty lines.
+    let bytes: String = all.iter().cycle().take(60).map(|(method, target)| request(method, target)).collect();
+    for size in [bytes.len(), 1, 7, 100, 2047] {
+        let mut socket = server.connect();
+        let (mut writer, bytes) = (socket.try_clone().unwrap(), bytes.clone());
+        let writing =
+            std::thread::spawn(move || bytes.as_bytes().chunks(size).for_each(|c| writer.write_all(c).unwrap()));
+        for (method, target) in all.iter().cycle().take(60) {
+            let answer = Answer::read(&mut socket, *method == "HEAD");
+            let body = match (*method, *target) {
+                ("HEAD", _) => "",
+                (_, "/late") => "late",
+                (_, "/a") => "GET /a",
+                (_, _) => "GET /b",
+            };
+            assert_eq!((answer.status, answer.text()), (200, body), "{method} {target} by {size}");
+        }
+        writing.join().unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_with_requests_held_back_is_noticed() {
+    let (server, metrics) = start(limits());
+    let mut socket = server.connect();
+    socket.write_all("GET /endless HTTP/1.1\r\nhost: x\r\n\r\n".repeat(50).as_bytes()).unwrap();
+    socket.read_exact(&mut [0; 100]).unwrap();
+    drop(socket);
+    eventually(&metrics, "lanyard_requests_aborted_total 1");
+    eventually(&metrics, "lanyard_requests_in_flight 0");
 }
