@@ -39,6 +39,8 @@ pub struct Limits {
     pub stall: Duration,
     /// Bytes per second that a reader must take.
     pub rate: u64,
+    /// How long a connection that is being closed may take, with a request body that nobody reads coming in.
+    pub linger: Duration,
     /// Connections per worker; more wait in the kernel's queue.
     pub connections: usize,
     /// How long answers under way may take after a stop was asked for.
@@ -53,6 +55,7 @@ impl Default for Limits {
             head: Duration::from_secs(30),
             stall: Duration::from_secs(60),
             rate: 10 << 10,
+            linger: Duration::from_secs(5),
             connections: 25_600,
             drain: Duration::from_secs(300),
         }
@@ -131,7 +134,7 @@ where
             })
             .keep_alive(limits.keep_alive)
             .client_request_timeout(limits.head)
-            .client_disconnect_timeout(Duration::from_secs(5))
+            .client_disconnect_timeout(limits.linger)
             .h1_allow_half_closed(false)
             .local_addr(address)
             .on_connect_ext(|io: &Connection<TcpStream>, data: &mut actix_web::dev::Extensions| {

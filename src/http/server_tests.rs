@@ -8,7 +8,7 @@ use std::{
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
 use super::super::{
     access_log::Entry,
@@ -22,14 +22,13 @@ use crate::metrics::{Metrics, Sample};
 type Counted = web::Data<Arc<Metrics>>;
 
 /// `/never`: no answer; `/head`: the head of 1000 bytes; `/cut`: half of 200,000; `/endless`: as many as are taken; else an echo.
-async fn echo(request: HttpRequest, metrics: Counted) -> HttpResponse<Body> {
+async fn echo(request: HttpRequest, metrics: Counted, mut payload: web::Payload) -> HttpResponse<Body> {
     let entry = Entry::new(&request, &metrics);
     let piece = || Bytes::from(vec![b'x'; 50_000]);
     let pieces = |count: usize| stream::iter((0..count).map(move |_| Ok(piece())));
     let reply = match request.uri().path() {
         "/head" => Reply::head("application/octet-stream", 1000),
         "/cut" => {
-            use futures_util::StreamExt;
             let broken = pieces(1).chain(stream::iter([Err("upstream broke".to_owned())]));
             Reply::stream(StatusCode::OK, "a/b", 200_000, piece(), Box::pin(broken))
         }
@@ -41,6 +40,13 @@ async fn echo(request: HttpRequest, metrics: Counted) -> HttpResponse<Body> {
             }
             Reply::bytes(StatusCode::OK, "text/plain", "late".into())
         }
+        "/count" => {
+            let mut count = 0;
+            while let Some(piece) = payload.next().await {
+                count += piece.unwrap().len();
+            }
+            Reply::bytes(StatusCode::OK, "text/plain", count.to_string().into())
+        }
         "/never" => std::future::pending().await,
         "/endless" => Reply::stream(StatusCode::OK, "a/b", 1 << 40, piece(), Box::pin(pieces(1 << 20))),
         path => Reply::bytes(StatusCode::OK, "text/plain", format!("{} {path}", request.method()).into()),
@@ -49,7 +55,7 @@ async fn echo(request: HttpRequest, metrics: Counted) -> HttpResponse<Body> {
 }
 
 fn limits() -> Limits {
-    Limits { workers: 1, ..Limits::default() }
+    Limits { workers: 1, linger: Duration::from_millis(500), ..Limits::default() }
 }
 
 fn start(limits: Limits) -> (Running, Arc<Metrics>) {
@@ -282,4 +288,29 @@ fn a_client_that_leaves_with_requests_held_back_is_noticed() {
     drop(socket);
     eventually(&metrics, "lanyard_requests_aborted_total 1");
     eventually(&metrics, "lanyard_requests_in_flight 0");
+}
+
+#[test]
+fn request_bodies_come_in_whole() {
+    let (server, _) = start(limits());
+    // Full of what looks like the end of a head.
+    let body = "x\r\n\r\n".repeat(100_000);
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let mut socket = server.connect();
+    for (framing, sent) in [
+        (format!("content-length: {}", body.len()), &body),
+        ("transfer-encoding: chunked".to_owned(), &chunked),
+        (format!("content-length: {}\r\nexpect: 100-continue", body.len()), &body),
+        ("content-length: 0".to_owned(), &String::new()),
+    ] {
+        write!(socket, "PUT /count HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n").unwrap();
+        if framing.contains("expect") {
+            let mut interim = [0; 25];
+            socket.read_exact(&mut interim).unwrap();
+            assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        socket.write_all(sent.as_bytes()).unwrap();
+        let expected = if sent.is_empty() { 0 } else { body.len() };
+        assert_eq!(Answer::read(&mut socket, false).text(), expected.to_string(), "{framing}");
+    }
 }
