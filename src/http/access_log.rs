@@ -13,10 +13,16 @@ use std::{
 
 use actix_web::{
     HttpRequest,
-    http::{StatusCode, header::USER_AGENT},
+    http::{
+        StatusCode,
+        header::{CONTENT_LENGTH, TRANSFER_ENCODING, USER_AGENT},
+    },
 };
 
-use super::{connection::Busy, query::Query};
+use super::{
+    connection::{Busy, Traffic},
+    query::Query,
+};
 use crate::{
     metrics::{Answered, Metrics},
     oci::{Digest, Repository},
@@ -24,7 +30,7 @@ use crate::{
 };
 
 /// The longest path and user agent that are written, in characters.
-const LONGEST: usize = 512;
+pub(super) const LONGEST: usize = 512;
 const LONGEST_AGENT: usize = 200;
 
 /// What is known of a request so far. Dropping it writes the line.
@@ -42,13 +48,14 @@ pub(super) struct Entry {
     sent: u64,
     cut: bool,
     /// Tells the connection that it is not idle.
-    _busy: Option<Busy>,
+    busy: Option<Busy>,
 }
 
 impl Entry {
     /// A request's head has arrived.
     pub(super) fn new(request: &HttpRequest, metrics: &Arc<Metrics>) -> Self {
         metrics.request_began();
+        let traffic = request.conn_data::<Rc<Traffic>>();
         Entry {
             request: request.clone(),
             metrics: Arc::clone(metrics),
@@ -61,7 +68,7 @@ impl Entry {
             expected: 0,
             sent: 0,
             cut: false,
-            _busy: request.conn_data::<Rc<super::connection::Traffic>>().map(Busy::new),
+            busy: traffic.map(|traffic| Busy::new(traffic, has_body(request))),
         }
     }
 
@@ -90,9 +97,14 @@ impl Entry {
         self.sent += bytes;
     }
 
-    /// The body failed; the connection goes with it.
-    pub(super) fn cut(&mut self) {
+    /// The body failed; the connection goes with it. False where there is no connection to tell.
+    pub(super) fn cut(&mut self) -> bool {
         self.cut = true;
+        self.busy.as_ref().map(Busy::cut).is_some()
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
     }
 
     pub(super) fn is_whole(&self) -> bool {
@@ -155,12 +167,17 @@ impl Drop for Entry {
     }
 }
 
+fn has_body(request: &HttpRequest) -> bool {
+    let headers = request.headers();
+    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
+}
+
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Printable ASCII as it is, the rest as escapes, at most `longest` characters of the original.
-fn escaped(text: &str, longest: usize) -> String {
+pub(super) fn escaped(text: &str, longest: usize) -> String {
     let mut out = String::with_capacity(text.len().min(longest));
     for c in text.chars().take(longest) {
         if c.is_ascii_graphic() || c == ' ' {
@@ -174,13 +191,5 @@ fn escaped(text: &str, longest: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn s18_what_strangers_write_is_escaped_and_bounded() {
-        assert_eq!(escaped("docker/20.10 go/1 \"x\"", 200), "docker/20.10 go/1 \"x\"");
-        assert_eq!(escaped("a\r\nb\x1b[31m\u{202e}ä", 200), "a\\r\\nb\\u{1b}[31m\\u{202e}\\u{e4}");
-        assert_eq!(escaped(&"x".repeat(1000), LONGEST_AGENT).len(), 200);
-    }
-}
+#[path = "access_log_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! A response's body, as actix-web polls it.
 //!
-//! Every body has a known length. One that fails, or ends early, ends as an error, upon which actix-http drops the
-//! connection short of `Content-Length`: no client takes it for the whole. Dropping a body is how a client's leaving looks.
+//! Every body has a known length. One that fails, or ends early, takes the connection with it, short of `Content-Length`: no
+//! client takes it for the whole. Dropping a body is how a client's leaving looks.
 
 use std::{
     pin::Pin,
@@ -73,6 +73,9 @@ impl MessageBody for Body {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
         loop {
+            if self.entry.is_cut() {
+                return Poll::Pending;
+            }
             return match ready!(self.payload.poll(cx)) {
                 // An empty piece would end the transfer.
                 Some(Ok(piece)) if piece.is_empty() => continue,
@@ -80,18 +83,18 @@ impl MessageBody for Body {
                     self.entry.sent(piece.len() as u64);
                     Poll::Ready(Some(Ok(piece)))
                 }
-                Some(Err(error)) => {
-                    errors::body_failed(&error, self.entry.repo(), self.entry.bytes_sent());
-                    self.entry.cut();
-                    Poll::Ready(Some(Err(Cut)))
-                }
+                Some(Err(error)) => self.cut(&error),
                 None if self.entry.is_whole() => Poll::Ready(None),
-                None => {
-                    errors::body_failed("it ended early", self.entry.repo(), self.entry.bytes_sent());
-                    self.entry.cut();
-                    Poll::Ready(Some(Err(Cut)))
-                }
+                None => self.cut("it ended early"),
             };
         }
+    }
+}
+
+impl Body {
+    /// Pending for ever is right: the connection ends at the flush that follows, with what was sent before delivered.
+    fn cut(&mut self, why: &str) -> Poll<Option<Result<Bytes, Cut>>> {
+        errors::body_failed(why, self.entry.repo(), self.entry.bytes_sent());
+        if self.entry.cut() { Poll::Pending } else { Poll::Ready(Some(Err(Cut))) }
     }
 }

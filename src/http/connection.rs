@@ -7,13 +7,16 @@
 //! - *Slow readers:* writes that wait for the peer for `stall` in all, while it took less than `stall` × `rate` bytes. Time
 //!   in which there was nothing to write does not count, so a slow upstream never costs a client its connection.
 //! - *Slow heads:* no request in progress for `idle`.
+//!
+//! Requests are let through one at a time (`gate.rs`). A body that fails is cut here as well ([`Busy::cut`]): what was written before the failure is still delivered, and then the
+//! connection ends short of the promised length.
 
 use std::{
     cell::Cell,
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -21,6 +24,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
+
+use super::gate::Gate;
 
 /// How long a peer may take.
 #[derive(Clone, Copy, Debug)]
@@ -33,23 +38,49 @@ pub(super) struct Patience {
     pub(super) idle: Duration,
 }
 
-/// How many requests of a connection are in progress. Lies in the connection's data, where handlers find it.
-#[derive(Debug, Default)]
-pub(super) struct Traffic(Cell<usize>);
+impl Patience {
+    /// The stall as the kernel wants it (TCP_USER_TIMEOUT).
+    #[cfg(target_os = "linux")]
+    pub(super) fn milliseconds(&self) -> u32 {
+        u32::try_from(self.stall.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What the requests of a connection tell it. Lies in the connection's data, where handlers find it.
+#[derive(Default)]
+pub(super) struct Traffic {
+    /// How many requests are in progress.
+    requests: Cell<usize>,
+    /// The latest of them has a body, which is to come in.
+    body: Cell<bool>,
+    /// Who waits until none is in progress.
+    waiting: Cell<Option<Waker>>,
+    /// A body has failed: nothing more may be sent.
+    cut: Cell<bool>,
+}
 
 /// One request in progress, while it lives.
 pub(super) struct Busy(Rc<Traffic>);
 
 impl Busy {
-    pub(super) fn new(traffic: &Rc<Traffic>) -> Self {
-        traffic.0.set(traffic.0.get() + 1);
+    pub(super) fn new(traffic: &Rc<Traffic>, body: bool) -> Self {
+        traffic.requests.set(traffic.requests.get() + 1);
+        traffic.body.set(body);
         Busy(Rc::clone(traffic))
+    }
+
+    /// Ends the connection as soon as what is written already has left.
+    pub(super) fn cut(&self) {
+        self.0.cut.set(true);
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.set(self.0.0.get().saturating_sub(1));
+        self.0.requests.set(self.0.requests.get().saturating_sub(1));
+        if let Some(waker) = self.0.waiting.take() {
+            waker.wake();
+        }
     }
 }
 
@@ -58,6 +89,7 @@ pub(super) struct Connection<S> {
     io: S,
     patience: Patience,
     traffic: Rc<Traffic>,
+    gate: Gate,
     idle: Option<Pin<Box<Sleep>>>,
     /// Set while a write waits: since when, and until when it may.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -68,7 +100,16 @@ pub(super) struct Connection<S> {
 
 impl<S> Connection<S> {
     pub(super) fn new(io: S, patience: Patience) -> Self {
-        Connection { io, patience, traffic: Rc::default(), idle: None, waiting: None, waited: Duration::ZERO, taken: 0 }
+        Connection {
+            io,
+            patience,
+            traffic: Rc::default(),
+            gate: Gate::default(),
+            idle: None,
+            waiting: None,
+            waited: Duration::ZERO,
+            taken: 0,
+        }
     }
 
     /// For the connection's data.
@@ -99,7 +140,7 @@ impl<S> Connection<S> {
 
     /// A read waits. Ready when there was no request for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.traffic.0.get() > 0 {
+        if self.traffic.requests.get() > 0 {
             self.idle = None;
             return Poll::Pending;
         }
@@ -110,10 +151,59 @@ impl<S> Connection<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.io).poll_read(cx, buf) {
+        let in_progress = self.traffic.requests.get() > 0;
+        let read = if in_progress && self.traffic.body.get() {
+            self.gate.closed = false;
+            self.poll_through(cx, buf)
+        } else if in_progress {
+            self.gate.closed = false;
+            let read = self.poll_hold(cx);
+            if !self.gate.is_empty() {
+                self.traffic.waiting.set(Some(cx.waker().clone()));
+            }
+            read
+        } else if std::mem::take(&mut self.gate.closed) {
+            let read = self.poll_hold(cx);
+            if !self.gate.is_empty() {
+                cx.waker().wake_by_ref();
+            }
+            read
+        } else {
+            let before = buf.filled().len();
+            let read = self.poll_through(cx, buf);
+            self.gate.check(buf, before);
+            read
+        };
+        match read {
             Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => self.poll_idle(cx).map(|()| Err(timed_out("no request"))),
         }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Connection<S> {
+    /// What was held back, or else what comes in.
+    fn poll_through(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.gate.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        self.gate.release(buf);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes in what comes and lets nothing through but the end of the stream, which tells that the client has left.
+    fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.gate.is_full() {
+            let mut space = [0; 2048];
+            let mut piece = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.io).poll_read(cx, &mut piece) {
+                Poll::Ready(Ok(())) if piece.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => self.gate.hold(piece.filled()),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -131,7 +221,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.io).poll_flush(cx) {
-            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Ready(Ok(())) if self.traffic.cut.get() => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            Poll::Ready(Ok(())) => {
+                self.wrote(0);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => self.poll_stalled(cx).map(|()| Err(timed_out("the answer is not read"))),
         }
     }
@@ -198,7 +293,7 @@ mod tests {
     async fn a_connection_without_requests_is_let_go_and_a_busy_one_is_not() {
         let (ours, mut theirs) = duplex(1 << 10);
         let mut connection = Connection::new(ours, PATIENCE);
-        let busy = Busy::new(&connection.traffic());
+        let busy = Busy::new(&connection.traffic(), false);
         let waits = tokio::time::timeout(Duration::from_secs(1000), connection.read_u8()).await;
         assert!(waits.is_err(), "a request in progress may take its time");
         drop(busy);

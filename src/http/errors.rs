@@ -5,7 +5,10 @@ use actix_web::http::{
     header::{CONTENT_RANGE, HeaderName, HeaderValue, RETRY_AFTER},
 };
 
-use super::reply::{JSON, Reply};
+use super::{
+    access_log,
+    reply::{JSON, Reply},
+};
 use crate::{
     oci::{ErrorCode, RegistryError},
     pull::{BodyError, PullError, Trace},
@@ -49,7 +52,7 @@ impl Refusal {
     pub(super) fn into_reply(self, path: &str) -> Reply {
         let Refusal { error, total, trace, extra } = self;
         let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let path = path.escape_default();
+        let path = access_log::escaped(path, access_log::LONGEST);
         if status.is_server_error() {
             tracing::warn!(status = status.as_u16(), code = error.code.as_str(), %path, "{}", error.message);
         } else {

@@ -14,6 +14,7 @@ mod body;
 mod conditions;
 mod connection;
 mod errors;
+mod gate;
 mod health;
 mod manifests;
 mod query;

@@ -39,6 +39,8 @@ pub struct Limits {
     pub stall: Duration,
     /// Bytes per second that a reader must take.
     pub rate: u64,
+    /// How long a connection that is being closed may take, with a request body that nobody reads coming in.
+    pub linger: Duration,
     /// Connections per worker; more wait in the kernel's queue.
     pub connections: usize,
     /// How long answers under way may take after a stop was asked for.
@@ -53,6 +55,7 @@ impl Default for Limits {
             head: Duration::from_secs(30),
             stall: Duration::from_secs(60),
             rate: 10 << 10,
+            linger: Duration::from_secs(5),
             connections: 25_600,
             drain: Duration::from_secs(300),
         }
@@ -131,7 +134,7 @@ where
             })
             .keep_alive(limits.keep_alive)
             .client_request_timeout(limits.head)
-            .client_disconnect_timeout(Duration::from_secs(5))
+            .client_disconnect_timeout(limits.linger)
             .h1_allow_half_closed(false)
             .local_addr(address)
             .on_connect_ext(|io: &Connection<TcpStream>, data: &mut actix_web::dev::Extensions| {
@@ -139,8 +142,11 @@ where
             })
             .h1(map_config(app, |_| AppConfig::default()));
         fn_service(move |io: TcpStream| async move {
-            // Heads and small answers leave at once. A socket that refuses works all the same.
+            // Heads and small answers leave at once, and a peer that vanished is noticed while there is nothing to write. A
+            // socket that refuses works all the same.
             let _ = io.set_nodelay(true);
+            #[cfg(target_os = "linux")]
+            let _ = rustix::net::sockopt::set_tcp_user_timeout(&io, patience.milliseconds());
             let peer = io.peer_addr().ok();
             Ok((Connection::new(io, patience), peer))
         })

@@ -8,7 +8,7 @@ use std::{
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
 use super::super::{
     access_log::Entry,
@@ -21,19 +21,33 @@ use crate::metrics::{Metrics, Sample};
 
 type Counted = web::Data<Arc<Metrics>>;
 
-/// `/head`: the head of 1000 bytes; `/cut`: half of 200,000; `/endless`: as many as are taken; else an echo.
-async fn echo(request: HttpRequest, metrics: Counted) -> HttpResponse<Body> {
+/// `/never`: no answer; `/head`: the head of 1000 bytes; `/cut`: half of 200,000; `/endless`: as many as are taken; else an echo.
+async fn echo(request: HttpRequest, metrics: Counted, mut payload: web::Payload) -> HttpResponse<Body> {
     let entry = Entry::new(&request, &metrics);
     let piece = || Bytes::from(vec![b'x'; 50_000]);
     let pieces = |count: usize| stream::iter((0..count).map(move |_| Ok(piece())));
     let reply = match request.uri().path() {
         "/head" => Reply::head("application/octet-stream", 1000),
         "/cut" => {
-            use futures_util::StreamExt;
             let broken = pieces(1).chain(stream::iter([Err("upstream broke".to_owned())]));
             Reply::stream(StatusCode::OK, "a/b", 200_000, piece(), Box::pin(broken))
         }
         "/early" => Reply::stream(StatusCode::OK, "a/b", 200_000, piece(), Box::pin(pieces(1))),
+        "/late" => {
+            // Answered only after the connection has been polled again, with whatever has come in meanwhile.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            Reply::bytes(StatusCode::OK, "text/plain", "late".into())
+        }
+        "/count" => {
+            let mut count = 0;
+            while let Some(piece) = payload.next().await {
+                count += piece.unwrap().len();
+            }
+            Reply::bytes(StatusCode::OK, "text/plain", count.to_string().into())
+        }
+        "/never" => std::future::pending().await,
         "/endless" => Reply::stream(StatusCode::OK, "a/b", 1 << 40, piece(), Box::pin(pieces(1 << 20))),
         path => Reply::bytes(StatusCode::OK, "text/plain", format!("{} {path}", request.method()).into()),
     };
@@ -41,13 +55,22 @@ async fn echo(request: HttpRequest, metrics: Counted) -> HttpResponse<Body> {
 }
 
 fn limits() -> Limits {
-    Limits { workers: 1, ..Limits::default() }
+    Limits { workers: 1, linger: Duration::from_millis(500), ..Limits::default() }
 }
 
 fn start(limits: Limits) -> (Running, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new(&[]));
     let data: Counted = web::Data::new(Arc::clone(&metrics));
     (Running::start(move |listener| listen(listener, limits, data, echo).unwrap()), metrics)
+}
+
+/// Waits until the metrics hold a line.
+fn eventually(metrics: &Metrics, line: &str) {
+    let began = Instant::now();
+    while !metrics.encode(&Sample::default()).lines().any(|l| l == line) {
+        assert!(began.elapsed() < Duration::from_secs(20), "never: {line}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -154,12 +177,8 @@ fn slow_readers_are_let_go() {
     let mut socket = server.connect();
     socket.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     // Nothing is read. The body is dropped, which the counter of aborted requests shows.
-    let began = Instant::now();
-    while !metrics.encode(&Sample::default()).contains("lanyard_requests_aborted_total 1") {
-        assert!(began.elapsed() < Duration::from_secs(20), "the connection is still held");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert!(metrics.encode(&Sample::default()).contains("lanyard_requests_in_flight 0"));
+    eventually(&metrics, "lanyard_requests_aborted_total 1");
+    eventually(&metrics, "lanyard_requests_in_flight 0");
 }
 
 #[test]
@@ -169,11 +188,14 @@ fn a_client_that_leaves_ends_its_request() {
     socket.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     socket.read_exact(&mut [0; 1000]).unwrap();
     drop(socket);
-    let began = Instant::now();
-    while !metrics.encode(&Sample::default()).contains("lanyard_requests_aborted_total 1") {
-        assert!(began.elapsed() < Duration::from_secs(20), "nobody noticed");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    eventually(&metrics, "lanyard_requests_aborted_total 1");
+
+    let mut socket = server.connect();
+    socket.write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    eventually(&metrics, "lanyard_requests_in_flight 1");
+    drop(socket);
+    eventually(&metrics, "lanyard_requests_aborted_total 2");
+    eventually(&metrics, "lanyard_requests_in_flight 0");
 }
 
 #[test]
@@ -196,12 +218,10 @@ fn head_has_the_length_and_no_body() {
 fn a_body_that_fails_or_ends_early_is_cut_short() {
     let (server, metrics) = start(limits());
     for target in ["/cut", "/early"] {
-        let mut socket = server.connect();
-        write!(socket, "GET {target} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-        // The head may be lost with the connection, too; what must not come is 200,000 bytes.
-        let mut answer = Vec::new();
-        let _ = socket.read_to_end(&mut answer);
-        assert!(answer.len() < 200_000, "{target}: {}", answer.len());
+        let answer = server.ask("GET", target, "");
+        assert_eq!((answer.status, answer.header("content-length")), (200, Some("200000")));
+        // What came before the failure is delivered: a client can resume from there.
+        assert_eq!((answer.short, answer.body.len()), (true, 100_000), "{target}");
     }
     let text = metrics.encode(&Sample::default());
     assert!(text.contains("lanyard_requests_aborted_total 0"), "nobody left: {text}");
@@ -231,4 +251,66 @@ fn bind_says_what_to_do() {
     );
     let message = bind("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
     assert!(message.starts_with("192.0.2.1 is not an address of this machine"), "{message}");
+}
+
+#[test]
+fn s12_pipelined_requests_are_answered_in_step() {
+    let (server, _) = start(limits());
+    let request = |method: &str, target: &str| format!("{method} {target} HTTP/1.1\r\nhost: x\r\n\r\n");
+    let all = [("GET", "/late"), ("HEAD", "/head"), ("GET", "/late"), ("GET", "/a"), ("HEAD", "/late"), ("GET", "/b")];
+    // At once, and then in pieces that split heads and empty lines.
+    let bytes: String = all.iter().cycle().take(60).map(|(method, target)| request(method, target)).collect();
+    for size in [bytes.len(), 1, 7, 100, 2047] {
+        let mut socket = server.connect();
+        let (mut writer, bytes) = (socket.try_clone().unwrap(), bytes.clone());
+        let writing =
+            std::thread::spawn(move || bytes.as_bytes().chunks(size).for_each(|c| writer.write_all(c).unwrap()));
+        for (method, target) in all.iter().cycle().take(60) {
+            let answer = Answer::read(&mut socket, *method == "HEAD");
+            let body = match (*method, *target) {
+                ("HEAD", _) => "",
+                (_, "/late") => "late",
+                (_, "/a") => "GET /a",
+                (_, _) => "GET /b",
+            };
+            assert_eq!((answer.status, answer.text()), (200, body), "{method} {target} by {size}");
+        }
+        writing.join().unwrap();
+    }
+}
+
+#[test]
+fn a_client_that_leaves_with_requests_held_back_is_noticed() {
+    let (server, metrics) = start(limits());
+    let mut socket = server.connect();
+    socket.write_all("GET /endless HTTP/1.1\r\nhost: x\r\n\r\n".repeat(50).as_bytes()).unwrap();
+    socket.read_exact(&mut [0; 100]).unwrap();
+    drop(socket);
+    eventually(&metrics, "lanyard_requests_aborted_total 1");
+    eventually(&metrics, "lanyard_requests_in_flight 0");
+}
+
+#[test]
+fn request_bodies_come_in_whole() {
+    let (server, _) = start(limits());
+    // Full of what looks like the end of a head.
+    let body = "x\r\n\r\n".repeat(100_000);
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let mut socket = server.connect();
+    for (framing, sent) in [
+        (format!("content-length: {}", body.len()), &body),
+        ("transfer-encoding: chunked".to_owned(), &chunked),
+        (format!("content-length: {}\r\nexpect: 100-continue", body.len()), &body),
+        ("content-length: 0".to_owned(), &String::new()),
+    ] {
+        write!(socket, "PUT /count HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n").unwrap();
+        if framing.contains("expect") {
+            let mut interim = [0; 25];
+            socket.read_exact(&mut interim).unwrap();
+            assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        socket.write_all(sent.as_bytes()).unwrap();
+        let expected = if sent.is_empty() { 0 } else { body.len() };
+        assert_eq!(Answer::read(&mut socket, false).text(), expected.to_string(), "{framing}");
+    }
 }

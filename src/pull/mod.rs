@@ -180,3 +180,6 @@ impl PullThrough {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;
