@@ -53,6 +53,9 @@ impl PullThrough {
             return Ok(BlobHead { size: stored.size, trace });
         }
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
+        if let Some(size) = self.fills.size(digest).filter(|_| found.link.is_some()) {
+            return Ok(BlobHead { size, trace: trace(Outcome::Joined, &source.upstream, Duration::ZERO) });
+        }
         let started = Instant::now();
         let size = self.ask_blob(&source, repo, digest).await?;
         let size = size.or(found.link.map(|link| link.size)).ok_or(PullError::Lost)?;

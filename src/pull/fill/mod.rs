@@ -111,6 +111,11 @@ impl<S: Clone + PartialEq> Fills<S> {
         }
     }
 
+    /// The length in bytes of what is being filled, where that is known already.
+    pub(super) fn size(&self, digest: &Digest) -> Option<u64> {
+        self.lock().get(digest)?.size()
+    }
+
     /// How many fills are under way.
     pub(super) fn active(&self) -> usize {
         self.lock().len()

@@ -87,6 +87,14 @@ impl<S: Clone + PartialEq> Shared<S> {
         }
     }
 
+    pub(super) fn size(&self) -> Option<u64> {
+        match &*self.progress.borrow() {
+            Progress::Streaming { total, .. } => *total,
+            Progress::Complete { size } => Some(*size),
+            Progress::Waiting | Progress::Failed(_) => None,
+        }
+    }
+
     pub(super) fn sources(&self) -> Vec<S> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

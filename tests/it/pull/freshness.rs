@@ -110,6 +110,8 @@ fn trouble_upstream_serves_the_last_known_tag() {
     let image = hub.image(REPO, "latest").publish();
     let lanyard = mirror_with(&hub, ALWAYS_DUE);
     get(lanyard.port(), &latest());
+    // All of the image is here: a part of one is not given out while upstream cannot be asked for the rest.
+    assert_eq!(get(lanyard.port(), &crate::wire::blob(REPO, image.config())).status, 200);
     for fault in [Fault::status(500), Fault::status(503), Fault::status(401), Fault::status(403), Fault::too_many_requests(Some("1"))] {
         hub.fault(On::any_manifest().any_method().always(), fault.clone());
         let stale = get(lanyard.port(), &latest());
@@ -157,7 +159,7 @@ fn a_manifest_with_the_wrong_digest_is_refused() {
     let hub = Hub::start();
     let image = hub.image(REPO, "latest").publish();
     let lanyard = mirror_with(&hub, ALWAYS_DUE);
-    for fault in [Fault::FlipByte { at: 20 }, Fault::HtmlPage, Fault::Replace(b"{}".to_vec()), Fault::LengthOff(5)] {
+    for fault in [Fault::FlipByte { at: 20 }, Fault::HtmlPage, Fault::Replace(b"{}".to_vec())] {
         hub.fault(On::manifest(&image.digest), fault.clone());
         let answer = get(lanyard.port(), &manifest(REPO, &image.digest));
         assert!((502..=504).contains(&answer.status), "{fault:?}: {} {}", answer.status, answer.text());
@@ -186,7 +188,7 @@ fn head_equals_get() {
     let image = hub.image(REPO, "latest").layer(1000).publish();
     let lanyard = mirror(&hub);
     for path in [latest(), manifest(REPO, &image.digest), crate::wire::blob(REPO, image.layer(0))] {
-        get(lanyard.port(), &path);
+        eventually("it is stored", || get(lanyard.port(), &path).outcome() == "hit");
         let (get, head) = (get(lanyard.port(), &path), head(lanyard.port(), &path));
         let headers = |a: &crate::wire::Answer| {
             let mut all: Vec<_> = a.headers.iter().filter(|(n, _)| !n.eq_ignore_ascii_case("date")).cloned().collect();
