@@ -66,8 +66,8 @@ pub(super) struct Threads {
     deadline: watch::Sender<Option<Instant>>,
 }
 
-/// Starts them.
-pub(super) fn start(count: usize) -> io::Result<(Threads, Entrances)> {
+/// Starts them. `reuse` is [`Timeouts::reuse`](super::Timeouts::reuse).
+pub(super) fn start(count: usize, reuse: Duration) -> io::Result<(Threads, Entrances)> {
     let deadline = watch::Sender::new(None);
     let mut threads = Threads { running: Vec::with_capacity(count), deadline };
     let mut entrances = Vec::with_capacity(count);
@@ -77,7 +77,7 @@ pub(super) fn start(count: usize) -> io::Result<(Threads, Entrances)> {
         let (jobs, receiver) = mpsc::unbounded_channel();
         let stop = threads.deadline.subscribe();
         let thread = thread::Builder::new().name(format!("fetcher-{number}"));
-        threads.running.push(thread.spawn(move || run(runtime, receiver, stop))?);
+        threads.running.push(thread.spawn(move || run(runtime, receiver, stop, reuse))?);
         entrances.push(Entrance { jobs, load: Arc::default() });
     }
     Ok((threads, Entrances(entrances)))
@@ -126,22 +126,28 @@ impl Drop for Threads {
     }
 }
 
-fn run(runtime: Runtime, jobs: mpsc::UnboundedReceiver<Job>, stop: watch::Receiver<Option<Instant>>) {
+type Jobs = mpsc::UnboundedReceiver<Job>;
+type Stop = watch::Receiver<Option<Instant>>;
+
+fn run(runtime: Runtime, jobs: Jobs, stop: Stop, reuse: Duration) {
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(jobs, stop));
+    local.block_on(&runtime, serve(jobs, stop, reuse));
     drop(local);
     // Not waited for: a name lookup in the background may take as long as it likes.
     runtime.shutdown_background();
 }
 
-async fn serve(mut jobs: mpsc::UnboundedReceiver<Job>, mut stop: watch::Receiver<Option<Instant>>) {
+async fn serve(mut jobs: Jobs, mut stop: Stop, reuse: Duration) {
     let clients = Rc::new(Clients::default());
+    let reuse = reuse.max(Duration::from_millis(1));
+    let mut sweep = tokio::time::interval_at(tokio::time::Instant::now() + reuse, reuse);
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             // Changed, or everybody who could change it is gone.
             _ = stop.changed() => break,
+            _ = sweep.tick() => clients.forget_all(),
             Some(result) = tasks.join_next(), if !tasks.is_empty() => note(result),
             job = jobs.recv() => match job {
                 Some(job) => drop(tasks.spawn_local(perform(clients.clone(), job))),

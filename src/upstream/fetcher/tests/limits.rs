@@ -57,6 +57,36 @@ async fn a_dropped_body_or_future_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn idle_connections_are_let_go() {
+    let (closed, closings) = mpsc::channel();
+    let server = Server::start(move |_, conn| {
+        conn.head();
+        conn.send(ok("x"));
+        closed.send(conn.wait_for_close()).unwrap();
+    });
+    let mut settings = settings();
+    settings.timeouts.reuse = Duration::from_millis(300);
+    let fetchers = Fetchers::start_with(1, settings).unwrap();
+    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    fetch(&fetcher, get(server.url("/"))).await.unwrap();
+    assert!(closings.recv_timeout(2 * PATIENCE).unwrap());
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_is_given_up() {
+    let server = Server::start(|_, conn| {
+        conn.head();
+        conn.send("HTTP/1.1 200 OK\r\nContent-Le");
+        conn.wait_for_close();
+    });
+    let fetchers = fetchers();
+    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let request = Request { head_timeout: Duration::from_millis(200), ..get(server.url("/")) };
+    let error = fetcher.send(request).await.unwrap_err();
+    assert!(matches!(error, FetchError::Timeout { what: "the head of its answer", .. }), "{error}");
+}
+
+#[tokio::test]
 async fn b2_a_reader_that_pauses_makes_the_connection_pause() {
     const WHOLE: usize = 256 << 20;
     let (stuck, at) = mpsc::channel();
@@ -122,6 +152,24 @@ async fn blobs_take_turns_and_short_requests_pass_them() {
     assert_eq!(server.heads().iter().filter(|head| head.contains("/blobs/")).count(), 3);
     blobs.pop();
     fourth.await.unwrap();
+}
+
+#[tokio::test]
+async fn even_a_single_connection_leaves_short_requests_their_way() {
+    let server = Server::start(|_, conn| {
+        while let Some(head) = conn.head() {
+            conn.send(if head.contains("/blobs/") {
+                "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n".into()
+            } else {
+                ok("x")
+            });
+        }
+    });
+    let fetchers = fetchers();
+    let fetcher = fetchers.fetcher(Origin { connections: 1, ..origin(server.url("")) }).unwrap();
+    let _blob = fetcher.send(get(server.url(BLOB))).await.unwrap();
+    assert_eq!(fetch(&fetcher, get(server.url("/v2/a/manifests/b"))).await.unwrap(), b"x");
+    assert!(fetcher.send(get(server.url(BLOB))).now_or_never().is_none());
 }
 
 #[tokio::test]

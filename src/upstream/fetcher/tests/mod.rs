@@ -165,10 +165,13 @@ fn to(location: impl std::fmt::Display) -> String {
 fn settings() -> Settings {
     let lookup = Lookup::from_fn(|host| match host {
         "localhost" | "local.example" => Ok(vec![IpAddr::from([127, 0, 0, 1])]),
+        // Nobody listens on the first.
+        "two.example" => Ok(vec![IpAddr::from([127, 0, 0, 2]), IpAddr::from([127, 0, 0, 1])]),
         "metadata.example" => Ok(vec![IpAddr::from([169, 254, 169, 254])]),
         _ => Err(std::io::Error::new(std::io::ErrorKind::NotFound, "not in the table")),
     });
-    let timeouts = Timeouts { connect: PATIENCE, handshake: PATIENCE, idle: PATIENCE, least_rate: 0 };
+    let timeouts =
+        Timeouts { connect: PATIENCE, handshake: PATIENCE, idle: PATIENCE, least_rate: 0, reuse: 4 * PATIENCE };
     Settings { timeouts, environment: Environment::none(), lookup }
 }
 

@@ -127,3 +127,24 @@ async fn a_name_that_is_not_known_is_no_connection() {
     let error = fetchers.fetcher(origin(url.clone())).unwrap().send(get(url)).await.unwrap_err();
     assert!(matches!(&error, FetchError::Connect { host, .. } if host == "nowhere.example:80"), "{error}");
 }
+
+#[tokio::test]
+async fn an_address_where_nobody_answers_is_followed_by_the_next() {
+    let server = Server::answering(ok("second"));
+    let fetchers = fetchers();
+    let url = Url::parse(&format!("http://two.example:{}/", server.port())).unwrap();
+    let fetcher = fetchers.fetcher(origin(url.clone())).unwrap();
+    assert_eq!(fetch(&fetcher, get(url)).await.unwrap(), b"second");
+}
+
+#[tokio::test]
+async fn a_closed_port_is_no_connection_and_is_named() {
+    // Bound, so that it is nobody else's, but not listening.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let fetchers = fetchers();
+    let url = Url::parse(&format!("http://127.0.0.1:{port}/")).unwrap();
+    let error = fetch(&fetchers.fetcher(origin(url.clone())).unwrap(), get(url)).await.unwrap_err();
+    assert!(matches!(&error, FetchError::Connect { host, .. } if *host == format!("127.0.0.1:{port}")), "{error}");
+}
