@@ -9,6 +9,8 @@
 //! - [`http`]: the registry API over actix-web.
 //! - [`app`], [`cli`]: everything put together, and the command line.
 
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod oci;
 pub mod upstream;

@@ -1,25 +1,55 @@
 //! What the operator said: the configuration as plain, checked data (DESIGN.md section 1).
+//!
+//! [`Config::load`] promises: defaults, then the file, then the `LANYARD__` environment, then flags, each over
+//! the one before; every problem of all of them at once, each with its source; no secret in anything that can be
+//! printed. What it returns is right in itself: no room above has to check a value again.
+//!
+//! A reader starts at `load.rs`, which puts the layers together; `schema.rs` lists every key, `check.rs` and
+//! `check_upstream.rs` turn their text into the types below, `show.rs` prints them.
+
+mod check;
+mod check_upstream;
+mod environment;
+#[cfg(test)]
+mod example;
+mod file;
+mod layer;
+mod load;
+mod pattern;
+mod problem;
+mod reader;
+mod schema;
+mod show;
+#[cfg(test)]
+mod tests;
+mod units;
+mod upstream;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::oci::UpstreamName;
 
+pub use load::{Flags, Loaded, Sources};
+pub use pattern::{Pattern, PatternError};
+pub use problem::{Problem, Provenance, Source};
+pub use upstream::{BUILT_IN, Credentials, Upstream};
+
 /// Everything the operator can say, with defaults filled in and every value checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// Where the registry listens.
     pub listen: SocketAddr,
-    /// Where everything is kept.
+    /// Where everything is kept. A relative path is relative to the folder lanyard was started in.
     pub data_dir: PathBuf,
     /// Whether upstreams may be asked.
     pub mode: Mode,
-    /// Whose names need no prefix.
+    /// Whose names need no prefix. Always one of `upstreams`.
     pub default_upstream: UpstreamName,
     /// How much is kept, and how long tags are believed.
     pub cache: Cache,
     /// Names that are never looked up upstream.
     pub hosted: Hosted,
-    /// The closed list of upstreams, built-in ones included.
+    /// The closed list of upstreams, built-in ones included. Each name is there once.
     pub upstreams: Vec<Upstream>,
     /// How the log looks.
     pub log: Log,
@@ -37,15 +67,15 @@ pub enum Mode {
 }
 
 /// `[cache]`
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Cache {
-    /// The most cached bytes.
+    /// The most cached bytes, at least 1; absent: only `min_free` bounds them.
     pub max_size: Option<u64>,
     /// The free space that is left to the disk.
     pub min_free: MinFree,
-    /// How long a tag is served unasked.
+    /// How long a tag is served unasked; zero: every request asks. At most a year.
     pub tag_ttl: Duration,
-    /// How long a "not found" is believed.
+    /// How long a "not found" is believed; zero: not at all. At most a year.
     pub negative_ttl: Duration,
 }
 
@@ -59,56 +89,14 @@ pub enum MinFree {
 }
 
 /// `[hosted]`
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct Hosted {
-    /// Name patterns that are never looked up upstream.
+    /// Name patterns that are never looked up upstream. None begins with an upstream's name (SECURITY.md S16).
     pub namespaces: Vec<Pattern>,
 }
 
-/// A pattern over repository names: `*` is one path segment (or a part of one), `**` any number of them.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Pattern(String);
-
-/// `[[upstream]]`
-#[derive(Clone)]
-pub struct Upstream {
-    /// The value of `ns=`, and the path prefix.
-    pub name: UpstreamName,
-    /// The registry's base URL, scheme, host and port; a path is kept as a prefix.
-    pub url: url::Url,
-    /// Whether `url` is the built-in one: then only public addresses are ever dialled.
-    pub built_in_url: bool,
-    /// For Basic, and for the token endpoint.
-    pub credentials: Option<Credentials>,
-    /// PEM file with additional trust anchors.
-    pub ca_file: Option<PathBuf>,
-    /// `http://[user:password@]host:port`; absent: `HTTPS_PROXY`/`HTTP_PROXY`/`NO_PROXY` of the environment.
-    pub proxy: Option<url::Url>,
-    /// Hosts beside the upstream's own that may issue tokens.
-    pub token_hosts: Vec<String>,
-    /// Repositories that may be pulled; empty: all.
-    pub allow: Vec<Pattern>,
-    /// Repositories that may not be pulled.
-    pub block: Vec<Pattern>,
-    /// Overrides `cache.tag_ttl`.
-    pub tag_ttl: Option<Duration>,
-    /// Go on serving what upstream has deleted.
-    pub keep_deleted: bool,
-    /// The most connections at a time.
-    pub connections: usize,
-}
-
-/// A user name and a secret. `Debug` and `Display` never show the secret.
-#[derive(Clone)]
-pub struct Credentials {
-    /// User name.
-    pub username: String,
-    /// Password or token.
-    pub password: String,
-}
-
 /// `[log]`
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Log {
     /// Text for people, JSON for machines.
     pub format: LogFormat,

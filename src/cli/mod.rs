@@ -1,0 +1,172 @@
+//! The command line. [`run`] promises: what was asked for goes to standard output, what went wrong to standard
+//! error, and the exit code is 0, 64 where the operator has to change what was said, or what `serve` answers.
+
+pub mod setup;
+
+use std::{
+    ffi::OsString,
+    fmt::Write as _,
+    io::{self, ErrorKind, Write, stderr, stdout},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, Flags, Loaded, Problem, Sources};
+use setup::{Client, Server};
+
+/// `EX_USAGE` of sysexits.h: the command or the configuration has to be changed.
+const USAGE: u8 = 64;
+/// `EX_IOERR` of sysexits.h: the answer could not be written.
+const OUTPUT: u8 = 74;
+
+/// A pull-through caching container registry for a LAN.
+///
+/// Without a command it runs the registry: a mirror of Docker Hub on port 5000 that keeps everything in ./data.
+#[derive(Parser, Debug)]
+#[command(name = "lanyard", version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the registry; the same as no command at all
+    Serve(Settings),
+    /// Look at the configuration without running anything
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print the configuration that points a client at lanyard
+    Setup {
+        /// Whose configuration to print
+        client: Client,
+        /// Where the client reaches lanyard, like https://registry.lan or http://10.0.0.5:5000
+        #[arg(long, value_name = "URL", default_value = Server::DEFAULT)]
+        server: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum ConfigCommand {
+    /// Report every problem, each with where it was said
+    Check(Settings),
+    /// Print every value in force and where it was said, without secrets
+    Show(Settings),
+}
+
+/// What every command takes that reads the configuration. Values are checked with the rest of it, so that all
+/// problems are told at once.
+#[derive(Args, Debug, Default)]
+struct Settings {
+    /// The configuration file; without it none is read
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port to listen on, like 0.0.0.0:5000
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// The folder where everything is kept
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<String>,
+    /// When upstreams are asked: auto, online or offline
+    #[arg(long, value_name = "MODE")]
+    mode: Option<String>,
+}
+
+impl Settings {
+    fn load(self) -> Result<Loaded, Vec<Problem>> {
+        Config::load(&Sources {
+            file: self.config,
+            environment: std::env::vars_os().collect(),
+            flags: Flags { listen: self.listen, data_dir: self.data_dir, mode: self.mode },
+        })
+    }
+}
+
+/// Does what the arguments say; the first is the program's name. `serve` runs the registry and is called at most once.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, serve: impl FnOnce(Loaded) -> ExitCode) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(answer) if answer.use_stderr() => return fail(&answer.render().to_string()),
+        Err(answer) => return print(&answer.render().to_string()),
+    };
+    match arguments.command.unwrap_or(Command::Serve(arguments.settings)) {
+        Command::Serve(settings) => match settings.load() {
+            Ok(loaded) => serve(loaded),
+            Err(problems) => fail(&told(&problems)),
+        },
+        Command::Config { command: ConfigCommand::Check(settings) } => match settings.load() {
+            Ok(_) => print("The configuration is good.\n"),
+            Err(problems) => fail(&told(&problems)),
+        },
+        Command::Config { command: ConfigCommand::Show(settings) } => match settings.load() {
+            Ok(loaded) => print(&loaded.show()),
+            Err(problems) => fail(&told(&problems)),
+        },
+        Command::Setup { client, server } => match server.parse::<Server>() {
+            Ok(server) => {
+                let setup = client.setup(&server);
+                let _ = stderr().write_all(setup.notes.as_bytes());
+                print(&setup.text)
+            }
+            Err(error) => fail(&format!("lanyard: --server: {error}\n")),
+        },
+    }
+}
+
+/// One line for each problem, and their number.
+fn told(problems: &[Problem]) -> String {
+    let mut text = problems.iter().fold(String::new(), |mut text, problem| {
+        let _ = writeln!(text, "{problem}");
+        text
+    });
+    let noun = if problems.len() == 1 { "problem" } else { "problems" };
+    let _ = writeln!(text, "lanyard: {} {noun} in the configuration", problems.len());
+    text
+}
+
+/// A reader that has seen enough, like `head`, is no error.
+fn print(text: &str) -> ExitCode {
+    let written: io::Result<()> = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush());
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let _ = writeln!(stderr(), "lanyard: standard output cannot be written: {error}");
+            ExitCode::from(OUTPUT)
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
+/// Where standard error is closed there is nobody left to tell; the exit code still says it.
+fn fail(text: &str) -> ExitCode {
+    let _ = stderr().write_all(text.as_bytes());
+    ExitCode::from(USAGE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_serve() {
+        for line in [vec!["lanyard", "--listen", "127.0.0.1:0"], vec!["lanyard", "serve", "--listen", "127.0.0.1:0"]] {
+            let mut listen = None;
+            run(line.into_iter().map(OsString::from), |loaded| {
+                listen = Some(loaded.config.listen);
+                ExitCode::SUCCESS
+            });
+            assert_eq!(listen, Some("127.0.0.1:0".parse().unwrap()));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! From the merged tree to a [`Config`]: every key outside of `[[upstream]]`, and what must hold between keys.
+
+use std::net::SocketAddr;
+
+use figment::{
+    Figment, Profile, Provider,
+    value::{Dict, Value},
+};
+
+use super::{
+    Cache, Config, Hosted, Loaded, Log, LogFormat, Mode, Pattern, Problem, Provenance, Source, Upstream,
+    check_upstream,
+    layer::Layers,
+    reader::{Reader, Scope, boolean, parsed, text, word},
+    schema, units,
+};
+use crate::oci::UpstreamName;
+
+/// What `hosted.reserved` is where nothing is said.
+const RESERVED: &str = "library/**";
+
+/// Checks the layers, the last of which wins. Every problem is in the answer, none of them twice.
+pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
+    let figment = layers.0.iter().fold(Figment::new(), |figment, layer| figment.merge(layer));
+    let merged = match figment.data() {
+        Ok(mut profiles) => profiles.remove(&Profile::Default).unwrap_or_default(),
+        Err(_) => return Err(vec![Problem::new(Source::Default, "", "the layers cannot be merged")]),
+    };
+    let mut reader = Reader { layers, figment: &figment, problems: Vec::new() };
+    let mut root = Scope::new(Some(&merged), "");
+    let listen = reader.take(&mut root, "listen", listen);
+    let data_dir = reader.take(&mut root, "data_dir", |value| Ok(text(value)?.into()));
+    let mode = reader.take(&mut root, "mode", mode);
+    let default_upstream = reader.take(&mut root, "default_upstream", parsed::<UpstreamName>);
+    let (mut cache_table, mut hosted_table, mut log_table) =
+        (root.table("cache"), root.table("hosted"), root.table("log"));
+    let cache = cache(&mut reader, &mut cache_table);
+    let hosted = hosted(&mut reader, &mut hosted_table, &mut root.table("hosted"));
+    let log = reader.take(&mut log_table, "format", log_format).map(|format| Log { format });
+    let (upstreams, said) = check_upstream::all(&mut reader, merged.get("upstream"));
+    if let Some(name) = &default_upstream {
+        default_is_known(&mut reader, &root, name, &upstreams, &merged);
+    }
+    if let Some(hosted) = &hosted {
+        nothing_hosted_is_upstream(&mut reader, &hosted_table, hosted, &upstreams);
+    }
+    let provenance = Provenance {
+        values: [root, cache_table, hosted_table, log_table].into_iter().flat_map(|scope| scope.said).collect(),
+        upstreams: said,
+    };
+    let config = (|| {
+        Some(Config {
+            listen: listen?,
+            data_dir: data_dir?,
+            mode: mode?,
+            default_upstream: default_upstream?,
+            cache: cache?,
+            hosted: hosted?,
+            upstreams,
+            log: log?,
+        })
+    })();
+    match config {
+        Some(config) if reader.problems.is_empty() => Ok(Loaded { config, provenance }),
+        Some(_) | None => Err(reader.problems),
+    }
+}
+
+fn listen(value: &Value) -> Result<SocketAddr, String> {
+    let text = text(value)?;
+    text.parse().map_err(|_| {
+        format!("{text:?} is not an address and port such as \"0.0.0.0:5000\", \"127.0.0.1:5000\" or \"[::]:5000\"")
+    })
+}
+
+fn mode(value: &Value) -> Result<Mode, String> {
+    word(value, &[("auto", Mode::Auto), ("online", Mode::Online), ("offline", Mode::Offline)])
+}
+
+fn log_format(value: &Value) -> Result<LogFormat, String> {
+    word(value, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+}
+
+fn max_size(value: &Value) -> Result<u64, String> {
+    match units::size(text(value)?)? {
+        0 => Err("must be more than nothing; leave it out for no bound".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
+fn cache(reader: &mut Reader<'_>, table: &mut Scope<'_>) -> Option<Cache> {
+    let max_size = reader.take(table, "max_size", max_size);
+    let min_free = reader.take(table, "min_free", |value| units::min_free(text(value)?));
+    let tag_ttl = reader.take(table, "tag_ttl", |value| units::duration(text(value)?));
+    let negative_ttl = reader.take(table, "negative_ttl", |value| units::duration(text(value)?));
+    Some(Cache { max_size, min_free: min_free?, tag_ttl: tag_ttl?, negative_ttl: negative_ttl? })
+}
+
+/// The three rules about pushes are known and not kept in this version, so only the values that promise nothing
+/// are taken. They are taken from a table of their own, `unshown`: what has no effect is not shown.
+fn hosted(reader: &mut Reader<'_>, table: &mut Scope<'_>, unshown: &mut Scope<'_>) -> Option<Hosted> {
+    let namespaces = reader.list(table, "namespaces", pattern);
+    let any = |text: &str| Ok(text.to_owned());
+    let reserved = reader.list(unshown, "reserved", any);
+    let immutable_tags = reader.list(unshown, "immutable_tags", any);
+    let sparse = reader.take(unshown, "sparse", boolean);
+    let is_default = |list: &[String]| list.is_empty() || list == [RESERVED];
+    for (key, promises, what) in [
+        ("reserved", reserved.is_some_and(|list| !is_default(&list)), "reserving names against pushes"),
+        ("immutable_tags", immutable_tags.is_some_and(|list| !list.is_empty()), "keeping tags from being moved"),
+        ("sparse", sparse == Some(true), "taking manifests without their parts"),
+    ] {
+        if let Some(value) = table.get(key).filter(|_| promises) {
+            let path = table.path(key);
+            reader.problem(reader.source(value, &path), path, schema::not_in_this_version(what));
+        }
+    }
+    Some(Hosted { namespaces: namespaces? })
+}
+
+/// A pattern from text.
+pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
+    text.parse().map_err(|error| format!("{text:?}: {error}"))
+}
+
+fn default_is_known(reader: &mut Reader<'_>, root: &Scope<'_>, name: &UpstreamName, known: &[Upstream], merged: &Dict) {
+    // An entry of that name with something wrong in it is told already.
+    let entries = merged.get("upstream").and_then(Value::as_array).unwrap_or_default();
+    let written = |entry: &Value| entry.find_ref("name").and_then(Value::as_str) == Some(name.as_str());
+    if known.iter().any(|upstream| upstream.name == *name) || entries.iter().any(written) {
+        return;
+    }
+    if let Some(value) = root.get("default_upstream") {
+        let source = reader.source(value, "default_upstream");
+        reader.problem(
+            source,
+            "default_upstream",
+            format!("{:?} is not an upstream; name it in an [[upstream]]", name.as_str()),
+        );
+    }
+}
+
+/// SECURITY.md S16: an upstream's prefix comes first in the resolution of names, so such a pattern would promise
+/// something that cannot be kept.
+fn nothing_hosted_is_upstream(reader: &mut Reader<'_>, table: &Scope<'_>, hosted: &Hosted, upstreams: &[Upstream]) {
+    for (index, pattern) in hosted.namespaces.iter().enumerate() {
+        let first = pattern.first_segment();
+        if let Some(value) =
+            table.get("namespaces").filter(|_| upstreams.iter().any(|upstream| upstream.name.as_str() == first))
+        {
+            let path = format!("hosted.namespaces[{index}]");
+            let what = format!("{:?} begins with the upstream {first}, whose names are never hosted", pattern.as_str());
+            reader.problem(reader.source(value, &path), path, what);
+        }
+    }
+}

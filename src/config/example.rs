@@ -1,0 +1,70 @@
+//! `config.example.toml` says the truth: as it stands it is the defaults, every key is in it, and each works.
+
+use std::{fs, path::PathBuf};
+
+use super::{Config, Loaded, Sources, schema};
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+fn load(text: &str) -> Loaded {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = rcgen::generate_simple_self_signed(["registry.lan".to_owned()]).unwrap().cert.pem();
+    fs::write(folder.path().join("docker-hub"), "secret\n").unwrap();
+    fs::write(folder.path().join("registry-ca.pem"), certificate).unwrap();
+    let folder_name = folder.path().to_str().unwrap();
+    let text = text.replace("/run/secrets", folder_name).replace("/etc/lanyard", folder_name);
+    let file: PathBuf = folder.path().join("lanyard.toml");
+    fs::write(&file, text).unwrap();
+    Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap()
+}
+
+/// Keys are commented out with a # alone, sentences with a # and a space.
+fn with_every_key() -> String {
+    let line = |line: &str| match line.strip_prefix('#') {
+        Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => format!("{key}\n"),
+        Some(_) | None => format!("{line}\n"),
+    };
+    EXAMPLE.lines().map(line).collect()
+}
+
+#[test]
+fn the_example_is_the_defaults() {
+    let defaults = Config::load(&Sources::default()).unwrap();
+    let example = load(EXAMPLE);
+    assert_eq!(example.config, defaults.config);
+    for (path, _) in &defaults.provenance.values {
+        assert_ne!(example.provenance.source(path), Some(&super::Source::Default), "{path} is not in the example");
+    }
+}
+
+#[test]
+fn every_commented_key_works() {
+    let config = load(&with_every_key()).config;
+    let hub = &config.upstreams[0];
+    assert!(hub.credentials.is_some() && hub.ca_file.is_some() && hub.proxy.is_some() && hub.tag_ttl.is_some());
+    assert!(hub.built_in_url);
+    assert_eq!(hub.connections, 16);
+    assert_eq!(config.cache.max_size, Some(500 << 30));
+    assert_eq!(config.upstreams.len(), super::BUILT_IN.len());
+}
+
+#[test]
+fn every_key_with_an_effect_is_in_the_example() {
+    let shown = with_every_key();
+    for path in schema::known() {
+        let (table, key) = path.rsplit_once('.').unwrap_or(("", &path));
+        let is_there = match path.as_str() {
+            "cache" | "hosted" | "log" => shown.contains(&format!("\n[{key}]\n")),
+            "upstream" => shown.contains("\n[[upstream]]\n"),
+            // Taken at their defaults only, until pushes are there.
+            "hosted.reserved" | "hosted.immutable_tags" | "hosted.sparse" => continue,
+            _ => {
+                let within =
+                    shown.split("\n[").find(|part| part.trim_start_matches('[').starts_with(&format!("{table}]")));
+                let within = if table.is_empty() { shown.split("\n[").next() } else { within };
+                within.is_some_and(|text| text.contains(&format!("\n{key} = ")))
+            }
+        };
+        assert!(is_there, "{path}");
+    }
+}

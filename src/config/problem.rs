@@ -1,0 +1,90 @@
+//! What is wrong with a configuration, and where each value came from.
+//!
+//! A problem is safe to print anywhere: whoever writes one never puts a secret into it (SECURITY.md S18).
+
+use std::{fmt, path::PathBuf};
+
+/// Where a value was said.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Source {
+    /// Nobody said it.
+    Default,
+    /// A configuration file.
+    File {
+        /// The file as it was named.
+        path: PathBuf,
+        /// The line, from 1; none where the file as a whole is meant.
+        line: Option<usize>,
+    },
+    /// An environment variable, by its name.
+    Environment(String),
+    /// A command-line flag, with its dashes.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Default => f.write_str("default"),
+            Source::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
+            Source::File { path, line: None } => write!(f, "{}", path.display()),
+            Source::Environment(name) => f.write_str(name),
+            Source::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// One thing that the operator has to change. Shown as `source: key: what`, so that an editor can jump to it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Problem {
+    /// Who said it.
+    pub source: Source,
+    /// The key as it is written in the file, like `cache.tag_ttl` or `upstream[0].url`; empty: the source as a whole.
+    pub key: String,
+    /// What is wrong and what would be right, never a secret.
+    pub what: String,
+}
+
+impl Problem {
+    /// A problem with a key.
+    pub(super) fn new(source: Source, key: impl Into<String>, what: impl Into<String>) -> Self {
+        Problem { source, key: key.into(), what: what.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A key or a file name may hold anything; what reaches the terminal holds no control characters.
+        let line = match self.key.as_str() {
+            "" => format!("{}: {}", self.source, self.what),
+            key => format!("{}: {key}: {}", self.source, self.what),
+        };
+        line.chars()
+            .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { write!(f, "{c}") })
+    }
+}
+
+/// Every value in force, as its author wrote it, and who said it. Secrets are not in it.
+#[derive(Clone, Debug, Default)]
+pub struct Provenance {
+    /// Values outside of upstreams, by key path.
+    pub(super) values: Vec<(String, Said)>,
+    /// The upstreams in the order of [`super::Config::upstreams`], each with its keys.
+    pub(super) upstreams: Vec<Vec<(String, Said)>>,
+}
+
+/// A value in TOML notation, and who said it.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    /// As it would stand after the `=`.
+    pub(super) value: String,
+    /// Who said it.
+    pub(super) source: Source,
+}
+
+impl Provenance {
+    /// Who said the value of this key, for example `cache.tag_ttl`. None: the key has no value.
+    pub fn source(&self, key: &str) -> Option<&Source> {
+        self.values.iter().find(|(path, _)| path == key).map(|(_, said)| &said.source)
+    }
+}

@@ -1,0 +1,142 @@
+//! Sizes, durations and shares as people write them. Strict: a unit that could mean two things is refused.
+
+use std::time::Duration;
+
+use super::MinFree;
+
+/// The longest duration that means anything here; it also keeps every later addition to a clock far from overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+const UNITS: [(&str, u64); 10] = [
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("PiB", 1 << 50),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+];
+
+/// Bytes of a size like `500 GiB`, `1.5 TiB` or `20GB`. Binary and decimal units
+/// are told apart; `G` alone is not a unit.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a size such as \"500 GiB\" (B, KiB, MiB, GiB, TiB, PiB; kB, MB, GB, TB)");
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(end);
+    let unit = unit.strip_prefix(' ').unwrap_or(unit);
+    let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+    let (whole, fraction) = decimal(number).ok_or_else(wrong)?;
+    whole
+        .checked_mul(*factor)
+        .and_then(|bytes| bytes.checked_add((fraction * *factor as f64) as u64))
+        .ok_or_else(|| format!("{text:?} is more than any disk has"))
+}
+
+/// A duration like `60s`, `5m` or `1h 30m`, at most a year.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= LONGEST && text.trim() == text => Ok(duration),
+        Ok(duration) if duration > LONGEST => Err(format!("{text:?} is longer than a year")),
+        Ok(_) | Err(_) => Err(format!("{text:?} is not a duration such as \"60s\", \"5m\" or \"1h 30m\"")),
+    }
+}
+
+/// A share of the disk like `10%`, or a size.
+pub(super) fn min_free(text: &str) -> Result<MinFree, String> {
+    let Some(number) = text.strip_suffix('%') else {
+        return size(text)
+            .map(MinFree::Bytes)
+            .map_err(|_| format!("{text:?} is neither a share such as \"10%\" nor a size such as \"50 GiB\""));
+    };
+    let number = number.strip_suffix(' ').unwrap_or(number);
+    match decimal(number) {
+        Some((whole, fraction)) if whole < 100 => Ok(MinFree::Percent(whole as f64 + fraction)),
+        Some((100, 0.0)) => Ok(MinFree::Percent(100.0)),
+        Some(_) | None => Err(format!("{text:?} is not a share from \"0%\" to \"100%\"")),
+    }
+}
+
+/// `12` or `12.5`, as the whole and the fraction.
+fn decimal(text: &str) -> Option<(u64, f64)> {
+    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    Some((whole.parse().ok()?, format!("0.{fraction}").parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("500 GiB", 500 << 30),
+            ("500GiB", 500 << 30),
+            ("1.5 TiB", 3 << 39),
+            ("20 GB", 20_000_000_000),
+            ("0 B", 0),
+            ("16383 PiB", 16383 << 50),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in [
+            "",
+            "500",
+            "500 G",
+            "500 gib",
+            "GiB",
+            "-1 GiB",
+            "+1 GiB",
+            "1e3 GiB",
+            "1,5 GiB",
+            ".5 GiB",
+            "5. GiB",
+            "1.2.3 B",
+            " 1 GiB",
+            "1 GiB ",
+            "1  GiB",
+            "16384 PiB",
+            "99999999999999999999 B",
+            "∞ GiB",
+        ] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("60s"), Ok(Duration::from_secs(60)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        for bad in ["", "60", "-1s", " 60s", "60s ", "1.5.5s", "2years", "forever", "18446744073709551615s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shares() {
+        assert_eq!(min_free("10%"), Ok(MinFree::Percent(10.0)));
+        assert_eq!(min_free("2.5 %"), Ok(MinFree::Percent(2.5)));
+        assert_eq!(min_free("100%"), Ok(MinFree::Percent(100.0)));
+        assert_eq!(min_free("50 GiB"), Ok(MinFree::Bytes(50 << 30)));
+        for bad in ["", "%", "10", "101%", "100.1%", "-1%", "NaN%", "inf%", "1e1%", "10 percent"] {
+            assert!(min_free(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panic(s in "\\PC*", n in "[0-9.]{1,30}") {
+            for text in [s, format!("{n} PiB"), format!("{n}s"), format!("{n}%")] {
+                let _ = (size(&text), duration(&text), min_free(&text));
+            }
+        }
+    }
+}
