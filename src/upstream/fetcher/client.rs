@@ -132,6 +132,11 @@ impl Clients {
         client
     }
 
+    /// Closes what idles. Answers that are being read go on.
+    pub(super) fn forget_all(&self) {
+        self.0.borrow_mut().clear();
+    }
+
     /// No connection that this client holds is used again. Answers that are being read go on.
     fn forget(&self, upstream: &Upstream, chain: &Chain) {
         self.0.borrow_mut().remove(&(upstream.id, chain.url().scheme() == "https"));

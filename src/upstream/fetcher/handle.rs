@@ -51,12 +51,16 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Bytes a second that a body must bring on the average of `idle`.
     pub least_rate: u64,
+    /// How long a connection may be used again. awc notices that an idle connection was closed only when it is about to
+    /// use it, and a redirect's host may never be needed again: so all of them are let go at this interval.
+    pub reuse: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
         let (connect, handshake) = (Duration::from_secs(5), Duration::from_secs(5));
-        Timeouts { connect, handshake, idle: Duration::from_secs(30), least_rate: 1024 }
+        let (idle, reuse) = (Duration::from_secs(30), Duration::from_secs(75));
+        Timeouts { connect, handshake, idle, least_rate: 1024, reuse }
     }
 }
 
@@ -143,7 +147,7 @@ impl Fetchers {
 
     /// The same with other settings.
     pub fn start_with(threads: usize, settings: Settings) -> io::Result<Fetchers> {
-        let (threads, entrances) = threads::start(threads)?;
+        let (threads, entrances) = threads::start(threads, settings.timeouts.reuse)?;
         let (resolver, entrances) = (Resolver::new(settings.lookup.clone()), Arc::new(entrances));
         Ok(Fetchers { threads, entrances, settings, resolver, trust: Mutex::default(), upstreams: AtomicU64::new(0) })
     }
@@ -197,6 +201,14 @@ impl Fetcher {
             Err(_) if self.entrances.are_closed() => Err(FetchError::Stopped),
             Err(_) => Err(FetchError::Broken { host, reason: "an error of lanyard's own; see the log".into() }),
         }
+    }
+}
+
+#[cfg(test)]
+impl Fetcher {
+    /// Whether a stop has begun.
+    pub(super) fn entrances_are_closed(&self) -> bool {
+        self.entrances.are_closed()
     }
 }
 

@@ -34,6 +34,10 @@ pub(super) fn accept(
     if sized && transfer.is_some() {
         return Err("both Content-Length and Transfer-Encoding");
     }
+    if headers.get_all(header::UPGRADE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        // awc would forget about the body, and use the connection again with the body still in it.
+        return Err("an upgrade that was not asked for");
+    }
     if *method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
         return Ok(Framing::Nothing);
     }
@@ -91,6 +95,7 @@ mod tests {
             (100, V, &[]),
             (103, V, &[]),
             (101, V, &[length]),
+            (200, V, &[length, ("upgrade", "WebSocket")]),
         ] {
             assert!(judge("GET", status, version, headers).is_err(), "{status} {headers:?}");
         }

@@ -15,7 +15,9 @@ const MOST: usize = 512;
 
 /// Where addresses come from. Blocks, so it is called on a thread that may.
 #[derive(Clone)]
-pub struct Lookup(Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>);
+pub struct Lookup(Arc<Function>);
+
+type Function = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 impl Lookup {
     /// The operating system's resolver.
@@ -39,8 +41,11 @@ impl fmt::Debug for Lookup {
 #[derive(Clone)]
 pub(super) struct Resolver {
     lookup: Lookup,
-    known: Arc<Mutex<HashMap<String, (Instant, Vec<IpAddr>)>>>,
+    known: Arc<Mutex<Known>>,
 }
+
+/// By name: when it was looked up, and what was found.
+type Known = HashMap<String, (Instant, Vec<IpAddr>)>;
 
 impl Resolver {
     /// Knows nothing yet.

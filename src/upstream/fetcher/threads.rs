@@ -25,6 +25,8 @@ use super::{FetchError, Request, Response, client::Clients, exchange::perform, h
 
 /// Name lookups at a time and thread. They block, and a dead name server blocks them for long.
 const LOOKUPS: usize = 8;
+/// A day: more would not be told from forever, and could overflow the clock.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A request and everything that is freed when it is done.
 pub(super) struct Job {
@@ -64,8 +66,8 @@ pub(super) struct Threads {
     deadline: watch::Sender<Option<Instant>>,
 }
 
-/// Starts them.
-pub(super) fn start(count: usize) -> io::Result<(Threads, Entrances)> {
+/// Starts them. `reuse` is [`Timeouts::reuse`](super::Timeouts::reuse).
+pub(super) fn start(count: usize, reuse: Duration) -> io::Result<(Threads, Entrances)> {
     let deadline = watch::Sender::new(None);
     let mut threads = Threads { running: Vec::with_capacity(count), deadline };
     let mut entrances = Vec::with_capacity(count);
@@ -75,7 +77,7 @@ pub(super) fn start(count: usize) -> io::Result<(Threads, Entrances)> {
         let (jobs, receiver) = mpsc::unbounded_channel();
         let stop = threads.deadline.subscribe();
         let thread = thread::Builder::new().name(format!("fetcher-{number}"));
-        threads.running.push(thread.spawn(move || run(runtime, receiver, stop))?);
+        threads.running.push(thread.spawn(move || run(runtime, receiver, stop, reuse))?);
         entrances.push(Entrance { jobs, load: Arc::default() });
     }
     Ok((threads, Entrances(entrances)))
@@ -109,7 +111,7 @@ impl Entrances {
 impl Threads {
     /// Blocks until all threads have ended, for `patience` and a little more.
     pub(super) fn stop(&mut self, patience: Duration) {
-        self.deadline.send_replace(Some(Instant::now() + patience));
+        self.deadline.send_replace(Some(Instant::now() + patience.min(LONGEST_PATIENCE)));
         for thread in self.running.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a fetcher thread had panicked");
@@ -124,22 +126,28 @@ impl Drop for Threads {
     }
 }
 
-fn run(runtime: Runtime, jobs: mpsc::UnboundedReceiver<Job>, stop: watch::Receiver<Option<Instant>>) {
+type Jobs = mpsc::UnboundedReceiver<Job>;
+type Stop = watch::Receiver<Option<Instant>>;
+
+fn run(runtime: Runtime, jobs: Jobs, stop: Stop, reuse: Duration) {
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(jobs, stop));
+    local.block_on(&runtime, serve(jobs, stop, reuse));
     drop(local);
     // Not waited for: a name lookup in the background may take as long as it likes.
     runtime.shutdown_background();
 }
 
-async fn serve(mut jobs: mpsc::UnboundedReceiver<Job>, mut stop: watch::Receiver<Option<Instant>>) {
+async fn serve(mut jobs: Jobs, mut stop: Stop, reuse: Duration) {
     let clients = Rc::new(Clients::default());
+    let reuse = reuse.max(Duration::from_millis(1));
+    let mut sweep = tokio::time::interval_at(tokio::time::Instant::now() + reuse, reuse);
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             // Changed, or everybody who could change it is gone.
             _ = stop.changed() => break,
+            _ = sweep.tick() => clients.forget_all(),
             Some(result) = tasks.join_next(), if !tasks.is_empty() => note(result),
             job = jobs.recv() => match job {
                 Some(job) => drop(tasks.spawn_local(perform(clients.clone(), job))),
