@@ -1,5 +1,12 @@
-//! Tests of the binary as a whole.
+//! The tests that use the binary, real sockets and real files, in one binary.
 
+// A test that cannot unwrap what it needs has failed, and says where.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cli;
+#[path = "../hub/mod.rs"]
+mod hub;
+mod hub_extras;
+mod hub_faults;
+mod hub_works;
+mod raw;
