@@ -10,3 +10,4 @@ mod hub_extras;
 mod hub_faults;
 mod hub_works;
 mod raw;
+mod upstream;

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::upstream::{
     Health, Kind, Spend, UpstreamError,
+    fetcher::FetchError,
     script::{refused, status},
 };
 
@@ -100,6 +101,19 @@ async fn a_black_hole_is_late_then_open() {
     assert!(task.await.unwrap().unwrap_err().is_outage());
     assert_eq!((upstream.health(), script.count("manifests")), (Health::Open, 2));
     upstream.wire.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_content_network_that_is_down_leaves_the_registry_open() {
+    let (upstream, _) = upstream(|r| match r.url.path().contains("/blobs/") {
+        true => Reply::Fail(FetchError::Connect { host: "cdn.example:443".into(), reason: "refused".into() }),
+        false => status(200).body(image()).reply(),
+    });
+    for _ in 0..10 {
+        assert!(upstream.blob(&repository(), &digest(b""), 0, None).await.unwrap_err().is_outage());
+    }
+    assert_eq!(upstream.health(), Health::Good);
+    get(&upstream).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
