@@ -1,12 +1,17 @@
 //! Names to addresses: looked up on the blocking pool, kept for 30 s, ordered so that no family can block the other.
+//!
+//! A name is looked up once at a time, by whoever asks first, and goes on being looked up when that one has given up: a
+//! name server that does not answer for one upstream must not use up the threads that look up the others.
 
 use std::{
     collections::HashMap,
     fmt, io,
     net::{IpAddr, ToSocketAddrs},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+
+use tokio::sync::watch;
 
 /// How long an answer is believed. getaddrinfo does not tell the record's own time to live.
 const KEPT: Duration = Duration::from_secs(30);
@@ -41,16 +46,22 @@ impl fmt::Debug for Lookup {
 #[derive(Clone)]
 pub(super) struct Resolver {
     lookup: Lookup,
-    known: Arc<Mutex<Known>>,
+    names: Arc<Mutex<HashMap<String, Name>>>,
 }
 
-/// By name: when it was looked up, and what was found.
-type Known = HashMap<String, (Instant, Vec<IpAddr>)>;
+/// What is known of a name.
+enum Name {
+    Found(Instant, Vec<IpAddr>),
+    Asked(watch::Receiver<Option<Answer>>),
+}
+
+/// The addresses, or in words why there are none.
+type Answer = Result<Vec<IpAddr>, String>;
 
 impl Resolver {
     /// Knows nothing yet.
     pub(super) fn new(lookup: Lookup) -> Self {
-        Resolver { lookup, known: Arc::default() }
+        Resolver { lookup, names: Arc::default() }
     }
 
     /// The addresses of a name or of a literal address (brackets allowed), at least one.
@@ -58,33 +69,62 @@ impl Resolver {
         if let Some(address) = literal(host) {
             return Ok(vec![address]);
         }
-        if let Some(addresses) = self.known(host) {
-            return Ok(addresses);
+        let mut asked = match self.found_or_asked(host) {
+            Name::Found(_, addresses) => return Ok(addresses),
+            Name::Asked(asked) => asked,
+        };
+        match asked.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(answer)) => answer.clone().map_err(io::Error::other),
+            Ok(None) | Err(_) => Err(io::Error::other("the lookup was given up")),
         }
-        let (lookup, name) = (self.lookup.clone(), host.to_owned());
-        let found = tokio::task::spawn_blocking(move || (lookup.0)(&name)).await.map_err(io::Error::other)??;
-        if found.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-        }
-        let addresses = alternate(found);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST {
-            known.retain(|_, (since, _)| since.elapsed() < KEPT);
-        }
-        if known.len() < MOST {
-            known.insert(host.to_owned(), (Instant::now(), addresses.clone()));
-        }
-        Ok(addresses)
     }
 
     /// Nobody answered at these addresses: the next to ask looks them up again.
     pub(super) fn forget(&self, host: &str) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+        let mut names = self.names();
+        if let Some(Name::Found(..)) = names.get(host) {
+            names.remove(host);
+        }
     }
 
-    fn known(&self, host: &str) -> Option<Vec<IpAddr>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(host).filter(|(since, _)| since.elapsed() < KEPT).map(|(_, addresses)| addresses.clone())
+    fn found_or_asked(&self, host: &str) -> Name {
+        let mut names = self.names();
+        match names.get(host) {
+            Some(Name::Found(since, addresses)) if since.elapsed() < KEPT => {
+                return Name::Found(*since, addresses.clone());
+            }
+            // An error here means that the lookup died with its thread.
+            Some(Name::Asked(asked)) if asked.has_changed().is_ok() => return Name::Asked(asked.clone()),
+            Some(Name::Found(..) | Name::Asked(_)) | None => {}
+        }
+        if names.len() >= MOST {
+            names.retain(|_, name| matches!(name, Name::Asked(_)));
+        }
+        let (answer, asked) = watch::channel(None);
+        names.insert(host.to_owned(), Name::Asked(asked.clone()));
+        let (resolver, host) = (self.clone(), host.to_owned());
+        // Owned by the runtime's blocking pool; who waits for it waits at the channel, and may leave.
+        drop(tokio::task::spawn_blocking(move || {
+            let found = resolver.look_up(&host);
+            match &found {
+                Ok(addresses) => resolver.names().insert(host, Name::Found(Instant::now(), addresses.clone())),
+                Err(_) => resolver.names().remove(&host),
+            };
+            answer.send_replace(Some(found));
+        }));
+        Name::Asked(asked)
+    }
+
+    fn look_up(&self, host: &str) -> Answer {
+        match (self.lookup.0)(host) {
+            Ok(found) if found.is_empty() => Err("it has no address".to_owned()),
+            Ok(found) => Ok(alternate(found)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, HashMap<String, Name>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -118,6 +158,8 @@ fn alternate(found: Vec<IpAddr>) -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::FutureExt as _;
 
     use super::*;
 
@@ -154,6 +196,27 @@ mod tests {
     async fn failures_are_not_kept() {
         let resolver = Resolver::new(Lookup::from_fn(|_| Ok(Vec::new())));
         assert!(resolver.addresses("a.example").await.is_err());
-        assert!(resolver.known("a.example").is_none());
+        assert!(resolver.names().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_lookup_that_hangs_is_not_joined_by_a_second_one() {
+        let (go, gate) = std::sync::mpsc::channel::<()>();
+        let (gate, asked) = (Mutex::new(gate), Arc::new(AtomicUsize::new(0)));
+        let count = asked.clone();
+        let resolver = Resolver::new(Lookup::from_fn(move |host| {
+            if host == "slow.example" {
+                count.fetch_add(1, Ordering::Relaxed);
+                gate.lock().unwrap().recv().unwrap();
+            }
+            Ok(ips("10.0.0.1"))
+        }));
+        for _ in 0..50 {
+            assert!(resolver.addresses("slow.example").now_or_never().is_none());
+        }
+        assert_eq!(resolver.addresses("quick.example").await.unwrap(), ips("10.0.0.1"));
+        go.send(()).unwrap();
+        assert_eq!(resolver.addresses("slow.example").await.unwrap(), ips("10.0.0.1"));
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 }
