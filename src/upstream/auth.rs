@@ -14,7 +14,7 @@ use super::{
     challenge::{self, Challenge},
     error::UpstreamError,
     lock, realm,
-    token::{Bearer, Grant, Tokens},
+    token::{Bearer, Grant, Identity, Tokens},
     wire::Wire,
 };
 use crate::{config, oci::RepositoryName};
@@ -23,9 +23,7 @@ use crate::{config, oci::RepositoryName};
 pub(super) struct Auth {
     upstream: Url,
     token_hosts: Vec<String>,
-    basic: Option<HeaderValue>,
-    /// Not to be shown, wherever an upstream might echo them.
-    secrets: Vec<String>,
+    identity: Identity,
     known: Mutex<Option<Known>>,
     tokens: Tokens,
 }
@@ -54,33 +52,41 @@ pub(super) enum Authorization {
     /// User name and password.
     Basic,
     /// A token.
-    Bearer {
-        /// What it is for.
-        grant: Grant,
-        /// The token.
-        bearer: Bearer,
-        /// It was got for this very request: when it is refused, another would be refused as well.
-        fresh: bool,
-    },
+    Bearer(Box<Carried>),
+}
+
+/// A token and what is known of it.
+#[derive(Clone)]
+pub(super) struct Carried {
+    /// What it is for.
+    grant: Grant,
+    bearer: Bearer,
+    /// It was got for this very request: when it is refused, another would be refused as well.
+    fresh: bool,
+}
+
+impl Authorization {
+    fn bearer(grant: Grant, bearer: Bearer, fresh: bool) -> Self {
+        Authorization::Bearer(Box::new(Carried { grant, bearer, fresh }))
+    }
 }
 
 impl Auth {
     pub(super) fn new(config: &config::Upstream) -> Self {
-        let (mut basic, mut secrets) = (None, Vec::new());
+        let mut identity = Identity::default();
         if let Some(credentials) = &config.credentials {
             let encoded = STANDARD.encode(format!("{}:{}", credentials.username, credentials.password));
             // Base64 always fits into a header.
-            basic = HeaderValue::from_str(&format!("Basic {encoded}")).ok();
-            if let Some(basic) = &mut basic {
+            identity.basic = HeaderValue::from_str(&format!("Basic {encoded}")).ok().map(|mut basic| {
                 basic.set_sensitive(true);
-            }
-            secrets = vec![credentials.password.clone(), encoded];
+                basic
+            });
+            identity.secrets = vec![credentials.password.clone(), encoded];
         }
         Auth {
             upstream: config.url.clone(),
             token_hosts: config.token_hosts.clone(),
-            basic,
-            secrets,
+            identity,
             known: Mutex::default(),
             tokens: Tokens::default(),
         }
@@ -90,8 +96,8 @@ impl Auth {
     pub(super) fn header(&self, authorization: &Authorization) -> Option<HeaderValue> {
         match authorization {
             Authorization::Anonymous => None,
-            Authorization::Basic => self.basic.clone(),
-            Authorization::Bearer { bearer, .. } => Some(bearer.header.clone()),
+            Authorization::Basic => self.identity.basic.clone(),
+            Authorization::Bearer(carried) => Some(carried.bearer.header.clone()),
         }
     }
 
@@ -109,8 +115,8 @@ impl Auth {
                 Grant { realm, service, scope }
             }
         };
-        match self.tokens.get(&grant, None, self.basic.as_ref(), wire).await {
-            Ok((bearer, fresh)) => Ok(Authorization::Bearer { grant, bearer, fresh }),
+        match self.tokens.get(&grant, None, &self.identity, wire).await {
+            Ok((bearer, fresh)) => Ok(Authorization::bearer(grant, bearer, fresh)),
             Err(error) if error.is_outage() => Err(error),
             // The registry's own answer says more; it may not even want a token here.
             Err(_) => Ok(Authorization::Anonymous),
@@ -136,26 +142,26 @@ impl Auth {
         let Some(bearer) = challenges.iter().find(|c| c.is_bearer() && c.param("realm").is_some()) else {
             let wants_basic = challenges.iter().any(Challenge::is_basic);
             return match used {
-                Authorization::Anonymous | Authorization::Bearer { .. } if wants_basic && self.basic.is_some() => {
+                Authorization::Anonymous | Authorization::Bearer(_) if wants_basic && self.identity.basic.is_some() => {
                     *lock(&self.known) = Some(Known::Basic);
                     Ok(Authorization::Basic)
                 }
-                Authorization::Anonymous | Authorization::Basic | Authorization::Bearer { .. } => Err(denied(None)),
+                Authorization::Anonymous | Authorization::Basic | Authorization::Bearer(_) => Err(denied(None)),
             };
         };
         let grant = self.grant(bearer, repository).map_err(|why| denied(Some(why)))?;
         let stale = match used {
-            Authorization::Bearer { grant: of, bearer, fresh } if *of == grant => {
-                if *fresh && bearer.is_good() {
-                    self.tokens.forget(&grant, bearer.serial()).await;
+            Authorization::Bearer(carried) if carried.grant == grant => {
+                if carried.fresh && carried.bearer.is_good() {
+                    self.tokens.forget(&grant, carried.bearer.serial()).await;
                     return Err(denied(None));
                 }
-                Some(bearer.serial())
+                Some(carried.bearer.serial())
             }
-            Authorization::Anonymous | Authorization::Basic | Authorization::Bearer { .. } => None,
+            Authorization::Anonymous | Authorization::Basic | Authorization::Bearer(_) => None,
         };
-        let (bearer, fetched) = self.tokens.get(&grant, stale, self.basic.as_ref(), wire).await?;
-        Ok(Authorization::Bearer { grant, bearer, fresh: fetched || stale.is_some() })
+        let (bearer, fetched) = self.tokens.get(&grant, stale, &self.identity, wire).await?;
+        Ok(Authorization::bearer(grant, bearer, fetched || stale.is_some()))
     }
 
     /// Reads a Bearer challenge, and remembers it. The error is a sentence for the operator.
@@ -169,14 +175,13 @@ impl Auth {
         Ok(Grant { realm, service, scope })
     }
 
-    /// Takes out of an upstream's words what it may have echoed (S18).
-    pub(super) fn without_secrets(&self, words: String, used: &Authorization) -> String {
+    /// What must not be passed on where the upstream echoes it (S18).
+    pub(super) fn secrets<'a>(&'a self, used: &'a Authorization) -> Vec<&'a str> {
         let token = match used {
-            Authorization::Bearer { bearer, .. } => bearer.header.to_str().ok().and_then(|h| h.strip_prefix("Bearer ")),
+            Authorization::Bearer(carried) => carried.bearer.token(),
             Authorization::Anonymous | Authorization::Basic => None,
         };
-        let secrets = self.secrets.iter().map(String::as_str).chain(token).filter(|secret| !secret.is_empty());
-        secrets.fold(words, |words, secret| words.replace(secret, "[secret]"))
+        self.identity.secrets.iter().map(String::as_str).chain(token).collect()
     }
 }
 

@@ -169,8 +169,7 @@ impl Upstream {
         match call.kind {
             Kind::ManifestHead | Kind::BlobHead => None,
             Kind::Manifest | Kind::Blob | Kind::Tags | Kind::Referrers | Kind::Token | Kind::Probe => {
-                let words = words::of_error(response, &self.wire.counters).await?;
-                Some(self.auth.without_secrets(words, used))
+                words::of_error(response, &self.wire.counters, &self.auth.secrets(used)).await
             }
         }
     }

@@ -75,7 +75,7 @@ impl Upstream {
         Upstream {
             tag_ttl: config.tag_ttl.unwrap_or(default_tag_ttl),
             mode,
-            wire: Wire::new(transport, under(&config.url, ""), runtime),
+            wire: Wire::new(config.name.clone(), transport, under(&config.url, ""), runtime),
             auth: Auth::new(&config),
             governor: Mutex::default(),
             config,

@@ -58,6 +58,15 @@ pub(super) struct Grant {
     pub(super) scope: String,
 }
 
+/// Who lanyard is at an upstream, if it is anybody there.
+#[derive(Default)]
+pub(super) struct Identity {
+    /// `Basic …`, marked sensitive: for the token endpoint, and for registries without one.
+    pub(super) basic: Option<HeaderValue>,
+    /// Not to be shown, wherever an upstream might echo them.
+    pub(super) secrets: Vec<String>,
+}
+
 /// A token, as the header it is sent in. Its `Debug` does not show it.
 #[derive(Clone, Debug)]
 pub(super) struct Bearer {
@@ -71,6 +80,11 @@ impl Bearer {
     /// Tells a token from its successor.
     pub(super) fn serial(&self) -> u64 {
         self.serial
+    }
+
+    /// The token itself; for finding it where it must not be.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.header.to_str().ok()?.strip_prefix("Bearer ")
     }
 
     /// Whether it may be sent.
@@ -93,13 +107,13 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// A good token other than the one with the serial number `stale`; true with it when it was fetched just now. `basic` is
-    /// sent to the token endpoint.
+    /// A good token other than the one with the serial number `stale`; true with it when it was fetched just now. `identity`
+    /// is shown to the token endpoint.
     pub(super) async fn get(
         &self,
         grant: &Grant,
         stale: Option<u64>,
-        basic: Option<&HeaderValue>,
+        identity: &Identity,
         wire: &Wire,
     ) -> Result<(Bearer, bool), UpstreamError> {
         let asked = Instant::now();
@@ -111,7 +125,7 @@ impl Tokens {
         if let Some((_, error)) = slot.failed.as_ref().filter(|(at, _)| *at >= asked || at.elapsed() < FAILURE_STANDS) {
             return Err(error.clone());
         }
-        let fetched = self.fetch(grant, basic, wire).await;
+        let fetched = self.fetch(grant, identity, wire).await;
         slot.failed = fetched.as_ref().err().map(|error| (Instant::now(), error.clone()));
         slot.bearer = fetched.as_ref().ok().cloned();
         fetched.map(|bearer| (bearer, true))
@@ -136,10 +150,10 @@ impl Tokens {
         slots.entry(grant.clone()).or_default().clone()
     }
 
-    async fn fetch(&self, grant: &Grant, basic: Option<&HeaderValue>, wire: &Wire) -> Result<Bearer, UpstreamError> {
+    async fn fetch(&self, grant: &Grant, identity: &Identity, wire: &Wire) -> Result<Bearer, UpstreamError> {
         let mut attempts = wire.retries.begin();
         loop {
-            let error = match self.fetch_once(grant, basic, wire).await {
+            let error = match self.fetch_once(grant, identity, wire).await {
                 Ok(bearer) => return Ok(bearer),
                 Err(error) => error,
             };
@@ -150,19 +164,14 @@ impl Tokens {
         }
     }
 
-    async fn fetch_once(
-        &self,
-        grant: &Grant,
-        basic: Option<&HeaderValue>,
-        wire: &Wire,
-    ) -> Result<Bearer, UpstreamError> {
+    async fn fetch_once(&self, grant: &Grant, identity: &Identity, wire: &Wire) -> Result<Bearer, UpstreamError> {
         let mut headers = HeaderMap::from_iter([user_agent()]);
-        headers.extend(basic.map(|basic| (header::AUTHORIZATION, basic.clone())));
+        headers.extend(identity.basic.clone().map(|basic| (header::AUTHORIZATION, basic)));
         let begun = Instant::now();
         let request = Request { method: Method::GET, url: grant.url(), headers, head_timeout: HEAD_TIMEOUT };
         let mut response = wire.send(Kind::Token, request).await?;
         if response.status != http::StatusCode::OK {
-            return Err(refusal(&mut response, wire).await);
+            return Err(refusal(&mut response, identity, wire).await);
         }
         let bytes = words::whole(&mut response, MAX_ANSWER, &wire.counters).await?;
         let (header, life) = read(&bytes)?;
@@ -188,9 +197,10 @@ impl Grant {
 }
 
 /// Why the token endpoint gave no token.
-async fn refusal(response: &mut Response, wire: &Wire) -> UpstreamError {
+async fn refusal(response: &mut Response, identity: &Identity, wire: &Wire) -> UpstreamError {
     let status = response.status.as_u16();
-    let message = words::of_error(response, &wire.counters)
+    let secrets: Vec<&str> = identity.secrets.iter().map(String::as_str).collect();
+    let message = words::of_error(response, &wire.counters, &secrets)
         .await
         .unwrap_or_else(|| format!("the token server answered with status {status}"));
     match status {

@@ -19,6 +19,7 @@ use super::{
     retry::RetryBudget,
     transport::Transport,
 };
+use crate::oci::UpstreamName;
 
 /// The pause before the first probe; it doubles from probe to probe.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -37,6 +38,7 @@ pub(super) struct Wire {
     pub(super) counters: UpstreamCounters,
     /// What retries may still be made.
     pub(super) retries: RetryBudget,
+    name: UpstreamName,
     ping: Url,
     runtime: Handle,
     probe: Mutex<Probe>,
@@ -52,12 +54,13 @@ enum Probe {
 
 impl Wire {
     /// `ping` is the registry's `/v2/`; probes run on `runtime`.
-    pub(super) fn new(transport: Transport, ping: Url, runtime: Handle) -> Arc<Self> {
+    pub(super) fn new(name: UpstreamName, transport: Transport, ping: Url, runtime: Handle) -> Arc<Self> {
         Arc::new_cyclic(|me| Wire {
             transport,
             circuit: Mutex::default(),
             counters: UpstreamCounters::default(),
             retries: RetryBudget::default(),
+            name,
             ping,
             runtime,
             probe: Mutex::new(Probe::Idle),
@@ -89,8 +92,36 @@ impl Wire {
         if result.as_ref().is_ok_and(|r| r.status.as_u16() == 429 || r.status.is_server_error()) || result.is_err() {
             self.counters.erred();
         }
-        waiting.end(verdict(&result));
+        waiting.end(self.verdict(kind, &result));
         Ok(result?)
+    }
+
+    /// What a request's end says about the upstream. A content network that fails at blobs is not the registry: it would
+    /// close the way to manifests that are well.
+    fn verdict(&self, kind: Kind, result: &Result<Response, FetchError>) -> Verdict {
+        let blob = matches!(kind, Kind::Blob | Kind::BlobHead);
+        match result {
+            Ok(response) if blob && response.url.origin() != self.ping.origin() => Verdict::Answered,
+            Ok(response) if response.status.is_server_error() => {
+                Verdict::Failed(format!("it answered with status {}", response.status.as_u16()))
+            }
+            Ok(_) => Verdict::Answered,
+            Err(error) if blob && host_of(error) != Some(self.authority().as_str()) => Verdict::Neutral,
+            Err(error) => match error {
+                FetchError::Connect { .. } | FetchError::Timeout { .. } => Verdict::Unreachable(error.to_string()),
+                FetchError::Broken { .. } | FetchError::Protocol { .. } => Verdict::Failed(error.to_string()),
+                FetchError::Redirect { .. } | FetchError::Forbidden { .. } | FetchError::Stopped => Verdict::Neutral,
+            },
+        }
+    }
+
+    /// Host and port of the registry, as errors name it.
+    fn authority(&self) -> String {
+        format!(
+            "{}:{}",
+            self.ping.host_str().unwrap_or_default(),
+            self.ping.port_or_known_default().unwrap_or_default()
+        )
     }
 
     /// Ends the probe, for good.
@@ -142,7 +173,7 @@ async fn probe_until_closed(wire: Weak<Wire>) {
         };
         match wire.send(Kind::Probe, request).await {
             Ok(response) if !response.status.is_server_error() => {
-                tracing::info!(upstream = %wire.ping, "upstream answers again");
+                tracing::info!(upstream = %wire.name, "upstream answers again");
                 return;
             }
             Ok(_) | Err(_) => pause = (pause * 2).min(LONGEST_PAUSE),
@@ -155,17 +186,16 @@ pub(super) fn user_agent() -> (header::HeaderName, header::HeaderValue) {
     (header::USER_AGENT, header::HeaderValue::from_static(concat!("lanyard/", env!("CARGO_PKG_VERSION"))))
 }
 
-fn verdict(result: &Result<Response, FetchError>) -> Verdict {
-    match result {
-        Ok(response) if response.status.is_server_error() => {
-            Verdict::Failed(format!("it answered with status {}", response.status.as_u16()))
-        }
-        Ok(_) => Verdict::Answered,
-        Err(error) => match error {
-            FetchError::Connect { .. } | FetchError::Timeout { .. } => Verdict::Unreachable(error.to_string()),
-            FetchError::Broken { .. } | FetchError::Protocol { .. } => Verdict::Failed(error.to_string()),
-            FetchError::Redirect { .. } | FetchError::Forbidden { .. } | FetchError::Stopped => Verdict::Neutral,
-        },
+/// The host and port to blame for a failure.
+fn host_of(error: &FetchError) -> Option<&str> {
+    match error {
+        FetchError::Connect { host, .. }
+        | FetchError::Timeout { host, .. }
+        | FetchError::Broken { host, .. }
+        | FetchError::Protocol { host, .. }
+        | FetchError::Redirect { host, .. }
+        | FetchError::Forbidden { host } => Some(host),
+        FetchError::Stopped => None,
     }
 }
 
@@ -185,7 +215,7 @@ impl Waiting<'_> {
 
     fn opened(&self, opened: bool) {
         if opened {
-            tracing::warn!(upstream = %self.wire.ping, "upstream fails; it is probed until it answers");
+            tracing::warn!(upstream = %self.wire.name, "upstream fails; it is probed until it answers");
             self.wire.start_probe();
         }
     }

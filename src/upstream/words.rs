@@ -75,11 +75,12 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The upstream's own words about an error: the messages of the specification's `errors` list, or a short plain text. XML and
-/// HTML are not passed on: object stores put keys and signatures there.
-pub(super) async fn of_error(response: &mut Response, counters: &UpstreamCounters) -> Option<String> {
+/// HTML are not passed on: object stores put keys and signatures there. What lanyard sent and the upstream may have echoed,
+/// `secrets`, is taken out (S18).
+pub(super) async fn of_error(response: &mut Response, counters: &UpstreamCounters, secrets: &[&str]) -> Option<String> {
     let read = async { whole(response, MAX_WORDS_BODY, counters).await.ok() };
     let bytes = tokio::time::timeout(WORDS_PATIENCE, read).await.ok()??;
-    from_body(media_type(&response.headers).as_deref(), &bytes)
+    from_body(media_type(&response.headers).as_deref(), &bytes, secrets)
 }
 
 #[derive(Deserialize)]
@@ -99,7 +100,7 @@ struct Entry {
     message: String,
 }
 
-fn from_body(media_type: Option<&str>, bytes: &[u8]) -> Option<String> {
+fn from_body(media_type: Option<&str>, bytes: &[u8], secrets: &[&str]) -> Option<String> {
     let words = if let Ok(said) = serde_json::from_slice::<Errors>(bytes) {
         let entries = said.errors.into_iter().map(|e| if e.message.is_empty() { e.code } else { e.message });
         let mut all: Vec<String> = entries.filter(|words| !words.is_empty()).collect();
@@ -111,12 +112,14 @@ fn from_body(media_type: Option<&str>, bytes: &[u8]) -> Option<String> {
     } else {
         return None;
     };
-    let words = clean(&words);
+    // Before anything is cut: half a secret is not recognised any more.
+    let secrets = secrets.iter().filter(|secret| !secret.is_empty());
+    let words = clean(&secrets.fold(words, |words, secret| words.replace(secret, "[secret]")));
     (!words.is_empty()).then_some(words)
 }
 
 /// One line of at most 300 characters, without control characters.
-pub(super) fn clean(words: &str) -> String {
+fn clean(words: &str) -> String {
     let one_line: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(4 * MAX_WORDS).collect();
     one_line.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_WORDS).collect()
 }
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn finds_the_words() {
-        let words = |t: Option<&str>, body: &str| from_body(t, body.as_bytes());
+        let words = |t: Option<&str>, body: &str| from_body(t, body.as_bytes(), &["CANARY"]);
         let hub = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have\nreached\u0007 your limit"}]}"#;
         assert_eq!(words(Some("application/json"), hub).unwrap(), "You have reached your limit");
         let two = r#"{"errors":[{"code":"DENIED"},{"code":"X","message":"no","detail":[{"Type":"repository"}]}]}"#;
@@ -140,6 +143,8 @@ mod tests {
         );
         assert_eq!(words(Some("application/xml"), "<Error><Signature>s</Signature></Error>"), None);
         assert_eq!(words(None, "  <html>"), None);
+        let echo = format!("{}CANARY", "x".repeat(MAX_WORDS - 3));
+        assert!(words(None, &echo).unwrap().ends_with("x[se"), "s18: not even a part of it");
         assert_eq!(words(Some("application/json"), "{}"), None);
         assert_eq!(words(Some("text/plain"), &"ä".repeat(5000)).unwrap().chars().count(), MAX_WORDS);
     }

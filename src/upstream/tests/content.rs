@@ -1,0 +1,216 @@
+//! Manifests and blobs: what is believed, and what is not.
+
+use super::*;
+use crate::{
+    oci::{DOCKER_IMAGE, OCI_INDEX},
+    upstream::{
+        Kind, Spend, UpstreamError,
+        fetcher::FetchError,
+        script::{Answer, status},
+    },
+};
+
+fn manifest_answer(bytes: &[u8]) -> Answer {
+    status(200).header("content-type", OCI_IMAGE).header("docker-content-digest", digest(bytes)).body(bytes)
+}
+
+async fn fetch(
+    reference: &Reference,
+    answer: impl Fn() -> Answer + Send + Sync + 'static,
+) -> Result<super::super::FetchedManifest, UpstreamError> {
+    let (upstream, _) = upstream(move |_| answer().reply());
+    upstream.manifest(&repository(), reference, Spend::Needed).await
+}
+
+fn is_untrue<T: std::fmt::Debug>(result: Result<T, UpstreamError>) {
+    match result {
+        Err(error @ UpstreamError::Untrue { .. }) => assert!(!error.is_outage()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_is_asked_for_in_all_types_under_the_prefix() {
+    let base = config("https://registry.example/artifactory/docker/");
+    let (upstream, script) = upstream_of(base, Mode::Auto, |_| manifest_answer(&image()).reply());
+    let manifest = upstream.manifest(&repository(), &tag(), Spend::Needed).await.unwrap();
+    assert_eq!((manifest.digest, manifest.media_type.as_str()), (digest(&image()), OCI_IMAGE));
+    assert_eq!(manifest.bytes, image());
+    assert_eq!(script.asked(), ["GET /artifactory/docker/v2/library/x/manifests/latest"]);
+    let request = &script.requests()[0];
+    let accept = request.headers["accept"].to_str().unwrap();
+    assert!(accept.contains(OCI_INDEX) && accept.contains(DOCKER_IMAGE));
+    assert_eq!(request.headers["accept-encoding"], "identity");
+    assert!(request.headers["user-agent"].to_str().unwrap().starts_with("lanyard/"));
+    let seen = upstream.snapshot();
+    assert_eq!((seen.requests(Kind::Manifest), seen.bytes_in), (1, image().len() as u64));
+}
+
+#[tokio::test]
+async fn s11_a_manifest_is_what_it_was_asked_as() {
+    let by_digest = Reference::Digest(digest(&image()));
+    assert!(fetch(&by_digest, || status(200).header("content-type", OCI_IMAGE).body(image())).await.is_ok());
+    let other = || br#"{"schemaVersion":2,"layers":[1]}"#.to_vec();
+    is_untrue(fetch(&by_digest, move || manifest_answer(&other())).await);
+    // A header that lies does not matter where the digest is known, and does where it is not.
+    let lies = move || status(200).header("docker-content-digest", digest(b"x")).body(image());
+    assert!(fetch(&by_digest, lies).await.is_ok());
+    is_untrue(fetch(&tag(), lies).await);
+    let (upstream, _) = upstream(move |_| lies().reply());
+    is_untrue(upstream.manifest(&repository(), &tag(), Spend::Needed).await);
+    assert_eq!(upstream.snapshot().untrue, 1);
+}
+
+#[tokio::test]
+async fn sha512_is_proven_as_well() {
+    let long = Hasher::digest(Algorithm::Sha512, &image());
+    let answer = move || status(200).header("docker-content-digest", long).body(image());
+    assert_eq!(fetch(&Reference::Digest(long), answer).await.unwrap().digest, long);
+    assert_eq!(fetch(&tag(), answer).await.unwrap().digest, long);
+}
+
+#[tokio::test]
+async fn a_manifest_without_digest_needs_an_end() {
+    assert!(fetch(&tag(), || status(200).body(image())).await.is_ok());
+    let chunked = || status(200).without_length().header("transfer-encoding", "chunked").body(image());
+    assert!(fetch(&tag(), chunked).await.is_ok());
+    is_untrue(fetch(&tag(), || status(200).without_length().body(image())).await);
+}
+
+#[tokio::test]
+async fn types_are_plain_or_taken_from_the_json() {
+    let typed = |t: &'static str| move || status(200).header("content-type", t).body(image());
+    let charset = "application/vnd.docker.distribution.manifest.v2+json; charset=utf-8";
+    assert_eq!(fetch(&tag(), typed(charset)).await.unwrap().media_type, DOCKER_IMAGE);
+    assert_eq!(fetch(&tag(), typed("text/plain")).await.unwrap().media_type, OCI_IMAGE);
+    assert_eq!(fetch(&tag(), || status(200).body(image())).await.unwrap().media_type, OCI_IMAGE);
+    let bare = || status(200).body(r#"{"schemaVersion":2,"manifests":[]}"#);
+    assert_eq!(fetch(&tag(), bare).await.unwrap().media_type, OCI_INDEX);
+    is_untrue(fetch(&tag(), || status(200).header("content-type", "text/html").body("<html>")).await);
+    is_untrue(fetch(&tag(), || status(200).body("{}")).await);
+    is_untrue(fetch(&tag(), || status(200).body(r#"{"schemaVersion":1,"fsLayers":[]}"#)).await);
+    let old = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+    is_untrue(fetch(&tag(), typed(old)).await);
+}
+
+#[tokio::test]
+async fn s9_a_manifest_has_a_limit() {
+    let full = || format!(r#"{{"layers":[],"x":"{}"}}"#, "x".repeat((4 << 20) - 20)).into_bytes();
+    assert_eq!(full().len(), 4 << 20);
+    assert!(fetch(&tag(), move || status(200).body(full())).await.is_ok());
+    is_untrue(fetch(&tag(), move || status(200).body(full()).body(" ")).await);
+    let chunked = move || status(200).without_length().header("transfer-encoding", "chunked").body(full()).body(" ");
+    is_untrue(fetch(&tag(), chunked).await);
+    is_untrue(fetch(&tag(), || status(200).header("content-encoding", "gzip").body(image())).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_truncated_manifest_is_asked_for_again() {
+    let (upstream, script) = upstream(|_| status(200).body("{").breaks_off().reply());
+    let result = upstream.manifest(&repository(), &tag(), Spend::Needed).await;
+    assert!(matches!(result, Err(UpstreamError::Unreachable(FetchError::Broken { .. }))), "{result:?}");
+    assert_eq!(script.count("GET"), 3);
+    let short = fetch(&tag(), || status(200).without_length().header("content-length", "99").body(image())).await;
+    assert!(matches!(short, Err(UpstreamError::Unreachable(FetchError::Broken { .. }))), "{short:?}");
+}
+
+#[tokio::test]
+async fn a_head_tells_without_proof() {
+    let (upstream, script) = upstream(|_| {
+        let head = status(200).header("content-type", "a/b; charset=x").header("content-length", "7");
+        head.header("docker-content-digest", digest(b"x")).reply()
+    });
+    let head = upstream.head_manifest(&repository(), &tag()).await.unwrap();
+    assert_eq!((head.digest, head.media_type.as_deref(), head.size), (Some(digest(b"x")), Some("a/b"), Some(7)));
+    assert_eq!(script.asked(), ["HEAD /v2/library/x/manifests/latest"]);
+}
+
+#[tokio::test]
+async fn a_registry_without_head_is_sent_a_get() {
+    let (upstream, _) = upstream(|r| match r.method {
+        http::Method::HEAD => status(405).reply(),
+        _ => manifest_answer(&image()).reply(),
+    });
+    let head = upstream.head_manifest(&repository(), &tag()).await.unwrap();
+    assert_eq!((head.digest, head.size), (Some(digest(&image())), Some(image().len() as u64)));
+}
+
+#[tokio::test]
+async fn a_blob_comes_whole_or_in_part() {
+    let blob = b"0123456789";
+    let (upstream, script) = upstream(move |r| match r.headers.get("range").map(|range| range.to_str().unwrap()) {
+        None => status(200).body(blob).reply(),
+        Some("bytes=4-") => status(206).header("content-range", "bytes 4-9/10").body(&blob[4..]).reply(),
+        Some("bytes=2-3") => status(206).header("content-range", "bytes 2-3/10").body(&blob[2..4]).reply(),
+        Some("bytes=5-") => status(200).body(blob).reply(),
+        Some("bytes=6-") => status(206).header("content-range", "bytes 5-9/10").body(&blob[5..]).reply(),
+        Some("bytes=7-") => status(206).body(&blob[7..]).reply(),
+        Some(_) => status(416).header("content-range", "bytes */10").reply(),
+    });
+    let (repository, digest) = (repository(), digest(blob));
+    for (from, to, offset, expected) in [
+        (0, None, 0, &blob[..]),
+        (4, None, 4, &blob[4..]),
+        (2, Some(3), 2, &blob[2..4]),
+        (5, None, 0, blob), // the source ignored the range
+    ] {
+        let mut answer = upstream.blob(&repository, &digest, from, to).await.unwrap();
+        assert_eq!((answer.total, answer.offset, answer.length), (Some(10), offset, Some(expected.len() as u64)));
+        assert_eq!(answer.body.chunk().await.unwrap().unwrap(), expected);
+        assert!(answer.body.chunk().await.is_none());
+    }
+    assert!(script.requests()[0].headers.get("range").is_none());
+    is_untrue(upstream.blob(&repository, &digest, 6, None).await);
+    is_untrue(upstream.blob(&repository, &digest, 7, None).await);
+    let past = upstream.blob(&repository, &digest, 10, None).await;
+    assert!(matches!(past, Err(UpstreamError::RangeNotSatisfiable)), "{past:?}");
+    assert_eq!(upstream.snapshot().bytes_in, 10 + 6 + 2 + 10);
+}
+
+#[tokio::test]
+async fn a_blob_body_is_never_short_nor_long() {
+    let (upstream, _) = upstream(|r| {
+        let told = if r.url.path().ends_with(&digest(b"short").hex()) { "9" } else { "1" };
+        status(200).without_length().header("content-length", told).body("ab").reply()
+    });
+    let mut short = upstream.blob(&repository(), &digest(b"short"), 0, None).await.unwrap();
+    assert!(short.body.chunk().await.unwrap().is_ok());
+    assert!(matches!(short.body.chunk().await, Some(Err(FetchError::Broken { .. }))));
+    let mut long = upstream.blob(&repository(), &digest(b"long"), 0, None).await.unwrap();
+    assert!(matches!(long.body.chunk().await, Some(Err(FetchError::Protocol { .. }))));
+}
+
+#[tokio::test]
+async fn a_content_networks_refusal_is_not_the_registrys() {
+    let (upstream, _) =
+        upstream(|_| status(403).from("https://cdn.example/x?sig=CANARY").body("<e>CANARY</e>").reply());
+    let (repository, digest) = (repository(), digest(b""));
+    assert_eq!(upstream.head_blob(&repository, &digest).await.unwrap(), None);
+    let refused = upstream.blob(&repository, &digest, 0, None).await.unwrap_err();
+    assert!(matches!(refused, UpstreamError::Failed { status: 403, .. }), "{refused:?}");
+    assert!(!format!("{refused:?} {refused}").contains("CANARY"));
+}
+
+#[tokio::test]
+async fn answers_are_told_in_upstreams_words() {
+    let errors = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such tag"}]}"#;
+    let (upstream, script) = upstream(move |_| status(404).body(errors).reply());
+    let missing = upstream.manifest(&repository(), &tag(), Spend::Needed).await.unwrap_err();
+    assert!(matches!(missing, UpstreamError::NotFound { .. }) && !missing.is_outage());
+    assert_eq!(missing.message(), "no such tag");
+    assert_eq!(script.count("GET"), 1, "an answer is not asked for twice");
+    assert_eq!(upstream.head_blob(&repository(), &digest(b"")).await.unwrap_err().message(), "not found");
+}
+
+#[tokio::test]
+async fn what_is_not_allowed_is_not_asked() {
+    let mut blocking = config(BASE);
+    blocking.block = vec!["library/x".parse().unwrap()];
+    let (upstream, script) = upstream_of(blocking, Mode::Auto, |_| status(200).reply());
+    let blocked = upstream.tags(&repository()).await.unwrap_err();
+    assert!(matches!(blocked, UpstreamError::Blocked) && !blocked.is_outage());
+    assert!(upstream.allows(&"library/y".parse().unwrap()) && !upstream.allows(&repository()));
+    let (upstream, offline) = upstream_of(config(BASE), Mode::Offline, |_| status(200).reply());
+    assert!(upstream.tags(&repository()).await.unwrap_err().is_outage());
+    assert_eq!(script.asked().len() + offline.asked().len(), 0);
+}

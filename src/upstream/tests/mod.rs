@@ -1,0 +1,74 @@
+//! The room as its callers see it, over a scripted network.
+
+mod content;
+mod lists;
+mod outage;
+mod tokens;
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Upstream,
+    fetcher::Request,
+    script::{Reply, Script},
+    transport::Transport,
+};
+use crate::{
+    config::{self, Mode},
+    oci::{Algorithm, Digest, Hasher, OCI_IMAGE, Reference, RepositoryName},
+};
+
+const BASE: &str = "https://registry.example";
+
+fn config(base: &str) -> config::Upstream {
+    config::Upstream::new("registry.example".parse().unwrap(), base.parse().unwrap())
+}
+
+fn upstream_of(
+    config: config::Upstream,
+    mode: Mode,
+    handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+) -> (Arc<Upstream>, Arc<Script>) {
+    let script = Script::new(handler);
+    let transport = Transport::Script(Arc::clone(&script));
+    let runtime = tokio::runtime::Handle::current();
+    (Arc::new(Upstream::new(config, Duration::from_secs(60), mode, transport, runtime)), script)
+}
+
+fn upstream(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> (Arc<Upstream>, Arc<Script>) {
+    upstream_of(config(BASE), Mode::Auto, handler)
+}
+
+fn repository() -> RepositoryName {
+    "library/x".parse().unwrap()
+}
+
+fn tag() -> Reference {
+    "latest".parse().unwrap()
+}
+
+fn image() -> Vec<u8> {
+    format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_IMAGE}","layers":[]}}"#).into_bytes()
+}
+
+fn digest(bytes: &[u8]) -> Digest {
+    Hasher::digest(Algorithm::Sha256, bytes)
+}
+
+fn authorization(request: &Request) -> Option<String> {
+    request.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned())
+}
+
+#[test]
+fn futures_may_travel() {
+    fn travels<T: Send>(_: impl FnOnce(&'static Upstream, &'static RepositoryName, &'static Digest) -> T) {}
+    fn shared<T: Send + Sync>() {}
+    shared::<Upstream>();
+    shared::<super::Upstreams>();
+    travels(|u, r, d| u.blob(r, d, 0, None));
+    travels(|u, r, d| u.head_blob(r, d));
+    travels(|u, r, d| u.referrers(r, d));
+    travels(|u, r, _| u.tags(r));
+    travels(|u, r, _| async move { u.head_manifest(r, &tag()).await });
+    travels(|u, r, _| async move { u.manifest(r, &tag(), super::Spend::Needed).await });
+}
