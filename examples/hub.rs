@@ -27,7 +27,10 @@ struct Arguments {
 fn main() {
     let arguments = Arguments::parse();
     let builder = Hub::builder().port(arguments.port).bytes_per_second(arguments.rate).rate_limit(100, 100).print();
-    let hub = builder.start();
+    let hub = builder.try_start().unwrap_or_else(|error| {
+        eprintln!("Cannot listen at port {}: {error}. Choose another with --port.", arguments.port);
+        std::process::exit(1);
+    });
     publish(&hub);
     println!("A stand-in for Docker Hub listens at {} (its CDN at {}).\n", hub.url(), hub.cdn_url());
     println!("Images:");

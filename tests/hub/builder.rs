@@ -185,9 +185,14 @@ impl HubBuilder {
 
     /// Starts it. Panics if the port is taken.
     pub fn start(self) -> Hub {
-        let mut registry = Listener::bind(self.port).unwrap_or_else(|error| panic!("port {}: {error}", self.port));
-        let mut cdn = Listener::bind(0).expect("a free port");
-        let mut token = self.token_listener.then(|| Listener::bind(0).expect("a free port"));
+        self.try_start().expect("free ports on loopback")
+    }
+
+    /// Starts it, or says why there is no listening.
+    pub fn try_start(self) -> std::io::Result<Hub> {
+        let mut registry = Listener::bind(self.port)?;
+        let mut cdn = Listener::bind(0)?;
+        let mut token = self.token_listener.then(|| Listener::bind(0)).transpose()?;
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let host = self.options.host.clone().unwrap_or_else(|| "127.0.0.1".into());
         let url = |listener: &Listener| format!("{scheme}://{host}:{}", listener.address().port());
@@ -223,6 +228,6 @@ impl HubBuilder {
         if let Some(token) = &mut token {
             token.serve(shared.clone(), Origin::Token);
         }
-        Hub { shared, registry, cdn, token, authority }
+        Ok(Hub { shared, registry, cdn, token, authority })
     }
 }

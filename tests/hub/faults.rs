@@ -263,13 +263,14 @@ impl On {
         On { challenges: true, ..self }
     }
 
-    /// Leave the first `count` matching requests alone.
+    /// Leave the first `count` matching requests alone; those that an older fault strikes are not among them.
     pub fn after(self, count: usize) -> On {
         On { skip: count, ..self }
     }
 
-    /// Strike this many matching requests.
+    /// Strike this many matching requests, at least one.
     pub fn times(self, count: usize) -> On {
+        assert!(count > 0, "a fault that never strikes");
         On { times: Some(count), ..self }
     }
 

@@ -21,12 +21,13 @@
 //! - **Counts**: [`Hub::requests`] gives every [`Record`]; [`Hub::count`], [`Hub::blob_gets`], [`Hub::any_blob_gets`],
 //!   [`Hub::manifest_gets`], [`Hub::manifest_heads`], [`Hub::token_calls`], [`Hub::body_bytes_sent`],
 //!   [`Hub::blob_bytes_sent`], [`Hub::credentials_at_cdn`], [`Hub::connections_accepted`], [`Hub::connections_open`],
-//!   [`Hub::most_connections`], [`Hub::reset_counts`]; [`Hub::wait_for`] waits without sleeping.
+//!   [`Hub::most_connections`], [`Hub::most_at_once`], [`Hub::reset_counts`]; [`Hub::wait_for`] waits without sleeping.
 //! - **Faults**: [`Hub::fault`] with [`On`] (which requests) and [`Fault`] (what happens); a [`Gate`] holds an answer
 //!   until the test opens it; [`Hub::set_rate`], [`Hub::set_quota`], [`Hub::set_ranges`], [`Hub::revoke_tokens`],
-//!   [`Hub::go_down`] and [`Hub::come_back`] (same port), [`Hub::go_deaf`], [`Hub::end_connections`].
+//!   [`Hub::go_down`] and [`Hub::come_back`] (same port; `_at` for one origin), [`Hub::go_deaf`],
+//!   [`Hub::end_connections`].
 //! - **Beside it**: [`proxy::Proxy`] (CONNECT, may lead foreign names here), [`silent::Silent`] (an address that never
-//!   answers a connect).
+//!   answers a connect), [`silent::Refusing`] (one that refuses it), [`Authority`] (for several stand-ins with one CA).
 //!
 //! Dropping a [`Hub`] closes every socket and ends its threads.
 
@@ -264,6 +265,11 @@ impl Hub {
         self.shared.connections.most()
     }
 
+    /// The most of these requests that were being answered at the same time.
+    pub fn most_at_once(&self, test: impl Fn(&Record) -> bool) -> usize {
+        self.shared.journal.read(|records| record::most_at_once(records.iter().filter(|record| test(record))))
+    }
+
     /// Begins to count anew.
     pub fn reset_counts(&self) {
         self.shared.journal.reset();
@@ -337,6 +343,24 @@ impl Hub {
     /// Ends every open connection.
     pub fn end_connections(&self) {
         self.shared.connections.end_all();
+    }
+
+    /// Refuses connections at one origin only; what is open there goes on.
+    pub fn go_down_at(&self, origin: Origin) {
+        self.listener(origin).go_down();
+    }
+
+    /// Listens again at one origin.
+    pub fn come_back_at(&self, origin: Origin) {
+        self.listener(origin).come_back().expect("the port is still ours");
+    }
+
+    fn listener(&self, origin: Origin) -> &Listener {
+        match origin {
+            Origin::Registry => &self.registry,
+            Origin::Cdn => &self.cdn,
+            Origin::Token => self.token.as_ref().unwrap_or(&self.registry),
+        }
     }
 
     fn listeners(&self) -> impl Iterator<Item = &Listener> {

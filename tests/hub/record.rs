@@ -77,6 +77,24 @@ pub(super) fn find_header<'a>(headers: &'a [(String, String)], name: &str) -> Op
     headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
+/// How many of these requests overlapped at most.
+pub(super) fn most_at_once<'a>(records: impl Iterator<Item = &'a Record>) -> usize {
+    let now = Instant::now();
+    let mut steps = Vec::new();
+    for record in records {
+        steps.push((record.arrived, 1));
+        steps.push((record.finished.unwrap_or(now), -1));
+    }
+    // At the same instant the end of one comes before the start of the next.
+    steps.sort();
+    let mut open = 0;
+    let counts = steps.into_iter().map(|(_, step)| {
+        open += step;
+        open
+    });
+    counts.max().map_or(0, |most: i64| most as usize)
+}
+
 /// A place in the journal. It goes stale when the counts are reset.
 #[derive(Clone, Copy)]
 pub(super) struct Ticket {

@@ -171,8 +171,8 @@ impl Target {
     }
 }
 
-/// Reads the next request; `None` when the client has closed the connection between two requests. `left` holds bytes
-/// that were read beyond the previous request.
+/// Reads the next request; `None` when the client has closed the connection between two requests, `InvalidData` when
+/// what came is no HTTP. `left` holds bytes that were read beyond the previous request.
 pub(super) fn read(
     wire: &mut Wire,
     left: &mut Vec<u8>,
@@ -183,8 +183,9 @@ pub(super) fn read(
         if let Some(at) = left.windows(4).position(|four| four == b"\r\n\r\n") {
             break at + 4;
         }
-        if left.len() > LIMIT {
-            return Err(io::Error::other("head too long"));
+        // The first byte of a TLS handshake, from a client that tries https first.
+        if left.first() == Some(&0x16) || left.len() > LIMIT {
+            return Err(io::ErrorKind::InvalidData.into());
         }
         if !more(wire, left)? {
             return Ok(None);
@@ -204,7 +205,7 @@ pub(super) fn read(
         .collect();
     let length: usize = find_header(&headers, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
     if length > LIMIT {
-        return Err(io::Error::other("body too long"));
+        return Err(io::ErrorKind::InvalidData.into());
     }
     while left.len() < length {
         if !more(wire, left)? {

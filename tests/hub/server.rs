@@ -1,13 +1,13 @@
 //! Listeners, and one thread per connection.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
 use rustls::{ServerConnection, StreamOwned};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::deliver::{Delivery, Next};
 use super::record::Origin;
@@ -29,13 +29,23 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Binds 127.0.0.1 at this port (0: any free one). Nothing is accepted before [`Listener::serve`].
+    /// Listens on 127.0.0.1 at this port (0: any free one). Nothing is accepted before [`Listener::serve`].
     pub(super) fn bind(port: u16) -> io::Result<Listener> {
-        let socket = TcpListener::bind(("127.0.0.1", port))?;
-        SockRef::from(&socket).listen(BACKLOG)?;
-        let address = socket.local_addr()?;
+        let bind = |port: u16| -> io::Result<Socket> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into())?;
+            Ok(socket)
+        };
+        // The kernel takes back a port that it chose itself as soon as the socket stops listening. So one socket finds
+        // a free port, and another asks for it by its number while the first still holds it.
+        let finder = bind(port)?;
+        let address = finder.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let socket = bind(address.port())?;
+        drop(finder);
+        socket.listen(BACKLOG)?;
         let up = Arc::new((Mutex::new(true), Condvar::new()));
-        Ok(Listener { socket: Arc::new(socket), up, address, thread: None, stop: Arc::default() })
+        Ok(Listener { socket: Arc::new(socket.into()), up, address, thread: None, stop: Arc::default() })
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -127,7 +137,17 @@ fn connection(guard: &Guard, origin: Origin, tcp: TcpStream, peer: SocketAddr) -
         return Ok(());
     }
     let mut left = Vec::new();
-    while let Some(request) = request::read(&mut wire, &mut left, origin, peer)? {
+    loop {
+        let request = match request::read(&mut wire, &mut left, origin, peer) {
+            Ok(Some(request)) => request,
+            Ok(None) => break,
+            // Clients that try https first come back with http only if they are told so in these words.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && matches!(wire, Wire::Plain(_)) => {
+                wire.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
+                break;
+            }
+            Err(error) => return Err(error),
+        };
         let close = request.wants_close();
         match answer(shared, &mut wire, &request)? {
             Next::Request if !close => {}

@@ -1,8 +1,8 @@
 //! The stand-in does what its documentation says: content, tokens, the CDN, counts. Faults are in `hub_faults`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::hub::{DOCKER_LIST, DOCKER_MANIFEST, Hub, OCI_MANIFEST, Origin, Quota, digest_of};
+use crate::hub::{DOCKER_LIST, DOCKER_MANIFEST, Fault, Gate, Hub, OCI_MANIFEST, On, Origin, Quota, digest_of};
 use crate::raw::{Answer, finish, get, send, split};
 
 /// A token for one repository.
@@ -232,23 +232,30 @@ fn referrers_are_listed_and_filtered() {
 fn two_hundred_connections_share_one_rate() {
     let hub = Hub::builder().open().without_cdn().bytes_per_second(10_000_000).start();
     let digest = hub.image("a/b", "1").layer(20_000).publish().layer(0).to_string();
-    let began = std::time::Instant::now();
+    // All stand at the gate together, so that the overlap does not depend on how quickly threads start.
+    let gate = Gate::shut();
+    hub.fault(On::blob(&digest).always(), Fault::HoldHead(gate.clone()));
+    let mut began = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..220 {
             scope.spawn(|| assert_eq!(get(hub.address(), &format!("/v2/a/b/blobs/{digest}"), &[]).rest.len(), 20_000));
         }
+        assert!(gate.wait_for_arrivals(220, Duration::from_secs(60)));
+        began = Instant::now();
+        gate.open();
     });
     assert!(began.elapsed() >= Duration::from_millis(420), "4.4 MB at 10 MB/s took {:?}", began.elapsed());
     assert_eq!((hub.blob_gets(&digest), hub.connections_accepted()), (220, 220));
     assert_eq!(hub.body_bytes_sent(), 220 * 20_000);
+    assert_eq!(hub.most_at_once(|record| record.is_blob_get(&digest)), 220);
 }
 
 #[test]
-fn dropping_it_closes_its_ports_and_its_connections() {
+fn dropping_it_closes_its_connections() {
     let hub = Hub::start();
-    let address = hub.address();
-    let mut idle = std::net::TcpStream::connect(address).unwrap();
+    let mut idle = std::net::TcpStream::connect(hub.address()).unwrap();
+    // Dropping joins the accepting threads and so closes the listeners too. That cannot be seen from here: the port may
+    // already be another test's.
     drop(hub);
     assert!(matches!(std::io::Read::read(&mut idle, &mut [0]), Ok(0) | Err(_)));
-    assert!(std::net::TcpStream::connect(address).is_err());
 }

@@ -4,9 +4,6 @@
 //! start it again on what it left. The port stays the same then, as clients have it in their configuration.
 //! Everything the server says is kept and shown when the test fails; dropped, the server is killed.
 
-// A driver has nobody to give an error to: it panics, and the test fails.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
