@@ -1,0 +1,44 @@
+//! buildah with a mirror in `registries.conf`.
+
+use super::cell::Cell;
+use super::pulled::{Pulled, sha256, strings};
+use super::registries::cell_with_mirror;
+use super::{Client, Program};
+
+pub(crate) const PROGRAMS: &[Program] = &[("buildah", "buildah")];
+
+/// buildah with an empty store.
+pub(crate) struct Buildah {
+    cell: Cell,
+}
+
+impl Buildah {
+    /// `location` is the mirror's, `HOST:PORT` or `HOST:PORT/docker.io`.
+    pub(crate) fn new(location: &str) -> Self {
+        Buildah { cell: cell_with_mirror(location) }
+    }
+
+    fn json(&self, args: &[&str]) -> Result<serde_json::Value, String> {
+        let said = self.cell.run("buildah", args)?;
+        serde_json::from_str(&said).map_err(|error| format!("{error} in {said}"))
+    }
+}
+
+impl Client for Buildah {
+    fn pull(&self, image: &str) -> Result<Pulled, String> {
+        let name = format!("docker.io/library/{image}");
+        self.cell.run("buildah", &["pull", "--quiet", &name])?;
+        let listed = self.json(&["images", "--json", &name])?;
+        let image = self.json(&["inspect", "--type", "image", &name])?;
+        let manifest = image["FromImageDigest"].as_str().map(str::to_owned);
+        Ok(Pulled {
+            tag: listed[0]["digest"].as_str().map(str::to_owned),
+            held: Some(manifest.into_iter().chain(image["FromImageID"].as_str().map(sha256)).collect()),
+            unpacked: Some(strings(&image["OCIv1"]["rootfs"]["diff_ids"])),
+        })
+    }
+
+    fn hub_asked(&self) -> usize {
+        self.cell.hub_asked()
+    }
+}

@@ -1,0 +1,77 @@
+//! containerd with `hosts.toml`, driven by `ctr`.
+
+use super::cell::{Cell, Daemon};
+use super::pulled::Pulled;
+use super::{Client, Program};
+
+pub(crate) const PROGRAMS: &[Program] = &[("containerd", "containerd"), ("ctr", "containerd")];
+
+/// The plugins that would need a kernel feature, a network or a folder outside the cell.
+const UNWANTED: &[&str] = &[
+    "io.containerd.grpc.v1.cri",
+    "io.containerd.internal.v1.opt",
+    "io.containerd.snapshotter.v1.aufs",
+    "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.devmapper",
+    "io.containerd.snapshotter.v1.zfs",
+];
+
+/// One containerd with an empty root; ended when dropped.
+pub(crate) struct Containerd {
+    _daemon: Daemon,
+    cell: Cell,
+    socket: String,
+    snapshotter: &'static str,
+}
+
+impl Containerd {
+    /// Starts a daemon whose hosts.toml for docker.io has the one entry `[host."URL"]`.
+    /// With `override_path` the URL includes `/v2`; without it the client puts `/v2` behind the URL's path.
+    pub(crate) fn start(url: &str, override_path: bool) -> Self {
+        let cell = Cell::new();
+        let socket = cell.text("c.sock");
+        let config = format!(
+            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = {UNWANTED:?}\n\
+             [grpc]\naddress = {socket:?}\n[ttrpc]\naddress = {:?}\n",
+            cell.text("root"),
+            cell.text("state"),
+            cell.text("t.sock")
+        );
+        let config = cell.write("config.toml", &config);
+        cell.write(
+            "hosts/docker.io/hosts.toml",
+            &format!(
+                "server = \"https://registry-1.docker.io\"\n[host.\"{url}\"]\n\
+                 capabilities = [\"pull\", \"resolve\"]\noverride_path = {override_path}\n"
+            ),
+        );
+        let snapshotter = if cell.overlay() { "overlayfs" } else { "native" };
+        let daemon = cell.daemon("containerd", &["--config", &config], &socket);
+        Containerd { _daemon: daemon, cell, socket, snapshotter }
+    }
+
+    fn ctr(&self, args: &[&str]) -> Result<String, String> {
+        self.cell.run("ctr", &[&["--address", &self.socket], args].concat())
+    }
+}
+
+impl Client for Containerd {
+    fn pull(&self, image: &str) -> Result<Pulled, String> {
+        let name = format!("docker.io/library/{image}");
+        let hosts = self.cell.text("hosts");
+        // ctr, not the daemon, resolves and fetches, so it runs in the cell as well.
+        self.ctr(&["images", "pull", "--hosts-dir", &hosts, "--snapshotter", self.snapshotter, &name])?;
+        let images = self.ctr(&["images", "list", &format!("name=={name}")])?;
+        let digest = images.split_whitespace().find(|word| word.starts_with("sha256:"));
+        let held = self.ctr(&["content", "list", "--quiet"])?;
+        Ok(Pulled {
+            tag: Some(digest.ok_or_else(|| format!("no digest in {images}"))?.to_owned()),
+            held: Some(held.split_whitespace().map(str::to_owned).collect()),
+            unpacked: None,
+        })
+    }
+
+    fn hub_asked(&self) -> usize {
+        self.cell.hub_asked()
+    }
+}

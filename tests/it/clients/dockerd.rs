@@ -1,0 +1,73 @@
+//! Docker Engine with its classic store and `registry-mirrors`.
+
+use std::collections::BTreeSet;
+
+use super::cell::{Cell, Daemon};
+use super::pulled::{Pulled, strings};
+use super::{Client, Program};
+
+pub(crate) const PROGRAMS: &[Program] =
+    &[("dockerd", "docker.io"), ("docker", "docker.io"), ("containerd", "containerd")];
+
+/// One dockerd with an empty data root; ended when dropped.
+pub(crate) struct Dockerd {
+    _daemon: Daemon,
+    cell: Cell,
+    socket: String,
+}
+
+impl Dockerd {
+    /// Starts a daemon whose only registry mirror is `mirror`, `http://HOST:PORT`.
+    pub(crate) fn start(mirror: &str) -> Self {
+        let cell = Cell::new();
+        let socket = format!("unix://{}", cell.text("docker.sock"));
+        let driver = if cell.overlay() { "overlay2" } else { "vfs" };
+        let config = serde_json::json!({
+            "data-root": cell.text("data"),
+            "exec-root": cell.text("exec"),
+            "pidfile": cell.text("dockerd.pid"),
+            "deprecated-key-path": cell.text("key.json"),
+            "hosts": [socket],
+            "storage-driver": driver,
+            "registry-mirrors": [mirror],
+            "bridge": "none",
+            "iptables": false,
+            "ip-forward": false,
+            "ip-masq": false,
+            "userland-proxy": false,
+        });
+        let config = cell.write("daemon.json", &config.to_string());
+        let daemon = cell.daemon("dockerd", &["--config-file", &config], &cell.text("docker.sock"));
+        Dockerd { _daemon: daemon, cell, socket }
+    }
+
+    pub(super) fn docker(&self, args: &[&str]) -> Result<String, String> {
+        self.cell.run("docker", &[&["--host", &self.socket], args].concat())
+    }
+
+    /// A folder of its cell with one file in it.
+    pub(super) fn folder_with(&self, folder: &str, file: &str, text: &str) -> String {
+        self.cell.write(&format!("{folder}/{file}"), text);
+        self.cell.text(folder)
+    }
+}
+
+impl Client for Dockerd {
+    fn pull(&self, image: &str) -> Result<Pulled, String> {
+        self.docker(&["pull", "--quiet", image])?;
+        let said = self.docker(&["image", "inspect", image])?;
+        let image: serde_json::Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
+        let image = &image[0];
+        // "name@sha256:…", the digest of what the tag named.
+        let digest = strings(&image["RepoDigests"]).first().and_then(|name| Some(name.split_once('@')?.1.to_owned()));
+        Ok(Pulled {
+            tag: Some(digest.ok_or_else(|| format!("no RepoDigests in {said}"))?),
+            held: Some(image["Id"].as_str().map(str::to_owned).into_iter().collect::<BTreeSet<_>>()),
+            unpacked: Some(strings(&image["RootFS"]["Layers"])),
+        })
+    }
+
+    fn hub_asked(&self) -> usize {
+        self.cell.hub_asked()
+    }
+}

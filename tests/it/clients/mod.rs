@@ -1,0 +1,68 @@
+//! Real clients: dockerd, containerd, podman, skopeo and buildah pull through a lanyard.
+//!
+//! One driver per client ([`dockerd`], [`containerd`], [`podman`], [`skopeo`], [`buildah`]) runs it in a [`cell`] of
+//! its own, points it at a mirror in that client's way, and reports by digest what it pulled. [`scenario`] tells the
+//! story they all go through, and [`pulls`] lists who goes through it with which image.
+//!
+//! A client that this machine does not have is left out, and said so by name on the real standard error, which the
+//! test runner does not swallow. With `LANYARD_REQUIRE_CLIENTS=1` a missing client is a failure.
+
+mod buildah;
+mod buildkit;
+mod cell;
+mod child;
+mod containerd;
+mod dockerd;
+mod podman;
+mod pulled;
+mod pulls;
+mod registries;
+mod scenario;
+mod skopeo;
+mod watch;
+
+use std::io::Write;
+
+use cell::Cell;
+use pulled::Pulled;
+
+/// A program and the Debian package that has it.
+type Program = (&'static str, &'static str);
+
+/// One clean client that knows one mirror for Docker Hub. Its store lives as long as the value.
+trait Client {
+    /// Pulls `docker.io/library/NAME:TAG`, given as `NAME:TAG`, and reports what the client has then.
+    /// The error is everything the client said.
+    fn pull(&self, image: &str) -> Result<Pulled, String>;
+
+    /// How often the client went to Docker Hub instead of its mirror.
+    fn hub_asked(&self) -> usize;
+}
+
+/// Whether all `programs` can be run in a cell on this machine; says so when not.
+fn available(programs: &[Program]) -> bool {
+    let Some(reason) = hindrance(programs) else { return true };
+    assert_ne!(std::env::var("LANYARD_REQUIRE_CLIENTS").as_deref(), Ok("1"), "{reason}");
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // eprintln! would be captured with the output of a passing test. One write, so that the lines of tests that run side
+    // by side do not mix.
+    let line = format!("left out: {reason}; {test} was not run\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    false
+}
+
+fn hindrance(programs: &[Program]) -> Option<String> {
+    let needed = [("setpriv", "util-linux"), ("unshare", "util-linux")];
+    let path = cell::search_path();
+    let missing = |name: &str| !std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    if let Some((name, package)) = programs.iter().chain(&needed).find(|(name, _)| missing(name)) {
+        return Some(format!("{name} is not installed (Debian package {package})"));
+    }
+    let client = programs.first().map_or("the client", |(name, _)| name);
+    if !rustix::process::geteuid().is_root() {
+        return Some(format!("{client} needs root"));
+    }
+    let refused = Cell::new().run("true", &[]).err()?;
+    Some(format!("{client} needs mount and process namespaces, which this machine refuses: {}", refused.trim()))
+}

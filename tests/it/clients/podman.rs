@@ -1,0 +1,42 @@
+//! podman with a mirror in `registries.conf`.
+
+use super::cell::Cell;
+use super::pulled::{Pulled, sha256, strings};
+use super::registries::cell_with_mirror;
+use super::{Client, Program};
+
+pub(crate) const PROGRAMS: &[Program] = &[("podman", "podman")];
+
+/// podman with an empty store.
+pub(crate) struct Podman {
+    cell: Cell,
+}
+
+impl Podman {
+    /// `location` is the mirror's, `HOST:PORT` or `HOST:PORT/docker.io`.
+    pub(crate) fn new(location: &str) -> Self {
+        Podman { cell: cell_with_mirror(location) }
+    }
+}
+
+impl Client for Podman {
+    fn pull(&self, image: &str) -> Result<Pulled, String> {
+        let name = format!("docker.io/library/{image}");
+        self.cell.run("podman", &["pull", "--quiet", &name])?;
+        let said = self.cell.run("podman", &["image", "inspect", &name])?;
+        let image: serde_json::Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
+        let image = &image[0];
+        // The digests of the index and of the platform's manifest, as "name@sha256:…".
+        let manifests = strings(&image["RepoDigests"]);
+        let manifests = manifests.iter().filter_map(|name| Some(name.split_once('@')?.1.to_owned()));
+        Ok(Pulled {
+            tag: image["Digest"].as_str().map(str::to_owned),
+            held: Some(manifests.chain(image["Id"].as_str().map(sha256)).collect()),
+            unpacked: Some(strings(&image["RootFS"]["Layers"])),
+        })
+    }
+
+    fn hub_asked(&self) -> usize {
+        self.cell.hub_asked()
+    }
+}

@@ -1,0 +1,59 @@
+//! skopeo with a mirror in `registries.conf`; what it copied is hashed here, file by file.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use sha2::{Digest, Sha256};
+
+use super::cell::Cell;
+use super::pulled::{Pulled, sha256};
+use super::registries::cell_with_mirror;
+use super::{Client, Program};
+
+pub(crate) const PROGRAMS: &[Program] = &[("skopeo", "skopeo")];
+
+/// skopeo and an empty folder to copy into.
+pub(crate) struct Skopeo {
+    cell: Cell,
+    every_platform: bool,
+}
+
+impl Skopeo {
+    /// `location` is the mirror's, `HOST:PORT` or `HOST:PORT/docker.io`. With `every_platform` it copies with `--all`.
+    pub(crate) fn new(location: &str, every_platform: bool) -> Self {
+        Skopeo { cell: cell_with_mirror(location), every_platform }
+    }
+}
+
+impl Client for Skopeo {
+    fn pull(&self, image: &str) -> Result<Pulled, String> {
+        let (from, to) = (format!("docker://docker.io/library/{image}"), format!("dir:{}", self.cell.text("copied")));
+        let all: &[&str] = if self.every_platform { &["--all"] } else { &[] };
+        self.cell.run("skopeo", &[&["copy", "--quiet"], all, &[&from, &to]].concat())?;
+        let mut held = BTreeSet::new();
+        let mut tag = None;
+        for entry in fs::read_dir(self.cell.path("copied")).map_err(|error| error.to_string())? {
+            let entry = entry.map_err(|error| error.to_string())?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let bytes = fs::read(entry.path()).map_err(|error| error.to_string())?;
+            let digest = sha256(&hex(&Sha256::digest(&bytes)));
+            match name.as_str() {
+                // The layout's own marker.
+                "version" => continue,
+                // Without --all the index is not kept, and this is the platform's manifest.
+                "manifest.json" => tag = self.every_platform.then(|| digest.clone()),
+                _ => assert_eq!(sha256(name.trim_end_matches(".manifest.json")), digest, "the name of the file {name}"),
+            }
+            held.insert(digest);
+        }
+        Ok(Pulled { tag, held: Some(held), unpacked: None })
+    }
+
+    fn hub_asked(&self) -> usize {
+        self.cell.hub_asked()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
