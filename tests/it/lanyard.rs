@@ -4,9 +4,6 @@
 //! start it again on what it left. The port stays the same then, as clients have it in their configuration.
 //! Everything the server says is kept and shown when the test fails; dropped, the server is killed.
 
-// A driver has nobody to give an error to: it panics, and the test fails.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -186,4 +183,26 @@ impl Drop for Lanyard {
             eprintln!("lanyard said:\n{}", self.logs());
         }
     }
+}
+
+/// The driver keeps its own promises: the same port and folder after a restart, and nothing left when dropped.
+#[test]
+fn lanyard_comes_back_where_it_was() {
+    let mut lanyard = Lanyard::start("");
+    let (port, first) = (lanyard.port(), lanyard.pid());
+    assert!(lanyard.logs().contains(&format!("{READY}127.0.0.1:{port}")), "{}", lanyard.logs());
+    assert!(lanyard.data_dir().is_dir());
+
+    lanyard.restart();
+    assert_eq!(lanyard.port(), port);
+    assert_ne!(lanyard.pid(), first);
+    assert!(std::net::TcpStream::connect(lanyard.host()).is_ok(), "nothing listens at {}", lanyard.url());
+
+    lanyard.kill9();
+    assert_eq!(lanyard.pid(), None);
+    lanyard.restart();
+    let (host, folder) = (lanyard.host(), lanyard.data_dir());
+    drop(lanyard);
+    assert!(std::net::TcpStream::connect(host).is_err(), "something still listens");
+    assert!(!folder.exists());
 }

@@ -4,6 +4,7 @@
 mod hub;
 
 mod cli;
+mod clients;
 mod hub_extras;
 mod hub_faults;
 mod hub_works;
@@ -11,4 +12,5 @@ mod lanyard;
 mod layers;
 mod pull;
 mod raw;
+mod upstream;
 mod wire;
