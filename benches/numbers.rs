@@ -226,7 +226,7 @@ fn truncated(hub: &Hub, lanyard: &Lanyard, n: u64, length: u64) -> bool {
     let digest = hub.put_blob(body);
     let how = if n.is_multiple_of(2) { Cut::Fin } else { Cut::Rst };
     hub.fault(On::blob(&digest).times(2), Fault::CutAfter { bytes: mixed % length, how });
-    hub.fault(On::blob(&digest).after(2).always(), Fault::status(404));
+    hub.fault(On::blob(&digest).always(), Fault::status(404));
     let mut client = Connection::open(lanyard.port());
     client.request("GET", &blob(REPO, &digest), &[("Connection", "close")]);
     client.answer("GET").is_ok_and(|answer| answer.status == 200 && answer.looks_complete())

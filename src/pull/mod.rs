@@ -180,6 +180,3 @@ impl PullThrough {
         .await
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -282,7 +282,7 @@ fn f2_truncations_are_never_complete() {
                 // The whole is announced, and less is sent, again and again.
                 let (bytes, how) = ((n * 1_700).min(39_999), if n % 2 == 0 { Cut::Fin } else { Cut::Rst });
                 hub.fault(On::blob(&digest).times(2), Fault::CutAfter { bytes, how });
-                hub.fault(On::blob(&digest).after(2).always(), Fault::status(404));
+                hub.fault(On::blob(&digest).always(), Fault::status(404));
                 let mut client = Connection::open(lanyard.port());
                 client.request("GET", &blob(REPO, &digest), &[]);
                 let answer = client.answer("GET").unwrap();
