@@ -9,4 +9,6 @@
 //! - [`http`]: the registry API over actix-web.
 //! - [`app`], [`cli`]: everything put together, and the command line.
 
+pub mod config;
 pub mod oci;
+pub mod storage;
