@@ -1,0 +1,178 @@
+//! Blobs and manifests: complete, verified, immutable.
+//!
+//! Promises: what [`BlobStore::open`] gives was verified against its digest before it got its name, and it stays
+//! readable for as long as the file is held, whatever happens to the name. Callers: the fills and the pull story.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+
+use super::{StorageError, clock, disk::Disk, durable, index::Entry};
+use crate::oci::{Digest, Hasher};
+
+/// Where blobs are kept.
+#[derive(Clone, Debug)]
+pub enum BlobStore {
+    /// As files in the data folder.
+    FileSystem(FsBlobs),
+}
+
+/// Blobs as files in the data folder.
+#[derive(Clone, Debug)]
+pub struct FsBlobs {
+    disk: Arc<Disk>,
+}
+
+/// A complete blob, open for reading.
+#[derive(Clone, Debug)]
+pub struct StoredBlob {
+    /// Read it by position (`pread`, `sendfile`): the descriptor is shared.
+    pub file: Arc<File>,
+    /// In bytes.
+    pub size: u64,
+}
+
+impl BlobStore {
+    pub(super) fn file_system(disk: Arc<Disk>) -> Self {
+        BlobStore::FileSystem(FsBlobs { disk })
+    }
+
+    /// Opens a blob; `None` if it is not here.
+    pub fn open(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
+        match self {
+            BlobStore::FileSystem(blobs) => blobs.open(digest),
+        }
+    }
+
+    /// The size in bytes of a blob; `None` if it is not here.
+    pub fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
+        match self {
+            BlobStore::FileSystem(blobs) => blobs.size(digest),
+        }
+    }
+
+    /// Stores content that is in memory: a manifest. Durable when this returns, and a no-op if it is here already.
+    ///
+    /// Errors: [`StorageError::WrongDigest`] if `bytes` are not what the digest says, and then nothing is stored.
+    pub fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StorageError> {
+        match self {
+            BlobStore::FileSystem(blobs) => blobs.put(digest, bytes),
+        }
+    }
+
+    /// Reads a blob of at most `max` bytes and verifies it again. Content that has rotted goes to the quarantine and
+    /// reads as `None`, so that it is fetched again.
+    pub fn read(&self, digest: &Digest, max: usize) -> Result<Option<Bytes>, StorageError> {
+        match self {
+            BlobStore::FileSystem(blobs) => blobs.read(digest, max),
+        }
+    }
+
+    /// Moves a blob that was found rotten out of the way, into the folder `quarantine`. Open readers keep it.
+    pub fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
+        match self {
+            BlobStore::FileSystem(blobs) => blobs.quarantine(digest),
+        }
+    }
+}
+
+impl FsBlobs {
+    fn open(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
+        let path = self.disk.layout.blob(digest);
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(StorageError::io("opening", &path))?,
+        };
+        let size = file.metadata().map_err(StorageError::io("looking at", &path))?.len();
+        self.disk.index.touch(digest, size, clock::seconds(SystemTime::now()));
+        Ok(Some(StoredBlob { file: Arc::new(file), size }))
+    }
+
+    fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
+        let path = self.disk.layout.blob(digest);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StorageError::io("looking at", &path)(error)),
+        }
+    }
+
+    fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StorageError> {
+        if Hasher::digest(digest.algorithm(), bytes) != *digest {
+            return Err(StorageError::WrongDigest(*digest));
+        }
+        if self.size(digest)? == Some(bytes.len() as u64) {
+            return sync_folder(&self.disk, digest);
+        }
+        let temporary = self
+            .disk
+            .temporaries
+            .holding(bytes)
+            .map_err(StorageError::io("writing a temporary file for", &self.disk.layout.blob(digest)))?;
+        place(&self.disk, digest, &temporary.path, bytes.len() as u64)
+    }
+
+    fn read(&self, digest: &Digest, max: usize) -> Result<Option<Bytes>, StorageError> {
+        let Some(StoredBlob { file, size }) = self.open(digest)? else {
+            return Ok(None);
+        };
+        if size > max as u64 {
+            return Err(StorageError::TooLarge { digest: *digest, size, max });
+        }
+        let mut bytes = Vec::with_capacity(size as usize);
+        (&*file)
+            .take(size)
+            .read_to_end(&mut bytes)
+            .map_err(StorageError::io("reading", &self.disk.layout.blob(digest)))?;
+        if Hasher::digest(digest.algorithm(), &bytes) == *digest {
+            return Ok(Some(bytes.into()));
+        }
+        tracing::warn!(%digest, "a blob has rotted on disk and is treated as missing");
+        match self.quarantine(digest) {
+            Ok(()) | Err(StorageError::ReadOnly | StorageError::Closed) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
+        let _permission = self.disk.writing()?;
+        let from = self.disk.layout.blob(digest);
+        self.disk
+            .census
+            .take(digest, &from, &self.disk.layout.quarantined(digest), || {
+                self.disk.index.write(None, vec![Entry::no_blob(digest)])
+            })
+            .map_err(StorageError::io("moving to the quarantine", &from))?;
+        Ok(())
+    }
+}
+
+/// Gives synced and verified content its name, durably: the last steps of the commit protocol, for [`FsBlobs::put`]
+/// and [`Part::commit`](super::Part::commit). If the blob is here already, `from` is left where it is.
+pub(super) fn place(disk: &Disk, digest: &Digest, from: &std::path::Path, size: u64) -> Result<(), StorageError> {
+    let _permission = disk.writing()?;
+    let to = disk.layout.blob(digest);
+    let folder = to.parent().unwrap_or(&to);
+    durable::ensure_dir(folder).map_err(StorageError::io("creating", folder))?;
+    let now = clock::seconds(SystemTime::now());
+    disk.census
+        .place(digest, from, &to, size, || disk.index.write(None, vec![Entry::blob(digest, size, now)]))
+        .map_err(StorageError::io("renaming into place", &to))?;
+    sync_folder(disk, digest)
+}
+
+/// Makes the blob's name survive a power cut. Needed also when it was here before: who put it there may be between its
+/// rename and its sync, or have died there.
+fn sync_folder(disk: &Disk, digest: &Digest) -> Result<(), StorageError> {
+    let path = disk.layout.blob(digest);
+    let folder = path.parent().unwrap_or(&path);
+    match durable::sync_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+        synced => synced.map_err(StorageError::io("syncing", folder)),
+    }
+}

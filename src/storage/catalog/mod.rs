@@ -1,0 +1,224 @@
+//! Repositories: what their tags name, and which content they hold.
+//!
+//! Promises: what a write acknowledges is in a synced file before it returns, and readable from then on; a record that
+//! is damaged reads as "not there" and is reported. Reads come from the index where it is sure, else from the files,
+//! and the answers are the same. Writes change the file first, then the index, under a lock per repository, which the
+//! rebuild takes as well: so it never puts an older record over a newer one. Callers: the pull story.
+
+mod records;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    StorageError,
+    disk::Disk,
+    durable,
+    index::{Entry, RepositoryKey},
+    names, record,
+};
+use crate::oci::{Digest, Namespace, Repository, RepositoryName, Tag};
+pub use records::{LinkRecord, Origin, TagRecord};
+use records::{checked_link, checked_tag};
+
+/// Locks that the repositories share by hash; a power of two is not needed.
+const LOCKS: usize = 64;
+
+/// The tags and links of every repository.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    disk: Arc<Disk>,
+    locks: Arc<Vec<Mutex<()>>>,
+}
+
+impl Catalog {
+    pub(super) fn new(disk: Arc<Disk>) -> Self {
+        Catalog { disk, locks: Arc::new((0..LOCKS).map(|_| Mutex::new(())).collect()) }
+    }
+
+    /// What the tag names; `None` if it is not here.
+    pub fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagRecord>, StorageError> {
+        let path = self.disk.layout.tag(repository, tag);
+        if let Some(text) = self.disk.index.tag(&RepositoryKey::new(repository), tag)
+            && let Some(record) = checked_tag(tag, record::decode(&text).ok(), &path)
+        {
+            return Ok(Some(record));
+        }
+        Ok(checked_tag(tag, record::read(&path)?, &path))
+    }
+
+    /// Makes the tag name what the record says, durably.
+    pub fn put_tag(&self, repository: &Repository, record: &TagRecord) -> Result<(), StorageError> {
+        let _permission = self.disk.writing()?;
+        let path = self.disk.layout.tag(repository, &record.tag);
+        let text = encode(record, &path)?;
+        let _lock = self.lock(repository);
+        self.create(repository)?;
+        self.disk.temporaries.replace(&path, &text).map_err(StorageError::io("writing", &path))?;
+        let synced = sync(&self.disk.layout.tags(repository));
+        // The file is there whatever the sync said, and the index says what the files say.
+        let key = RepositoryKey::new(repository);
+        self.disk.index.write(Some(&key), vec![Entry::tag(&key, &record.tag, Some(text))]);
+        synced
+    }
+
+    /// Forgets the tag, durably; what it named stays. Says whether it was there.
+    pub fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, StorageError> {
+        let _permission = self.disk.writing()?;
+        let path = self.disk.layout.tag(repository, tag);
+        let _lock = self.lock(repository);
+        let was_there = durable::remove(&path).map_err(StorageError::io("removing", &path))?;
+        let synced = if was_there { sync(&self.disk.layout.tags(repository)) } else { Ok(()) };
+        let key = RepositoryKey::new(repository);
+        self.disk.index.write(Some(&key), vec![Entry::tag(&key, tag, None)]);
+        synced.map(|()| was_there)
+    }
+
+    /// The repository's tags, sorted by their bytes; none for a repository that is not here.
+    pub fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, StorageError> {
+        if let Some(tags) = self.disk.index.tags(&RepositoryKey::new(repository)) {
+            return Ok(tags);
+        }
+        let mut tags = Vec::new();
+        for tag in self.tag_files(repository)? {
+            let path = self.disk.layout.tag(repository, &tag);
+            if checked_tag(&tag, record::read(&path)?, &path).is_some() {
+                tags.push(tag);
+            }
+        }
+        tags.sort_unstable();
+        Ok(tags)
+    }
+
+    /// What the repository knows of the digest; `None` if it does not hold it.
+    pub fn link(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
+        let path = self.disk.layout.link(repository, digest);
+        if let Some(text) = self.disk.index.link(&RepositoryKey::new(repository), digest)
+            && let Some(record) = checked_link(digest, record::decode(&text).ok(), &path)
+        {
+            return Ok(Some(record));
+        }
+        Ok(checked_link(digest, record::read(&path)?, &path))
+    }
+
+    /// Makes the repository hold the digests, durably: every record is synced, then the folder once for all. A record
+    /// that is there already, but for its time, is left as it is.
+    pub fn put_links(&self, repository: &Repository, records: &[LinkRecord]) -> Result<(), StorageError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let _permission = self.disk.writing()?;
+        let _lock = self.lock(repository);
+        self.create(repository)?;
+        let key = RepositoryKey::new(repository);
+        let mut entries = Vec::with_capacity(records.len());
+        let mut write = || {
+            for record in records {
+                let path = self.disk.layout.link(repository, &record.digest);
+                let present = checked_link(&record.digest, record::read(&path)?, &path);
+                if present.is_some_and(|present| LinkRecord { created: record.created, ..present } == *record) {
+                    continue;
+                }
+                let text = encode(record, &path)?;
+                self.disk.temporaries.replace(&path, &text).map_err(StorageError::io("writing", &path))?;
+                entries.push(Entry::link(&key, &record.digest, Some(text)));
+            }
+            Ok(())
+        };
+        let written = write();
+        let synced = sync(&self.disk.layout.links(repository));
+        self.disk.index.write(Some(&key), entries);
+        written.and(synced)
+    }
+
+    /// Whether the repository is here: it has a tag or holds something.
+    pub fn has_repository(&self, repository: &Repository) -> bool {
+        [self.disk.layout.tags(repository), self.disk.layout.links(repository)]
+            .iter()
+            .any(|folder| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
+    }
+
+    /// The names of the namespace's repositories, sorted by their bytes.
+    pub fn repositories(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
+        let folder = self.disk.layout.repos().join(names::namespace(namespace));
+        let mut found = file_names(&folder, names::parse_repository)?;
+        found.retain(|name| self.has_repository(&Repository { namespace: namespace.clone(), name: name.clone() }));
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// The namespaces that have a folder.
+    pub(super) fn namespaces(&self) -> Result<Vec<Namespace>, StorageError> {
+        file_names(&self.disk.layout.repos(), names::parse_namespace)
+    }
+
+    /// The tags that have a file, be it a good one or not.
+    pub(super) fn tag_files(&self, repository: &Repository) -> Result<Vec<Tag>, StorageError> {
+        file_names(&self.disk.layout.tags(repository), names::parse_tag)
+    }
+
+    /// The digests that have a link file, be it a good one or not.
+    pub(super) fn link_files(&self, repository: &Repository) -> Result<Vec<Digest>, StorageError> {
+        file_names(&self.disk.layout.links(repository), names::parse_digest)
+    }
+
+    /// The index's entry for a tag, as its file says now. For the rebuild, which holds [`lock`](Self::lock).
+    pub(super) fn tag_entry(&self, repository: &Repository, tag: &Tag) -> Result<Entry, StorageError> {
+        let path = self.disk.layout.tag(repository, tag);
+        let record = checked_tag(tag, record::read(&path)?, &path);
+        let text = record.map(|record| encode(&record, &path)).transpose()?;
+        Ok(Entry::tag(&RepositoryKey::new(repository), tag, text))
+    }
+
+    /// The same for a link.
+    pub(super) fn link_entry(&self, repository: &Repository, digest: &Digest) -> Result<Entry, StorageError> {
+        let path = self.disk.layout.link(repository, digest);
+        let record = checked_link(digest, record::read(&path)?, &path);
+        let text = record.map(|record| encode(&record, &path)).transpose()?;
+        Ok(Entry::link(&RepositoryKey::new(repository), digest, text))
+    }
+
+    /// The repository's lock: no record of it changes while it is held.
+    pub(super) fn lock(&self, repository: &Repository) -> MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        repository.hash(&mut hasher);
+        let at = (hasher.finish() % LOCKS as u64) as usize;
+        self.locks[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn create(&self, repository: &Repository) -> Result<(), StorageError> {
+        for folder in [self.disk.layout.tags(repository), self.disk.layout.links(repository)] {
+            durable::ensure_dir(&folder).map_err(StorageError::io("creating", &folder))?;
+        }
+        Ok(())
+    }
+}
+
+fn encode<T: serde::Serialize>(record: &T, path: &Path) -> Result<Vec<u8>, StorageError> {
+    record::encode(record).map_err(|damage| StorageError::io("writing", path)(io::Error::other(damage)))
+}
+
+fn sync(folder: &Path) -> Result<(), StorageError> {
+    durable::sync_dir(folder).map_err(StorageError::io("syncing", folder))
+}
+
+/// The names in a folder that parse, in no order; none if there is no such folder. Others are no business of ours.
+fn file_names<T>(folder: &Path, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, StorageError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(StorageError::io("listing", folder))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(StorageError::io("listing", folder))?;
+        found.extend(entry.file_name().to_str().and_then(&parse));
+    }
+    Ok(found)
+}

@@ -1,0 +1,94 @@
+//! What is written down about a tag and about a link.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    oci::{Digest, Tag},
+    storage::record::report,
+};
+
+/// What a tag names.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TagRecord {
+    /// The tag.
+    #[serde(with = "tag_text")]
+    pub tag: Tag,
+    /// The manifest it names.
+    pub digest: Digest,
+    /// The manifest's media type.
+    pub media_type: String,
+    /// The manifest's size in bytes.
+    pub size: u64,
+    /// When the tag was last found or made to name it, in seconds since 1970.
+    pub updated: u64,
+}
+
+/// That a repository holds a manifest or a blob.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LinkRecord {
+    /// What it holds.
+    pub digest: Digest,
+    /// The media type it was served or pushed with; empty for a blob, which has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub media_type: String,
+    /// In bytes.
+    pub size: u64,
+    /// The manifest that it says it belongs to (image-spec, manifest.md, `subject`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Digest>,
+    /// Why the repository holds it.
+    pub origin: Origin,
+    /// Since when, in seconds since 1970.
+    pub created: u64,
+}
+
+/// Why a repository holds a digest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Upstream answered a request for it in this repository.
+    Fetched,
+    /// This manifest of the repository names it.
+    Named(Digest),
+    /// A client pushed it.
+    Pushed,
+}
+
+/// The record, if it is that of the tag whose file it was in.
+pub(super) fn checked_tag(tag: &Tag, record: Option<TagRecord>, path: &Path) -> Option<TagRecord> {
+    let record = record?;
+    if record.tag != *tag {
+        report(path, &"it is the record of another tag");
+        return None;
+    }
+    Some(record)
+}
+
+/// The record, if it is that of the digest whose file it was in.
+pub(super) fn checked_link(digest: &Digest, record: Option<LinkRecord>, path: &Path) -> Option<LinkRecord> {
+    let record = record?;
+    if record.digest != *digest {
+        report(path, &"it is the record of another digest");
+        return None;
+    }
+    Some(record)
+}
+
+/// Tags as text; `oci` leaves the form of records to this room.
+mod tag_text {
+    use std::borrow::Cow;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::oci::Tag;
+
+    pub(super) fn serialize<S: Serializer>(tag: &Tag, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(tag.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Tag, D::Error> {
+        Cow::<'de, str>::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,53 @@
+//! What the blobs, the catalogue and the parts stand on together: paths, room, counts, the index, and the gate.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+
+use super::{
+    StorageError, census::Census, durable::Temporaries, index::Index, layout::Layout, lock::Lock, space::Space,
+};
+
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) layout: Layout,
+    pub(super) temporaries: Temporaries,
+    pub(super) space: Space,
+    pub(super) census: Census,
+    pub(super) index: Index,
+    /// Held as long as anybody is left who could write.
+    pub(super) _lock: Option<Lock>,
+    pub(super) gate: RwLock<Gate>,
+}
+
+/// Whether the folder may be changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Gate {
+    /// Yes.
+    Open,
+    /// Never: it was opened on a read-only file system.
+    ReadOnly,
+    /// No more: the clean mark is about to be, or has been, written.
+    Closed,
+}
+
+impl Disk {
+    /// The permission to change files that the index or the counts follow; closing waits until it is dropped. Not to
+    /// be asked for twice by one thread.
+    pub(super) fn writing(&self) -> Result<RwLockReadGuard<'_, Gate>, StorageError> {
+        let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        match *gate {
+            Gate::Open => Ok(gate),
+            Gate::ReadOnly => Err(StorageError::ReadOnly),
+            Gate::Closed => Err(StorageError::Closed),
+        }
+    }
+
+    /// Lets nobody change anything any more. Says whether that was allowed until now.
+    pub(super) fn close_gate(&self) -> bool {
+        let mut gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let was = *gate;
+        if was == Gate::Open {
+            *gate = Gate::Closed;
+        }
+        was == Gate::Open
+    }
+}

@@ -1,0 +1,76 @@
+//! Keys and values of the index's trees.
+//!
+//! `tags` and `links`: `<namespace>/<repository>` as on disk, a zero byte, then the tag or the digest; the value is the
+//! text of the record file, checksum included. `blobs`: the digest; size and last access, eight bytes each.
+
+use crate::{
+    oci::{Digest, Repository, Tag},
+    storage::names,
+};
+
+/// What stands before the zero byte.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(in crate::storage) struct RepositoryKey(String);
+
+/// A change: this tree has this value for this key from now on, or none.
+#[derive(Debug)]
+pub(in crate::storage) struct Entry {
+    pub(super) tree: Tree,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Tree {
+    Tags,
+    Links,
+    Blobs,
+}
+
+impl RepositoryKey {
+    pub(in crate::storage) fn new(repository: &Repository) -> Self {
+        let namespace = names::namespace(&repository.namespace);
+        RepositoryKey(format!("{namespace}/{}", names::repository(&repository.name)))
+    }
+
+    pub(super) fn prefix(&self) -> Vec<u8> {
+        format!("{}\0", self.0).into_bytes()
+    }
+}
+
+impl Entry {
+    pub(in crate::storage) fn tag(repository: &RepositoryKey, tag: &Tag, text: Option<Vec<u8>>) -> Self {
+        Entry { tree: Tree::Tags, key: tag_key(repository, tag), value: text }
+    }
+
+    pub(in crate::storage) fn link(repository: &RepositoryKey, digest: &Digest, text: Option<Vec<u8>>) -> Self {
+        Entry { tree: Tree::Links, key: link_key(repository, digest), value: text }
+    }
+
+    pub(in crate::storage) fn blob(digest: &Digest, size: u64, accessed: u64) -> Self {
+        let value = [size.to_be_bytes(), accessed.to_be_bytes()].concat();
+        Entry { tree: Tree::Blobs, key: blob_key(digest), value: Some(value) }
+    }
+
+    pub(in crate::storage) fn no_blob(digest: &Digest) -> Self {
+        Entry { tree: Tree::Blobs, key: blob_key(digest), value: None }
+    }
+}
+
+pub(super) fn tag_key(repository: &RepositoryKey, tag: &Tag) -> Vec<u8> {
+    format!("{}\0{tag}", repository.0).into_bytes()
+}
+
+pub(super) fn link_key(repository: &RepositoryKey, digest: &Digest) -> Vec<u8> {
+    format!("{}\0{digest}", repository.0).into_bytes()
+}
+
+pub(super) fn blob_key(digest: &Digest) -> Vec<u8> {
+    digest.to_string().into_bytes()
+}
+
+/// Size and last access.
+pub(super) fn blob_value(value: &[u8]) -> Option<(u64, u64)> {
+    let (size, accessed) = value.split_first_chunk()?;
+    Some((u64::from_be_bytes(*size), u64::from_be_bytes(accessed.try_into().ok()?)))
+}

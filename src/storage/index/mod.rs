@@ -1,0 +1,334 @@
+//! The index: sled over the files, and never what anybody waits for.
+//!
+//! | state | when | reads | writes |
+//! |---|---|---|---|
+//! | Opening | the thread opens sled, or has yet to | from files | queued |
+//! | Rebuilding | sled was missing or in doubt, the files are read into it | from files | applied |
+//! | Ready | it says what the files say | from sled | applied |
+//! | Off | any error, panic or full disk; until the next start | from files | dropped |
+//!
+//! - I1 A write is only queued; one thread of the index's own applies it. A sled that hangs hangs nobody else.
+//! - I2 Between queueing and applying, the repository's records are read from files: nobody reads what was replaced.
+//! - I3 Nothing is ever flushed but in [`Index::close`]. The clean mark names a token that sled holds as well, and
+//!   stands outside of sled's folder: another sled folder in its place (deleted, older, restored) is not believed.
+//! - I4 Any error is the end of the index until the next start, said once in the log. It is never an error to callers.
+//! - I5 It is not opened, and is given up, when the disk is nearly full: sled corrupts itself there.
+//!
+//! Only this room's other files call it.
+
+mod entry;
+mod open;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+use std::{
+    collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+pub(super) use entry::{Entry, RepositoryKey};
+use open::Trees;
+use thread::Operation;
+
+use super::space::Space;
+use crate::oci::{Digest, Tag};
+
+/// Operations that may wait for the index's thread. A queue that is full means that sled hangs.
+const QUEUE: usize = 4096;
+
+/// Of those, "was read just now" notes. More are dropped: they are only hints.
+const TOUCHES: usize = 256;
+
+/// How long an orderly stop waits for the flush.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(super) struct Index {
+    shared: Arc<Shared>,
+    queue: SyncSender<Operation>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the handle and the thread share.
+#[derive(Debug, Default)]
+struct Shared {
+    state: RwLock<State>,
+    settled: Condvar,
+    settling: Mutex<bool>,
+    pending: Mutex<HashMap<RepositoryKey, usize>>,
+    touches: AtomicUsize,
+}
+
+#[derive(Clone, Debug, Default)]
+enum State {
+    #[default]
+    Opening,
+    Rebuilding,
+    Ready(Trees),
+    Off,
+}
+
+/// What became of the opening.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Settled {
+    /// It is what the last process left in order.
+    Ready,
+    /// It is empty: read the files into it with [`Index::feed`], then call [`Index::complete`].
+    Empty,
+    /// There is none.
+    Off,
+}
+
+impl Index {
+    /// Starts the thread, which opens sled in `folder`. `token`: that of the clean mark, if there was one.
+    pub(super) fn start(folder: PathBuf, token: Option<u64>, space: Space) -> Index {
+        let shared = Arc::new(Shared::default());
+        let (queue, operations) = sync_channel(QUEUE);
+        let body = {
+            let shared = Arc::clone(&shared);
+            move || thread::run(&shared, &operations, &folder, token, &space)
+        };
+        let thread = std::thread::Builder::new().name("lanyard-index".to_owned()).spawn(body);
+        if let Err(error) = &thread {
+            shared.off(error);
+            shared.settle();
+        }
+        Index { shared, queue, thread: Mutex::new(thread.ok()) }
+    }
+
+    /// No index at all: for a read-only file system.
+    pub(super) fn none() -> Index {
+        let shared = Arc::new(Shared { state: RwLock::new(State::Off), ..Shared::default() });
+        shared.settle();
+        Index { shared, queue: sync_channel(0).0, thread: Mutex::new(None) }
+    }
+
+    /// The text of a tag's record, if the index is sure of it. `None` is "ask the files".
+    pub(super) fn tag(&self, repository: &RepositoryKey, tag: &Tag) -> Option<Vec<u8>> {
+        self.read(repository, |trees| trees.tags.get(entry::tag_key(repository, tag))).flatten().map(|v| v.to_vec())
+    }
+
+    /// The same of a link.
+    pub(super) fn link(&self, repository: &RepositoryKey, digest: &Digest) -> Option<Vec<u8>> {
+        self.read(repository, |trees| trees.links.get(entry::link_key(repository, digest)))
+            .flatten()
+            .map(|v| v.to_vec())
+    }
+
+    /// The repository's tags sorted by their bytes, if the index is sure of them.
+    pub(super) fn tags(&self, repository: &RepositoryKey) -> Option<Vec<Tag>> {
+        let prefix = repository.prefix();
+        self.read(repository, |trees| {
+            let mut tags = Vec::new();
+            for key in trees.tags.scan_prefix(&prefix).keys() {
+                let key = key?;
+                let text = key.get(prefix.len()..).and_then(|name| std::str::from_utf8(name).ok());
+                tags.extend(text.and_then(|text| text.parse::<Tag>().ok()));
+            }
+            Ok(tags)
+        })
+    }
+
+    /// When the blob was last opened, in seconds since 1970, as far as the index knows.
+    pub(super) fn accessed(&self, digest: &Digest) -> Option<u64> {
+        let trees = self.shared.ready()?;
+        let value = self.guarded(move || trees.blobs.get(entry::blob_key(digest)))??;
+        entry::blob_value(&value).map(|(_, accessed)| accessed)
+    }
+
+    /// Queues changes that the files of this repository have just seen. Call it under the repository's lock.
+    pub(super) fn write(&self, repository: Option<&RepositoryKey>, entries: Vec<Entry>) {
+        if entries.is_empty() || self.shared.is_off() {
+            return;
+        }
+        if let Some(repository) = repository {
+            self.shared.expect(repository);
+        }
+        self.send(Operation::Write { repository: repository.cloned(), entries });
+    }
+
+    /// Notes that a blob was opened. A hint: dropped when there are many.
+    pub(super) fn touch(&self, digest: &Digest, size: u64, now: u64) {
+        if self.shared.is_off() {
+            return;
+        }
+        if self.shared.touches.fetch_add(1, Ordering::Relaxed) < TOUCHES
+            && self.queue.try_send(Operation::Touch { digest: *digest, size, now }).is_ok()
+        {
+            return;
+        }
+        self.shared.touches.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Waits until it is known what became of the opening. For the rebuild alone.
+    pub(super) fn settled(&self) -> Settled {
+        let settling = self.shared.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let _settled =
+            self.shared.settled.wait_while(settling, |settled| !*settled).unwrap_or_else(PoisonError::into_inner);
+        match &*self.shared.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Ready(_) => Settled::Ready,
+            State::Opening | State::Rebuilding => Settled::Empty,
+            State::Off => Settled::Off,
+        }
+    }
+
+    /// Queues what the rebuild has read. The answer comes when it is applied, and is an error when it never will be.
+    /// Call it under the repository's lock, and await the answer outside.
+    pub(super) fn feed(&self, entries: Vec<Entry>) -> Receiver<()> {
+        let (applied, answer) = sync_channel(1);
+        self.send(Operation::Feed { entries, applied });
+        answer
+    }
+
+    /// Everything is in: reads may come from the index once what is queued is applied.
+    pub(super) fn complete(&self) {
+        self.send(Operation::Complete);
+    }
+
+    /// Never waits: that the queue is full means that the thread hangs in sled.
+    fn send(&self, operation: Operation) {
+        if self.queue.try_send(operation).is_err() {
+            self.shared.off(&"its queue is full, so it seems to hang");
+        }
+    }
+
+    /// Whether there is an index, or will be.
+    pub(super) fn is_off(&self) -> bool {
+        self.shared.is_off()
+    }
+
+    /// Whether reads come from it.
+    pub(super) fn is_ready(&self) -> bool {
+        self.shared.ready().is_some()
+    }
+
+    /// Flushes and stops. The answer is the token for the clean mark; `None` if the index is not to be believed.
+    pub(super) fn close(&self) -> Option<u64> {
+        let (reply, token) = sync_channel(1);
+        let _ = self.queue.try_send(Operation::Close { reply });
+        let token = token.recv_timeout(PATIENCE).ok().flatten();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let deadline = Instant::now() + PATIENCE;
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            } else {
+                tracing::warn!("the index does not stop; it is left to the end of the process");
+            }
+        }
+        self.shared.off_quietly();
+        token
+    }
+
+    fn read<T>(&self, repository: &RepositoryKey, get: impl FnOnce(&Trees) -> sled::Result<T>) -> Option<T> {
+        let trees = self.shared.ready()?;
+        if self.shared.is_pending(repository) {
+            return None;
+        }
+        self.guarded(move || get(&trees))
+    }
+
+    /// Runs sled, which returns errors and panics alike when its files are not what it wrote.
+    fn guarded<T>(&self, run: impl FnOnce() -> sled::Result<T>) -> Option<T> {
+        match guarded(run) {
+            Ok(value) => Some(value),
+            Err(why) => {
+                self.shared.off(&why);
+                let _ = self.queue.try_send(Operation::Wake);
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Index {
+    /// Without [`close`](Index::close) it is a crash as far as the clean mark is concerned, but the thread is awaited.
+    fn drop(&mut self) {
+        if self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
+            self.close();
+        }
+    }
+}
+
+/// Runs sled and turns errors and panics into a reason.
+fn guarded<T>(run: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("sled panicked".to_owned()),
+    }
+}
+
+impl Shared {
+    fn ready(&self) -> Option<Trees> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Ready(trees) => Some(trees.clone()),
+            State::Opening | State::Rebuilding | State::Off => None,
+        }
+    }
+
+    fn is_off(&self) -> bool {
+        matches!(*self.state.read().unwrap_or_else(PoisonError::into_inner), State::Off)
+    }
+
+    /// Moves on, unless it is off: that is final.
+    fn enter(&self, next: State) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*state, State::Off) {
+            *state = next;
+        }
+    }
+
+    fn off(&self, why: &dyn std::fmt::Display) {
+        if self.off_quietly() {
+            tracing::warn!(%why, "the index is off until the next start; everything is served from files");
+        }
+    }
+
+    /// Says whether it was not off before.
+    fn off_quietly(&self) -> bool {
+        let before = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *state, State::Off)
+        };
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        !matches!(before, State::Off)
+    }
+
+    fn settle(&self) {
+        *self.settling.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.settled.notify_all();
+    }
+
+    /// Notes that a write to this repository is queued.
+    fn expect(&self, repository: &RepositoryKey) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        *pending.entry(repository.clone()).or_default() += 1;
+    }
+
+    /// Notes that it is applied.
+    fn applied(&self, repository: &RepositoryKey) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = pending.get_mut(repository) {
+            *count -= 1;
+            if *count == 0 {
+                pending.remove(repository);
+            }
+        }
+    }
+
+    fn is_pending(&self, repository: &RepositoryKey) -> bool {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).contains_key(repository)
+    }
+}

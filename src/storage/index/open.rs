@@ -1,0 +1,118 @@
+//! Opening sled, which may return an error, panic or hang over files that it wrote itself.
+//!
+//! It is believed only if the last process closed it in order and it opens at the first try with the right token.
+//! Everything else is set aside, and a fresh one is filled from the files. (Deleting sled's snapshots makes some damaged
+//! folders open again; but what it then says would have to be compared with every file, which is what filling does.)
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::mpsc::sync_channel,
+    time::{Duration, SystemTime},
+};
+
+use super::guarded;
+use crate::storage::{clock, durable};
+
+/// How long sled may take to open.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Bytes of pages that sled keeps in memory; its default is 1 GiB.
+const CACHE: u64 = 64 << 20;
+
+const TOKEN: &[u8] = b"token";
+
+/// An open sled. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Trees {
+    pub(super) db: sled::Db,
+    pub(super) tags: sled::Tree,
+    pub(super) links: sled::Tree,
+    pub(super) blobs: sled::Tree,
+}
+
+/// How it opened.
+pub(super) enum Opened {
+    /// It is what was left.
+    Believed(Trees),
+    /// It is new and empty.
+    Fresh(Trees),
+}
+
+/// Opens what is there if `token` proves it, or else a fresh one. The error is a reason to do without.
+pub(super) fn open(folder: &Path, token: Option<u64>) -> Result<Opened, String> {
+    if let Some(token) = token {
+        match within_deadline(folder) {
+            Ok(trees) => match guarded(|| trees.db.get(TOKEN)) {
+                Ok(Some(held)) if *held == token.to_be_bytes() => return Ok(Opened::Believed(trees)),
+                Ok(_) => tracing::warn!("the index is not the one that was closed in order; it is filled anew"),
+                Err(why) => tracing::warn!(%why, "the index cannot be read; it is filled anew"),
+            },
+            Err(Refusal::Hangs) => return Err(Refusal::Hangs.to_string()),
+            Err(Refusal::Fails(why)) => tracing::warn!(%why, "the index does not open; it is filled anew"),
+        }
+        set_aside(folder).map_err(|error| error.to_string())?;
+    }
+    discard(folder).map_err(|error| error.to_string())?;
+    durable::ensure_dir(folder).map_err(|error| error.to_string())?;
+    within_deadline(folder).map(Opened::Fresh).map_err(|refusal| refusal.to_string())
+}
+
+/// Flushes, with a new token that only this very state has.
+pub(super) fn seal(trees: &Trees) -> sled::Result<u64> {
+    let token: u64 = rand::random();
+    trees.db.insert(TOKEN, &token.to_be_bytes())?;
+    trees.db.flush()?;
+    Ok(token)
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("{0}")]
+    Fails(String),
+    #[error("sled does not open within {} s", DEADLINE.as_secs())]
+    Hangs,
+}
+
+/// Opens sled on a thread of its own. One that hangs is abandoned with its files; it holds nothing else.
+fn within_deadline(folder: &Path) -> Result<Trees, Refusal> {
+    let (sender, receiver) = sync_channel(1);
+    let folder = folder.to_owned();
+    let opening = std::thread::Builder::new().name("lanyard-index-open".to_owned()).spawn(move || {
+        let _ = sender.send(guarded(|| trees(&folder)));
+    });
+    let opening = opening.map_err(|error| Refusal::Fails(error.to_string()))?;
+    let opened = receiver.recv_timeout(DEADLINE).map_err(|_| Refusal::Hangs)?;
+    let _ = opening.join();
+    opened.map_err(Refusal::Fails)
+}
+
+fn trees(folder: &Path) -> sled::Result<Trees> {
+    // Never flushed by a clock: whatever is not closed in order is filled anew, so a flush in between buys nothing.
+    let db = sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).open()?;
+    Ok(Trees { tags: db.open_tree("tags")?, links: db.open_tree("links")?, blobs: db.open_tree("blobs")?, db })
+}
+
+/// Keeps a closed index that cannot be believed, for whoever wants to look at it. Only the last one is kept.
+fn set_aside(folder: &Path) -> io::Result<()> {
+    let parent = folder.parent().unwrap_or(folder);
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("index.bad-") {
+            discard(&entry.path())?;
+        }
+    }
+    let bad = parent.join(format!("index.bad-{}", clock::seconds(SystemTime::now())));
+    match fs::rename(folder, bad) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn discard(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,143 @@
+//! The one thread that changes sled.
+
+use std::{
+    path::Path,
+    sync::{
+        atomic::Ordering,
+        mpsc::{Receiver, SyncSender},
+    },
+};
+
+use super::{
+    Entry, RepositoryKey, Shared, State,
+    entry::{self, Tree},
+    guarded,
+    open::{self, Opened, Trees},
+};
+use crate::{oci::Digest, storage::space::Space};
+
+/// Bytes below which sled is not let near the disk: it does not survive a full one.
+const RESERVE: u64 = 64 << 20;
+
+/// Seconds between two notes of one blob's last access.
+const ACCESS_GRAIN: u64 = 60;
+
+/// What the thread is asked to do.
+#[derive(Debug)]
+pub(super) enum Operation {
+    /// A change that the files have seen.
+    Write { repository: Option<RepositoryKey>, entries: Vec<Entry> },
+    /// Records that the rebuild has read; said when applied.
+    Feed { entries: Vec<Entry>, applied: SyncSender<()> },
+    /// A blob was opened.
+    Touch { digest: Digest, size: u64, now: u64 },
+    /// The rebuild has fed everything.
+    Complete,
+    /// The state has changed: look at it.
+    Wake,
+    /// Flush, say the token, and end.
+    Close { reply: SyncSender<Option<u64>> },
+}
+
+/// Opens sled and applies operations until it is closed, off, or everybody else is gone.
+pub(super) fn run(shared: &Shared, operations: &Receiver<Operation>, folder: &Path, token: Option<u64>, space: &Space) {
+    let opened = if nearly_full(space) { Err(FULL.to_owned()) } else { open::open(folder, token) };
+    let trees = match opened {
+        Ok(Opened::Believed(trees)) => {
+            shared.enter(State::Ready(trees.clone()));
+            trees
+        }
+        Ok(Opened::Fresh(trees)) => {
+            shared.enter(State::Rebuilding);
+            trees
+        }
+        Err(why) => {
+            shared.off(&why);
+            shared.settle();
+            return;
+        }
+    };
+    shared.settle();
+    for operation in operations {
+        if shared.is_off() {
+            break;
+        }
+        if nearly_full(space) {
+            shared.off(&FULL);
+            break;
+        }
+        match guarded(|| apply(shared, &trees, operation)) {
+            Ok(Next::Go) => {}
+            Ok(Next::End) => break,
+            Err(why) => {
+                shared.off(&why);
+                break;
+            }
+        }
+    }
+    // Off first, so that the last sled is dropped here: it flushes when it is dropped, and what it cannot say with an
+    // error there it says with a panic.
+    shared.off_quietly();
+    let _ = guarded(|| {
+        drop(trees);
+        Ok(())
+    });
+}
+
+const FULL: &str = "the disk is nearly full";
+
+enum Next {
+    Go,
+    End,
+}
+
+fn nearly_full(space: &Space) -> bool {
+    space.file_system().is_some_and(|fs| fs.free < RESERVE)
+}
+
+fn apply(shared: &Shared, trees: &Trees, operation: Operation) -> sled::Result<Next> {
+    match operation {
+        Operation::Write { repository, entries } => {
+            store(trees, entries)?;
+            if let Some(repository) = repository {
+                shared.applied(&repository);
+            }
+        }
+        Operation::Feed { entries, applied } => {
+            store(trees, entries)?;
+            // The rebuild may have been told to stop meanwhile.
+            let _ = applied.send(());
+        }
+        Operation::Touch { digest, size, now } => {
+            shared.touches.fetch_sub(1, Ordering::Relaxed);
+            let key = entry::blob_key(&digest);
+            let last = trees.blobs.get(&key)?.and_then(|value| entry::blob_value(&value));
+            if last.is_none_or(|(_, accessed)| accessed.saturating_add(ACCESS_GRAIN) <= now || accessed > now) {
+                store(trees, vec![Entry::blob(&digest, size, now)])?;
+            }
+        }
+        Operation::Complete => shared.enter(State::Ready(trees.clone())),
+        Operation::Wake => {}
+        Operation::Close { reply } => {
+            // Nobody waits for it any more if there is no one to receive it.
+            let _ = reply.send(if shared.ready().is_some() { Some(open::seal(trees)?) } else { None });
+            return Ok(Next::End);
+        }
+    }
+    Ok(Next::Go)
+}
+
+fn store(trees: &Trees, entries: Vec<Entry>) -> sled::Result<()> {
+    for Entry { tree, key, value } in entries {
+        let tree = match tree {
+            Tree::Tags => &trees.tags,
+            Tree::Links => &trees.links,
+            Tree::Blobs => &trees.blobs,
+        };
+        match value {
+            Some(value) => tree.insert(key, value)?,
+            None => tree.remove(key)?,
+        };
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! One process per data folder: an flock on `LOCK`, in which its holder has written who it is.
+//!
+//! The kernel releases it when the process ends, however it ends, so a stale one cannot be left behind.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    time::SystemTime,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{OpenError, clock, durable, layout::Layout};
+
+/// The width of what is written, in bytes: always the same, so that writing it needs no space on a full disk.
+const WIDTH: usize = 64;
+
+/// Held as long as this lives.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock and writes this process's id and start time into it.
+    pub(super) fn take(layout: &Layout) -> Result<Lock, OpenError> {
+        let path = layout.lock();
+        let failed = || OpenError::io(layout.root(), &path);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(durable::FILE_MODE)
+            .open(&path)
+            .map_err(failed())?;
+        lock(&file, layout)?;
+        let text = format!("pid {} since {}", std::process::id(), clock::seconds(SystemTime::now()));
+        match file.write_all(format!("{text:<width$}\n", width = WIDTH - 1).as_bytes()) {
+            // Who holds it is only told to people: a disk that is full to the last byte is no reason not to serve.
+            Err(error) if layout.exists() && error.kind() == io::ErrorKind::StorageFull => {}
+            written => written.map_err(failed())?,
+        }
+        Ok(Lock { _file: file })
+    }
+
+    /// Takes the lock on a read-only file system, where nothing can be written into it. A folder without one cannot
+    /// be in use by a process that writes.
+    pub(super) fn take_read_only(layout: &Layout) -> Result<Option<Lock>, OpenError> {
+        let path = layout.lock();
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(OpenError::io(layout.root(), &path))?,
+        };
+        lock(&file, layout)?;
+        Ok(Some(Lock { _file: file }))
+    }
+}
+
+fn lock(file: &File, layout: &Layout) -> Result<(), OpenError> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let text = durable::read_small(&layout.lock(), 1024).ok().flatten().unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let mut words = text.split_whitespace();
+            let pid = words.nth(1).and_then(|word| word.parse().ok());
+            let since = words.nth(1).and_then(|word| word.parse().ok()).map(clock::time);
+            let holder = match (pid, since) {
+                (Some(pid), Some(since)) => {
+                    format!("process {pid}, started {}", humantime::format_rfc3339_seconds(since))
+                }
+                (Some(pid), None) => format!("process {pid}"),
+                (None, _) => "another process".to_owned(),
+            };
+            Err(OpenError::Locked { dir: layout.root().to_owned(), pid, holder })
+        }
+        Err(error) => Err(OpenError::io(layout.root(), &layout.lock())(error.into())),
+    }
+}

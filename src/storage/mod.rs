@@ -1,0 +1,227 @@
+//! The disk: truth in files, and an index over them (DESIGN.md section 3).
+//!
+//! Promises:
+//! - What a call acknowledged is there after `kill -9`, and, but for the unfinished tail of a download, after a power
+//!   cut. What is not complete and verified is never visible as a blob.
+//! - Files are the truth. The index may be deleted at any moment; nothing is lost and nothing waits for it.
+//! - One process per folder. A second one is told which.
+//! - A full disk is [`StorageError::NoSpace`], a read-only file system [`StorageError::ReadOnly`]; reading goes on.
+//!
+//! Everything here blocks: callers put it on threads that may. Everything is `Send + Sync`. Callers: the pull story,
+//! and the app, which opens and closes it.
+
+mod blobs;
+mod catalog;
+mod census;
+mod clock;
+mod disk;
+mod durable;
+mod error;
+mod index;
+mod layout;
+mod lock;
+mod names;
+mod parts;
+mod rebuild;
+mod record;
+mod space;
+mod threads;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    path::Path,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    blobs::{BlobStore, FsBlobs, StoredBlob},
+    catalog::{Catalog, LinkRecord, Origin, TagRecord},
+    error::{OpenError, StorageError},
+    parts::{Part, Parts},
+    threads::DiskThreads,
+};
+use crate::{config::MinFree, oci::Digest};
+use census::Census;
+use disk::{Disk, Gate};
+use durable::Temporaries;
+use index::Index;
+use layout::Layout;
+use lock::Lock;
+use rebuild::Rebuild;
+use space::Space;
+
+/// After which an abandoned download is removed.
+const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How much may be kept.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Limits {
+    /// The most bytes of blobs; `None`: as many as fit.
+    pub max_size: Option<u64>,
+    /// The free space that is left to the disk.
+    pub min_free: MinFree,
+}
+
+/// How much is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Usage {
+    /// Blobs, manifests included.
+    pub blobs: u64,
+    /// Their bytes together.
+    pub bytes: u64,
+    /// Whether everything is counted yet. After a crash it takes a while; until then this is a lower bound.
+    pub complete: bool,
+}
+
+/// An open data folder.
+#[derive(Debug)]
+pub struct Storage {
+    /// Blobs and manifests.
+    pub blobs: BlobStore,
+    /// Tags and links.
+    pub catalog: Catalog,
+    /// Downloads under way.
+    pub parts: Parts,
+    limits: Limits,
+    rebuild: Rebuild,
+    disk: Arc<Disk>,
+}
+
+/// What an orderly stop leaves: its presence says that nothing has changed since.
+#[derive(Serialize, Deserialize)]
+struct CleanMark {
+    /// What the index must hold to be believed; `None` if it is not to be.
+    token: Option<u64>,
+    blobs: u64,
+    bytes: u64,
+}
+
+impl Storage {
+    /// Opens the folder `dir`, which is created if it is not there, and takes its lock. On a read-only file system a
+    /// folder that already has data is opened for reading: [`writable`](Self::writable) is `false` then.
+    ///
+    /// Returns as soon as requests can be served; the index opens, or is filled from the files, in the background.
+    pub fn open(dir: &Path, limits: Limits) -> Result<Storage, OpenError> {
+        let layout = Layout::new(dir);
+        match durable::ensure_dir(dir).map_err(OpenError::io(dir, dir)).and_then(|()| Lock::take(&layout)) {
+            Err(OpenError::ReadOnly(_)) if layout.exists() => {
+                let lock = Lock::take_read_only(&layout)?;
+                layout.check_format()?;
+                tracing::warn!(dir = %dir.display(), "the data folder is read-only: it is served, and nothing is stored");
+                Ok(Self::build(layout, limits, lock, Gate::ReadOnly, None))
+            }
+            Err(error) => Err(error),
+            Ok(lock) => {
+                layout.check_format()?;
+                match layout.create() {
+                    Err(error @ OpenError::NoSpace(_)) if layout.exists() => {
+                        tracing::warn!(%error, "nothing is stored")
+                    }
+                    created => created?,
+                }
+                let mark = take_clean_mark(&layout)?;
+                Ok(Self::build(layout, limits, Some(lock), Gate::Open, mark))
+            }
+        }
+    }
+
+    fn build(layout: Layout, limits: Limits, lock: Option<Lock>, gate: Gate, mark: Option<CleanMark>) -> Storage {
+        let space = || Space::new(layout.root().to_owned(), limits.min_free);
+        let disk = Arc::new(Disk {
+            temporaries: Temporaries::new(layout.tmp()),
+            space: space(),
+            census: Census::new(mark.as_ref().map(|mark| Usage {
+                blobs: mark.blobs,
+                bytes: mark.bytes,
+                complete: true,
+            })),
+            index: match gate {
+                Gate::Open => Index::start(layout.index(), mark.and_then(|mark| mark.token), space()),
+                Gate::ReadOnly | Gate::Closed => Index::none(),
+            },
+            layout,
+            gate: RwLock::new(gate),
+            _lock: lock,
+        });
+        let catalog = Catalog::new(Arc::clone(&disk));
+        let parts = Parts::new(Arc::clone(&disk), parts::boot_id());
+        Storage {
+            blobs: BlobStore::file_system(Arc::clone(&disk)),
+            rebuild: Rebuild::start(Arc::clone(&disk), catalog.clone(), parts.clone()),
+            catalog,
+            parts,
+            limits,
+            disk,
+        }
+    }
+
+    /// The orderly stop: awaits the background work, flushes the index and marks it clean. From then on everything can
+    /// be read and nothing changed. A second call does nothing.
+    pub fn close(&self) {
+        self.rebuild.stop();
+        if !self.disk.close_gate() {
+            return;
+        }
+        let token = self.disk.index.close();
+        let Usage { blobs, bytes, complete } = self.disk.census.usage();
+        if !complete {
+            return;
+        }
+        let path = self.disk.layout.clean_mark();
+        let written = record::encode(&CleanMark { token, blobs, bytes })
+            .map_err(std::io::Error::other)
+            .and_then(|text| self.disk.temporaries.replace(&path, &text))
+            .and_then(|()| durable::sync_dir(self.disk.layout.root()));
+        if let Err(error) = written {
+            tracing::warn!(%error, "the index is not marked clean; the next start fills it anew");
+        }
+    }
+
+    /// Whether anything can be stored now. Follows the file system, as of at most a second ago.
+    pub fn writable(&self) -> bool {
+        self.disk.writing().is_ok() && self.disk.space.file_system().is_none_or(|fs| !fs.read_only)
+    }
+
+    /// Whether `bytes` more may be stored: within `max_size`, and leaving `min_free`. Cheap enough for every request.
+    pub fn room_for(&self, bytes: u64) -> bool {
+        self.limits.max_size.is_none_or(|max| self.usage().bytes.saturating_add(bytes) <= max)
+            && self.writable()
+            && self.disk.space.has_room(bytes)
+    }
+
+    /// How much is kept.
+    pub fn usage(&self) -> Usage {
+        self.disk.census.usage()
+    }
+
+    /// Whether reads come from the index. Files serve them otherwise, with the same answers.
+    pub fn index_is_ready(&self) -> bool {
+        self.disk.index.is_ready()
+    }
+
+    /// When the blob was last opened, in seconds since 1970, to about a minute; `None` if the index does not know.
+    pub fn last_access(&self, digest: &Digest) -> Option<u64> {
+        self.disk.index.accessed(digest)
+    }
+}
+
+impl Drop for Storage {
+    /// A drop without [`close`](Self::close) leaves what a crash leaves, but no thread.
+    fn drop(&mut self) {
+        self.rebuild.stop();
+    }
+}
+
+/// Reads the clean mark and removes it, durably: from now on a crash leaves none.
+fn take_clean_mark(layout: &Layout) -> Result<Option<CleanMark>, OpenError> {
+    let path = layout.clean_mark();
+    let mark = record::read(&path).ok().flatten();
+    if durable::remove(&path).map_err(OpenError::io(layout.root(), &path))? {
+        durable::sync_dir(layout.root()).map_err(OpenError::io(layout.root(), layout.root()))?;
+    }
+    Ok(mark)
+}

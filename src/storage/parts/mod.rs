@@ -1,0 +1,130 @@
+//! Downloads under way: `fills/<digest>/{part,state}`.
+//!
+//! Promises: one [`Part`] per digest at a time; bytes are hashed as they are written; a part gets a blob's name only when
+//! its digest is proven; and what was downloaded when the process died is taken up again:
+//!
+//! | the state file | the part is |
+//! |---|---|
+//! | names the boot that still runs | whole, since only the process died: the hash is taken up at the durable offset and goes through the rest |
+//! | names another boot, or none | cut to the durable offset, up to which it was synced |
+//! | is damaged or missing, or promises more than there is | begun again |
+
+mod part;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+pub use part::Part;
+pub(super) use state::boot_id;
+
+use super::{StorageError, disk::Disk, names};
+use crate::oci::Digest;
+
+/// Leftovers that are kept at most; the oldest go first.
+const KEPT: usize = 1000;
+
+/// The downloads under way, and those that wait to be taken up again.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    disk: Arc<Disk>,
+    boot: Option<Arc<str>>,
+    open: Arc<Mutex<HashSet<Digest>>>,
+}
+
+/// That a digest is being downloaded, until this is dropped.
+#[derive(Debug)]
+struct Claim {
+    digest: Digest,
+    open: Arc<Mutex<HashSet<Digest>>>,
+}
+
+impl Parts {
+    pub(super) fn new(disk: Arc<Disk>, boot: Option<String>) -> Self {
+        Parts { disk, boot: boot.map(Arc::from), open: Arc::default() }
+    }
+
+    /// Begins a download, or takes up what an earlier one left: [`Part::offset`] says where to go on. `total`: the
+    /// size in bytes, if it is known; its space is reserved at once.
+    ///
+    /// Errors: [`StorageError::Busy`] while another `Part` of this digest lives; [`StorageError::NoSpace`] if there is
+    /// no room for `total`.
+    pub fn open(&self, digest: Digest, total: Option<u64>) -> Result<Part, StorageError> {
+        if !self.lock().insert(digest) {
+            return Err(StorageError::Busy(digest));
+        }
+        let claim = Claim { digest, open: Arc::clone(&self.open) };
+        Part::open(Arc::clone(&self.disk), self.boot.clone(), claim, total)
+    }
+
+    /// The digests of which an earlier download left something, and none is under way.
+    pub fn leftovers(&self) -> Result<Vec<Digest>, StorageError> {
+        let open = self.lock().clone();
+        Ok(self.all()?.into_iter().map(|(digest, _)| digest).filter(|digest| !open.contains(digest)).collect())
+    }
+
+    /// Removes leftovers older than this, and the oldest beyond a thousand. Says how many.
+    pub fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
+        let mut all = self.all()?;
+        all.sort_unstable_by_key(|(_, changed)| std::cmp::Reverse(*changed));
+        let now = SystemTime::now();
+        let mut removed = 0;
+        for (at, (digest, changed)) in all.into_iter().enumerate() {
+            if at < KEPT && now.duration_since(changed).unwrap_or_default() < older_than {
+                continue;
+            }
+            // Held over the removal: nobody may begin with these files meanwhile.
+            let open = self.lock();
+            if !open.contains(&digest) {
+                let _permission = self.disk.writing()?;
+                remove(&self.disk.layout.fill(&digest))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Every part there is, and when it last grew.
+    fn all(&self) -> Result<Vec<(Digest, SystemTime)>, StorageError> {
+        let folder = self.disk.layout.fills();
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(StorageError::io("listing", &folder))?,
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(StorageError::io("listing", &folder))?;
+            let Some(digest) = entry.file_name().to_str().and_then(names::parse_digest) else {
+                continue;
+            };
+            let changed = fs::metadata(entry.path().join(part::PART)).or_else(|_| entry.metadata());
+            all.extend(changed.and_then(|metadata| metadata.modified()).ok().map(|changed| (digest, changed)));
+        }
+        Ok(all)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
+    }
+}
+
+/// Removes a part's folder.
+fn remove(folder: &Path) -> Result<(), StorageError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io("removing", folder)(error)),
+        _ => Ok(()),
+    }
+}

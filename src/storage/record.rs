@@ -1,0 +1,124 @@
+//! The text of a record file: one line of JSON with its version, one line with the CRC of the first.
+//!
+//! ```text
+//! {"v":1,"tag":"latest","digest":"sha256:…","media_type":"…","size":529,"updated":1700000000}
+//! crc32 1a2b3c4d
+//! ```
+//!
+//! Readable with `cat`, and a torn or rotten one is known for what it is: it reads as [`Damage`], which its reader
+//! reports once in the log and treats as "not there". The index keeps the same text as its values.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{StorageError, durable};
+
+/// The version written; every older one is read.
+const VERSION: u32 = 1;
+
+/// Far above any record: a tag or link has about 300 bytes, a part's state about 500.
+const MAX_BYTES: u64 = 16 * 1024;
+
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    v: u32,
+    #[serde(flatten)]
+    record: T,
+}
+
+/// Why a text is no record.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Damage {
+    /// Torn, or a bit has flipped.
+    #[error("its checksum does not match")]
+    Checksum,
+    /// Whole, but not of this kind.
+    #[error("it is not a record of its kind: {0}")]
+    Content(#[from] serde_json::Error),
+    /// Of a later lanyard.
+    #[error("it has version {0}, which is newer than this lanyard")]
+    Newer(u32),
+}
+
+/// The text of a record.
+pub(super) fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, Damage> {
+    let mut text = serde_json::to_vec(&Versioned { v: VERSION, record })?;
+    let crc = crc32fast::hash(&text);
+    text.extend_from_slice(format!("\ncrc32 {crc:08x}\n").as_bytes());
+    Ok(text)
+}
+
+/// The record of a text.
+pub(super) fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, Damage> {
+    let end = text.iter().position(|byte| *byte == b'\n').ok_or(Damage::Checksum)?;
+    let (json, rest) = text.split_at(end);
+    if rest != format!("\ncrc32 {:08x}\n", crc32fast::hash(json)).as_bytes() {
+        return Err(Damage::Checksum);
+    }
+    let Versioned { v, record } = serde_json::from_slice(json)?;
+    if v > VERSION { Err(Damage::Newer(v)) } else { Ok(record) }
+}
+
+/// Reads a record file. A damaged one is reported and reads as `None`.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StorageError> {
+    let Some(text) =
+        durable::read_small(path, MAX_BYTES).or_else(oversized).map_err(StorageError::io("reading", path))?
+    else {
+        return Ok(None);
+    };
+    Ok(decode(&text).inspect_err(|damage| report(path, damage)).ok())
+}
+
+/// Says in the log that a record is treated as missing.
+pub(super) fn report(path: &Path, why: &dyn std::fmt::Display) {
+    tracing::warn!(path = %path.display(), %why, "a damaged record is treated as missing");
+}
+
+/// A file that has grown beyond any record is damage, not an error: its text is empty, whose checksum is wrong.
+fn oversized(error: std::io::Error) -> std::io::Result<Option<Vec<u8>>> {
+    if error.kind() == std::io::ErrorKind::InvalidData { Ok(Some(Vec::new())) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Serialize, Deserialize, PartialEq, Debug, Clone)]
+    struct Sample {
+        name: String,
+        size: u64,
+    }
+
+    #[test]
+    fn is_readable_text() {
+        let text = encode(&Sample { name: "x".into(), size: u64::MAX }).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.starts_with("{\"v\":1,\"name\":\"x\",\"size\":18446744073709551615}\ncrc32 "), "{text}");
+    }
+
+    #[test]
+    fn says_that_it_is_newer() {
+        let json = br#"{"v":2,"name":"x","size":1}"#;
+        let text = [&json[..], format!("\ncrc32 {:08x}\n", crc32fast::hash(json)).as_bytes()].concat();
+        assert!(matches!(decode::<Sample>(&text), Err(Damage::Newer(2))));
+    }
+
+    proptest! {
+        #[test]
+        fn comes_back(name in "\\PC*", size: u64) {
+            let sample = Sample { name, size };
+            prop_assert_eq!(decode::<Sample>(&encode(&sample).unwrap()).unwrap(), sample);
+        }
+
+        #[test]
+        fn no_flipped_bit_and_no_cut_goes_unnoticed(at: prop::sample::Index, bit in 0..8_u32, name in "[a-z]{0,20}") {
+            let whole = encode(&Sample { name, size: 7 }).unwrap();
+            let mut rotten = whole.clone();
+            rotten[at.index(whole.len())] ^= 1 << bit;
+            prop_assert!(decode::<Sample>(&rotten).is_err());
+            prop_assert!(decode::<Sample>(&whole[..at.index(whole.len())]).is_err());
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! How much room there is: the file system's own answer, asked at most once a second.
+
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
+use crate::config::MinFree;
+
+/// How long an answer is believed. Many fills may begin within it; each also reserves its space when it opens.
+const BELIEVED: Duration = Duration::from_secs(1);
+
+/// The file system of the data folder.
+#[derive(Debug)]
+pub(super) struct Space {
+    dir: PathBuf,
+    min_free: MinFree,
+    last: Mutex<Option<(Instant, FileSystem)>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FileSystem {
+    /// Its size, in bytes.
+    pub(super) total: u64,
+    /// What this user may still write, in bytes.
+    pub(super) free: u64,
+    /// Mounted read-only, perhaps since it met an error.
+    pub(super) read_only: bool,
+}
+
+impl Space {
+    pub(super) fn new(dir: PathBuf, min_free: MinFree) -> Self {
+        Space { dir, min_free, last: Mutex::new(None) }
+    }
+
+    /// The file system as of at most a second ago; `None` if it does not answer.
+    pub(super) fn file_system(&self) -> Option<FileSystem> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, answer)) = last.filter(|(when, _)| when.elapsed() < BELIEVED) {
+            return Some(answer);
+        }
+        let answer = statvfs(&self.dir).ok()?;
+        let answer = FileSystem {
+            total: answer.f_blocks.saturating_mul(answer.f_frsize),
+            free: answer.f_bavail.saturating_mul(answer.f_frsize),
+            read_only: answer.f_flag.contains(StatVfsMountFlags::RDONLY),
+        };
+        *last = Some((Instant::now(), answer));
+        Some(answer)
+    }
+
+    /// Whether `bytes` more leave `min_free` free. If the file system does not answer, writing will tell.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        self.file_system().is_none_or(|fs| leaves(fs, self.min_free, bytes))
+    }
+}
+
+fn leaves(fs: FileSystem, min_free: MinFree, bytes: u64) -> bool {
+    let floor = match min_free {
+        MinFree::Bytes(floor) => floor,
+        // A float is exact enough for a share of a disk, and `as` saturates.
+        MinFree::Percent(share) => (fs.total as f64 * share / 100.0) as u64,
+    };
+    !fs.read_only && fs.free.checked_sub(bytes).is_some_and(|left| left >= floor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_what_the_operator_wants_free() {
+        let fs = FileSystem { total: 1000, free: 150, read_only: false };
+        for (min_free, bytes, room) in [
+            (MinFree::Percent(10.0), 50, true),
+            (MinFree::Percent(10.0), 51, false),
+            (MinFree::Bytes(0), 150, true),
+            (MinFree::Bytes(0), 151, false),
+            (MinFree::Bytes(150), 0, true),
+            (MinFree::Percent(100.0), 0, false),
+        ] {
+            assert_eq!(leaves(fs, min_free, bytes), room, "{min_free:?} {bytes}");
+        }
+        assert!(!leaves(FileSystem { read_only: true, ..fs }, MinFree::Bytes(0), 0));
+    }
+
+    #[test]
+    fn asks_the_real_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = Space::new(dir.path().to_owned(), MinFree::Bytes(0));
+        assert!(space.file_system().unwrap().total > 0);
+        assert!(space.has_room(1) && !space.has_room(u64::MAX));
+    }
+}
