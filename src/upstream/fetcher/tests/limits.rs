@@ -39,15 +39,19 @@ async fn a_dropped_body_or_future_closes_the_connection() {
         }
         closed.send(conn.wait_for_close()).unwrap();
     });
-    let fetchers = fetchers();
+    // So long that it is not they who close the connection.
+    let mut settings = settings();
+    settings.timeouts.idle = 10 * PATIENCE;
+    let patient = |path| Request { head_timeout: 10 * PATIENCE, ..get(server.url(path)) };
+    let fetchers = Fetchers::start_with(1, settings).unwrap();
     let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
-    let mut response = fetcher.send(get(server.url("/answered"))).await.unwrap();
+    let mut response = fetcher.send(patient("/answered")).await.unwrap();
     assert!(response.body.chunk().await.unwrap().is_ok());
     drop(response);
     assert!(closings.recv_timeout(2 * PATIENCE).unwrap());
 
     let waiting = tokio::spawn({
-        let (fetcher, request) = (fetcher.clone(), get(server.url("/silent")));
+        let (fetcher, request) = (fetcher.clone(), patient("/silent"));
         async move { fetcher.send(request).await.map(drop) }
     });
     eventually(|| server.heads().len() == 2).await;
