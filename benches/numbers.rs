@@ -3,6 +3,9 @@
 //!
 //! `cargo bench --bench numbers -- truncations` runs the rows whose name holds the word.
 
+// A measurement that cannot unwrap what it needs has failed, and says where.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "../tests/hub/mod.rs"]
 mod hub;
 #[path = "../tests/it/lanyard.rs"]
@@ -41,9 +44,12 @@ fn row(what: &'static str, goal: &'static str, seen: String, met: bool) -> Row {
     Row { what, goal, seen, met }
 }
 
+/// A part of the table.
+type Run = fn() -> Vec<Row>;
+
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let runs: [(&str, fn() -> Vec<Row>); 6] = [
+    let runs: [(&str, Run); 6] = [
         ("clients", hundred_clients),
         ("leaver", first_client_leaves),
         ("kill", kill_at_half),
@@ -222,7 +228,8 @@ fn truncated(hub: &Hub, lanyard: &Lanyard, n: u64, length: u64) -> bool {
     let mut mixed = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed ^= mixed >> 31;
-    let body: Vec<u8> = (0..length).map(|i| ((i * 31).wrapping_add(n * 7) % 251) as u8).chain(n.to_le_bytes()).collect();
+    let body: Vec<u8> =
+        (0..length).map(|i| ((i * 31).wrapping_add(n * 7) % 251) as u8).chain(n.to_le_bytes()).collect();
     let digest = hub.put_blob(body);
     let how = if n.is_multiple_of(2) { Cut::Fin } else { Cut::Rst };
     hub.fault(On::blob(&digest).times(2), Fault::CutAfter { bytes: mixed % length, how });
@@ -235,7 +242,8 @@ fn truncated(hub: &Hub, lanyard: &Lanyard, n: u64, length: u64) -> bool {
 fn black_hole() -> Vec<Row> {
     const TAGS: usize = 50;
     let hub = Hub::start();
-    let images: Vec<_> = (0..TAGS).map(|n| hub.image(REPO, &format!("v{n}")).layer(1000 + n as u64).publish()).collect();
+    let images: Vec<_> =
+        (0..TAGS).map(|n| hub.image(REPO, &format!("v{n}")).layer(1000 + n as u64).publish()).collect();
     let lanyard = mirror(&hub, "[cache]\ntag_ttl = \"0s\"");
     // A pull: tag, manifest by digest, config, layer.
     let pull = |n: usize| {
@@ -249,7 +257,7 @@ fn black_hole() -> Vec<Row> {
         }
         started.elapsed()
     };
-    (0..TAGS).for_each(|n| drop(pull(n)));
+    (0..TAGS).map(pull).for_each(|_| {});
     let p99 = |mut all: Vec<Duration>| {
         all.sort_unstable();
         all[all.len() * 99 / 100]

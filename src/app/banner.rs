@@ -13,7 +13,9 @@ pub(super) fn banner(config: &Config, listening: SocketAddr) -> String {
     };
     let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
     let mode = match config.mode {
-        Mode::Auto | Mode::Online => format!("mirroring {} and {} more", config.default_upstream, config.upstreams.len().saturating_sub(1)),
+        Mode::Auto | Mode::Online => {
+            format!("mirroring {} and {} more", config.default_upstream, config.upstreams.len().saturating_sub(1))
+        }
         Mode::Offline => "offline: serving what is here, asking nobody".to_owned(),
     };
     format!(

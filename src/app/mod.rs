@@ -23,11 +23,14 @@ use crate::{
     config::{Config, Loaded},
     http::{self, BindError, Face},
     metrics::{Metrics, Sample, UpstreamSample},
-    oci::{Namespace, Repository, RepositoryName},
     names::Names,
+    oci::{Namespace, Repository, RepositoryName},
     pull::{Parts, PullThrough, Tasks},
     storage::{DiskThreads, Limits, OpenError, Storage},
-    upstream::{Health, Upstreams, fetcher::{FetcherError, Fetchers}},
+    upstream::{
+        Health, Upstreams,
+        fetcher::{FetcherError, Fetchers},
+    },
 };
 
 /// How long fills and probes may take to put down what they hold.
@@ -82,8 +85,11 @@ impl App {
         // The address first: a taken port should not cost a look through the data folder.
         let listener = http::bind(config.listen)?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let background =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("background").enable_all().build()?;
+        let background = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("background")
+            .enable_all()
+            .build()?;
         let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
         let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
         let fetchers = Fetchers::start(cores.div_ceil(4))?;
@@ -104,11 +110,9 @@ impl App {
         let ready = Arc::new(AtomicBool::new(true));
         let hosted = config.hosted.namespaces.clone();
         let face = Face {
-            names: Arc::new(Names::new(
-                names,
-                config.default_upstream.clone(),
-                move |name| hosted.iter().any(|pattern| pattern.matches(name)),
-            )),
+            names: Arc::new(Names::new(names, config.default_upstream.clone(), move |name| {
+                hosted.iter().any(|pattern| pattern.matches(name))
+            })),
             sample: sample(&storage, &upstreams, &pull),
             hosted_exists: hosted_exists(&storage),
             pull,

@@ -111,12 +111,7 @@ impl PullThrough {
         }
     }
 
-    fn stored(
-        &self,
-        stored: &StoredBlob,
-        range: Option<ByteRange>,
-        trace: Trace,
-    ) -> Result<BlobAnswer, PullError> {
+    fn stored(&self, stored: &StoredBlob, range: Option<ByteRange>, trace: Trace) -> Result<BlobAnswer, PullError> {
         let range = over(range, stored.size)?;
         let (first, end) = span(range, stored.size);
         let body = BlobBody::stored(self.disk.clone(), Arc::clone(&stored.file), first, end);
@@ -170,8 +165,10 @@ impl PullThrough {
 
     async fn find_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
         let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
-        self.on_disk(move || Ok(Found { link: storage.catalog.link(&repo, &digest)?, stored: storage.blobs.open(&digest)? }))
-            .await
+        self.on_disk(move || {
+            Ok(Found { link: storage.catalog.link(&repo, &digest)?, stored: storage.blobs.open(&digest)? })
+        })
+        .await
     }
 
     /// Whether this repository may give out what is on disk: it links the digest, or its upstream says that it has it (S5).

@@ -49,7 +49,7 @@ pub struct BlobBody {
 enum State {
     Stored(Arc<File>),
     Following(Following),
-    Passing(Passing),
+    Passing(Box<Passing>),
     Over,
 }
 
@@ -83,7 +83,7 @@ impl BlobBody {
     }
 
     pub(super) fn passing(disk: DiskThreads, passing: Passing, first: u64, end: u64) -> Self {
-        BlobBody { state: State::Passing(passing), cursor: first, end, disk }
+        BlobBody { state: State::Passing(Box::new(passing)), cursor: first, end, disk }
     }
 
     /// The next piece, at most 128 KiB from a file; `None` after the last. After an error there is nothing more.
@@ -115,7 +115,7 @@ impl BlobBody {
                         Ok(readable) => following.readable = readable,
                         Err(FillFailure::NoRoom) => {
                             let passing = following.pass(self.cursor, self.end).await?;
-                            self.state = State::Passing(passing);
+                            self.state = State::Passing(Box::new(passing));
                         }
                         Err(failure) => return Err(BodyError::Fill(failure)),
                     }

@@ -109,9 +109,7 @@ fn upstream(missing: ErrorCode, error: &UpstreamError) -> RegistryError {
         UpstreamError::NotFound { .. }
         | UpstreamError::Denied { .. }
         | UpstreamError::Blocked
-        | UpstreamError::Offline => {
-            RegistryError::new(missing, error.to_string())
-        }
+        | UpstreamError::Offline => RegistryError::new(missing, error.to_string()),
         UpstreamError::RateLimited { retry_after, .. } => {
             let mut told = RegistryError::new(ErrorCode::TooManyRequests, error.to_string()).with_status(503);
             told.retry_after = Some(retry_after.unwrap_or(Duration::from_secs(60)));

@@ -5,12 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use super::{
-    PullError, PullThrough, Referrers, TagList, Trace,
-    blobs::trace,
-    flights::Flights,
-    recent::Recent,
-};
+use super::{PullError, PullThrough, Referrers, TagList, Trace, blobs::trace, flights::Flights, recent::Recent};
 use crate::oci::{Digest, ErrorCode, OCI_INDEX, Outcome, Repository, Tag};
 
 /// How many bytes of lists are kept.

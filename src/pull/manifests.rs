@@ -15,9 +15,7 @@ use super::{
 };
 use crate::{
     config::Mode,
-    oci::{
-        Accept, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, Outcome, Reference, Repository, Tag, is_index,
-    },
+    oci::{Accept, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, Outcome, Reference, Repository, Tag, is_index},
     storage::{LinkRecord, Origin, Storage, StorageError, TagRecord},
     upstream::{FetchedManifest, Health, Spend, UpstreamError},
 };
@@ -89,9 +87,9 @@ impl PullThrough {
             let this = Arc::clone(self);
             let (asked, wanted) = (source.clone(), repo.clone());
             let reference = Reference::Digest(*digest);
-            let mut flight = self.manifest_flights.join(&self.tasks, *digest, || {
-                this.fetch(asked, wanted, reference, None, Spend::Needed)
-            });
+            let mut flight = self
+                .manifest_flights
+                .join(&self.tasks, *digest, || this.fetch(asked, wanted, reference, None, Spend::Needed));
             let fetched = flight.landed().await.map_err(|_| PullError::Lost)?;
             if let Some(fetched) = for_me(fetched, repo, flight.joined)? {
                 let outcome = fetched.outcome(flight.joined);
@@ -172,7 +170,7 @@ impl PullThrough {
             self.remember(repo, digest.into(), &error);
             error
         })?;
-        let media_type = head.media_type.unwrap_or_else(|| Manifest::sniff(&bytes).into());
+        let media_type = head.media_type.unwrap_or_else(|| Manifest::sniff(&bytes));
         self.link(repo, records::link(digest, &media_type, bytes.len() as u64, Origin::Fetched)).await?;
         let held = Held { digest, media_type: media_type.into(), bytes };
         Ok(answer(held, trace(Outcome::Revalidated, &source.upstream, started.elapsed())))
@@ -253,11 +251,7 @@ impl Fetched {
 }
 
 /// What a flight brought, if it is for this repository. A refusal of another repository says nothing about this one.
-fn for_me(
-    fetched: Result<Fetched, PullError>,
-    repo: &Repository,
-    joined: bool,
-) -> Result<Option<Fetched>, PullError> {
+fn for_me(fetched: Result<Fetched, PullError>, repo: &Repository, joined: bool) -> Result<Option<Fetched>, PullError> {
     match fetched {
         Ok(fetched) if fetched.repo == *repo => Ok(Some(fetched)),
         Ok(_) => Ok(None),

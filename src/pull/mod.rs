@@ -130,7 +130,9 @@ impl PullThrough {
             return Err(unknown(format!("{repo} has no such content; it is hosted here and never looked up upstream")));
         };
         if self.mode == Mode::Offline {
-            return Err(unknown(format!("this content of {repo} is not here, and lanyard is offline (mode = \"offline\")")));
+            return Err(unknown(format!(
+                "this content of {repo} is not here, and lanyard is offline (mode = \"offline\")"
+            )));
         }
         let upstream = self.upstreams.get(name).ok_or_else(|| unknown(format!("{name} is not an upstream here")))?;
         Ok(Source { upstream: Arc::clone(upstream), name: repo.name.clone() })

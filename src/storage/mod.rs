@@ -25,9 +25,9 @@ mod parts;
 mod rebuild;
 mod record;
 mod space;
-mod threads;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::{
     path::Path,

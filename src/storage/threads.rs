@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::{
-    runtime::Handle,
-    sync::Semaphore,
-    task::JoinError,
-};
+use tokio::{runtime::Handle, sync::Semaphore, task::JoinError};
 
 /// Runs blocking closures on a runtime's blocking threads, a bounded number at a time. Cheap to clone.
 #[derive(Clone)]

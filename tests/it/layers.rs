@@ -104,9 +104,9 @@ fn crates_stay_in_their_room() {
     let mut wrong = Vec::new();
     for (file, text) in all_sources() {
         for (name, homes) in CONFINED {
-            let at_home = homes.iter().any(|home| {
-                file == *home || file == format!("{home}.rs") || file.starts_with(&format!("{home}/"))
-            });
+            let at_home = homes
+                .iter()
+                .any(|home| file == *home || file == format!("{home}.rs") || file.starts_with(&format!("{home}/")));
             if !at_home && code(&text).any(|line| line.contains(&format!("{name}::"))) {
                 wrong.push(format!("{file} uses {name}"));
             }

@@ -1,5 +1,8 @@
 //! The tests that use real sockets, real files and real clients, in one binary.
 
+// A test that cannot unwrap what it needs has failed, and says where.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "../hub/mod.rs"]
 mod hub;
 

@@ -94,7 +94,8 @@ impl Connection {
         self.buffer.drain(..end + 4);
         let mut lines = head.split("\r\n");
         let status = lines.next().and_then(|l| l.split(' ').nth(1)).and_then(|s| s.parse().ok());
-        let headers = lines.filter_map(|l| l.split_once(':')).map(|(n, v)| (n.to_owned(), v.trim().to_owned())).collect();
+        let headers =
+            lines.filter_map(|l| l.split_once(':')).map(|(n, v)| (n.to_owned(), v.trim().to_owned())).collect();
         Ok((status.ok_or(io::ErrorKind::InvalidData)?, headers))
     }
 

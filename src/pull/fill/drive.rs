@@ -114,7 +114,11 @@ impl Download<'_> {
             attempts += 1;
             let again = match &failure {
                 FillFailure::Upstream(error) if error.is_outage() => {
-                    if seen == 0 { attempts < FIRST_ATTEMPTS } else { Instant::now() < deadline }
+                    if seen == 0 {
+                        attempts < FIRST_ATTEMPTS
+                    } else {
+                        Instant::now() < deadline
+                    }
                 }
                 FillFailure::Upstream(_) => (attempts as usize) < sources.len(),
                 FillFailure::Corrupt
@@ -164,7 +168,8 @@ impl Download<'_> {
         self.learn_total(&answer).await?;
         self.begin()?;
         // A source that ignores Range begins at 0: what is here already is skipped, not written twice.
-        let mut skip = from.checked_sub(answer.offset).ok_or_else(|| untrue("the answer begins past what was asked"))?;
+        let mut skip =
+            from.checked_sub(answer.offset).ok_or_else(|| untrue("the answer begins past what was asked"))?;
         let mut body = answer.body;
         loop {
             let mut batch = Vec::new();
@@ -286,10 +291,9 @@ impl Download<'_> {
             Err(failure) => {
                 let tidied = match &failure {
                     FillFailure::Upstream(_) | FillFailure::Stopping => part.park(),
-                    FillFailure::Corrupt
-                    | FillFailure::NoRoom
-                    | FillFailure::Storage(_)
-                    | FillFailure::Abandoned => part.discard(),
+                    FillFailure::Corrupt | FillFailure::NoRoom | FillFailure::Storage(_) | FillFailure::Abandoned => {
+                        part.discard()
+                    }
                 };
                 if let Err(error) = tidied {
                     tracing::warn!(digest = %digest, "what is left of a failed download stays as it is: {error}");

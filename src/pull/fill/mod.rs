@@ -120,7 +120,6 @@ impl<S: Clone + PartialEq> Fills<S> {
     pub(super) fn active(&self) -> usize {
         self.lock().len()
     }
-
 }
 
 impl<S> Fills<S> {

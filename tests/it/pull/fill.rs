@@ -123,12 +123,8 @@ fn f6_a_broken_source_is_resumed() {
     hub.fault(On::blob(&layer), Fault::CutAfter { bytes: 1 << 20, how: Cut::Fin });
     let answer = get(lanyard.port(), &blob(REPO, &layer));
     assert_eq!((answer.status, digest_of(&answer.body)), (200, layer.clone()));
-    let ranges: Vec<_> = hub
-        .requests()
-        .iter()
-        .filter(|r| r.is_blob_get(&layer))
-        .map(|r| r.header("range").map(str::to_owned))
-        .collect();
+    let ranges: Vec<_> =
+        hub.requests().iter().filter(|r| r.is_blob_get(&layer)).map(|r| r.header("range").map(str::to_owned)).collect();
     assert_eq!(ranges.len(), 4, "{ranges:?}");
     assert!(ranges[0].is_none() && ranges[1..].iter().all(Option::is_some), "{ranges:?}");
     // RST may destroy bytes on the way; FIN may not.

@@ -112,7 +112,13 @@ fn trouble_upstream_serves_the_last_known_tag() {
     get(lanyard.port(), &latest());
     // All of the image is here: a part of one is not given out while upstream cannot be asked for the rest.
     assert_eq!(get(lanyard.port(), &crate::wire::blob(REPO, image.config())).status, 200);
-    for fault in [Fault::status(500), Fault::status(503), Fault::status(401), Fault::status(403), Fault::too_many_requests(Some("1"))] {
+    for fault in [
+        Fault::status(500),
+        Fault::status(503),
+        Fault::status(401),
+        Fault::status(403),
+        Fault::too_many_requests(Some("1")),
+    ] {
         hub.fault(On::any_manifest().any_method().always(), fault.clone());
         let stale = get(lanyard.port(), &latest());
         assert_eq!((stale.status, stale.outcome(), &stale.body), (200, "stale", &image.bytes), "{fault:?}");
@@ -129,7 +135,9 @@ fn trouble_upstream_is_told_as_5xx_where_nothing_is_here() {
     let hub = Hub::start();
     hub.image(REPO, "latest").publish();
     let lanyard = mirror_with(&hub, ALWAYS_DUE);
-    for (fault, status) in [(Fault::status(500), 502), (Fault::status(403), 404), (Fault::too_many_requests(Some("1")), 503)] {
+    for (fault, status) in
+        [(Fault::status(500), 502), (Fault::status(403), 404), (Fault::too_many_requests(Some("1")), 503)]
+    {
         hub.fault(On::any_manifest().any_method().always(), fault);
         let answer = get(lanyard.port(), &latest());
         assert_eq!(answer.status, status, "{}", answer.text());

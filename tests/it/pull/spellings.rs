@@ -23,7 +23,8 @@ fn every_spelling_means_the_same_content() {
     ];
     for path in paths {
         for query in ["", "?ns=docker.io"] {
-            if path.contains("docker.io") && path.starts_with("/v2") && query.is_empty() || !path.contains("docker.io") {
+            if path.contains("docker.io") && path.starts_with("/v2") && query.is_empty() || !path.contains("docker.io")
+            {
                 let answer = get(lanyard.port(), &format!("{path}/manifests/latest{query}"));
                 assert_eq!((answer.status, &answer.body), (200, &image.bytes), "{path}{query}");
                 let answer = get(lanyard.port(), &format!("{path}/blobs/{}{query}", image.layer(0)));
@@ -44,7 +45,8 @@ fn an_unknown_upstream_is_404_and_nobody_is_asked() {
     let hub = Hub::start();
     hub.image(REPO, "latest").publish();
     let lanyard = mirror(&hub);
-    for ns in ["evil.example.com", "127.0.0.1:1", "169.254.169.254", "localhost", "docker.io.example.com", "%00", "a/b"] {
+    for ns in ["evil.example.com", "127.0.0.1:1", "169.254.169.254", "localhost", "docker.io.example.com", "%00", "a/b"]
+    {
         let answer = get(lanyard.port(), &format!("/v2/{REPO}/manifests/latest?ns={ns}"));
         assert!(matches!(answer.status, 400 | 404), "{ns}: {}", answer.status);
     }
