@@ -4,9 +4,10 @@
 //! `Content-Length`: no client can take a part for the whole. A body that follows a fill goes on straight from upstream
 //! when the disk is full (F7). Dropping a body is how a client leaves; nothing else notices (F5).
 
-use std::{fs::File, os::unix::fs::FileExt as _, sync::Arc};
+use std::{fs::File, io::IoSliceMut, os::unix::fs::FileExt as _, sync::Arc};
 
 use bytes::Bytes;
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::fill::{FillFailure, Follower, Source};
 use crate::{
@@ -168,11 +169,16 @@ impl Passing {
     }
 }
 
+/// Reads at most a piece. What is in the page cache – nearly always so behind a fill – is read at once; the disk itself is
+/// waited for on a thread that may.
 async fn read(disk: &DiskThreads, file: Arc<File>, from: u64, end: u64) -> Result<Bytes, BodyError> {
     let length = (end - from).min(PIECE) as usize;
-    let read = disk.run(move || {
-        let mut buffer = vec![0; length];
-        file.read_exact_at(&mut buffer, from).map(|()| Bytes::from(buffer))
-    });
+    let mut buffer = vec![0; length];
+    let resident = preadv2(&file, &mut [IoSliceMut::new(&mut buffer)], from, ReadWriteFlags::NOWAIT);
+    if let Ok(read @ 1..) = resident {
+        buffer.truncate(read);
+        return Ok(buffer.into());
+    }
+    let read = disk.run(move || file.read_exact_at(&mut buffer, from).map(|()| Bytes::from(buffer)));
     Ok(read.await.map_err(|_| BodyError::Stopping)??)
 }
