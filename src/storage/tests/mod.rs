@@ -1,6 +1,7 @@
 //! The room as a whole, and what its tests share.
 
 mod faults;
+mod killed;
 mod opening;
 
 use std::{
