@@ -19,7 +19,7 @@ const WIDTH: usize = 64;
 /// Held as long as this lives.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -42,7 +42,7 @@ impl Lock {
             Err(error) if layout.exists() && error.kind() == io::ErrorKind::StorageFull => {}
             written => written.map_err(failed())?,
         }
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     /// Takes the lock on a read-only file system, where nothing can be written into it. A folder without one cannot
@@ -54,7 +54,15 @@ impl Lock {
             opened => opened.map_err(OpenError::io(layout.root(), &path))?,
         };
         lock(&file, layout)?;
-        Ok(Some(Lock { _file: file }))
+        Ok(Some(Lock { file }))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Said rather than left to the closing: a child process on its way to `exec` has a copy of the descriptor. If
+        // it fails, closing does it a moment later.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 

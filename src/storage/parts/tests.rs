@@ -1,1 +1,301 @@
-#![allow(unused)]
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+    process::Stdio,
+};
+
+use super::{state::State, *};
+use crate::{
+    oci::{Algorithm, Hasher},
+    storage::{
+        Storage, StoredBlob, Usage, record,
+        tests::{child, child_dir, content, digest, eventually, open},
+    },
+};
+
+const MIB: usize = 1 << 20;
+
+fn folder(dir: &Path, digest: &Digest) -> PathBuf {
+    dir.join("fills").join(names::digest(digest))
+}
+
+fn read(blob: &StoredBlob) -> Vec<u8> {
+    let mut bytes = vec![0; blob.size as usize];
+    blob.file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// Appends the rest, and expects the blob.
+fn finish(mut part: Part, bytes: &[u8]) -> StoredBlob {
+    let from = part.offset() as usize;
+    for piece in bytes[from..].chunks(100_000) {
+        part.append(piece).unwrap();
+    }
+    assert!(part.verify().unwrap());
+    part.commit().unwrap()
+}
+
+#[test]
+fn a_download_becomes_a_blob() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    for (length, total) in [(0, Some(0)), (1, None), (3 * MIB + 7, Some(3 * MIB + 7)), (70 * MIB, None)] {
+        let bytes = content(length);
+        let name = digest(&bytes);
+        let mut part = storage.parts.open(name, total.map(|total| total as u64)).unwrap();
+        assert!(matches!(storage.parts.open(name, None), Err(StorageError::Busy(_))));
+        let reader = part.reader().unwrap();
+        let mut mark = 0;
+        for piece in bytes.chunks(65_521) {
+            part.append(piece).unwrap();
+            // F1: what is advertised can be read.
+            let readable = part.offset();
+            assert!(readable >= mark && readable <= reader.metadata().unwrap().len());
+            mark = readable;
+        }
+        part.flush().unwrap();
+        assert_eq!(part.offset(), length as u64);
+        assert!(part.verify().unwrap());
+        let blob = part.commit().unwrap();
+        assert!(read(&blob) == bytes && read(&StoredBlob { file: reader, size: length as u64 }) == bytes);
+        assert!(read(&storage.blobs.open(&name).unwrap().unwrap()) == bytes);
+        assert!(!folder(dir.path(), &name).exists());
+    }
+    eventually(|| storage.usage() == Usage { blobs: 4, bytes: (73 * MIB + 8) as u64, complete: true });
+    assert!(storage.parts.leftovers().unwrap().is_empty());
+}
+
+/// F2: wrong bytes never become a blob, and those who read them never see the right ones behind them.
+#[test]
+fn wrong_bytes_never_become_a_blob() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let right = content(MIB);
+    let mut wrong = right.clone();
+    wrong[MIB / 2] ^= 1;
+    let name = digest(&right);
+    let mut part = storage.parts.open(name, Some(MIB as u64)).unwrap();
+    part.append(&wrong).unwrap();
+    let early = part.reader().unwrap();
+    assert!(!part.verify().unwrap());
+    part.restart().unwrap();
+    assert_eq!(part.offset(), 0);
+    part.append(&right[..300_000]).unwrap();
+    let mut byte = [0];
+    early.read_exact_at(&mut byte, (MIB / 2) as u64).unwrap();
+    assert_eq!(byte[0], wrong[MIB / 2]);
+    part.append(&right[300_000..]).unwrap();
+    assert!(part.verify().unwrap());
+    part.append(b"one more").unwrap();
+    assert!(matches!(part.commit(), Err(StorageError::Unproven(_))));
+    assert!(storage.blobs.open(&name).unwrap().is_none());
+    // Longer than it may be: begun again.
+    let part = storage.parts.open(name, Some(MIB as u64)).unwrap();
+    assert!(part.offset() <= MIB as u64);
+    part.discard().unwrap();
+    assert!(!folder(dir.path(), &name).exists());
+    // The right digest, but not the promised size: nobody can be sure what upstream meant.
+    let mut part = storage.parts.open(name, Some(MIB as u64 + 1)).unwrap();
+    part.append(&right).unwrap();
+    assert!(!part.verify().unwrap());
+}
+
+#[test]
+fn a_blob_that_is_here_already_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let part = storage.parts.open(digest(b"x"), None).unwrap();
+    storage.blobs.put(&digest(b"x"), b"x").unwrap();
+    assert_eq!(read(&finish(part, b"x")), b"x");
+    assert!(!folder(dir.path(), &digest(b"x")).exists());
+    eventually(|| storage.usage() == Usage { blobs: 1, bytes: 1, complete: true });
+}
+
+#[test]
+fn a_parked_or_dropped_download_is_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = content(2 * MIB);
+    let name = digest(&bytes);
+    let storage = open(dir.path());
+    let mut part = storage.parts.open(name, Some(2 * MIB as u64)).unwrap();
+    part.append(&bytes[..MIB]).unwrap();
+    part.append(&bytes[MIB..MIB + 5]).unwrap();
+    part.park().unwrap();
+    assert_eq!(storage.parts.leftovers().unwrap(), [name]);
+    drop(storage);
+    let storage = open(dir.path());
+    let mut part = storage.parts.open(name, None).unwrap();
+    assert!(storage.parts.leftovers().unwrap().is_empty());
+    assert_eq!((part.offset(), part.total()), (MIB as u64 + 5, Some(2 * MIB as u64)));
+    part.append(&bytes[MIB + 5..MIB + 500_000]).unwrap();
+    drop(part);
+    let part = storage.parts.open(name, None).unwrap();
+    assert_eq!(part.offset(), (MIB + 500_000) as u64, "the process lives, so the bytes do");
+    assert!(read(&finish(part, &bytes)) == bytes);
+}
+
+/// The table at the top of the room: a part of 1 MiB whose state says that 600,000 bytes are synced.
+#[test]
+fn a_part_is_taken_up_as_far_as_it_is_good() {
+    let bytes = content(MIB);
+    let name = digest(&bytes);
+    let boot = boot_id();
+    let durable = 600_000;
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    hasher.update(&bytes[..durable]);
+    let state = |boot: Option<&str>| record::encode(&State::new(boot, durable as u64, &hasher, None)).unwrap();
+    let good = state(boot.as_deref());
+    let mut rotten = good.clone();
+    rotten[40] ^= 1;
+    let foreign = State { hash_state: "AAAA".into(), ..State::new(boot.as_deref(), 5, &hasher, None) };
+    for (what, state, length, total, expected) in [
+        ("the same boot", Some(good.clone()), MIB, None, MIB),
+        ("the same boot, and nothing after", Some(good.clone()), durable, None, durable),
+        ("another boot", Some(state(Some("other"))), MIB, None, durable),
+        ("an unknown boot", Some(state(None)), MIB, None, durable),
+        ("shorter than was synced", Some(good.clone()), durable - 1, None, 0),
+        ("longer than it may be", Some(good.clone()), MIB, Some(MIB as u64 - 1), 0),
+        ("a rotten state", Some(rotten), MIB, None, 0),
+        ("a torn state", Some(good[..50].to_vec()), MIB, None, 0),
+        ("an empty state", Some(Vec::new()), MIB, None, 0),
+        ("a hash that is none", Some(record::encode(&foreign).unwrap()), MIB, None, 0),
+        ("no state", None, MIB, None, 0),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = open(dir.path());
+        let folder = folder(dir.path(), &name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("part"), &bytes[..length]).unwrap();
+        if let Some(state) = state {
+            fs::write(folder.join("state"), state).unwrap();
+        }
+        let part = storage.parts.open(name, total).unwrap();
+        assert_eq!(part.offset(), expected as u64, "{what}");
+        assert_eq!(part.reader().unwrap().metadata().unwrap().len(), expected as u64, "{what}");
+        if total.is_none() {
+            assert!(read(&finish(part, &bytes)) == bytes, "{what}");
+        }
+    }
+}
+
+/// A kernel that does not name its boot: only what was synced counts, and a checkpoint syncs.
+#[test]
+fn checkpoints_bound_what_a_power_cut_costs() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = content(70 * MIB);
+    let name = digest(&bytes);
+    let storage = open(dir.path());
+    let unnamed = Parts { boot: None, ..storage.parts.clone() };
+    let mut part = unnamed.open(name, None).unwrap();
+    for piece in bytes[..65 * MIB].chunks(MIB) {
+        part.append(piece).unwrap();
+        let state = folder(dir.path(), &name).join("state");
+        let saved = || record::read::<State>(&state).unwrap().unwrap().durable_offset;
+        if part.offset() == 32 * MIB as u64 || part.offset() == 64 * MIB as u64 {
+            eventually(|| saved() == part.offset());
+        }
+    }
+    drop(part);
+    let part = unnamed.open(name, None).unwrap();
+    assert_eq!(part.offset(), 64 * MIB as u64);
+    finish(part, &bytes);
+}
+
+#[test]
+fn abandoned_downloads_go_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage: Storage = open(dir.path());
+    for n in 0..3_u8 {
+        let mut part = storage.parts.open(digest(&[n]), None).unwrap();
+        part.append(&[n]).unwrap();
+        part.park().unwrap();
+    }
+    let old = SystemTime::now() - Duration::from_secs(8 * 24 * 3600);
+    let part = folder(dir.path(), &digest(&[0])).join("part");
+    fs::File::options().write(true).open(part).unwrap().set_modified(old).unwrap();
+    let under_way = storage.parts.open(digest(&[1]), None).unwrap();
+    assert_eq!(storage.parts.sweep(crate::storage::ABANDONED).unwrap(), 1);
+    assert_eq!(storage.parts.leftovers().unwrap(), [digest(&[2])]);
+    assert_eq!(storage.parts.sweep(Duration::ZERO).unwrap(), 1);
+    assert!(storage.parts.leftovers().unwrap().is_empty());
+    assert_eq!(under_way.offset(), 1);
+}
+
+/// FAULTS.md, "kill -9": what was advertised is there, and the download goes on from there.
+#[test]
+fn a_killed_download_is_taken_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = content(48 * MIB);
+    for _ in 0..3 {
+        let mut process = child("storage::parts::tests::child_that_downloads", dir.path(), &[])
+            .stdout(Stdio::piped())
+            .spawn()
+            .or_else(|_| child("storage::parts::tests::child_that_downloads", dir.path(), &[]).spawn())
+            .unwrap();
+        let mut advertised = 0;
+        for line in BufReader::new(process.stdout.take().unwrap()).lines() {
+            if let Some(offset) = line.unwrap().strip_prefix("offset ") {
+                advertised = offset.parse::<u64>().unwrap();
+            }
+            if advertised > 36 * MIB as u64 {
+                break;
+            }
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let storage = open(dir.path());
+        assert_eq!(storage.parts.leftovers().unwrap(), [digest(&bytes)]);
+        let part = storage.parts.open(digest(&bytes), None).unwrap();
+        assert!(advertised > 0 && part.offset() >= advertised, "{} of {advertised}", part.offset());
+        let blob = finish(part, &bytes);
+        assert!(read(&blob) == bytes);
+        storage.blobs.quarantine(&digest(&bytes)).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "run, and killed, by the test above"]
+fn child_that_downloads() {
+    let bytes = content(48 * MIB);
+    let storage = open(&child_dir());
+    let mut part = storage.parts.open(digest(&bytes), Some(bytes.len() as u64)).unwrap();
+    println!();
+    for piece in bytes[..47 * MIB].chunks(70_000) {
+        part.append(piece).unwrap();
+        println!("offset {}", part.offset());
+    }
+    // Until it is killed.
+    std::thread::park();
+}
+
+/// `cargo test --release --lib -- --ignored --nocapture throughput`
+#[test]
+#[ignore = "a measurement"]
+fn throughput() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let storage = open(dir.path());
+    let piece = content(MIB);
+    let started = std::time::Instant::now();
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    for _ in 0..1024 {
+        hasher.update(&piece);
+    }
+    let name = hasher.finish();
+    let hash = started.elapsed().as_secs_f64();
+    for size in [16 * 1024, MIB] {
+        let started = std::time::Instant::now();
+        let mut part = storage.parts.open(name, Some(1 << 30)).unwrap();
+        for _ in 0..1024 {
+            for bytes in piece.chunks(size) {
+                part.append(bytes).unwrap();
+            }
+        }
+        let append = started.elapsed().as_secs_f64();
+        assert!(part.verify().unwrap());
+        part.commit().unwrap();
+        let commit = started.elapsed().as_secs_f64();
+        println!("1 GiB by {size}: hash alone {hash:.2} s, append {append:.2} s, committed {commit:.2} s");
+        storage.blobs.quarantine(&name).unwrap();
+    }
+}
