@@ -46,7 +46,7 @@ enum Command {
     Setup {
         /// Whose configuration to print
         client: Client,
-        /// Where the client reaches lanyard, like https://registry.lan or http://10.0.0.5:5000
+        /// Where the client reaches lanyard, like `https://registry.lan`
         #[arg(long, value_name = "URL", default_value = Server::DEFAULT)]
         server: String,
     },

@@ -2,7 +2,7 @@
 //!
 //! A [`Leader`] is the permit to download a digest: there is one per digest and process, it is not `Clone`, and one that is
 //! dropped without a word has failed. [`Follower`]s tail the growing file, each at its own pace. What the leader has to say
-//! goes through a `watch` as [`Progress`]: `Waiting → Streaming → Complete | Failed`, forward only.
+//! goes through a `watch` as [`progress::Progress`]: `Waiting → Streaming → Complete | Failed`, forward only.
 //!
 //! | part | made by | lives until |
 //! |---|---|---|
