@@ -4,9 +4,13 @@
 use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use serde_json::{Value, json};
 
 use super::{PullError, PullThrough, Referrers, TagList, Trace, blobs::trace, flights::Flights, recent::Recent};
-use crate::oci::{Digest, ErrorCode, OCI_INDEX, Outcome, Repository, Tag};
+use crate::{
+    oci::{Digest, ErrorCode, MAX_MANIFEST_BYTES, OCI_INDEX, Outcome, Repository, Tag},
+    storage::{LinkRecord, Storage, StorageError},
+};
 
 /// How many bytes of lists are kept.
 const LISTS: usize = 32 << 20;
@@ -73,7 +77,7 @@ impl PullThrough {
     pub async fn referrers(self: &Arc<Self>, repo: &Repository, subject: &Digest) -> Result<Referrers, PullError> {
         let source = match self.source(repo, ErrorCode::ManifestUnknown) {
             Ok(source) => source,
-            Err(_) => return Ok(Referrers { index: no_referrers(), trace: self.hit(repo) }),
+            Err(_) => return Ok(Referrers { index: self.referrers_here(repo, subject).await?, trace: self.hit(repo) }),
         };
         let key = (repo.clone(), *subject);
         if let Some(index) = self.lists.referrers.within(&key, source.upstream.tag_ttl()) {
@@ -91,12 +95,20 @@ impl PullThrough {
         let told = |outcome| -> Trace { trace(outcome, &source.upstream, started.elapsed()) };
         match answer {
             Ok(index) => Ok(Referrers { index, trace: told(listed(flight.joined)) }),
-            Err(error) if error.is_outage() => match self.lists.referrers.get(&key) {
-                Some((_, index)) => Ok(Referrers { index, trace: told(Outcome::Stale) }),
-                None => Err(error),
-            },
+            Err(error) if error.is_outage() => {
+                let index = match self.lists.referrers.get(&key) {
+                    Some((_, index)) => index,
+                    None => self.referrers_here(repo, subject).await?,
+                };
+                Ok(Referrers { index, trace: told(Outcome::Stale) })
+            }
             Err(error) => Err(error),
         }
+    }
+
+    async fn referrers_here(&self, repo: &Repository, subject: &Digest) -> Result<Bytes, PullError> {
+        let (storage, at, subject) = (Arc::clone(&self.storage), repo.clone(), *subject);
+        self.on_disk(move || referrers_index(&storage, storage.catalog.referrers(&at, &subject)?)).await
     }
 
     async fn tags_here(&self, repo: &Repository) -> Result<Option<Arc<Vec<Tag>>>, PullError> {
@@ -110,6 +122,21 @@ fn listed(joined: bool) -> Outcome {
     if joined { Outcome::Joined } else { Outcome::Filled }
 }
 
-fn no_referrers() -> Bytes {
-    Bytes::from(format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[]}}"#))
+/// The index of the manifests among `links` that are here, as the referrers API answers it.
+fn referrers_index(storage: &Storage, links: Vec<LinkRecord>) -> Result<Bytes, StorageError> {
+    let mut manifests = Vec::new();
+    for link in links {
+        let Some(bytes) = storage.blobs.read(&link.digest, MAX_MANIFEST_BYTES)? else { continue };
+        let Ok(manifest) = serde_json::from_slice::<Value>(&bytes) else { continue };
+        let mut descriptor = json!({ "mediaType": link.media_type, "digest": link.digest, "size": link.size });
+        // image-spec, manifest.md: the config's media type stands in for a missing artifactType.
+        let artifact_type = manifest.get("artifactType").or_else(|| manifest.pointer("/config/mediaType"));
+        for (key, value) in [("artifactType", artifact_type), ("annotations", manifest.get("annotations"))] {
+            if let Some(value) = value {
+                descriptor[key] = value.clone();
+            }
+        }
+        manifests.push(descriptor);
+    }
+    Ok(Bytes::from(json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests }).to_string()))
 }

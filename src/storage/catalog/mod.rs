@@ -138,6 +138,17 @@ impl Catalog {
         written.and(synced)
     }
 
+    /// The manifests in the repository that say they belong to `subject`, sorted by their digests. Reads every link of the
+    /// repository: for when nobody else can be asked.
+    pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<LinkRecord>, StorageError> {
+        let mut found = Vec::new();
+        for digest in self.link_files(repository)? {
+            found.extend(self.link(repository, &digest)?.filter(|link| link.subject.as_ref() == Some(subject)));
+        }
+        found.sort_unstable_by_key(|link| link.digest);
+        Ok(found)
+    }
+
     /// Whether the repository is here: it has a tag or holds something.
     pub fn has_repository(&self, repository: &Repository) -> bool {
         [self.disk.layout.tags(repository), self.disk.layout.links(repository)]

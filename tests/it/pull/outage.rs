@@ -73,6 +73,36 @@ fn offline_asks_nobody() {
     assert_eq!((hub.requests().len(), hub.connections_accepted()), (0, before), "nobody was asked");
 }
 
+/// What refers to an image is passed through, kept for its TTL, and told from the disk when upstream is gone.
+#[test]
+fn referrers_stay_available() {
+    let hub = Hub::start();
+    let image = hub.image(REPO, "latest").layer(10).publish();
+    let signature = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"example/signature",
+        "config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{empty}","size":2}},"layers":[],
+        "subject":{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}},"annotations":{{"by":"someone"}}}}"#,
+        empty = hub.put_blob(b"{}".to_vec()),
+        media_type = image.media_type,
+        digest = image.digest,
+        size = image.bytes.len(),
+    );
+    let signature = hub.put_untagged(REPO, "application/vnd.oci.image.manifest.v1+json", signature.as_bytes());
+    let mut lanyard = mirror_with(&hub, "[cache]\ntag_ttl = \"0s\"");
+    let path = format!("/v2/{REPO}/referrers/{}", image.digest);
+    let online = get(lanyard.port(), &path);
+    assert_eq!(online.json()["manifests"][0]["digest"], signature.as_str());
+    assert_eq!(get(lanyard.port(), &manifest(REPO, &signature)).status, 200);
+    hub.go_down();
+    let stale = get(lanyard.port(), &path);
+    assert_eq!((stale.outcome(), &stale.body), ("stale", &online.body));
+    lanyard.restart();
+    let from_disk = get(lanyard.port(), &path).json();
+    let found = &from_disk["manifests"][0];
+    assert_eq!((&found["digest"], &found["artifactType"]), (&signature.as_str().into(), &"example/signature".into()));
+    assert_eq!(found["annotations"]["by"], "someone");
+}
+
 /// PEERS: "a black-holed upstream queues all requests behind one another".
 #[test]
 fn a_black_hole_costs_one_request_its_patience() {
