@@ -231,7 +231,6 @@ fn a_killed_download_is_taken_up() {
         let mut process = child("storage::parts::tests::child_that_downloads", dir.path(), &[])
             .stdout(Stdio::piped())
             .spawn()
-            .or_else(|_| child("storage::parts::tests::child_that_downloads", dir.path(), &[]).spawn())
             .unwrap();
         let mut advertised = 0;
         for line in BufReader::new(process.stdout.take().unwrap()).lines() {
