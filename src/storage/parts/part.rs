@@ -22,7 +22,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Claim, remove, state, state::State};
+use super::{
+    Claim, remove,
+    state::{self, Resumed, State},
+};
 use crate::{
     oci::{Digest, Hasher},
     storage::{StorageError, StoredBlob, blobs, disk::Disk, durable},
@@ -85,50 +88,34 @@ impl Part {
                     .map(|resumed| (file, resumed))
             }
         };
-        let mut part = match resumed {
+        let known = resumed.is_some();
+        let (file, resumed) = match resumed {
             Some((file, resumed)) => {
                 file.set_len(resumed.offset).map_err(StorageError::io("cutting", &path))?;
-                let (offset, saved, total) = (resumed.offset, resumed.saved, total.or(resumed.total));
-                Part::at(disk, boot, claim, folder, file, resumed.hasher, offset, saved, total)
+                (file, resumed)
             }
-            None => {
-                let file = fresh(&path)?;
-                let part = Part::at(disk, boot, claim, folder, file, Hasher::new(algorithm), 0, 0, total);
-                part.state().save(&part.folder, false)?;
-                part
-            }
+            None => (fresh(&path)?, Resumed { offset: 0, hasher: Hasher::new(algorithm), saved: 0, total: None }),
         };
-        part.reserve()?;
-        part.checkpoint_if_due()?;
-        Ok(part)
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "private, and the one place that names every field")]
-    fn at(
-        disk: Arc<Disk>,
-        boot: Option<Arc<str>>,
-        claim: Claim,
-        folder: PathBuf,
-        file: File,
-        hasher: Hasher,
-        written: u64,
-        saved: u64,
-        total: Option<u64>,
-    ) -> Part {
-        Part {
+        let mut part = Part {
             disk,
             boot,
             claim,
             folder,
             file: Arc::new(file),
-            hasher: HasherCell(hasher),
-            written,
+            hasher: HasherCell(resumed.hasher),
+            written: resumed.offset,
             buffer: Vec::new(),
-            total,
-            saved,
+            total: total.or(resumed.total),
+            saved: resumed.saved,
             checkpoint: None,
             proven: false,
+        };
+        if !known {
+            part.state().save(&part.folder, false)?;
         }
+        part.reserve()?;
+        part.checkpoint_if_due()?;
+        Ok(part)
     }
 
     /// The digest that the bytes are to have.

@@ -231,7 +231,6 @@ fn a_killed_download_is_taken_up() {
         let mut process = child("storage::parts::tests::child_that_downloads", dir.path(), &[])
             .stdout(Stdio::piped())
             .spawn()
-            .or_else(|_| child("storage::parts::tests::child_that_downloads", dir.path(), &[]).spawn())
             .unwrap();
         let mut advertised = 0;
         for line in BufReader::new(process.stdout.take().unwrap()).lines() {
@@ -267,35 +266,4 @@ fn child_that_downloads() {
     }
     // Until it is killed.
     std::thread::park();
-}
-
-/// `cargo test --release --lib -- --ignored --nocapture throughput`
-#[test]
-#[ignore = "a measurement"]
-fn throughput() {
-    let dir = tempfile::tempdir_in(".").unwrap();
-    let storage = open(dir.path());
-    let piece = content(MIB);
-    let started = std::time::Instant::now();
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    for _ in 0..1024 {
-        hasher.update(&piece);
-    }
-    let name = hasher.finish();
-    let hash = started.elapsed().as_secs_f64();
-    for size in [16 * 1024, MIB] {
-        let started = std::time::Instant::now();
-        let mut part = storage.parts.open(name, Some(1 << 30)).unwrap();
-        for _ in 0..1024 {
-            for bytes in piece.chunks(size) {
-                part.append(bytes).unwrap();
-            }
-        }
-        let append = started.elapsed().as_secs_f64();
-        assert!(part.verify().unwrap());
-        part.commit().unwrap();
-        let commit = started.elapsed().as_secs_f64();
-        println!("1 GiB by {size}: hash alone {hash:.2} s, append {append:.2} s, committed {commit:.2} s");
-        storage.blobs.quarantine(&name).unwrap();
-    }
 }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod killed;
+mod measured;
 mod opening;
 
 use std::{

@@ -78,3 +78,28 @@ fn temporary_files_of_a_dead_process_go_away() {
     let _storage = open(dir.path());
     assert!(!dir.path().join("tmp/t7").exists());
 }
+
+#[test]
+fn a_forbidden_folder_is_said_to_be_so() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    let mine = fs::write(dir.path().join("probe"), b"").is_err();
+    // The superuser may write everywhere, so it becomes somebody else.
+    let before: &[&str] = if mine { &[] } else { &["setpriv", "--reuid=65534", "--clear-groups"] };
+    let output = child("storage::tests::opening::child_without_permission", dir.path(), before).output();
+    match output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()) {
+        Ok(text) if text.contains("running") => assert!(text.contains("1 passed"), "{text}"),
+        other => eprintln!("left out: a_forbidden_folder_is_said_to_be_so ({other:?})"),
+    }
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+#[ignore = "run by the test above, as a user who may not write"]
+fn child_without_permission() {
+    for path in [child_dir(), child_dir().join("below")] {
+        let error = refusal(&path);
+        assert!(matches!(error, OpenError::Permission(_)), "{error}");
+        assert!(error.to_string().contains("no permission to write"), "{error}");
+    }
+}
