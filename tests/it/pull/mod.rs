@@ -1,5 +1,6 @@
 //! The pull through the real binary, with a Docker Hub stand-in that counts and misbehaves.
 
+mod dialects;
 mod fill;
 mod freshness;
 mod outage;
