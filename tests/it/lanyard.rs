@@ -24,6 +24,7 @@ pub(crate) struct Lanyard {
     process: Option<Process>,
     folder: tempfile::TempDir,
     config: String,
+    variables: Vec<(String, String)>,
     port: u16,
     said: Arc<Mutex<Vec<String>>>,
 }
@@ -37,9 +38,15 @@ impl Lanyard {
     /// Starts a server on an empty data folder. `config` is TOML without `listen` and `data_dir`. Panics with
     /// everything the server said unless it becomes ready.
     pub(crate) fn start(config: &str) -> Self {
+        Lanyard::start_with(config, &[])
+    }
+
+    /// The same with variables in its environment, which otherwise has but `PATH` and `RUST_BACKTRACE`.
+    pub(crate) fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = config.to_owned();
-        let mut lanyard = Lanyard { process: None, folder, config, port: 0, said: Arc::default() };
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut lanyard = Lanyard { process: None, folder, config, variables, port: 0, said: Arc::default() };
         lanyard.run();
         lanyard
     }
@@ -62,6 +69,11 @@ impl Lanyard {
     /// Its process, or `None` while it is stopped.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(|process| process.child.id())
+    }
+
+    /// Its configuration file.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.folder.path().join("lanyard.toml")
     }
 
     /// Its data folder.
@@ -99,7 +111,7 @@ impl Lanyard {
     }
 
     fn run(&mut self) {
-        let file = self.folder.path().join("lanyard.toml");
+        let file = self.config_file();
         let head = format!("listen = \"{}\"\ndata_dir = {:?}\n", self.host(), self.data_dir());
         fs::write(&file, head + &self.config).expect("a file in the temporary folder");
         let mut child = Command::new(env!("CARGO_BIN_EXE_lanyard"))
@@ -109,6 +121,7 @@ impl Lanyard {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("RUST_BACKTRACE", "1")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
