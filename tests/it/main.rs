@@ -6,6 +6,7 @@
 #[path = "../hub/mod.rs"]
 mod hub;
 
+mod canary;
 mod cli;
 mod clients;
 mod face;
