@@ -110,15 +110,22 @@ impl Lanyard {
         config.clone_into(&mut self.config);
     }
 
+    /// Starts it again by a command of the test's own, which becomes the server with [`Lanyard::config_file`].
+    pub(crate) fn restart_as(&mut self, command: Command) {
+        self.run_as(command);
+    }
+
     fn run(&mut self) {
-        let file = self.config_file();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lanyard"));
+        // Neither settings nor proxies of the person who runs the suite reach it.
+        command.args(["serve", "--config"]).arg(self.config_file()).env_clear();
+        self.run_as(command);
+    }
+
+    fn run_as(&mut self, mut command: Command) {
         let head = format!("listen = \"{}\"\ndata_dir = {:?}\n", self.host(), self.data_dir());
-        fs::write(&file, head + &self.config).expect("a file in the temporary folder");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lanyard"))
-            .args(["serve", "--config"])
-            .arg(&file)
-            // Neither settings nor proxies of the person who runs the suite reach it.
-            .env_clear()
+        fs::write(self.config_file(), head + &self.config).expect("a file in the temporary folder");
+        let mut child = command
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("RUST_BACKTRACE", "1")
             // How full the disk happens to be that the suite runs on is none of its tests' business.

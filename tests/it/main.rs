@@ -18,6 +18,7 @@ mod layers;
 mod observe;
 mod pull;
 mod raw;
+mod refusals;
 mod secure;
 mod upstream;
 mod wire;
