@@ -28,7 +28,7 @@ use crate::{
     pull::{Parts, PullThrough, Tasks},
     storage::{DiskThreads, Limits, OpenError, Storage},
     upstream::{
-        Health, Upstreams,
+        Health, Kind, Upstream, Upstreams,
         fetcher::{FetcherError, Fetchers},
     },
 };
@@ -164,16 +164,23 @@ fn sample(
             cache_bytes: usage.bytes,
             cache_blobs: usage.blobs,
             fills_active: pull.active_fills() as u64,
-            upstreams: upstreams
-                .iter()
-                .map(|upstream| UpstreamSample {
-                    name: upstream.name().clone(),
-                    rate_limit: upstream.budget().map(|budget| (budget.limit, budget.remaining)),
-                    circuit_open: upstream.health() == Health::Open,
-                })
-                .collect(),
+            upstreams: upstreams.iter().map(|upstream| sample_of(upstream)).collect(),
         }
     })
+}
+
+fn sample_of(upstream: &Upstream) -> UpstreamSample {
+    let seen = upstream.snapshot();
+    UpstreamSample {
+        name: upstream.name().clone(),
+        rate_limit: upstream.budget().map(|budget| (budget.limit, budget.remaining)),
+        circuit_open: upstream.health() == Health::Open,
+        requests: Kind::ALL.map(|kind| (kind.as_str(), seen.requests(kind))).to_vec(),
+        retries: seen.retries,
+        errors: seen.errors,
+        untrue: seen.untrue,
+        received: seen.bytes_in,
+    }
 }
 
 /// Nothing can be pushed yet, so the answer is no unless an earlier or later lanyard left something.

@@ -1,13 +1,13 @@
 //! What is counted, in Prometheus' text format. Every room may count; only the HTTP face prints.
 //!
 //! Labels are upstream, kind, code class and outcome, all from closed lists; never a repository or a digest, of which there
-//! are as many as there are images. Counters are pushed here as things happen, gauges are read when somebody scrapes
-//! ([`Sample`]), so that no room has to keep a gauge and its own state in step.
+//! are as many as there are images. Counters are pushed here as things happen; gauges, and what the upstreams count of
+//! themselves, are read when somebody scrapes ([`Sample`]), so that no room has to keep a number and its own state in step.
 
 mod sample;
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64},
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -64,6 +64,12 @@ struct UpstreamLabel {
     upstream: String,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct AskedLabels {
+    upstream: String,
+    kind: &'static str,
+}
+
 type PerUpstream = Family<UpstreamLabel, Counter>;
 type Durations = Family<KindLabel, Histogram, fn() -> Histogram>;
 
@@ -76,19 +82,22 @@ pub struct Metrics {
     aborted: Counter,
     sent: Counter,
     in_flight: Gauge,
-    received: PerUpstream,
     fills: PerUpstream,
     joins: PerUpstream,
     resumed: PerUpstream,
     failed: PerUpstream,
     tag_checks: PerUpstream,
-    manifest_gets: PerUpstream,
-    gauges: Gauges,
+    sampled: Sampled,
 }
 
 /// What is set from a [`Sample`] at every scrape.
 #[derive(Default)]
-struct Gauges {
+struct Sampled {
+    asked: Family<AskedLabels, Counter>,
+    retries: PerUpstream,
+    errors: PerUpstream,
+    untrue: PerUpstream,
+    received: PerUpstream,
     uptime: Gauge<f64, AtomicU64>,
     cache_bytes: Gauge,
     cache_blobs: Gauge,
@@ -111,14 +120,12 @@ impl Metrics {
             aborted: Counter::default(),
             sent: Counter::default(),
             in_flight: Gauge::default(),
-            received: PerUpstream::default(),
             fills: PerUpstream::default(),
             joins: PerUpstream::default(),
             resumed: PerUpstream::default(),
             failed: PerUpstream::default(),
             tag_checks: PerUpstream::default(),
-            manifest_gets: PerUpstream::default(),
-            gauges: Gauges::default(),
+            sampled: Sampled::default(),
         };
         metrics.register_requests();
         metrics.register_upstreams();
@@ -131,9 +138,8 @@ impl Metrics {
         metrics
     }
 
-    fn per_upstream(&self) -> [&PerUpstream; 7] {
-        let (fills, joins, resumed, failed) = (&self.fills, &self.joins, &self.resumed, &self.failed);
-        [&self.received, fills, joins, resumed, failed, &self.tag_checks, &self.manifest_gets]
+    fn per_upstream(&self) -> [&PerUpstream; 5] {
+        [&self.fills, &self.joins, &self.resumed, &self.failed, &self.tag_checks]
     }
 
     fn register_requests(&mut self) {
@@ -148,18 +154,21 @@ impl Metrics {
     }
 
     fn register_upstreams(&mut self) {
-        let r = &mut self.registry;
-        r.register_with_unit("upstream_received", "Body bytes from upstreams", Unit::Bytes, self.received.clone());
+        let (r, s) = (&mut self.registry, &self.sampled);
+        r.register_with_unit("upstream_received", "Body bytes from upstreams", Unit::Bytes, s.received.clone());
+        r.register("upstream_requests", "Requests to upstreams; Docker Hub counts kind manifest", s.asked.clone());
+        r.register("upstream_retries", "Of these, repeated after a failure", s.retries.clone());
+        r.register("upstream_errors", "Of these, without a usable answer", s.errors.clone());
+        r.register("upstream_untrue", "Answers of upstreams that were not believed", s.untrue.clone());
         r.register("fills", "Downloads begun", self.fills.clone());
         r.register("fill_joins", "Requests that joined a download under way", self.joins.clone());
         r.register("fills_resumed", "Downloads continued after a break", self.resumed.clone());
         r.register("fills_failed", "Downloads given up", self.failed.clone());
         r.register("tag_checks", "Tags compared with upstream by HEAD", self.tag_checks.clone());
-        r.register("upstream_manifest_gets", "Manifests fetched; what Docker Hub counts", self.manifest_gets.clone());
     }
 
     fn register_gauges(&mut self) {
-        let (r, g) = (&mut self.registry, &self.gauges);
+        let (r, g) = (&mut self.registry, &self.sampled);
         r.register_with_unit("uptime", "Time since start", Unit::Seconds, g.uptime.clone());
         r.register_with_unit("cache", "Bytes cached", Unit::Bytes, g.cache_bytes.clone());
         r.register("cache_blobs", "Blobs and manifests cached", g.cache_blobs.clone());
@@ -187,11 +196,6 @@ impl Metrics {
         self.in_flight.dec();
     }
 
-    /// Body bytes came from an upstream.
-    pub fn upstream_bytes(&self, upstream: &UpstreamName, bytes: u64) {
-        self.received.get_or_create(&label(upstream)).inc_by(bytes);
-    }
-
     /// A download began.
     pub fn fill_started(&self, upstream: &UpstreamName) {
         self.fills.get_or_create(&label(upstream)).inc();
@@ -217,15 +221,10 @@ impl Metrics {
         self.tag_checks.get_or_create(&label(upstream)).inc();
     }
 
-    /// A manifest was fetched.
-    pub fn manifest_fetched(&self, upstream: &UpstreamName) {
-        self.manifest_gets.get_or_create(&label(upstream)).inc();
-    }
-
     /// Everything as OpenMetrics text ([`CONTENT_TYPE`]).
     pub fn encode(&self, sample: &Sample) -> String {
-        self.gauges.uptime.set(self.started.elapsed().as_secs_f64());
-        self.gauges.set(sample);
+        self.sampled.uptime.set(self.started.elapsed().as_secs_f64());
+        self.sampled.set(sample);
         let mut out = String::with_capacity(8 << 10);
         // Writing to a String does not fail.
         let _ = text::encode(&mut out, &self.registry);
@@ -233,7 +232,7 @@ impl Metrics {
     }
 }
 
-impl Gauges {
+impl Sampled {
     fn set(&self, sample: &Sample) {
         self.cache_bytes.set(signed(sample.cache_bytes));
         self.cache_blobs.set(signed(sample.cache_blobs));
@@ -241,12 +240,29 @@ impl Gauges {
         for upstream in &sample.upstreams {
             let label = label(&upstream.name);
             self.circuit.get_or_create(&label).set(upstream.circuit_open.into());
+            for (family, count) in [
+                (&self.received, upstream.received),
+                (&self.retries, upstream.retries),
+                (&self.errors, upstream.errors),
+                (&self.untrue, upstream.untrue),
+            ] {
+                raise(&family.get_or_create(&label), count);
+            }
+            for (kind, count) in &upstream.requests {
+                let labels = AskedLabels { upstream: label.upstream.clone(), kind };
+                raise(&self.asked.get_or_create(&labels), *count);
+            }
             if let Some((limit, remaining)) = upstream.rate_limit {
                 self.limit.get_or_create(&label).set(signed(limit));
                 self.remaining.get_or_create(&label).set(signed(remaining));
             }
         }
     }
+}
+
+/// Sets a counter to what somebody else has counted. Two scrapes at once may come in the wrong order: it never goes back.
+fn raise(counter: &Counter, count: u64) {
+    counter.inner().fetch_max(count, Ordering::Relaxed);
 }
 
 fn label(upstream: &UpstreamName) -> UpstreamLabel {

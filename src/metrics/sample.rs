@@ -24,4 +24,14 @@ pub struct UpstreamSample {
     pub rate_limit: Option<(u64, u64)>,
     /// Whether it is being left alone after failures.
     pub circuit_open: bool,
+    /// What it was asked since the start, by kind of request, from a fixed list.
+    pub requests: Vec<(&'static str, u64)>,
+    /// Of these, the ones that repeat another after a failure.
+    pub retries: u64,
+    /// Of these, the ones without a usable answer: unreachable, 5xx, 429.
+    pub errors: u64,
+    /// Answers that were not believed.
+    pub untrue: u64,
+    /// Body bytes that came.
+    pub received: u64,
 }

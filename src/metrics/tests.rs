@@ -14,11 +14,20 @@ fn prints_what_was_counted() {
         duration: Duration::from_millis(3),
         aborted: true,
     });
-    metrics.upstream_bytes(&hub, 4096);
     metrics.fill_started(&hub);
     metrics.fill_joined(&hub);
-    let upstream = UpstreamSample { name: hub, rate_limit: Some((100, 42)), circuit_open: true };
+    let upstream = UpstreamSample {
+        name: hub,
+        rate_limit: Some((100, 42)),
+        circuit_open: true,
+        requests: vec![("manifest", 3), ("token", 1)],
+        retries: 1,
+        errors: 2,
+        untrue: 0,
+        received: 4096,
+    };
     let sample = Sample { cache_bytes: u64::MAX, cache_blobs: 7, fills_active: 1, upstreams: vec![upstream] };
+    metrics.encode(&sample);
     let text = metrics.encode(&sample);
     for line in [
         "lanyard_requests_total{kind=\"blob\",code=\"2xx\",outcome=\"joined\"} 1",
@@ -27,6 +36,11 @@ fn prints_what_was_counted() {
         "lanyard_requests_in_flight 1",
         "lanyard_request_duration_seconds_count{kind=\"blob\"} 1",
         "lanyard_upstream_received_bytes_total{upstream=\"docker.io\"} 4096",
+        "lanyard_upstream_requests_total{upstream=\"docker.io\",kind=\"manifest\"} 3",
+        "lanyard_upstream_requests_total{upstream=\"docker.io\",kind=\"token\"} 1",
+        "lanyard_upstream_retries_total{upstream=\"docker.io\"} 1",
+        "lanyard_upstream_errors_total{upstream=\"docker.io\"} 2",
+        "lanyard_upstream_untrue_total{upstream=\"docker.io\"} 0",
         "lanyard_fills_total{upstream=\"docker.io\"} 1",
         "lanyard_fill_joins_total{upstream=\"docker.io\"} 1",
         "lanyard_fills_failed_total{upstream=\"docker.io\"} 0",

@@ -53,6 +53,7 @@ impl PullThrough {
             return Ok(BlobHead { size: stored.size, trace });
         }
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
+        self.known_missing(repo, *digest)?;
         if let Some(size) = self.fills.size(digest).filter(|_| found.link.is_some()) {
             return Ok(BlobHead { size, trace: trace(Outcome::Joined, &source.upstream, Duration::ZERO) });
         }

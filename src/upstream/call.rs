@@ -169,10 +169,23 @@ impl Upstream {
         match call.kind {
             Kind::ManifestHead | Kind::BlobHead => None,
             Kind::Manifest | Kind::Blob | Kind::Tags | Kind::Referrers | Kind::Token | Kind::Probe => {
-                words::of_error(response, &self.wire.counters, &self.auth.secrets(used)).await
+                let signature = if self.is_foreign(response) { signature(&response.url) } else { Vec::new() };
+                let mut secrets = self.auth.secrets(used);
+                secrets.extend(signature.iter().map(String::as_str));
+                words::of_error(response, &self.wire.counters, &secrets).await
             }
         }
     }
+}
+
+/// What of a signed address its server must not be quoted with (S18): the query, and each of its longer values, as they were
+/// sent and as they were meant.
+fn signature(url: &Url) -> Vec<String> {
+    let Some(query) = url.query() else { return Vec::new() };
+    let sent = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value.to_owned());
+    let meant = url.query_pairs().map(|(_, value)| value.into_owned());
+    // Short ones are versions and flags; without them the words would lose theirs.
+    std::iter::once(query.to_owned()).chain(sent.chain(meant).filter(|value| value.len() >= 8)).collect()
 }
 
 /// lanyard asks for `identity`, and stores what it gets: it never decompresses (S15).

@@ -24,6 +24,7 @@ pub(crate) struct Lanyard {
     process: Option<Process>,
     folder: tempfile::TempDir,
     config: String,
+    variables: Vec<(String, String)>,
     port: u16,
     said: Arc<Mutex<Vec<String>>>,
 }
@@ -37,9 +38,15 @@ impl Lanyard {
     /// Starts a server on an empty data folder. `config` is TOML without `listen` and `data_dir`. Panics with
     /// everything the server said unless it becomes ready.
     pub(crate) fn start(config: &str) -> Self {
+        Lanyard::start_with(config, &[])
+    }
+
+    /// The same with variables in its environment, which otherwise has next to none.
+    pub(crate) fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = config.to_owned();
-        let mut lanyard = Lanyard { process: None, folder, config, port: 0, said: Arc::default() };
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut lanyard = Lanyard { process: None, folder, config, variables, port: 0, said: Arc::default() };
         lanyard.run();
         lanyard
     }
@@ -62,6 +69,11 @@ impl Lanyard {
     /// Its process, or `None` while it is stopped.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(|process| process.child.id())
+    }
+
+    /// Its configuration file.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.folder.path().join("lanyard.toml")
     }
 
     /// Its data folder.
@@ -98,17 +110,27 @@ impl Lanyard {
         config.clone_into(&mut self.config);
     }
 
+    /// Starts it again by a command of the test's own, which becomes the server with [`Lanyard::config_file`].
+    pub(crate) fn restart_as(&mut self, command: Command) {
+        self.run_as(command);
+    }
+
     fn run(&mut self) {
-        let file = self.folder.path().join("lanyard.toml");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lanyard"));
+        // Neither settings nor proxies of the person who runs the suite reach it.
+        command.args(["serve", "--config"]).arg(self.config_file()).env_clear();
+        self.run_as(command);
+    }
+
+    fn run_as(&mut self, mut command: Command) {
         let head = format!("listen = \"{}\"\ndata_dir = {:?}\n", self.host(), self.data_dir());
-        fs::write(&file, head + &self.config).expect("a file in the temporary folder");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lanyard"))
-            .args(["serve", "--config"])
-            .arg(&file)
-            // Neither settings nor proxies of the person who runs the suite reach it.
-            .env_clear()
+        fs::write(self.config_file(), head + &self.config).expect("a file in the temporary folder");
+        let mut child = command
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("RUST_BACKTRACE", "1")
+            // How full the disk happens to be that the suite runs on is none of its tests' business.
+            .env("LANYARD__CACHE__MIN_FREE", "0%")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -6,14 +6,19 @@
 #[path = "../hub/mod.rs"]
 mod hub;
 
+mod canary;
 mod cli;
 mod clients;
+mod face;
 mod hub_extras;
 mod hub_faults;
 mod hub_works;
 mod lanyard;
 mod layers;
+mod observe;
 mod pull;
 mod raw;
+mod refusals;
+mod secure;
 mod upstream;
 mod wire;

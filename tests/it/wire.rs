@@ -80,6 +80,12 @@ impl Connection {
         self.send(format!("{head}\r\n").as_bytes());
     }
 
+    /// The same on a connection that may have been closed meanwhile.
+    pub(crate) fn request_if_open(&mut self, method: &str, path: &str) {
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        let _ = self.stream.write_all(head.as_bytes());
+    }
+
     /// Reads a head: status and headers.
     pub(crate) fn head(&mut self) -> io::Result<(u16, Vec<(String, String)>)> {
         let end = loop {
