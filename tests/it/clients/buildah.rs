@@ -25,11 +25,10 @@ impl Buildah {
 }
 
 impl Client for Buildah {
-    fn pull(&self, image: &str) -> Result<Pulled, String> {
-        let name = format!("docker.io/library/{image}");
-        self.cell.run("buildah", &["pull", "--quiet", &name])?;
-        let listed = self.json(&["images", "--json", &name])?;
-        let image = self.json(&["inspect", "--type", "image", &name])?;
+    fn pull(&self, name: &str) -> Result<Pulled, String> {
+        self.cell.run("buildah", &["pull", "--quiet", name])?;
+        let listed = self.json(&["images", "--json", name])?;
+        let image = self.json(&["inspect", "--type", "image", name])?;
         let manifest = image["FromImageDigest"].as_str().map(str::to_owned);
         Ok(Pulled {
             tag: listed[0]["digest"].as_str().map(str::to_owned),

@@ -13,13 +13,18 @@ pub(crate) struct BuildKit {
 impl BuildKit {
     /// Starts a daemon whose only registry mirror is `mirror`, `http://HOST:PORT`.
     pub(crate) fn start(mirror: &str) -> Self {
-        BuildKit { dockerd: Dockerd::start(mirror) }
+        BuildKit::of(Dockerd::start(mirror))
+    }
+
+    /// The one inside this daemon.
+    pub(crate) fn of(dockerd: Dockerd) -> Self {
+        BuildKit { dockerd }
     }
 }
 
 impl Client for BuildKit {
-    fn pull(&self, image: &str) -> Result<Pulled, String> {
-        let folder = self.dockerd.folder_with("build", "Dockerfile", &format!("FROM {image}\nLABEL built=here\n"));
+    fn pull(&self, name: &str) -> Result<Pulled, String> {
+        let folder = self.dockerd.folder_with("build", "Dockerfile", &format!("FROM {name}\nLABEL built=here\n"));
         self.dockerd.docker(&["build", "--quiet", "--network=none", "--pull", "--no-cache", "--tag=built", &folder])?;
         let layers = self.dockerd.docker(&["image", "inspect", "--format={{json .RootFS.Layers}}", "built"])?;
         let layers = serde_json::from_str(&layers).map_err(|error| error.to_string())?;

@@ -29,6 +29,18 @@ impl Containerd {
     /// With `override_path` the URL includes `/v2`; without it the client puts `/v2` behind the URL's path.
     pub(crate) fn start(url: &str, override_path: bool) -> Self {
         let cell = Cell::new();
+        cell.write(
+            "hosts/docker.io/hosts.toml",
+            &format!(
+                "server = \"https://registry-1.docker.io\"\n[host.\"{url}\"]\n\
+                 capabilities = [\"pull\", \"resolve\"]\noverride_path = {override_path}\n"
+            ),
+        );
+        Containerd::start_in(cell)
+    }
+
+    /// Starts a daemon in a cell whose folder `hosts` has the `hosts.toml` files, each in a folder of its registry's name.
+    pub(crate) fn start_in(cell: Cell) -> Self {
         let socket = cell.text("c.sock");
         let config = format!(
             "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = {UNWANTED:?}\n\
@@ -38,13 +50,6 @@ impl Containerd {
             cell.text("t.sock")
         );
         let config = cell.write("config.toml", &config);
-        cell.write(
-            "hosts/docker.io/hosts.toml",
-            &format!(
-                "server = \"https://registry-1.docker.io\"\n[host.\"{url}\"]\n\
-                 capabilities = [\"pull\", \"resolve\"]\noverride_path = {override_path}\n"
-            ),
-        );
         let snapshotter = if cell.overlay() { "overlayfs" } else { "native" };
         let daemon = cell.daemon("containerd", &["--config", &config], &socket);
         Containerd { _daemon: daemon, cell, socket, snapshotter }
@@ -56,17 +61,18 @@ impl Containerd {
 }
 
 impl Client for Containerd {
-    fn pull(&self, image: &str) -> Result<Pulled, String> {
-        let name = format!("docker.io/library/{image}");
+    fn pull(&self, name: &str) -> Result<Pulled, String> {
         let hosts = self.cell.text("hosts");
+        let before = self.ctr(&["content", "list", "--quiet"])?;
         // ctr, not the daemon, resolves and fetches, so it runs in the cell as well.
-        self.ctr(&["images", "pull", "--hosts-dir", &hosts, "--snapshotter", self.snapshotter, &name])?;
+        self.ctr(&["images", "pull", "--hosts-dir", &hosts, "--snapshotter", self.snapshotter, name])?;
         let images = self.ctr(&["images", "list", &format!("name=={name}")])?;
         let digest = images.split_whitespace().find(|word| word.starts_with("sha256:"));
         let held = self.ctr(&["content", "list", "--quiet"])?;
         Ok(Pulled {
             tag: Some(digest.ok_or_else(|| format!("no digest in {images}"))?.to_owned()),
-            held: Some(held.split_whitespace().map(str::to_owned).collect()),
+            // Content has no image's name on it; what an earlier pull brought is not this image's.
+            held: Some(held.split_whitespace().filter(|digest| !before.contains(*digest)).map(str::to_owned).collect()),
             unpacked: None,
         })
     }

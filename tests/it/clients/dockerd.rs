@@ -19,23 +19,30 @@ pub(crate) struct Dockerd {
 impl Dockerd {
     /// Starts a daemon whose only registry mirror is `mirror`, `http://HOST:PORT`.
     pub(crate) fn start(mirror: &str) -> Self {
+        Dockerd::configured(&serde_json::json!({ "registry-mirrors": [mirror] }))
+    }
+
+    /// Starts a daemon whose `daemon.json` is this object, merged into what keeps it in its cell.
+    pub(crate) fn configured(daemon_json: &serde_json::Value) -> Self {
         let cell = Cell::new();
         let socket = format!("unix://{}", cell.text("docker.sock"));
         let driver = if cell.overlay() { "overlay2" } else { "vfs" };
-        let config = serde_json::json!({
+        let mut config = serde_json::json!({
             "data-root": cell.text("data"),
             "exec-root": cell.text("exec"),
             "pidfile": cell.text("dockerd.pid"),
             "deprecated-key-path": cell.text("key.json"),
             "hosts": [socket],
             "storage-driver": driver,
-            "registry-mirrors": [mirror],
             "bridge": "none",
             "iptables": false,
             "ip-forward": false,
             "ip-masq": false,
             "userland-proxy": false,
         });
+        for (key, value) in daemon_json.as_object().expect("daemon.json is an object") {
+            config[key] = value.clone();
+        }
         let config = cell.write("daemon.json", &config.to_string());
         let daemon = cell.daemon("dockerd", &["--config-file", &config], &cell.text("docker.sock"));
         Dockerd { _daemon: daemon, cell, socket }
@@ -53,9 +60,9 @@ impl Dockerd {
 }
 
 impl Client for Dockerd {
-    fn pull(&self, image: &str) -> Result<Pulled, String> {
-        self.docker(&["pull", "--quiet", image])?;
-        let said = self.docker(&["image", "inspect", image])?;
+    fn pull(&self, name: &str) -> Result<Pulled, String> {
+        self.docker(&["pull", "--quiet", name])?;
+        let said = self.docker(&["image", "inspect", name])?;
         let image: serde_json::Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
         let image = &image[0];
         // "name@sha256:…", the digest of what the tag named.

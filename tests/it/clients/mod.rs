@@ -2,7 +2,8 @@
 //!
 //! One driver per client ([`dockerd`], [`containerd`], [`podman`], [`skopeo`], [`buildah`]) runs it in a [`cell`] of
 //! its own, points it at a mirror in that client's way, and reports by digest what it pulled. [`scenario`] tells the
-//! story they all go through, and [`pulls`] lists who goes through it with which image.
+//! story they all go through, and [`pulls`] lists who goes through it with which image. In [`setup`] the clients take
+//! what `lanyard setup` prints for them.
 //!
 //! A client that this machine does not have is left out, and said so by name on the real standard error, which the
 //! test runner does not swallow. With `LANYARD_REQUIRE_CLIENTS=1` a missing client is a failure.
@@ -18,6 +19,7 @@ mod pulled;
 mod pulls;
 mod registries;
 mod scenario;
+mod setup;
 mod skopeo;
 mod watch;
 
@@ -29,13 +31,13 @@ use pulled::Pulled;
 /// A program and the Debian package that has it.
 type Program = (&'static str, &'static str);
 
-/// One clean client that knows one mirror for Docker Hub. Its store lives as long as the value.
+/// One clean client with a mirror. Its store lives as long as the value.
 trait Client {
-    /// Pulls `docker.io/library/NAME:TAG`, given as `NAME:TAG`, and reports what the client has then.
+    /// Pulls `name`, like `docker.io/library/NAME:TAG`, and reports what the client has then.
     /// The error is everything the client said.
-    fn pull(&self, image: &str) -> Result<Pulled, String>;
+    fn pull(&self, name: &str) -> Result<Pulled, String>;
 
-    /// How often the client went to Docker Hub instead of its mirror.
+    /// How often the client went to Docker Hub, or another registry, instead of its mirror.
     fn hub_asked(&self) -> usize;
 }
 

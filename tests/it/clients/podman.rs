@@ -2,7 +2,7 @@
 
 use super::cell::Cell;
 use super::pulled::{Pulled, sha256, strings};
-use super::registries::cell_with_mirror;
+use super::registries::{cell_with, cell_with_mirror};
 use super::{Client, Program};
 
 pub(crate) const PROGRAMS: &[Program] = &[("podman", "podman")];
@@ -17,13 +17,17 @@ impl Podman {
     pub(crate) fn new(location: &str) -> Self {
         Podman { cell: cell_with_mirror(location) }
     }
+
+    /// With `text` as the drop-in `NAME.conf` of `/etc/containers/registries.conf.d`.
+    pub(crate) fn with_drop_in(name: &str, text: &str) -> Self {
+        Podman { cell: cell_with(&format!("registries.conf.d/{name}.conf"), text) }
+    }
 }
 
 impl Client for Podman {
-    fn pull(&self, image: &str) -> Result<Pulled, String> {
-        let name = format!("docker.io/library/{image}");
-        self.cell.run("podman", &["pull", "--quiet", &name])?;
-        let said = self.cell.run("podman", &["image", "inspect", &name])?;
+    fn pull(&self, name: &str) -> Result<Pulled, String> {
+        self.cell.run("podman", &["pull", "--quiet", name])?;
+        let said = self.cell.run("podman", &["image", "inspect", name])?;
         let image: serde_json::Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
         let image = &image[0];
         // The digests of the index and of the platform's manifest, as "name@sha256:…".

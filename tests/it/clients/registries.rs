@@ -5,15 +5,21 @@ use super::cell::Cell;
 /// A cell whose `/etc/containers` has `location` (`HOST:PORT`, or with a path behind it) as the one mirror of
 /// docker.io, spoken to over plain HTTP, and which accepts unsigned images.
 pub(crate) fn cell_with_mirror(location: &str) -> Cell {
-    let cell = Cell::new();
-    cell.write(
-        "etc/containers/registries.conf",
+    cell_with(
+        "registries.conf",
         &format!(
             "unqualified-search-registries = [\"docker.io\"]\n\
              [[registry]]\nprefix = \"docker.io\"\nlocation = \"docker.io\"\n\
              [[registry.mirror]]\nlocation = \"{location}\"\ninsecure = true\n"
         ),
-    );
+    )
+}
+
+/// A cell whose `/etc/containers` has `text` as the file `name` and nothing else about registries, and which accepts
+/// unsigned images.
+pub(crate) fn cell_with(name: &str, text: &str) -> Cell {
+    let cell = Cell::new();
+    cell.write(&format!("etc/containers/{name}"), text);
     cell.write("etc/containers/policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#);
     let driver = if cell.overlay() { "overlay" } else { "vfs" };
     let (graph, run) = (cell.text("graph"), cell.text("run"));

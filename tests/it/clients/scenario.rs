@@ -37,7 +37,7 @@ fn publish_all_shapes(hub: &Hub) -> Vec<Image> {
 }
 
 /// What a client must have after it pulled `image`.
-fn expected(hub: &Hub, image: &Image, platforms: Platforms) -> Expected {
+pub(super) fn expected(hub: &Hub, image: &Image, platforms: Platforms) -> Expected {
     let own = format!("linux/{}", std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64"));
     let wanted = |platform: &str| platforms == Platforms::All || image.platforms.len() == 1 || platform == own;
     let chosen: Vec<_> = image.platforms.iter().filter(|image| wanted(&image.platform)).collect();
@@ -63,10 +63,14 @@ fn lanyard_before(hub: &Hub) -> Lanyard {
 
 /// Pulls with one client and compares. `when` is for the message of a failure.
 fn pull(client: &dyn Client, image: &Image, expected: &Expected, when: &str) {
-    let name = image.name();
-    let name = name.trim_start_matches("library/");
+    let name = format!("docker.io/{}", image.name());
+    pull_named(client, &name, expected, when);
+}
+
+/// The same for an image of any registry, under the name that the client knows it by.
+pub(super) fn pull_named(client: &dyn Client, name: &str, expected: &Expected, when: &str) {
     let pulled = client.pull(name);
-    assert_eq!(client.hub_asked(), 0, "{name}, {when}: the client went to Docker Hub itself: {pulled:?}");
+    assert_eq!(client.hub_asked(), 0, "{name}, {when}: the client went to the registry itself: {pulled:?}");
     match pulled {
         Ok(pulled) => expected.assert_is(&pulled),
         Err(said) => panic!("{name}, {when}: {said}"),
@@ -154,6 +158,6 @@ pub(super) fn works_with_the_stand_in<C: Client>(client: impl Fn(&str) -> C) {
 pub(super) fn fallback_is_seen<C: Client>(client: impl Fn(&str) -> C) {
     // Nothing listens on port 1, and the test would fail if something did.
     let client = client("127.0.0.1:1");
-    let said = client.pull("anything:latest").expect_err("there is nothing to pull from");
+    let said = client.pull("docker.io/library/anything:latest").expect_err("there is nothing to pull from");
     assert!(client.hub_asked() > 0, "the client did not try Docker Hub, or the watch missed it: {said}");
 }

@@ -26,8 +26,8 @@ impl Skopeo {
 }
 
 impl Client for Skopeo {
-    fn pull(&self, image: &str) -> Result<Pulled, String> {
-        let (from, to) = (format!("docker://docker.io/library/{image}"), format!("dir:{}", self.cell.text("copied")));
+    fn pull(&self, name: &str) -> Result<Pulled, String> {
+        let (from, to) = (format!("docker://{name}"), format!("dir:{}", self.cell.text("copied")));
         let all: &[&str] = if self.every_platform { &["--all"] } else { &[] };
         self.cell.run("skopeo", &[&["copy", "--quiet"], all, &[&from, &to]].concat())?;
         let mut held = BTreeSet::new();

@@ -1,7 +1,7 @@
-//! Notices a client that goes to Docker Hub behind its mirror's back.
+//! Notices a client that goes to Docker Hub, or ghcr.io, behind its mirror's back.
 //!
-//! Every client hides a failing mirror: it asks Docker Hub itself and exits 0. In a [`Cell`](super::cell::Cell) the
-//! names of Docker Hub therefore resolve to a loopback address of this watch, which counts connections and closes
+//! Every client hides a failing mirror: it asks the registry itself and exits 0. In a [`Cell`](super::cell::Cell) the
+//! registries' names therefore resolve to a loopback address of this watch, which counts connections and closes
 //! them. A test asserts on the count, never on the client's exit code alone.
 
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// The names a client asks when it wants Docker Hub itself.
+/// The names a client asks when it wants Docker Hub or ghcr.io itself.
 const NAMES: &str = "registry-1.docker.io auth.docker.io index.docker.io docker.io hub.docker.com \
-                     production.cloudflare.docker.com production.cloudfront.docker.com";
+                     production.cloudflare.docker.com production.cloudfront.docker.com ghcr.io";
 
 /// A listener on port 443 of a loopback address of its own.
 pub(crate) struct HubWatch {
@@ -44,12 +44,12 @@ impl HubWatch {
         HubWatch { address, asked, stop, thread: Some(thread) }
     }
 
-    /// How many connections Docker Hub would have seen from the client itself.
+    /// How many connections the registries would have seen from the client itself.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// The hosts file under which every name of Docker Hub leads here.
+    /// The hosts file under which every one of their names leads here.
     pub(crate) fn hosts_file(&self) -> String {
         format!("127.0.0.1 localhost\n{} {NAMES}\n", self.address.ip())
     }
