@@ -4,7 +4,9 @@ mod fill;
 mod freshness;
 mod outage;
 mod restart;
+mod rot;
 mod spellings;
+mod standing;
 
 use crate::{hub::Hub, lanyard::Lanyard};
 
