@@ -7,6 +7,7 @@ mod restart;
 mod rot;
 mod spellings;
 mod standing;
+mod storm;
 
 use crate::{hub::Hub, lanyard::Lanyard};
 
