@@ -82,8 +82,10 @@ fn round(seed: u64, kill: bool, figures: &Figures) {
     crowd(&lanyard, &images, &digests, &mut dice, figures);
     for (digest, _) in &digests {
         let at_once = hub.most_at_once(|r| r.is_blob_get(digest) && r.header("range").is_none());
-        figures.count(format!("downloads of a digest at once: {at_once}"));
+        assert!(at_once <= 1, "F4: {at_once} downloads of {digest} at once");
     }
+    assert!(hub.manifest_gets() <= 2 * IMAGES, "one by tag and one by digest");
+    figures.count("rounds");
     if kill {
         lanyard.kill9();
         lanyard.restart();
