@@ -124,7 +124,8 @@ impl App {
 
     fn run(self) -> Result<(), AppError> {
         let App { background, storage, fetchers, upstreams, tasks, face, listener, ready } = self;
-        actix_web::rt::System::new().block_on(async move {
+        // Whatever ends the server, what is under way is put down in order.
+        let ended: Result<(), AppError> = actix_web::rt::System::new().block_on(async move {
             let (server, handle) = http::run(listener, face, http::Limits::default())?;
             let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
             let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
@@ -140,14 +141,15 @@ impl App {
                 Ok(ended) => ended,
                 Err(panicked) => Err(io::Error::other(panicked)),
             }
-        })?;
+            .map_err(AppError::from)
+        });
         let parked = background.block_on(tasks.stop(PARK));
         background.block_on(upstreams.stop());
         fetchers.stop(PARK);
         storage.close();
         background.shutdown_timeout(PARK);
         tracing::info!(parked, "stopped");
-        Ok(())
+        ended
     }
 }
 

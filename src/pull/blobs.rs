@@ -8,12 +8,13 @@ use std::{
 use super::{
     BlobAnswer, BlobBody, BlobHead, PullError, PullThrough, Trace,
     body::{Following, Passing},
-    fill::{Claim, FillFailure, Follower, Opened, Source},
-    records,
+    fill::{Claim, FillFailure, Follower, Opened, Source, Standing, refuses},
+    missing::Missed,
+    records::{self, no_room},
 };
 use crate::{
     oci::{ByteRange, ContentRange, Digest, ErrorCode, Hasher, Outcome, Repository},
-    storage::{LinkRecord, Origin, StoredBlob},
+    storage::{LinkRecord, Origin, Storage, StorageError, StoredBlob},
     upstream::Upstream,
 };
 
@@ -57,9 +58,13 @@ impl PullThrough {
         if let Some(size) = self.fills.size(digest).filter(|_| found.link.is_some()) {
             return Ok(BlobHead { size, trace: trace(Outcome::Joined, &source.upstream, Duration::ZERO) });
         }
+        self.known_missing(repo, Missed::Blob(*digest))?;
         let started = Instant::now();
-        let size = self.ask_blob(&source, repo, digest).await?;
-        let size = size.or(found.link.map(|link| link.size)).ok_or(PullError::Lost)?;
+        let size = self.ask_blob(&source, repo, digest).await?.or(found.link.map(|link| link.size));
+        let size = match size {
+            Some(size) => size,
+            None => self.size_by_a_byte(&source, digest).await?,
+        };
         Ok(BlobHead { size, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
     }
 
@@ -75,11 +80,11 @@ impl PullThrough {
             return self.stored(stored, range, trace);
         }
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
-        self.known_missing(repo, *digest)?;
+        self.known_missing(repo, Missed::Blob(*digest))?;
         let linked = found.link.is_some();
         let expected = found.link.map(|link| link.size);
         let started = Instant::now();
-        let (mut follower, outcome) = match self.claim(*digest, &source, linked).await? {
+        let (mut follower, outcome, stranger) = match self.claim(*digest, &source, linked).await? {
             Claim::Stored(stored) => {
                 let found = self.find_blob(repo, digest).await?;
                 let trace = self.permission(repo, digest, &found, &stored).await?;
@@ -87,28 +92,42 @@ impl PullThrough {
             }
             Claim::Lead(leader, follower) => {
                 self.tasks.spawn(self.drive().run(leader, expected));
-                (follower, Outcome::Filled)
+                (follower, Outcome::Filled, false)
             }
-            Claim::Follow { follower, authorized } => {
-                if !authorized {
-                    // Somebody else's repository has it; whether this one does is for its upstream to say (S5).
-                    self.ask_blob(&source, repo, digest).await?;
-                    self.fills.add_source(digest, source.clone());
-                }
+            Claim::Follow { follower, stranger } => {
                 self.metrics.fill_joined(source.upstream.name());
-                (follower, Outcome::Joined)
+                (follower, Outcome::Joined, stranger)
             }
         };
-        match follower.opened().await {
-            Ok(opened) => {
+        if stranger {
+            // Somebody else's repository has it; whether this one does is for its upstream to say (S5).
+            self.ask_blob(&source, repo, digest).await?;
+            follower.vouch();
+        }
+        let opened = follower.opened().await;
+        match (opened, follower.standing()) {
+            (_, Some(Standing::Refused(error))) => {
+                let failure = FillFailure::Upstream(error);
+                self.remember(repo, Missed::Blob(*digest), &PullError::Fill(failure.clone()));
+                Err(PullError::Fill(failure))
+            }
+            (Ok(opened), standing) => {
+                if !matches!(standing, Some(Standing::Has)) {
+                    // The bytes come by way of another repository, and this one's upstream has not said anything yet.
+                    self.ask_blob(&source, repo, digest).await?;
+                    follower.vouch();
+                }
                 let trace = trace(outcome, &source.upstream, started.elapsed());
                 self.follow(source, *digest, follower, opened, range, trace).await
             }
-            Err(FillFailure::NoRoom) => self.pass(&source, digest, expected, range).await,
-            Err(failure) => {
-                self.remember_missing(repo, digest, &failure);
-                Err(PullError::Fill(failure))
+            (Err(FillFailure::NoRoom | FillFailure::Storage(_)), _) => {
+                self.pass(&source, digest, expected, range).await
             }
+            // What another repository's upstream says is no answer for this one.
+            (Err(FillFailure::Upstream(error)), _) if refuses(&error) || (stranger && !error.is_outage()) => {
+                Err(PullError::Fill(FillFailure::Abandoned))
+            }
+            (Err(failure), _) => Err(PullError::Fill(failure)),
         }
     }
 
@@ -123,7 +142,7 @@ impl PullThrough {
         &self,
         source: Source,
         digest: Digest,
-        follower: Follower,
+        follower: Follower<Source>,
         opened: Opened,
         range: Option<ByteRange>,
         trace: Trace,
@@ -134,7 +153,8 @@ impl PullThrough {
         if first > opened.readable.saturating_add(FAR) {
             return self.pass(&source, &digest, Some(size), range.map(explicit)).await;
         }
-        let following = Following { follower, file: opened.file, readable: opened.readable, source, digest };
+        let whole = first == 0 && end == size;
+        let following = Following { follower, file: opened.file, readable: opened.readable, source, digest, whole };
         let body = BlobBody::following(self.disk.clone(), following, first, end);
         Ok(BlobAnswer { size, range, body, trace })
     }
@@ -151,13 +171,21 @@ impl PullThrough {
         let failed = |error| self.upstream_error(ErrorCode::BlobUnknown, error);
         let size = match size {
             Some(size) => size,
-            None => source.upstream.head_blob(&source.name, digest).await.map_err(failed)?.ok_or(PullError::Lost)?,
+            None => match source.upstream.head_blob(&source.name, digest).await.map_err(failed)? {
+                Some(size) => size,
+                None => self.size_by_a_byte(source, digest).await?,
+            },
         };
         let range = over(range, size)?;
         let (first, end) = span(range, size);
         let last = range.map(|range| range.last);
         let answer = source.upstream.blob(&source.name, digest, first, last).await.map_err(failed)?;
         let skip = first.checked_sub(answer.offset).ok_or(PullError::Lost)?;
+        // Of the whole, upstream knows the length better than a manifest.
+        let (size, end) = match answer.total {
+            Some(total) if range.is_none() => (total, total),
+            Some(_) | None => (size, end),
+        };
         let whole = first == 0 && end == size;
         let proof = whole.then(|| (Hasher::new(digest.algorithm()), *digest));
         let body = BlobBody::passing(self.disk.clone(), Passing { body: answer.body, skip, proof }, first, end);
@@ -167,7 +195,12 @@ impl PullThrough {
     async fn find_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
         let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
         self.on_disk(move || {
-            Ok(Found { link: storage.catalog.link(&repo, &digest)?, stored: storage.blobs.open(&digest)? })
+            let link = storage.catalog.link(&repo, &digest)?;
+            let stored = storage.blobs.open(&digest)?;
+            match (link, stored) {
+                (Some(link), Some(stored)) if link.size != stored.size => doubted(&storage, &repo, link),
+                (link, stored) => Ok(Found { link, stored }),
+            }
         })
         .await
     }
@@ -184,24 +217,36 @@ impl PullThrough {
             return Ok(self.hit(repo));
         }
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
-        self.known_missing(repo, *digest)?;
+        self.known_missing(repo, Missed::Blob(*digest))?;
         let started = Instant::now();
-        self.ask_blob(&source, repo, digest).await?;
+        let size = self.ask_blob(&source, repo, digest).await?;
+        if size.is_some_and(|size| size != stored.size) && !self.is_sound(digest).await? {
+            // It is not here any more: look again.
+            return Err(PullError::Fill(FillFailure::Abandoned));
+        }
         self.link(repo, records::link(*digest, "", stored.size, Origin::Fetched)).await?;
         Ok(trace(Outcome::Revalidated, &source.upstream, started.elapsed()))
+    }
+
+    async fn is_sound(&self, digest: &Digest) -> Result<bool, PullError> {
+        let (storage, digest) = (Arc::clone(&self.storage), *digest);
+        Ok(self.on_disk(move || storage.blobs.prove(&digest)).await?.is_some())
     }
 
     /// Asks the repository's upstream whether it has the blob; its length, where it says so.
     async fn ask_blob(&self, source: &Source, repo: &Repository, digest: &Digest) -> Result<Option<u64>, PullError> {
         source.upstream.head_blob(&source.name, digest).await.map_err(|error| {
             let error = self.upstream_error(ErrorCode::BlobUnknown, error);
-            self.remember(repo, (*digest).into(), &error);
+            self.remember(repo, Missed::Blob(*digest), &error);
             error
         })
     }
 
-    fn remember_missing(&self, repo: &Repository, digest: &Digest, failure: &FillFailure) {
-        self.remember(repo, (*digest).into(), &PullError::Fill(failure.clone()));
+    /// The length from the answer to a GET of one byte, for content networks whose addresses are signed for GET alone.
+    async fn size_by_a_byte(&self, source: &Source, digest: &Digest) -> Result<u64, PullError> {
+        let answer = source.upstream.blob(&source.name, digest, 0, Some(0)).await;
+        let answer = answer.map_err(|error| self.upstream_error(ErrorCode::BlobUnknown, error))?;
+        answer.total.ok_or(PullError::Lost)
     }
 
     async fn claim(
@@ -212,6 +257,17 @@ impl PullThrough {
     ) -> Result<Claim<Source, StoredBlob>, PullError> {
         let (storage, fills, source) = (Arc::clone(&self.storage), self.fills.clone(), source.clone());
         self.on_disk(move || fills.claim(digest, source, linked, || storage.blobs.open(&digest))).await
+    }
+}
+
+/// The file is not as long as the link says: one of them is wrong. A file that was cut short is out of the way then, and a
+/// length that was only ever a manifest's word is set right, so that this is done once.
+fn doubted(storage: &Storage, repo: &Repository, link: LinkRecord) -> Result<Found, StorageError> {
+    let Some(stored) = storage.blobs.prove(&link.digest)? else { return Ok(Found { link: Some(link), stored: None }) };
+    let link = LinkRecord { size: stored.size, ..link };
+    match storage.catalog.put_links(repo, std::slice::from_ref(&link)) {
+        Err(error) if !no_room(&error) => Err(error),
+        Ok(()) | Err(_) => Ok(Found { link: Some(link), stored: Some(stored) }),
     }
 }
 

@@ -56,13 +56,15 @@ enum State {
 
 /// Follows a fill.
 pub(super) struct Following {
-    pub(super) follower: Follower,
+    pub(super) follower: Follower<Source>,
     pub(super) file: Arc<File>,
     /// How far the fill was when last asked.
     pub(super) readable: u64,
     /// Where to go on when the disk is full.
     pub(super) source: Source,
     pub(super) digest: Digest,
+    /// Whether the body is the whole blob, which can be proven, and not a range, which cannot.
+    pub(super) whole: bool,
 }
 
 /// Passes an upstream's answer on.
@@ -114,8 +116,8 @@ impl BlobBody {
                     }
                     match following.follower.readable_past(self.cursor).await {
                         Ok(readable) => following.readable = readable,
-                        Err(FillFailure::NoRoom) => {
-                            let passing = following.pass(self.cursor, self.end).await?;
+                        Err(FillFailure::NoRoom | FillFailure::Storage(_)) => {
+                            let passing = following.pass(&self.disk, self.cursor, self.end).await?;
                             self.state = State::Passing(Box::new(passing));
                         }
                         Err(failure) => return Err(BodyError::Fill(failure)),
@@ -129,14 +131,18 @@ impl BlobBody {
 }
 
 impl Following {
-    /// What is still missing, straight from upstream.
-    async fn pass(&self, cursor: u64, end: u64) -> Result<Passing, UpstreamError> {
+    /// What is still missing, straight from upstream. What was sent so far is proven together with it (F2).
+    async fn pass(&self, disk: &DiskThreads, cursor: u64, end: u64) -> Result<Passing, BodyError> {
         let last = end.checked_sub(1);
         let answer = self.source.upstream.blob(&self.source.name, &self.digest, cursor, last).await?;
         let skip = cursor
             .checked_sub(answer.offset)
             .ok_or_else(|| UpstreamError::Untrue { message: "the answer begins past what was asked".into() })?;
-        Ok(Passing { body: answer.body, skip, proof: None })
+        let proof = match self.whole {
+            true => Some((hashed(disk, Arc::clone(&self.file), &self.digest, cursor).await?, self.digest)),
+            false => None,
+        };
+        Ok(Passing { body: answer.body, skip, proof })
     }
 }
 
@@ -167,6 +173,18 @@ impl Passing {
             return Ok(bytes);
         }
     }
+}
+
+/// The hash of what the file holds up to `end`, a piece at a time: others want the disk threads too.
+async fn hashed(disk: &DiskThreads, file: Arc<File>, digest: &Digest, end: u64) -> Result<Hasher, BodyError> {
+    let mut hasher = Hasher::new(digest.algorithm());
+    let mut at = 0;
+    while at < end {
+        let piece = read(disk, Arc::clone(&file), at, end).await?;
+        hasher.update(&piece);
+        at += piece.len() as u64;
+    }
+    Ok(hasher)
 }
 
 /// Reads at most a piece. What is in the page cache – nearly always so behind a fill – is read at once; the disk itself is

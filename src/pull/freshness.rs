@@ -21,7 +21,8 @@ use super::{
     blobs::trace,
     fill::Source,
     manifests::{Fetched, Held, answer, stale},
-    records,
+    missing::Missed,
+    records::{self, no_room},
 };
 use crate::{
     config::Mode,
@@ -38,8 +39,8 @@ pub(super) type TagKey = (Repository, Tag);
 /// What a check came to.
 #[derive(Clone, Debug)]
 pub(super) enum Checked {
-    /// The tag still points where it did.
-    Unmoved,
+    /// The tag still points where it did: here.
+    Unmoved(Held),
     /// It points elsewhere now, and that is here already.
     Moved(Held),
     /// It had to be fetched.
@@ -50,6 +51,7 @@ pub(super) enum Checked {
 
 impl PullThrough {
     pub(super) async fn by_tag(self: &Arc<Self>, repo: &Repository, tag: &Tag) -> Result<ManifestAnswer, PullError> {
+        let asked = Instant::now();
         let known = self.known(repo, tag).await?;
         let source = match self.source(repo, ErrorCode::ManifestUnknown) {
             Ok(source) => source,
@@ -63,20 +65,26 @@ impl PullThrough {
         let key = (repo.clone(), tag.clone());
         let ttl = source.upstream.tag_ttl();
         let Some(held) = known else {
-            return self.first_sight(repo, tag, source).await;
+            return self.first_sight(repo, tag, source, asked).await;
         };
         match self.checks.get(&key) {
             Some((age, true)) if age < ttl => {
                 self.whole(repo, &held).await?;
                 return Ok(answer(held, self.hit(repo)));
             }
-            Some((age, false)) if age < self.negative_ttl.min(ttl) && self.mode == Mode::Auto => {
+            Some((age, false)) if age < self.negative_ttl.min(ttl) && self.mode != Mode::Online => {
+                // An answer is passed on as long as it is believed; everything else is trouble.
+                if let Err(error) = self.known_missing(repo, Missed::Manifest(tag.clone().into()))
+                    && !self.serves_stale(&source, &error)
+                {
+                    return Err(error);
+                }
                 self.whole(repo, &held).await?;
                 return Ok(stale(held, &source, Duration::ZERO));
             }
             Some(_) | None => {}
         }
-        self.due(repo, tag, held, source).await
+        self.due(repo, tag, held, source, asked).await
     }
 
     /// A tag that is here and was not checked for longer than its TTL.
@@ -86,9 +94,10 @@ impl PullThrough {
         tag: &Tag,
         held: Held,
         source: Source,
+        asked: Instant,
     ) -> Result<ManifestAnswer, PullError> {
         let started = Instant::now();
-        let mut flight = self.fly(repo, tag, &source, Some(held.clone()));
+        let mut flight = self.fly(repo, tag, &source, Some(held.clone()), asked);
         let patience = match (self.mode, source.upstream.health()) {
             (Mode::Online, _) => Duration::MAX,
             (Mode::Auto | Mode::Offline, Health::Good) => PATIENCE,
@@ -97,8 +106,9 @@ impl PullThrough {
         let checked = tokio::time::timeout(patience, flight.landed()).await;
         let waited = started.elapsed();
         match checked {
-            Ok(Ok(Checked::Unmoved)) => Ok(answer(held, trace(Outcome::Revalidated, &source.upstream, waited))),
-            Ok(Ok(Checked::Moved(now))) => Ok(answer(now, trace(Outcome::Revalidated, &source.upstream, waited))),
+            Ok(Ok(Checked::Unmoved(now) | Checked::Moved(now))) => {
+                Ok(answer(now, trace(Outcome::Revalidated, &source.upstream, waited)))
+            }
             Ok(Ok(Checked::Fetched(fetched))) => {
                 let outcome = fetched.outcome(flight.joined);
                 Ok(answer(fetched.held, trace(outcome, &source.upstream, waited)))
@@ -117,10 +127,11 @@ impl PullThrough {
         repo: &Repository,
         tag: &Tag,
         source: Source,
+        asked: Instant,
     ) -> Result<ManifestAnswer, PullError> {
-        self.known_missing(repo, tag.clone())?;
+        self.known_missing(repo, Missed::Manifest(tag.clone().into()))?;
         let started = Instant::now();
-        let mut flight = self.fly(repo, tag, &source, None);
+        let mut flight = self.fly(repo, tag, &source, None, asked);
         let checked = flight.landed().await.map_err(|_| PullError::Lost)?;
         let trace = |outcome| trace(outcome, &source.upstream, started.elapsed());
         match checked {
@@ -128,12 +139,8 @@ impl PullThrough {
                 let outcome = fetched.outcome(flight.joined);
                 Ok(answer(fetched.held, trace(outcome)))
             }
-            Checked::Moved(held) => Ok(answer(held, trace(Outcome::Joined))),
-            // Joined a check of what was here a moment ago.
-            Checked::Unmoved => {
-                let held = self.known(repo, tag).await?.ok_or(PullError::Lost)?;
-                Ok(answer(held, trace(Outcome::Joined)))
-            }
+            // Joined, or came just after, a check by somebody who saw it earlier.
+            Checked::Moved(held) | Checked::Unmoved(held) => Ok(answer(held, trace(Outcome::Joined))),
             Checked::Failed(error) => Err(error),
         }
     }
@@ -144,11 +151,24 @@ impl PullThrough {
         tag: &Tag,
         source: &Source,
         held: Option<Held>,
+        asked: Instant,
     ) -> super::flights::Flight<Checked> {
         let (this, key, source) = (Arc::clone(self), (repo.clone(), tag.clone()), source.clone());
         self.tag_flights.join(&self.tasks, key.clone(), move || async move {
+            // A check that ended after this request began is as good as one of its own, and costs nothing.
+            if let Some((age, true)) = this.checks.get(&key)
+                && age <= asked.elapsed()
+                && let Ok(Some(now)) = this.known(&key.0, &key.1).await
+            {
+                return Checked::Unmoved(now);
+            }
             let checked = this.check(&key, source, held).await;
-            this.checks.put(key, !matches!(checked, Checked::Failed(_)));
+            match &checked {
+                // What could not be written down is not known to the next request: it has to ask.
+                Checked::Fetched(fetched) if !fetched.stored => this.checks.forget(&key),
+                Checked::Unmoved(_) | Checked::Moved(_) | Checked::Fetched(_) => this.checks.put(key, true),
+                Checked::Failed(_) => this.checks.put(key, false),
+            }
             checked
         })
     }
@@ -164,13 +184,13 @@ impl PullThrough {
             Ok(head) => head,
             Err(error) => {
                 let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
-                self.remember(repo, by_tag, &error);
+                self.remember(repo, Missed::Manifest(by_tag), &error);
                 return Checked::Failed(error);
             }
         };
-        self.found(repo, by_tag.clone());
+        self.found(repo, Missed::Manifest(by_tag.clone()));
         match head.digest {
-            Some(digest) if digest == held.digest => Checked::Unmoved,
+            Some(digest) if digest == held.digest => Checked::Unmoved(held),
             Some(digest) => match self.held(repo, &digest).await {
                 Ok(Some(now)) => self.repoint(repo, tag, now).await,
                 Ok(None) => self.fetched(repo, tag, source, digest.into(), Spend::Refresh).await,
@@ -198,8 +218,10 @@ impl PullThrough {
     async fn repoint(&self, repo: &Repository, tag: &Tag, now: Held) -> Checked {
         let (storage, at) = (Arc::clone(&self.storage), repo.clone());
         let record = records::tag(tag.clone(), now.digest, &now.media_type, now.bytes.len() as u64);
-        match self.on_disk(move || storage.catalog.put_tag(&at, &record)).await {
+        match self.to_disk(move || storage.catalog.put_tag(&at, &record)).await {
             Ok(()) => Checked::Moved(now),
+            // It is what upstream names now, whether or not that can be written down.
+            Err(PullError::Storage(error)) if no_room(&error) => Checked::Fetched(Fetched { held: now, stored: false }),
             Err(error) => Checked::Failed(error),
         }
     }

@@ -1,6 +1,7 @@
 //! Manifests by digest: from memory, from the store, or fetched once for everybody who asks.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,11 +12,15 @@ use super::{
     ManifestAnswer, PullError, PullThrough, Trace,
     blobs::trace,
     fill::Source,
+    missing::Missed,
     records::{self, no_room},
 };
 use crate::{
     config::Mode,
-    oci::{Accept, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, Outcome, Reference, Repository, Tag, is_index},
+    oci::{
+        Accept, DOCKER_IMAGE, DOCKER_LIST, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, OCI_IMAGE, OCI_INDEX,
+        Outcome, Reference, Repository, Tag, is_index,
+    },
     storage::{LinkRecord, Origin, Storage, StorageError, TagRecord},
     upstream::{FetchedManifest, Health, Spend, UpstreamError},
 };
@@ -32,11 +37,12 @@ pub(super) struct Held {
 #[derive(Clone, Debug)]
 pub(super) struct Fetched {
     pub(super) held: Held,
-    /// For which repository; others must ask for themselves (S5).
-    repo: Repository,
     /// Whether it could be kept; a full disk does not keep a client from its manifest (F7).
-    stored: bool,
+    pub(super) stored: bool,
 }
+
+/// What a fetch came to, and for which repository: others must ask for themselves (S5).
+pub(super) type Landed = (Repository, Result<Fetched, PullError>);
 
 /// What the store knows of a manifest in a repository.
 enum Look {
@@ -68,8 +74,8 @@ impl PullThrough {
         repo: &Repository,
         digest: &Digest,
     ) -> Result<ManifestAnswer, PullError> {
-        // Whoever joined a fetch for another repository finds the bytes here on the second look.
-        for _ in 0..3 {
+        // Whoever joined a fetch for another repository finds the bytes here on the second look, unless it failed.
+        for last in [false, false, true] {
             let bytes = match self.look(repo, digest).await? {
                 Look::Held(held) => {
                     self.whole(repo, &held).await?;
@@ -79,24 +85,45 @@ impl PullThrough {
                 Look::Absent => None,
             };
             let source = self.source(repo, ErrorCode::ManifestUnknown)?;
-            self.known_missing(repo, *digest)?;
+            self.known_missing(repo, Missed::Manifest((*digest).into()))?;
             let started = Instant::now();
             if let Some(bytes) = bytes {
                 return self.adopt(repo, &source, *digest, bytes, started).await;
             }
             let this = Arc::clone(self);
-            let (asked, wanted) = (source.clone(), repo.clone());
-            let reference = Reference::Digest(*digest);
-            let mut flight = self
-                .manifest_flights
-                .join(&self.tasks, *digest, || this.fetch(asked, wanted, reference, None, Spend::Needed));
-            let fetched = flight.landed().await.map_err(|_| PullError::Lost)?;
-            if let Some(fetched) = for_me(fetched, repo, flight.joined)? {
-                let outcome = fetched.outcome(flight.joined);
-                return Ok(answer(fetched.held, trace(outcome, &source.upstream, started.elapsed())));
-            }
+            let (asked, wanted, digest) = (source.clone(), repo.clone(), *digest);
+            let mut flight =
+                self.manifest_flights.join(&self.tasks, digest, || this.fly_by_digest(asked, wanted, digest));
+            let (whose, fetched) = flight.landed().await.map_err(|_| PullError::Lost)?;
+            let fetched = match fetched {
+                fetched if whose == *repo => fetched?,
+                // Verified bytes are at hand; whether this repository has them is still to be said.
+                Ok(fetched) => return self.adopt(repo, &source, digest, fetched.held.bytes, started).await,
+                Err(_) if last => {
+                    self.clone().fetch(source.clone(), repo.clone(), digest.into(), None, Spend::Needed).await?
+                }
+                Err(_) => continue,
+            };
+            let outcome = fetched.outcome(flight.joined);
+            return Ok(answer(fetched.held, trace(outcome, &source.upstream, started.elapsed())));
         }
         Err(PullError::Lost)
+    }
+
+    /// One fetch for everybody. Somebody's may have landed between a request's look and its joining this one.
+    async fn fly_by_digest(self: Arc<Self>, source: Source, repo: Repository, digest: Digest) -> Landed {
+        let fetched = match self.look(&repo, &digest).await {
+            Ok(Look::Held(held)) => Ok(Fetched { held, stored: true }),
+            Ok(Look::Foreign(bytes)) => self.adopt(&repo, &source, digest, bytes, Instant::now()).await.map(
+                |ManifestAnswer { bytes, media_type, digest, .. }| Fetched {
+                    held: Held { digest, media_type, bytes },
+                    stored: true,
+                },
+            ),
+            Ok(Look::Absent) => self.fetch(source, repo.clone(), digest.into(), None, Spend::Needed).await,
+            Err(error) => Err(error),
+        };
+        (repo, fetched)
     }
 
     /// Fetches from upstream, keeps what came, and remembers an answer that says there is nothing.
@@ -110,12 +137,12 @@ impl PullThrough {
     ) -> Result<Fetched, PullError> {
         match source.upstream.manifest(&source.name, &reference, spend).await {
             Ok(fetched) => {
-                self.found(&repo, reference);
+                self.found(&repo, Missed::Manifest(reference));
                 self.keep(repo, fetched, tag).await
             }
             Err(error) => {
                 let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
-                self.remember(&repo, reference, &error);
+                self.remember(&repo, Missed::Manifest(reference), &error);
                 Err(error)
             }
         }
@@ -138,13 +165,16 @@ impl PullThrough {
                 let link = storage.catalog.link(&repo, &digest)?;
                 let bytes = match hot {
                     Some(bytes) => Some(bytes),
-                    None => storage.blobs.read(&digest, MAX_MANIFEST_BYTES)?,
+                    None => small(&storage, &digest)?,
                 };
                 Ok((link, bytes))
             })
             .await?;
         let Some(bytes) = bytes else { return Ok(Look::Absent) };
-        if !known {
+        if link.as_ref().is_some_and(|link| !is_manifest(link, &bytes)) {
+            return Ok(Look::Absent);
+        }
+        if !known && link.is_some() {
             self.hot.insert(digest, bytes.clone());
         }
         Ok(match link {
@@ -167,10 +197,17 @@ impl PullThrough {
     ) -> Result<ManifestAnswer, PullError> {
         let head = source.upstream.head_manifest(&source.name, &digest.into()).await.map_err(|error| {
             let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
-            self.remember(repo, digest.into(), &error);
+            self.remember(repo, Missed::Manifest(digest.into()), &error);
             error
         })?;
-        let media_type = head.media_type.unwrap_or_else(|| Manifest::sniff(&bytes));
+        // A guest network's login page says 200 to everything; this is said of the same bytes, or it is not believed.
+        if head.digest.map_or(head.size != Some(bytes.len() as u64), |said| said != digest) {
+            let error = UpstreamError::Untrue { message: "the answer is not about the manifest asked for".into() };
+            return Err(self.upstream_error(ErrorCode::ManifestUnknown, error));
+        }
+        let telling = head.media_type.filter(|said| said.starts_with("application/vnd."));
+        let fitting = telling.filter(|said| Manifest::parse(said, &bytes).is_ok());
+        let media_type = fitting.unwrap_or_else(|| Manifest::sniff(&bytes));
         self.link(repo, records::link(digest, &media_type, bytes.len() as u64, Origin::Fetched)).await?;
         let held = Held { digest, media_type: media_type.into(), bytes };
         Ok(answer(held, trace(Outcome::Revalidated, &source.upstream, started.elapsed())))
@@ -185,20 +222,29 @@ impl PullThrough {
         })?;
         let mut links = vec![records::link(digest, &media_type, bytes.len() as u64, Origin::Fetched)];
         links[0].subject = manifest.subject.as_ref().map(|subject| subject.digest);
-        links.extend(manifest.parts().map(|d| records::link(d.digest, &d.media_type, d.size, Origin::Named(digest))));
+        // What is to be had elsewhere need not be here, and a registry does not look whether it is: no claim to it (S2, S5).
+        links.extend(
+            manifest
+                .parts()
+                .filter(|d| d.urls.is_empty())
+                .map(|d| records::link(d.digest, &d.media_type, d.size, Origin::Named(digest))),
+        );
         let record = tag.map(|tag| records::tag(tag, digest, &media_type, bytes.len() as u64));
         let (storage, at, content) = (Arc::clone(&self.storage), repo.clone(), bytes.clone());
-        let stored = self.on_disk(move || match store(&storage, &at, &digest, &content, &links, record) {
+        let stored = self.to_disk(move || match store(&storage, &at, &digest, &content, &links, record) {
             Ok(stored) => Ok(stored),
             Err(error) if no_room(&error) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => {
+                tracing::warn!(digest = %digest, "a manifest is passed on and not kept: {error}");
+                Ok(false)
+            }
         });
         let stored = stored.await?;
         if stored {
             self.hot.insert(digest, bytes.clone());
         }
         tracing::info!(repo = %repo, digest = %digest, bytes = bytes.len(), stored, "manifest fetched");
-        Ok(Fetched { held: Held { digest, media_type: media_type.into(), bytes }, repo, stored })
+        Ok(Fetched { held: Held { digest, media_type: media_type.into(), bytes }, stored })
     }
 
     /// A manifest is served only if what it names can be served, or upstream is there to be asked.
@@ -208,7 +254,9 @@ impl PullThrough {
             return Ok(());
         }
         let (storage, checked) = (Arc::clone(&self.storage), held.clone());
-        let whole = self.on_disk(move || complete(&storage, &checked.media_type, &checked.bytes, 4)).await?;
+        let whole = self
+            .on_disk(move || complete(&storage, &checked.media_type, &checked.bytes, 4, &mut HashSet::new()))
+            .await?;
         match asking {
             _ if whole => Ok(()),
             Some(upstream) => Err(PullError::Incomplete { upstream: upstream.name().to_string() }),
@@ -250,13 +298,28 @@ impl Fetched {
     }
 }
 
-/// What a flight brought, if it is for this repository. A refusal of another repository says nothing about this one.
-fn for_me(fetched: Result<Fetched, PullError>, repo: &Repository, joined: bool) -> Result<Option<Fetched>, PullError> {
-    match fetched {
-        Ok(fetched) if fetched.repo == *repo => Ok(Some(fetched)),
-        Ok(_) => Ok(None),
-        Err(error) if joined && !error.is_outage() => Ok(None),
-        Err(error) => Err(error),
+/// Whether the repository holds these bytes as a manifest. It may hold them as a blob, and a config is no manifest.
+fn is_manifest(link: &LinkRecord, bytes: &[u8]) -> bool {
+    let known = |media_type: &str| match media_type {
+        OCI_INDEX | OCI_IMAGE | DOCKER_LIST | DOCKER_IMAGE => Manifest::parse(media_type, bytes).ok(),
+        _ => None,
+    };
+    match link.origin {
+        Origin::Named(_) => known(&link.media_type).is_some(),
+        // It came, or was pushed, as a blob. Somebody may have asked for a manifest that way.
+        Origin::Fetched | Origin::Pushed if link.media_type.is_empty() => {
+            known(&Manifest::sniff(bytes)).is_some_and(|m| m.manifests.is_some() || m.layers.is_some())
+        }
+        // A manifest, of whatever type.
+        Origin::Fetched | Origin::Pushed => true,
+    }
+}
+
+/// Content small enough to be a manifest.
+fn small(storage: &Storage, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
+    match storage.blobs.read(digest, MAX_MANIFEST_BYTES) {
+        Err(StorageError::TooLarge { .. }) => Ok(None),
+        read => read,
     }
 }
 
@@ -296,7 +359,14 @@ fn store(
 }
 
 /// Whether everything that a client needs of this manifest is on disk: of an image all, of an index one of its images.
-fn complete(storage: &Storage, media_type: &str, bytes: &[u8], depth: u8) -> Result<bool, StorageError> {
+/// `seen` are the children that have been looked at: one that was whole has ended the walk (S21).
+fn complete(
+    storage: &Storage,
+    media_type: &str,
+    bytes: &[u8],
+    depth: u8,
+    seen: &mut HashSet<Digest>,
+) -> Result<bool, StorageError> {
     let Ok(manifest) = Manifest::parse(media_type, bytes) else { return Ok(false) };
     for blob in manifest.blobs().filter(|blob| blob.urls.is_empty()) {
         if storage.blobs.size(&blob.digest)?.is_none() {
@@ -309,8 +379,9 @@ fn complete(storage: &Storage, media_type: &str, bytes: &[u8], depth: u8) -> Res
     }
     for child in children {
         if depth > 0
-            && let Some(bytes) = storage.blobs.read(&child.digest, MAX_MANIFEST_BYTES)?
-            && complete(storage, &child.media_type, &bytes, depth - 1)?
+            && seen.insert(child.digest)
+            && let Some(bytes) = small(storage, &child.digest)?
+            && complete(storage, &child.media_type, &bytes, depth - 1, seen)?
         {
             return Ok(true);
         }

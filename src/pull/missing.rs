@@ -3,12 +3,21 @@
 
 use super::{FillFailure, PullError, PullThrough, recent::Recent};
 use crate::{
-    oci::{Reference, Repository},
+    oci::{Digest, Reference, Repository},
     upstream::UpstreamError,
 };
 
 /// The negative cache.
-pub(super) struct Missing(Recent<(Repository, Reference), PullError>);
+pub(super) struct Missing(Recent<(Repository, Missed), PullError>);
+
+/// What was asked for. A digest that is no manifest may well be a blob: containerd asks for one after the other.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Missed {
+    /// A manifest, by tag or digest.
+    Manifest(Reference),
+    /// A blob.
+    Blob(Digest),
+}
 
 impl Missing {
     pub(super) fn new() -> Self {
@@ -18,15 +27,15 @@ impl Missing {
 
 impl PullThrough {
     /// Fails at once with what upstream said within `negative_ttl`.
-    pub(super) fn known_missing(&self, repo: &Repository, reference: impl Into<Reference>) -> Result<(), PullError> {
-        match self.missing.0.within(&(repo.clone(), reference.into()), self.negative_ttl) {
+    pub(super) fn known_missing(&self, repo: &Repository, missed: Missed) -> Result<(), PullError> {
+        match self.missing.0.within(&(repo.clone(), missed), self.negative_ttl) {
             Some(error) => Err(error),
             None => Ok(()),
         }
     }
 
     /// Remembers an answer that is one: "not found", or "not for you". Trouble is not remembered here.
-    pub(super) fn remember(&self, repo: &Repository, reference: Reference, error: &PullError) {
+    pub(super) fn remember(&self, repo: &Repository, missed: Missed, error: &PullError) {
         let answer = match error {
             PullError::Upstream { error, .. } | PullError::Fill(FillFailure::Upstream(error)) => {
                 matches!(**error, UpstreamError::NotFound { .. } | UpstreamError::Denied { .. })
@@ -39,12 +48,12 @@ impl PullThrough {
             | PullError::Lost => false,
         };
         if answer {
-            self.missing.0.put((repo.clone(), reference), error.clone());
+            self.missing.0.put((repo.clone(), missed), error.clone());
         }
     }
 
     /// It exists after all.
-    pub(super) fn found(&self, repo: &Repository, reference: Reference) {
-        self.missing.0.forget(&(repo.clone(), reference));
+    pub(super) fn found(&self, repo: &Repository, missed: Missed) {
+        self.missing.0.forget(&(repo.clone(), missed));
     }
 }

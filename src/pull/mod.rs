@@ -40,7 +40,7 @@ use fill::{Drive, Fills, Source};
 use flights::Flights;
 use freshness::{Checked, TagKey};
 use lists::Lists;
-use manifests::Fetched;
+use manifests::Landed;
 use missing::Missing;
 use recent::Recent;
 use records::no_room;
@@ -56,11 +56,16 @@ use crate::{
 
 /// How many bytes of manifests are kept in memory.
 const HOT_MANIFESTS: u64 = 64 << 20;
+/// How many writes and syncs may wait for the disk at a time.
+const WRITERS: usize = 32;
 
 /// Everything a pull needs. One per process, shared by all workers.
 pub struct PullThrough {
     storage: Arc<Storage>,
+    /// For reading, and what is as quick.
     disk: DiskThreads,
+    /// For what ends in a sync, which takes as long as the disk likes: readers do not queue behind it.
+    writing: DiskThreads,
     upstreams: Arc<Upstreams>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
@@ -72,7 +77,7 @@ pub struct PullThrough {
     /// When a tag was last checked, and whether upstream answered.
     checks: Recent<TagKey, bool>,
     tag_flights: Flights<TagKey, Checked>,
-    manifest_flights: Flights<Digest, Result<Fetched, PullError>>,
+    manifest_flights: Flights<Digest, Landed>,
     missing: Missing,
     lists: Lists,
 }
@@ -102,6 +107,7 @@ impl PullThrough {
             .build();
         Arc::new(PullThrough {
             storage,
+            writing: disk.apart(WRITERS),
             disk,
             upstreams,
             metrics,
@@ -158,7 +164,7 @@ impl PullThrough {
     fn drive(&self) -> Drive {
         Drive {
             storage: Arc::clone(&self.storage),
-            disk: self.disk.clone(),
+            disk: self.writing.clone(),
             metrics: Arc::clone(&self.metrics),
             stop: self.tasks.stopping(),
         }
@@ -168,17 +174,27 @@ impl PullThrough {
         &self,
         work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, PullError> {
-        let done = self.disk.run(work).await.map_err(|_| PullError::Lost)?;
-        done.map_err(|error| PullError::Storage(Arc::new(error)))
+        done(self.disk.run(work).await)
+    }
+
+    async fn to_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, PullError> {
+        done(self.writing.run(work).await)
     }
 
     /// Notes that `repo` holds a digest. A disk that takes nothing costs the next request a question, no more.
     async fn link(&self, repo: &Repository, link: LinkRecord) -> Result<(), PullError> {
         let (storage, repo) = (Arc::clone(&self.storage), repo.clone());
-        self.on_disk(move || match storage.catalog.put_links(&repo, &[link]) {
+        self.to_disk(move || match storage.catalog.put_links(&repo, &[link]) {
             Err(error) if no_room(&error) => Ok(()),
             done => done,
         })
         .await
     }
+}
+
+fn done<T>(work: Result<Result<T, StorageError>, tokio::task::JoinError>) -> Result<T, PullError> {
+    work.map_err(|_| PullError::Lost)?.map_err(|error| PullError::Storage(Arc::new(error)))
 }

@@ -73,6 +73,14 @@ impl BlobStore {
         }
     }
 
+    /// Reads a blob of any size and verifies it again, which takes a second per gigabyte or so. Content that has rotted, or was
+    /// cut short, goes to the quarantine and is `None`, so that it is fetched again.
+    pub fn prove(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
+        match self {
+            BlobStore::FileSystem(blobs) => blobs.prove(digest),
+        }
+    }
+
     /// Moves a blob that was found rotten out of the way, into the folder `quarantine`. Open readers keep it.
     pub fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
         match self {
@@ -132,9 +140,33 @@ impl FsBlobs {
         if Hasher::digest(digest.algorithm(), &bytes) == *digest {
             return Ok(Some(bytes.into()));
         }
+        self.rotten(digest).map(|()| None)
+    }
+
+    fn prove(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
+        let Some(blob) = self.open(digest)? else { return Ok(None) };
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut piece = vec![0; 256 * 1024];
+        let mut file = &*blob.file;
+        loop {
+            match file.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => hasher.update(&piece[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(StorageError::io("reading", &self.disk.layout.blob(digest))(error)),
+            }
+        }
+        if hasher.finish() == *digest {
+            return Ok(Some(blob));
+        }
+        self.rotten(digest).map(|()| None)
+    }
+
+    /// Out of the way, where that can be done; missing in any case.
+    fn rotten(&self, digest: &Digest) -> Result<(), StorageError> {
         tracing::warn!(%digest, "a blob has rotted on disk and is treated as missing");
         match self.quarantine(digest) {
-            Ok(()) | Err(StorageError::ReadOnly | StorageError::Closed) => Ok(None),
+            Ok(()) | Err(StorageError::ReadOnly | StorageError::Closed) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -17,6 +17,12 @@ impl DiskThreads {
         DiskThreads { runtime, permits: Arc::new(Semaphore::new(threads)) }
     }
 
+    /// So many threads more, with a queue of their own: for syncs, which take as long as the disk likes and must not keep
+    /// readers waiting.
+    pub fn apart(&self, threads: usize) -> Self {
+        DiskThreads::new(self.runtime.clone(), threads)
+    }
+
     /// Runs `work` to its end, also when the caller goes away meanwhile. An error means that it panicked, or that the
     /// runtime is gone.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {

@@ -10,18 +10,19 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::records::{self, no_room},
     FillFailure, Leader,
+    sources::refuses,
 };
 use crate::{
     metrics::Metrics,
     oci::{Digest, Namespace, Repository, RepositoryName},
     storage::{DiskThreads, Origin, Part, Storage, StorageError},
-    upstream::{BlobAnswer, Upstream, UpstreamError},
+    upstream::{BlobAnswer, Upstream, UpstreamError, fetcher::FetchError},
 };
 
 /// How long a fill goes on without a single new byte before it gives up. The part stays for the next claim.
 const NO_PROGRESS: Duration = Duration::from_secs(60);
 /// How often a fill asks before its first byte: clients are waiting for a status line.
-const FIRST_ATTEMPTS: u32 = 2;
+const FIRST_ATTEMPTS: usize = 2;
 /// One write: large enough to make large folios, small enough to be hashed in a millisecond.
 const WRITE: usize = 1 << 20;
 
@@ -58,7 +59,9 @@ impl Drive {
         if let Some(upstream) = &first {
             self.metrics.fill_started(upstream);
         }
-        let mut download = Download { drive: &self, leader: &leader, part: None, total: expected, resumed: 0 };
+        // A length of zero would be believed unasked.
+        let total = expected.filter(|length| *length > 0);
+        let mut download = Download { drive: &self, leader: &leader, part: None, total, resumed: 0 };
         let result = download.run().await;
         let resumed = download.resumed;
         match download.end(result).await {
@@ -93,34 +96,37 @@ struct Download<'a> {
 impl Download<'_> {
     async fn run(&mut self) -> Result<(), FillFailure> {
         self.open().await?;
+        if self.offset() > 0 {
+            self.take_up().await?;
+        }
         let mut attempts = 0;
         let mut seen = self.offset();
         let mut deadline = Instant::now() + NO_PROGRESS;
         while self.total.is_none_or(|total| self.offset() < total) {
             let sources = self.leader.sources();
-            let source = sources.get(attempts as usize % sources.len().max(1)).ok_or(FillFailure::Abandoned)?;
-            let result = tokio::select! {
-                biased;
-                () = self.drive.stop.cancelled() => Err(FillFailure::Stopping),
-                result = self.attempt(source) => result,
-            };
-            let failure = match result {
+            let source = sources.get(attempts % sources.len().max(1)).ok_or(FillFailure::Abandoned)?;
+            let failure = match self.attempt(source).await {
                 Ok(()) => break,
                 Err(failure) => failure,
             };
+            if let FillFailure::Upstream(error) = &failure
+                && refuses(error)
+            {
+                self.leader.refused(source, Arc::clone(error));
+            }
             if self.offset() > seen {
                 (seen, deadline, attempts) = (self.offset(), Instant::now() + NO_PROGRESS, 0);
             }
             attempts += 1;
+            // A source that refused is not among these any more.
+            let others = self.leader.sources().len();
             let again = match &failure {
-                FillFailure::Upstream(error) if error.is_outage() => {
-                    if seen == 0 {
-                        attempts < FIRST_ATTEMPTS
-                    } else {
-                        Instant::now() < deadline
-                    }
-                }
-                FillFailure::Upstream(_) => (attempts as usize) < sources.len(),
+                FillFailure::Upstream(error) if refuses(error) => others > 0 && attempts <= sources.len(),
+                FillFailure::Upstream(error) if error.is_outage() && seen > 0 => Instant::now() < deadline,
+                // Whoever waited so long for nothing is told; only another place may be quicker.
+                FillFailure::Upstream(error) if is_timeout(error) => attempts < others,
+                // The content network's refusals, a length that is not true: the next answer may be another.
+                FillFailure::Upstream(_) => attempts < FIRST_ATTEMPTS.max(others) + usize::from(seen > 0),
                 FillFailure::Corrupt
                 | FillFailure::NoRoom
                 | FillFailure::Storage(_)
@@ -143,7 +149,7 @@ impl Download<'_> {
         self.prove().await
     }
 
-    /// Opens the part, and shows readers at once what an earlier process left of it.
+    /// Opens the part, with what an earlier download left of it.
     async fn open(&mut self) -> Result<(), FillFailure> {
         let (storage, digest, total) = (Arc::clone(&self.drive.storage), self.leader.digest(), self.total);
         let opened = self.drive.disk.run(move || {
@@ -155,16 +161,50 @@ impl Download<'_> {
         let part = opened.await.map_err(|_| FillFailure::Abandoned)??;
         self.total = self.total.or(part.total());
         self.part = Some(part);
-        if self.offset() > 0 {
-            self.begin()?;
-        }
         Ok(())
+    }
+
+    /// Shows readers what an earlier download left, once a source vouches for whoever began this one: the earlier one may
+    /// have been for another repository (S5).
+    async fn take_up(&mut self) -> Result<(), FillFailure> {
+        if self.leader.sure_sources().is_empty() {
+            let Some(source) = self.leader.sources().into_iter().next() else { return Err(FillFailure::Abandoned) };
+            let digest = self.leader.digest();
+            let asked = tokio::select! {
+                biased;
+                () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
+                asked = source.upstream.head_blob(&source.name, &digest) => asked,
+            };
+            match asked {
+                Ok(_) => self.leader.has(&source),
+                Err(error) => {
+                    let error = Arc::new(error);
+                    if refuses(&error) {
+                        self.leader.refused(&source, Arc::clone(&error));
+                    }
+                    return Err(FillFailure::Upstream(error));
+                }
+            }
+        }
+        self.begin()
     }
 
     /// One request, from where the part ends to the end of the content.
     async fn attempt(&mut self, source: &Source) -> Result<(), FillFailure> {
         let from = self.offset();
-        let answer = source.upstream.blob(&source.name, &self.leader.digest(), from, None).await?;
+        let (stop, digest) = (self.drive.stop.clone(), self.leader.digest());
+        // A stop is heard only where nothing is lost by it: never while the disk thread has the part.
+        let answer = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(FillFailure::Stopping),
+            answer = source.upstream.blob(&source.name, &digest, from, None) => answer,
+        };
+        let answer = match answer {
+            // Nothing comes after what is here. Then it is the whole, or good for nothing.
+            Err(UpstreamError::RangeNotSatisfiable) if from > 0 => return Ok(()),
+            answer => answer?,
+        };
+        self.leader.has(source);
         self.learn_total(&answer).await?;
         self.begin()?;
         // A source that ignores Range begins at 0: what is here already is skipped, not written twice.
@@ -176,7 +216,11 @@ impl Download<'_> {
             let mut size = 0;
             let mut end = None;
             // Wait for the first piece; take along what else is there already.
-            let mut next = Some(body.chunk().await);
+            let mut next = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(FillFailure::Stopping),
+                piece = body.chunk() => Some(piece),
+            };
             while let Some(piece) = next {
                 match piece {
                     Some(Ok(bytes)) => {
@@ -209,18 +253,25 @@ impl Download<'_> {
     /// Takes the length from the first answer that says one; a second that says another is not about the same bytes.
     async fn learn_total(&mut self, answer: &BlobAnswer) -> Result<(), FillFailure> {
         match (self.total, answer.total) {
-            (Some(known), Some(said)) if known != said => {
-                return Err(untrue(&format!("the blob is {said} bytes long there and {known} by its manifest")));
+            (Some(known), Some(said)) if known != said && (self.offset() > 0 || self.leader.is_begun()) => {
+                return Err(untrue(&format!("the blob is {said} bytes long there and {known} elsewhere")));
             }
-            (None, Some(said)) => {
+            (Some(known), Some(said)) if known == said => {}
+            // While nobody has been told a length, the source knows better than a manifest, which nobody may have checked.
+            (Some(_) | None, Some(said)) => {
+                // What is reserved is gone from the room: it is asked about before, and only once.
+                self.room(said.saturating_sub(self.offset())).await?;
                 self.total = Some(said);
                 self.with_part(move |part| part.set_total(said)).await?;
             }
-            (Some(_) | None, None) | (Some(_), Some(_)) => {}
+            (Some(_) | None, None) => {}
         }
-        let missing = self.total.unwrap_or(0).saturating_sub(self.offset());
+        Ok(())
+    }
+
+    async fn room(&self, bytes: u64) -> Result<(), FillFailure> {
         let storage = Arc::clone(&self.drive.storage);
-        let room = self.drive.disk.run(move || storage.room_for(missing)).await;
+        let room = self.drive.disk.run(move || storage.room_for(bytes)).await;
         if room.map_err(|_| FillFailure::Abandoned)? { Ok(()) } else { Err(FillFailure::NoRoom) }
     }
 
@@ -237,6 +288,10 @@ impl Download<'_> {
     async fn append(&mut self, batch: Vec<Bytes>, size: u64) -> Result<(), FillFailure> {
         if self.total.is_some_and(|total| self.offset() + size > total) {
             return Err(FillFailure::Corrupt);
+        }
+        if self.total.is_none() {
+            // Nothing was reserved, and it may never end.
+            self.room(self.offset() + size).await?;
         }
         self.with_part(move |part| {
             for bytes in &batch {
@@ -280,7 +335,7 @@ impl Download<'_> {
         let Some(part) = self.part.take() else {
             return Err(result.err().unwrap_or(FillFailure::Abandoned));
         };
-        let (storage, sources) = (Arc::clone(&self.drive.storage), self.leader.sources());
+        let (storage, sources) = (Arc::clone(&self.drive.storage), self.leader.sure_sources());
         let digest = self.leader.digest();
         let ended = self.drive.disk.run(move || match result {
             Ok(()) => {
@@ -290,6 +345,8 @@ impl Download<'_> {
             }
             Err(failure) => {
                 let tidied = match &failure {
+                    // Whoever asks for what is nowhere leaves nothing on disk.
+                    FillFailure::Upstream(_) | FillFailure::Stopping if part.offset() == 0 => part.discard(),
                     FillFailure::Upstream(_) | FillFailure::Stopping => part.park(),
                     FillFailure::Corrupt | FillFailure::NoRoom | FillFailure::Storage(_) | FillFailure::Abandoned => {
                         part.discard()
@@ -340,6 +397,10 @@ fn skipped(mut bytes: Bytes, skip: &mut u64) -> Bytes {
     let cut = (*skip).min(bytes.len() as u64);
     *skip -= cut;
     bytes.split_off(cut as usize)
+}
+
+fn is_timeout(error: &UpstreamError) -> bool {
+    matches!(error, UpstreamError::Unreachable(FetchError::Timeout { .. }))
 }
 
 fn untrue(message: &str) -> FillFailure {

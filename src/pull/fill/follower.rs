@@ -7,13 +7,19 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::progress::{FillFailure, Progress, Shared};
+use super::{
+    progress::{FillFailure, Progress, Shared},
+    sources::{Sources, Standing},
+};
 
 /// Tails one fill. `Send + Sync + Clone`; keeps no cursor: the body that uses it does.
 #[derive(Clone)]
-pub(crate) struct Follower {
+pub(crate) struct Follower<S> {
     file: Arc<OnceLock<Arc<File>>>,
+    sources: Sources<S>,
     progress: watch::Receiver<Progress>,
+    /// By way of which the content was asked for.
+    source: S,
 }
 
 /// What a follower learns when it waits.
@@ -27,9 +33,20 @@ pub(crate) struct Opened {
     pub(crate) readable: u64,
 }
 
-impl Follower {
-    pub(super) fn new<S>(shared: &Arc<Shared<S>>) -> Self {
-        Follower { file: Arc::clone(&shared.file), progress: shared.progress.subscribe() }
+impl<S: Clone + PartialEq> Follower<S> {
+    pub(super) fn new(shared: &Arc<Shared<S>>, source: S) -> Self {
+        let (file, sources) = (Arc::clone(&shared.file), shared.sources.clone());
+        Follower { file, sources, progress: shared.progress.subscribe(), source }
+    }
+
+    /// What is known of the source by way of which this one asked; `None` if it was not asked.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        self.sources.standing(&self.source)
+    }
+
+    /// The source said that it has the content: one more to resume from.
+    pub(crate) fn vouch(&self) {
+        self.sources.note(&self.source, Standing::Has);
     }
 
     /// The state now.

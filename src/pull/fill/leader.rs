@@ -5,8 +5,9 @@ use std::{fs::File, sync::Arc};
 use super::{
     Fills,
     progress::{FillFailure, Progress, Shared},
+    sources::Standing,
 };
-use crate::oci::Digest;
+use crate::{oci::Digest, upstream::UpstreamError};
 
 /// The one writer of a fill's [`Progress`]. Dropped without `complete` or `fail`, it has failed (F7).
 pub(crate) struct Leader<S> {
@@ -16,9 +17,24 @@ pub(crate) struct Leader<S> {
 }
 
 impl<S: Clone + PartialEq> Leader<S> {
-    /// Where the content can be had: the first claim's source, then those of claims that joined.
+    /// Where the content can be had: the first claim's source, then those of claims that joined; none that has refused.
     pub(crate) fn sources(&self) -> Vec<S> {
-        self.shared.sources()
+        self.shared.sources.worth_asking()
+    }
+
+    /// Those of them that are known to have it.
+    pub(crate) fn sure_sources(&self) -> Vec<S> {
+        self.shared.sources.sure()
+    }
+
+    /// The source answered with the content.
+    pub(crate) fn has(&self, source: &S) {
+        self.shared.sources.note(source, Standing::Has);
+    }
+
+    /// The source answered that it has no such content, or does not give it out.
+    pub(crate) fn refused(&self, source: &S, error: Arc<UpstreamError>) {
+        self.shared.sources.note(source, Standing::Refused(error));
     }
 }
 
@@ -30,6 +46,11 @@ impl<S> Leader<S> {
     /// What is being downloaded.
     pub(crate) fn digest(&self) -> Digest {
         self.shared.digest
+    }
+
+    /// Whether readers have been told anything yet.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.shared.file.get().is_some()
     }
 
     /// Upstream answered: readers may open `file`.

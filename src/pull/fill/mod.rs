@@ -26,6 +26,7 @@ mod drive;
 mod follower;
 mod leader;
 mod progress;
+mod sources;
 
 use std::{
     collections::HashMap,
@@ -37,6 +38,7 @@ pub(super) use follower::{Follower, Opened};
 pub(super) use leader::Leader;
 pub use progress::FillFailure;
 use progress::Shared;
+pub(super) use sources::{Standing, refuses};
 
 use crate::oci::Digest;
 
@@ -50,14 +52,14 @@ type Table<S> = Mutex<HashMap<Digest, Arc<Shared<S>>>>;
 /// What a claim came to.
 pub(super) enum Claim<S, T> {
     /// Nobody was at it: the caller must see that the leader is driven, and may follow.
-    Lead(Leader<S>, Follower),
+    Lead(Leader<S>, Follower<S>),
     /// Somebody is at it.
     Follow {
         /// Its reader.
-        follower: Follower,
-        /// Whether the fill's sources hold this claim's, or the claim was sure of its source. If not, the caller must make
-        /// sure, and say so with [`Fills::add_source`].
-        authorized: bool,
+        follower: Follower<S>,
+        /// Whether nobody has asked by way of this claim's source yet. The caller then asks, and says so with
+        /// [`Follower::vouch`].
+        stranger: bool,
     },
     /// It is in the store by now.
     Stored(T),
@@ -70,7 +72,7 @@ impl<S: Clone + PartialEq> Fills<S> {
     }
 
     /// Claims `digest`, which `source` should have; `sure` says that it is known to. A fill under way takes such a source as
-    /// one more to resume from (F6).
+    /// one more to resume from (F6). Before any byte is given out, [`Follower::standing`] says whether this source has it.
     ///
     /// `stored` looks into the store, and is asked only by a claim that would lead: a fill that ended
     /// between the caller's own look and this one has committed before it left the table (F3), so the second look sees it.
@@ -85,12 +87,13 @@ impl<S: Clone + PartialEq> Fills<S> {
             let mut table = self.lock();
             if let Some(shared) = table.get(&digest) {
                 if sure {
-                    shared.add_source(source.clone());
+                    shared.sources.note(&source, Standing::Has);
                 }
-                let authorized = shared.sources().contains(&source);
-                return Ok(Claim::Follow { follower: Follower::new(shared), authorized });
+                let stranger = shared.sources.standing(&source).is_none();
+                return Ok(Claim::Follow { follower: Follower::new(shared, source), stranger });
             }
-            let shared = Arc::new(Shared::new(digest, source));
+            let standing = if sure { Standing::Has } else { Standing::Asked };
+            let shared = Arc::new(Shared::new(digest, source.clone(), standing));
             table.insert(digest, Arc::clone(&shared));
             shared
         };
@@ -100,14 +103,7 @@ impl<S: Clone + PartialEq> Fills<S> {
                 leader.withdraw();
                 Ok(Claim::Stored(found))
             }
-            None => Ok(Claim::Lead(leader, Follower::new(&shared))),
-        }
-    }
-
-    /// One more place to resume from, if the fill is still under way.
-    pub(super) fn add_source(&self, digest: &Digest, source: S) {
-        if let Some(shared) = self.lock().get(digest) {
-            shared.add_source(source);
+            None => Ok(Claim::Lead(leader, Follower::new(&shared, source))),
         }
     }
 
@@ -144,7 +140,10 @@ mod tests {
     use std::convert::Infallible;
 
     use super::{progress::Progress, *};
-    use crate::oci::{Algorithm, Hasher};
+    use crate::{
+        oci::{Algorithm, Hasher},
+        upstream::UpstreamError,
+    };
 
     fn digest() -> Digest {
         Hasher::digest(Algorithm::Sha256, b"x")
@@ -154,7 +153,7 @@ mod tests {
         fills.claim(digest(), 1, false, || Ok::<_, Infallible>(None)).unwrap()
     }
 
-    fn lead(fills: &Fills<u8>) -> (Leader<u8>, Follower) {
+    fn lead(fills: &Fills<u8>) -> (Leader<u8>, Follower<u8>) {
         match claim(fills) {
             Claim::Lead(leader, follower) => (leader, follower),
             Claim::Follow { .. } | Claim::Stored(()) => panic!("somebody else leads"),
@@ -184,11 +183,27 @@ mod tests {
     fn joining_adds_a_sure_source_once() {
         let fills = Fills::new();
         let (leader, _) = lead(&fills);
-        for (source, sure, expect) in [(3, false, false), (2, true, true), (1, false, true), (2, false, true)] {
+        for (source, sure, expect) in [(3, false, true), (2, true, false), (1, false, false), (2, false, false)] {
             let joined = fills.claim(digest(), source, sure, || Ok::<Option<()>, Infallible>(None)).unwrap();
-            assert!(matches!(joined, Claim::Follow { authorized, .. } if authorized == expect), "{source}");
+            assert!(matches!(joined, Claim::Follow { stranger, .. } if stranger == expect), "{source}");
         }
         assert_eq!(leader.sources(), [1, 2]);
+    }
+
+    /// S5: only sources that have the content vouch for those who ask by way of them.
+    #[test]
+    fn a_source_that_refuses_vouches_for_nobody() {
+        let fills = Fills::new();
+        let (leader, first) = lead(&fills);
+        assert!(matches!(first.standing(), Some(Standing::Asked)));
+        let joined = fills.claim(digest(), 2, true, || Ok::<Option<()>, Infallible>(None)).unwrap();
+        let Claim::Follow { follower: second, .. } = joined else { panic!("the first leads") };
+        leader.refused(&1, Arc::new(UpstreamError::NotFound { message: "no".into() }));
+        assert!(matches!(first.standing(), Some(Standing::Refused(_))));
+        assert!(matches!(second.standing(), Some(Standing::Has)));
+        assert_eq!((leader.sources(), leader.sure_sources()), (vec![2], vec![2]));
+        leader.has(&1);
+        assert_eq!(leader.sure_sources(), [1, 2]);
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::{
     fmt,
     fs::File,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
 };
 
 use tokio::sync::watch;
 
+use super::sources::{Sources, Standing};
 use crate::{oci::Digest, storage::StorageError, upstream::UpstreamError};
 
 /// The state of a fill. Moves forward only; `Complete` and `Failed` are final.
@@ -67,23 +68,16 @@ pub(super) struct Shared<S> {
     pub(super) progress: watch::Sender<Progress>,
     /// Set before the first `Streaming`. Readers use offsets of their own on it, so one descriptor serves them all.
     pub(super) file: Arc<OnceLock<Arc<File>>>,
-    sources: Mutex<Vec<S>>,
+    pub(super) sources: Sources<S>,
 }
 
 impl<S: Clone + PartialEq> Shared<S> {
-    pub(super) fn new(digest: Digest, source: S) -> Self {
+    pub(super) fn new(digest: Digest, source: S, standing: Standing) -> Self {
         Shared {
             digest,
             progress: watch::Sender::new(Progress::Waiting),
             file: Arc::default(),
-            sources: Mutex::new(vec![source]),
-        }
-    }
-
-    pub(super) fn add_source(&self, source: S) {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if !sources.contains(&source) {
-            sources.push(source);
+            sources: Sources::new(source, standing),
         }
     }
 
@@ -93,9 +87,5 @@ impl<S: Clone + PartialEq> Shared<S> {
             Progress::Complete { size } => Some(*size),
             Progress::Waiting | Progress::Failed(_) => None,
         }
-    }
-
-    pub(super) fn sources(&self) -> Vec<S> {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

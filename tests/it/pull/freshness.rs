@@ -207,3 +207,46 @@ fn head_equals_get() {
         assert!(get.looks_complete() && head.body.is_empty(), "{path}");
     }
 }
+
+/// 404 is an answer for as long as it is believed, also for a tag that is here and was not due.
+#[test]
+fn a_deleted_tag_stays_deleted() {
+    let hub = Hub::start();
+    hub.image(REPO, "latest").publish();
+    let lanyard = mirror_with(&hub, "[cache]\ntag_ttl = \"2s\"\nnegative_ttl = \"60s\"");
+    get(lanyard.port(), &latest());
+    hub.delete_tag(REPO, "latest");
+    eventually("the tag is due", || get(lanyard.port(), &latest()).status == 404);
+    for _ in 0..3 {
+        assert_eq!(get(lanyard.port(), &latest()).status, 404);
+    }
+}
+
+/// Issue: "1,000 pulls of one tag within its TTL: 1 upstream request", also when they all come at once and it is not here.
+#[test]
+fn a_crowd_at_first_sight_costs_one_request() {
+    let hub = Hub::start();
+    let image = hub.image(REPO, "latest").publish();
+    let lanyard = mirror(&hub);
+    for reference in ["latest", &image.digest] {
+        let (hub_before, barrier) = (hub.manifest_gets(), std::sync::Barrier::new(250));
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..250)
+                .map(|n| {
+                    let (barrier, lanyard, image) = (&barrier, &lanyard, &image);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        // They come in a row that is longer than a check takes.
+                        for _ in 0..4 {
+                            let answer = get(lanyard.port(), &manifest(REPO, reference));
+                            assert_eq!((answer.status, &answer.body), (200, &image.bytes), "client {n}");
+                        }
+                    })
+                })
+                .collect();
+            clients.into_iter().for_each(|client| client.join().unwrap());
+        });
+        assert!(hub.manifest_gets() - hub_before <= 1);
+    }
+    assert_eq!((hub.manifest_gets(), hub.manifest_heads()), (1, 0));
+}

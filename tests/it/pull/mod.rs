@@ -5,7 +5,10 @@ mod fill;
 mod freshness;
 mod outage;
 mod restart;
+mod rot;
 mod spellings;
+mod standing;
+mod storm;
 
 use crate::{hub::Hub, lanyard::Lanyard};
 
