@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Where standard error is closed there is nobody left to tell; the exit code still says it.
             let _ = writeln!(stderr(), "lanyard: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(error.exit_code())
         }
     })
 }

@@ -53,6 +53,16 @@ pub enum AppError {
     Machine(#[from] io::Error),
 }
 
+impl AppError {
+    /// What the process leaves with: 2 where another process has the data folder, which needs no second try, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            AppError::Storage(OpenError::Locked { .. }) => 2,
+            AppError::Storage(_) | AppError::Bind(_) | AppError::Upstreams(_) | AppError::Machine(_) => 1,
+        }
+    }
+}
+
 /// A running lanyard.
 pub struct App {
     /// For everything that goes on without a client; the workers of the HTTP server have runtimes of their own.

@@ -13,6 +13,11 @@ const REPO: &str = "library/busybox";
 
 /// A lanyard in front of `hub`, which it trusts where it has an authority, and whatever holds its files.
 fn mirror(hub: &Hub, url: &str, ca: bool, more: &str) -> (Lanyard, tempfile::TempDir) {
+    mirror_in(hub, url, ca, more, &[])
+}
+
+/// The same with variables in its environment.
+fn mirror_in(hub: &Hub, url: &str, ca: bool, more: &str, variables: &[(&str, &str)]) -> (Lanyard, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut config = format!("[[upstream]]\nname = \"docker.io\"\nurl = \"{url}\"\n{more}\n");
     if ca {
@@ -20,7 +25,7 @@ fn mirror(hub: &Hub, url: &str, ca: bool, more: &str) -> (Lanyard, tempfile::Tem
         fs::write(&file, hub.ca_pem()).unwrap();
         config.push_str(&format!("ca_file = {file:?}\n"));
     }
-    (Lanyard::start(&config), folder)
+    (Lanyard::start_with(&config, variables), folder)
 }
 
 fn publish(hub: &Hub) -> Image {
@@ -77,11 +82,16 @@ fn tls_goes_through_the_proxy_to_a_name_that_only_it_knows() {
     let image = publish(&hub);
     let (registry, cdn) = (target(hub.url()), target(hub.cdn_url()));
     let proxy = Proxy::start().lead(&registry, hub.address()).lead(&cdn, hub.cdn_address());
-    let (lanyard, _files) = mirror(&hub, hub.url(), true, &format!("proxy = \"{}\"", proxy.url()));
-    pull(&lanyard, &image);
-    let asked: Vec<_> = proxy.asked().iter().map(|asked| asked.target().to_owned()).collect();
-    assert!(asked.contains(&registry) && asked.contains(&cdn), "{asked:?}");
-    assert_eq!(proxy.tunnels() as u64, hub.connections_accepted());
+    let url = proxy.url();
+    let (in_config, in_environment) = (format!("proxy = \"{url}\""), [("HTTPS_PROXY", url.as_str())]);
+    for (more, variables) in [(in_config.as_str(), &[][..]), ("", &in_environment[..])] {
+        let (lanyard, _files) = mirror_in(&hub, hub.url(), true, more, variables);
+        let before = proxy.asked().len();
+        pull(&lanyard, &image);
+        let asked: Vec<_> = proxy.asked().iter().skip(before).map(|asked| asked.target().to_owned()).collect();
+        assert!(asked.contains(&registry) && asked.contains(&cdn), "{variables:?}: {asked:?}");
+        assert_eq!(proxy.tunnels() as u64, hub.connections_accepted());
+    }
 }
 
 /// Host and port of a URL.

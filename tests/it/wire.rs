@@ -114,7 +114,7 @@ impl Connection {
         let mut chunk = vec![0; 64 << 10];
         while body.len() < most {
             let want = chunk.len().min(most - body.len());
-            match self.stream.read(&mut chunk[..want]) {
+            match self.read(&mut chunk[..want]) {
                 Ok(0) | Err(_) => break,
                 Ok(n) => body.extend_from_slice(&chunk[..n]),
             }
@@ -138,9 +138,19 @@ impl Connection {
         Ok(answer)
     }
 
+    /// A signal ends a read that has a timeout, such as that of a child of another test which has ended.
+    fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.stream.read(chunk) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+
     fn fill(&mut self) -> io::Result<usize> {
         let mut chunk = [0; 16 << 10];
-        let n = self.stream.read(&mut chunk)?;
+        let n = self.read(&mut chunk)?;
         self.buffer.extend_from_slice(&chunk[..n]);
         Ok(n)
     }

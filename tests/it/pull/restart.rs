@@ -83,35 +83,3 @@ fn tags_and_media_types_survive_without_the_index() {
         get(lanyard.port(), "/v2/library/busybox/tags/list").json()["tags"] == serde_json::json!(["docker", "oci"])
     });
 }
-
-/// One process per data folder: the second says who holds it.
-#[test]
-fn a_second_process_is_refused_in_one_line() {
-    let hub = Hub::start();
-    let lanyard = mirror(&hub);
-    let second = std::process::Command::new(env!("CARGO_BIN_EXE_lanyard"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(lanyard.data_dir())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(!second.status.success());
-    assert!(said.contains(&lanyard.pid().unwrap().to_string()), "{said}");
-    assert_eq!(said.trim().lines().count(), 1, "{said}");
-    assert_eq!(get(lanyard.port(), "/v2/").status, 200, "the first goes on");
-}
-
-#[test]
-fn a_taken_port_is_said_in_one_line() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_lanyard"))
-        .args(["serve", "--listen", &taken.local_addr().unwrap().to_string(), "--data-dir"])
-        .arg(folder.path().join("data"))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success());
-    assert!(said.contains(&taken.local_addr().unwrap().port().to_string()), "{said}");
-    assert_eq!(said.trim().lines().count(), 1, "{said}");
-}
