@@ -54,11 +54,10 @@ impl PullThrough {
             return Ok(BlobHead { size: stored.size, trace });
         }
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
-        self.known_missing(repo, *digest)?;
+        self.known_missing(repo, Missed::Blob(*digest))?;
         if let Some(size) = self.fills.size(digest).filter(|_| found.link.is_some()) {
             return Ok(BlobHead { size, trace: trace(Outcome::Joined, &source.upstream, Duration::ZERO) });
         }
-        self.known_missing(repo, Missed::Blob(*digest))?;
         let started = Instant::now();
         let size = self.ask_blob(&source, repo, digest).await?.or(found.link.map(|link| link.size));
         let size = match size {
