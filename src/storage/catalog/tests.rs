@@ -235,9 +235,8 @@ proptest! {
                     drop(storage);
                     storage = open(dir.path());
                 }
-                Step::LoseIndex => fs::remove_dir_all(dir.path().join("index")).or_else(|error| {
-                    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
-                }).unwrap(),
+                // Its thread may be writing there: what is lost while it does is enough.
+                Step::LoseIndex => drop(fs::remove_dir_all(dir.path().join("index"))),
             }
             model.check(&storage.catalog);
         }
