@@ -146,12 +146,19 @@ impl App {
             }
             tracing::info!("stopping: answers under way are finished, nothing new is taken");
             ready.store(false, Ordering::Relaxed);
-            handle.stop(true).await;
-            match server.await {
-                Ok(ended) => ended,
-                Err(panicked) => Err(io::Error::other(panicked)),
+            let drained = async move {
+                handle.stop(true).await;
+                match server.await {
+                    Ok(ended) => ended,
+                    Err(panicked) => Err(io::Error::other(panicked)),
+                }
+            };
+            // Whoever asks twice does not want to wait for slow clients: their answers end with the process.
+            tokio::select! {
+                ended = drained => ended.map_err(AppError::from),
+                _ = terminate.recv() => Ok(()),
+                _ = interrupt.recv() => Ok(()),
             }
-            .map_err(AppError::from)
         });
         let parked = background.block_on(tasks.stop(PARK));
         background.block_on(upstreams.stop());

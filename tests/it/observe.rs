@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
@@ -266,6 +267,27 @@ fn a_stop_lets_downloads_end() {
         assert!(stopped.join().unwrap().success());
         assert!(answered.elapsed() < Duration::from_secs(20), "and then the stop did");
     });
+    assert!(lanyard.logs().contains("parked=true"), "{}", lanyard.logs());
+}
+
+/// A second signal cuts what is under way, and parks the download all the same.
+#[test]
+fn a_second_signal_does_not_wait() {
+    let hub = Hub::start();
+    let image = hub.image(REPO, "latest").layer(4 << 20).publish();
+    let mut lanyard = Lanyard::start(&config(&hub, ""));
+    let layer = blob(REPO, image.layer(0));
+    let gate = Gate::shut();
+    hub.fault(On::blob(image.layer(0)), Fault::StallAt { bytes: 1 << 20, gate });
+    let mut client = Connection::open(lanyard.port());
+    client.request("GET", &layer, &[]);
+    assert_eq!(client.head().unwrap().0, 200);
+    client.read_body(1 << 20);
+    let pid = lanyard.pid().and_then(|pid| Pid::from_raw(pid.try_into().unwrap())).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    eventually("it drains", || lanyard.logs().contains("stopping"));
+    assert!(lanyard.stop().success());
+    assert!(client.read_body(3 << 20).len() < 3 << 20, "the answer was cut");
     assert!(lanyard.logs().contains("parked=true"), "{}", lanyard.logs());
 }
 
