@@ -21,7 +21,7 @@ use super::{
     blobs::trace,
     fill::Source,
     manifests::{Fetched, Held, answer, stale},
-    records,
+    records::{self, no_room},
 };
 use crate::{
     config::Mode,
@@ -148,7 +148,12 @@ impl PullThrough {
         let (this, key, source) = (Arc::clone(self), (repo.clone(), tag.clone()), source.clone());
         self.tag_flights.join(&self.tasks, key.clone(), move || async move {
             let checked = this.check(&key, source, held).await;
-            this.checks.put(key, !matches!(checked, Checked::Failed(_)));
+            // A move that could not be written down would be forgotten if the tag were now believed: the next one asks too.
+            match &checked {
+                Checked::Fetched(fetched) if !fetched.stored => {}
+                Checked::Failed(_) => this.checks.put(key, false),
+                Checked::Unmoved | Checked::Moved(_) | Checked::Fetched(_) => this.checks.put(key, true),
+            }
             checked
         })
     }
@@ -198,8 +203,14 @@ impl PullThrough {
     async fn repoint(&self, repo: &Repository, tag: &Tag, now: Held) -> Checked {
         let (storage, at) = (Arc::clone(&self.storage), repo.clone());
         let record = records::tag(tag.clone(), now.digest, &now.media_type, now.bytes.len() as u64);
-        match self.on_disk(move || storage.catalog.put_tag(&at, &record)).await {
-            Ok(()) => Checked::Moved(now),
+        let stored = self.on_disk(move || match storage.catalog.put_tag(&at, &record) {
+            Err(error) if no_room(&error) => Ok(false),
+            done => done.map(|()| true),
+        });
+        match stored.await {
+            Ok(true) => Checked::Moved(now),
+            // A disk that takes nothing does not keep a client from where the tag points now (F7).
+            Ok(false) => Checked::Fetched(Fetched::unstored(now, repo.clone())),
             Err(error) => Checked::Failed(error),
         }
     }

@@ -35,7 +35,7 @@ pub(super) struct Fetched {
     /// For which repository; others must ask for themselves (S5).
     repo: Repository,
     /// Whether it could be kept; a full disk does not keep a client from its manifest (F7).
-    stored: bool,
+    pub(super) stored: bool,
 }
 
 /// What the store knows of a manifest in a repository.
@@ -240,6 +240,11 @@ impl PullThrough {
 }
 
 impl Fetched {
+    /// What is here, where it could not be written down that the tag names it.
+    pub(super) fn unstored(held: Held, repo: Repository) -> Fetched {
+        Fetched { held, repo, stored: false }
+    }
+
     /// The outcome word for one who began, or joined, the fetch.
     pub(super) fn outcome(&self, joined: bool) -> Outcome {
         match (self.stored, joined) {
