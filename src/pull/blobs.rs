@@ -133,7 +133,8 @@ impl PullThrough {
         if first > opened.readable.saturating_add(FAR) {
             return self.pass(&source, &digest, Some(size), range.map(explicit)).await;
         }
-        let following = Following { follower, file: opened.file, readable: opened.readable, source, digest };
+        let whole = first == 0 && end == size;
+        let following = Following { follower, file: opened.file, readable: opened.readable, source, digest, whole };
         let body = BlobBody::following(self.disk.clone(), following, first, end);
         Ok(BlobAnswer { size, range, body, trace })
     }

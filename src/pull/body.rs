@@ -62,6 +62,8 @@ pub(super) struct Following {
     /// Where to go on when the disk is full.
     pub(super) source: Source,
     pub(super) digest: Digest,
+    /// The body is the whole blob, so that its digest can be proven also when it goes on from upstream (F2).
+    pub(super) whole: bool,
 }
 
 /// Passes an upstream's answer on.
@@ -114,7 +116,7 @@ impl BlobBody {
                     match following.follower.readable_past(self.cursor).await {
                         Ok(readable) => following.readable = readable,
                         Err(FillFailure::NoRoom) => {
-                            let passing = following.pass(self.cursor, self.end).await?;
+                            let passing = following.pass(&self.disk, self.cursor, self.end).await?;
                             self.state = State::Passing(Box::new(passing));
                         }
                         Err(failure) => return Err(BodyError::Fill(failure)),
@@ -129,13 +131,22 @@ impl BlobBody {
 
 impl Following {
     /// What is still missing, straight from upstream.
-    async fn pass(&self, cursor: u64, end: u64) -> Result<Passing, UpstreamError> {
+    async fn pass(&self, disk: &DiskThreads, cursor: u64, end: u64) -> Result<Passing, BodyError> {
+        let mut proof = self.whole.then(|| (Hasher::new(self.digest.algorithm()), self.digest));
+        if let Some((hasher, _)) = &mut proof {
+            let mut hashed = 0;
+            while hashed < cursor {
+                let piece = read(disk, Arc::clone(&self.file), hashed, cursor).await?;
+                hasher.update(&piece);
+                hashed += piece.len() as u64;
+            }
+        }
         let last = end.checked_sub(1);
         let answer = self.source.upstream.blob(&self.source.name, &self.digest, cursor, last).await?;
         let skip = cursor
             .checked_sub(answer.offset)
             .ok_or_else(|| UpstreamError::Untrue { message: "the answer begins past what was asked".into() })?;
-        Ok(Passing { body: answer.body, skip, proof: None })
+        Ok(Passing { body: answer.body, skip, proof })
     }
 }
 
