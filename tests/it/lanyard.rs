@@ -24,6 +24,8 @@ pub(crate) struct Lanyard {
     process: Option<Process>,
     folder: tempfile::TempDir,
     config: String,
+    /// What starts it, before its own words: a program that puts it into a certain plight and becomes it (`exec`).
+    through: Vec<String>,
     port: u16,
     said: Arc<Mutex<Vec<String>>>,
 }
@@ -37,11 +39,22 @@ impl Lanyard {
     /// Starts a server on an empty data folder. `config` is TOML without `listen` and `data_dir`. Panics with
     /// everything the server said unless it becomes ready.
     pub(crate) fn start(config: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = config.to_owned();
-        let mut lanyard = Lanyard { process: None, folder, config, port: 0, said: Arc::default() };
+        let mut lanyard = Lanyard::prepare(config);
         lanyard.run();
         lanyard
+    }
+
+    /// The same, not started yet: [`Lanyard::restart`] does.
+    pub(crate) fn prepare(config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = config.to_owned();
+        Lanyard { process: None, folder, config, through: Vec::new(), port: 0, said: Arc::default() }
+    }
+
+    /// The next starts are made through this program and its arguments, which must become the server by `exec`, so that
+    /// it keeps its process id. None: as usual.
+    pub(crate) fn through(&mut self, words: &[&str]) {
+        self.through = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// `http://127.0.0.1:PORT`
@@ -93,16 +106,41 @@ impl Lanyard {
         self.run();
     }
 
+    /// Starts it as [`Lanyard::restart`] does, but an end before it is ready is an answer and not a failure.
+    pub(crate) fn try_restart(&mut self) -> Result<(), ExitStatus> {
+        if self.process.is_some() {
+            self.stop();
+        }
+        self.try_run()
+    }
+
+    /// How it ended, if it did of its own accord or at another's hand; from then on it is stopped.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut()?.child.try_wait().expect("a child can be waited for")?;
+        let process = self.process.take()?;
+        process.readers.into_iter().for_each(|reader| reader.join().expect("no reader panics"));
+        Some(status)
+    }
+
     /// Changes the configuration for the next start.
     pub(crate) fn reconfigure(&mut self, config: &str) {
         config.clone_into(&mut self.config);
     }
 
     fn run(&mut self) {
+        if let Err(ended) = self.try_run() {
+            panic!("lanyard ended with {ended} before it was ready");
+        }
+    }
+
+    fn try_run(&mut self) -> Result<(), ExitStatus> {
         let file = self.folder.path().join("lanyard.toml");
         let head = format!("listen = \"{}\"\ndata_dir = {:?}\n", self.host(), self.data_dir());
         fs::write(&file, head + &self.config).expect("a file in the temporary folder");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lanyard"))
+        let binary = env!("CARGO_BIN_EXE_lanyard");
+        let mut words = self.through.iter().map(String::as_str).chain([binary]);
+        let mut child = Command::new(words.next().unwrap_or(binary))
+            .args(words)
             .args(["serve", "--config"])
             .arg(&file)
             // Neither settings nor proxies of the person who runs the suite reach it.
@@ -120,7 +158,8 @@ impl Lanyard {
         let out = child.stdout.take().map(|pipe| self.keep(pipe));
         let err = child.stderr.take().map(|pipe| self.keep(pipe));
         self.process = Some(Process { child, readers: [out, err].into_iter().flatten().collect() });
-        self.port = self.wait_until_ready(before);
+        self.port = self.wait_until_ready(before)?;
+        Ok(())
     }
 
     fn keep(&self, pipe: impl Read + Send + 'static) -> JoinHandle<()> {
@@ -132,15 +171,16 @@ impl Lanyard {
         })
     }
 
-    fn wait_until_ready(&mut self, before: usize) -> u16 {
+    fn wait_until_ready(&mut self, before: usize) -> Result<u16, ExitStatus> {
         let until = Instant::now() + PATIENCE;
         loop {
             let port = self.said.lock().expect("no reader panics").iter().skip(before).find_map(|line| port_in(line));
             if let Some(port) = port {
-                return port;
+                return Ok(port);
             }
-            let ended = self.process.as_mut().and_then(|process| process.child.try_wait().ok()?);
-            assert!(ended.is_none(), "lanyard ended with {ended:?} before it was ready");
+            if let Some(ended) = self.ended() {
+                return Err(ended);
+            }
             assert!(Instant::now() < until, "lanyard never said that it is {READY}");
             std::thread::sleep(Duration::from_millis(5));
         }

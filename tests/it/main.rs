@@ -8,6 +8,7 @@ mod hub;
 
 mod cli;
 mod clients;
+mod faults;
 mod hub_extras;
 mod hub_faults;
 mod hub_works;
