@@ -10,8 +10,9 @@ use super::{
 };
 use crate::{hub::Hub, lanyard::Lanyard, pull::config};
 
-/// FS_IOC_SHUTDOWN with "do not flush the journal".
-const CUT: &str = "perl -e 'open(F, \"<\", $ARGV[0]) or die; ioctl(F, 0x8004587d, pack(\"L\", 2)) or die $!' ";
+/// FS_IOC_SHUTDOWN, whose number this is, with "do not flush the journal".
+const CUT: &str =
+    r#"perl -e 'open(F, "<", $ARGV[0]) or die $!; my $now = pack("L", 2); ioctl(F, 0x8004587d, $now) or die $!'"#;
 
 /// Long form only. After each cut the folder opens, what has a blob's name is right, and everything can be pulled.
 #[test]

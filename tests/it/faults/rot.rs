@@ -114,7 +114,11 @@ fn rot_in_the_state_of_a_download_is_never_another_blob() {
         eventually("the parked download is taken up", || {
             fetch(lanyard.port(), &blob(&image.repo, &layer), &layer).is_ok() && list(&data.join("fills")).is_empty()
         });
-        assert!(outcome.is_ok(), "a part of {} bytes: {outcome:?}", cut * 3000);
+        // A tail that nobody wrote is found out by the proof: an honest error, once.
+        let grown = cut as u64 * 3000 > SIZE / 2;
+        assert!(outcome.is_ok() || grown, "a part of {} bytes: {outcome:?}", cut * 3000);
+        eventually("the next one has it", || fetch(lanyard.port(), &blob(&image.repo, &layer), &layer).is_ok());
+        eventually("the download is over", || list(&data.join("fills")).is_empty());
         if !long() && cut > 60 {
             break;
         }
