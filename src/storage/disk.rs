@@ -14,7 +14,7 @@ pub(super) struct Disk {
     pub(super) census: Census,
     pub(super) index: Index,
     /// Held as long as anybody is left who could write.
-    pub(super) _lock: Option<Lock>,
+    pub(super) lock: Option<Lock>,
     pub(super) gate: RwLock<Gate>,
 }
 

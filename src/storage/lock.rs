@@ -4,7 +4,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Seek, Write},
     os::unix::fs::OpenOptionsExt,
     time::SystemTime,
 };
@@ -20,6 +20,10 @@ const WIDTH: usize = 64;
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
+    /// What this process has written, which no other process ever writes.
+    pub(super) holder: String,
+    /// What the process before it has written; empty for the first.
+    pub(super) before: String,
 }
 
 impl Lock {
@@ -36,13 +40,17 @@ impl Lock {
             .open(&path)
             .map_err(failed())?;
         lock(&file, layout)?;
-        let text = format!("pid {} since {}", std::process::id(), clock::seconds(SystemTime::now()));
+        let mut before = Vec::new();
+        (&file).take(WIDTH as u64).read_to_end(&mut before).and_then(|_| file.rewind()).map_err(failed())?;
+        let run: u64 = rand::random();
+        let text = format!("pid {} since {} run {run:016x}", std::process::id(), clock::seconds(SystemTime::now()));
         match file.write_all(format!("{text:<width$}\n", width = WIDTH - 1).as_bytes()) {
             // Who holds it is only told to people: a disk that is full to the last byte is no reason not to serve.
             Err(error) if layout.exists() && error.kind() == io::ErrorKind::StorageFull => {}
             written => written.map_err(failed())?,
         }
-        Ok(Lock { file })
+        let before = String::from_utf8_lossy(&before).trim().to_owned();
+        Ok(Lock { file, holder: text, before })
     }
 
     /// Takes the lock on a read-only file system, where nothing can be written into it. A folder without one cannot
@@ -54,7 +62,7 @@ impl Lock {
             opened => opened.map_err(OpenError::io(layout.root(), &path))?,
         };
         lock(&file, layout)?;
-        Ok(Some(Lock { file }))
+        Ok(Some(Lock { file, holder: String::new(), before: String::new() }))
     }
 }
 

@@ -96,6 +96,9 @@ pub struct Storage {
 struct CleanMark {
     /// What the index must hold to be believed; `None` if it is not to be.
     token: Option<u64>,
+    /// Who closed it, as in `LOCK`. A mark that was copied back from earlier names another than the last holder.
+    #[serde(default)]
+    holder: String,
     blobs: u64,
     bytes: u64,
 }
@@ -123,7 +126,7 @@ impl Storage {
                     }
                     created => created?,
                 }
-                let mark = take_clean_mark(&layout)?;
+                let mark = take_clean_mark(&layout, &lock)?;
                 Ok(Self::build(layout, limits, Some(lock), Gate::Open, mark))
             }
         }
@@ -145,7 +148,7 @@ impl Storage {
             },
             layout,
             gate: RwLock::new(gate),
-            _lock: lock,
+            lock,
         });
         let catalog = Catalog::new(Arc::clone(&disk));
         let parts = Parts::new(Arc::clone(&disk), parts::boot_id());
@@ -172,7 +175,8 @@ impl Storage {
             return;
         }
         let path = self.disk.layout.clean_mark();
-        let written = record::encode(&CleanMark { token, blobs, bytes })
+        let holder = self.disk.lock.as_ref().map(|lock| lock.holder.clone()).unwrap_or_default();
+        let written = record::encode(&CleanMark { token, holder, blobs, bytes })
             .map_err(std::io::Error::other)
             .and_then(|text| self.disk.temporaries.replace(&path, &text))
             .and_then(|()| durable::sync_dir(self.disk.layout.root()));
@@ -217,11 +221,11 @@ impl Drop for Storage {
 }
 
 /// Reads the clean mark and removes it, durably: from now on a crash leaves none.
-fn take_clean_mark(layout: &Layout) -> Result<Option<CleanMark>, OpenError> {
+fn take_clean_mark(layout: &Layout, lock: &Lock) -> Result<Option<CleanMark>, OpenError> {
     let path = layout.clean_mark();
-    let mark = record::read(&path).ok().flatten();
+    let mark: Option<CleanMark> = record::read(&path).ok().flatten();
     if durable::remove(&path).map_err(OpenError::io(layout.root(), &path))? {
         durable::sync_dir(layout.root()).map_err(OpenError::io(layout.root(), layout.root()))?;
     }
-    Ok(mark)
+    Ok(mark.filter(|mark| mark.holder == lock.before))
 }

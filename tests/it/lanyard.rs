@@ -25,6 +25,8 @@ pub(crate) struct Lanyard {
     folder: tempfile::TempDir,
     config: String,
     variables: Vec<(String, String)>,
+    /// What starts it, before its own words: a program that puts it into a certain plight and becomes it (`exec`).
+    through: Vec<String>,
     port: u16,
     said: Arc<Mutex<Vec<String>>>,
 }
@@ -43,12 +45,31 @@ impl Lanyard {
 
     /// The same with variables in its environment, which otherwise has next to none.
     pub(crate) fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = config.to_owned();
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut lanyard = Lanyard { process: None, folder, config, variables, port: 0, said: Arc::default() };
+        let mut lanyard = Lanyard::prepare(config);
+        lanyard.variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         lanyard.run();
         lanyard
+    }
+
+    /// The same, not started yet: [`Lanyard::restart`] does.
+    pub(crate) fn prepare(config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = config.to_owned();
+        Lanyard {
+            process: None,
+            folder,
+            config,
+            variables: Vec::new(),
+            through: Vec::new(),
+            port: 0,
+            said: Arc::default(),
+        }
+    }
+
+    /// The next starts are made through this program and its arguments, which must become the server by `exec`, so that
+    /// it keeps its process id. None: as usual.
+    pub(crate) fn through(&mut self, words: &[&str]) {
+        self.through = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// `http://127.0.0.1:PORT`
@@ -105,6 +126,22 @@ impl Lanyard {
         self.run();
     }
 
+    /// Starts it as [`Lanyard::restart`] does, but an end before it is ready is an answer and not a failure.
+    pub(crate) fn try_restart(&mut self) -> Result<(), ExitStatus> {
+        if self.process.is_some() {
+            self.stop();
+        }
+        self.try_run()
+    }
+
+    /// How it ended, if it did of its own accord or at another's hand; from then on it is stopped.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut()?.child.try_wait().expect("a child can be waited for")?;
+        let process = self.process.take()?;
+        process.readers.into_iter().for_each(|reader| reader.join().expect("no reader panics"));
+        Some(status)
+    }
+
     /// Changes the configuration for the next start.
     pub(crate) fn reconfigure(&mut self, config: &str) {
         config.clone_into(&mut self.config);
@@ -112,17 +149,27 @@ impl Lanyard {
 
     /// Starts it again by a command of the test's own, which becomes the server with [`Lanyard::config_file`].
     pub(crate) fn restart_as(&mut self, command: Command) {
-        self.run_as(command);
+        if let Err(ended) = self.run_as(command) {
+            panic!("lanyard ended with {ended} before it was ready");
+        }
     }
 
     fn run(&mut self) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lanyard"));
-        // Neither settings nor proxies of the person who runs the suite reach it.
-        command.args(["serve", "--config"]).arg(self.config_file()).env_clear();
-        self.run_as(command);
+        if let Err(ended) = self.try_run() {
+            panic!("lanyard ended with {ended} before it was ready");
+        }
     }
 
-    fn run_as(&mut self, mut command: Command) {
+    fn try_run(&mut self) -> Result<(), ExitStatus> {
+        let binary = env!("CARGO_BIN_EXE_lanyard");
+        let mut words = self.through.iter().map(String::as_str).chain([binary]);
+        let mut command = Command::new(words.next().unwrap_or(binary));
+        // Neither settings nor proxies of the person who runs the suite reach it.
+        command.args(words).args(["serve", "--config"]).arg(self.config_file()).env_clear();
+        self.run_as(command)
+    }
+
+    fn run_as(&mut self, mut command: Command) -> Result<(), ExitStatus> {
         let head = format!("listen = \"{}\"\ndata_dir = {:?}\n", self.host(), self.data_dir());
         fs::write(self.config_file(), head + &self.config).expect("a file in the temporary folder");
         let mut child = command
@@ -141,7 +188,8 @@ impl Lanyard {
         let out = child.stdout.take().map(|pipe| self.keep(pipe));
         let err = child.stderr.take().map(|pipe| self.keep(pipe));
         self.process = Some(Process { child, readers: [out, err].into_iter().flatten().collect() });
-        self.port = self.wait_until_ready(before);
+        self.port = self.wait_until_ready(before)?;
+        Ok(())
     }
 
     /// How full the disk of the machine is that runs the suite matters only to a test that says so.
@@ -158,15 +206,16 @@ impl Lanyard {
         })
     }
 
-    fn wait_until_ready(&mut self, before: usize) -> u16 {
+    fn wait_until_ready(&mut self, before: usize) -> Result<u16, ExitStatus> {
         let until = Instant::now() + PATIENCE;
         loop {
             let port = self.said.lock().expect("no reader panics").iter().skip(before).find_map(|line| port_in(line));
             if let Some(port) = port {
-                return port;
+                return Ok(port);
             }
-            let ended = self.process.as_mut().and_then(|process| process.child.try_wait().ok()?);
-            assert!(ended.is_none(), "lanyard ended with {ended:?} before it was ready");
+            if let Some(ended) = self.ended() {
+                return Err(ended);
+            }
             assert!(Instant::now() < until, "lanyard never said that it is {READY}");
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -10,6 +10,7 @@ mod canary;
 mod cli;
 mod clients;
 mod face;
+mod faults;
 mod hub_extras;
 mod hub_faults;
 mod hub_works;

@@ -60,10 +60,15 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects to 127.0.0.1.
     pub(crate) fn open(port: u16) -> Connection {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("lanyard accepts");
+        Connection::try_open(port).expect("lanyard accepts")
+    }
+
+    /// The same where nobody may be listening.
+    pub(crate) fn try_open(port: u16) -> io::Result<Connection> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Connection { stream, buffer: Vec::new() }
+        Ok(Connection { stream, buffer: Vec::new() })
     }
 
     /// Sends bytes as they are.
@@ -163,6 +168,14 @@ pub(crate) fn ask(port: u16, method: &str, path: &str, headers: &[(&str, &str)])
     with_close.push(("Connection", "close"));
     connection.request(method, path, &with_close);
     connection.answer(method).unwrap_or_else(|e| panic!("no answer to {method} {path}: {e}"))
+}
+
+/// GET from a server that may be killed meanwhile.
+pub(crate) fn try_get(port: u16, path: &str) -> io::Result<Answer> {
+    let mut connection = Connection::try_open(port)?;
+    let head = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    connection.stream.write_all(head.as_bytes())?;
+    connection.answer("GET")
 }
 
 /// GET.

@@ -75,6 +75,21 @@ impl Part {
     ) -> Result<Part, StorageError> {
         drop(disk.writing()?);
         let folder = disk.layout.fill(&claim.digest);
+        let opened = Part::open_in(disk, boot, claim, total, folder.clone());
+        if matches!(opened, Err(StorageError::NoSpace { .. })) && !folder.join(state::STATE).exists() {
+            // A full disk is not filled further with folders of downloads that never began.
+            let _ = remove(&folder);
+        }
+        opened
+    }
+
+    fn open_in(
+        disk: Arc<Disk>,
+        boot: Option<Arc<str>>,
+        claim: Claim,
+        total: Option<u64>,
+        folder: PathBuf,
+    ) -> Result<Part, StorageError> {
         durable::ensure_dir(&folder).map_err(StorageError::io("creating", &folder))?;
         let path = folder.join(PART);
         let algorithm = claim.digest.algorithm();

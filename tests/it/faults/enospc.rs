@@ -1,0 +1,196 @@
+//! A full disk (F7; PEERS: "disk full: every pull fails until somebody deletes something").
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write as _,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    figure,
+    plight::Plight,
+    rounds,
+    shelf::{cached, check_blobs, fetch, images, keep, list, pull},
+};
+use crate::{
+    hub::{Fault, Gate, Hub, On, digest_of},
+    lanyard::Lanyard,
+    pull::config,
+    wire::{Connection, blob, get, manifest},
+};
+
+/// Above what the index wants free, so that it is open when the disk fills up.
+const SIZE: u64 = 96 << 20;
+
+/// Fills the disk to its last byte with a file beside the data, and gives `leave` bytes of it back.
+fn fill(data: &Path, leave: u64) {
+    let path = data.join("filler");
+    let mut file = OpenOptions::new().append(true).create(true).open(&path).unwrap();
+    let block = vec![b'x'; 1 << 20];
+    for size in [1 << 20, 4096, 1] {
+        while file.write(&block[..size]).is_ok() {}
+    }
+    let length = file.metadata().unwrap().len();
+    file.set_len(length.saturating_sub(leave)).unwrap();
+}
+
+/// 50 fills into a full disk: every client gets its exact bytes, nothing hangs, nothing partial stays, and caching goes on
+/// within 10 s after there is space.
+#[test]
+fn f7_a_full_disk_passes_everything_through() {
+    let hub = Hub::start();
+    let mut lanyard = Lanyard::prepare(&config(&hub, "[cache]\nmin_free = \"0%\"\ntag_ttl = \"1h\"\n"));
+    let Some(plight) = Plight::tmpfs(&mut lanyard, SIZE) else { return };
+    let data = plight.data();
+    lanyard.restart();
+    let kept = images(&hub, "kept", 1, &[100 << 10, 1 << 20]).remove(0);
+    keep(lanyard.port(), &kept);
+    let count = rounds(50, 500);
+    let all = images(&hub, "new", count, &[150 << 10, 2 << 20]);
+    let next = AtomicUsize::new(0);
+    let passed = AtomicUsize::new(0);
+    fill(&data, 0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(image) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // The room ends at another place each time: before the part, in it, in its record, in its manifest.
+                    let round = next.load(Ordering::Relaxed) as u64;
+                    fill(&data, (round % 16) * 12 * 4096);
+                    let outcomes = pull(lanyard.port(), image).unwrap_or_else(|error| panic!("{error}"));
+                    passed.fetch_add(usize::from(!cached(&outcomes)), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(passed.load(Ordering::Relaxed), count);
+    fill(&data, 0);
+    assert!(cached(&pull(lanyard.port(), &kept).unwrap()), "what is here is served from here");
+    assert!(list(&data.join("tmp")).is_empty(), "{:?}", list(&data.join("tmp")));
+    assert!(list(&data.join("fills")).is_empty(), "{:?}", list(&data.join("fills")));
+    restarts_while_full(&mut lanyard, &plight, &hub);
+    fs::remove_file(data.join("filler")).unwrap();
+    recovers(&lanyard, &hub);
+    assert!(lanyard.stop().success());
+    let checked = check_blobs(&data);
+    assert!(!lanyard.logs().contains("panicked at"), "a panic");
+    figure(&format!("{count} fills into a full disk, {checked} blobs right afterwards"));
+}
+
+/// It starts on the full disk, index or not, and serves what it has.
+fn restarts_while_full(lanyard: &mut Lanyard, plight: &Plight, hub: &Hub) {
+    let kept = images(hub, "kept", 1, &[100 << 10, 1 << 20]).remove(0);
+    for round in 0..rounds(4, 20) {
+        fill(&plight.data(), (round as u64 % 2) * 8192);
+        if round % 2 == 0 {
+            assert!(lanyard.stop().success())
+        } else {
+            lanyard.kill9()
+        }
+        let began = Instant::now();
+        lanyard.restart();
+        assert!(began.elapsed() < Duration::from_secs(5), "started after {:?}", began.elapsed());
+        assert!(cached(&pull(lanyard.port(), &kept).unwrap()));
+        let new = images(hub, &format!("restart{round}-"), 1, &[300 << 10]).remove(0);
+        pull(lanyard.port(), &new).unwrap();
+    }
+}
+
+/// Within 10 s of space, new images are kept again.
+fn recovers(lanyard: &Lanyard, hub: &Hub) {
+    let began = Instant::now();
+    for round in 0.. {
+        let image = images(hub, &format!("later{round}-"), 1, &[300 << 10]).remove(0);
+        pull(lanyard.port(), &image).unwrap();
+        if cached(&pull(lanyard.port(), &image).unwrap()) {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "nothing is kept though there is space");
+        thread::yield_now();
+    }
+    figure(&format!("caching again {:?} after there was space", began.elapsed()));
+}
+
+/// The disk fills up in mid-download of a blob whose size nobody knew: the client goes on straight from upstream.
+#[test]
+fn f7_a_disk_that_fills_up_in_mid_download_is_not_noticed() {
+    let hub = Hub::start();
+    let mut lanyard = Lanyard::prepare(&config(&hub, "[cache]\nmin_free = \"0%\"\n"));
+    let Some(plight) = Plight::tmpfs(&mut lanyard, 8 << 20) else { return };
+    lanyard.restart();
+    // The repository, which the blobs below are asked for in.
+    images(&hub, "some", 1, &[]);
+    for round in 0..rounds(8, 40) {
+        let bytes: Vec<u8> = (0..3 << 20).map(|at: usize| (at * 7 + round + at / 251) as u8).collect();
+        let digest = hub.put_blob(bytes);
+        let chunked = round % 2 == 0;
+        if chunked {
+            hub.fault(On::blob(&digest).always(), Fault::Chunked);
+        }
+        fill(&plight.data(), (round as u64 % 8) * (400 << 10));
+        let outcome = fetch(lanyard.port(), &blob("library/busybox", &digest), &digest);
+        assert!(outcome.is_ok(), "round {round}, chunked {chunked}: {outcome:?}");
+    }
+    check_blobs(&plight.data());
+}
+
+/// F2 holds on a full disk as well: a lie does not become a whole answer because nothing can be kept.
+#[test]
+fn f2_a_full_disk_believes_no_lie() {
+    let hub = Hub::start();
+    let mut lanyard = Lanyard::prepare(&config(&hub, "[cache]\nmin_free = \"0%\"\n"));
+    let Some(plight) = Plight::tmpfs(&mut lanyard, 8 << 20) else { return };
+    lanyard.restart();
+    // The repository, which the blobs below are asked for in.
+    images(&hub, "some", 1, &[]);
+    for round in 0..rounds(16, 100) {
+        let bytes: Vec<u8> = (0..2 << 20).map(|at: usize| (at * 11 + round + at / 253) as u8).collect();
+        let digest = hub.put_blob(bytes);
+        hub.fault(On::blob(&digest).always(), Fault::FlipByte { at: (round as u64 * 131_071) % (2 << 20) });
+        if round % 2 == 0 {
+            hub.fault(On::blob(&digest).always(), Fault::Chunked);
+        }
+        fill(&plight.data(), (round as u64 % 8) * (200 << 10));
+        let answer = get(lanyard.port(), &blob("library/busybox", &digest));
+        assert!(hub.blob_gets(&digest) > 0, "the lie was not told: {}", answer.status);
+        let whole = answer.status == 200 && answer.looks_complete();
+        assert!(!whole || digest_of(&answer.body) == digest, "round {round}: a whole lie");
+    }
+    check_blobs(&plight.data());
+}
+
+/// F2 when the disk fills up in mid-body: what came before and what is passed on together must be the blob.
+#[test]
+fn f2_a_disk_that_fills_up_in_mid_body_believes_no_lie() {
+    const SIZE: u64 = 200 << 10;
+    let hub = Hub::start();
+    let mut lanyard = Lanyard::prepare(&config(&hub, "[cache]\nmin_free = \"0%\"\n"));
+    let Some(plight) = Plight::tmpfs(&mut lanyard, 8 << 20) else { return };
+    lanyard.restart();
+    for (tag, lies) in [("honest", false), ("lying", true)] {
+        let _ = fs::remove_file(plight.data().join("filler"));
+        let image = images(&hub, tag, 1, &[SIZE]).remove(0);
+        let (layer, gate) = (image.layer(0), Gate::shut());
+        fetch(lanyard.port(), &manifest(&image.repo, &image.tag), &image.digest).unwrap();
+        hub.fault(On::blob(layer), Fault::StallAt { bytes: SIZE / 2, gate: gate.clone() });
+        if lies {
+            // The rest, however it is asked for, has another first byte.
+            hub.fault(On::blob(layer).always(), Fault::FlipByte { at: 0 });
+        }
+        let mut client = Connection::open(lanyard.port());
+        client.request("GET", &blob(&image.repo, layer), &[]);
+        assert_eq!(client.head().unwrap().0, 200);
+        let mut body = client.read_body(SIZE as usize / 2);
+        fill(&plight.data(), 0);
+        gate.open();
+        body.extend(client.read_body(SIZE as usize / 2));
+        assert!(hub.blob_gets(layer) >= 2, "the disk was not full: {} requests", hub.blob_gets(layer));
+        let whole = body.len() as u64 == SIZE;
+        assert_eq!(whole && digest_of(&body) == layer, !lies, "{tag}: {} bytes", body.len());
+        assert!(!lies || !whole, "a whole lie");
+    }
+    check_blobs(&plight.data());
+}

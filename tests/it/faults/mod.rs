@@ -1,0 +1,49 @@
+//! The fault campaign: what the disk, the process, the clock and a lying upstream do to the pull.
+//!
+//! Every test has a short form, which runs in the suite, and a long form behind `LANYARD_FAULTS=long`; docs/TESTING.md says
+//! what each needs and what the long forms measured. A plight that this machine cannot make is left out, and said so on
+//! the real standard error; with `LANYARD_REQUIRE_FAULTS=1` that is a failure.
+
+mod clock;
+mod descriptors;
+mod enospc;
+mod folder;
+mod index;
+mod index_cases;
+mod kill;
+mod lies;
+mod plight;
+mod power;
+mod readonly;
+mod rot;
+mod shelf;
+mod strace;
+
+use std::io::Write as _;
+
+/// Whether the long forms were asked for.
+fn long() -> bool {
+    std::env::var("LANYARD_FAULTS").as_deref() == Ok("long")
+}
+
+/// How often to do a thing.
+fn rounds(short: usize, long_form: usize) -> usize {
+    if long() { long_form } else { short }
+}
+
+/// Says where nobody can miss it that the running test does nothing, and why.
+fn left_out(reason: &str) {
+    assert_ne!(std::env::var("LANYARD_REQUIRE_FAULTS").as_deref(), Ok("1"), "{reason}");
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let _ = std::io::stderr().write_all(format!("left out: {reason}; {test} was not run\n").as_bytes());
+}
+
+/// Says what a long form measured, where the test runner does not swallow it.
+fn figure(text: &str) {
+    if long() {
+        let thread = std::thread::current();
+        let test = thread.name().unwrap_or("a test");
+        let _ = std::io::stderr().write_all(format!("{test}: {text}\n").as_bytes());
+    }
+}

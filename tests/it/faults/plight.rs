@@ -1,0 +1,110 @@
+//! A file system of its own for a data folder: small, or about to fail.
+//!
+//! It is mounted in a private mount namespace, which a process of ours holds open for as long as the value lives. A
+//! server is put into it by `nsenter`, and the test reaches into it by way of `/proc`. When the test ends, also by a
+//! panic or a kill, the holder's standard input closes, it ends, and the kernel takes mount and loop device away.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Output, Stdio},
+};
+
+use super::left_out;
+use crate::lanyard::Lanyard;
+
+/// A mounted file system that only the processes inside see.
+pub(super) struct Plight {
+    holder: Child,
+    input: Option<ChildStdin>,
+    /// The mount point.
+    folder: PathBuf,
+    _image: Option<tempfile::NamedTempFile>,
+}
+
+impl Plight {
+    /// An empty tmpfs of `size` bytes as the data folder of `lanyard`. None, and said so, where that cannot be had.
+    pub(super) fn tmpfs(lanyard: &mut Lanyard, size: u64) -> Option<Plight> {
+        let folder = lanyard.data_dir();
+        let mount = format!("mount -t tmpfs -o size={size},mode=0755 lanyard {}", folder.display());
+        Plight::hold(lanyard, &mount, None)
+    }
+
+    /// An ext4 of `size` bytes on a loop device, which turns read-only at its first error.
+    pub(super) fn ext4(lanyard: &mut Lanyard, size: u64) -> Option<Plight> {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(size).unwrap();
+        let made = Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image.path()).output();
+        if !made.is_ok_and(|output| output.status.success()) {
+            left_out("mkfs.ext4 does not run (Debian package e2fsprogs)");
+            return None;
+        }
+        let (file, folder) = (image.path().display().to_string(), lanyard.data_dir());
+        let mount = format!("mount -t ext4 -o loop,errors=remount-ro {file} {}", folder.display());
+        Plight::hold(lanyard, &mount, Some(image))
+    }
+
+    fn hold(lanyard: &mut Lanyard, mount: &str, image: Option<tempfile::NamedTempFile>) -> Option<Plight> {
+        if !rustix::process::geteuid().is_root() {
+            left_out("a mount namespace needs root");
+            return None;
+        }
+        let folder = lanyard.data_dir();
+        std::fs::create_dir_all(&folder).unwrap();
+        let script = format!("{mount} && echo held && exec cat");
+        let held = Command::new("unshare")
+            .args(["-m", "sh", "-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn();
+        let Ok(mut holder) = held else {
+            left_out("unshare does not run (Debian package util-linux)");
+            return None;
+        };
+        let mut said = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        if said.trim() != "held" {
+            let _ = holder.wait();
+            left_out(&format!("this machine refuses `{mount}` in a mount namespace"));
+            return None;
+        }
+        let input = holder.stdin.take();
+        let plight = Plight { holder, input, folder, _image: image };
+        lanyard.through(&["nsenter", "-m", "-t", &plight.pid(), "--"]);
+        Some(plight)
+    }
+
+    /// The data folder, as seen from outside.
+    pub(super) fn data(&self) -> PathBuf {
+        Path::new("/proc").join(self.pid()).join("root").join(self.folder.strip_prefix("/").unwrap())
+    }
+
+    /// The data folder, as seen from inside.
+    pub(super) fn inside(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    /// Runs a script inside.
+    pub(super) fn run(&self, script: &str) -> Output {
+        Command::new("nsenter").args(["-m", "-t", &self.pid(), "--", "sh", "-c", script]).output().unwrap()
+    }
+
+    /// The same where it must succeed; what it printed.
+    pub(super) fn must(&self, script: &str) -> String {
+        let output = self.run(script);
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn pid(&self) -> String {
+        self.holder.id().to_string()
+    }
+}
+
+impl Drop for Plight {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.holder.wait();
+    }
+}

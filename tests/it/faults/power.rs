@@ -1,0 +1,70 @@
+//! Power cuts: ext4 on a loop device, shut down by its ioctl without flushing anything, and mounted again.
+
+use std::{sync::Mutex, thread, time::Duration};
+
+use super::{
+    figure, left_out, long,
+    plight::Plight,
+    rounds,
+    shelf::{check_blobs, images, pull},
+};
+use crate::{hub::Hub, lanyard::Lanyard, pull::config};
+
+/// FS_IOC_SHUTDOWN, whose number this is, with "do not flush the journal".
+const CUT: &str =
+    r#"perl -e 'open(F, "<", $ARGV[0]) or die $!; my $now = pack("L", 2); ioctl(F, 0x8004587d, $now) or die $!'"#;
+
+/// Long form only. After each cut the folder opens, what has a blob's name is right, and everything can be pulled.
+#[test]
+fn a_power_cut_leaves_nothing_corrupt() {
+    if !long() {
+        return;
+    }
+    let hub = Hub::start();
+    let mut lanyard = Lanyard::prepare(&config(&hub, "[cache]\nmin_free = \"0%\"\n"));
+    let Some(plight) = Plight::ext4(&mut lanyard, 512 << 20) else { return };
+    let folder = plight.inside();
+    let source = plight.must(&format!("findmnt -n -o SOURCE --target {folder}"));
+    let file = plight.must(&format!("losetup -n -O BACK-FILE {source}"));
+    if !plight.run("perl -e 1").status.success() {
+        return left_out("perl is not installed (Debian package perl)");
+    }
+    lanyard.restart();
+    let (count, mut lost, mut kept) = (rounds(0, 60), 0, 0);
+    let whole = Mutex::new(Vec::new());
+    for round in 0..count {
+        let all = images(&hub, &format!("cut{round}-"), 8, &[5000, 700 << 10]);
+        let port = lanyard.port();
+        thread::scope(|scope| {
+            for half in all.chunks(4) {
+                let whole = &whole;
+                scope.spawn(move || {
+                    for image in half {
+                        if pull(port, image).is_ok() {
+                            whole.lock().unwrap().push(image.clone());
+                        }
+                    }
+                });
+            }
+            thread::sleep(Duration::from_millis((round as u64 * 37) % 400));
+            plight.must(&format!("{CUT} {folder}"));
+        });
+        lanyard.kill9();
+        plight.must(&format!("umount {folder} && mount -t ext4 -o loop,errors=remount-ro {file} {folder}"));
+        lanyard.restart();
+        let blobs = check_blobs(&plight.data());
+        kept += blobs;
+        hub.go_down();
+        let pulled = std::mem::take(&mut *whole.lock().unwrap());
+        lost += pulled.iter().filter(|image| pull(lanyard.port(), image).is_err()).count();
+        hub.come_back();
+        thread::sleep(Duration::from_millis(100));
+        let _ = pull(lanyard.port(), &all[0]);
+        lanyard.stop();
+        plight.must(&format!("rm -rf {folder}/blobs/sha256/0* {folder}/blobs/sha256/1*"));
+        lanyard.restart();
+    }
+    figure(&format!(
+        "{count} cuts: {kept} blobs looked at, all right; {lost} images pulled in the last moment are fetched anew"
+    ));
+}
