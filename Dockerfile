@@ -6,7 +6,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin lanyard
+    && useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin lanyard
 COPY --from=build /lanyard /usr/local/bin/lanyard
 COPY --from=build --chown=10001:10001 /data /data
 USER 10001:10001

@@ -37,9 +37,10 @@ fn main() {
     for name in hub.listing() {
         println!("  {name}");
     }
-    println!("\nLet lanyard pull from it, in lanyard.toml:\n");
+    println!("\nLet lanyard pull from it, with this as lanyard.toml:\n");
     println!("  [[upstream]]\n  name = \"docker.io\"\n  url = \"{}\"\n", hub.url());
-    println!("then pull through lanyard (here at port 5000):\n");
+    println!("  cargo run -- --config lanyard.toml\n");
+    println!("then pull through lanyard, which is at port 5000:\n");
     println!("  skopeo inspect --tls-verify=false docker://127.0.0.1:5000/library/busybox:latest");
     println!("  podman pull --tls-verify=false 127.0.0.1:5000/docker.io/library/hello:latest");
     println!("  dockerd --registry-mirror=http://127.0.0.1:5000    and    docker pull busybox\n");

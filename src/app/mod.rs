@@ -102,6 +102,9 @@ impl App {
             .build()?;
         let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
         let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
+        if storage.writable() && !storage.room_for(0) {
+            tracing::warn!("cache.max_size or cache.min_free is reached: what is new is passed on and not kept");
+        }
         let fetchers = Fetchers::start(cores.div_ceil(4))?;
         let upstreams = Arc::new(Upstreams::new(config, &fetchers, background.handle())?);
         let names: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();

@@ -11,7 +11,7 @@ pub(super) fn setup(server: &Server) -> Setup {
     let mut notes = format!(
         "\
 # Docker Engine: merge this into /etc/docker/daemon.json (or make the file), then
-#   sudo systemctl reload docker
+#   sudo systemctl restart docker    # a reload would do for docker pull, but docker build may go on without lanyard
 #   docker info --format '{{{{.RegistryConfig.Mirrors}}}}'    # shows {server}/
 #
 # Docker asks mirrors for Docker Hub's images only, and goes to Docker Hub when the mirror does not answer; it has no

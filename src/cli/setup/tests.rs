@@ -36,7 +36,7 @@ fn docker_is_json() {
     each(Client::Docker, |server, notes, text| {
         let json: serde_json::Value = serde_json::from_str(text).unwrap();
         assert_eq!(json, serde_json::json!({ "registry-mirrors": [server.to_string()] }));
-        assert!(notes.contains("/etc/docker/daemon.json") && notes.contains("systemctl reload docker"));
+        assert!(notes.contains("/etc/docker/daemon.json") && notes.contains("systemctl restart docker"));
         assert_eq!(notes.contains("insecure-registries"), server.is_plain() && !server.is_loopback());
         assert_eq!(notes.contains("trust store"), !server.is_plain());
     });

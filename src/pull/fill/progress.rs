@@ -54,7 +54,9 @@ impl fmt::Display for FillFailure {
         match self {
             FillFailure::Upstream(error) => error.fmt(f),
             FillFailure::Corrupt => f.write_str("upstream's bytes do not have the digest they were asked for by"),
-            FillFailure::NoRoom => f.write_str("the disk has no room for it"),
+            FillFailure::NoRoom => {
+                f.write_str("no room for it: cache.max_size or cache.min_free is reached, or the disk is full")
+            }
             FillFailure::Storage(error) => error.fmt(f),
             FillFailure::Abandoned => f.write_str("the download was abandoned"),
             FillFailure::Stopping => f.write_str("lanyard is stopping"),

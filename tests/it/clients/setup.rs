@@ -169,6 +169,19 @@ fn podman_can_be_forbidden_to_go_to_the_registry() {
     }
 }
 
+/// The control: who goes to the second registry itself is seen as well. Nothing listens on port 1.
+#[test]
+fn going_to_the_second_registry_is_seen() {
+    if available(&[containerd::PROGRAMS, podman::PROGRAMS].concat()) {
+        let clients: [&dyn Client; 2] =
+            [&Containerd::start("http://127.0.0.1:1", false), &Podman::with_drop_in("none", "")];
+        for client in clients {
+            let said = client.pull("ghcr.io/team/tool:v1").expect_err("there is nothing to pull from");
+            assert!(client.hub_asked() > 0, "the watch missed it: {said}");
+        }
+    }
+}
+
 /// The ConfigMap as kubelet mounts it, and one turn of what the DaemonSet's container runs.
 #[test]
 fn kubernetes_nodes_take_what_the_daemon_set_writes() {

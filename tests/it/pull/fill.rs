@@ -2,9 +2,10 @@
 
 use std::{sync::Barrier, thread, time::Duration};
 
-use super::{mirror, mirror_with};
+use super::{config, mirror, mirror_with};
 use crate::{
     hub::{Cut, Fault, Gate, Hub, On, digest_of},
+    lanyard::Lanyard,
     wire::{Connection, ask, blob, eventually, get, head, manifest},
 };
 
@@ -232,6 +233,19 @@ fn f7_a_full_disk_is_passed_through() {
     hub.fault(On::blob(&layer), Fault::FlipByte { at: 77 });
     assert!(!get(lanyard.port(), &blob(REPO, &layer)).looks_complete(), "also what passes is proven");
     assert_eq!(hub.blob_gets(&layer), 4);
+}
+
+/// F7: who starts lanyard on a disk that is too full is told so at once.
+#[test]
+fn f7_a_disk_that_is_full_from_the_start_is_told() {
+    let hub = Hub::start();
+    let image = hub.image(REPO, "latest").layer(1 << 10).publish();
+    let lanyard = Lanyard::start_with(&config(&hub, ""), &[("LANYARD__CACHE__MIN_FREE", "100%")]);
+    let words = "cache.min_free is reached: what is new is passed on and not kept";
+    eventually("it is said", || lanyard.logs().contains(words));
+    let answer = get(lanyard.port(), &blob(REPO, image.layer(0)));
+    assert_eq!((answer.status, answer.outcome()), (200, "bypassed"));
+    assert!(!mirror(&hub).logs().contains("is reached"), "there is room for what nobody wants to keep free");
 }
 
 /// F7: upstream says no, or nothing; every client is told, within seconds.
