@@ -54,6 +54,8 @@ pub struct Part {
     total: Option<u64>,
     saved: u64,
     checkpoint: Option<JoinHandle<Result<(), StorageError>>>,
+    /// Some of it was written by an earlier download.
+    resumed: bool,
     proven: bool,
 }
 
@@ -75,8 +77,9 @@ impl Part {
     ) -> Result<Part, StorageError> {
         drop(disk.writing()?);
         let folder = disk.layout.fill(&claim.digest);
+        let begun = folder.join(state::STATE).exists();
         let opened = Part::open_in(disk, boot, claim, total, folder.clone());
-        if matches!(opened, Err(StorageError::NoSpace { .. })) && !folder.join(state::STATE).exists() {
+        if matches!(opened, Err(StorageError::NoSpace { .. })) && !begun {
             // A full disk is not filled further with folders of downloads that never began.
             let _ = remove(&folder);
         }
@@ -112,6 +115,7 @@ impl Part {
             None => (fresh(&path)?, Resumed { offset: 0, hasher: Hasher::new(algorithm), saved: 0, total: None }),
         };
         let mut part = Part {
+            resumed: resumed.offset > 0,
             disk,
             boot,
             claim,
@@ -198,24 +202,48 @@ impl Part {
         self.flush()?;
         let size_is_right = self.total.is_none_or(|total| total == self.written);
         self.proven = size_is_right && self.hasher.0.clone().finish() == self.claim.digest;
+        if self.proven && self.resumed {
+            // The saved hash vouches for what was written then, not for what the disk has kept since.
+            self.proven = self.reread()? == self.claim.digest;
+        }
         Ok(self.proven)
+    }
+
+    /// The digest of what the file holds.
+    fn reread(&self) -> Result<Digest, StorageError> {
+        let mut hasher = Hasher::new(self.claim.digest.algorithm());
+        let mut buffer = vec![0; PIECE];
+        let mut at = 0;
+        while at < self.written {
+            let length = (self.written - at).min(PIECE as u64) as usize;
+            self.file.read_exact_at(&mut buffer[..length], at).map_err(StorageError::io("reading", &self.folder))?;
+            hasher.update(&buffer[..length]);
+            at += length as u64;
+        }
+        Ok(hasher.finish())
     }
 
     /// Makes it a blob, durably.
     ///
-    /// Errors: [`StorageError::Unproven`] without a [`verify`](Self::verify) that said so; then it waits as if parked.
+    /// Errors: [`StorageError::Unproven`] without a [`verify`](Self::verify) that said so; then it waits as if parked. After
+    /// any other error nothing of it is left: a disk that does not take it now is not kept from taking something else.
     pub fn commit(mut self) -> Result<StoredBlob, StorageError> {
         if !self.proven {
             return Err(StorageError::Unproven(self.claim.digest));
         }
+        let placed = self.place();
+        if let Err(error) = remove(&self.folder) {
+            tracing::warn!(%error, "a finished download leaves something behind");
+        }
+        placed.map(|file| StoredBlob { file, size: self.written })
+    }
+
+    fn place(&mut self) -> Result<Arc<File>, StorageError> {
         self.finish_checkpoint()?;
         self.sync()?;
         let file = self.reader()?;
         blobs::place(&self.disk, &self.claim.digest, &self.folder.join(PART), self.written)?;
-        if let Err(error) = remove(&self.folder) {
-            tracing::warn!(%error, "a finished download leaves something behind");
-        }
-        Ok(StoredBlob { file, size: self.written })
+        Ok(file)
     }
 
     /// Keeps it on disk, so that it can be taken up again even after a power cut.
@@ -240,7 +268,7 @@ impl Part {
         let path = self.folder.join(PART);
         self.file = Arc::new(fresh(&path)?);
         self.hasher = HasherCell(Hasher::new(self.claim.digest.algorithm()));
-        (self.written, self.saved, self.proven) = (0, 0, false);
+        (self.written, self.saved, self.resumed, self.proven) = (0, 0, false, false);
         self.buffer.clear();
         self.state().save(&self.folder, false)?;
         self.reserve()

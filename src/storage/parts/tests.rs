@@ -5,7 +5,7 @@ use std::{
     process::Stdio,
 };
 
-use super::{state::State, *};
+use super::{part::PART, state::State, *};
 use crate::{
     oci::{Algorithm, Hasher},
     storage::{
@@ -180,6 +180,29 @@ fn a_part_is_taken_up_as_far_as_it_is_good() {
 }
 
 /// A kernel that does not name its boot: only what was synced counts, and a checkpoint syncs.
+/// A bit that flips on disk between two processes is below what the saved hash vouches for.
+#[test]
+fn rot_in_what_was_parked_is_no_blob() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = content(MIB);
+    let name = digest(&bytes);
+    {
+        let storage = open(dir.path());
+        let mut part = storage.parts.open(name, Some(MIB as u64)).unwrap();
+        part.append(&bytes[..MIB / 2]).unwrap();
+        part.park().unwrap();
+    }
+    let file = fs::File::options().write(true).open(folder(dir.path(), &name).join(PART)).unwrap();
+    file.write_all_at(&[bytes[1000] ^ 1], 1000).unwrap();
+    let storage = open(dir.path());
+    let mut part = storage.parts.open(name, Some(MIB as u64)).unwrap();
+    let from = part.offset() as usize;
+    part.append(&bytes[from..]).unwrap();
+    assert!(!part.verify().unwrap());
+    part.discard().unwrap();
+    assert_eq!(finish(storage.parts.open(name, None).unwrap(), &bytes).size, MIB as u64);
+}
+
 #[test]
 fn checkpoints_bound_what_a_power_cut_costs() {
     let dir = tempfile::tempdir().unwrap();
