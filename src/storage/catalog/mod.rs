@@ -97,6 +97,27 @@ impl Catalog {
         Ok(tags)
     }
 
+    /// The records of the repository's tags, sorted by the tags' bytes.
+    pub fn tag_records(&self, repository: &Repository) -> Result<Vec<TagRecord>, StorageError> {
+        let key = RepositoryKey::new(repository);
+        if let Some(records) = self.disk.index.tag_texts(&key).and_then(|texts| decode_all(&texts)) {
+            return Ok(records);
+        }
+        let mut records = Vec::new();
+        for tag in self.tag_files(repository)? {
+            let path = self.disk.layout.tag(repository, &tag);
+            records.extend(checked_tag(&tag, record::read(&path)?, &path));
+        }
+        records.sort_unstable_by(|a, b| a.tag.cmp(&b.tag));
+        Ok(records)
+    }
+
+    /// The repository's tags that name the digest, sorted by their bytes.
+    pub fn tags_naming(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Tag>, StorageError> {
+        let naming = self.tag_records(repository)?.into_iter().filter(|record| record.digest == *digest);
+        Ok(naming.map(|record| record.tag).collect())
+    }
+
     /// What the repository knows of the digest; `None` if it does not hold it.
     pub fn link(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
         let path = self.disk.layout.link(repository, digest);
@@ -109,12 +130,17 @@ impl Catalog {
     }
 
     /// Makes the repository hold the digests, durably: every record is synced, then the folder once for all. A record
-    /// that is there already, but for its time, is left as it is.
+    /// that is there already, but for its time, is left as it is. The digests are leased from now on.
+    ///
+    /// Errors: [`StorageError::Gone`] if one of [`Origin::Pushed`] is not here, and then nothing is linked. (Content of
+    /// the other origins may be missing: it was only named, or upstream has it.)
     pub fn put_links(&self, repository: &Repository, records: &[LinkRecord]) -> Result<(), StorageError> {
         if records.is_empty() {
             return Ok(());
         }
+        let _hold = self.disk.leases.hold(records.iter().map(|record| record.digest));
         let _permission = self.disk.writing()?;
+        self.check_pushed(records)?;
         let _lock = self.lock(repository);
         self.create(repository)?;
         let key = RepositoryKey::new(repository);
@@ -126,8 +152,12 @@ impl Catalog {
                 if present.is_some_and(|present| LinkRecord { created: record.created, ..present } == *record) {
                     continue;
                 }
+                let is_new = !path.exists();
                 let text = encode(record, &path)?;
                 self.disk.temporaries.replace(&path, &text).map_err(StorageError::io("writing", &path))?;
+                if is_new {
+                    self.disk.census.linked(repository, &record.digest, &self.disk.layout);
+                }
                 entries.push(Entry::link(&key, &record.digest, Some(text)));
             }
             Ok(())
@@ -138,15 +168,92 @@ impl Catalog {
         written.and(synced)
     }
 
-    /// The manifests in the repository that say they belong to `subject`, sorted by their digests. Reads every link of the
-    /// repository: for when nobody else can be asked.
-    pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<LinkRecord>, StorageError> {
-        let mut found = Vec::new();
-        for digest in self.link_files(repository)? {
-            found.extend(self.link(repository, &digest)?.filter(|link| link.subject.as_ref() == Some(subject)));
+    /// Makes the repository hold the digest no more, durably; the blob stays. Says whether it held it.
+    pub fn delete_link(&self, repository: &Repository, digest: &Digest) -> Result<bool, StorageError> {
+        let _permission = self.disk.writing()?;
+        let path = self.disk.layout.link(repository, digest);
+        let _lock = self.lock(repository);
+        let was_there = durable::remove(&path).map_err(StorageError::io("removing", &path))?;
+        if was_there {
+            self.disk.census.unlinked(repository, digest, &self.disk.layout);
         }
-        found.sort_unstable_by_key(|link| link.digest);
+        let synced = if was_there { sync(&self.disk.layout.links(repository)) } else { Ok(()) };
+        let key = RepositoryKey::new(repository);
+        self.disk.index.write(Some(&key), vec![Entry::link(&key, digest, None)]);
+        synced.map(|()| was_there)
+    }
+
+    /// Everything that the repository holds, sorted by the digests.
+    pub fn links(&self, repository: &Repository) -> Result<Vec<LinkRecord>, StorageError> {
+        let key = RepositoryKey::new(repository);
+        let from_index = self.disk.index.link_texts(&key).and_then(|texts| decode_all::<LinkRecord>(&texts));
+        let mut records = match from_index {
+            Some(records) => records,
+            None => {
+                let mut records = Vec::new();
+                for digest in self.link_files(repository)? {
+                    let path = self.disk.layout.link(repository, &digest);
+                    records.extend(checked_link(&digest, record::read(&path)?, &path));
+                }
+                records
+            }
+        };
+        records.sort_unstable_by_key(|record| record.digest);
+        Ok(records)
+    }
+
+    /// The manifests in the repository that say they belong to `subject`, sorted by their digests. Reads every link of
+    /// the repository.
+    pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<LinkRecord>, StorageError> {
+        let mut found = self.links(repository)?;
+        found.retain(|link| link.subject.as_ref() == Some(subject));
         Ok(found)
+    }
+
+    /// The repositories that hold the digest, sorted: hosted ones first.
+    pub fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, StorageError> {
+        let (mut found, unsure) = match self.disk.index.holders(digest) {
+            Some((sure, changing)) => (to_repositories(&sure), to_repositories(&changing)),
+            None => (Vec::new(), self.everywhere()?),
+        };
+        for repository in unsure {
+            let path = self.disk.layout.link(&repository, digest);
+            if checked_link(digest, record::read(&path)?, &path).is_some() {
+                found.push(repository);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Whether a repository has a link of the digest, be it a good one or not. "No" comes from the files alone: something
+    /// is removed for it.
+    pub(super) fn is_held(&self, digest: &Digest) -> Result<bool, StorageError> {
+        if self.disk.index.holders(digest).is_some_and(|(sure, _)| !sure.is_empty()) {
+            return Ok(true);
+        }
+        for repository in self.everywhere()? {
+            let path = self.disk.layout.link(&repository, digest);
+            match fs::symlink_metadata(&path) {
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StorageError::io("looking at", &path)(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Refuses to link what was pushed and is not here any more. The digests are held, so what is here stays.
+    fn check_pushed(&self, records: &[LinkRecord]) -> Result<(), StorageError> {
+        for LinkRecord { digest, .. } in records.iter().filter(|record| record.origin == Origin::Pushed) {
+            let path = self.disk.layout.blob(digest);
+            match fs::symlink_metadata(&path) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StorageError::Gone(*digest)),
+                Err(error) => return Err(StorageError::io("looking at", &path)(error)),
+            }
+        }
+        Ok(())
     }
 
     /// Whether the repository is here: it has a tag or holds something.
@@ -158,11 +265,35 @@ impl Catalog {
 
     /// The names of the namespace's repositories, sorted by their bytes.
     pub fn repositories(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
+        self.repositories_after(namespace, None, usize::MAX)
+    }
+
+    /// The first `limit` of them that come after `last`. Lists one folder, and looks into those of the answer.
+    pub fn repositories_after(
+        &self,
+        namespace: &Namespace,
+        last: Option<&RepositoryName>,
+        limit: usize,
+    ) -> Result<Vec<RepositoryName>, StorageError> {
         let folder = self.disk.layout.repos().join(names::namespace(namespace));
-        let mut found = file_names(&folder, names::parse_repository)?;
-        found.retain(|name| self.has_repository(&Repository { namespace: namespace.clone(), name: name.clone() }));
-        found.sort_unstable();
-        Ok(found)
+        let mut names = file_names(&folder, names::parse_repository)?;
+        names.retain(|name| last.is_none_or(|last| name > last));
+        names.sort_unstable();
+        let is_here = |name: &RepositoryName| {
+            self.has_repository(&Repository { namespace: namespace.clone(), name: name.clone() })
+        };
+        Ok(names.into_iter().filter(is_here).take(limit).collect())
+    }
+
+    /// Every repository that has a folder.
+    fn everywhere(&self) -> Result<Vec<Repository>, StorageError> {
+        let mut all = Vec::new();
+        for namespace in self.namespaces()? {
+            let folder = self.disk.layout.repos().join(names::namespace(&namespace));
+            let names = file_names(&folder, names::parse_repository)?;
+            all.extend(names.into_iter().map(|name| Repository { namespace: namespace.clone(), name }));
+        }
+        Ok(all)
     }
 
     /// The namespaces that have a folder.
@@ -210,6 +341,15 @@ impl Catalog {
         }
         Ok(())
     }
+}
+
+/// The records of texts from the index; `None` if one of them is none, and then the files are asked.
+fn decode_all<T: serde::de::DeserializeOwned>(texts: &[Vec<u8>]) -> Option<Vec<T>> {
+    texts.iter().map(|text| record::decode(text).ok()).collect()
+}
+
+fn to_repositories(keys: &[RepositoryKey]) -> Vec<Repository> {
+    keys.iter().filter_map(RepositoryKey::repository).collect()
 }
 
 fn encode<T: serde::Serialize>(record: &T, path: &Path) -> Result<Vec<u8>, StorageError> {
