@@ -6,7 +6,8 @@
 //! - [`config`], [`metrics`]: what the operator said, and what is counted. Plain data, read by every room above.
 //! - [`storage`], [`upstream`]: the disk, and the registries of the internet. Strangers to each other.
 //! - [`names`], [`pull`]: which repository a request means, and how its content is got.
-//! - [`http`]: the registry API over actix-web.
+//! - [`upkeep`]: what nobody needs any more goes away in the background. Beside [`pull`].
+//! - [`http`]: the registry API over actix-web, and the administration's on a Unix socket.
 //! - [`app`], [`cli`]: everything put together, and the command line.
 
 pub mod app;
@@ -18,4 +19,5 @@ pub mod names;
 pub mod oci;
 pub mod pull;
 pub mod storage;
+pub mod upkeep;
 pub mod upstream;

@@ -1,8 +1,10 @@
-//! Everything put together, once: the [`App`] owns the disk, the fetchers, the upstreams, the pull and their tasks, and the
-//! order in which they stop.
+//! Everything put together, once: the [`App`] owns the disk, the fetchers, the upstreams, the pull, the upkeep and their
+//! tasks, and the order in which they stop.
 //!
-//! Start: disk → fetchers → upstreams → pull → listener. Nothing upstream is asked, so a machine without a route starts too.
-//! Stop: the listener drains → fills end or are parked → probes stop → fetchers stop → the index is flushed and marked clean.
+//! Start: disk → fetchers → upstreams → pull → upkeep → administration → listener. Nothing upstream is asked, so a machine
+//! without a route starts too.
+//! Stop: the listener drains → the administration ends → fills end or are parked → upkeep and probes stop → fetchers stop →
+//! the index is flushed and marked clean.
 
 mod banner;
 mod log;
@@ -14,24 +16,28 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use tokio::{runtime::Runtime, signal::unix::SignalKind};
+use tokio::{runtime::Runtime, signal::unix::SignalKind, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Loaded},
-    http::{self, BindError, Face},
+    http::{self, Admin, AdminSocket, BindError, Face, Started},
     metrics::{Metrics, Sample, UpstreamSample},
     names::Names,
     oci::{Namespace, Repository, RepositoryName},
     pull::{Parts, PullThrough, Tasks},
     storage::{DiskThreads, Limits, OpenError, Storage},
+    upkeep::{self, Upkeep},
     upstream::{
         Health, Upstreams,
         fetcher::{FetcherError, Fetchers},
     },
 };
+
+pub use http::{SOCKET, Status};
 
 /// How long fills and probes may take to put down what they hold.
 const PARK: Duration = Duration::from_secs(10);
@@ -61,9 +67,18 @@ pub struct App {
     fetchers: Fetchers,
     upstreams: Arc<Upstreams>,
     tasks: Tasks,
-    face: Face,
+    keeping: Keeping,
+    admin: Admin,
+    /// None where there can be none, which the log has said.
+    socket: Option<AdminSocket>,
     listener: TcpListener,
     ready: Arc<AtomicBool>,
+}
+
+/// The collector's task, and the word that ends it.
+struct Keeping {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
 }
 
 /// Runs the registry until SIGTERM or SIGINT, and stops it in order.
@@ -75,9 +90,7 @@ pub fn serve(loaded: Loaded) -> Result<(), AppError> {
     log::begin(config.log);
     let app = App::start(&config)?;
     let banner = banner::banner(&config, app.listener.local_addr()?);
-    // Whoever started lanyard without a terminal has the log.
-    let _ = std::io::stdout().write_all(banner.as_bytes());
-    app.run()
+    app.run(&banner)
 }
 
 impl App {
@@ -119,16 +132,36 @@ impl App {
             metrics,
             ready: Arc::clone(&ready),
         };
-        Ok(App { background, storage, fetchers, upstreams, tasks, face, listener, ready })
+        // One thread: what is collected can wait for what is served.
+        let upkeep = Upkeep::new(Arc::clone(&storage), DiskThreads::new(background.handle().clone(), 1));
+        let stop = CancellationToken::new();
+        let task = background.spawn(Arc::clone(&upkeep).run(upkeep::EVERY, stop.clone()));
+        let started = Arc::new(Started {
+            listening: listener.local_addr()?,
+            data_dir: std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone()),
+            at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+        });
+        let socket = AdminSocket::bind(&config.data_dir)
+            .inspect_err(|error| tracing::warn!("`lanyard gc` and `lanyard status` cannot reach this process: {error}"))
+            .ok();
+        let keeping = Keeping { task, stop };
+        let admin = Admin { face, upkeep, started };
+        Ok(App { background, storage, fetchers, upstreams, tasks, keeping, admin, socket, listener, ready })
     }
 
-    fn run(self) -> Result<(), AppError> {
-        let App { background, storage, fetchers, upstreams, tasks, face, listener, ready } = self;
+    /// Says `banner` as soon as it can be reached, and stopped.
+    fn run(self, banner: &str) -> Result<(), AppError> {
+        let App { background, storage, fetchers, upstreams, tasks, keeping, admin, socket, listener, ready } = self;
         actix_web::rt::System::new().block_on(async move {
-            let (server, handle) = http::run(listener, face, http::Limits::default())?;
+            let (server, handle) = http::run(listener, admin.face.clone(), http::Limits::default())?;
+            let administration = socket.map(|socket| socket.run(admin)).transpose()?;
             let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
             let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
             let server = actix_web::rt::spawn(server);
+            let administration =
+                administration.map(|(server, handle, file)| (actix_web::rt::spawn(server), handle, file));
+            // Whoever started lanyard without a terminal has the log.
+            let _ = std::io::stdout().write_all(banner.as_bytes());
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -136,12 +169,23 @@ impl App {
             tracing::info!("stopping: answers under way are finished, nothing new is taken");
             ready.store(false, Ordering::Relaxed);
             handle.stop(true).await;
+            if let Some((server, handle, file)) = administration {
+                drop(file);
+                handle.stop(true).await;
+                // It has said what there was to say; the registry's own end is what counts.
+                let _ = server.await;
+            }
             match server.await {
                 Ok(ended) => ended,
                 Err(panicked) => Err(io::Error::other(panicked)),
             }
         })?;
         let parked = background.block_on(tasks.stop(PARK));
+        keeping.stop.cancel();
+        let ended = background.block_on(async { tokio::time::timeout(PARK, keeping.task).await });
+        if !matches!(ended, Ok(Ok(()))) {
+            tracing::warn!("the collection of unneeded content did not end in order");
+        }
         background.block_on(upstreams.stop());
         fetchers.stop(PARK);
         storage.close();

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     oci::{ErrorCode, RegistryError},
     pull::{BodyError, PullError, Trace},
+    upkeep::UpkeepError,
 };
 
 /// A request that is not served, and why.
@@ -31,6 +32,13 @@ impl From<RegistryError> for Refusal {
 impl From<PullError> for Refusal {
     fn from(error: PullError) -> Self {
         Refusal { error: error.to_registry_error(), total: error.total(), trace: None, extra: None }
+    }
+}
+
+impl From<UpkeepError> for Refusal {
+    fn from(error: UpkeepError) -> Self {
+        let code = if error.is_expected() { ErrorCode::Unavailable } else { ErrorCode::Unknown };
+        RegistryError::new(code, error.to_string()).into()
     }
 }
 

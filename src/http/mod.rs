@@ -9,6 +9,8 @@
 //! logged (S18); `/v2/` waits for nobody; a peer that neither reads nor writes is let go (`connection.rs`).
 
 mod access_log;
+mod admin;
+mod api;
 mod blobs;
 mod body;
 mod conditions;
@@ -32,6 +34,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+pub use admin::{AdminSocket, SOCKET, SocketError, SocketFile};
+pub use api::{Admin, Repositories, Started, Status, UpstreamStatus};
 pub use server::{BindError, Limits, bind, run};
 
 use crate::{

@@ -11,9 +11,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("upstream", &["oci", "config", "metrics"]),
     ("names", &["oci", "config"]),
     ("pull", &["oci", "config", "metrics", "storage", "upstream", "names"]),
-    ("http", &["oci", "config", "metrics", "names", "pull"]),
-    ("app", &["oci", "config", "metrics", "storage", "upstream", "names", "pull", "http"]),
-    ("cli", &["oci", "config", "metrics", "app"]),
+    ("upkeep", &["oci", "config", "metrics", "storage"]),
+    ("http", &["oci", "config", "metrics", "names", "pull", "upkeep"]),
+    ("app", &["oci", "config", "metrics", "storage", "upstream", "names", "pull", "upkeep", "http"]),
+    ("cli", &["oci", "config", "metrics", "upkeep", "app"]),
 ];
 
 /// Crates that have one room only.

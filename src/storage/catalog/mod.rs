@@ -5,6 +5,7 @@
 //! and the answers are the same. Writes change the file first, then the index, under a lock per repository, which the
 //! rebuild takes as well: so it never puts an older record over a newer one. Callers: the pull story.
 
+mod damage;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -297,7 +298,7 @@ impl Catalog {
     }
 
     /// The namespaces that have a folder.
-    pub(super) fn namespaces(&self) -> Result<Vec<Namespace>, StorageError> {
+    pub fn namespaces(&self) -> Result<Vec<Namespace>, StorageError> {
         file_names(&self.disk.layout.repos(), names::parse_namespace)
     }
 
