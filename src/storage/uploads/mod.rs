@@ -97,25 +97,32 @@ impl Uploads {
         self.place(id).remove().map(|()| true)
     }
 
-    /// Removes uploads that were given nothing for this long, and that no request writes. Says how many.
+    /// Removes the uploads that were given nothing for this long, and that no request writes. Says how many.
     pub fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
-        let now = SystemTime::now();
         let mut removed = 0;
-        for id in self.all()? {
-            let place = self.place(&id);
-            let changed =
-                fs::metadata(place.path()).or_else(|_| fs::metadata(&place.folder)).and_then(|m| m.modified());
-            // One whose time stands in the future is as old as one that has just changed.
-            let age = changed.ok().map(|changed| now.duration_since(changed).unwrap_or_default());
-            if age.is_some_and(|age| age >= older_than)
-                && let Some(_claim) = self.open.take(id)
-            {
+        for id in self.idle(older_than)? {
+            if let Some(_claim) = self.open.take(id) {
                 let _permission = self.disk.writing()?;
-                place.remove()?;
+                self.place(&id).remove()?;
                 removed += 1;
             }
         }
         Ok(removed)
+    }
+
+    /// The uploads that [`sweep`](Self::sweep) would remove.
+    pub fn idle(&self, for_at_least: Duration) -> Result<Vec<UploadId>, StorageError> {
+        let now = SystemTime::now();
+        let mut idle = self.all()?;
+        idle.retain(|id| {
+            let place = self.place(id);
+            let changed =
+                fs::metadata(place.path()).or_else(|_| fs::metadata(&place.folder)).and_then(|m| m.modified());
+            // One whose time stands in the future is as old as one that has just changed.
+            let age = changed.ok().map(|changed| now.duration_since(changed).unwrap_or_default());
+            age.is_some_and(|age| age >= for_at_least) && !self.open.is_taken(id)
+        });
+        Ok(idle)
     }
 
     /// How many there are, waiting or not; 0 if the folder cannot be read.
