@@ -15,8 +15,8 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Catalog, StorageError, clock, disk::Disk, durable, growing::Growing, index::Entry, layout::Layout, names};
-use crate::oci::{Algorithm, Digest, Hasher};
+use super::{Catalog, StorageError, Stored, clock, disk::Disk, durable, growing::Growing, index::Entry};
+use crate::oci::{Digest, Hasher};
 
 /// Where blobs are kept.
 #[derive(Clone, Debug)]
@@ -203,72 +203,6 @@ impl FsBlobs {
         let size = self.disk.census.take(digest, &path, away).map_err(StorageError::io("removing", &path))?;
         Ok(size.map_or(Removal::Absent, Removal::Removed))
     }
-}
-
-/// The blobs of a data folder, one after the other: [`BlobStore::all`].
-#[derive(Debug)]
-pub struct Stored {
-    layout: Layout,
-    shards: std::vec::IntoIter<(Algorithm, u8)>,
-    found: std::vec::IntoIter<Digest>,
-}
-
-impl Stored {
-    pub(super) fn new(layout: Layout) -> Self {
-        let shards: Vec<_> = shards().collect();
-        Stored { layout, shards: shards.into_iter(), found: Vec::new().into_iter() }
-    }
-}
-
-impl Iterator for Stored {
-    type Item = Result<Digest, StorageError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(digest) = self.found.next() {
-                return Some(Ok(digest));
-            }
-            let (algorithm, first) = self.shards.next()?;
-            let mut found = Vec::new();
-            match in_shard(&self.layout, algorithm, first, |digest, _| {
-                found.push(digest);
-                Ok(())
-            }) {
-                Ok(()) => self.found = found.into_iter(),
-                Err(error) => {
-                    let folder = self.layout.shard(algorithm, first);
-                    return Some(Err(StorageError::io("listing", &folder)(error)));
-                }
-            }
-        }
-    }
-}
-
-/// The folders that blobs are in.
-pub(super) fn shards() -> impl Iterator<Item = (Algorithm, u8)> {
-    [Algorithm::Sha256, Algorithm::Sha512]
-        .into_iter()
-        .flat_map(|algorithm| (0..=u8::MAX).map(move |first| (algorithm, first)))
-}
-
-/// Shows every blob of one of those folders.
-pub(super) fn in_shard(
-    layout: &Layout,
-    algorithm: Algorithm,
-    first: u8,
-    mut show: impl FnMut(Digest, &fs::DirEntry) -> io::Result<()>,
-) -> io::Result<()> {
-    let files = match fs::read_dir(layout.shard(algorithm, first)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        files => files?,
-    };
-    for file in files {
-        let file = file?;
-        if let Some(digest) = file.file_name().to_str().and_then(|name| names::parse_blob(algorithm, name)) {
-            show(digest, &file)?;
-        }
-    }
-    Ok(())
 }
 
 /// Makes a file that is complete and proven a blob, and removes what else is in its folder.

@@ -27,6 +27,7 @@ mod names;
 mod parts;
 mod rebuild;
 mod record;
+mod shards;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -42,11 +43,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    blobs::{BlobStore, FsBlobs, Removal, Stored, StoredBlob},
+    blobs::{BlobStore, FsBlobs, Removal, StoredBlob},
     catalog::{Catalog, LinkRecord, Origin, TagRecord},
     error::{OpenError, StorageError},
     leases::{Claim, Hold, Leases},
     parts::{Part, Parts},
+    shards::Stored,
     threads::DiskThreads,
     uploads::{Upload, UploadId, UploadIdError, Uploads},
 };

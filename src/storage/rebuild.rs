@@ -18,9 +18,10 @@ use std::{
 };
 
 use super::{
-    ABANDONED, Catalog, Parts, StorageError, blobs,
+    ABANDONED, Catalog, Parts, StorageError,
     disk::Disk,
     index::{Entry, Settled},
+    shards,
 };
 use crate::oci::{Algorithm, Digest, Namespace, Repository};
 
@@ -124,7 +125,7 @@ impl Work {
     }
 
     fn blobs(&self) -> Result<(), Ended> {
-        for (algorithm, first) in blobs::shards() {
+        for (algorithm, first) in shards::all() {
             self.go_on()?;
             let mut answer = None;
             let list = || {
@@ -145,7 +146,7 @@ impl Work {
     /// The blobs in one folder.
     fn shard(&self, algorithm: Algorithm, first: u8) -> io::Result<Vec<Seen>> {
         let mut seen = Vec::new();
-        blobs::in_shard(&self.disk.layout, algorithm, first, |digest, file| {
+        shards::look_into(&self.disk.layout, algorithm, first, |digest, file| {
             let metadata = file.metadata()?;
             // The kernel keeps the last access to about a day, which is what is left of it when the index is gone.
             let accessed = metadata.atime().max(metadata.mtime()).max(0).unsigned_abs();

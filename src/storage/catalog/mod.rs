@@ -6,6 +6,8 @@
 //! rebuild takes as well: so it never puts an older record over a newer one. Callers: the pull story.
 
 mod damage;
+mod holders;
+mod links;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -119,144 +121,6 @@ impl Catalog {
         Ok(naming.map(|record| record.tag).collect())
     }
 
-    /// What the repository knows of the digest; `None` if it does not hold it.
-    pub fn link(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
-        let path = self.disk.layout.link(repository, digest);
-        if let Some(text) = self.disk.index.link(&RepositoryKey::new(repository), digest)
-            && let Some(record) = checked_link(digest, record::decode(&text).ok(), &path)
-        {
-            return Ok(Some(record));
-        }
-        Ok(checked_link(digest, record::read(&path)?, &path))
-    }
-
-    /// Makes the repository hold the digests, durably: every record is synced, then the folder once for all. A record
-    /// that is there already, but for its time, is left as it is. The digests are leased from now on.
-    ///
-    /// Errors: [`StorageError::Gone`] if one of [`Origin::Pushed`] is not here, and then nothing is linked. (Content of
-    /// the other origins may be missing: it was only named, or upstream has it.)
-    pub fn put_links(&self, repository: &Repository, records: &[LinkRecord]) -> Result<(), StorageError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let _hold = self.disk.leases.hold(records.iter().map(|record| record.digest));
-        let _permission = self.disk.writing()?;
-        self.check_pushed(records)?;
-        let _lock = self.lock(repository);
-        self.create(repository)?;
-        let key = RepositoryKey::new(repository);
-        let mut entries = Vec::with_capacity(records.len());
-        let mut write = || {
-            for record in records {
-                let path = self.disk.layout.link(repository, &record.digest);
-                let present = checked_link(&record.digest, record::read(&path)?, &path);
-                if present.is_some_and(|present| LinkRecord { created: record.created, ..present } == *record) {
-                    continue;
-                }
-                let is_new = !path.exists();
-                let text = encode(record, &path)?;
-                self.disk.temporaries.replace(&path, &text).map_err(StorageError::io("writing", &path))?;
-                if is_new {
-                    self.disk.census.linked(repository, &record.digest, &self.disk.layout);
-                }
-                entries.push(Entry::link(&key, &record.digest, Some(text)));
-            }
-            Ok(())
-        };
-        let written = write();
-        let synced = sync(&self.disk.layout.links(repository));
-        self.disk.index.write(Some(&key), entries);
-        written.and(synced)
-    }
-
-    /// Makes the repository hold the digest no more, durably; the blob stays. Says whether it held it.
-    pub fn delete_link(&self, repository: &Repository, digest: &Digest) -> Result<bool, StorageError> {
-        let _permission = self.disk.writing()?;
-        let path = self.disk.layout.link(repository, digest);
-        let _lock = self.lock(repository);
-        let was_there = durable::remove(&path).map_err(StorageError::io("removing", &path))?;
-        if was_there {
-            self.disk.census.unlinked(repository, digest, &self.disk.layout);
-        }
-        let synced = if was_there { sync(&self.disk.layout.links(repository)) } else { Ok(()) };
-        let key = RepositoryKey::new(repository);
-        self.disk.index.write(Some(&key), vec![Entry::link(&key, digest, None)]);
-        synced.map(|()| was_there)
-    }
-
-    /// Everything that the repository holds, sorted by the digests.
-    pub fn links(&self, repository: &Repository) -> Result<Vec<LinkRecord>, StorageError> {
-        let key = RepositoryKey::new(repository);
-        let from_index = self.disk.index.link_texts(&key).and_then(|texts| decode_all::<LinkRecord>(&texts));
-        let mut records = match from_index {
-            Some(records) => records,
-            None => {
-                let mut records = Vec::new();
-                for digest in self.link_files(repository)? {
-                    let path = self.disk.layout.link(repository, &digest);
-                    records.extend(checked_link(&digest, record::read(&path)?, &path));
-                }
-                records
-            }
-        };
-        records.sort_unstable_by_key(|record| record.digest);
-        Ok(records)
-    }
-
-    /// The manifests in the repository that say they belong to `subject`, sorted by their digests. Reads every link of
-    /// the repository.
-    pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<LinkRecord>, StorageError> {
-        let mut found = self.links(repository)?;
-        found.retain(|link| link.subject.as_ref() == Some(subject));
-        Ok(found)
-    }
-
-    /// The repositories that hold the digest, sorted: hosted ones first.
-    pub fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, StorageError> {
-        let (mut found, unsure) = match self.disk.index.holders(digest) {
-            Some((sure, changing)) => (to_repositories(&sure), to_repositories(&changing)),
-            None => (Vec::new(), self.everywhere()?),
-        };
-        for repository in unsure {
-            let path = self.disk.layout.link(&repository, digest);
-            if checked_link(digest, record::read(&path)?, &path).is_some() {
-                found.push(repository);
-            }
-        }
-        found.sort_unstable();
-        Ok(found)
-    }
-
-    /// Whether a repository has a link of the digest, be it a good one or not. "No" comes from the files alone: something
-    /// is removed for it.
-    pub(super) fn is_held(&self, digest: &Digest) -> Result<bool, StorageError> {
-        if self.disk.index.holders(digest).is_some_and(|(sure, _)| !sure.is_empty()) {
-            return Ok(true);
-        }
-        for repository in self.everywhere()? {
-            let path = self.disk.layout.link(&repository, digest);
-            match fs::symlink_metadata(&path) {
-                Ok(_) => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(StorageError::io("looking at", &path)(error)),
-            }
-        }
-        Ok(false)
-    }
-
-    /// Refuses to link what was pushed and is not here any more. The digests are held, so what is here stays.
-    fn check_pushed(&self, records: &[LinkRecord]) -> Result<(), StorageError> {
-        for LinkRecord { digest, .. } in records.iter().filter(|record| record.origin == Origin::Pushed) {
-            let path = self.disk.layout.blob(digest);
-            match fs::symlink_metadata(&path) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StorageError::Gone(*digest)),
-                Err(error) => return Err(StorageError::io("looking at", &path)(error)),
-            }
-        }
-        Ok(())
-    }
-
     /// Whether the repository is here: it has a tag or holds something.
     pub fn has_repository(&self, repository: &Repository) -> bool {
         [self.disk.layout.tags(repository), self.disk.layout.links(repository)]
@@ -284,17 +148,6 @@ impl Catalog {
             self.has_repository(&Repository { namespace: namespace.clone(), name: name.clone() })
         };
         Ok(names.into_iter().filter(is_here).take(limit).collect())
-    }
-
-    /// Every repository that has a folder.
-    fn everywhere(&self) -> Result<Vec<Repository>, StorageError> {
-        let mut all = Vec::new();
-        for namespace in self.namespaces()? {
-            let folder = self.disk.layout.repos().join(names::namespace(&namespace));
-            let names = file_names(&folder, names::parse_repository)?;
-            all.extend(names.into_iter().map(|name| Repository { namespace: namespace.clone(), name }));
-        }
-        Ok(all)
     }
 
     /// The namespaces that have a folder.
@@ -347,10 +200,6 @@ impl Catalog {
 /// The records of texts from the index; `None` if one of them is none, and then the files are asked.
 fn decode_all<T: serde::de::DeserializeOwned>(texts: &[Vec<u8>]) -> Option<Vec<T>> {
     texts.iter().map(|text| record::decode(text).ok()).collect()
-}
-
-fn to_repositories(keys: &[RepositoryKey]) -> Vec<Repository> {
-    keys.iter().filter_map(RepositoryKey::repository).collect()
 }
 
 fn encode<T: serde::Serialize>(record: &T, path: &Path) -> Result<Vec<u8>, StorageError> {
