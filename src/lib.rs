@@ -6,6 +6,7 @@
 //! - [`config`], [`metrics`]: what the operator said, and what is counted. Plain data, read by every room above.
 //! - [`storage`], [`upstream`]: the disk, and the registries of the internet. Strangers to each other.
 //! - [`names`], [`pull`]: which repository a request means, and how its content is got.
+//! - [`push`]: how content gets into hosted repositories, and out of them.
 //! - [`http`]: the registry API over actix-web.
 //! - [`app`], [`cli`]: everything put together, and the command line.
 
@@ -17,5 +18,6 @@ pub mod metrics;
 pub mod names;
 pub mod oci;
 pub mod pull;
+pub mod push;
 pub mod storage;
 pub mod upstream;

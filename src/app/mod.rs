@@ -26,6 +26,7 @@ use crate::{
     names::Names,
     oci::{Namespace, Repository, RepositoryName},
     pull::{Parts, PullThrough, Tasks},
+    push::{self, Push, Rules},
     storage::{DiskThreads, Limits, OpenError, Storage},
     upstream::{
         Health, Upstreams,
@@ -94,28 +95,41 @@ impl App {
         let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
         let fetchers = Fetchers::start(cores.div_ceil(4))?;
         let upstreams = Arc::new(Upstreams::new(config, &fetchers, background.handle())?);
-        let names: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
-        let metrics = Arc::new(Metrics::new(&names));
+        let registries: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+        let metrics = Arc::new(Metrics::new(&registries));
         let tasks = Tasks::new(background.handle().clone());
+        let disk = DiskThreads::new(background.handle().clone(), cores * 4);
+        let hosted = config.hosted.namespaces.clone();
+        let names = Arc::new(Names::new(registries, config.default_upstream.clone(), move |name| {
+            hosted.iter().any(|pattern| pattern.matches(name))
+        }));
         let pull = PullThrough::new(
             config,
             Parts {
                 storage: Arc::clone(&storage),
-                disk: DiskThreads::new(background.handle().clone(), cores * 4),
+                disk: disk.clone(),
                 upstreams: Arc::clone(&upstreams),
                 metrics: Arc::clone(&metrics),
                 tasks: tasks.clone(),
             },
         );
+        let push = Push::new(
+            rules(),
+            push::Parts {
+                storage: Arc::clone(&storage),
+                disk,
+                pull: Arc::clone(&pull),
+                names: Arc::clone(&names),
+                tasks: tasks.clone(),
+            },
+        );
         let ready = Arc::new(AtomicBool::new(true));
-        let hosted = config.hosted.namespaces.clone();
         let face = Face {
-            names: Arc::new(Names::new(names, config.default_upstream.clone(), move |name| {
-                hosted.iter().any(|pattern| pattern.matches(name))
-            })),
+            names,
             sample: sample(&storage, &upstreams, &pull),
             hosted_exists: hosted_exists(&storage),
             pull,
+            push,
             metrics,
             ready: Arc::clone(&ready),
         };
@@ -176,10 +190,14 @@ fn sample(
     })
 }
 
-/// Nothing can be pushed yet, so the answer is no unless an earlier or later lanyard left something.
+/// What holds for pushes until the configuration says it.
+fn rules() -> Rules {
+    let reserved = ["library/**"].iter().filter_map(|pattern| pattern.parse().ok()).collect();
+    Rules { reserved, immutable: Box::new(|_, _| false), sparse: std::env::var("SPARSE").is_ok() }
+}
+
+/// Whether a name is that of a hosted repository.
 fn hosted_exists(storage: &Arc<Storage>) -> Arc<dyn Fn(&RepositoryName) -> bool + Send + Sync> {
     let storage = Arc::clone(storage);
-    Arc::new(move |name| {
-        storage.catalog.has_repository(&Repository { namespace: Namespace::Hosted, name: name.clone() })
-    })
+    Arc::new(move |name| storage.catalog.knows(&Repository { namespace: Namespace::Hosted, name: name.clone() }))
 }

@@ -11,12 +11,16 @@
 mod access_log;
 mod blobs;
 mod body;
+mod catalog;
 mod conditions;
 mod connection;
+mod delete;
 mod errors;
 mod gate;
 mod health;
+mod intake;
 mod manifests;
+mod push_manifests;
 mod query;
 mod referrers;
 mod reply;
@@ -26,6 +30,7 @@ mod tags;
 mod target;
 #[cfg(test)]
 pub(crate) mod testing;
+mod uploads;
 
 use std::sync::{
     Arc,
@@ -39,13 +44,16 @@ use crate::{
     names::Names,
     oci::RepositoryName,
     pull::PullThrough,
+    push::Push,
 };
 
 /// What the face needs of the house. Cheap to clone: one for each worker thread.
 #[derive(Clone)]
 pub struct Face {
-    /// The policy.
+    /// How content is got.
     pub pull: Arc<PullThrough>,
+    /// How it gets in.
+    pub push: Arc<Push>,
     /// Which repository a request means.
     pub names: Arc<Names>,
     /// The counters.

@@ -9,6 +9,7 @@
 use crate::{
     names::Spelling,
     oci::{Digest, ErrorCode, Reference, RegistryError, RepositoryName, UpstreamName},
+    push::UploadId,
 };
 
 /// Everything a path can mean.
@@ -34,8 +35,10 @@ pub(super) enum Target {
     Tags(Spelling),
     /// `/v2/NAME/referrers/DIGEST`
     Referrers(Spelling, Digest),
-    /// `/v2/NAME/blobs/uploads`, `/v2/NAME/blobs/uploads/`, `/v2/NAME/blobs/uploads/ID`
+    /// `/v2/NAME/blobs/uploads`, `/v2/NAME/blobs/uploads/`
     Uploads(Spelling),
+    /// `/v2/NAME/blobs/uploads/ID`
+    Upload(Spelling, UploadId),
 }
 
 impl Target {
@@ -74,7 +77,7 @@ impl Target {
             Target::Blob(..) => "blob",
             Target::Tags(_) => "tags",
             Target::Referrers(..) => "referrers",
-            Target::Uploads(_) => "upload",
+            Target::Uploads(_) | Target::Upload(..) => "upload",
         }
     }
 }
@@ -93,8 +96,8 @@ fn end_point(host: Option<UpstreamName>, rest: &str) -> Result<Target, RegistryE
         ("blobs", digest) => Ok(Target::Blob(spelling(host, name)?, self::digest(digest)?)),
         ("referrers", digest) => Ok(Target::Referrers(spelling(host, name)?, self::digest(digest)?)),
         ("uploads", id) => match name.strip_suffix("/blobs") {
-            Some(name) if id.is_empty() || is_upload_id(id) => Ok(Target::Uploads(spelling(host, name)?)),
-            Some(_) => Err(RegistryError::new(ErrorCode::BlobUploadUnknown, "there is no upload of that name")),
+            Some(name) if id.is_empty() => Ok(Target::Uploads(spelling(host, name)?)),
+            Some(name) => Ok(Target::Upload(spelling(host, name)?, upload_id(id)?)),
             None => Err(nowhere()),
         },
         _ => Err(nowhere()),
@@ -137,8 +140,19 @@ fn unescape_colon(text: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
-fn is_upload_id(text: &str) -> bool {
-    text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'='))
+/// Anything that lanyard has not made names no upload.
+fn upload_id(text: &str) -> Result<UploadId, RegistryError> {
+    let unknown = |_| RegistryError::new(ErrorCode::BlobUploadUnknown, "there is no upload of that name");
+    text.parse().map_err(unknown)
+}
+
+/// A path up to the end of its repository's name, in the client's spelling: for the places that answers name. The path is
+/// one of those that [`Target::parse`] took for a manifest, a blob or an upload.
+pub(super) fn base(path: &str) -> &str {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let before = path.rsplit_once('/').map_or(path, |(before, _)| before);
+    let ends = [(path, "/blobs/uploads"), (before, "/blobs/uploads"), (before, "/manifests"), (before, "/blobs")];
+    ends.iter().find_map(|(path, end)| path.strip_suffix(end)).unwrap_or(before)
 }
 
 fn nowhere() -> RegistryError {

@@ -49,6 +49,8 @@ impl PullThrough {
     pub async fn blob_size(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<BlobHead, PullError> {
         let found = self.find_blob(repo, digest).await?;
         if let Some(stored) = &found.stored {
+            // Who is told that it is here may push a manifest that needs it.
+            self.storage.leases.touch(digest);
             let trace = self.permission(repo, digest, &found, stored).await?;
             return Ok(BlobHead { size: stored.size, trace });
         }
@@ -58,7 +60,12 @@ impl PullThrough {
         }
         let started = Instant::now();
         let size = self.ask_blob(&source, repo, digest).await?;
+        let linked = found.link.is_some();
         let size = size.or(found.link.map(|link| link.size)).ok_or(PullError::Lost)?;
+        if !linked {
+            // A manifest that is pushed under this name next may need it, and then it is known whose it is.
+            self.link(repo, records::link(*digest, "", size, Origin::Fetched)).await?;
+        }
         Ok(BlobHead { size, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
     }
 

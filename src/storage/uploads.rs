@@ -103,8 +103,7 @@ impl Uploads {
             return Err(StorageError::UploadBusy(*id));
         }
         let path = self.folder(id).join("data");
-        let file =
-            File::options().read(true).append(true).open(&path).map_err(StorageError::io("opening", &path))?;
+        let file = File::options().read(true).append(true).open(&path).map_err(StorageError::io("opening", &path))?;
         let offset = file.metadata().map_err(StorageError::io("looking at", &path))?.len();
         Ok(Some(Upload { uploads: self.clone(), id: *id, file, offset }))
     }

@@ -11,8 +11,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("upstream", &["oci", "config", "metrics"]),
     ("names", &["oci", "config"]),
     ("pull", &["oci", "config", "metrics", "storage", "upstream", "names"]),
-    ("http", &["oci", "config", "metrics", "names", "pull"]),
-    ("app", &["oci", "config", "metrics", "storage", "upstream", "names", "pull", "http"]),
+    ("push", &["oci", "config", "metrics", "storage", "names", "pull"]),
+    ("http", &["oci", "config", "metrics", "names", "pull", "push"]),
+    ("app", &["oci", "config", "metrics", "storage", "upstream", "names", "pull", "push", "http"]),
     ("cli", &["oci", "config", "metrics", "app"]),
 ];
 
