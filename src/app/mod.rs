@@ -20,8 +20,9 @@ use std::{
 use tokio::{runtime::Runtime, signal::unix::SignalKind};
 
 use crate::{
+    access::{Access, AccessError},
     config::{Config, Loaded},
-    http::{self, BindError, Face},
+    http::{self, BindError, Face, Side},
     metrics::{Metrics, Sample, UpstreamSample},
     names::Names,
     oci::{Namespace, Repository, RepositoryName},
@@ -45,6 +46,9 @@ pub enum AppError {
     /// The address.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The users.
+    #[error(transparent)]
+    Users(#[from] AccessError),
     /// An upstream's settings.
     #[error(transparent)]
     Upstreams(#[from] FetcherError),
@@ -109,7 +113,12 @@ impl App {
         );
         let ready = Arc::new(AtomicBool::new(true));
         let hosted = config.hosted.namespaces.clone();
+        // Half the machine may be busy with passwords and serves all the same.
+        let passwords = DiskThreads::new(background.handle().clone(), cores.div_ceil(2));
+        let access = Arc::new(Access::new(config, passwords)?);
         let face = Face {
+            access,
+            side: Side::Whole,
             names: Arc::new(Names::new(names, config.default_upstream.clone(), move |name| {
                 hosted.iter().any(|pattern| pattern.matches(name))
             })),

@@ -20,14 +20,15 @@ use actix_web::{
         Method, StatusCode,
         header::{ALLOW, HeaderValue},
     },
-    web::Data,
+    web::{Data, Payload},
 };
 
 use super::{
-    Face, access_log::Entry, blobs, body::Body, errors::Refusal, health, manifests, query::Query, referrers, reply,
-    reply::Reply, tags, target::Target,
+    Face, Side, access_log::Entry, auth, blobs, body::Body, errors::Refusal, health, manifests, query::Query,
+    referrers, reply, reply::Reply, tags, target::Target, token,
 };
 use crate::{
+    access::{Action, Principal},
     names::Spelling,
     oci::{ErrorCode, RegistryError, Repository},
 };
@@ -38,27 +39,85 @@ pub(super) struct Asked<'a> {
     pub(super) face: &'a Face,
     pub(super) query: Query,
     pub(super) entry: &'a mut Entry,
+    /// Who asks; has the right that the table says.
+    pub(super) principal: Principal,
+    /// The request's body.
+    pub(super) body: Payload,
+    repository: Option<Repository>,
+}
+
+/// What a request has to have before anything is done for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Needs {
+    /// Nothing.
+    Nothing,
+    /// `/v2/`: where there are users, a token or a password.
+    Greeting,
+    /// Nothing; what is listed is what the principal may pull.
+    List,
+    /// This right to the repository of the path.
+    Right(Action),
+}
+
+/// The table of all routes. None: nothing is done at this path with this method.
+pub(super) fn needs(target: &Target, method: &Method) -> Option<Needs> {
+    let read = matches!(*method, Method::GET | Method::HEAD);
+    match target {
+        Target::Home | Target::Live | Target::Ready | Target::Metrics => read.then_some(Needs::Nothing),
+        Target::Token => matches!(*method, Method::GET | Method::POST).then_some(Needs::Nothing),
+        Target::Ping(_) => read.then_some(Needs::Greeting),
+        Target::Catalog => read.then_some(Needs::List),
+        Target::Manifest(..) | Target::Blob(..) | Target::Tags(_) | Target::Referrers(..) | Target::Uploads(_) => {
+            action(target, method).map(Needs::Right)
+        }
+    }
+}
+
+/// The same for the paths of a repository.
+fn action(target: &Target, method: &Method) -> Option<Action> {
+    match (target, method.as_str()) {
+        (Target::Manifest(..) | Target::Blob(..) | Target::Tags(_) | Target::Referrers(..), "GET" | "HEAD") => {
+            Some(Action::Pull)
+        }
+        (Target::Manifest(..), "PUT") => Some(Action::Push),
+        (Target::Manifest(..) | Target::Blob(..), "DELETE") => Some(Action::Delete),
+        (Target::Uploads(_), "GET" | "HEAD" | "POST" | "PATCH" | "PUT" | "DELETE") => Some(Action::Push),
+        _ => None,
+    }
 }
 
 impl Asked<'_> {
+    fn reads(&self) -> bool {
+        matches!(*self.request.method(), Method::GET | Method::HEAD)
+    }
+
     pub(super) fn is_head(&self) -> bool {
         *self.request.method() == Method::HEAD
     }
 
-    /// The repository a path and its `ns=` mean.
-    pub(super) fn repository(&mut self, spelling: &Spelling) -> Result<Repository, RegistryError> {
-        let exists = |name: &_| (self.face.hosted_exists)(name);
-        let repository = self.face.names.resolve(spelling, self.query.ns.as_deref(), exists)?;
-        self.entry.about(&repository);
-        Ok(repository)
+    /// The repository that the path and its `ns=` mean. It is looked up once for each request: what was authorized is what is
+    /// served. An error where the path means none.
+    pub(super) fn repository(&self) -> Result<Repository, RegistryError> {
+        self.repository.clone().ok_or_else(|| RegistryError::new(ErrorCode::NameInvalid, "there is no repository here"))
     }
 }
 
+/// What a path and its `ns=` mean. Pushes and deletions are about hosted repositories, whether they exist or not, unless the
+/// client names an upstream.
+pub(super) fn resolve(
+    face: &Face,
+    spelling: &Spelling,
+    ns: Option<&str>,
+    action: Action,
+) -> Result<Repository, RegistryError> {
+    face.names.resolve(spelling, ns, |name| action != Action::Pull || (face.hosted_exists)(name))
+}
+
 /// The one handler: actix-web's router would decode the path.
-pub(super) async fn serve(request: HttpRequest, face: Data<Face>) -> HttpResponse<Body> {
+pub(super) async fn serve(request: HttpRequest, face: Data<Face>, body: Payload) -> HttpResponse<Body> {
     let mut entry = Entry::new(&request, &face.metrics);
     let path = request.uri().path();
-    let reply = match route(&request, &face, &mut entry).await {
+    let reply = match route(&request, &face, &mut entry, body).await {
         Ok(reply) => reply,
         Err(refusal) => refusal.into_reply(path),
     };
@@ -66,7 +125,7 @@ pub(super) async fn serve(request: HttpRequest, face: Data<Face>) -> HttpRespons
     reply.send(request.method(), registry, entry)
 }
 
-async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry) -> Result<Reply, Refusal> {
+async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry, body: Payload) -> Result<Reply, Refusal> {
     let uri = request.uri();
     if uri.scheme().is_some() || uri.authority().is_some() {
         let error = RegistryError::new(ErrorCode::Unsupported, "lanyard is no open proxy").with_status(400);
@@ -74,11 +133,21 @@ async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry) -> Result<
     }
     let target = Target::parse(uri.path())?;
     entry.kind(target.kind());
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(not_allowed(&target));
-    }
+    let Some(needs) = needs(&target, request.method()).filter(|needs| face.answers(*needs)) else {
+        return Err(not_allowed(&target, face.side));
+    };
     let query = Query::parse(uri.query().unwrap_or_default())?;
-    let asked = Asked { request, face, query, entry };
+    let place = match (needs, target.spelling()) {
+        (Needs::Right(action), Some(spelling)) => {
+            let repository = resolve(face, spelling, query.ns.as_deref(), action)?;
+            entry.about(&repository);
+            Some((spelling, repository))
+        }
+        (Needs::Right(_) | Needs::Nothing | Needs::Greeting | Needs::List, _) => None,
+    };
+    let principal = auth::admit(request, face, &target, needs, place.as_ref()).await?;
+    let repository = place.map(|(_, repository)| repository);
+    let asked = Asked { request, face, query, entry, principal, body, repository };
     match target {
         Target::Home => Ok(health::home()),
         Target::Live => Ok(health::live()),
@@ -89,17 +158,21 @@ async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry) -> Result<
             face.names.upstream(host.as_str())?;
             Ok(Reply::bytes(StatusCode::OK, reply::JSON, "{}".into()))
         }
+        Target::Token => token::get(asked).await,
         Target::Catalog => Ok(Reply::bytes(StatusCode::OK, reply::JSON, r#"{"repositories":[]}"#.into())),
-        Target::Manifest(spelling, reference) => manifests::get(asked, &spelling, &reference).await,
-        Target::Blob(spelling, digest) => blobs::get(asked, &spelling, &digest).await,
+        Target::Manifest(..) | Target::Blob(..) if !asked.reads() => Err(not_allowed(&target, face.side)),
+        Target::Manifest(_, reference) => manifests::get(asked, &reference).await,
+        Target::Blob(_, digest) => blobs::get(asked, &digest).await,
         Target::Tags(spelling) => tags::list(asked, &spelling).await,
-        Target::Referrers(spelling, subject) => referrers::get(asked, &spelling, &subject).await,
-        Target::Uploads(_) => Err(not_allowed(&target)),
+        Target::Referrers(_, subject) => referrers::get(asked, &subject).await,
+        Target::Uploads(_) => Err(not_allowed(&target, face.side)),
     }
 }
 
-fn not_allowed(target: &Target) -> Refusal {
+fn not_allowed(target: &Target, side: Side) -> Refusal {
     let (allow, message) = match target {
+        _ if side == Side::Mirror => ("GET, HEAD", "this address only pulls; push to lanyard's other one (listen)"),
+        Target::Token => ("GET, POST", "only GET and POST are answered here"),
         Target::Uploads(_) => ("", "this version only pulls"),
         Target::Manifest(..) | Target::Blob(..) => ("GET, HEAD", "this version only pulls"),
         Target::Home | Target::Live | Target::Ready | Target::Metrics | Target::Ping(_) | Target::Catalog => {

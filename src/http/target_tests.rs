@@ -18,7 +18,7 @@ fn read(path: &str) -> Result<String, (ErrorCode, u16)> {
         Ok(Target::Referrers(s, _)) => Ok(format!("referrers {}", spelled(&s))),
         Ok(Target::Uploads(s)) => Ok(format!("uploads {}", spelled(&s))),
         Ok(Target::Ping(host)) => Ok(format!("ping {host:?}")),
-        Ok(own @ (Target::Home | Target::Live | Target::Ready | Target::Metrics | Target::Catalog)) => {
+        Ok(own @ (Target::Home | Target::Live | Target::Ready | Target::Metrics | Target::Token | Target::Catalog)) => {
             Ok(format!("{own:?}"))
         }
         Err(error) => Err((error.code, error.status)),
@@ -32,6 +32,7 @@ fn reads_every_end_point() {
         ("/livez", "Live"),
         ("/readyz", "Ready"),
         ("/metrics", "Metrics"),
+        ("/token", "Token"),
         ("/v2", "ping None"),
         ("/v2/", "ping None"),
         ("/docker.io/v2", "ping Some(docker.io)"),
