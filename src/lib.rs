@@ -5,11 +5,12 @@
 //! - [`oci`]: the specification's words as types. Pure.
 //! - [`config`], [`metrics`]: what the operator said, and what is counted. Plain data, read by every room above.
 //! - [`storage`], [`upstream`]: the disk, and the registries of the internet. Strangers to each other.
-//! - [`names`], [`pull`]: which repository a request means, and how its content is got.
+//! - [`names`], [`access`], [`pull`]: which repository a request means, who may do what with it, and how its content is got.
 //! - [`push`]: how content gets into hosted repositories, and out of them.
 //! - [`http`]: the registry API over actix-web.
 //! - [`app`], [`cli`]: everything put together, and the command line.
 
+pub mod access;
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -20,13 +20,14 @@ use std::{
 use tokio::{runtime::Runtime, signal::unix::SignalKind};
 
 use crate::{
+    access::{Access, AccessError},
     config::{Config, Loaded},
-    http::{self, BindError, Face},
+    http::{self, BindError, Face, Side},
     metrics::{Metrics, Sample, UpstreamSample},
     names::Names,
     oci::{Namespace, Repository, RepositoryName},
     pull::{Parts, PullThrough, Tasks},
-    push::{self, Push, Rules},
+    push::{self, Push},
     storage::{DiskThreads, Limits, OpenError, Storage},
     upstream::{
         Health, Upstreams,
@@ -46,6 +47,9 @@ pub enum AppError {
     /// The address.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The users.
+    #[error(transparent)]
+    Users(#[from] AccessError),
     /// An upstream's settings.
     #[error(transparent)]
     Upstreams(#[from] FetcherError),
@@ -114,7 +118,7 @@ impl App {
             },
         );
         let push = Push::new(
-            rules(),
+            config.hosted.clone(),
             push::Parts {
                 storage: Arc::clone(&storage),
                 disk,
@@ -124,7 +128,12 @@ impl App {
             },
         );
         let ready = Arc::new(AtomicBool::new(true));
+        // Half the machine may be busy with passwords and serves all the same.
+        let passwords = DiskThreads::new(background.handle().clone(), cores.div_ceil(2));
+        let access = Arc::new(Access::new(config, passwords)?);
         let face = Face {
+            access,
+            side: Side::Whole,
             names,
             sample: sample(&storage, &upstreams, &pull),
             hosted_exists: hosted_exists(&storage),
@@ -188,12 +197,6 @@ fn sample(
                 .collect(),
         }
     })
-}
-
-/// What holds for pushes until the configuration says it.
-fn rules() -> Rules {
-    let reserved = ["library/**"].iter().filter_map(|pattern| pattern.parse().ok()).collect();
-    Rules { reserved, immutable: Box::new(|_, _| false), sparse: std::env::var("SPARSE").is_ok() }
 }
 
 /// Whether a name is that of a hosted repository.

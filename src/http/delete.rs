@@ -3,18 +3,11 @@
 use actix_web::http::StatusCode;
 
 use super::{errors::Refusal, reply::Reply, routes::Asked};
-use crate::{
-    names::Spelling,
-    oci::{Digest, Reference},
-};
+use crate::oci::{Digest, Reference};
 
 /// Takes away a tag, or a manifest with every tag that names it.
-pub(super) async fn manifest(
-    mut asked: Asked<'_>,
-    spelling: &Spelling,
-    reference: &Reference,
-) -> Result<Reply, Refusal> {
-    let repo = asked.hosted(spelling)?;
+pub(super) async fn manifest(asked: Asked<'_>, reference: &Reference) -> Result<Reply, Refusal> {
+    let repo = asked.repository()?;
     match reference {
         Reference::Tag(tag) => asked.face.push.delete_tag(&repo, tag.clone()).await?,
         Reference::Digest(digest) => {
@@ -26,9 +19,9 @@ pub(super) async fn manifest(
 }
 
 /// Takes a blob away.
-pub(super) async fn blob(mut asked: Asked<'_>, spelling: &Spelling, digest: &Digest) -> Result<Reply, Refusal> {
+pub(super) async fn blob(asked: Asked<'_>, digest: &Digest) -> Result<Reply, Refusal> {
     asked.entry.digest(digest);
-    let repo = asked.hosted(spelling)?;
+    let repo = asked.repository()?;
     asked.face.push.delete_blob(&repo, *digest).await?;
     Ok(Reply::empty(StatusCode::ACCEPTED))
 }

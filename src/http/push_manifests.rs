@@ -5,9 +5,8 @@ use actix_web::http::{
     header::{CONTENT_TYPE, HeaderName, LOCATION},
 };
 
-use super::{errors::Refusal, intake::Intake, reply::Reply, routes::Asked, target::base};
+use super::{errors::Refusal, reply::Reply, routes::Asked, target::base};
 use crate::{
-    names::Spelling,
     oci::{ErrorCode, MAX_MANIFEST_BYTES, Reference, RegistryError, Tag},
     push::{Put, PutManifest},
 };
@@ -16,15 +15,11 @@ const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// Takes a manifest.
-pub(super) async fn put(
-    mut asked: Asked<'_>,
-    spelling: &Spelling,
-    reference: &Reference,
-    mut body: Intake,
-) -> Result<Reply, Refusal> {
-    let repo = asked.push_target(spelling)?;
+pub(super) async fn put(mut asked: Asked<'_>, reference: &Reference) -> Result<Reply, Refusal> {
+    let repo = asked.push_target()?;
     let tags = asked.query.tags()?;
-    let bytes = body.whole(asked.content_length(), MAX_MANIFEST_BYTES).await?.ok_or_else(|| {
+    let told = asked.content_length();
+    let bytes = asked.body.whole(told, MAX_MANIFEST_BYTES).await?.ok_or_else(|| {
         let message = format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes here");
         RegistryError::new(ErrorCode::ManifestInvalid, message).with_status(413)
     })?;

@@ -11,8 +11,8 @@ use super::{errors::Refusal, query::Query, reply, reply::Reply, routes::Asked};
 use crate::{names::Spelling, oci::Tag};
 
 /// The repository's tags in bytewise order, all of them unless `n` says how many.
-pub(super) async fn list(mut asked: Asked<'_>, spelling: &Spelling) -> Result<Reply, Refusal> {
-    let repository = asked.repository(spelling)?;
+pub(super) async fn list(asked: Asked<'_>, spelling: &Spelling) -> Result<Reply, Refusal> {
+    let repository = asked.repository()?;
     let list = asked.face.pull.tags(&repository).await?;
     let (page, more) = page(&list.tags, &asked.query);
     // The name as the client wrote it: it compares.

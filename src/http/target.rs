@@ -23,6 +23,8 @@ pub(super) enum Target {
     Ready,
     /// `/metrics`
     Metrics,
+    /// `/token`
+    Token,
     /// `/v2`, `/v2/`, `/HOST/v2`, `/HOST/v2/`
     Ping(Option<UpstreamName>),
     /// `/v2/_catalog`
@@ -50,6 +52,7 @@ impl Target {
             "/livez" => return Ok(Target::Live),
             "/readyz" => return Ok(Target::Ready),
             "/metrics" => return Ok(Target::Metrics),
+            "/token" => return Ok(Target::Token),
             "/v2" | "/v2/" => return Ok(Target::Ping(None)),
             "/v2/_catalog" => return Ok(Target::Catalog),
             _ => {}
@@ -67,10 +70,30 @@ impl Target {
         }
     }
 
+    /// The repository in it, where it has one.
+    pub(super) fn spelling(&self) -> Option<&Spelling> {
+        match self {
+            Target::Manifest(spelling, _)
+            | Target::Blob(spelling, _)
+            | Target::Tags(spelling)
+            | Target::Referrers(spelling, _)
+            | Target::Uploads(spelling)
+            | Target::Upload(spelling, _) => Some(spelling),
+            Target::Home
+            | Target::Live
+            | Target::Ready
+            | Target::Metrics
+            | Target::Token
+            | Target::Ping(_)
+            | Target::Catalog => None,
+        }
+    }
+
     /// The label in metrics, from a fixed list.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Target::Home | Target::Live | Target::Ready | Target::Metrics => "own",
+            Target::Token => "token",
             Target::Ping(_) => "ping",
             Target::Catalog => "catalog",
             Target::Manifest(..) => "manifest",
@@ -102,6 +125,11 @@ fn end_point(host: Option<UpstreamName>, rest: &str) -> Result<Target, RegistryE
         },
         _ => Err(nowhere()),
     }
+}
+
+/// A repository as it stands in the scope of a token.
+pub(super) fn scope_name(name: &str) -> Option<Spelling> {
+    spelling(None, name).ok()
 }
 
 /// A first segment with a port cannot be part of a repository's name; it is a host.

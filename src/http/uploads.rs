@@ -10,14 +10,15 @@
 //!
 //! Places are told as paths, so that they are right behind any proxy, and in the client's own spelling of the name.
 
+use std::sync::Arc;
+
 use actix_web::http::{
     StatusCode,
     header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue, LOCATION, RANGE},
 };
 
-use super::{errors::Refusal, intake::Intake, reply::Reply, routes::Asked, target::base};
+use super::{errors::Refusal, reply::Reply, routes::Asked, target::base};
 use crate::{
-    names::Spelling,
     oci::{Digest, ErrorCode, RegistryError, Repository},
     push::{PushError, UploadId, Writing},
 };
@@ -25,9 +26,9 @@ use crate::{
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// POST: begins an upload, or does all of it.
-pub(super) async fn post(mut asked: Asked<'_>, spelling: &Spelling, body: Intake) -> Result<Reply, Refusal> {
-    let repo = asked.push_target(spelling)?;
-    let push = &asked.face.push;
+pub(super) async fn post(mut asked: Asked<'_>) -> Result<Reply, Refusal> {
+    let repo = asked.push_target()?;
+    let push = Arc::clone(&asked.face.push);
     if let Some(digest) = asked.query.mount()? {
         let from = asked.query.from.as_deref().map(|from| asked.named(from)).transpose()?;
         if push.mount(&repo, digest, from, asked.may_pull()).await? {
@@ -39,7 +40,7 @@ pub(super) async fn post(mut asked: Asked<'_>, spelling: &Spelling, body: Intake
     let Some(digest) = digest else { return Ok(under_way(&asked, StatusCode::ACCEPTED, id, 0)) };
     let writing = push.open(&repo, id, None).await?;
     // There is no second request to go on with this upload, whatever happened to the first.
-    match pour(&asked, body, writing, None).await {
+    match pour(&mut asked, writing, None).await {
         Ok(writing) => {
             writing.finish(digest).await?;
             Ok(created(&mut asked, &digest))
@@ -53,48 +54,38 @@ pub(super) async fn post(mut asked: Asked<'_>, spelling: &Spelling, body: Intake
 }
 
 /// GET: how far it is.
-pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, id: UploadId) -> Result<Reply, Refusal> {
-    let repo = asked.push_target(spelling)?;
+pub(super) async fn get(asked: Asked<'_>, id: UploadId) -> Result<Reply, Refusal> {
+    let repo = asked.push_target()?;
     let offset = asked.face.push.status(&repo, id).await?;
     Ok(under_way(&asked, StatusCode::NO_CONTENT, id, offset))
 }
 
 /// PATCH: the next bytes.
-pub(super) async fn patch(
-    mut asked: Asked<'_>,
-    spelling: &Spelling,
-    id: UploadId,
-    body: Intake,
-) -> Result<Reply, Refusal> {
-    let repo = asked.push_target(spelling)?;
+pub(super) async fn patch(mut asked: Asked<'_>, id: UploadId) -> Result<Reply, Refusal> {
+    let repo = asked.push_target()?;
     let chunk = Chunk::of(&asked)?;
     let writing = open(&asked, &repo, id, chunk.as_ref()).await?;
-    let writing = pour(&asked, body, writing, chunk.as_ref()).await?;
+    let writing = pour(&mut asked, writing, chunk.as_ref()).await?;
     let offset = writing.park().await?;
     Ok(under_way(&asked, StatusCode::ACCEPTED, id, offset))
 }
 
 /// PUT: the last bytes, if there are any, and the digest of all.
-pub(super) async fn put(
-    mut asked: Asked<'_>,
-    spelling: &Spelling,
-    id: UploadId,
-    body: Intake,
-) -> Result<Reply, Refusal> {
-    let repo = asked.push_target(spelling)?;
+pub(super) async fn put(mut asked: Asked<'_>, id: UploadId) -> Result<Reply, Refusal> {
+    let repo = asked.push_target()?;
     let digest = asked.query.digest()?.ok_or_else(|| {
         RegistryError::new(ErrorCode::DigestInvalid, "the request that ends an upload says its digest: ?digest=…")
     })?;
     let chunk = Chunk::of(&asked)?;
     let writing = open(&asked, &repo, id, chunk.as_ref()).await?;
-    let writing = pour(&asked, body, writing, chunk.as_ref()).await?;
+    let writing = pour(&mut asked, writing, chunk.as_ref()).await?;
     writing.finish(digest).await?;
     Ok(created(&mut asked, &digest))
 }
 
 /// DELETE: cancels.
-pub(super) async fn delete(mut asked: Asked<'_>, spelling: &Spelling, id: UploadId) -> Result<Reply, Refusal> {
-    let repo = asked.push_target(spelling)?;
+pub(super) async fn delete(asked: Asked<'_>, id: UploadId) -> Result<Reply, Refusal> {
+    let repo = asked.push_target()?;
     asked.face.push.cancel(&repo, id).await?;
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
@@ -114,19 +105,14 @@ async fn open(asked: &Asked<'_>, repo: &Repository, id: UploadId, chunk: Option<
 }
 
 /// Hands the body on, piece by piece. What came before an error stays with the upload.
-async fn pour(
-    asked: &Asked<'_>,
-    mut body: Intake,
-    mut writing: Writing,
-    chunk: Option<&Chunk>,
-) -> Result<Writing, Refusal> {
+async fn pour(asked: &mut Asked<'_>, mut writing: Writing, chunk: Option<&Chunk>) -> Result<Writing, Refusal> {
     let mut left = chunk.map(Chunk::length);
     if let (Some(told), Some(length)) = (asked.content_length(), left)
         && told != length
     {
         return Err(wrong_size(told, length));
     }
-    while let Some(piece) = body.piece().await? {
+    while let Some(piece) = asked.body.piece().await? {
         if let Some(left) = &mut left {
             let size = piece.len() as u64;
             *left = left.checked_sub(size).ok_or_else(|| wrong_size(chunk.map_or(0, Chunk::length) + size, *left))?;

@@ -74,18 +74,6 @@ impl Names {
         Ok(Repository { namespace: Namespace::Upstream(self.default.clone()), name: in_library(name.clone())? })
     }
 
-    /// The upstream that a spelling and `ns=` name beyond doubt; `None` where the name could be a hosted one. Errors as with
-    /// [`resolve`](Self::resolve).
-    pub fn mirrored(&self, spelling: &Spelling, ns: Option<&str>) -> Result<Option<&UpstreamName>, RegistryError> {
-        if let Some(ns) = ns {
-            return self.upstream(ns).map(Some);
-        }
-        if let Some(host) = &spelling.host {
-            return self.upstream(host.as_str()).map(Some);
-        }
-        Ok(self.prefixed(&spelling.name).map(|(upstream, _)| upstream))
-    }
-
     /// The configured upstream of this name. A name that is not configured is an error, not something to dial.
     pub fn upstream(&self, host: &str) -> Result<&UpstreamName, RegistryError> {
         self.find(host).ok_or_else(|| {

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use super::{Push, PushError};
+use super::{Push, PushError, names::hosted};
 use crate::oci::{Digest, ErrorCode, Repository, Tag};
 
 impl Push {
     /// Takes a tag away; what it named stays.
     pub async fn delete_tag(self: &Arc<Self>, repo: &Repository, tag: Tag) -> Result<(), PushError> {
+        hosted(repo)?;
         let (this, repo) = (Arc::clone(self), repo.clone());
         self.to_the_end(async move {
             let _turn = this.turn(&repo).await;
@@ -25,6 +26,7 @@ impl Push {
 
     /// Takes a manifest away, and every tag that names it.
     pub async fn delete_manifest(self: &Arc<Self>, repo: &Repository, digest: Digest) -> Result<(), PushError> {
+        hosted(repo)?;
         let (this, repo) = (Arc::clone(self), repo.clone());
         self.to_the_end(async move {
             let _turn = this.turn(&repo).await;
@@ -51,6 +53,7 @@ impl Push {
 
     /// Takes a blob away, also where manifests of the repository still name it. A manifest is none.
     pub async fn delete_blob(self: &Arc<Self>, repo: &Repository, digest: Digest) -> Result<(), PushError> {
+        hosted(repo)?;
         let (this, repo) = (Arc::clone(self), repo.clone());
         self.to_the_end(async move {
             let _turn = this.turn(&repo).await;
@@ -78,7 +81,7 @@ impl Push {
 
     /// Refuses if one of the tags is immutable.
     fn may_go(&self, repo: &Repository, tags: &[Tag]) -> Result<(), PushError> {
-        match tags.iter().find(|tag| (self.rules.immutable)(&repo.name, tag)) {
+        match tags.iter().find(|tag| self.immutable(repo, tag)) {
             None => Ok(()),
             Some(tag) => Err(PushError::Refused(format!(
                 "the tag {tag} of {repo} is immutable (hosted.immutable_tags): neither it nor what it names can be deleted"

@@ -17,9 +17,6 @@ pub enum PushError {
     /// This name, or this tag, does not take it, whoever asks.
     #[error("{0}")]
     Refused(String),
-    /// The name is none, or means nothing here.
-    #[error("{0}")]
-    Name(RegistryError),
     /// There is no such upload in this repository; it may be finished, cancelled or swept.
     #[error("there is no such upload in this repository; begin a new one")]
     UploadUnknown,
@@ -107,7 +104,6 @@ impl PushError {
         };
         match self {
             PushError::Refused(_) => told(ErrorCode::Denied),
-            PushError::Name(error) => error.clone(),
             PushError::UploadUnknown => told(ErrorCode::BlobUploadUnknown),
             // The specification has no word for it.
             PushError::Busy => later(told(ErrorCode::BlobUploadInvalid).with_status(409), 1),

@@ -87,7 +87,7 @@ impl Push {
 
     /// Refuses if one of the tags is immutable and names something else.
     async fn may_move(&self, repo: &Repository, tags: &[Tag], digest: Digest) -> Result<(), PushError> {
-        for tag in tags.iter().filter(|tag| (self.rules.immutable)(&repo.name, tag)) {
+        for tag in tags.iter().filter(|tag| self.immutable(repo, tag)) {
             let (at, asked) = (repo.clone(), tag.clone());
             let known = self.on_disk(move |storage| storage.catalog.tag(&at, &asked)).await?;
             if known.is_some_and(|known| known.digest != digest) {

@@ -50,9 +50,9 @@ pub use writing::Writing;
 pub use crate::storage::UploadId;
 
 use crate::{
-    config::Pattern,
+    config::Hosted,
     names::Names,
-    oci::{Digest, Repository, RepositoryName, Tag},
+    oci::{Digest, Repository, Tag},
     pull::{PullThrough, Tasks},
     storage::{DiskThreads, LinkRecord, Origin, Storage, StorageError},
 };
@@ -62,16 +62,6 @@ pub type MayPull = Arc<dyn Fn(&Repository) -> bool + Send + Sync>;
 
 /// Locks that the repositories share by hash.
 const TURNS: usize = 64;
-
-/// What the operator said about hosted repositories.
-pub struct Rules {
-    /// Names that never accept a push.
-    pub reserved: Vec<Pattern>,
-    /// Whether a tag, once there, neither moves nor goes.
-    pub immutable: Box<dyn Fn(&RepositoryName, &Tag) -> bool + Send + Sync>,
-    /// Whether manifests are accepted whose parts are not here.
-    pub sparse: bool,
-}
 
 /// What the push is built from.
 pub struct Parts {
@@ -94,14 +84,15 @@ pub struct Push {
     pull: Arc<PullThrough>,
     names: Arc<Names>,
     tasks: Tasks,
-    rules: Rules,
+    /// What the operator said.
+    rules: Hosted,
     sessions: Sessions,
     turns: Vec<Arc<Mutex<()>>>,
 }
 
 impl Push {
     /// Puts the push together.
-    pub fn new(rules: Rules, parts: Parts) -> Arc<Push> {
+    pub fn new(rules: Hosted, parts: Parts) -> Arc<Push> {
         let Parts { storage, disk, pull, names, tasks } = parts;
         let turns = (0..TURNS).map(|_| Arc::default()).collect();
         Arc::new(Push { storage, disk, pull, names, tasks, rules, sessions: Sessions::new(), turns })
@@ -135,6 +126,11 @@ impl Push {
         repo.hash(&mut hasher);
         let at = (hasher.finish() % TURNS as u64) as usize;
         Arc::clone(&self.turns[at]).lock_owned().await
+    }
+
+    /// Whether the tag, once there, neither moves nor goes.
+    fn immutable(&self, repo: &Repository, tag: &Tag) -> bool {
+        self.rules.immutable_tags.iter().any(|pattern| pattern.matches(&repo.name, tag))
     }
 
     /// Notes that `repo` holds a blob. What it holds already stays as it is: a manifest is not turned into a mere blob.

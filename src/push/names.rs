@@ -1,4 +1,4 @@
-//! Which repository a push goes to, and which names take none (DESIGN.md section 2).
+//! Which repositories take a push, and which name a client saw before it pushed (DESIGN.md section 2).
 
 use super::{Push, PushError};
 use crate::{
@@ -7,28 +7,15 @@ use crate::{
 };
 
 impl Push {
-    /// The hosted repository behind a request that pushes. A name with `ns=` or an upstream's prefix, and one that the
-    /// operator keeps (`hosted.reserved`), is [`PushError::Refused`].
-    pub fn target(&self, spelling: &Spelling, ns: Option<&str>) -> Result<Repository, PushError> {
-        let repo = self.hosted(spelling, ns)?;
+    /// Refuses unless `repo` takes pushes: it is hosted, and not one that the operator keeps (`hosted.reserved`).
+    pub fn takes(&self, repo: &Repository) -> Result<(), PushError> {
+        hosted(repo)?;
         match self.rules.reserved.iter().find(|pattern| pattern.matches(&repo.name)) {
-            None => Ok(repo),
+            None => Ok(()),
             Some(pattern) => Err(PushError::Refused(format!(
                 "{} is reserved and takes no push (hosted.reserved has \"{pattern}\"): tag the image with another name, such \
                  as one that begins with your team's, and push that",
                 repo.name
-            ))),
-        }
-    }
-
-    /// The hosted repository behind a request that takes something away, or looks.
-    pub fn hosted(&self, spelling: &Spelling, ns: Option<&str>) -> Result<Repository, PushError> {
-        match self.names.mirrored(spelling, ns).map_err(PushError::Name)? {
-            None => Ok(Repository { namespace: Namespace::Hosted, name: spelling.name.clone() }),
-            Some(upstream) => Err(PushError::Refused(format!(
-                "{} is a repository of {upstream}, which lanyard only mirrors: push to a name without that registry in it, \
-                 or to {upstream} itself",
-                spelling.name
             ))),
         }
     }
@@ -41,5 +28,17 @@ impl Push {
             .resolve(&spelling, None, |_| false)
             .ok()
             .filter(|repo| matches!(repo.namespace, Namespace::Upstream(_)))
+    }
+}
+
+/// Refuses what is mirrored: it is its upstream's to change.
+pub(super) fn hosted(repo: &Repository) -> Result<(), PushError> {
+    match &repo.namespace {
+        Namespace::Hosted => Ok(()),
+        Namespace::Upstream(upstream) => Err(PushError::Refused(format!(
+            "{} is a repository of {upstream}, which lanyard only mirrors: push to a name without that registry in it, or to \
+             {upstream} itself",
+            repo.name
+        ))),
     }
 }
