@@ -33,9 +33,6 @@ pub enum StorageError {
     /// The digest is being downloaded by another [`Part`](super::Part) of this process.
     #[error("{0} is already being downloaded")]
     Busy(Digest),
-    /// The upload is being written by another request.
-    #[error("upload {0} is being written by another request")]
-    UploadBusy(super::UploadId),
     /// Larger than the reader asked for.
     #[error("{digest} has {size} bytes, more than the {max} allowed here")]
     TooLarge {

@@ -28,7 +28,6 @@ mod space;
 #[cfg(test)]
 mod tests;
 mod threads;
-mod uploads;
 
 use std::{
     path::Path,
@@ -44,7 +43,6 @@ pub use self::{
     error::{OpenError, StorageError},
     parts::{Part, Parts},
     threads::DiskThreads,
-    uploads::{Leases, NotAnUploadId, Upload, UploadId, Uploads},
 };
 use crate::{config::MinFree, oci::Digest};
 use census::Census;
@@ -88,10 +86,6 @@ pub struct Storage {
     pub catalog: Catalog,
     /// Downloads under way.
     pub parts: Parts,
-    /// Pushes under way.
-    pub uploads: Uploads,
-    /// What may not be collected yet.
-    pub leases: Leases,
     limits: Limits,
     rebuild: Rebuild,
     disk: Arc<Disk>,
@@ -160,8 +154,6 @@ impl Storage {
             rebuild: Rebuild::start(Arc::clone(&disk), catalog.clone(), parts.clone()),
             catalog,
             parts,
-            uploads: Uploads::new(Arc::clone(&disk)),
-            leases: Leases::default(),
             limits,
             disk,
         }

@@ -149,49 +149,6 @@ impl Catalog {
         Ok(found)
     }
 
-    /// Stand-in.
-    pub fn delete_link(&self, repository: &Repository, digest: &Digest) -> Result<bool, StorageError> {
-        let _permission = self.disk.writing()?;
-        let path = self.disk.layout.link(repository, digest);
-        let _lock = self.lock(repository);
-        let was_there = durable::remove(&path).map_err(StorageError::io("removing", &path))?;
-        let synced = if was_there { sync(&self.disk.layout.links(repository)) } else { Ok(()) };
-        let key = RepositoryKey::new(repository);
-        self.disk.index.write(Some(&key), vec![Entry::link(&key, digest, None)]);
-        synced.map(|()| was_there)
-    }
-
-    /// Stand-in.
-    pub fn tags_naming(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Tag>, StorageError> {
-        let mut found = Vec::new();
-        for tag in self.tags(repository)? {
-            if self.tag(repository, &tag)?.is_some_and(|record| record.digest == *digest) {
-                found.push(tag);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Stand-in.
-    pub fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, StorageError> {
-        let mut found = Vec::new();
-        for namespace in self.namespaces()? {
-            for name in self.repositories(&namespace)? {
-                let repository = Repository { namespace: namespace.clone(), name };
-                if self.link(&repository, digest)?.is_some() {
-                    found.push(repository);
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// Whether the repository has ever been here: its folder stays when its last tag and link have gone. One look at the
-    /// disk, cheap enough for every request.
-    pub fn knows(&self, repository: &Repository) -> bool {
-        self.disk.layout.repository(repository).is_dir()
-    }
-
     /// Whether the repository is here: it has a tag or holds something.
     pub fn has_repository(&self, repository: &Repository) -> bool {
         [self.disk.layout.tags(repository), self.disk.layout.links(repository)]
