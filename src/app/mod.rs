@@ -68,6 +68,8 @@ pub struct App {
     tasks: Tasks,
     face: Face,
     listener: TcpListener,
+    /// The face that only pulls.
+    mirror: Option<TcpListener>,
     ready: Arc<AtomicBool>,
 }
 
@@ -79,7 +81,8 @@ pub fn serve(loaded: Loaded) -> Result<(), AppError> {
     let Loaded { config, .. } = loaded;
     log::begin(config.log);
     let app = App::start(&config)?;
-    let banner = banner::banner(&config, app.listener.local_addr()?);
+    let mirror = app.mirror.as_ref().map(TcpListener::local_addr).transpose()?;
+    let banner = banner::banner(&config, app.listener.local_addr()?, mirror);
     // Whoever started lanyard without a terminal has the log.
     let _ = std::io::stdout().write_all(banner.as_bytes());
     app.run()
@@ -88,7 +91,8 @@ pub fn serve(loaded: Loaded) -> Result<(), AppError> {
 impl App {
     fn start(config: &Config) -> Result<App, AppError> {
         // The address first: a taken port should not cost a look through the data folder.
-        let listener = http::bind(config.listen)?;
+        let listener = http::bind(config.listen, "--listen")?;
+        let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -142,13 +146,15 @@ impl App {
             metrics,
             ready: Arc::clone(&ready),
         };
-        Ok(App { background, storage, fetchers, upstreams, tasks, face, listener, ready })
+        Ok(App { background, storage, fetchers, upstreams, tasks, face, listener, mirror, ready })
     }
 
     fn run(self) -> Result<(), AppError> {
-        let App { background, storage, fetchers, upstreams, tasks, face, listener, ready } = self;
+        let App { background, storage, fetchers, upstreams, tasks, face, listener, mirror, ready } = self;
         actix_web::rt::System::new().block_on(async move {
-            let (server, handle) = http::run(listener, face, http::Limits::default())?;
+            let mut faces = vec![(listener, face.clone())];
+            faces.extend(mirror.map(|listener| (listener, Face { side: Side::Mirror, ..face })));
+            let (server, handle) = http::run(faces, http::Limits::default())?;
             let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
             let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
             let server = actix_web::rt::spawn(server);

@@ -2,6 +2,7 @@
 //! error, and the exit code is 0, 64 where the operator has to change what was said, or what `serve` answers.
 
 pub mod setup;
+mod user;
 
 use std::{
     ffi::OsString,
@@ -13,8 +14,12 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Flags, Loaded, Problem, Sources};
+use crate::{
+    access,
+    config::{Config, Flags, Loaded, Problem, Source, Sources},
+};
 use setup::{Client, Server};
+use user::User;
 
 /// `EX_USAGE` of sysexits.h: the command or the configuration has to be changed.
 const USAGE: u8 = 64;
@@ -41,6 +46,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Manage the file of users
+    User {
+        #[command(subcommand)]
+        command: User,
     },
     /// Print the configuration that points a client at lanyard
     Setup {
@@ -86,6 +96,18 @@ impl Settings {
             flags: Flags { listen: self.listen, data_dir: self.data_dir, mode: self.mode },
         })
     }
+
+    /// The same with a look into the file of users, for whoever is about to serve them.
+    fn load_with_users(self) -> Result<Loaded, Vec<Problem>> {
+        let loaded = self.load()?;
+        let key = "auth.htpasswd";
+        let checked = loaded.config.auth.htpasswd.as_deref().map_or(Ok(()), access::check);
+        checked.map_err(|error| {
+            let source = loaded.provenance.source(key).cloned().unwrap_or(Source::Default);
+            vec![Problem { source, key: key.to_owned(), what: format!("the file {error}") }]
+        })?;
+        Ok(loaded)
+    }
 }
 
 /// Does what the arguments say; the first is the program's name. `serve` runs the registry and is called at most once.
@@ -96,11 +118,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, serve: impl FnOnce(Loa
         Err(answer) => return print(&answer.render().to_string()),
     };
     match arguments.command.unwrap_or(Command::Serve(arguments.settings)) {
-        Command::Serve(settings) => match settings.load() {
+        Command::Serve(settings) => match settings.load_with_users() {
             Ok(loaded) => serve(loaded),
             Err(problems) => fail(&told(&problems)),
         },
-        Command::Config { command: ConfigCommand::Check(settings) } => match settings.load() {
+        Command::Config { command: ConfigCommand::Check(settings) } => match settings.load_with_users() {
             Ok(_) => print("The configuration is good.\n"),
             Err(problems) => fail(&told(&problems)),
         },
@@ -108,6 +130,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, serve: impl FnOnce(Loa
             Ok(loaded) => print(&loaded.show()),
             Err(problems) => fail(&told(&problems)),
         },
+        Command::User { command } => command.run(),
         Command::Setup { client, server } => match server.parse::<Server>() {
             Ok(server) => {
                 let setup = client.setup(&server);
