@@ -71,6 +71,7 @@ impl From<StorageError> for PushError {
         match error {
             StorageError::WrongDigest(digest) => PushError::WrongDigest(digest),
             StorageError::UploadBusy(_) => PushError::Busy,
+            StorageError::Gone(digest) => PushError::PartsUnknown(vec![digest]),
             StorageError::NoSpace { .. }
             | StorageError::ReadOnly
             | StorageError::Closed
@@ -137,6 +138,7 @@ fn storage(error: &StorageError) -> RegistryError {
         | StorageError::Unproven(_)
         | StorageError::Busy(_)
         | StorageError::UploadBusy(_)
+        | StorageError::Gone(_)
         | StorageError::TooLarge { .. }
         | StorageError::Io { .. } => {
             RegistryError::new(ErrorCode::Unknown, "lanyard cannot read or write its data; its log says why")

@@ -59,7 +59,7 @@ impl Push {
                 .run(move || Ok::<_, PushError>((put.bytes.clone(), understand(put)?)))
                 .await
                 .map_err(|_| PushError::Lost)??;
-            let adopted = this.parts(&repo, &understood.manifest, &may_pull).await?;
+            let (adopted, _holds) = this.parts(&repo, &understood.manifest, &may_pull).await?;
             this.commit(&repo, understood, bytes, adopted).await
         })
         .await
@@ -109,7 +109,7 @@ fn store(
     links: &[LinkRecord],
     tags: impl Iterator<Item = TagRecord>,
 ) -> Result<(), StorageError> {
-    storage.leases.touch(digest);
+    let _hold = storage.leases.hold([*digest]);
     storage.blobs.put(digest, bytes)?;
     storage.catalog.put_links(repo, links)?;
     for tag in tags {

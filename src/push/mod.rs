@@ -14,8 +14,8 @@
 //! - An upload that breaks off keeps what came, and goes on where it ended, also after a restart (`writing.rs`).
 //! - Only hosted repositories change. What another repository holds becomes a repository's own only where the client may pull
 //!   it there ([`MayPull`]); a digest that a client happens to know gives it nothing (S5).
-//! - Before a part is counted as here its lease is renewed, so that collection does not take it while the manifest that
-//!   needs it is on its way.
+//! - A part is held ([`Hold`](crate::storage::Hold)) before it is counted as here, so that it is not collected while the
+//!   manifest that needs it is on its way.
 //! - Manifests, tags and deletions of one repository happen one after the other.
 //!
 //! Called by [`crate::http`] only.

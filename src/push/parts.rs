@@ -16,7 +16,7 @@ use super::{MayPull, Push, PushError, pushed};
 use crate::{
     oci::{Accept, Descriptor, Digest, Manifest, Reference, Repository},
     pull::{BodyError, PullError},
-    storage::{LinkRecord, Storage, StorageError},
+    storage::{Hold, LinkRecord, Storage, StorageError},
 };
 
 /// A part that is wanted.
@@ -34,21 +34,25 @@ fn wanted(manifest: &Manifest) -> Vec<Wanted> {
 }
 
 impl Push {
-    /// The links that `repo` needs besides those it has, so that it holds every part of `manifest`.
+    /// The links that `repo` needs besides those it has, so that it holds every part of `manifest`; and that nothing of it is
+    /// removed meanwhile.
     pub(super) async fn parts(
         self: &Arc<Self>,
         repo: &Repository,
         manifest: &Manifest,
         may_pull: &MayPull,
-    ) -> Result<Vec<LinkRecord>, PushError> {
+    ) -> Result<(Vec<LinkRecord>, Vec<Hold>), PushError> {
         let namesake = self.namesake(&repo.name).filter(|namesake| may_pull(namesake));
-        let (mut adopted, mut unknown, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut adopted, mut holds, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
         let mut wanted = wanted(manifest);
         // An adopted index brings manifests, and these bring blobs: as deep as the manifests go, each part once.
         while !wanted.is_empty() {
             wanted.retain(|part| seen.insert((part.digest, part.child)));
             let mut deeper = Vec::new();
-            for part in self.missing(repo, std::mem::take(&mut wanted)).await? {
+            let (hold, missing) = self.missing(repo, std::mem::take(&mut wanted)).await?;
+            holds.push(hold);
+            for part in missing {
                 let found = match &namesake {
                     Some(namesake) => self.adopt(namesake, &part, &mut deeper).await?,
                     None => None,
@@ -61,21 +65,21 @@ impl Push {
             }
             wanted = deeper;
         }
-        if unknown.is_empty() { Ok(adopted) } else { Err(PushError::PartsUnknown(unknown)) }
+        if unknown.is_empty() { Ok((adopted, holds)) } else { Err(PushError::PartsUnknown(unknown)) }
     }
 
-    /// Those that the repository does not hold. The leases of all are renewed first.
-    async fn missing(&self, repo: &Repository, parts: Vec<Wanted>) -> Result<Vec<Wanted>, PushError> {
+    /// Those that the repository does not hold. All are held before it is looked.
+    async fn missing(&self, repo: &Repository, parts: Vec<Wanted>) -> Result<(Hold, Vec<Wanted>), PushError> {
         let repo = repo.clone();
         self.on_disk(move |storage| {
-            parts.iter().for_each(|part| storage.leases.touch(&part.digest));
+            let hold = storage.leases.hold(parts.iter().map(|part| part.digest));
             let mut missing = Vec::new();
             for part in parts {
                 if !holds(storage, &repo, &part)? {
                     missing.push(part);
                 }
             }
-            Ok(missing)
+            Ok((hold, missing))
         })
         .await
     }

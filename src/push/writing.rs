@@ -106,9 +106,9 @@ impl Task {
                     let batch = self.gather(first);
                     if let Err(error) = self.append(batch).await {
                         // What was written before is good, and the client may go on from there.
-                        let _ = self.park().await;
+                        self.released();
                         let _ = failed.send(error);
-                        return self.released();
+                        return;
                     }
                 }
                 Some(Order::Park(tell)) => {
@@ -156,17 +156,12 @@ impl Task {
 
     async fn append(&mut self, batch: Vec<Bytes>) -> Result<(), PushError> {
         let mut upload = self.upload.take().ok_or(PushError::Lost)?;
-        let (upload, written) = self
-            .push
-            .disk
-            .run(move || {
-                let written = batch.iter().try_for_each(|bytes| upload.append(bytes));
-                (upload, written)
-            })
-            .await
-            .map_err(|_| PushError::Lost)?;
-        self.upload = Some(upload);
-        written.map_err(PushError::from)
+        let written = self.push.on_disk(move |_| {
+            batch.iter().try_for_each(|bytes| upload.append(bytes))?;
+            Ok(upload)
+        });
+        self.upload = Some(written.await?);
+        Ok(())
     }
 
     async fn park(&mut self) -> Result<u64, PushError> {
@@ -180,8 +175,7 @@ impl Task {
         let finished = self
             .push
             .on_disk(move |storage| {
-                // Before it is a blob that nobody links.
-                storage.leases.touch(&digest);
+                // From here on it is leased: nobody removes it before it is linked.
                 let size = match upload.finish(&digest) {
                     Ok(stored) => Ok(stored.size),
                     Err(error) => Err((error, storage.uploads.offset(&repo, &id)?.is_some())),
