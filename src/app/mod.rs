@@ -7,6 +7,7 @@
 //! the index is flushed and marked clean.
 
 mod banner;
+mod keeping;
 mod log;
 
 use std::{
@@ -16,21 +17,22 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use tokio::{runtime::Runtime, signal::unix::SignalKind, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use keeping::{Administration, Keeping};
+use tokio::{runtime::Runtime, signal::unix::SignalKind};
 
 use crate::{
+    access::{Access, AccessError},
     config::{Config, Loaded},
-    http::{self, Admin, AdminSocket, BindError, Face, Started},
+    http::{self, BindError, Face, Side},
     metrics::{Metrics, Sample, UpstreamSample},
     names::Names,
     oci::{Namespace, Repository, RepositoryName},
     pull::{Parts, PullThrough, Tasks},
+    push::{self, Push},
     storage::{DiskThreads, Limits, OpenError, Storage},
-    upkeep::{self, Upkeep},
     upstream::{
         Health, Upstreams,
         fetcher::{FetcherError, Fetchers},
@@ -51,6 +53,9 @@ pub enum AppError {
     /// The address.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The users.
+    #[error(transparent)]
+    Users(#[from] AccessError),
     /// An upstream's settings.
     #[error(transparent)]
     Upstreams(#[from] FetcherError),
@@ -68,17 +73,12 @@ pub struct App {
     upstreams: Arc<Upstreams>,
     tasks: Tasks,
     keeping: Keeping,
-    admin: Admin,
-    /// None where there can be none, which the log has said.
-    socket: Option<AdminSocket>,
+    administration: Administration,
+    face: Face,
     listener: TcpListener,
+    /// The face that only pulls.
+    mirror: Option<TcpListener>,
     ready: Arc<AtomicBool>,
-}
-
-/// The collector's task, and the word that ends it.
-struct Keeping {
-    task: JoinHandle<()>,
-    stop: CancellationToken,
 }
 
 /// Runs the registry until SIGTERM or SIGINT, and stops it in order.
@@ -89,14 +89,16 @@ pub fn serve(loaded: Loaded) -> Result<(), AppError> {
     let Loaded { config, .. } = loaded;
     log::begin(config.log);
     let app = App::start(&config)?;
-    let banner = banner::banner(&config, app.listener.local_addr()?);
+    let mirror = app.mirror.as_ref().map(TcpListener::local_addr).transpose()?;
+    let banner = banner::banner(&config, app.listener.local_addr()?, mirror);
     app.run(&banner)
 }
 
 impl App {
     fn start(config: &Config) -> Result<App, AppError> {
         // The address first: a taken port should not cost a look through the data folder.
-        let listener = http::bind(config.listen)?;
+        let listener = http::bind(config.listen, "--listen")?;
+        let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -107,59 +109,78 @@ impl App {
         let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
         let fetchers = Fetchers::start(cores.div_ceil(4))?;
         let upstreams = Arc::new(Upstreams::new(config, &fetchers, background.handle())?);
-        let names: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
-        let metrics = Arc::new(Metrics::new(&names));
+        let registries: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+        let metrics = Arc::new(Metrics::new(&registries));
         let tasks = Tasks::new(background.handle().clone());
+        let disk = DiskThreads::new(background.handle().clone(), cores * 4);
+        let hosted = config.hosted.namespaces.clone();
+        let names = Arc::new(Names::new(registries, config.default_upstream.clone(), move |name| {
+            hosted.iter().any(|pattern| pattern.matches(name))
+        }));
         let pull = PullThrough::new(
             config,
             Parts {
                 storage: Arc::clone(&storage),
-                disk: DiskThreads::new(background.handle().clone(), cores * 4),
+                disk: disk.clone(),
                 upstreams: Arc::clone(&upstreams),
                 metrics: Arc::clone(&metrics),
                 tasks: tasks.clone(),
             },
         );
+        let push = Push::new(
+            config.hosted.clone(),
+            push::Parts {
+                storage: Arc::clone(&storage),
+                disk,
+                pull: Arc::clone(&pull),
+                names: Arc::clone(&names),
+                tasks: tasks.clone(),
+            },
+        );
         let ready = Arc::new(AtomicBool::new(true));
-        let hosted = config.hosted.namespaces.clone();
+        // Half the machine may be busy with passwords and serves all the same.
+        let passwords = DiskThreads::new(background.handle().clone(), cores.div_ceil(2));
+        let access = Arc::new(Access::new(config, passwords)?);
         let face = Face {
-            names: Arc::new(Names::new(names, config.default_upstream.clone(), move |name| {
-                hosted.iter().any(|pattern| pattern.matches(name))
-            })),
+            access,
+            side: Side::Whole,
+            names,
             sample: sample(&storage, &upstreams, &pull),
             hosted_exists: hosted_exists(&storage),
             pull,
+            push,
             metrics,
             ready: Arc::clone(&ready),
         };
-        // One thread: what is collected can wait for what is served.
-        let upkeep = Upkeep::new(Arc::clone(&storage), DiskThreads::new(background.handle().clone(), 1));
-        let stop = CancellationToken::new();
-        let task = background.spawn(Arc::clone(&upkeep).run(upkeep::EVERY, stop.clone()));
-        let started = Arc::new(Started {
-            listening: listener.local_addr()?,
-            data_dir: std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone()),
-            at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
-        });
-        let socket = AdminSocket::bind(&config.data_dir)
-            .inspect_err(|error| tracing::warn!("`lanyard gc` and `lanyard status` cannot reach this process: {error}"))
-            .ok();
-        let keeping = Keeping { task, stop };
-        let admin = Admin { face, upkeep, started };
-        Ok(App { background, storage, fetchers, upstreams, tasks, keeping, admin, socket, listener, ready })
+        let (keeping, upkeep) = Keeping::start(&storage, background.handle());
+        let administration = Administration::bind(config, listener.local_addr()?, face.clone(), upkeep);
+        Ok(App {
+            background,
+            storage,
+            fetchers,
+            upstreams,
+            tasks,
+            keeping,
+            administration,
+            face,
+            listener,
+            mirror,
+            ready,
+        })
     }
 
     /// Says `banner` as soon as it can be reached, and stopped.
     fn run(self, banner: &str) -> Result<(), AppError> {
-        let App { background, storage, fetchers, upstreams, tasks, keeping, admin, socket, listener, ready } = self;
+        let App { background, storage, fetchers, upstreams, tasks, keeping, administration, .. } = self;
+        let App { face, listener, mirror, ready, .. } = self;
         actix_web::rt::System::new().block_on(async move {
-            let (server, handle) = http::run(listener, admin.face.clone(), http::Limits::default())?;
-            let administration = socket.map(|socket| socket.run(admin)).transpose()?;
+            let mut faces = vec![(listener, face.clone())];
+            faces.extend(mirror.map(|listener| (listener, Face { side: Side::Mirror, ..face })));
+            let (server, handle) = http::run(faces, http::Limits::default())?;
+            let administered = administration.run()?;
             let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
             let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
             let server = actix_web::rt::spawn(server);
-            let administration =
-                administration.map(|(server, handle, file)| (actix_web::rt::spawn(server), handle, file));
             // Whoever started lanyard without a terminal has the log.
             let _ = std::io::stdout().write_all(banner.as_bytes());
             tokio::select! {
@@ -169,23 +190,14 @@ impl App {
             tracing::info!("stopping: answers under way are finished, nothing new is taken");
             ready.store(false, Ordering::Relaxed);
             handle.stop(true).await;
-            if let Some((server, handle, file)) = administration {
-                drop(file);
-                handle.stop(true).await;
-                // It has said what there was to say; the registry's own end is what counts.
-                let _ = server.await;
-            }
+            administered.end().await;
             match server.await {
                 Ok(ended) => ended,
                 Err(panicked) => Err(io::Error::other(panicked)),
             }
         })?;
         let parked = background.block_on(tasks.stop(PARK));
-        keeping.stop.cancel();
-        let ended = background.block_on(async { tokio::time::timeout(PARK, keeping.task).await });
-        if !matches!(ended, Ok(Ok(()))) {
-            tracing::warn!("the collection of unneeded content did not end in order");
-        }
+        keeping.end(&background, PARK);
         background.block_on(upstreams.stop());
         fetchers.stop(PARK);
         storage.close();
@@ -220,10 +232,8 @@ fn sample(
     })
 }
 
-/// Nothing can be pushed yet, so the answer is no unless an earlier or later lanyard left something.
+/// Whether a name is that of a hosted repository.
 fn hosted_exists(storage: &Arc<Storage>) -> Arc<dyn Fn(&RepositoryName) -> bool + Send + Sync> {
     let storage = Arc::clone(storage);
-    Arc::new(move |name| {
-        storage.catalog.has_repository(&Repository { namespace: Namespace::Hosted, name: name.clone() })
-    })
+    Arc::new(move |name| storage.catalog.knows(&Repository { namespace: Namespace::Hosted, name: name.clone() }))
 }

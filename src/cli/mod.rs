@@ -13,6 +13,7 @@ mod check;
 mod manage;
 pub mod setup;
 mod socket;
+mod user;
 
 use std::{
     ffi::OsString,
@@ -24,8 +25,12 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Flags, Loaded, Problem, Sources};
+use crate::{
+    access,
+    config::{Config, Flags, Loaded, Problem, Source, Sources},
+};
 use setup::{Client, Server};
+use user::User;
 
 /// `EX_USAGE` of sysexits.h: the command or the configuration has to be changed.
 const USAGE: u8 = 64;
@@ -73,6 +78,11 @@ enum Command {
     /// Reads every blob and compares it with its digest, reads every tag and link, and looks for what they need. Exits
     /// with 0 when all is well, with 1 when something is damaged, with 75 when a running lanyard has the folder.
     Check(check::Check),
+    /// Manage the file of users
+    User {
+        #[command(subcommand)]
+        command: User,
+    },
     /// Print the configuration that points a client at lanyard
     Setup {
         /// Whose configuration to print
@@ -117,6 +127,18 @@ impl Settings {
             flags: Flags { listen: self.listen, data_dir: self.data_dir, mode: self.mode },
         })
     }
+
+    /// The same with a look into the file of users, for whoever is about to serve them.
+    fn load_with_users(self) -> Result<Loaded, Vec<Problem>> {
+        let loaded = self.load()?;
+        let key = "auth.htpasswd";
+        let checked = loaded.config.auth.htpasswd.as_deref().map_or(Ok(()), access::check);
+        checked.map_err(|error| {
+            let source = loaded.provenance.source(key).cloned().unwrap_or(Source::Default);
+            vec![Problem { source, key: key.to_owned(), what: format!("the file {error}") }]
+        })?;
+        Ok(loaded)
+    }
 }
 
 /// Which data folder, for commands that look after one.
@@ -149,11 +171,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, serve: impl FnOnce(Loa
         Err(answer) => return print(&answer.render().to_string()),
     };
     match arguments.command.unwrap_or(Command::Serve(arguments.settings)) {
-        Command::Serve(settings) => match settings.load() {
+        Command::Serve(settings) => match settings.load_with_users() {
             Ok(loaded) => serve(loaded),
             Err(problems) => fail(&told(&problems)),
         },
-        Command::Config { command: ConfigCommand::Check(settings) } => match settings.load() {
+        Command::Config { command: ConfigCommand::Check(settings) } => match settings.load_with_users() {
             Ok(_) => print("The configuration is good.\n"),
             Err(problems) => fail(&told(&problems)),
         },
@@ -164,6 +186,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, serve: impl FnOnce(Loa
         Command::Status(status) => status.run(),
         Command::Gc(gc) => gc.run(),
         Command::Check(check) => check.run(),
+        Command::User { command } => command.run(),
         Command::Setup { client, server } => match server.parse::<Server>() {
             Ok(server) => {
                 let setup = client.setup(&server);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     oci::{ByteRange, ContentRange, Digest, ErrorCode, Hasher, Outcome, Repository},
-    storage::{LinkRecord, Origin, StoredBlob},
+    storage::{LinkRecord, Origin, Storage, StorageError, StoredBlob},
     upstream::Upstream,
 };
 
@@ -47,7 +47,7 @@ impl PullThrough {
 
     /// A blob's length. Never begins a download.
     pub async fn blob_size(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<BlobHead, PullError> {
-        let found = self.find_blob(repo, digest).await?;
+        let found = self.count_on_blob(repo, digest).await?;
         if let Some(stored) = &found.stored {
             let trace = self.permission(repo, digest, &found, stored).await?;
             return Ok(BlobHead { size: stored.size, trace });
@@ -58,7 +58,12 @@ impl PullThrough {
         }
         let started = Instant::now();
         let size = self.ask_blob(&source, repo, digest).await?;
+        let linked = found.link.is_some();
         let size = size.or(found.link.map(|link| link.size)).ok_or(PullError::Lost)?;
+        if !linked {
+            // A manifest that is pushed under this name next may need it, and then it is known whose it is.
+            self.link(repo, records::link(*digest, "", size, Origin::Fetched)).await?;
+        }
         Ok(BlobHead { size, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
     }
 
@@ -165,8 +170,19 @@ impl PullThrough {
 
     async fn find_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
         let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
+        self.on_disk(move || look(&storage, &repo, &digest)).await
+    }
+
+    /// The same for whoever is only told that it is there: a manifest that needs it may be pushed next.
+    async fn count_on_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
+        let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
         self.on_disk(move || {
-            Ok(Found { link: storage.catalog.link(&repo, &digest)?, stored: storage.blobs.open(&digest)? })
+            let found = look(&storage, &repo, &digest)?;
+            if found.stored.is_none() {
+                return Ok(found);
+            }
+            storage.leases.touch(&digest);
+            look(&storage, &repo, &digest)
         })
         .await
     }
@@ -212,6 +228,10 @@ impl PullThrough {
         let (storage, fills, source) = (Arc::clone(&self.storage), self.fills.clone(), source.clone());
         self.on_disk(move || fills.claim(digest, source, linked, || storage.blobs.open(&digest))).await
     }
+}
+
+fn look(storage: &Storage, repo: &Repository, digest: &Digest) -> Result<Found, StorageError> {
+    Ok(Found { link: storage.catalog.link(repo, digest)?, stored: storage.blobs.open(digest)? })
 }
 
 fn over(range: Option<ByteRange>, size: u64) -> Result<Option<ContentRange>, PullError> {

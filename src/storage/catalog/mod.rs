@@ -121,6 +121,12 @@ impl Catalog {
         Ok(naming.map(|record| record.tag).collect())
     }
 
+    /// Whether the repository has ever held anything: it stays known when its last tag and link have gone. One look at the
+    /// disk, cheap enough for every request.
+    pub fn knows(&self, repository: &Repository) -> bool {
+        self.disk.layout.repository(repository).is_dir()
+    }
+
     /// Whether the repository is here: it has a tag or holds something.
     pub fn has_repository(&self, repository: &Repository) -> bool {
         [self.disk.layout.tags(repository), self.disk.layout.links(repository)]
