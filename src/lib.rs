@@ -5,10 +5,13 @@
 //! - [`oci`]: the specification's words as types. Pure.
 //! - [`config`], [`metrics`]: what the operator said, and what is counted. Plain data, read by every room above.
 //! - [`storage`], [`upstream`]: the disk, and the registries of the internet. Strangers to each other.
-//! - [`names`], [`pull`]: which repository a request means, and how its content is got.
-//! - [`http`]: the registry API over actix-web.
+//! - [`names`], [`access`], [`pull`]: which repository a request means, who may do what with it, and how its content is got.
+//! - [`push`]: how content gets into hosted repositories, and out of them.
+//! - [`upkeep`]: what nobody needs any more goes away in the background. Beside [`pull`] and [`push`], a stranger to both.
+//! - [`http`]: the registry API over actix-web, and the administration's on a Unix socket.
 //! - [`app`], [`cli`]: everything put together, and the command line.
 
+pub mod access;
 pub mod app;
 pub mod cli;
 pub mod config;
@@ -17,5 +20,7 @@ pub mod metrics;
 pub mod names;
 pub mod oci;
 pub mod pull;
+pub mod push;
 pub mod storage;
+pub mod upkeep;
 pub mod upstream;

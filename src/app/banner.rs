@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use crate::config::{Config, Mode};
 
 /// Where it listens, where its data is, and the line to paste into a Docker client's configuration.
-pub(super) fn banner(config: &Config, listening: SocketAddr) -> String {
-    let server = if listening.ip().is_unspecified() {
-        format!("http://localhost:{}", listening.port())
+pub(super) fn banner(config: &Config, listening: SocketAddr, mirror: Option<SocketAddr>) -> String {
+    // Docker must not be asked to sign in at its mirror, so the face that only pulls is the better one.
+    let pulls = mirror.unwrap_or(listening);
+    let server = if pulls.ip().is_unspecified() {
+        format!("http://localhost:{}", pulls.port())
     } else {
-        format!("http://{listening}")
+        format!("http://{pulls}")
     };
+    let mirror = mirror.map_or_else(String::new, |mirror| format!("pulls only on http://{mirror}\n"));
     let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
     let mode = match config.mode {
         Mode::Auto | Mode::Online => {
@@ -20,6 +23,7 @@ pub(super) fn banner(config: &Config, listening: SocketAddr) -> String {
     };
     format!(
         "lanyard {version} listening on http://{listening} ({mode})\n\
+         {mirror}\
          data in {data}\n\
          Docker: put this into /etc/docker/daemon.json, then `systemctl restart docker`:\n  \
          {{ \"registry-mirrors\": [\"{server}\"] }}\n\

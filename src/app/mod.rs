@@ -1,10 +1,13 @@
-//! Everything put together, once: the [`App`] owns the disk, the fetchers, the upstreams, the pull and their tasks, and the
-//! order in which they stop.
+//! Everything put together, once: the [`App`] owns the disk, the fetchers, the upstreams, the pull, the upkeep and their
+//! tasks, and the order in which they stop.
 //!
-//! Start: disk → fetchers → upstreams → pull → listener. Nothing upstream is asked, so a machine without a route starts too.
-//! Stop: the listener drains → fills end or are parked → probes stop → fetchers stop → the index is flushed and marked clean.
+//! Start: disk → fetchers → upstreams → pull → upkeep → administration → listener. Nothing upstream is asked, so a machine
+//! without a route starts too.
+//! Stop: the listener drains → the administration ends → fills end or are parked → upkeep and probes stop → fetchers stop →
+//! the index is flushed and marked clean.
 
 mod banner;
+mod keeping;
 mod log;
 
 use std::{
@@ -17,21 +20,26 @@ use std::{
     time::Duration,
 };
 
+use keeping::{Administration, Keeping};
 use tokio::{runtime::Runtime, signal::unix::SignalKind};
 
 use crate::{
+    access::{Access, AccessError},
     config::{Config, Loaded},
-    http::{self, BindError, Face},
+    http::{self, BindError, Face, Side},
     metrics::{Metrics, Sample, UpstreamSample},
     names::Names,
     oci::{Namespace, Repository, RepositoryName},
     pull::{Parts, PullThrough, Tasks},
+    push::{self, Push},
     storage::{DiskThreads, Limits, OpenError, Storage},
     upstream::{
         Health, Kind, Upstream, Upstreams,
         fetcher::{FetcherError, Fetchers},
     },
 };
+
+pub use http::{SOCKET, Status};
 
 /// How long fills and probes may take to put down what they hold.
 const PARK: Duration = Duration::from_secs(10);
@@ -45,6 +53,9 @@ pub enum AppError {
     /// The address.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The users.
+    #[error(transparent)]
+    Users(#[from] AccessError),
     /// An upstream's settings.
     #[error(transparent)]
     Upstreams(#[from] FetcherError),
@@ -71,8 +82,12 @@ pub struct App {
     fetchers: Fetchers,
     upstreams: Arc<Upstreams>,
     tasks: Tasks,
+    keeping: Keeping,
+    administration: Administration,
     face: Face,
     listener: TcpListener,
+    /// The face that only pulls.
+    mirror: Option<TcpListener>,
     ready: Arc<AtomicBool>,
 }
 
@@ -84,16 +99,16 @@ pub fn serve(loaded: Loaded) -> Result<(), AppError> {
     let Loaded { config, .. } = loaded;
     log::begin(config.log);
     let app = App::start(&config)?;
-    let banner = banner::banner(&config, app.listener.local_addr()?);
-    // Whoever started lanyard without a terminal has the log.
-    let _ = std::io::stdout().write_all(banner.as_bytes());
-    app.run()
+    let mirror = app.mirror.as_ref().map(TcpListener::local_addr).transpose()?;
+    let banner = banner::banner(&config, app.listener.local_addr()?, mirror);
+    app.run(&banner)
 }
 
 impl App {
     fn start(config: &Config) -> Result<App, AppError> {
         // The address first: a taken port should not cost a look through the data folder.
-        let listener = http::bind(config.listen)?;
+        let listener = http::bind(config.listen, "--listen")?;
+        let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let background = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -107,42 +122,81 @@ impl App {
         }
         let fetchers = Fetchers::start(cores.div_ceil(4))?;
         let upstreams = Arc::new(Upstreams::new(config, &fetchers, background.handle())?);
-        let names: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
-        let metrics = Arc::new(Metrics::new(&names));
+        let registries: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+        let metrics = Arc::new(Metrics::new(&registries));
         let tasks = Tasks::new(background.handle().clone());
+        let disk = DiskThreads::new(background.handle().clone(), cores * 4);
+        let hosted = config.hosted.namespaces.clone();
+        let names = Arc::new(Names::new(registries, config.default_upstream.clone(), move |name| {
+            hosted.iter().any(|pattern| pattern.matches(name))
+        }));
         let pull = PullThrough::new(
             config,
             Parts {
                 storage: Arc::clone(&storage),
-                disk: DiskThreads::new(background.handle().clone(), cores * 4),
+                disk: disk.clone(),
                 upstreams: Arc::clone(&upstreams),
                 metrics: Arc::clone(&metrics),
                 tasks: tasks.clone(),
             },
         );
+        let push = Push::new(
+            config.hosted.clone(),
+            push::Parts {
+                storage: Arc::clone(&storage),
+                disk,
+                pull: Arc::clone(&pull),
+                names: Arc::clone(&names),
+                tasks: tasks.clone(),
+            },
+        );
         let ready = Arc::new(AtomicBool::new(true));
-        let hosted = config.hosted.namespaces.clone();
+        // Half the machine may be busy with passwords and serves all the same.
+        let passwords = DiskThreads::new(background.handle().clone(), cores.div_ceil(2));
+        let access = Arc::new(Access::new(config, passwords)?);
         let face = Face {
-            names: Arc::new(Names::new(names, config.default_upstream.clone(), move |name| {
-                hosted.iter().any(|pattern| pattern.matches(name))
-            })),
+            access,
+            side: Side::Whole,
+            names,
             sample: sample(&storage, &upstreams, &pull),
             hosted_exists: hosted_exists(&storage),
             pull,
+            push,
             metrics,
             ready: Arc::clone(&ready),
         };
-        Ok(App { background, storage, fetchers, upstreams, tasks, face, listener, ready })
+        let (keeping, upkeep) = Keeping::start(&storage, background.handle());
+        let administration = Administration::bind(config, listener.local_addr()?, face.clone(), upkeep);
+        Ok(App {
+            background,
+            storage,
+            fetchers,
+            upstreams,
+            tasks,
+            keeping,
+            administration,
+            face,
+            listener,
+            mirror,
+            ready,
+        })
     }
 
-    fn run(self) -> Result<(), AppError> {
-        let App { background, storage, fetchers, upstreams, tasks, face, listener, ready } = self;
+    /// Says `banner` as soon as it can be reached, and stopped.
+    fn run(self, banner: &str) -> Result<(), AppError> {
+        let App { background, storage, fetchers, upstreams, tasks, keeping, administration, .. } = self;
+        let App { face, listener, mirror, ready, .. } = self;
         // Whatever ends the server, what is under way is put down in order.
         let ended: Result<(), AppError> = actix_web::rt::System::new().block_on(async move {
-            let (server, handle) = http::run(listener, face, http::Limits::default())?;
+            let mut faces = vec![(listener, face.clone())];
+            faces.extend(mirror.map(|listener| (listener, Face { side: Side::Mirror, ..face })));
+            let (server, handle) = http::run(faces, http::Limits::default())?;
+            let administered = administration.run()?;
             let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
             let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
             let server = actix_web::rt::spawn(server);
+            // Whoever started lanyard without a terminal has the log.
+            let _ = std::io::stdout().write_all(banner.as_bytes());
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -151,6 +205,7 @@ impl App {
             ready.store(false, Ordering::Relaxed);
             let drained = async move {
                 handle.stop(true).await;
+                administered.end().await;
                 match server.await {
                     Ok(ended) => ended,
                     Err(panicked) => Err(io::Error::other(panicked)),
@@ -164,6 +219,7 @@ impl App {
             }
         });
         let parked = background.block_on(tasks.stop(PARK));
+        keeping.end(&background, PARK);
         background.block_on(upstreams.stop());
         fetchers.stop(PARK);
         storage.close();
@@ -205,10 +261,8 @@ fn sample_of(upstream: &Upstream) -> UpstreamSample {
     }
 }
 
-/// Nothing can be pushed yet, so the answer is no unless an earlier or later lanyard left something.
+/// Whether a name is that of a hosted repository.
 fn hosted_exists(storage: &Arc<Storage>) -> Arc<dyn Fn(&RepositoryName) -> bool + Send + Sync> {
     let storage = Arc::clone(storage);
-    Arc::new(move |name| {
-        storage.catalog.has_repository(&Repository { namespace: Namespace::Hosted, name: name.clone() })
-    })
+    Arc::new(move |name| storage.catalog.knows(&Repository { namespace: Namespace::Hosted, name: name.clone() }))
 }

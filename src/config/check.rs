@@ -1,4 +1,4 @@
-//! From the merged tree to a [`Config`]: every key outside of `[[upstream]]`, and what must hold between keys.
+//! From the merged tree to a [`Config`]: every key outside of `[[upstream]]` and `[[access]]`, and what must hold between keys.
 
 use std::net::SocketAddr;
 
@@ -8,16 +8,13 @@ use figment::{
 };
 
 use super::{
-    Cache, Config, Hosted, Loaded, Log, LogFormat, Mode, Pattern, Problem, Provenance, Source, Upstream,
-    check_upstream,
+    Auth, Cache, Config, Hosted, Loaded, Log, LogFormat, Mode, Pattern, Problem, Provenance, Source, TagPattern,
+    Upstream, check_access, check_upstream,
     layer::Layers,
     reader::{Reader, Scope, boolean, parsed, text, word},
-    schema, units,
+    units,
 };
 use crate::oci::UpstreamName;
-
-/// What `hosted.reserved` is where nothing is said.
-const RESERVED: &str = "library/**";
 
 /// Checks the layers, the last of which wins. Every problem is in the answer, none of them twice.
 pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
@@ -29,15 +26,19 @@ pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
     let mut reader = Reader { layers, figment: &figment, problems: Vec::new() };
     let mut root = Scope::new(Some(&merged), "");
     let listen = reader.take(&mut root, "listen", listen);
+    let mirror_listen = mirror_listen(&mut reader, &mut root, listen);
     let data_dir = reader.take(&mut root, "data_dir", |value| Ok(text(value)?.into()));
     let mode = reader.take(&mut root, "mode", mode);
     let default_upstream = reader.take(&mut root, "default_upstream", parsed::<UpstreamName>);
-    let (mut cache_table, mut hosted_table, mut log_table) =
-        (root.table("cache"), root.table("hosted"), root.table("log"));
+    let (mut cache_table, mut hosted_table) = (root.table("cache"), root.table("hosted"));
+    let (mut auth_table, mut log_table) = (root.table("auth"), root.table("log"));
     let cache = cache(&mut reader, &mut cache_table);
-    let hosted = hosted(&mut reader, &mut hosted_table, &mut root.table("hosted"));
+    let hosted = hosted(&mut reader, &mut hosted_table);
+    let htpasswd = reader.take(&mut auth_table, "htpasswd", check_access::htpasswd);
     let log = reader.take(&mut log_table, "format", log_format).map(|format| Log { format });
     let (upstreams, said) = check_upstream::all(&mut reader, merged.get("upstream"));
+    let has_users = auth_table.get("htpasswd").is_some();
+    let (access, access_said) = check_access::rules(&mut reader, merged.get("access"), &upstreams, has_users);
     if let Some(name) = &default_upstream {
         default_is_known(&mut reader, &root, name, &upstreams, &merged);
     }
@@ -45,18 +46,25 @@ pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
         nothing_hosted_is_upstream(&mut reader, &hosted_table, hosted, &upstreams);
     }
     let provenance = Provenance {
-        values: [root, cache_table, hosted_table, log_table].into_iter().flat_map(|scope| scope.said).collect(),
+        values: [root, cache_table, hosted_table, auth_table, log_table]
+            .into_iter()
+            .flat_map(|scope| scope.said)
+            .collect(),
         upstreams: said,
+        access: access_said,
     };
     let config = (|| {
         Some(Config {
             listen: listen?,
+            mirror_listen,
             data_dir: data_dir?,
             mode: mode?,
             default_upstream: default_upstream?,
             cache: cache?,
             hosted: hosted?,
             upstreams,
+            auth: Auth { htpasswd },
+            access,
             log: log?,
         })
     })();
@@ -70,6 +78,19 @@ fn listen(value: &Value) -> Result<SocketAddr, String> {
     let text = text(value)?;
     text.parse().map_err(|_| {
         format!("{text:?} is not an address and port such as \"0.0.0.0:5000\", \"127.0.0.1:5000\" or \"[::]:5000\"")
+    })
+}
+
+/// Two faces on one port would be one, so the second has a port of its own.
+fn mirror_listen(reader: &mut Reader<'_>, root: &mut Scope<'_>, first: Option<SocketAddr>) -> Option<SocketAddr> {
+    reader.take(root, "mirror_listen", |value| {
+        let second = listen(value)?;
+        match first {
+            Some(first) if first.port() == second.port() && second.port() != 0 => {
+                Err(format!("has the port of listen, {}; give it another", first.port()))
+            }
+            Some(_) | None => Ok(second),
+        }
     })
 }
 
@@ -96,26 +117,13 @@ fn cache(reader: &mut Reader<'_>, table: &mut Scope<'_>) -> Option<Cache> {
     Some(Cache { max_size, min_free: min_free?, tag_ttl: tag_ttl?, negative_ttl: negative_ttl? })
 }
 
-/// The three rules about pushes are known and not kept in this version, so only the values that promise nothing
-/// are taken. They are taken from a table of their own, `unshown`: what has no effect is not shown.
-fn hosted(reader: &mut Reader<'_>, table: &mut Scope<'_>, unshown: &mut Scope<'_>) -> Option<Hosted> {
+fn hosted(reader: &mut Reader<'_>, table: &mut Scope<'_>) -> Option<Hosted> {
     let namespaces = reader.list(table, "namespaces", pattern);
-    let any = |text: &str| Ok(text.to_owned());
-    let reserved = reader.list(unshown, "reserved", any);
-    let immutable_tags = reader.list(unshown, "immutable_tags", any);
-    let sparse = reader.take(unshown, "sparse", boolean);
-    let is_default = |list: &[String]| list.is_empty() || list == [RESERVED];
-    for (key, promises, what) in [
-        ("reserved", reserved.is_some_and(|list| !is_default(&list)), "reserving names against pushes"),
-        ("immutable_tags", immutable_tags.is_some_and(|list| !list.is_empty()), "keeping tags from being moved"),
-        ("sparse", sparse == Some(true), "taking manifests without their parts"),
-    ] {
-        if let Some(value) = table.get(key).filter(|_| promises) {
-            let path = table.path(key);
-            reader.problem(reader.source(value, &path), path, schema::not_in_this_version(what));
-        }
-    }
-    Some(Hosted { namespaces: namespaces? })
+    let reserved = reader.list(table, "reserved", pattern);
+    let immutable_tags = reader
+        .list(table, "immutable_tags", |text| text.parse::<TagPattern>().map_err(|error| format!("{text:?}: {error}")));
+    let sparse = reader.take(table, "sparse", boolean);
+    Some(Hosted { namespaces: namespaces?, reserved: reserved?, immutable_tags: immutable_tags?, sparse: sparse? })
 }
 
 /// A pattern from text.

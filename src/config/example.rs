@@ -46,6 +46,8 @@ fn every_commented_key_works() {
     assert_eq!(hub.connections, 16);
     assert_eq!(config.cache.max_size, Some(500 << 30));
     assert_eq!(config.upstreams.len(), super::BUILT_IN.len());
+    assert!(config.mirror_listen.is_some() && config.auth.htpasswd.is_some());
+    assert_eq!(config.access.len(), 1);
 }
 
 #[test]
@@ -54,10 +56,8 @@ fn every_key_with_an_effect_is_in_the_example() {
     for path in schema::known() {
         let (table, key) = path.rsplit_once('.').unwrap_or(("", &path));
         let is_there = match path.as_str() {
-            "cache" | "hosted" | "log" => shown.contains(&format!("\n[{key}]\n")),
-            "upstream" => shown.contains("\n[[upstream]]\n"),
-            // Taken at their defaults only, until pushes are there.
-            "hosted.reserved" | "hosted.immutable_tags" | "hosted.sparse" => continue,
+            "cache" | "hosted" | "auth" | "log" => shown.contains(&format!("\n[{key}]\n")),
+            "upstream" | "access" => shown.contains(&format!("\n[[{key}]]\n")),
             _ => {
                 let within =
                     shown.split("\n[").find(|part| part.trim_start_matches('[').starts_with(&format!("{table}]")));

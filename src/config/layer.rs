@@ -55,6 +55,9 @@ impl Layer {
             ("cache.tag_ttl", Value::from("60s")),
             ("cache.negative_ttl", Value::from("10s")),
             ("hosted.namespaces", Value::from(Vec::<String>::new())),
+            ("hosted.reserved", Value::from(vec!["library/**"])),
+            ("hosted.immutable_tags", Value::from(Vec::<String>::new())),
+            ("hosted.sparse", Value::from(false)),
             ("log.format", Value::from("text")),
         ] {
             layer.insert(path, value, Source::Default);

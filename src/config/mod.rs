@@ -4,10 +4,11 @@
 //! the one before; every problem of all of them at once, each with its source; no secret in anything that can be
 //! printed. What it returns is right in itself: no room above has to check a value again.
 //!
-//! A reader starts at `load.rs`, which puts the layers together; `schema.rs` lists every key, `check.rs` and
-//! `check_upstream.rs` turn their text into the types below, `show.rs` prints them.
+//! A reader starts at `load.rs`, which puts the layers together; `schema.rs` lists every key, `check.rs`,
+//! `check_access.rs` and `check_upstream.rs` turn their text into the types below, `show.rs` prints them.
 
 mod check;
+mod check_access;
 mod check_upstream;
 mod environment;
 #[cfg(test)]
@@ -18,8 +19,10 @@ mod load;
 mod pattern;
 mod problem;
 mod reader;
+mod rule;
 mod schema;
 mod show;
+mod tag_pattern;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -32,6 +35,8 @@ use crate::oci::UpstreamName;
 pub use load::{Flags, Loaded, Sources};
 pub use pattern::{Pattern, PatternError};
 pub use problem::{Problem, Provenance, Source};
+pub use rule::{Action, Place, Rule, Who};
+pub use tag_pattern::{TagPattern, TagPatternError};
 pub use upstream::{BUILT_IN, Credentials, Upstream};
 
 /// Everything the operator can say, with defaults filled in and every value checked.
@@ -39,6 +44,8 @@ pub use upstream::{BUILT_IN, Credentials, Upstream};
 pub struct Config {
     /// Where the registry listens.
     pub listen: SocketAddr,
+    /// Where a second face listens that only pulls and never challenges; absent: nowhere. Never the same as `listen`.
+    pub mirror_listen: Option<SocketAddr>,
     /// Where everything is kept. A relative path is relative to the folder lanyard was started in.
     pub data_dir: PathBuf,
     /// Whether upstreams may be asked.
@@ -47,10 +54,14 @@ pub struct Config {
     pub default_upstream: UpstreamName,
     /// How much is kept, and how long tags are believed.
     pub cache: Cache,
-    /// Names that are never looked up upstream.
+    /// What may be pushed, and what is never looked up upstream.
     pub hosted: Hosted,
     /// The closed list of upstreams, built-in ones included. Each name is there once.
     pub upstreams: Vec<Upstream>,
+    /// Who can sign in.
+    pub auth: Auth,
+    /// Who may do what; the built-in rules where none is given.
+    pub access: Vec<Rule>,
     /// How the log looks.
     pub log: Log,
 }
@@ -93,6 +104,19 @@ pub enum MinFree {
 pub struct Hosted {
     /// Name patterns that are never looked up upstream. None begins with an upstream's name (SECURITY.md S16).
     pub namespaces: Vec<Pattern>,
+    /// Name patterns that never accept a push.
+    pub reserved: Vec<Pattern>,
+    /// Tags that, once pushed, neither move nor go.
+    pub immutable_tags: Vec<TagPattern>,
+    /// Whether manifests are accepted whose parts are not here.
+    pub sparse: bool,
+}
+
+/// `[auth]`
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Auth {
+    /// The file of users with their bcrypt hashes; absent: there are no users. It may not be there yet.
+    pub htpasswd: Option<PathBuf>,
 }
 
 /// `[log]`

@@ -44,7 +44,7 @@ impl Pattern {
     }
 }
 
-fn segment_matches(part: &str, segment: &str) -> bool {
+pub(super) fn segment_matches(part: &str, segment: &str) -> bool {
     glob(part.as_bytes(), segment.as_bytes(), |byte| *byte == b'*', |a, b| a == b)
 }
 

@@ -67,10 +67,12 @@ impl fmt::Display for Problem {
 /// Every value in force, as its author wrote it, and who said it. Secrets are not in it.
 #[derive(Clone, Debug, Default)]
 pub struct Provenance {
-    /// Values outside of upstreams, by key path.
+    /// Values outside of upstreams and rules, by key path.
     pub(super) values: Vec<(String, Said)>,
     /// The upstreams in the order of [`super::Config::upstreams`], each with its keys.
     pub(super) upstreams: Vec<Vec<(String, Said)>>,
+    /// The rules of access in their order, each with its keys.
+    pub(super) access: Vec<Vec<(String, Said)>>,
 }
 
 /// A value in TOML notation, and who said it.

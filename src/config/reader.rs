@@ -185,10 +185,18 @@ pub(super) fn number(value: &Value, least: usize, most: usize) -> Result<usize, 
 
 /// One of a few words.
 pub(super) fn word<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
-    let found = text(value).ok().and_then(|text| words.iter().find(|(word, _)| *word == text));
-    let known = || words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>();
-    found.map(|(_, meaning)| *meaning).ok_or_else(|| match value.as_str() {
-        Some(text) => format!("{text:?} is not one of {}", known().join(", ")),
-        None => format!("must be one of {}", known().join(", ")),
-    })
+    match value.as_str() {
+        Some(text) => word_of(text, words),
+        None => Err(format!("must be one of {}", known(words))),
+    }
+}
+
+/// The same from text.
+pub(super) fn word_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    let found = words.iter().find(|(word, _)| *word == text);
+    found.map(|(_, meaning)| *meaning).ok_or_else(|| format!("{text:?} is not one of {}", known(words)))
+}
+
+fn known<T>(words: &[(&str, T)]) -> String {
+    words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(", ")
 }

@@ -40,7 +40,7 @@ const fn table(name: &'static str, keys: &'static [Key]) -> Key {
 
 const KEYS: &[Key] = &[
     value("listen"),
-    not_built("mirror_listen", "a second, pull-only address"),
+    value("mirror_listen"),
     value("data_dir"),
     value("mode"),
     value("default_upstream"),
@@ -48,8 +48,8 @@ const KEYS: &[Key] = &[
     table("hosted", &[value("namespaces"), value("reserved"), value("immutable_tags"), value("sparse")]),
     Key { name: "upstream", kind: Kind::Tables(UPSTREAM) },
     not_built("tls", "serving over TLS"),
-    not_built("auth", "users and signing in"),
-    not_built("access", "access rules"),
+    table("auth", &[value("htpasswd")]),
+    Key { name: "access", kind: Kind::Tables(&[value("who"), value("repositories"), value("actions")]) },
     table("log", &[value("format")]),
 ];
 
@@ -105,7 +105,7 @@ fn prune_table(dict: &mut Dict, keys: &[Key], prefix: &str, layer: &Layer, probl
                 problems.push(Problem::new(
                     layer.source(&path),
                     &path,
-                    "upstreams are set in the configuration file only",
+                    format!("[[{path}]] is set in the configuration file only"),
                 ));
             }
             (Some(Kind::Tables(keys)), Value::Array(_, items)) => {

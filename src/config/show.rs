@@ -17,11 +17,13 @@ pub(super) fn show(provenance: &Provenance) -> String {
         }
         line(&mut text, key, said);
     }
-    for upstream in &provenance.upstreams {
-        text.push_str("\n[[upstream]]\n");
-        for (path, said) in upstream {
-            let key = path.rsplit_once('.').map_or(path.as_str(), |(_, key)| key);
-            line(&mut text, key, said);
+    for (table, entries) in [("upstream", &provenance.upstreams), ("access", &provenance.access)] {
+        for entry in entries {
+            text.push_str(&format!("\n[[{table}]]\n"));
+            for (path, said) in entry {
+                let key = path.rsplit_once('.').map_or(path.as_str(), |(_, key)| key);
+                line(&mut text, key, said);
+            }
         }
     }
     text

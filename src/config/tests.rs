@@ -35,7 +35,8 @@ fn nothing_said_is_docker_hub_on_port_5000() {
     assert_eq!(config.cache.min_free, MinFree::Percent(10.0));
     assert_eq!(config.cache.tag_ttl, Duration::from_secs(60));
     assert_eq!(config.cache.negative_ttl, Duration::from_secs(10));
-    assert!(config.hosted.namespaces.is_empty());
+    assert!(config.hosted.namespaces.is_empty() && config.hosted.immutable_tags.is_empty() && !config.hosted.sparse);
+    assert_eq!(config.hosted.reserved, ["library/**".parse().unwrap()]);
     assert_eq!(config.log.format, LogFormat::Text);
     let names: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     assert_eq!(names, BUILT_IN.map(|(name, _)| name));
@@ -160,7 +161,7 @@ name = "quay.io"
         "lanyard.toml:25: upstream[4].name: \"quay.io\" is there already, at lanyard.toml:23",
         "LANYARD__CACHE_TAG_TTL: cache_tag_ttl: there is no such key; did you mean LANYARD__CACHE__TAG_TTL?",
         "LANYARD__LISTEN: listen: \"localhost\" is not an address and port",
-        "LANYARD__UPSTREAM__0__URL: upstream: upstreams are set in the configuration file only",
+        "LANYARD__UPSTREAM__0__URL: upstream: [[upstream]] is set in the configuration file only",
         "--data-dir: data_dir: must be text in quotes, and not empty",
     ];
     let told = problems(&sources);
@@ -198,22 +199,100 @@ fn s16_hosted_names_and_upstreams_do_not_overlap() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_and_its_defaults_are_not() {
+fn what_is_not_built_is_refused() {
+    let (_folder, sources) = file(
+        "[tls]\ncert = \"c\"\n[[access]]\nwho = [\"cert:ann\"]\nrepositories = [\"**\"]\nactions = [\"pull\", \"admin\"]\n",
+    );
+    assert_eq!(
+        problems(&sources),
+        [
+            "lanyard.toml:1: tls: serving over TLS is not in this version; remove it",
+            "lanyard.toml:4: access[0].who[0]: telling who asks by client certificates is not in this version; remove it",
+            "lanyard.toml:6: access[0].actions[1]: is what the Unix socket in the data folder is for; no address gives it in this version",
+        ]
+    );
+}
+
+#[test]
+fn rules_are_the_built_in_ones_or_those_that_are_given() {
+    let defaults = Config::load(&Sources::default()).unwrap().config;
+    assert_eq!(defaults.access, Rule::built_in());
+    assert_eq!((defaults.auth.htpasswd, defaults.mirror_listen), (None, None));
     let (_folder, mut sources) = file(
-        "mirror_listen = \"0.0.0.0:5001\"\n[tls]\ncert = \"c\"\n[hosted]\nreserved = [\"x/**\"]\nimmutable_tags = [\"**:v*\"]\nsparse = true\n[[access]]\nwho = [\"anonymous\"]\n",
+        r#"
+[auth]
+htpasswd = "DIR/users"
+[[upstream]]
+name = "registry.lan:5000"
+url = "https://registry.lan:5000"
+[[access]]
+who = ["anonymous", "loopback"]
+repositories = ["docker.io/library/*", "registry.lan:5000/**"]
+actions = ["pull"]
+[[access]]
+who = ["users", "user:ann smith"]
+repositories = ["**"]
+actions = ["pull", "push", "delete"]
+"#,
     );
-    sources.environment = environment(&[("LANYARD__AUTH__HTPASSWD", "users")]).environment;
+    sources.environment = environment(&[("LANYARD__MIRROR_LISTEN", "127.0.0.1:5001")]).environment;
+    let loaded = Config::load(&sources).unwrap();
+    assert_eq!(loaded.config.mirror_listen, Some("127.0.0.1:5001".parse().unwrap()));
+    assert!(loaded.config.auth.htpasswd.as_ref().unwrap().ends_with("users"), "it need not be there yet");
+    let [first, second] = &loaded.config.access[..] else { panic!() };
+    assert_eq!(first.who, [Who::Anonymous, Who::Loopback]);
+    assert_eq!(second.who, [Who::Users, Who::User("ann smith".to_owned())]);
+    assert_eq!(second.actions, [Action::Pull, Action::Push, Action::Delete]);
+    let (_folder, again) = file(&loaded.show());
+    assert_eq!(Config::load(&again).unwrap().config, loaded.config);
+}
+
+#[test]
+fn rules_that_cannot_work_are_told() {
+    let (_folder, mut sources) = file(
+        r#"mirror_listen = "127.0.0.1:5000"
+[auth]
+htpasswd = "DIR"
+[[access]]
+who = ["everybody", "user:", "user:a:b"]
+repositories = ["docker.io", "elsewhere.lan:5000/x", "Team/**", "ok/**"]
+actions = ["read"]
+[[access]]
+who = []
+action = ["pull"]
+[hosted]
+reserved = ["//"]
+immutable_tags = ["team/**", "**:v*"]
+sparse = "yes"
+"#,
+    );
+    sources.environment = environment(&[("LANYARD__ACCESS", "x")]).environment;
+    let expected = [
+        "lanyard.toml:1: mirror_listen: has the port of listen, 5000; give it another",
+        "lanyard.toml:3: auth.htpasswd: is a folder, not a file of users",
+        "lanyard.toml:5: access[0].who[0]: \"everybody\" is not one of \"anonymous\", \"loopback\", \"users\", \"user:NAME\"",
+        "lanyard.toml:5: access[0].who[1]: after user: stands a name",
+        "lanyard.toml:5: access[0].who[2]: after user: stands a name",
+        "lanyard.toml:6: access[0].repositories[0]: \"docker.io\" is an upstream; write \"docker.io/**\" for all of it",
+        "lanyard.toml:6: access[0].repositories[1]: \"elsewhere.lan:5000\" is not an upstream",
+        "lanyard.toml:6: access[0].repositories[2]: \"Team/**\": a pattern is",
+        "lanyard.toml:7: access[0].actions[0]: \"read\" is not one of \"pull\", \"push\", \"delete\"",
+        "lanyard.toml:9: access[1].actions: is missing: a rule says who, repositories and actions",
+        "lanyard.toml:9: access[1].repositories: is missing",
+        "lanyard.toml:9: access[1].who: is missing",
+        "lanyard.toml:10: access[1].action: there is no such key; did you mean access.actions?",
+        "lanyard.toml:12: hosted.reserved[0]: \"//\": a pattern is",
+        "lanyard.toml:13: hosted.immutable_tags[0]: \"team/**\": has no tag",
+        "lanyard.toml:14: hosted.sparse: must be true or false",
+        "LANYARD__ACCESS: access: [[access]] is set in the configuration file only",
+    ];
     let told = problems(&sources);
-    assert_eq!(told.len(), 7, "{told:#?}");
-    assert!(told.iter().all(|line| line.ends_with(" is not in this version; remove it")), "{told:#?}");
-    assert!(
-        told.contains(
-            &"LANYARD__AUTH__HTPASSWD: auth: users and signing in is not in this version; remove it".to_owned()
-        ),
-        "{told:#?}"
-    );
-    let (_folder, sources) = file("[hosted]\nreserved = [\"library/**\"]\nimmutable_tags = []\nsparse = false\n");
-    assert!(Config::load(&sources).is_ok());
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.starts_with(expected), "{told}\nexpected: {expected}");
+    }
+    assert_eq!(told.len(), expected.len(), "{told:#?}");
+    let (_folder, sources) = file("[[access]]\nwho = [\"user:ann\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n");
+    assert!(problems(&sources)[0].ends_with("there is no file of users; set htpasswd in [auth]"));
 }
 
 #[test]

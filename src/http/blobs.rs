@@ -9,7 +9,6 @@ use futures_util::stream;
 
 use super::{conditions, errors::Refusal, reply::Reply, routes::Asked};
 use crate::{
-    names::Spelling,
     oci::{Digest, Repository},
     pull::{BlobAnswer, BlobBody, BodyError},
 };
@@ -17,9 +16,9 @@ use crate::{
 const OCTETS: &str = "application/octet-stream";
 
 /// The blob, or the range of it that was asked for.
-pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, digest: &Digest) -> Result<Reply, Refusal> {
+pub(super) async fn get(asked: Asked<'_>, digest: &Digest) -> Result<Reply, Refusal> {
     asked.entry.digest(digest);
-    let repository = asked.repository(spelling)?;
+    let repository = asked.repository()?;
     let has_it = conditions::has_it(asked.request.headers(), digest);
     let mut reply = if has_it || asked.is_head() {
         sized(&asked, &repository, digest, has_it).await?

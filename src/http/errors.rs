@@ -12,6 +12,8 @@ use super::{
 use crate::{
     oci::{ErrorCode, RegistryError},
     pull::{BodyError, PullError, Trace},
+    push::PushError,
+    upkeep::UpkeepError,
 };
 
 /// A request that is not served, and why.
@@ -19,18 +21,35 @@ pub(super) struct Refusal {
     error: RegistryError,
     total: Option<u64>,
     trace: Option<Trace>,
-    extra: Option<(HeaderName, HeaderValue)>,
+    extra: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl From<RegistryError> for Refusal {
     fn from(error: RegistryError) -> Self {
-        Refusal { error, total: None, trace: None, extra: None }
+        Refusal { error, total: None, trace: None, extra: Vec::new() }
     }
 }
 
 impl From<PullError> for Refusal {
     fn from(error: PullError) -> Self {
-        Refusal { error: error.to_registry_error(), total: error.total(), trace: None, extra: None }
+        Refusal { error: error.to_registry_error(), total: error.total(), trace: None, extra: Vec::new() }
+    }
+}
+
+impl From<PushError> for Refusal {
+    fn from(error: PushError) -> Self {
+        // The client is not told which file it was.
+        if let PushError::Storage(error) = &error {
+            tracing::error!(%error, "the disk failed");
+        }
+        error.to_registry_error().into()
+    }
+}
+
+impl From<UpkeepError> for Refusal {
+    fn from(error: UpkeepError) -> Self {
+        let code = if error.is_expected() { ErrorCode::Unavailable } else { ErrorCode::Unknown };
+        RegistryError::new(code, error.to_string()).into()
     }
 }
 
@@ -39,12 +58,12 @@ impl Refusal {
     pub(super) fn before_first_byte(error: Option<BodyError>, trace: Trace) -> Self {
         let message = error.map_or_else(|| "upstream sent nothing".to_owned(), |error| error.to_string());
         let error = RegistryError::new(ErrorCode::Unavailable, message).with_status(502);
-        Refusal { error, total: None, trace: Some(trace), extra: None }
+        Refusal { error, total: None, trace: Some(trace), extra: Vec::new() }
     }
 
     /// The same with one more header.
     pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.extra = Some((name, value));
+        self.extra.push((name, value));
         self
     }
 
@@ -67,7 +86,7 @@ impl Refusal {
         if let Some(total) = total {
             reply.text(CONTENT_RANGE, &format!("bytes */{total}"));
         }
-        if let Some((name, value)) = extra {
+        for (name, value) in extra {
             reply.header(name, value);
         }
         reply.trace = trace;

@@ -3,15 +3,12 @@
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderValue, VARY};
 
 use super::{conditions, errors::Refusal, reply::Reply, routes::Asked};
-use crate::{
-    names::Spelling,
-    oci::{Accept, ErrorCode, Reference, RegistryError},
-};
+use crate::oci::{Accept, ErrorCode, Reference, RegistryError};
 
 /// The bytes that the reference names, exactly as upstream sent them. HEAD takes the same way, so that its headers are
 /// GET's; a manifest is small.
-pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, reference: &Reference) -> Result<Reply, Refusal> {
-    let repository = asked.repository(spelling)?;
+pub(super) async fn get(asked: Asked<'_>, reference: &Reference) -> Result<Reply, Refusal> {
+    let repository = asked.repository()?;
     let headers = asked.request.headers();
     let accept = Accept::from_headers(headers.get_all(ACCEPT).filter_map(|line| line.to_str().ok()));
     let answer = asked.face.pull.manifest(&repository, reference, &accept).await?;

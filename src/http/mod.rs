@@ -9,14 +9,21 @@
 //! logged (S18); `/v2/` waits for nobody; a peer that neither reads nor writes is let go (`connection.rs`).
 
 mod access_log;
+mod admin;
+mod api;
+mod auth;
 mod blobs;
 mod body;
+mod catalog;
 mod conditions;
 mod connection;
+mod delete;
 mod errors;
 mod gate;
 mod health;
+mod intake;
 mod manifests;
+mod push_manifests;
 mod query;
 mod referrers;
 mod reply;
@@ -26,26 +33,41 @@ mod tags;
 mod target;
 #[cfg(test)]
 pub(crate) mod testing;
+mod token;
+mod uploads;
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
+pub use admin::{AdminSocket, SOCKET, SocketError, SocketFile};
+pub use api::{Admin, Repositories, Started, Status, UpstreamStatus};
 pub use server::{BindError, Limits, bind, run};
 
+use actix_web::HttpRequest;
+use routes::Needs;
+
 use crate::{
+    access::{Access, Action, Principal},
     metrics::{Metrics, Sample},
     names::Names,
     oci::RepositoryName,
     pull::PullThrough,
+    push::Push,
 };
 
 /// What the face needs of the house. Cheap to clone: one for each worker thread.
 #[derive(Clone)]
 pub struct Face {
-    /// The policy.
+    /// How content is got.
     pub pull: Arc<PullThrough>,
+    /// How it gets in.
+    pub push: Arc<Push>,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// Whether this is the whole registry, or only its pulls.
+    pub side: Side,
     /// Which repository a request means.
     pub names: Arc<Names>,
     /// The counters.
@@ -58,7 +80,37 @@ pub struct Face {
     pub hosted_exists: Arc<dyn Fn(&RepositoryName) -> bool + Send + Sync>,
 }
 
+/// What an address is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// Everything.
+    Whole,
+    /// Pulls that anybody may do, and nothing else: no challenge, no password is looked at (`mirror_listen`).
+    Mirror,
+}
+
 impl Face {
+    /// Whether anybody can sign in here.
+    fn signs_in(&self) -> bool {
+        self.side == Side::Whole && self.access.has_users()
+    }
+
+    /// Whether requests that need this are answered at all.
+    fn answers(&self, needs: Needs) -> bool {
+        match needs {
+            Needs::Nothing | Needs::Greeting | Needs::List | Needs::Right(Action::Pull) => true,
+            Needs::Right(Action::Push | Action::Delete | Action::Admin) => self.side == Side::Whole,
+        }
+    }
+
+    /// Who is at the other end of the connection, as far as its address tells.
+    fn peer(&self, request: &HttpRequest) -> Principal {
+        match self.side {
+            Side::Whole => auth::peer(request),
+            Side::Mirror => Principal::Anonymous,
+        }
+    }
+
     fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }

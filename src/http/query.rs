@@ -1,9 +1,11 @@
 //! What a request's query says. Unknown keys are harmless, as clients and proxies add their own.
 
-use crate::oci::{ErrorCode, RegistryError};
+use crate::oci::{Digest, ErrorCode, RegistryError, Tag};
 
 /// The largest page of a list (S9).
 pub(super) const MAX_PAGE: u64 = 1000;
+/// The most tags that one push may set; the specification asks for ten.
+const MAX_TAGS: usize = 64;
 
 /// The keys lanyard knows, percent-decoded.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -16,6 +18,11 @@ pub(super) struct Query {
     pub(super) last: Option<String>,
     /// `artifactType=`: the filter of the referrers list.
     pub(super) artifact_type: Option<String>,
+    /// `from=`: the repository to mount from.
+    pub(super) from: Option<String>,
+    digest: Option<String>,
+    mount: Option<String>,
+    tags: Vec<String>,
 }
 
 impl Query {
@@ -31,6 +38,13 @@ impl Query {
                 "ns" => &mut query.ns,
                 "last" => &mut query.last,
                 "artifactType" => &mut query.artifact_type,
+                "from" => &mut query.from,
+                "digest" => &mut query.digest,
+                "mount" => &mut query.mount,
+                "tag" => {
+                    query.tags.push(value.into_owned());
+                    continue;
+                }
                 "n" => {
                     query.n = query.n.or(Some(page(&value)?));
                     continue;
@@ -42,14 +56,40 @@ impl Query {
         Ok(query)
     }
 
+    /// `digest=`: what an upload is to have. DIGEST_INVALID where it is none.
+    pub(super) fn digest(&self) -> Result<Option<Digest>, RegistryError> {
+        digest(self.digest.as_deref())
+    }
+
+    /// `mount=`: the blob to mount. The same.
+    pub(super) fn mount(&self) -> Result<Option<Digest>, RegistryError> {
+        digest(self.mount.as_deref())
+    }
+
+    /// `tag=`, any number of times: what a manifest is to be tagged with besides.
+    pub(super) fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
+        if self.tags.len() > MAX_TAGS {
+            let message = format!("one push sets at most {MAX_TAGS} tags");
+            return Err(RegistryError::new(ErrorCode::ManifestInvalid, message).with_status(414));
+        }
+        let invalid =
+            |error: crate::oci::ReferenceError| RegistryError::new(ErrorCode::ManifestInvalid, error.to_string());
+        self.tags.iter().map(|tag| tag.parse().map_err(invalid)).collect()
+    }
+
     /// The query again with only the known keys, for the access log; what others carry may be a secret (S18).
     pub(super) fn known(raw: &str) -> String {
         let known = |part: &&str| {
             let key = part.split('=').next().unwrap_or_default();
-            matches!(key, "ns" | "n" | "last" | "artifactType" | "digest" | "mount" | "from")
+            matches!(key, "ns" | "n" | "last" | "artifactType" | "digest" | "mount" | "from" | "tag")
         };
         raw.split('&').filter(known).collect::<Vec<_>>().join("&")
     }
+}
+
+fn digest(text: Option<&str>) -> Result<Option<Digest>, RegistryError> {
+    let invalid = |error: crate::oci::DigestError| RegistryError::new(ErrorCode::DigestInvalid, error.to_string());
+    text.map(|text| text.parse().map_err(invalid)).transpose()
 }
 
 fn page(text: &str) -> Result<u64, RegistryError> {

@@ -8,17 +8,14 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{errors::Refusal, reply::Reply, routes::Asked};
-use crate::{
-    names::Spelling,
-    oci::{Digest, ErrorCode, OCI_INDEX, RegistryError},
-};
+use crate::oci::{Digest, ErrorCode, OCI_INDEX, RegistryError};
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// An index of the manifests that are about `subject`, filtered by `artifactType` where the client asks so.
-pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, subject: &Digest) -> Result<Reply, Refusal> {
+pub(super) async fn get(asked: Asked<'_>, subject: &Digest) -> Result<Reply, Refusal> {
     asked.entry.digest(subject);
-    let repository = asked.repository(spelling)?;
+    let repository = asked.repository()?;
     let found = asked.face.pull.referrers(&repository, subject).await?;
     let wanted = asked.query.artifact_type.as_deref();
     let index = match wanted {

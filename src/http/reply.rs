@@ -68,8 +68,12 @@ impl Reply {
 
     /// 304: the client has it.
     pub(super) fn not_modified() -> Self {
-        let payload = Payload::Bytes(None);
-        Reply { status: StatusCode::NOT_MODIFIED, headers: Vec::new(), length: 0, payload, trace: None }
+        Reply::empty(StatusCode::NOT_MODIFIED)
+    }
+
+    /// A head that says it all.
+    pub(super) fn empty(status: StatusCode) -> Self {
+        Reply { status, headers: Vec::new(), length: 0, payload: Payload::Bytes(None), trace: None }
     }
 
     /// One more header.

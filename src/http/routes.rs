@@ -4,15 +4,18 @@
 //! |---|---|---|
 //! | `/`, `/livez`, `/readyz`, `/metrics` | [`health`] | 405 |
 //! | `/v2/` | `{}`, at once, whatever upstream does | 405 |
-//! | `/v2/_catalog` | hosted repositories: none yet | 405 |
-//! | `/v2/NAME/manifests/REFERENCE` | [`manifests`] | 405: this version only pulls |
-//! | `/v2/NAME/blobs/DIGEST` | [`blobs`] | 405 |
+//! | `/v2/_catalog` | [`catalog`] | 405 |
+//! | `/v2/NAME/manifests/REFERENCE` | [`manifests`] | PUT [`push_manifests`], DELETE [`delete`] |
+//! | `/v2/NAME/blobs/DIGEST` | [`blobs`] | DELETE [`delete`] |
+//! | `/v2/NAME/blobs/uploads/` | 405 | POST [`uploads`] |
+//! | `/v2/NAME/blobs/uploads/ID` | GET [`uploads`] | PATCH, PUT, DELETE [`uploads`] |
 //! | `/v2/NAME/tags/list` | [`tags`] | 405 |
 //! | `/v2/NAME/referrers/DIGEST` | [`referrers`] | 405 |
-//! | `/v2/NAME/blobs/uploads/…` | 405 | 405 |
 //!
 //! `NAME` may have a registry's name in front, and `/v2/` may too. Nothing here is ever answered 401: what a client sends as
 //! `Authorization` is meant for somebody else and is not looked at.
+
+use std::sync::Arc;
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -20,16 +23,18 @@ use actix_web::{
         Method, StatusCode,
         header::{ALLOW, HeaderValue},
     },
-    web::Data,
+    web::{Data, Payload},
 };
 
 use super::{
-    Face, access_log::Entry, blobs, body::Body, errors::Refusal, health, manifests, query::Query, referrers, reply,
-    reply::Reply, tags, target::Target,
+    Face, Side, access_log::Entry, auth, blobs, body::Body, catalog, delete, errors::Refusal, health, intake::Intake,
+    manifests, push_manifests, query::Query, referrers, reply, reply::Reply, tags, target::Target, token, uploads,
 };
 use crate::{
+    access::{Action, Principal},
     names::Spelling,
-    oci::{ErrorCode, RegistryError, Repository},
+    oci::{ErrorCode, RegistryError, Repository, RepositoryName},
+    push::MayPull,
 };
 
 /// A request that has been understood, for the files that answer it.
@@ -38,6 +43,54 @@ pub(super) struct Asked<'a> {
     pub(super) face: &'a Face,
     pub(super) query: Query,
     pub(super) entry: &'a mut Entry,
+    /// Who asks; has the right that the table says.
+    pub(super) principal: Principal,
+    /// The request's body.
+    pub(super) body: Intake,
+    repository: Option<Repository>,
+}
+
+/// What a request has to have before anything is done for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Needs {
+    /// Nothing.
+    Nothing,
+    /// `/v2/`: where there are users, a token or a password.
+    Greeting,
+    /// Nothing; what is listed is what the principal may pull.
+    List,
+    /// This right to the repository of the path.
+    Right(Action),
+}
+
+/// The table of all routes. None: nothing is done at this path with this method.
+pub(super) fn needs(target: &Target, method: &Method) -> Option<Needs> {
+    let read = matches!(*method, Method::GET | Method::HEAD);
+    match target {
+        Target::Home | Target::Live | Target::Ready | Target::Metrics => read.then_some(Needs::Nothing),
+        Target::Token => matches!(*method, Method::GET | Method::POST).then_some(Needs::Nothing),
+        Target::Ping(_) => read.then_some(Needs::Greeting),
+        Target::Catalog => read.then_some(Needs::List),
+        Target::Manifest(..) | Target::Blob(..) | Target::Tags(_) | Target::Referrers(..) => {
+            action(target, method).map(Needs::Right)
+        }
+        Target::Uploads(_) | Target::Upload(..) => action(target, method).map(Needs::Right),
+    }
+}
+
+/// The same for the paths of a repository.
+fn action(target: &Target, method: &Method) -> Option<Action> {
+    match (target, method.as_str()) {
+        (Target::Manifest(..) | Target::Blob(..) | Target::Tags(_) | Target::Referrers(..), "GET" | "HEAD") => {
+            Some(Action::Pull)
+        }
+        (Target::Manifest(..), "PUT") => Some(Action::Push),
+        (Target::Manifest(..) | Target::Blob(..), "DELETE") => Some(Action::Delete),
+        (Target::Uploads(_), "POST") => Some(Action::Push),
+        // Looking at an upload and cancelling it are the pusher's business.
+        (Target::Upload(..), "GET" | "PATCH" | "PUT" | "DELETE") => Some(Action::Push),
+        _ => None,
+    }
 }
 
 impl Asked<'_> {
@@ -45,20 +98,59 @@ impl Asked<'_> {
         *self.request.method() == Method::HEAD
     }
 
-    /// The repository a path and its `ns=` mean.
-    pub(super) fn repository(&mut self, spelling: &Spelling) -> Result<Repository, RegistryError> {
-        let exists = |name: &_| (self.face.hosted_exists)(name);
-        let repository = self.face.names.resolve(spelling, self.query.ns.as_deref(), exists)?;
-        self.entry.about(&repository);
+    /// The repository that the path and its `ns=` mean. It is looked up once for each request: what was authorized is what is
+    /// served. An error where the path means none.
+    pub(super) fn repository(&self) -> Result<Repository, RegistryError> {
+        self.repository.clone().ok_or_else(|| RegistryError::new(ErrorCode::NameInvalid, "there is no repository here"))
+    }
+
+    /// The same for a request that pushes; an error where the name takes no push.
+    pub(super) fn push_target(&self) -> Result<Repository, RegistryError> {
+        let repository = self.repository()?;
+        self.face.push.takes(&repository).map_err(|refused| refused.to_registry_error())?;
         Ok(repository)
+    }
+
+    /// The repository that a name in the query means to a client that reads.
+    pub(super) fn named(&self, name: &str) -> Result<Repository, RegistryError> {
+        let name = name.parse::<RepositoryName>();
+        let name = name.map_err(|error| RegistryError::new(ErrorCode::NameInvalid, error.to_string()))?;
+        resolve(self.face, &Spelling { host: None, name }, None, Action::Pull)
+    }
+
+    /// Whether this client may pull from repositories that its path does not name: to mount from one, to list them.
+    pub(super) fn may_pull(&self) -> MayPull {
+        let access = Arc::clone(&self.face.access);
+        // Signing in takes nothing away.
+        let everybody = [self.principal.clone(), self.face.peer(self.request)];
+        Arc::new(move |repo| everybody.iter().any(|who| access.authorize(who, Action::Pull, repo).is_ok()))
+    }
+
+    /// Whose uploads these are, for their number: a user's, or an address's.
+    pub(super) fn owner(&self) -> String {
+        match self.principal.user() {
+            Some(user) => format!("user {user}"),
+            None => auth::address(self.request).to_string(),
+        }
     }
 }
 
+/// What a path and its `ns=` mean. Pushes and deletions are about hosted repositories, whether they exist or not, unless the
+/// client names an upstream.
+pub(super) fn resolve(
+    face: &Face,
+    spelling: &Spelling,
+    ns: Option<&str>,
+    action: Action,
+) -> Result<Repository, RegistryError> {
+    face.names.resolve(spelling, ns, |name| action != Action::Pull || (face.hosted_exists)(name))
+}
+
 /// The one handler: actix-web's router would decode the path.
-pub(super) async fn serve(request: HttpRequest, face: Data<Face>) -> HttpResponse<Body> {
+pub(super) async fn serve(request: HttpRequest, face: Data<Face>, body: Payload) -> HttpResponse<Body> {
     let mut entry = Entry::new(&request, &face.metrics);
     let path = request.uri().path();
-    let reply = match route(&request, &face, &mut entry).await {
+    let reply = match route(&request, &face, &mut entry, body).await {
         Ok(reply) => reply,
         Err(refusal) => refusal.into_reply(path),
     };
@@ -66,7 +158,7 @@ pub(super) async fn serve(request: HttpRequest, face: Data<Face>) -> HttpRespons
     reply.send(request.method(), registry, entry)
 }
 
-async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry) -> Result<Reply, Refusal> {
+async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry, body: Payload) -> Result<Reply, Refusal> {
     let uri = request.uri();
     if uri.scheme().is_some() || uri.authority().is_some() {
         let error = RegistryError::new(ErrorCode::Unsupported, "lanyard is no open proxy").with_status(400);
@@ -74,38 +166,76 @@ async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry) -> Result<
     }
     let target = Target::parse(uri.path())?;
     entry.kind(target.kind());
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Err(not_allowed(&target));
-    }
+    let Some(needs) = needs(&target, request.method()).filter(|needs| face.answers(*needs)) else {
+        return Err(not_allowed(&target, face.side));
+    };
     let query = Query::parse(uri.query().unwrap_or_default())?;
-    let asked = Asked { request, face, query, entry };
+    let place = match (needs, target.spelling()) {
+        (Needs::Right(action), Some(spelling)) => {
+            let repository = resolve(face, spelling, query.ns.as_deref(), action)?;
+            entry.about(&repository);
+            Some((spelling, repository))
+        }
+        (Needs::Right(_) | Needs::Nothing | Needs::Greeting | Needs::List, _) => None,
+    };
+    let principal = auth::admit(request, face, &target, needs, place.as_ref()).await?;
+    let repository = place.map(|(_, repository)| repository);
+    let asked = Asked { request, face, query, entry, principal, body: Intake::new(body), repository };
+    answer(asked, target).await
+}
+
+async fn answer(asked: Asked<'_>, target: Target) -> Result<Reply, Refusal> {
+    // The table has let through no other method.
+    let method = asked.request.method().clone();
     match target {
         Target::Home => Ok(health::home()),
         Target::Live => Ok(health::live()),
-        Target::Ready => Ok(health::ready(face)),
-        Target::Metrics => Ok(health::metrics(face)),
+        Target::Ready => Ok(health::ready(asked.face)),
+        Target::Metrics => Ok(health::metrics(asked.face)),
         Target::Ping(None) => Ok(Reply::bytes(StatusCode::OK, reply::JSON, "{}".into())),
         Target::Ping(Some(host)) => {
-            face.names.upstream(host.as_str())?;
+            asked.face.names.upstream(host.as_str())?;
             Ok(Reply::bytes(StatusCode::OK, reply::JSON, "{}".into()))
         }
-        Target::Catalog => Ok(Reply::bytes(StatusCode::OK, reply::JSON, r#"{"repositories":[]}"#.into())),
-        Target::Manifest(spelling, reference) => manifests::get(asked, &spelling, &reference).await,
-        Target::Blob(spelling, digest) => blobs::get(asked, &spelling, &digest).await,
+        Target::Token => token::get(asked).await,
+        Target::Catalog => catalog::list(asked).await,
+        Target::Manifest(_, reference) => match method {
+            Method::PUT => push_manifests::put(asked, &reference).await,
+            Method::DELETE => delete::manifest(asked, &reference).await,
+            _ => manifests::get(asked, &reference).await,
+        },
+        Target::Blob(_, digest) => match method {
+            Method::DELETE => delete::blob(asked, &digest).await,
+            _ => blobs::get(asked, &digest).await,
+        },
         Target::Tags(spelling) => tags::list(asked, &spelling).await,
-        Target::Referrers(spelling, subject) => referrers::get(asked, &spelling, &subject).await,
-        Target::Uploads(_) => Err(not_allowed(&target)),
+        Target::Referrers(_, subject) => referrers::get(asked, &subject).await,
+        Target::Uploads(_) => uploads::post(asked).await,
+        Target::Upload(_, id) => match method {
+            Method::PATCH => uploads::patch(asked, id).await,
+            Method::PUT => uploads::put(asked, id).await,
+            Method::DELETE => uploads::delete(asked, id).await,
+            _ => uploads::get(asked, id).await,
+        },
     }
 }
 
-fn not_allowed(target: &Target) -> Refusal {
-    let (allow, message) = match target {
-        Target::Uploads(_) => ("", "this version only pulls"),
-        Target::Manifest(..) | Target::Blob(..) => ("GET, HEAD", "this version only pulls"),
+fn not_allowed(target: &Target, side: Side) -> Refusal {
+    let allow = match target {
+        _ if side == Side::Mirror => "GET, HEAD",
+        Target::Token => "GET, POST",
+        Target::Manifest(..) => "GET, HEAD, PUT, DELETE",
+        Target::Blob(..) => "GET, HEAD, DELETE",
+        Target::Uploads(_) => "POST",
+        Target::Upload(..) => "GET, PATCH, PUT, DELETE",
         Target::Home | Target::Live | Target::Ready | Target::Metrics | Target::Ping(_) | Target::Catalog => {
-            ("GET, HEAD", "only GET and HEAD are answered here")
+            "GET, HEAD"
         }
-        Target::Tags(_) | Target::Referrers(..) => ("GET, HEAD", "only GET and HEAD are answered here"),
+        Target::Tags(_) | Target::Referrers(..) => "GET, HEAD",
+    };
+    let message = match side {
+        Side::Mirror => "this address only pulls; push to lanyard's other one (listen)".to_owned(),
+        Side::Whole => format!("only {allow} can be done here"),
     };
     Refusal::from(RegistryError::new(ErrorCode::Unsupported, message))
         .with_header(ALLOW, HeaderValue::from_static(allow))

@@ -64,94 +64,100 @@ impl Default for Limits {
 
 /// Why lanyard cannot listen, in one line that says what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Somebody else listens there.
-    #[error("port {} on {} is taken by another program; stop it or choose another with --listen", .0.port(), .0.ip())]
-    Taken(SocketAddr),
-    /// A port below 1024 and no right to it.
-    #[error("port {} needs privileges that lanyard does not have; choose one above 1023 with --listen", .0.port())]
-    Privileged(SocketAddr),
-    /// Not an address of this machine.
-    #[error("{} is not an address of this machine; use 0.0.0.0 for all of them or another with --listen", .0.ip())]
-    NotHere(SocketAddr),
-    /// Anything else.
-    #[error("cannot listen on {address}: {source}; choose another address with --listen")]
-    Other {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+#[error("{what}; {advice} with {setting}")]
+pub struct BindError {
+    what: String,
+    advice: &'static str,
+    setting: &'static str,
+    source: io::Error,
 }
 
-/// Takes the port. Connections queue from here on, before anything answers them.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
-    let listener = TcpListener::bind(address).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => BindError::Taken(address),
-        io::ErrorKind::PermissionDenied if address.port() < 1024 => BindError::Privileged(address),
-        io::ErrorKind::AddrNotAvailable => BindError::NotHere(address),
-        _ => BindError::Other { address, source },
+/// Takes the port. Connections queue from here on, before anything answers them. `setting` is what chooses the address.
+///
+/// # Errors
+/// The address cannot be had; why, and what to do.
+pub fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, BindError> {
+    let (ip, port) = (address.ip(), address.port());
+    let listener = TcpListener::bind(address).map_err(|source| {
+        let (what, advice) = match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                (format!("port {port} on {ip} is taken by another program"), "stop it or choose another")
+            }
+            io::ErrorKind::PermissionDenied if port < 1024 => {
+                (format!("port {port} needs privileges that lanyard does not have"), "choose one above 1023")
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                (format!("{ip} is not an address of this machine"), "use 0.0.0.0 for all of them or another")
+            }
+            _ => (format!("cannot listen on {address}: {source}"), "choose another address"),
+        };
+        BindError { what, advice, setting, source }
     })?;
     // Listening again only makes the queue longer.
     let _ = rustix::net::listen(&listener, BACKLOG);
     Ok(listener)
 }
 
-/// Serves the face. The future runs until the handle stops it; nothing is served before it is polled.
-pub fn run(listener: TcpListener, face: Face, limits: Limits) -> io::Result<(Server, ServerHandle)> {
-    let server = listen(listener, limits, web::Data::new(face), routes::serve)?;
+/// Serves each face at its listener, all with the same workers. The future runs until the handle stops it; nothing is served
+/// before it is polled.
+pub fn run(faces: Vec<(TcpListener, Face)>, limits: Limits) -> io::Result<(Server, ServerHandle)> {
+    let faces = faces.into_iter().map(|(listener, face)| (listener, web::Data::new(face))).collect();
+    let server = listen(faces, limits, routes::serve)?;
     let handle = server.handle();
     Ok((server, handle))
 }
 
 /// The server around any one handler; tests of the transport bring their own.
-fn listen<T, F, Args>(listener: TcpListener, limits: Limits, data: web::Data<T>, handler: F) -> io::Result<Server>
+fn listen<T, F, Args>(faces: Vec<(TcpListener, web::Data<T>)>, limits: Limits, handler: F) -> io::Result<Server>
 where
     T: Send + Sync + 'static,
     F: Handler<Args> + Send,
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    let address = listener.local_addr()?;
     let patience = Patience { stall: limits.stall, rate: limits.rate, idle: limits.keep_alive + limits.head };
-    let builder = Server::build()
+    let mut builder = Server::build()
         .workers(limits.workers)
         .max_concurrent_connections(limits.connections)
         .shutdown_timeout(limits.drain.as_secs())
         .disable_signals();
-    let draining = builder.graceful_shutdown_signal();
-    let builder = builder.listen("registry", listener, move || {
-        let draining = draining.clone();
-        let app = App::new()
-            .app_data(data.clone())
-            .default_service(web::to(handler.clone()))
-            .into_factory()
-            .map_err(|error: actix_web::Error| error.error_response());
-        let http = HttpService::build()
-            .graceful_shutdown_signal(move || {
-                let draining = draining.clone();
-                async move { draining.notified().await }
+    for (listener, data) in faces {
+        let address = listener.local_addr()?;
+        let draining = builder.graceful_shutdown_signal();
+        let handler = handler.clone();
+        builder = builder.listen(format!("registry on {address}"), listener, move || {
+            let draining = draining.clone();
+            let app = App::new()
+                .app_data(data.clone())
+                .default_service(web::to(handler.clone()))
+                .into_factory()
+                .map_err(|error: actix_web::Error| error.error_response());
+            let http = HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let draining = draining.clone();
+                    async move { draining.notified().await }
+                })
+                .keep_alive(limits.keep_alive)
+                .client_request_timeout(limits.head)
+                .client_disconnect_timeout(limits.linger)
+                .h1_allow_half_closed(false)
+                .local_addr(address)
+                .on_connect_ext(|io: &Connection<TcpStream>, data: &mut actix_web::dev::Extensions| {
+                    data.insert::<Rc<_>>(io.traffic());
+                })
+                .h1(map_config(app, |_| AppConfig::default()));
+            fn_service(move |io: TcpStream| async move {
+                // Heads and small answers leave at once, and a peer that vanished is noticed while there is nothing to write. A
+                // socket that refuses works all the same.
+                let _ = io.set_nodelay(true);
+                #[cfg(target_os = "linux")]
+                let _ = rustix::net::sockopt::set_tcp_user_timeout(&io, patience.milliseconds());
+                let peer = io.peer_addr().ok();
+                Ok((Connection::new(io, patience), peer))
             })
-            .keep_alive(limits.keep_alive)
-            .client_request_timeout(limits.head)
-            .client_disconnect_timeout(limits.linger)
-            .h1_allow_half_closed(false)
-            .local_addr(address)
-            .on_connect_ext(|io: &Connection<TcpStream>, data: &mut actix_web::dev::Extensions| {
-                data.insert::<Rc<_>>(io.traffic());
-            })
-            .h1(map_config(app, |_| AppConfig::default()));
-        fn_service(move |io: TcpStream| async move {
-            // Heads and small answers leave at once, and a peer that vanished is noticed while there is nothing to write. A
-            // socket that refuses works all the same.
-            let _ = io.set_nodelay(true);
-            #[cfg(target_os = "linux")]
-            let _ = rustix::net::sockopt::set_tcp_user_timeout(&io, patience.milliseconds());
-            let peer = io.peer_addr().ok();
-            Ok((Connection::new(io, patience), peer))
-        })
-        .and_then(http)
-    })?;
+            .and_then(http)
+        })?;
+    }
     Ok(builder.run())
 }
 

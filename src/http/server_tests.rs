@@ -61,7 +61,7 @@ fn limits() -> Limits {
 fn start(limits: Limits) -> (Running, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new(&[]));
     let data: Counted = web::Data::new(Arc::clone(&metrics));
-    (Running::start(move |listener| listen(listener, limits, data, echo).unwrap()), metrics)
+    (Running::start(move |listener| listen(vec![(listener, data)], limits, echo).unwrap()), metrics)
 }
 
 /// Waits until the metrics hold a line.
@@ -241,16 +241,17 @@ fn downloads_under_way_finish_when_stopping() {
 
 #[test]
 fn bind_says_what_to_do() {
-    let taken = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let taken = bind("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
     let address = taken.local_addr().unwrap();
-    let message = bind(address).unwrap_err().to_string();
+    let message = bind(address, "--listen").unwrap_err().to_string();
     let port = address.port();
     assert_eq!(
         message,
         format!("port {port} on 127.0.0.1 is taken by another program; stop it or choose another with --listen")
     );
-    let message = bind("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
+    let message = bind("192.0.2.1:0".parse().unwrap(), "mirror_listen").unwrap_err().to_string();
     assert!(message.starts_with("192.0.2.1 is not an address of this machine"), "{message}");
+    assert!(message.ends_with(" with mirror_listen"), "{message}");
 }
 
 #[test]

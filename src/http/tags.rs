@@ -11,8 +11,8 @@ use super::{errors::Refusal, query::Query, reply, reply::Reply, routes::Asked};
 use crate::{names::Spelling, oci::Tag};
 
 /// The repository's tags in bytewise order, all of them unless `n` says how many.
-pub(super) async fn list(mut asked: Asked<'_>, spelling: &Spelling) -> Result<Reply, Refusal> {
-    let repository = asked.repository(spelling)?;
+pub(super) async fn list(asked: Asked<'_>, spelling: &Spelling) -> Result<Reply, Refusal> {
+    let repository = asked.repository()?;
     let list = asked.face.pull.tags(&repository).await?;
     let (page, more) = page(&list.tags, &asked.query);
     // The name as the client wrote it: it compares.
@@ -20,7 +20,7 @@ pub(super) async fn list(mut asked: Asked<'_>, spelling: &Spelling) -> Result<Re
     let mut reply = Reply::bytes(StatusCode::OK, reply::JSON, body.to_string().into());
     reply.header(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let (true, Some(last)) = (more, page.last()) {
-        reply.text(LINK, &next(asked.request.uri().path(), &asked.query, last));
+        reply.text(LINK, &next(asked.request.uri().path(), &asked.query, last.as_str()));
     }
     reply.trace = Some(list.trace);
     Ok(reply)
@@ -35,7 +35,7 @@ fn page<'a>(tags: &'a [Tag], query: &Query) -> (&'a [Tag], bool) {
 }
 
 /// The next page, in the spelling of this request: same path, same `ns`.
-fn next(path: &str, query: &Query, last: &Tag) -> String {
+pub(super) fn next(path: &str, query: &Query, last: &str) -> String {
     let mut keys = Serializer::new(String::new());
     if let Some(ns) = &query.ns {
         keys.append_pair("ns", ns);
@@ -43,7 +43,7 @@ fn next(path: &str, query: &Query, last: &Tag) -> String {
     if let Some(n) = query.n {
         keys.append_pair("n", &n.to_string());
     }
-    keys.append_pair("last", last.as_str());
+    keys.append_pair("last", last);
     format!("<{path}?{}>; rel=\"next\"", keys.finish())
 }
 
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn the_link_keeps_the_clients_spelling() {
         let query = Query::parse("n=2&ns=localhost%3A5001&x=y").unwrap();
-        let link = next("/docker.io/v2/library/x/tags/list", &query, &"v1.0".parse().unwrap());
+        let link = next("/docker.io/v2/library/x/tags/list", &query, "v1.0");
         assert_eq!(link, "</docker.io/v2/library/x/tags/list?ns=localhost%3A5001&n=2&last=v1.0>; rel=\"next\"");
     }
 }

@@ -9,6 +9,7 @@
 use crate::{
     names::Spelling,
     oci::{Digest, ErrorCode, Reference, RegistryError, RepositoryName, UpstreamName},
+    push::UploadId,
 };
 
 /// Everything a path can mean.
@@ -22,6 +23,8 @@ pub(super) enum Target {
     Ready,
     /// `/metrics`
     Metrics,
+    /// `/token`
+    Token,
     /// `/v2`, `/v2/`, `/HOST/v2`, `/HOST/v2/`
     Ping(Option<UpstreamName>),
     /// `/v2/_catalog`
@@ -34,8 +37,10 @@ pub(super) enum Target {
     Tags(Spelling),
     /// `/v2/NAME/referrers/DIGEST`
     Referrers(Spelling, Digest),
-    /// `/v2/NAME/blobs/uploads`, `/v2/NAME/blobs/uploads/`, `/v2/NAME/blobs/uploads/ID`
+    /// `/v2/NAME/blobs/uploads`, `/v2/NAME/blobs/uploads/`
     Uploads(Spelling),
+    /// `/v2/NAME/blobs/uploads/ID`
+    Upload(Spelling, UploadId),
 }
 
 impl Target {
@@ -47,6 +52,7 @@ impl Target {
             "/livez" => return Ok(Target::Live),
             "/readyz" => return Ok(Target::Ready),
             "/metrics" => return Ok(Target::Metrics),
+            "/token" => return Ok(Target::Token),
             "/v2" | "/v2/" => return Ok(Target::Ping(None)),
             "/v2/_catalog" => return Ok(Target::Catalog),
             _ => {}
@@ -64,17 +70,37 @@ impl Target {
         }
     }
 
+    /// The repository in it, where it has one.
+    pub(super) fn spelling(&self) -> Option<&Spelling> {
+        match self {
+            Target::Manifest(spelling, _)
+            | Target::Blob(spelling, _)
+            | Target::Tags(spelling)
+            | Target::Referrers(spelling, _)
+            | Target::Uploads(spelling)
+            | Target::Upload(spelling, _) => Some(spelling),
+            Target::Home
+            | Target::Live
+            | Target::Ready
+            | Target::Metrics
+            | Target::Token
+            | Target::Ping(_)
+            | Target::Catalog => None,
+        }
+    }
+
     /// The label in metrics, from a fixed list.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Target::Home | Target::Live | Target::Ready | Target::Metrics => "own",
+            Target::Token => "token",
             Target::Ping(_) => "ping",
             Target::Catalog => "catalog",
             Target::Manifest(..) => "manifest",
             Target::Blob(..) => "blob",
             Target::Tags(_) => "tags",
             Target::Referrers(..) => "referrers",
-            Target::Uploads(_) => "upload",
+            Target::Uploads(_) | Target::Upload(..) => "upload",
         }
     }
 }
@@ -93,12 +119,17 @@ fn end_point(host: Option<UpstreamName>, rest: &str) -> Result<Target, RegistryE
         ("blobs", digest) => Ok(Target::Blob(spelling(host, name)?, self::digest(digest)?)),
         ("referrers", digest) => Ok(Target::Referrers(spelling(host, name)?, self::digest(digest)?)),
         ("uploads", id) => match name.strip_suffix("/blobs") {
-            Some(name) if id.is_empty() || is_upload_id(id) => Ok(Target::Uploads(spelling(host, name)?)),
-            Some(_) => Err(RegistryError::new(ErrorCode::BlobUploadUnknown, "there is no upload of that name")),
+            Some(name) if id.is_empty() => Ok(Target::Uploads(spelling(host, name)?)),
+            Some(name) => Ok(Target::Upload(spelling(host, name)?, upload_id(id)?)),
             None => Err(nowhere()),
         },
         _ => Err(nowhere()),
     }
+}
+
+/// A repository as it stands in the scope of a token.
+pub(super) fn scope_name(name: &str) -> Option<Spelling> {
+    spelling(None, name).ok()
 }
 
 /// A first segment with a port cannot be part of a repository's name; it is a host.
@@ -137,8 +168,19 @@ fn unescape_colon(text: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
-fn is_upload_id(text: &str) -> bool {
-    text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'='))
+/// Anything that lanyard has not made names no upload.
+fn upload_id(text: &str) -> Result<UploadId, RegistryError> {
+    let unknown = |_| RegistryError::new(ErrorCode::BlobUploadUnknown, "there is no upload of that name");
+    text.parse().map_err(unknown)
+}
+
+/// A path up to the end of its repository's name, in the client's spelling: for the places that answers name. The path is
+/// one of those that [`Target::parse`] took for a manifest, a blob or an upload.
+pub(super) fn base(path: &str) -> &str {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let before = path.rsplit_once('/').map_or(path, |(before, _)| before);
+    let ends = [(path, "/blobs/uploads"), (before, "/blobs/uploads"), (before, "/manifests"), (before, "/blobs")];
+    ends.iter().find_map(|(path, end)| path.strip_suffix(end)).unwrap_or(before)
 }
 
 fn nowhere() -> RegistryError {

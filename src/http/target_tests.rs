@@ -17,8 +17,9 @@ fn read(path: &str) -> Result<String, (ErrorCode, u16)> {
         Ok(Target::Tags(s)) => Ok(format!("tags {}", spelled(&s))),
         Ok(Target::Referrers(s, _)) => Ok(format!("referrers {}", spelled(&s))),
         Ok(Target::Uploads(s)) => Ok(format!("uploads {}", spelled(&s))),
+        Ok(Target::Upload(s, id)) => Ok(format!("upload {} {id}", spelled(&s))),
         Ok(Target::Ping(host)) => Ok(format!("ping {host:?}")),
-        Ok(own @ (Target::Home | Target::Live | Target::Ready | Target::Metrics | Target::Catalog)) => {
+        Ok(own @ (Target::Home | Target::Live | Target::Ready | Target::Metrics | Target::Token | Target::Catalog)) => {
             Ok(format!("{own:?}"))
         }
         Err(error) => Err((error.code, error.status)),
@@ -32,6 +33,7 @@ fn reads_every_end_point() {
         ("/livez", "Live"),
         ("/readyz", "Ready"),
         ("/metrics", "Metrics"),
+        ("/token", "Token"),
         ("/v2", "ping None"),
         ("/v2/", "ping None"),
         ("/docker.io/v2", "ping Some(docker.io)"),
@@ -46,7 +48,10 @@ fn reads_every_end_point() {
         ("/v2/a/tags/list", "tags a"),
         ("/v2/a/blobs/uploads", "uploads a"),
         ("/v2/a/blobs/uploads/", "uploads a"),
-        ("/v2/a/blobs/uploads/0b1f-2_=.x", "uploads a"),
+        (
+            "/v2/a/b/blobs/uploads/0b1fe0c8-7d4e-4b3a-9a52-6c1d8f0e2b47",
+            "upload a/b 0b1fe0c8-7d4e-4b3a-9a52-6c1d8f0e2b47",
+        ),
         ("/v2/v2/v2/manifests/v2", "manifest v2/v2 v2"),
     ] {
         assert_eq!(read(path).as_deref(), Ok(means), "{path}");
@@ -143,13 +148,15 @@ impl Model {
         let name = format!("({part}(?:/{part})*)");
         let tag = "([A-Za-z0-9_][A-Za-z0-9_.-]{0,127})";
         let digest = "(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})";
+        let uuid = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}";
         let route = |tail: &str| Regex::new(&format!("^/v2/{name}{tail}$")).unwrap();
         Model(vec![
             ("tags", route("/tags/list")),
             ("manifest", route(&format!("/manifests/(?:{tag}|{digest})"))),
             ("blob", route(&format!("/blobs/{digest}"))),
             ("referrers", route(&format!("/referrers/{digest}"))),
-            ("uploads", route("/blobs/uploads(?:/[a-zA-Z0-9_.=-]{0,128})?")),
+            ("uploads", route("/blobs/uploads/?")),
+            ("upload", route(&format!("/blobs/uploads/({uuid})"))),
         ])
     }
 
@@ -158,7 +165,7 @@ impl Model {
             let found = route.captures(path)?;
             let name = found.get(1)?.as_str();
             Some(match (*kind, found.iter().skip(2).flatten().next()) {
-                ("manifest", Some(reference)) => format!("manifest {name} {}", reference.as_str()),
+                ("manifest" | "upload", Some(which)) => format!("{kind} {name} {}", which.as_str()),
                 _ => format!("{kind} {name}"),
             })
         })
@@ -172,6 +179,7 @@ fn near_misses() -> impl Strategy<Value = String> {
             "a", "library", "manifests", "blobs", "uploads", "tags", "list", "referrers", "v2", "latest", "b.c", "_catalog",
         ]).prop_map(str::to_owned),
         2 => Just(format!("sha256:{HEX}")),
+        2 => Just("0b1fe0c8-7d4e-4b3a-9a52-6c1d8f0e2b47".to_owned()),
         1 => proptest::sample::select(vec!["", "..", ".", "%2f", "%3a", "sha256:zz", "A", "a b", "\\", "ä", "a..b", "-"])
             .prop_map(str::to_owned),
         1 => "[a-z0-9._%:/-]{0,6}",
@@ -195,10 +203,25 @@ proptest! {
 
     #[test]
     fn s13_never_panics_and_never_lets_an_escape_through(path in "(/(v2|[a-z.]{1,9}/v2)?)?[/a-zA-Z0-9._%:\\\\\\x00-\\x1f\u{80}-\u{2fff}-]{0,80}") {
-        if let Ok(Target::Manifest(s, _) | Target::Blob(s, _) | Target::Tags(s) | Target::Referrers(s, _) | Target::Uploads(s)) =
-            Target::parse(&path)
-        {
+        if let Ok(target) = Target::parse(&path) && let Some(s) = target.spelling() {
             prop_assert!(!s.name.as_str().contains("..") && !s.name.as_str().contains(['%', '\\', '\0']));
         }
+    }
+}
+
+/// Places that answers name are in the client's own spelling, whatever words its name holds.
+#[test]
+fn the_base_is_the_path_up_to_the_end_of_the_name() {
+    for (base, tail) in [
+        ("/v2/a", "/blobs/uploads"),
+        ("/v2/a", "/blobs/uploads/"),
+        ("/v2/a/b", "/blobs/uploads/0b1fe0c8-7d4e-4b3a-9a52-6c1d8f0e2b47"),
+        ("/v2/blobs/uploads", "/blobs/uploads/"),
+        ("/v2/manifests/blobs/uploads", "/manifests/uploads"),
+        ("/docker.io/v2/x/manifests", "/manifests/latest"),
+        ("/v2/a", "/blobs/sha256:00"),
+        ("/v2/blobs", "/blobs/sha256%3A00"),
+    ] {
+        assert_eq!(super::base(&format!("{base}{tail}")), base);
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Running {
 impl Running {
     /// Runs what `make` makes of a listener, on a thread of its own.
     pub(crate) fn start(make: impl FnOnce(TcpListener) -> Server + Send + 'static) -> Running {
-        let listener = super::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = super::bind("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
         let address = listener.local_addr().unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {

@@ -48,7 +48,7 @@ impl PullThrough {
 
     /// A blob's length. Never begins a download.
     pub async fn blob_size(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<BlobHead, PullError> {
-        let found = self.find_blob(repo, digest).await?;
+        let found = self.count_on_blob(repo, digest).await?;
         if let Some(stored) = &found.stored {
             let trace = self.permission(repo, digest, &found, stored).await?;
             return Ok(BlobHead { size: stored.size, trace });
@@ -59,11 +59,16 @@ impl PullThrough {
             return Ok(BlobHead { size, trace: trace(Outcome::Joined, &source.upstream, Duration::ZERO) });
         }
         let started = Instant::now();
+        let linked = found.link.is_some();
         let size = self.ask_blob(&source, repo, digest).await?.or(found.link.map(|link| link.size));
         let size = match size {
             Some(size) => size,
             None => self.size_by_a_byte(&source, digest).await?,
         };
+        if !linked {
+            // A manifest that is pushed under this name next may need it, and then it is known whose it is.
+            self.link(repo, records::link(*digest, "", size, Origin::Fetched)).await?;
+        }
         Ok(BlobHead { size, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
     }
 
@@ -193,13 +198,19 @@ impl PullThrough {
 
     async fn find_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
         let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
+        self.on_disk(move || look(&storage, &repo, &digest)).await
+    }
+
+    /// The same for whoever is only told that it is there: a manifest that needs it may be pushed next.
+    async fn count_on_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
+        let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
         self.on_disk(move || {
-            let link = storage.catalog.link(&repo, &digest)?;
-            let stored = storage.blobs.open(&digest)?;
-            match (link, stored) {
-                (Some(link), Some(stored)) if link.size != stored.size => doubted(&storage, &repo, link),
-                (link, stored) => Ok(Found { link, stored }),
+            let found = look(&storage, &repo, &digest)?;
+            if found.stored.is_none() {
+                return Ok(found);
             }
+            storage.leases.touch(&digest);
+            look(&storage, &repo, &digest)
         })
         .await
     }
@@ -267,6 +278,15 @@ fn doubted(storage: &Storage, repo: &Repository, link: LinkRecord) -> Result<Fou
     match storage.catalog.put_links(repo, std::slice::from_ref(&link)) {
         Err(error) if !no_room(&error) => Err(error),
         Ok(()) | Err(_) => Ok(Found { link: Some(link), stored: Some(stored) }),
+    }
+}
+
+fn look(storage: &Storage, repo: &Repository, digest: &Digest) -> Result<Found, StorageError> {
+    let link = storage.catalog.link(repo, digest)?;
+    let stored = storage.blobs.open(digest)?;
+    match (link, stored) {
+        (Some(link), Some(stored)) if link.size != stored.size => doubted(storage, repo, link),
+        (link, stored) => Ok(Found { link, stored }),
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{PullError, PullThrough, Referrers, TagList, Trace, blobs::trace, flights::Flights, recent::Recent};
 use crate::{
-    oci::{Digest, ErrorCode, MAX_MANIFEST_BYTES, OCI_INDEX, Outcome, Repository, Tag},
+    oci::{Digest, ErrorCode, MAX_MANIFEST_BYTES, Namespace, OCI_INDEX, Outcome, Repository, Tag},
     storage::{LinkRecord, Storage, StorageError},
 };
 
@@ -113,8 +113,14 @@ impl PullThrough {
 
     async fn tags_here(&self, repo: &Repository) -> Result<Option<Arc<Vec<Tag>>>, PullError> {
         let (storage, at) = (Arc::clone(&self.storage), repo.clone());
-        let tags = self.on_disk(move || storage.catalog.tags(&at)).await?;
-        Ok(if tags.is_empty() { None } else { Some(Arc::new(tags)) })
+        let hosted = repo.namespace == Namespace::Hosted;
+        self.on_disk(move || {
+            let tags = storage.catalog.tags(&at)?;
+            // A hosted repository whose tags are all deleted is one that has none.
+            let known = !tags.is_empty() || (hosted && storage.catalog.knows(&at));
+            Ok(known.then(|| Arc::new(tags)))
+        })
+        .await
     }
 }
 

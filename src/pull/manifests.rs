@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::Mode,
     oci::{
-        Accept, DOCKER_IMAGE, DOCKER_LIST, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, OCI_IMAGE, OCI_INDEX,
+        Accept, DOCKER_IMAGE, DOCKER_LIST, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, Namespace, OCI_IMAGE, OCI_INDEX,
         Outcome, Reference, Repository, Tag, is_index,
     },
     storage::{LinkRecord, Origin, Storage, StorageError, TagRecord},
@@ -163,6 +163,11 @@ impl PullThrough {
         let (link, bytes) = self
             .on_disk(move || {
                 let link = storage.catalog.link(&repo, &digest)?;
+                let hosted = repo.namespace == Namespace::Hosted;
+                // What was pushed as a blob has no type, and is no manifest, whatever its bytes say (S10).
+                if hosted && link.as_ref().is_none_or(|link| link.media_type.is_empty()) {
+                    return Ok((None, None));
+                }
                 let bytes = match hot {
                     Some(bytes) => Some(bytes),
                     None => small(&storage, &digest)?,
@@ -249,6 +254,10 @@ impl PullThrough {
 
     /// A manifest is served only if what it names can be served, or upstream is there to be asked.
     pub(super) async fn whole(&self, repo: &Repository, held: &Held) -> Result<(), PullError> {
+        // What was pushed was looked at then; what was left out or taken away since was so by its owner.
+        if repo.namespace == Namespace::Hosted {
+            return Ok(());
+        }
         let asking = self.upstream_of(repo).filter(|_| self.mode != Mode::Offline);
         if asking.is_some_and(|upstream| upstream.health() != Health::Open) {
             return Ok(());

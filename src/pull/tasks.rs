@@ -20,12 +20,12 @@ impl Tasks {
     }
 
     /// Runs `work` to its end, whoever leaves.
-    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn_on(work, &self.runtime);
     }
 
     /// Says when it is time to keep what there is and end.
-    pub(super) fn stopping(&self) -> CancellationToken {
+    pub fn stopping(&self) -> CancellationToken {
         self.stop.clone()
     }
 

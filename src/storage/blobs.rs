@@ -1,18 +1,21 @@
 //! Blobs and manifests: complete, verified, immutable.
 //!
 //! Promises: what [`BlobStore::open`] gives was verified against its digest before it got its name, and it stays
-//! readable for as long as the file is held, whatever happens to the name. Callers: the fills and the pull story.
+//! readable for as long as the file is held, whatever happens to the name. What was stored is leased from then on
+//! ([`Leases`](super::Leases)), so that it is not garbage before it is linked. Callers: the fills, the pull story, the
+//! push story, and the upkeep.
 
 use std::{
     fs::{self, File},
     io::{self, Read},
+    path::Path,
     sync::Arc,
     time::SystemTime,
 };
 
 use bytes::Bytes;
 
-use super::{StorageError, clock, disk::Disk, durable, index::Entry};
+use super::{Catalog, StorageError, Stored, clock, disk::Disk, durable, growing::Growing, index::Entry};
 use crate::oci::{Digest, Hasher};
 
 /// Where blobs are kept.
@@ -35,6 +38,19 @@ pub struct StoredBlob {
     pub file: Arc<File>,
     /// In bytes.
     pub size: u64,
+}
+
+/// What became of an attempt to remove a blob.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Removal {
+    /// It is gone, and this many bytes are free.
+    Removed(u64),
+    /// A repository links it.
+    Held,
+    /// Nobody links it, but somebody may be about to: [`Leases`](super::Leases).
+    Leased,
+    /// It was not here.
+    Absent,
 }
 
 impl BlobStore {
@@ -87,6 +103,23 @@ impl BlobStore {
             BlobStore::FileSystem(blobs) => blobs.quarantine(digest),
         }
     }
+
+    /// Removes a blob that no repository links and nobody counts on. Open readers keep it.
+    ///
+    /// Of this and a [`Catalog::put_links`] of the same digest one comes first: either the blob is kept, or the link is
+    /// refused with [`StorageError::Gone`]. Whether it is linked is asked of the files, not only of the index.
+    pub fn remove_unheld(&self, digest: &Digest, catalog: &Catalog) -> Result<Removal, StorageError> {
+        match self {
+            BlobStore::FileSystem(blobs) => blobs.remove_unheld(digest, catalog),
+        }
+    }
+
+    /// Every blob that is here, in no order. What comes or goes meanwhile may be among them or not.
+    pub fn all(&self) -> Stored {
+        match self {
+            BlobStore::FileSystem(blobs) => Stored::new(blobs.disk.layout.clone()),
+        }
+    }
 }
 
 impl FsBlobs {
@@ -114,6 +147,7 @@ impl FsBlobs {
         if Hasher::digest(digest.algorithm(), bytes) != *digest {
             return Err(StorageError::WrongDigest(*digest));
         }
+        let _hold = self.disk.leases.hold([*digest]);
         if self.size(digest)? == Some(bytes.len() as u64) {
             return sync_folder(&self.disk, digest);
         }
@@ -174,19 +208,50 @@ impl FsBlobs {
     fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
         let _permission = self.disk.writing()?;
         let from = self.disk.layout.blob(digest);
-        self.disk
-            .census
-            .take(digest, &from, &self.disk.layout.quarantined(digest), || {
-                self.disk.index.write(None, vec![Entry::no_blob(digest)])
-            })
-            .map_err(StorageError::io("moving to the quarantine", &from))?;
+        let away = || {
+            fs::rename(&from, self.disk.layout.quarantined(digest))?;
+            self.disk.index.write(None, vec![Entry::no_blob(digest)]);
+            Ok(())
+        };
+        self.disk.census.take(digest, &from, away).map_err(StorageError::io("moving to the quarantine", &from))?;
         Ok(())
+    }
+
+    fn remove_unheld(&self, digest: &Digest, catalog: &Catalog) -> Result<Removal, StorageError> {
+        let Some(_claim) = self.disk.leases.claim(digest) else {
+            return Ok(Removal::Leased);
+        };
+        let _permission = self.disk.writing()?;
+        if catalog.is_held(digest)? {
+            return Ok(Removal::Held);
+        }
+        let path = self.disk.layout.blob(digest);
+        // The folder is not synced: a blob that a power cut brings back is as unlinked as before.
+        let away = || {
+            fs::remove_file(&path)?;
+            self.disk.index.write(None, vec![Entry::no_blob(digest)]);
+            Ok(())
+        };
+        let size = self.disk.census.take(digest, &path, away).map_err(StorageError::io("removing", &path))?;
+        Ok(size.map_or(Removal::Absent, Removal::Removed))
     }
 }
 
-/// Gives synced and verified content its name, durably: the last steps of the commit protocol, for [`FsBlobs::put`]
-/// and [`Part::commit`](super::Part::commit). If the blob is here already, `from` is left where it is.
-pub(super) fn place(disk: &Disk, digest: &Digest, from: &std::path::Path, size: u64) -> Result<(), StorageError> {
+/// Makes a file that is complete and proven a blob, and removes what else is in its folder.
+pub(super) fn commit(disk: &Disk, digest: &Digest, growing: &mut Growing) -> Result<StoredBlob, StorageError> {
+    growing.sync()?;
+    let file = growing.reader()?;
+    place(disk, digest, &growing.place().path(), growing.written())?;
+    if let Err(error) = growing.place().remove() {
+        tracing::warn!(%error, "what was received leaves something behind");
+    }
+    Ok(StoredBlob { file, size: growing.written() })
+}
+
+/// Gives synced and verified content its name, durably: the last steps of the commit protocol. If the blob is here
+/// already, `from` is left where it is.
+fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64) -> Result<(), StorageError> {
+    let _hold = disk.leases.hold([*digest]);
     let _permission = disk.writing()?;
     let to = disk.layout.blob(digest);
     let folder = to.parent().unwrap_or(&to);

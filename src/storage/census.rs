@@ -1,17 +1,23 @@
-//! How many blobs there are and how large they are together.
+//! How many blobs there are and how large they are together, and how many of those bytes are hosted.
 //!
 //! Known at once after an orderly stop; otherwise a background walk counts shard by shard. What is placed in a shard
 //! before the walk has been there is left to the walk, so nothing is counted twice and nothing is missed. Placing and
 //! taking away happen under one short lock, which is also what makes "is it there already" and the rename one step.
+//!
+//! A blob is hosted if a repository of the hosted namespace links it. The same way round: after every start a walk over
+//! the names in the hosted repositories' `links` folders counts them, one repository at a time under its lock, and links
+//! that come or go in a repository before the walk has been there are left to the walk. Until it has been everywhere the
+//! hosted bytes are those of the last orderly stop.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs, io,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::Usage;
-use crate::oci::{Algorithm, Digest};
+use super::{Usage, layout::Layout};
+use crate::oci::{Algorithm, Digest, Namespace, Repository, RepositoryName};
 
 /// Shards of both algorithms.
 const SHARDS: usize = 512;
@@ -26,20 +32,52 @@ struct State {
     blobs: u64,
     bytes: u64,
     counted: Vec<bool>,
+    hosted: Hosted,
+}
+
+/// The hosted part of the count.
+#[derive(Debug)]
+struct Hosted {
+    /// In how many hosted repositories a digest is linked.
+    links: HashMap<Digest, u32>,
+    /// The bytes of those that are here, as far as their shards are counted.
+    bytes: u64,
+    /// The repositories that were walked; `None`: all.
+    walked: Option<HashSet<RepositoryName>>,
+    /// The bytes at the last orderly stop, if there was one.
+    before: Option<u64>,
 }
 
 impl Census {
     /// `known`: the usage at the last orderly stop.
     pub(super) fn new(known: Option<Usage>) -> Self {
         let usage = known.unwrap_or_default();
+        let hosted = Hosted {
+            links: HashMap::new(),
+            bytes: 0,
+            walked: Some(HashSet::new()),
+            before: known.map(|usage| usage.hosted),
+        };
         Census {
-            state: Mutex::new(State { blobs: usage.blobs, bytes: usage.bytes, counted: vec![known.is_some(); SHARDS] }),
+            state: Mutex::new(State {
+                blobs: usage.blobs,
+                bytes: usage.bytes,
+                counted: vec![known.is_some(); SHARDS],
+                hosted,
+            }),
         }
     }
 
     pub(super) fn usage(&self) -> Usage {
         let state = self.lock();
-        Usage { blobs: state.blobs, bytes: state.bytes, complete: state.counted.iter().all(|counted| *counted) }
+        let Hosted { bytes, walked, before, .. } = &state.hosted;
+        let hosted = if walked.is_none() { Some(*bytes) } else { *before };
+        Usage {
+            blobs: state.blobs,
+            bytes: state.bytes,
+            hosted: hosted.unwrap_or(0).min(state.bytes),
+            complete: state.counted.iter().all(|counted| *counted) && hosted.is_some(),
+        }
     }
 
     /// Renames `from`, of `size` bytes, to the blob's place; then calls `placed`. If a blob of that size is there
@@ -53,38 +91,28 @@ impl Census {
         placed: impl FnOnce(),
     ) -> io::Result<bool> {
         let mut state = self.lock();
-        let before = match fs::symlink_metadata(to) {
-            Ok(metadata) => Some(metadata.len()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
+        let before = length(to)?;
         if before == Some(size) {
             return Ok(false);
         }
         fs::rename(from, to)?;
         placed();
-        if state.counts(digest) {
-            state.blobs += u64::from(before.is_none());
-            state.bytes = state.bytes.saturating_sub(before.unwrap_or(0)).saturating_add(size);
-        }
+        state.change(digest, before, Some(size));
         Ok(true)
     }
 
-    /// Renames the blob at `from` away; then calls `taken`. `false` if it is not there.
-    pub(super) fn take(&self, digest: &Digest, from: &Path, to: &Path, taken: impl FnOnce()) -> io::Result<bool> {
+    /// Has `away` take the blob at `path` away. Says how large it was; `None` if it is not there.
+    pub(super) fn take(
+        &self,
+        digest: &Digest,
+        path: &Path,
+        away: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<Option<u64>> {
         let mut state = self.lock();
-        let size = match fs::symlink_metadata(from) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        fs::rename(from, to)?;
-        taken();
-        if state.counts(digest) {
-            state.blobs = state.blobs.saturating_sub(1);
-            state.bytes = state.bytes.saturating_sub(size);
-        }
-        Ok(true)
+        let Some(size) = length(path)? else { return Ok(None) };
+        away()?;
+        state.change(digest, Some(size), None);
+        Ok(Some(size))
     }
 
     /// Counts one shard, whose blobs `list` names with their sizes, unless it is counted already.
@@ -92,17 +120,56 @@ impl Census {
         &self,
         algorithm: Algorithm,
         first: u8,
-        list: impl FnOnce() -> io::Result<Vec<u64>>,
+        list: impl FnOnce() -> io::Result<Vec<(Digest, u64)>>,
     ) -> io::Result<()> {
         let mut state = self.lock();
-        let sizes = list()?;
+        let blobs = list()?;
         let shard = shard(algorithm, first);
         if !state.counted.get(shard).copied().unwrap_or(true) {
-            state.blobs += sizes.len() as u64;
-            state.bytes = state.bytes.saturating_add(sizes.iter().sum());
             state.counted[shard] = true;
+            for (digest, size) in blobs {
+                state.change(&digest, None, Some(size));
+            }
         }
         Ok(())
+    }
+
+    /// Counts the links of a hosted repository, unless they are counted already. Call it under the repository's lock.
+    pub(super) fn walk(&self, repository: &RepositoryName, links: &[Digest], layout: &Layout) {
+        let mut state = self.lock();
+        if state.hosted.walked.as_mut().is_some_and(|walked| walked.insert(repository.clone())) {
+            for digest in links {
+                state.link(digest, layout);
+            }
+        }
+    }
+
+    /// Every hosted repository that was there at the start is walked.
+    pub(super) fn walked(&self) {
+        self.lock().hosted.walked = None;
+    }
+
+    /// A repository links the digest from now on. Call it under the repository's lock.
+    pub(super) fn linked(&self, repository: &Repository, digest: &Digest, layout: &Layout) {
+        let mut state = self.lock();
+        if state.follows(repository) {
+            state.link(digest, layout);
+        }
+    }
+
+    /// A repository links the digest no more. Call it under the repository's lock.
+    pub(super) fn unlinked(&self, repository: &Repository, digest: &Digest, layout: &Layout) {
+        let mut state = self.lock();
+        if state.follows(repository)
+            && let Some(count) = state.hosted.links.get_mut(digest)
+        {
+            *count -= 1;
+            if *count == 0 {
+                state.hosted.links.remove(digest);
+                let size = state.size(digest, layout);
+                state.hosted.bytes = state.hosted.bytes.saturating_sub(size);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -111,10 +178,56 @@ impl Census {
 }
 
 impl State {
+    /// Counts a blob that was of the size `before`, or not there, and is `after` now.
+    fn change(&mut self, digest: &Digest, before: Option<u64>, after: Option<u64>) {
+        if !self.counts(digest) {
+            return;
+        }
+        let count = |total: u64, before: u64, after: u64| total.saturating_sub(before).saturating_add(after);
+        self.blobs = count(self.blobs, before.is_some().into(), after.is_some().into());
+        let (before, after) = (before.unwrap_or(0), after.unwrap_or(0));
+        self.bytes = count(self.bytes, before, after);
+        if self.hosted.links.contains_key(digest) {
+            self.hosted.bytes = count(self.hosted.bytes, before, after);
+        }
+    }
+
+    /// Counts a link of a hosted repository.
+    fn link(&mut self, digest: &Digest, layout: &Layout) {
+        let links = self.hosted.links.entry(*digest).or_default();
+        *links += 1;
+        if *links == 1 {
+            self.hosted.bytes = self.hosted.bytes.saturating_add(self.size(digest, layout));
+        }
+    }
+
+    /// What a blob adds to the count, as far as its shard is counted.
+    fn size(&self, digest: &Digest, layout: &Layout) -> u64 {
+        // One that cannot be looked at is counted as cached, of which there may be less then, never more.
+        if self.counts(digest) { length(&layout.blob(digest)).ok().flatten().unwrap_or(0) } else { 0 }
+    }
+
     /// Whether a change in the digest's shard is to be counted here, because the walk will not see it any more.
     fn counts(&self, digest: &Digest) -> bool {
         let first = digest.as_bytes().first().copied().unwrap_or_default();
         self.counted.get(shard(digest.algorithm(), first)).copied().unwrap_or(true)
+    }
+
+    /// Whether a change of the repository's links is to be counted here, likewise.
+    fn follows(&self, repository: &Repository) -> bool {
+        match &repository.namespace {
+            Namespace::Hosted => self.hosted.walked.as_ref().is_none_or(|walked| walked.contains(&repository.name)),
+            Namespace::Upstream(_) => false,
+        }
+    }
+}
+
+/// The size of a file; `None` if it is not there.
+fn length(path: &Path) -> io::Result<Option<u64>> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,9 +1,10 @@
-//! What the blobs, the catalogue and the parts stand on together: paths, room, counts, the index, and the gate.
+//! What the blobs, the catalogue, the parts and the uploads stand on together: paths, room, counts, the index, leases,
+//! and the gate.
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use super::{
-    StorageError, census::Census, durable::Temporaries, index::Index, layout::Layout, lock::Lock, space::Space,
+    Leases, StorageError, census::Census, durable::Temporaries, index::Index, layout::Layout, lock::Lock, space::Space,
 };
 
 #[derive(Debug)]
@@ -13,6 +14,7 @@ pub(super) struct Disk {
     pub(super) space: Space,
     pub(super) census: Census,
     pub(super) index: Index,
+    pub(super) leases: Leases,
     /// Held as long as anybody is left who could write.
     pub(super) lock: Option<Lock>,
     pub(super) gate: RwLock<Gate>,

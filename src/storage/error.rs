@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::UploadId;
 use crate::oci::Digest;
 
 /// Why something could not be read or stored.
@@ -33,6 +34,13 @@ pub enum StorageError {
     /// The digest is being downloaded by another [`Part`](super::Part) of this process.
     #[error("{0} is already being downloaded")]
     Busy(Digest),
+    /// The upload is being written by another [`Upload`](super::Upload) of this process.
+    #[error("the upload {0} is being written by another request")]
+    UploadBusy(UploadId),
+    /// A pushed blob was to be linked, and is not here: nobody linked it for longer than its lease, and it was removed
+    /// meanwhile. Nothing was linked; it is to be pushed again.
+    #[error("{0} is not here any more")]
+    Gone(Digest),
     /// Larger than the reader asked for.
     #[error("{digest} has {size} bytes, more than the {max} allowed here")]
     TooLarge {

@@ -6,6 +6,7 @@
 //! repos/<namespace>/<repository>/tags/<tag>   record: what the tag names
 //! repos/<namespace>/<repository>/links/<digest>  record: the repository holds the digest
 //! fills/<digest>/{part,state}                 a download under way
+//! uploads/<uuid>/{data,state}                 a push of a blob under way
 //! quarantine/<digest>                         content that was found rotten
 //! tmp/                                        files not yet renamed into place; emptied at start
 //! index/, index.clean                         sled, and the mark that it was closed in order
@@ -16,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{OpenError, durable, names};
+use super::{OpenError, UploadId, durable, names};
 use crate::oci::{Algorithm, Digest, Repository, Tag};
 
 /// The version of the layout, in the file `format`. A newer one is refused, every older one is read.
@@ -90,6 +91,14 @@ impl Layout {
         self.fills().join(names::digest(digest))
     }
 
+    pub(super) fn uploads(&self) -> PathBuf {
+        self.root.join("uploads")
+    }
+
+    pub(super) fn upload(&self, id: &UploadId) -> PathBuf {
+        self.uploads().join(id.to_string())
+    }
+
     pub(super) fn index(&self) -> PathBuf {
         self.root.join("index")
     }
@@ -105,7 +114,7 @@ impl Layout {
 
     /// Creates what is missing, durably; empties `tmp`.
     pub(super) fn create(&self) -> Result<(), OpenError> {
-        for folder in ["", "tmp", "quarantine", "fills", "blobs", "blobs/sha256", "blobs/sha512", "repos"] {
+        for folder in ["", "tmp", "quarantine", "fills", "uploads", "blobs", "blobs/sha256", "blobs/sha512", "repos"] {
             let path = self.root.join(folder);
             durable::ensure_dir(&path).map_err(OpenError::io(&self.root, &path))?;
         }

@@ -8,26 +8,31 @@
 //! - A full disk is [`StorageError::NoSpace`], a read-only file system [`StorageError::ReadOnly`]; reading goes on.
 //!
 //! Everything here blocks: callers put it on threads that may. Everything is `Send + Sync`. Callers: the pull story,
-//! and the app, which opens and closes it.
+//! the push story, the upkeep, and the app, which opens and closes it.
 
 mod blobs;
 mod catalog;
 mod census;
+mod claims;
 mod clock;
 mod disk;
 mod durable;
 mod error;
+mod growing;
 mod index;
 mod layout;
+mod leases;
 mod lock;
 mod names;
 mod parts;
 mod rebuild;
 mod record;
+mod shards;
 mod space;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod uploads;
 
 use std::{
     path::Path,
@@ -38,11 +43,14 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    blobs::{BlobStore, FsBlobs, StoredBlob},
+    blobs::{BlobStore, FsBlobs, Removal, StoredBlob},
     catalog::{Catalog, LinkRecord, Origin, TagRecord},
     error::{OpenError, StorageError},
+    leases::{Claim, Hold, Leases},
     parts::{Part, Parts},
+    shards::Stored,
     threads::DiskThreads,
+    uploads::{Upload, UploadId, UploadIdError, Uploads},
 };
 use crate::{config::MinFree, oci::Digest};
 use census::Census;
@@ -60,7 +68,7 @@ const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How much may be kept.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Limits {
-    /// The most bytes of blobs; `None`: as many as fit.
+    /// The most bytes of cached blobs, which are those that no hosted repository links; `None`: as many as fit.
     pub max_size: Option<u64>,
     /// The free space that is left to the disk.
     pub min_free: MinFree,
@@ -73,6 +81,8 @@ pub struct Usage {
     pub blobs: u64,
     /// Their bytes together.
     pub bytes: u64,
+    /// Of those, the bytes that a hosted repository links. The others are cached.
+    pub hosted: u64,
     /// Whether everything is counted yet. After a crash it takes a while; until then this is a lower bound.
     pub complete: bool,
 }
@@ -86,6 +96,10 @@ pub struct Storage {
     pub catalog: Catalog,
     /// Downloads under way.
     pub parts: Parts,
+    /// Pushes of blobs under way.
+    pub uploads: Uploads,
+    /// Who counts on content being here.
+    pub leases: Leases,
     limits: Limits,
     rebuild: Rebuild,
     disk: Arc<Disk>,
@@ -101,6 +115,8 @@ struct CleanMark {
     holder: String,
     blobs: u64,
     bytes: u64,
+    #[serde(default)]
+    hosted: u64,
 }
 
 impl Storage {
@@ -140,23 +156,28 @@ impl Storage {
             census: Census::new(mark.as_ref().map(|mark| Usage {
                 blobs: mark.blobs,
                 bytes: mark.bytes,
+                hosted: mark.hosted,
                 complete: true,
             })),
             index: match gate {
                 Gate::Open => Index::start(layout.index(), mark.and_then(|mark| mark.token), space()),
                 Gate::ReadOnly | Gate::Closed => Index::none(),
             },
+            leases: Leases::new(),
             layout,
             gate: RwLock::new(gate),
             lock,
         });
         let catalog = Catalog::new(Arc::clone(&disk));
-        let parts = Parts::new(Arc::clone(&disk), parts::boot_id());
+        let boot: Option<Arc<str>> = growing::boot_id().map(Arc::from);
+        let parts = Parts::new(Arc::clone(&disk), boot.clone());
         Storage {
             blobs: BlobStore::file_system(Arc::clone(&disk)),
             rebuild: Rebuild::start(Arc::clone(&disk), catalog.clone(), parts.clone()),
             catalog,
             parts,
+            uploads: Uploads::new(Arc::clone(&disk), boot),
+            leases: disk.leases.clone(),
             limits,
             disk,
         }
@@ -170,13 +191,13 @@ impl Storage {
             return;
         }
         let token = self.disk.index.close();
-        let Usage { blobs, bytes, complete } = self.disk.census.usage();
+        let Usage { blobs, bytes, hosted, complete } = self.disk.census.usage();
         if !complete {
             return;
         }
         let path = self.disk.layout.clean_mark();
         let holder = self.disk.lock.as_ref().map(|lock| lock.holder.clone()).unwrap_or_default();
-        let written = record::encode(&CleanMark { token, holder, blobs, bytes })
+        let written = record::encode(&CleanMark { token, holder, blobs, bytes, hosted })
             .map_err(std::io::Error::other)
             .and_then(|text| self.disk.temporaries.replace(&path, &text))
             .and_then(|()| durable::sync_dir(self.disk.layout.root()));
@@ -190,11 +211,18 @@ impl Storage {
         self.disk.writing().is_ok() && self.disk.space.file_system().is_none_or(|fs| !fs.read_only)
     }
 
-    /// Whether `bytes` more may be stored: within `max_size`, and leaving `min_free`. Cheap enough for every request.
+    /// Whether `bytes` more may be cached: within `max_size`, and leaving `min_free`. Cheap enough for every request.
     pub fn room_for(&self, bytes: u64) -> bool {
-        self.limits.max_size.is_none_or(|max| self.usage().bytes.saturating_add(bytes) <= max)
-            && self.writable()
-            && self.disk.space.has_room(bytes)
+        let fits = |max| {
+            let usage = self.usage();
+            usage.bytes.saturating_sub(usage.hosted).saturating_add(bytes) <= max
+        };
+        self.limits.max_size.is_none_or(fits) && self.room_to_host(bytes)
+    }
+
+    /// Whether `bytes` more may be pushed: leaving `min_free`. `max_size` is for what is cached.
+    pub fn room_to_host(&self, bytes: u64) -> bool {
+        self.writable() && self.disk.space.has_room(bytes)
     }
 
     /// How much is kept.

@@ -6,7 +6,7 @@
 //! between ext4, xfs, NTFS and NFS. `parse_*` undo it, and refuse what the other half would not have written: a stray
 //! file in the folder is no record.
 
-use crate::oci::{Algorithm, Digest, Namespace, RepositoryName, Tag};
+use crate::oci::{Algorithm, Digest, Namespace, Repository, RepositoryName, Tag};
 
 /// The folder of the hosted namespace. No upstream has an underscore in its name.
 const HOSTED: &str = "_hosted";
@@ -37,6 +37,17 @@ pub(super) fn repository(name: &RepositoryName) -> String {
 pub(super) fn parse_repository(file_name: &str) -> Option<RepositoryName> {
     let parsed = unguard(file_name).replace('+', "/").parse().ok()?;
     (repository(&parsed) == file_name).then_some(parsed)
+}
+
+/// A namespace and a repository in it, in one line: their folders, with a `/` between.
+pub(super) fn whole_repository(whole: &Repository) -> String {
+    format!("{}/{}", namespace(&whole.namespace), repository(&whole.name))
+}
+
+/// The repository of such a line.
+pub(super) fn parse_whole_repository(text: &str) -> Option<Repository> {
+    let (namespace, name) = text.split_once('/')?;
+    Some(Repository { namespace: parse_namespace(namespace)?, name: parse_repository(name)? })
 }
 
 /// The file of a tag: its lower-case form. Where that alone would not do (capitals, or a dot at the end, which

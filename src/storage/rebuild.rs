@@ -1,11 +1,12 @@
-//! The background work after the start: removes abandoned downloads, counts the blobs, fills the index from the files.
+//! The background work after the start: removes abandoned downloads, counts the links of hosted repositories and the
+//! blobs, fills the index from the files.
 //!
-//! After an orderly stop there is nothing to count and nothing to fill. Otherwise requests are served from files
+//! After an orderly stop there are no blobs to count and nothing to fill. Otherwise requests are served from files
 //! meanwhile, and what they change reaches the index in the order in which it reached the files: a record is read and
 //! queued under the lock of its repository.
 
 use std::{
-    fs, io,
+    io,
     os::unix::fs::MetadataExt,
     sync::{
         Arc, Mutex, PoisonError,
@@ -20,9 +21,9 @@ use super::{
     ABANDONED, Catalog, Parts, StorageError,
     disk::Disk,
     index::{Entry, Settled},
-    names,
+    shards,
 };
-use crate::oci::{Algorithm, Repository};
+use crate::oci::{Algorithm, Digest, Namespace, Repository};
 
 /// Records read under one hold of a repository's lock.
 const CHUNK: usize = 256;
@@ -63,6 +64,13 @@ struct Work {
     stop: Arc<AtomicBool>,
 }
 
+/// A blob as its folder shows it.
+struct Seen {
+    digest: Digest,
+    size: u64,
+    accessed: u64,
+}
+
 /// Why the work ends early.
 enum Ended {
     Stopped,
@@ -83,11 +91,14 @@ impl Work {
             Ok(count) => tracing::info!(count, "abandoned downloads were removed"),
             Err(error) => tracing::warn!(%error, "abandoned downloads cannot be removed"),
         }
+        // A counted blob needs no second look, so this is right with or without the clean mark.
+        let hosted = self.hosted();
         let settled = self.disk.index.settled();
-        if settled == Settled::Ready && self.disk.census.usage().complete {
+        if hosted.is_ok() && settled == Settled::Ready && self.disk.census.usage().complete {
             return;
         }
-        match self.blobs().and_then(|()| if settled == Settled::Empty { self.repositories() } else { Ok(()) }) {
+        let blobs = hosted.and_then(|()| self.blobs());
+        match blobs.and_then(|()| if settled == Settled::Empty { self.repositories() } else { Ok(()) }) {
             Ok(()) => tracing::info!(
                 blobs = self.disk.census.usage().blobs,
                 duration_ms = began.elapsed().as_millis() as u64,
@@ -100,45 +111,49 @@ impl Work {
         }
     }
 
+    /// Counts the links of hosted repositories, by the names in their folders.
+    fn hosted(&self) -> Result<(), Ended> {
+        for name in self.catalog.repositories(&Namespace::Hosted)? {
+            self.go_on()?;
+            let repository = Repository { namespace: Namespace::Hosted, name };
+            let _lock = self.catalog.lock(&repository);
+            let links = self.catalog.link_files(&repository)?;
+            self.disk.census.walk(&repository.name, &links, &self.disk.layout);
+        }
+        self.disk.census.walked();
+        Ok(())
+    }
+
     fn blobs(&self) -> Result<(), Ended> {
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            for first in 0..=u8::MAX {
-                self.go_on()?;
-                let mut answer = None;
-                let list = || {
-                    let (entries, sizes) = self.shard(algorithm, first)?;
-                    if !entries.is_empty() && !self.disk.index.is_off() {
-                        answer = Some(self.disk.index.feed(entries));
-                    }
-                    Ok(sizes)
-                };
-                let folder = self.disk.layout.shard(algorithm, first);
-                self.disk.census.count_shard(algorithm, first, list).map_err(StorageError::io("listing", &folder))?;
-                self.applied(answer)?;
-            }
+        for (algorithm, first) in shards::all() {
+            self.go_on()?;
+            let mut answer = None;
+            let list = || {
+                let seen = self.shard(algorithm, first)?;
+                if !seen.is_empty() && !self.disk.index.is_off() {
+                    let entry = |seen: &Seen| Entry::blob(&seen.digest, seen.size, seen.accessed);
+                    answer = Some(self.disk.index.feed(seen.iter().map(entry).collect()));
+                }
+                Ok(seen.into_iter().map(|seen| (seen.digest, seen.size)).collect())
+            };
+            let folder = self.disk.layout.shard(algorithm, first);
+            self.disk.census.count_shard(algorithm, first, list).map_err(StorageError::io("listing", &folder))?;
+            self.applied(answer)?;
         }
         Ok(())
     }
 
-    /// The index's entries and the sizes of the blobs in one folder.
-    fn shard(&self, algorithm: Algorithm, first: u8) -> io::Result<(Vec<Entry>, Vec<u64>)> {
-        let (mut entries, mut sizes) = (Vec::new(), Vec::new());
-        let files = match fs::read_dir(self.disk.layout.shard(algorithm, first)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((entries, sizes)),
-            files => files?,
-        };
-        for file in files {
-            let file = file?;
-            let Some(digest) = file.file_name().to_str().and_then(|name| names::parse_blob(algorithm, name)) else {
-                continue;
-            };
+    /// The blobs in one folder.
+    fn shard(&self, algorithm: Algorithm, first: u8) -> io::Result<Vec<Seen>> {
+        let mut seen = Vec::new();
+        shards::look_into(&self.disk.layout, algorithm, first, |digest, file| {
             let metadata = file.metadata()?;
             // The kernel keeps the last access to about a day, which is what is left of it when the index is gone.
-            let accessed = metadata.atime().max(metadata.mtime()).max(0);
-            entries.push(Entry::blob(&digest, metadata.len(), accessed.unsigned_abs()));
-            sizes.push(metadata.len());
-        }
-        Ok((entries, sizes))
+            let accessed = metadata.atime().max(metadata.mtime()).max(0).unsigned_abs();
+            seen.push(Seen { digest, size: metadata.len(), accessed });
+            Ok(())
+        })?;
+        Ok(seen)
     }
 
     fn repositories(&self) -> Result<(), Ended> {

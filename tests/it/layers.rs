@@ -10,10 +10,13 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("storage", &["oci", "config", "metrics"]),
     ("upstream", &["oci", "config", "metrics"]),
     ("names", &["oci", "config"]),
+    ("access", &["oci", "config", "storage"]),
     ("pull", &["oci", "config", "metrics", "storage", "upstream", "names"]),
-    ("http", &["oci", "config", "metrics", "names", "pull"]),
-    ("app", &["oci", "config", "metrics", "storage", "upstream", "names", "pull", "http"]),
-    ("cli", &["oci", "config", "metrics", "app"]),
+    ("push", &["oci", "config", "metrics", "storage", "names", "pull"]),
+    ("upkeep", &["oci", "config", "metrics", "storage"]),
+    ("http", &["oci", "config", "metrics", "names", "access", "pull", "push", "upkeep"]),
+    ("app", &["oci", "config", "metrics", "storage", "upstream", "names", "access", "pull", "push", "upkeep", "http"]),
+    ("cli", &["oci", "config", "metrics", "access", "upkeep", "app"]),
 ];
 
 /// Crates that have one room only.
@@ -22,6 +25,8 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("awc", &["upstream/fetcher"]),
     ("actix_web", &["http", "app", "upstream/fetcher"]),
     ("actix_http", &["http", "app", "upstream/fetcher"]),
+    ("bcrypt", &["access"]),
+    ("aws_lc_rs", &["access", "main.rs", "upstream/fetcher"]),
     ("moka", &["pull"]),
     ("clap", &["cli", "main.rs"]),
     ("figment", &["config"]),

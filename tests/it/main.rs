@@ -7,6 +7,7 @@
 mod hub;
 
 mod canary;
+mod admin;
 mod cli;
 mod clients;
 mod face;

@@ -5,6 +5,9 @@
 //! and the answers are the same. Writes change the file first, then the index, under a lock per repository, which the
 //! rebuild takes as well: so it never puts an older record over a newer one. Callers: the pull story.
 
+mod damage;
+mod holders;
+mod links;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -97,56 +100,31 @@ impl Catalog {
         Ok(tags)
     }
 
-    /// What the repository knows of the digest; `None` if it does not hold it.
-    pub fn link(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
-        let path = self.disk.layout.link(repository, digest);
-        if let Some(text) = self.disk.index.link(&RepositoryKey::new(repository), digest)
-            && let Some(record) = checked_link(digest, record::decode(&text).ok(), &path)
-        {
-            return Ok(Some(record));
-        }
-        Ok(checked_link(digest, record::read(&path)?, &path))
-    }
-
-    /// Makes the repository hold the digests, durably: every record is synced, then the folder once for all. A record
-    /// that is there already, but for its time, is left as it is.
-    pub fn put_links(&self, repository: &Repository, records: &[LinkRecord]) -> Result<(), StorageError> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let _permission = self.disk.writing()?;
-        let _lock = self.lock(repository);
-        self.create(repository)?;
+    /// The records of the repository's tags, sorted by the tags' bytes.
+    pub fn tag_records(&self, repository: &Repository) -> Result<Vec<TagRecord>, StorageError> {
         let key = RepositoryKey::new(repository);
-        let mut entries = Vec::with_capacity(records.len());
-        let mut write = || {
-            for record in records {
-                let path = self.disk.layout.link(repository, &record.digest);
-                let present = checked_link(&record.digest, record::read(&path)?, &path);
-                if present.is_some_and(|present| LinkRecord { created: record.created, ..present } == *record) {
-                    continue;
-                }
-                let text = encode(record, &path)?;
-                self.disk.temporaries.replace(&path, &text).map_err(StorageError::io("writing", &path))?;
-                entries.push(Entry::link(&key, &record.digest, Some(text)));
-            }
-            Ok(())
-        };
-        let written = write();
-        let synced = sync(&self.disk.layout.links(repository));
-        self.disk.index.write(Some(&key), entries);
-        written.and(synced)
+        if let Some(records) = self.disk.index.tag_texts(&key).and_then(|texts| decode_all(&texts)) {
+            return Ok(records);
+        }
+        let mut records = Vec::new();
+        for tag in self.tag_files(repository)? {
+            let path = self.disk.layout.tag(repository, &tag);
+            records.extend(checked_tag(&tag, record::read(&path)?, &path));
+        }
+        records.sort_unstable_by(|a, b| a.tag.cmp(&b.tag));
+        Ok(records)
     }
 
-    /// The manifests in the repository that say they belong to `subject`, sorted by their digests. Reads every link of the
-    /// repository: for when nobody else can be asked.
-    pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<LinkRecord>, StorageError> {
-        let mut found = Vec::new();
-        for digest in self.link_files(repository)? {
-            found.extend(self.link(repository, &digest)?.filter(|link| link.subject.as_ref() == Some(subject)));
-        }
-        found.sort_unstable_by_key(|link| link.digest);
-        Ok(found)
+    /// The repository's tags that name the digest, sorted by their bytes.
+    pub fn tags_naming(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Tag>, StorageError> {
+        let naming = self.tag_records(repository)?.into_iter().filter(|record| record.digest == *digest);
+        Ok(naming.map(|record| record.tag).collect())
+    }
+
+    /// Whether the repository has ever held anything: it stays known when its last tag and link have gone. One look at the
+    /// disk, cheap enough for every request.
+    pub fn knows(&self, repository: &Repository) -> bool {
+        self.disk.layout.repository(repository).is_dir()
     }
 
     /// Whether the repository is here: it has a tag or holds something.
@@ -158,15 +136,28 @@ impl Catalog {
 
     /// The names of the namespace's repositories, sorted by their bytes.
     pub fn repositories(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
+        self.repositories_after(namespace, None, usize::MAX)
+    }
+
+    /// The first `limit` of them that come after `last`. Lists one folder, and looks into those of the answer.
+    pub fn repositories_after(
+        &self,
+        namespace: &Namespace,
+        last: Option<&RepositoryName>,
+        limit: usize,
+    ) -> Result<Vec<RepositoryName>, StorageError> {
         let folder = self.disk.layout.repos().join(names::namespace(namespace));
-        let mut found = file_names(&folder, names::parse_repository)?;
-        found.retain(|name| self.has_repository(&Repository { namespace: namespace.clone(), name: name.clone() }));
-        found.sort_unstable();
-        Ok(found)
+        let mut names = file_names(&folder, names::parse_repository)?;
+        names.retain(|name| last.is_none_or(|last| name > last));
+        names.sort_unstable();
+        let is_here = |name: &RepositoryName| {
+            self.has_repository(&Repository { namespace: namespace.clone(), name: name.clone() })
+        };
+        Ok(names.into_iter().filter(is_here).take(limit).collect())
     }
 
     /// The namespaces that have a folder.
-    pub(super) fn namespaces(&self) -> Result<Vec<Namespace>, StorageError> {
+    pub fn namespaces(&self) -> Result<Vec<Namespace>, StorageError> {
         file_names(&self.disk.layout.repos(), names::parse_namespace)
     }
 
@@ -210,6 +201,11 @@ impl Catalog {
         }
         Ok(())
     }
+}
+
+/// The records of texts from the index; `None` if one of them is none, and then the files are asked.
+fn decode_all<T: serde::de::DeserializeOwned>(texts: &[Vec<u8>]) -> Option<Vec<T>> {
+    texts.iter().map(|text| record::decode(text).ok()).collect()
 }
 
 fn encode<T: serde::Serialize>(record: &T, path: &Path) -> Result<Vec<u8>, StorageError> {

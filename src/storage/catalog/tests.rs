@@ -46,6 +46,7 @@ fn links_say_what_a_repository_holds() {
     let pushed = LinkRecord { origin: Origin::Pushed, media_type: "x/y".into(), ..link_record(b"2") };
     storage.catalog.put_links(&a, &[]).unwrap();
     assert!(!storage.catalog.has_repository(&a));
+    storage.blobs.put(&pushed.digest, b"2").unwrap();
     storage.catalog.put_links(&a, &[named.clone(), pushed.clone(), link_record(b"3")]).unwrap();
     for record in [&named, &pushed, &link_record(b"3")] {
         assert_eq!(storage.catalog.link(&a, &record.digest).unwrap().as_ref(), Some(record));

@@ -1,7 +1,8 @@
 //! Keys and values of the index's trees.
 //!
 //! `tags` and `links`: `<namespace>/<repository>` as on disk, a zero byte, then the tag or the digest; the value is the
-//! text of the record file, checksum included. `blobs`: the digest; size and last access, eight bytes each.
+//! text of the record file, checksum included. `holders`: every key of `links` the other way round, the digest first; no
+//! value. `blobs`: the digest; size and last access, eight bytes each.
 
 use crate::{
     oci::{Digest, Repository, Tag},
@@ -29,8 +30,11 @@ pub(super) enum Tree {
 
 impl RepositoryKey {
     pub(in crate::storage) fn new(repository: &Repository) -> Self {
-        let namespace = names::namespace(&repository.namespace);
-        RepositoryKey(format!("{namespace}/{}", names::repository(&repository.name)))
+        RepositoryKey(names::whole_repository(repository))
+    }
+
+    pub(in crate::storage) fn repository(&self) -> Option<Repository> {
+        names::parse_whole_repository(&self.0)
     }
 
     pub(super) fn prefix(&self) -> Vec<u8> {
@@ -63,6 +67,22 @@ pub(super) fn tag_key(repository: &RepositoryKey, tag: &Tag) -> Vec<u8> {
 
 pub(super) fn link_key(repository: &RepositoryKey, digest: &Digest) -> Vec<u8> {
     format!("{}\0{digest}", repository.0).into_bytes()
+}
+
+/// What the keys of a digest's holders begin with.
+pub(super) fn holders_prefix(digest: &Digest) -> Vec<u8> {
+    format!("{digest}\0").into_bytes()
+}
+
+/// The key of `holders` for a key of `links`.
+pub(super) fn holder_key(link_key: &[u8]) -> Option<Vec<u8>> {
+    let zero = link_key.iter().position(|byte| *byte == 0)?;
+    Some([&link_key[zero + 1..], &[0], &link_key[..zero]].concat())
+}
+
+/// The repository in what follows the prefix.
+pub(super) fn holder(rest: &[u8]) -> Option<RepositoryKey> {
+    std::str::from_utf8(rest).ok().map(|text| RepositoryKey(text.to_owned()))
 }
 
 pub(super) fn blob_key(digest: &Digest) -> Vec<u8> {

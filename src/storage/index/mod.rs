@@ -138,6 +138,31 @@ impl Index {
         })
     }
 
+    /// The texts of the records of all the repository's tags, if the index is sure of them.
+    pub(super) fn tag_texts(&self, repository: &RepositoryKey) -> Option<Vec<Vec<u8>>> {
+        self.read(repository, |trees| values(&trees.tags, &repository.prefix()))
+    }
+
+    /// The same of its links.
+    pub(super) fn link_texts(&self, repository: &RepositoryKey) -> Option<Vec<Vec<u8>>> {
+        self.read(repository, |trees| values(&trees.links, &repository.prefix()))
+    }
+
+    /// The repositories that link the digest, if the index is sure of them, but for the second answer: those whose
+    /// links are just changing, of which the files say whether they do.
+    pub(super) fn holders(&self, digest: &Digest) -> Option<(Vec<RepositoryKey>, Vec<RepositoryKey>)> {
+        let trees = self.shared.ready()?;
+        // In this order: what is applied by now is found by the scan, and what is not is among these.
+        let changing = self.shared.pending();
+        let mut found = self.guarded(move || {
+            let prefix = entry::holders_prefix(digest);
+            let keys = trees.holders.scan_prefix(&prefix).keys();
+            keys.map(|key| Ok(key?.get(prefix.len()..).and_then(entry::holder))).collect::<sled::Result<Vec<_>>>()
+        })?;
+        found.retain(|key| key.as_ref().is_some_and(|key| !changing.contains(key)));
+        Some((found.into_iter().flatten().collect(), changing))
+    }
+
     /// When the blob was last opened, in seconds since 1970, as far as the index knows.
     pub(super) fn accessed(&self, digest: &Digest) -> Option<u64> {
         let trees = self.shared.ready()?;
@@ -262,6 +287,10 @@ impl Drop for Index {
     }
 }
 
+fn values(tree: &sled::Tree, prefix: &[u8]) -> sled::Result<Vec<Vec<u8>>> {
+    tree.scan_prefix(prefix).values().map(|value| value.map(|value| value.to_vec())).collect()
+}
+
 /// Runs sled and turns errors and panics into a reason.
 fn guarded<T>(run: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(run)) {
@@ -326,6 +355,11 @@ impl Shared {
                 pending.remove(repository);
             }
         }
+    }
+
+    /// The repositories to which a write is queued.
+    fn pending(&self) -> Vec<RepositoryKey> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     fn is_pending(&self, repository: &RepositoryKey) -> bool {

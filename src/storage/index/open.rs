@@ -20,7 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of pages that sled keeps in memory; its default is 1 GiB.
 const CACHE: u64 = 64 << 20;
 
-const TOKEN: &[u8] = b"token";
+/// Under this key the token is. It has a number so that an index with other trees than these is not believed.
+const TOKEN: &[u8] = b"token 2";
 
 /// An open sled. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -28,6 +29,7 @@ pub(super) struct Trees {
     pub(super) db: sled::Db,
     pub(super) tags: sled::Tree,
     pub(super) links: sled::Tree,
+    pub(super) holders: sled::Tree,
     pub(super) blobs: sled::Tree,
 }
 
@@ -90,7 +92,13 @@ fn within_deadline(folder: &Path) -> Result<Trees, Refusal> {
 fn trees(folder: &Path) -> sled::Result<Trees> {
     // Never flushed by a clock: whatever is not closed in order is filled anew, so a flush in between buys nothing.
     let db = sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).open()?;
-    Ok(Trees { tags: db.open_tree("tags")?, links: db.open_tree("links")?, blobs: db.open_tree("blobs")?, db })
+    Ok(Trees {
+        tags: db.open_tree("tags")?,
+        links: db.open_tree("links")?,
+        holders: db.open_tree("holders")?,
+        blobs: db.open_tree("blobs")?,
+        db,
+    })
 }
 
 /// Keeps a closed index that cannot be believed, for whoever wants to look at it. Only the last one is kept.

@@ -131,13 +131,23 @@ fn store(trees: &Trees, entries: Vec<Entry>) -> sled::Result<()> {
     for Entry { tree, key, value } in entries {
         let tree = match tree {
             Tree::Tags => &trees.tags,
-            Tree::Links => &trees.links,
+            Tree::Links => {
+                if let Some(holder) = entry::holder_key(&key) {
+                    put(&trees.holders, holder, value.as_ref().map(|_| Vec::new()))?;
+                }
+                &trees.links
+            }
             Tree::Blobs => &trees.blobs,
         };
-        match value {
-            Some(value) => tree.insert(key, value)?,
-            None => tree.remove(key)?,
-        };
+        put(tree, key, value)?;
     }
+    Ok(())
+}
+
+fn put(tree: &sled::Tree, key: Vec<u8>, value: Option<Vec<u8>>) -> sled::Result<()> {
+    match value {
+        Some(value) => tree.insert(key, value)?,
+        None => tree.remove(key)?,
+    };
     Ok(())
 }

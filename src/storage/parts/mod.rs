@@ -1,31 +1,22 @@
 //! Downloads under way: `fills/<digest>/{part,state}`.
 //!
 //! Promises: one [`Part`] per digest at a time; bytes are hashed as they are written; a part gets a blob's name only when
-//! its digest is proven; and what was downloaded when the process died is taken up again:
-//!
-//! | the state file | the part is |
-//! |---|---|
-//! | names the boot that still runs | whole, since only the process died: the hash is taken up at the durable offset and goes through the rest |
-//! | names another boot, or none | cut to the durable offset, up to which it was synced |
-//! | is damaged or missing, or promises more than there is | begun again |
+//! its digest is proven; and what was downloaded when the process died is taken up again, or begun again where the
+//! table of [`growing`](super::growing) says that it cannot.
 
 mod part;
-mod state;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::HashSet,
     fs, io,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 pub use part::Part;
-pub(super) use state::boot_id;
 
-use super::{StorageError, disk::Disk, names};
+use super::{StorageError, claims::Claims, disk::Disk, growing::Place, names};
 use crate::oci::Digest;
 
 /// Leftovers that are kept at most; the oldest go first.
@@ -36,19 +27,12 @@ const KEPT: usize = 1000;
 pub struct Parts {
     disk: Arc<Disk>,
     boot: Option<Arc<str>>,
-    open: Arc<Mutex<HashSet<Digest>>>,
-}
-
-/// That a digest is being downloaded, until this is dropped.
-#[derive(Debug)]
-struct Claim {
-    digest: Digest,
-    open: Arc<Mutex<HashSet<Digest>>>,
+    open: Claims<Digest>,
 }
 
 impl Parts {
-    pub(super) fn new(disk: Arc<Disk>, boot: Option<String>) -> Self {
-        Parts { disk, boot: boot.map(Arc::from), open: Arc::default() }
+    pub(super) fn new(disk: Arc<Disk>, boot: Option<Arc<str>>) -> Self {
+        Parts { disk, boot, open: Claims::default() }
     }
 
     /// Begins a download, or takes up what an earlier one left: [`Part::offset`] says where to go on. `total`: the
@@ -57,17 +41,14 @@ impl Parts {
     /// Errors: [`StorageError::Busy`] while another `Part` of this digest lives; [`StorageError::NoSpace`] if there is
     /// no room for `total`.
     pub fn open(&self, digest: Digest, total: Option<u64>) -> Result<Part, StorageError> {
-        if !self.lock().insert(digest) {
-            return Err(StorageError::Busy(digest));
-        }
-        let claim = Claim { digest, open: Arc::clone(&self.open) };
+        let claim = self.open.take(digest).ok_or(StorageError::Busy(digest))?;
         Part::open(Arc::clone(&self.disk), self.boot.clone(), claim, total)
     }
 
     /// The digests of which an earlier download left something, and none is under way.
     pub fn leftovers(&self) -> Result<Vec<Digest>, StorageError> {
-        let open = self.lock().clone();
-        Ok(self.all()?.into_iter().map(|(digest, _)| digest).filter(|digest| !open.contains(digest)).collect())
+        let all = self.all()?.into_iter().map(|(digest, _)| digest);
+        Ok(all.filter(|digest| !self.open.is_taken(digest)).collect())
     }
 
     /// Removes leftovers older than this, and the oldest beyond a thousand. Says how many.
@@ -81,10 +62,9 @@ impl Parts {
                 continue;
             }
             // Held over the removal: nobody may begin with these files meanwhile.
-            let open = self.lock();
-            if !open.contains(&digest) {
+            if let Some(claim) = self.open.take(digest) {
                 let _permission = self.disk.writing()?;
-                remove(&self.disk.layout.fill(&digest))?;
+                Place { folder: self.disk.layout.fill(&claim.key), name: part::PART, boot: None }.remove()?;
                 removed += 1;
             }
         }
@@ -108,23 +88,5 @@ impl Parts {
             all.extend(changed.and_then(|metadata| metadata.modified()).ok().map(|changed| (digest, changed)));
         }
         Ok(all)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.digest);
-    }
-}
-
-/// Removes a part's folder.
-fn remove(folder: &Path) -> Result<(), StorageError> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StorageError::io("removing", folder)(error)),
-        _ => Ok(()),
     }
 }

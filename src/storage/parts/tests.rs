@@ -1,15 +1,17 @@
 use std::{
     io::{BufRead, BufReader},
     os::unix::fs::FileExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Stdio,
 };
 
-use super::{part::PART, state::State, *};
+use super::{part::PART, *};
 use crate::{
     oci::{Algorithm, Hasher},
     storage::{
-        Storage, StoredBlob, Usage, record,
+        Storage, StoredBlob, Usage,
+        growing::{Facts, State, boot_id},
+        record,
         tests::{child, child_dir, content, digest, eventually, open},
     },
 };
@@ -62,7 +64,9 @@ fn a_download_becomes_a_blob() {
         assert!(read(&storage.blobs.open(&name).unwrap().unwrap()) == bytes);
         assert!(!folder(dir.path(), &name).exists());
     }
-    eventually(|| storage.usage() == Usage { blobs: 4, bytes: (73 * MIB + 8) as u64, complete: true });
+    eventually(|| {
+        storage.usage() == Usage { blobs: 4, bytes: (73 * MIB + 8) as u64, complete: true, ..Usage::default() }
+    });
     assert!(storage.parts.leftovers().unwrap().is_empty());
 }
 
@@ -109,7 +113,7 @@ fn a_blob_that_is_here_already_stays() {
     storage.blobs.put(&digest(b"x"), b"x").unwrap();
     assert_eq!(read(&finish(part, b"x")), b"x");
     assert!(!folder(dir.path(), &digest(b"x")).exists());
-    eventually(|| storage.usage() == Usage { blobs: 1, bytes: 1, complete: true });
+    eventually(|| storage.usage() == Usage { blobs: 1, bytes: 1, complete: true, ..Usage::default() });
 }
 
 #[test]
@@ -144,11 +148,12 @@ fn a_part_is_taken_up_as_far_as_it_is_good() {
     let durable = 600_000;
     let mut hasher = Hasher::new(Algorithm::Sha256);
     hasher.update(&bytes[..durable]);
-    let state = |boot: Option<&str>| record::encode(&State::new(boot, durable as u64, &hasher, None)).unwrap();
+    let state =
+        |boot: Option<&str>| record::encode(&State::new(boot, durable as u64, &hasher, Facts::default())).unwrap();
     let good = state(boot.as_deref());
     let mut rotten = good.clone();
     rotten[40] ^= 1;
-    let foreign = State { hash_state: "AAAA".into(), ..State::new(boot.as_deref(), 5, &hasher, None) };
+    let foreign = State { hash_state: "AAAA".into(), ..State::new(boot.as_deref(), 5, &hasher, Facts::default()) };
     for (what, state, length, total, expected) in [
         ("the same boot", Some(good.clone()), MIB, None, MIB),
         ("the same boot, and nothing after", Some(good.clone()), durable, None, durable),

@@ -43,6 +43,10 @@ pub(super) fn repository(name: &str) -> Repository {
     Repository { namespace: Namespace::Upstream("docker.io".parse().unwrap()), name: name.parse().unwrap() }
 }
 
+pub(super) fn hosted(name: &str) -> Repository {
+    Repository { namespace: Namespace::Hosted, name: name.parse().unwrap() }
+}
+
 pub(super) fn tag(name: &str) -> Tag {
     name.parse().unwrap()
 }
@@ -117,7 +121,7 @@ fn a_manifest_is_stored_verified_and_read() {
     let long = Hasher::digest(Algorithm::Sha512, &bytes);
     storage.blobs.put(&long, &bytes).unwrap();
     assert_eq!(storage.blobs.read(&long, 2000).unwrap().unwrap(), bytes);
-    eventually(|| storage.usage() == Usage { blobs: 2, bytes: 4000, complete: true });
+    eventually(|| storage.usage() == Usage { blobs: 2, bytes: 4000, complete: true, ..Usage::default() });
     assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
 }
 
@@ -134,7 +138,7 @@ fn a_rotten_manifest_goes_to_the_quarantine_and_can_be_stored_again() {
     storage.blobs.put(&name, b"manifest").unwrap();
     assert_eq!(storage.blobs.read(&name, 100).unwrap().unwrap(), &b"manifest"[..]);
     storage.blobs.quarantine(&digest(b"never here")).unwrap();
-    eventually(|| storage.usage() == Usage { blobs: 1, bytes: 8, complete: true });
+    eventually(|| storage.usage() == Usage { blobs: 1, bytes: 8, complete: true, ..Usage::default() });
 }
 
 #[test]
@@ -144,7 +148,7 @@ fn usage_is_the_same_by_count_and_by_the_clean_mark() {
     for n in 0..50_usize {
         storage.blobs.put(&digest(&content(n)), &content(n)).unwrap();
     }
-    let expected = Usage { blobs: 50, bytes: (0..50).sum(), complete: true };
+    let expected = Usage { blobs: 50, bytes: (0..50).sum(), complete: true, ..Usage::default() };
     eventually(|| storage.usage() == expected);
     drop(storage);
     let storage = open(dir.path());

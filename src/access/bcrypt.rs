@@ -1,0 +1,50 @@
+//! The one place that knows bcrypt. Everything here takes a tenth of a second or more: never on a worker.
+
+/// The cost of new hashes: 2^11 rounds.
+pub(super) const COST: u32 = 11;
+/// The most that a hash in the file may cost: about two seconds. Each step doubles.
+pub(super) const MOST_COST: u32 = 15;
+/// bcrypt reads no further.
+pub(super) const LONGEST: usize = 71;
+
+/// Whether the password has this hash. A hash that is none has no password.
+pub(super) fn matches(password: &str, hash: &str) -> bool {
+    ::bcrypt::verify(password, hash).unwrap_or(false)
+}
+
+/// The hash of a new password, in the notation that other registries and web servers read too. None: the machine has no
+/// random bytes.
+pub(super) fn hash(password: &str) -> Option<String> {
+    let parts = ::bcrypt::hash_with_result(password, COST).ok()?;
+    Some(parts.format_for_version(::bcrypt::Version::TwoY))
+}
+
+/// The cost of a hash. None: it is no bcrypt hash.
+pub(super) fn cost(hash: &str) -> Option<u32> {
+    let parts: ::bcrypt::HashParts = hash.parse().ok()?;
+    // 2x is the mark of hashes that a broken program made.
+    ["$2a$", "$2b$", "$2y$"].iter().any(|mark| hash.starts_with(mark)).then(|| parts.get_cost())
+}
+
+/// A hash of this cost that no password is known for: what the password of an unknown user is compared with.
+pub(super) fn dummy(cost: u32) -> String {
+    format!("$2b${cost:02}$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01232")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_the_common_ones() {
+        let hash = hash("secret").unwrap();
+        assert!(hash.starts_with("$2y$11$") && matches("secret", &hash) && !matches("Secret", &hash));
+        assert_eq!(cost(&hash), Some(COST));
+        assert_eq!(cost(&dummy(5)), Some(5));
+        assert!(!matches("", &dummy(4)) && !matches("", "x"));
+        for none in ["{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "$apr1$x$y", "plain", "", "$2y$05$short"] {
+            assert_eq!(cost(none), None, "{none}");
+        }
+        assert_eq!(cost(&dummy(5).replace("$2b$", "$2x$")), None);
+    }
+}

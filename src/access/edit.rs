@@ -1,0 +1,166 @@
+//! Changes to the file of users: `lanyard user`. Comments, order and the other users stay as they are; the file is replaced in
+//! one step, so that a running lanyard never reads half of it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, chown},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    bcrypt,
+    htpasswd::{self, List, ListError},
+};
+
+/// Why the file stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// The file is not a list of users.
+    #[error(transparent)]
+    List(#[from] ListError),
+    /// The file or its folder.
+    #[error("cannot be written: {0}")]
+    Write(io::Error),
+    /// The name or the password, and what would be right.
+    #[error("{0}")]
+    Refused(&'static str),
+}
+
+/// Adds a user, or gives one that is there another password. Returns whether it was there. Takes a tenth of a second.
+pub fn set(path: &Path, user: &str, password: &str) -> Result<bool, EditError> {
+    htpasswd::name(user).map_err(EditError::Refused)?;
+    if password.is_empty() || password.contains(char::is_control) {
+        return Err(EditError::Refused("a password is one line, and not empty"));
+    }
+    if password.len() > bcrypt::LONGEST {
+        return Err(EditError::Refused("bcrypt reads 71 bytes of a password and no more; choose a shorter one"));
+    }
+    let hash = bcrypt::hash(password).ok_or(EditError::Refused("the machine has no random bytes"))?;
+    let entry = format!("{user}:{hash}");
+    let mut lines = lines(path)?;
+    let place = lines.iter().position(|line| is_of(line, user));
+    match place {
+        Some(index) => lines[index] = entry,
+        None => lines.push(entry),
+    }
+    write(path, &lines)?;
+    Ok(place.is_some())
+}
+
+/// Takes a user away. Returns whether it was there.
+pub fn remove(path: &Path, user: &str) -> Result<bool, EditError> {
+    let mut lines = lines(path)?;
+    let before = lines.len();
+    lines.retain(|line| !is_of(line, user));
+    if lines.len() == before {
+        return Ok(false);
+    }
+    write(path, &lines)?;
+    Ok(true)
+}
+
+/// The users' names in the order of the file.
+pub fn names(path: &Path) -> Result<Vec<String>, EditError> {
+    let user = |line: &String| htpasswd::entry(line).ok().flatten().map(|(user, _)| user.to_owned());
+    Ok(lines(path)?.iter().filter_map(user).collect())
+}
+
+/// The lines of a list that is right, or of none.
+fn lines(path: &Path) -> Result<Vec<String>, EditError> {
+    List::read(path)?;
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(ListError::Io(error).into()),
+    }
+}
+
+fn is_of(line: &str, user: &str) -> bool {
+    matches!(htpasswd::entry(line), Ok(Some((name, _))) if name == user)
+}
+
+fn write(path: &Path, lines: &[String]) -> Result<(), EditError> {
+    // A link stays a link.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut text = lines.join("\n");
+    text.push('\n');
+    replace(&path, text.as_bytes()).map_err(EditError::Write)
+}
+
+/// The new file is whose the old one was, else whose the folder is: the user that lanyard runs as must be able to read what
+/// root writes.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let old = fs::metadata(path).ok();
+    let owner = old.clone().map_or_else(|| fs::metadata(folder), Ok)?;
+    let mode = old.map_or(0o640, |old| old.mode() & 0o777);
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary: PathBuf = folder.join(name);
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
+    // Only root can give files away; anybody else's are their own already.
+    let _ = chown(&temporary, Some(owner.uid()), Some(owner.gid()));
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn edits_keep_what_they_are_not_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        assert!(names(&path).unwrap().is_empty());
+        assert!(!set(&path, "ann", "one").unwrap());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        let ann = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("# ours\n\n{ann}# the end")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(!set(&path, "bob", "two").unwrap());
+        assert_eq!(names(&path).unwrap(), ["ann", "bob"]);
+        assert!(set(&path, "ann", "three").unwrap());
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("# ours\n\nann:$2y$11$") && text.contains("\n# the end\nbob:$2y$"), "{text}");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let list = List::read(&path).unwrap();
+        assert!(bcrypt::matches("three", list.hash("ann").unwrap()));
+        assert!(remove(&path, "ann").unwrap() && !remove(&path, "ann").unwrap());
+        assert_eq!(names(&path).unwrap(), ["bob"]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        for (user, password) in
+            [("", "x"), ("a:b", "x"), ("#a", "x"), ("a\nb", "x"), ("a", ""), ("a", "b\nc"), ("a", &*"x".repeat(72))]
+        {
+            assert!(matches!(set(&path, user, password), Err(EditError::Refused(_))), "{user:?} {password:?}");
+        }
+        assert!(!path.exists());
+        fs::write(&path, "ann:plain\n").unwrap();
+        assert!(matches!(set(&path, "bob", "x"), Err(EditError::List(_))), "a list that is wrong is not written over");
+    }
+
+    #[test]
+    fn a_link_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+        set(&real, "ann", "one").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        set(&link, "bob", "two").unwrap();
+        assert!(link.is_symlink());
+        assert_eq!(names(&real).unwrap(), ["ann", "bob"]);
+    }
+}

@@ -1,0 +1,138 @@
+//! The file of users: `name:hash` lines as `htpasswd -B` writes them, empty lines and `#` comments.
+
+use std::{collections::HashMap, fs, io, path::Path};
+
+use super::bcrypt;
+
+/// The users and their hashes.
+#[derive(Default, Debug)]
+pub(super) struct List {
+    hashes: HashMap<String, String>,
+    dummy: Option<String>,
+}
+
+/// Why a file is no list of users. It never quotes the file (S18).
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// The file, as a whole.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// One line of it.
+    #[error("line {line}: {what}")]
+    Line {
+        /// From 1.
+        line: usize,
+        /// What is wrong, and what would be right.
+        what: &'static str,
+    },
+}
+
+/// Whether a file is a list of users. One that is not there is an empty one.
+pub fn check(path: &Path) -> Result<(), ListError> {
+    List::read(path).map(|_| ())
+}
+
+impl List {
+    /// Reads a file. One that is not there is an empty one.
+    pub(super) fn read(path: &Path) -> Result<List, ListError> {
+        match fs::read(path) {
+            Ok(bytes) => List::parse(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(List::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Result<List, ListError> {
+        let mut list = List::default();
+        let mut dearest = 0;
+        for (index, text) in bytes.split(|byte| *byte == b'\n').enumerate() {
+            let wrong = |what| ListError::Line { line: index + 1, what };
+            let text = std::str::from_utf8(text).map_err(|_| wrong("is not UTF-8 text"))?;
+            let Some((user, hash)) = entry(text).map_err(wrong)? else { continue };
+            let cost = bcrypt::cost(hash)
+                .ok_or_else(|| wrong("is not a bcrypt hash; make one with `lanyard user add` or `htpasswd -B`"))?;
+            if cost > bcrypt::MOST_COST {
+                return Err(wrong("its bcrypt cost is above 15, so that each sign-in would take seconds"));
+            }
+            dearest = dearest.max(cost);
+            if list.hashes.insert(user.to_owned(), hash.to_owned()).is_some() {
+                return Err(wrong("this user is there already"));
+            }
+        }
+        list.dummy = (dearest > 0).then(|| bcrypt::dummy(dearest));
+        Ok(list)
+    }
+
+    /// The user's hash.
+    pub(super) fn hash(&self, user: &str) -> Option<&str> {
+        self.hashes.get(user).map(String::as_str)
+    }
+
+    /// What an unknown user's password is compared with, so that it takes as long (S17). None: there are no users.
+    pub(super) fn dummy(&self) -> Option<&str> {
+        self.dummy.as_deref()
+    }
+
+    pub(super) fn has(&self, user: &str) -> bool {
+        self.hashes.contains_key(user)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.hashes.len()
+    }
+}
+
+/// The user and the hash of a line; none for a line without a user.
+pub(super) fn entry(line: &str) -> Result<Option<(&str, &str)>, &'static str> {
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.trim().is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let (user, hash) = line.split_once(':').ok_or("is not name:hash")?;
+    name(user)?;
+    Ok(Some((user, hash.trim_end())))
+}
+
+/// Whether a user can have this name: RFC 7617 ends it at a colon.
+pub(super) fn name(user: &str) -> Result<(), &'static str> {
+    let bad = |c: char| c == ':' || c.is_control();
+    if user.is_empty() || user.len() > 128 || user.starts_with('#') || user.trim() != user || user.contains(bad) {
+        return Err("a user's name has 1 to 128 characters, no colon, and begins neither with # nor with a space");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_what_htpasswd_writes() {
+        let (a, b) = (bcrypt::dummy(5), bcrypt::dummy(4).replace("$2b$", "$2y$"));
+        let list = List::parse(format!("# ours\n\nann:{a}\r\nbob smith:{b}\n  \n").as_bytes()).unwrap();
+        assert_eq!((list.len(), list.hash("ann"), list.hash("bob smith")), (2, Some(a.as_str()), Some(b.as_str())));
+        assert_eq!(list.dummy(), Some(a.as_str()), "an unknown user takes as long as the dearest known one");
+        assert!(List::parse(b"").unwrap().dummy().is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_line_and_never_quoted() {
+        let good = bcrypt::dummy(4);
+        for (text, line) in [
+            ("canary".to_owned(), 1),
+            (format!("a:{good}\nb:canary\n"), 2),
+            (format!("a:{good}\na:{good}"), 2),
+            (format!(":{good}"), 1),
+            (format!("a:{}", bcrypt::dummy(16)), 1),
+            (format!("a:{good}\n\n b:{good}"), 3),
+        ] {
+            let told = List::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(told.starts_with(&format!("line {line}: ")) && !told.contains("canary"), "{told}");
+        }
+        assert!(List::parse(b"a:\xff").is_err());
+    }
+}

@@ -1,0 +1,164 @@
+//! Pushing a manifest: understood, whole, stored, linked, tagged, and only then acknowledged (distribution-spec, "Pushing
+//! manifests").
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{MayPull, Push, PushError, now, pushed};
+use crate::{
+    oci::{
+        Algorithm, DOCKER_IMAGE, DOCKER_LIST, Digest, Hasher, Manifest, OCI_IMAGE, OCI_INDEX, Reference, Repository,
+        Tag, is_index, is_schema1,
+    },
+    storage::{LinkRecord, Storage, StorageError, TagRecord},
+};
+
+/// A manifest that a client pushes.
+pub struct PutManifest {
+    /// What it is pushed as: a tag, or its own digest.
+    pub reference: Reference,
+    /// Tags that are to name it besides (`?tag=`).
+    pub tags: Vec<Tag>,
+    /// Its `Content-Type`, without parameters; `None` where the client sent none.
+    pub content_type: Option<String>,
+    /// Its bytes, at most [`MAX_MANIFEST_BYTES`](crate::oci::MAX_MANIFEST_BYTES).
+    pub bytes: Bytes,
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub struct Put {
+    /// Its digest.
+    pub digest: Digest,
+    /// What it is about, for `OCI-Subject`.
+    pub subject: Option<Digest>,
+}
+
+/// A manifest that was understood.
+struct Understood {
+    media_type: String,
+    digest: Digest,
+    manifest: Manifest,
+    tags: Vec<Tag>,
+}
+
+impl Push {
+    /// Takes a manifest. Nothing of it is kept unless all of it is.
+    pub async fn put_manifest(
+        self: &Arc<Self>,
+        repo: &Repository,
+        put: PutManifest,
+        may_pull: MayPull,
+    ) -> Result<Put, PushError> {
+        let (this, repo) = (Arc::clone(self), repo.clone());
+        self.to_the_end(async move {
+            let (bytes, understood) = this
+                .disk
+                // Hashing and parsing 4 MiB is no work for a thread that others wait for.
+                .run(move || Ok::<_, PushError>((put.bytes.clone(), understand(put)?)))
+                .await
+                .map_err(|_| PushError::Lost)??;
+            let (adopted, _holds) = this.parts(&repo, &understood.manifest, &may_pull).await?;
+            this.commit(&repo, understood, bytes, adopted).await
+        })
+        .await
+    }
+
+    async fn commit(
+        self: &Arc<Self>,
+        repo: &Repository,
+        understood: Understood,
+        bytes: Bytes,
+        mut links: Vec<LinkRecord>,
+    ) -> Result<Put, PushError> {
+        let Understood { media_type, digest, manifest, tags } = understood;
+        let (subject, size) = (manifest.subject.map(|subject| subject.digest), bytes.len() as u64);
+        links.push(pushed(digest, &media_type, size, subject));
+        let _turn = self.turn(repo).await;
+        self.may_move(repo, &tags, digest).await?;
+        let at = repo.clone();
+        let named: Vec<_> = tags.iter().map(Tag::to_string).collect();
+        let record = move |tag| TagRecord { tag, digest, media_type: media_type.clone(), size, updated: now() };
+        self.on_disk(move |storage| store(storage, &at, &digest, &bytes, &links, tags.into_iter().map(record))).await?;
+        tracing::info!(repo = %repo, %digest, bytes = size, tags = named.join(","), "manifest pushed");
+        Ok(Put { digest, subject })
+    }
+
+    /// Refuses if one of the tags is immutable and names something else.
+    async fn may_move(&self, repo: &Repository, tags: &[Tag], digest: Digest) -> Result<(), PushError> {
+        for tag in tags.iter().filter(|tag| self.immutable(repo, tag)) {
+            let (at, asked) = (repo.clone(), tag.clone());
+            let known = self.on_disk(move |storage| storage.catalog.tag(&at, &asked)).await?;
+            if known.is_some_and(|known| known.digest != digest) {
+                return Err(PushError::Refused(format!(
+                    "the tag {tag} of {repo} is immutable (hosted.immutable_tags) and names another image: push with a new tag"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The commit order of DESIGN.md section 3: content, links, tags.
+fn store(
+    storage: &Storage,
+    repo: &Repository,
+    digest: &Digest,
+    bytes: &[u8],
+    links: &[LinkRecord],
+    tags: impl Iterator<Item = TagRecord>,
+) -> Result<(), StorageError> {
+    let _hold = storage.leases.hold([*digest]);
+    storage.blobs.put(digest, bytes)?;
+    storage.catalog.put_links(repo, links)?;
+    for tag in tags {
+        storage.catalog.put_tag(repo, &tag)?;
+    }
+    Ok(())
+}
+
+/// What the manifest says; an error where it is not one that lanyard keeps, or not the one that the client says it is.
+fn understand(put: PutManifest) -> Result<Understood, PushError> {
+    let PutManifest { reference, mut tags, content_type, bytes } = put;
+    let media_type = media_type(content_type, &bytes)?;
+    let manifest = Manifest::parse(&media_type, &bytes)?;
+    let (whole, needed) = match is_index(&media_type) {
+        true => (manifest.manifests.is_some(), "manifests"),
+        false => (manifest.config.is_some() && manifest.layers.is_some(), "config and layers"),
+    };
+    if !whole {
+        return Err(PushError::Invalid(format!("a manifest of the type {media_type} has {needed}; this one has not")));
+    }
+    let digest = match reference {
+        Reference::Digest(digest) if Hasher::digest(digest.algorithm(), &bytes) == digest => digest,
+        Reference::Digest(digest) => return Err(PushError::WrongDigest(digest)),
+        Reference::Tag(tag) => {
+            tags.insert(0, tag);
+            Hasher::digest(Algorithm::Sha256, &bytes)
+        }
+    };
+    let mut seen = std::collections::HashSet::new();
+    tags.retain(|tag| seen.insert(tag.clone()));
+    Ok(Understood { media_type, digest, manifest, tags })
+}
+
+/// The type that the manifest is kept with. Only types whose parts lanyard knows are taken: what it cannot read it could
+/// neither check nor keep whole.
+fn media_type(content_type: Option<String>, bytes: &[u8]) -> Result<String, PushError> {
+    const KNOWN: [&str; 4] = [OCI_IMAGE, OCI_INDEX, DOCKER_IMAGE, DOCKER_LIST];
+    let told = content_type.filter(|told| !matches!(told.as_str(), "application/json" | "application/octet-stream"));
+    let media_type = told.unwrap_or_else(|| Manifest::sniff(bytes));
+    if KNOWN.contains(&media_type.as_str()) {
+        return Ok(media_type);
+    }
+    if is_schema1(&media_type) {
+        let message = "schema 1 manifests are not taken: their digest is not that of their bytes; push schema 2 or OCI";
+        return Err(PushError::Invalid(message.to_owned()));
+    }
+    let shown: String = media_type.chars().take(100).flat_map(char::escape_default).collect();
+    Err(PushError::Invalid(format!(
+        "{shown} is no type of manifest that lanyard keeps; push one of {}",
+        KNOWN.join(", ")
+    )))
+}

@@ -1,0 +1,158 @@
+//! The push: how content gets into hosted repositories, and out of them again (DESIGN.md sections 2 and 3).
+//!
+//! ```text
+//! http ──► Push::begin ─► Push::open ─► Writing ──pieces──► a task that owns the upload: disk threads hash and write
+//!                                          └─ finish ─► proven ─► blob ─► linked to the repository ─► 201
+//! http ──► Push::mount ─► a repository that links the blob, and that the client may pull ─► linked here too
+//! http ──► Push::put_manifest ─► understood ─► every part is here ─► content ─► links ─► tags ─► 201
+//! http ──► Push::delete_tag, delete_manifest, delete_blob
+//! ```
+//!
+//! Promises:
+//! - Success is told after the commit protocol: content, links and tags are durable, in this order.
+//! - Everything that commits runs on a task of [`Tasks`]: a client that leaves neither cancels nor halves it.
+//! - An upload that breaks off keeps what came, and goes on where it ended, also after a restart (`writing.rs`).
+//! - Only hosted repositories change. What another repository holds becomes a repository's own only where the client may pull
+//!   it there ([`MayPull`]); a digest that a client happens to know gives it nothing (S5).
+//! - A part is held ([`Hold`](crate::storage::Hold)) before it is counted as here, so that it is not collected while the
+//!   manifest that needs it is on its way.
+//! - Manifests, tags and deletions of one repository happen one after the other.
+//!
+//! Called by [`crate::http`] only.
+
+mod catalog;
+mod delete;
+mod error;
+mod manifests;
+mod mount;
+mod names;
+mod parts;
+mod sessions;
+#[cfg(test)]
+mod tests;
+mod uploads;
+mod writing;
+
+use std::{
+    future::Future,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+pub use error::PushError;
+pub use manifests::{Put, PutManifest};
+use sessions::Sessions;
+use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+pub use writing::Writing;
+
+/// The name of an upload.
+pub use crate::storage::UploadId;
+
+use crate::{
+    config::Hosted,
+    names::Names,
+    oci::{Digest, Repository, Tag},
+    pull::{PullThrough, Tasks},
+    storage::{DiskThreads, LinkRecord, Origin, Storage, StorageError},
+};
+
+/// Whether the client that asks may pull from a repository.
+pub type MayPull = Arc<dyn Fn(&Repository) -> bool + Send + Sync>;
+
+/// Locks that the repositories share by hash.
+const TURNS: usize = 64;
+
+/// What the push is built from.
+pub struct Parts {
+    /// The disk.
+    pub storage: Arc<Storage>,
+    /// Threads to touch it on.
+    pub disk: DiskThreads,
+    /// For parts that a client saw in the mirror and did not upload.
+    pub pull: Arc<PullThrough>,
+    /// Which repository a name means.
+    pub names: Arc<Names>,
+    /// The owner of what goes on without a client.
+    pub tasks: Tasks,
+}
+
+/// Everything a push needs. One per process, shared by all workers.
+pub struct Push {
+    storage: Arc<Storage>,
+    disk: DiskThreads,
+    pull: Arc<PullThrough>,
+    names: Arc<Names>,
+    tasks: Tasks,
+    /// What the operator said.
+    rules: Hosted,
+    sessions: Sessions,
+    turns: Vec<Arc<Mutex<()>>>,
+}
+
+impl Push {
+    /// Puts the push together.
+    pub fn new(rules: Hosted, parts: Parts) -> Arc<Push> {
+        let Parts { storage, disk, pull, names, tasks } = parts;
+        let turns = (0..TURNS).map(|_| Arc::default()).collect();
+        Arc::new(Push { storage, disk, pull, names, tasks, rules, sessions: Sessions::new(), turns })
+    }
+
+    /// Runs `work` to its end, whether or not the caller stays.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, PushError>> + Send + 'static,
+    ) -> Result<T, PushError> {
+        let (tell, told) = oneshot::channel();
+        self.tasks.spawn(async move {
+            // Nobody may be left who wants to know.
+            let _ = tell.send(work.await);
+        });
+        told.await.map_err(|_| PushError::Lost)?
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Storage) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, PushError> {
+        let storage = Arc::clone(&self.storage);
+        let done = self.disk.run(move || work(&storage)).await.map_err(|_| PushError::Lost)?;
+        done.map_err(PushError::from)
+    }
+
+    /// The turn to change what a repository holds. Not to be asked for twice by one task.
+    async fn turn(&self, repo: &Repository) -> OwnedMutexGuard<()> {
+        let mut hasher = DefaultHasher::new();
+        repo.hash(&mut hasher);
+        let at = (hasher.finish() % TURNS as u64) as usize;
+        Arc::clone(&self.turns[at]).lock_owned().await
+    }
+
+    /// Whether the tag, once there, neither moves nor goes.
+    fn immutable(&self, repo: &Repository, tag: &Tag) -> bool {
+        self.rules.immutable_tags.iter().any(|pattern| pattern.matches(&repo.name, tag))
+    }
+
+    /// Notes that `repo` holds a blob. What it holds already stays as it is: a manifest is not turned into a mere blob.
+    async fn link_blob(&self, repo: &Repository, digest: Digest, size: u64) -> Result<(), PushError> {
+        let _turn = self.turn(repo).await;
+        let repo = repo.clone();
+        self.on_disk(move |storage| {
+            if storage.catalog.link(&repo, &digest)?.is_none() {
+                storage.catalog.put_links(&repo, &[pushed(digest, "", size, None)])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// That a repository holds what a client pushed or mounted, from now on.
+fn pushed(digest: Digest, media_type: &str, size: u64, subject: Option<Digest>) -> LinkRecord {
+    LinkRecord { digest, media_type: media_type.to_owned(), size, subject, origin: Origin::Pushed, created: now() }
+}
+
+/// Seconds since 1970; a clock before that is as good as none.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,138 @@
+//! Whether everything that a manifest names is in the repository, before the manifest is taken.
+//!
+//! | the part is | then |
+//! |---|---|
+//! | held by the repository, and on disk | fine |
+//! | held by the mirrored repository of the same name | it is fetched if need be, and becomes the repository's own |
+//! | a layer with `urls` (non-distributable) | it may be missing |
+//! | none of these | the push is refused, unless `hosted.sparse` |
+//!
+//! The second row is for images that were pulled through the mirror first: before the hosted repository exists, a client's HEAD
+//! is answered out of the mirrored one, and the client uploads nothing.
+
+use std::{collections::HashSet, sync::Arc};
+
+use super::{MayPull, Push, PushError, pushed};
+use crate::{
+    oci::{Accept, Descriptor, Digest, Manifest, Reference, Repository},
+    pull::{BodyError, PullError},
+    storage::{Hold, LinkRecord, Storage, StorageError},
+};
+
+/// A part that is wanted.
+struct Wanted {
+    digest: Digest,
+    /// A manifest, not a blob.
+    child: bool,
+    /// It has `urls`: it may be missing.
+    elsewhere: bool,
+}
+
+fn wanted(manifest: &Manifest) -> Vec<Wanted> {
+    let want = |child| move |part: &Descriptor| Wanted { digest: part.digest, child, elsewhere: !part.urls.is_empty() };
+    manifest.blobs().map(want(false)).chain(manifest.children().map(want(true))).collect()
+}
+
+impl Push {
+    /// The links that `repo` needs besides those it has, so that it holds every part of `manifest`; and that nothing of it is
+    /// removed meanwhile.
+    pub(super) async fn parts(
+        self: &Arc<Self>,
+        repo: &Repository,
+        manifest: &Manifest,
+        may_pull: &MayPull,
+    ) -> Result<(Vec<LinkRecord>, Vec<Hold>), PushError> {
+        let namesake = self.namesake(&repo.name).filter(|namesake| may_pull(namesake));
+        let (mut adopted, mut holds, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        let mut wanted = wanted(manifest);
+        // An adopted index brings manifests, and these bring blobs: as deep as the manifests go, each part once.
+        while !wanted.is_empty() {
+            wanted.retain(|part| seen.insert((part.digest, part.child)));
+            let mut deeper = Vec::new();
+            let (hold, missing) = self.missing(repo, std::mem::take(&mut wanted)).await?;
+            holds.push(hold);
+            for part in missing {
+                let found = match &namesake {
+                    Some(namesake) => self.adopt(namesake, &part, &mut deeper).await?,
+                    None => None,
+                };
+                match found {
+                    Some(link) => adopted.push(link),
+                    None if part.elsewhere || self.rules.sparse => {}
+                    None => unknown.push(part.digest),
+                }
+            }
+            wanted = deeper;
+        }
+        if unknown.is_empty() { Ok((adopted, holds)) } else { Err(PushError::PartsUnknown(unknown)) }
+    }
+
+    /// Those that the repository does not hold. All are held before it is looked.
+    async fn missing(&self, repo: &Repository, parts: Vec<Wanted>) -> Result<(Hold, Vec<Wanted>), PushError> {
+        let repo = repo.clone();
+        self.on_disk(move |storage| {
+            let hold = storage.leases.hold(parts.iter().map(|part| part.digest));
+            let mut missing = Vec::new();
+            for part in parts {
+                if !holds(storage, &repo, &part)? {
+                    missing.push(part);
+                }
+            }
+            Ok((hold, missing))
+        })
+        .await
+    }
+
+    /// Takes a part over from the mirrored repository, which must hold it.
+    async fn adopt(
+        &self,
+        from: &Repository,
+        part: &Wanted,
+        deeper: &mut Vec<Wanted>,
+    ) -> Result<Option<LinkRecord>, PushError> {
+        let (at, digest) = (from.clone(), part.digest);
+        let linked = self.on_disk(move |storage| storage.catalog.link(&at, &digest)).await?;
+        if linked.is_none() {
+            return Ok(None);
+        }
+        if !part.child {
+            let Some(size) = self.fetched(from, digest).await? else { return Ok(None) };
+            return Ok(Some(pushed(digest, "", size, None)));
+        }
+        let found = self.pull.manifest(from, &Reference::Digest(digest), &Accept::from_headers([])).await;
+        let answer = match found {
+            Ok(answer) => answer,
+            Err(PullError::Unknown { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let manifest = Manifest::parse(&answer.media_type, &answer.bytes)?;
+        deeper.extend(wanted(&manifest));
+        let subject = manifest.subject.map(|subject| subject.digest);
+        Ok(Some(pushed(digest, &answer.media_type, answer.bytes.len() as u64, subject)))
+    }
+
+    /// The size of a blob that `from` holds, once it is on disk whole.
+    async fn fetched(&self, from: &Repository, digest: Digest) -> Result<Option<u64>, PushError> {
+        let size = self.on_disk(move |storage| storage.blobs.size(&digest)).await?;
+        if size.is_some() {
+            return Ok(size);
+        }
+        let mut answer = match self.pull.blob(from, &digest, None).await {
+            Ok(answer) => answer,
+            Err(PullError::Unknown { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        while let Some(piece) = answer.body.next().await {
+            piece.map_err(|error: BodyError| PushError::Fetch(error.to_string()))?;
+        }
+        // The last bytes come after the commit, unless the disk shall keep no more.
+        self.on_disk(move |storage| storage.blobs.size(&digest)).await
+    }
+}
+
+fn holds(storage: &Storage, repo: &Repository, part: &Wanted) -> Result<bool, StorageError> {
+    let Some(link) = storage.catalog.link(repo, &part.digest)? else { return Ok(false) };
+    // What was pushed as a blob has no type, and cannot be got as a manifest.
+    Ok((!part.child || !link.media_type.is_empty()) && storage.blobs.size(&part.digest)?.is_some())
+}

@@ -1,0 +1,120 @@
+//! Uploads from begin to end; the bytes themselves are `writing.rs`.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Push, PushError, Writing, sessions::Slot};
+use crate::{
+    oci::Repository,
+    storage::{Upload, UploadId},
+};
+
+/// How long a request waits for another one that is writing to its upload: a client that lost its connection comes back
+/// before the end of the old one has been noticed.
+const TURN: Duration = Duration::from_secs(10);
+
+impl Push {
+    /// Begins an upload to `repo` for the client `owner`, a word that is the same for all its requests.
+    pub async fn begin(self: &Arc<Self>, repo: &Repository, owner: &str) -> Result<UploadId, PushError> {
+        let slot = self.slot(owner).await?;
+        let (this, repo) = (Arc::clone(self), repo.clone());
+        // To the end, so that every upload on disk is counted.
+        self.to_the_end(async move {
+            let at = repo.clone();
+            let id = this.on_disk(move |storage| storage.uploads.begin(&at)).await?;
+            slot.used_by(id, repo);
+            Ok(id)
+        })
+        .await
+    }
+
+    async fn slot(&self, owner: &str) -> Result<Slot, PushError> {
+        let open = self.on_disk(|storage| Ok(storage.uploads.count())).await?;
+        let refused = match self.sessions.slot(owner, open) {
+            Ok(slot) => return Ok(slot),
+            Err(refused) => refused,
+        };
+        // Some may have been swept.
+        let mine = self.sessions.of(owner);
+        let gone = self
+            .on_disk(move |storage| {
+                let mut gone = Vec::new();
+                for (id, repo) in mine {
+                    if storage.uploads.offset(&repo, &id)?.is_none() {
+                        gone.push(id);
+                    }
+                }
+                Ok(gone)
+            })
+            .await?;
+        if gone.is_empty() {
+            return Err(refused);
+        }
+        gone.iter().for_each(|id| self.sessions.gone(id));
+        self.sessions.slot(owner, open)
+    }
+
+    /// Opens an upload for writing. `at`: where the client believes that it goes on; anywhere else is
+    /// [`PushError::OutOfOrder`], and nothing changes.
+    pub async fn open(
+        self: &Arc<Self>,
+        repo: &Repository,
+        id: UploadId,
+        at: Option<u64>,
+    ) -> Result<Writing, PushError> {
+        let upload = self.take(repo, id).await?;
+        let offset = upload.offset();
+        if at.is_some_and(|at| at != offset) {
+            drop(upload);
+            self.sessions.released.notify_waiters();
+            return Err(PushError::OutOfOrder { offset });
+        }
+        Ok(Writing::start(self, repo.clone(), id, upload))
+    }
+
+    async fn take(&self, repo: &Repository, id: UploadId) -> Result<Upload, PushError> {
+        let deadline = tokio::time::Instant::now() + TURN;
+        loop {
+            let mut released = std::pin::pin!(self.sessions.released.notified());
+            // From here on nothing is missed, whatever happens before it is awaited.
+            released.as_mut().enable();
+            let at = repo.clone();
+            match self.on_disk(move |storage| storage.uploads.open(&at, &id)).await {
+                Err(PushError::Busy) => {
+                    tokio::time::timeout_at(deadline, released).await.map_err(|_| PushError::Busy)?;
+                }
+                opened => return opened?.ok_or(PushError::UploadUnknown),
+            }
+        }
+    }
+
+    /// How many bytes of the upload are safe.
+    pub async fn status(&self, repo: &Repository, id: UploadId) -> Result<u64, PushError> {
+        let at = repo.clone();
+        let offset = self.on_disk(move |storage| storage.uploads.offset(&at, &id)).await?;
+        offset.ok_or(PushError::UploadUnknown)
+    }
+
+    /// Ends the upload and removes what came.
+    pub async fn cancel(self: &Arc<Self>, repo: &Repository, id: UploadId) -> Result<(), PushError> {
+        // Nobody must be writing to it.
+        let upload = self.take(repo, id).await?;
+        let (this, at) = (Arc::clone(self), repo.clone());
+        self.to_the_end(async move {
+            let there = this
+                .on_disk(move |storage| {
+                    drop(upload);
+                    storage.uploads.cancel(&at, &id)
+                })
+                .await;
+            this.sessions.released.notify_waiters();
+            match there? {
+                true => {
+                    this.sessions.gone(&id);
+                    Ok(())
+                }
+                false => Err(PushError::UploadUnknown),
+            }
+        })
+        .await
+    }
+}

@@ -1,0 +1,206 @@
+//! One request's bytes on their way into an upload.
+//!
+//! | the handle | the task that owns the upload |
+//! |---|---|
+//! | [`Writing::write`] waits while the task is behind | gathers what has come, hashes and writes it on a disk thread |
+//! | [`Writing::park`] | makes it durable; the upload waits for its next request |
+//! | [`Writing::finish`] | proves the digest, commits, links, and only then tells |
+//! | is dropped: the client left, or its body broke off | parks |
+//!
+//! The task holds at most [`PIECES`] pieces and one write, so a fast client and a slow disk cost little memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Push, PushError};
+use crate::{
+    oci::{Digest, Repository},
+    storage::{StorageError, Upload, UploadId},
+};
+
+/// How many pieces wait for the disk.
+const PIECES: usize = 16;
+/// One write, in bytes: hashed in a millisecond.
+const WRITE: usize = 1 << 20;
+
+/// What the task is told.
+enum Order {
+    Take(Bytes),
+    Park(oneshot::Sender<Result<u64, PushError>>),
+    Finish(Digest, oneshot::Sender<Result<u64, PushError>>),
+}
+
+/// The handle on an upload that is being written to.
+pub struct Writing {
+    orders: mpsc::Sender<Order>,
+    failed: oneshot::Receiver<PushError>,
+}
+
+impl Writing {
+    pub(super) fn start(push: &Arc<Push>, repo: Repository, id: UploadId, upload: Upload) -> Writing {
+        let (orders, received) = mpsc::channel(PIECES);
+        let (tell, failed) = oneshot::channel();
+        let task = Task { push: Arc::clone(push), repo, id, upload: Some(upload), orders: received, next: None };
+        push.tasks.spawn(task.run(tell));
+        Writing { orders, failed }
+    }
+
+    /// Takes the next bytes. Returns when there is room for more, not when these are written.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), PushError> {
+        match self.orders.send(Order::Take(bytes)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.failure().await),
+        }
+    }
+
+    /// Makes everything durable and leaves the upload for its next request. Its offset, in bytes.
+    pub async fn park(mut self) -> Result<u64, PushError> {
+        let (tell, told) = oneshot::channel();
+        self.end(Order::Park(tell), told).await
+    }
+
+    /// Makes the upload a blob of its repository. Its size in bytes. A wrong digest ends the upload too.
+    pub async fn finish(mut self, digest: Digest) -> Result<u64, PushError> {
+        let (tell, told) = oneshot::channel();
+        self.end(Order::Finish(digest, tell), told).await
+    }
+
+    async fn end(&mut self, order: Order, told: oneshot::Receiver<Result<u64, PushError>>) -> Result<u64, PushError> {
+        // Where the task has ended before, `told` has, too.
+        let _ = self.orders.send(order).await;
+        match told.await {
+            Ok(result) => result,
+            Err(_) => Err(self.failure().await),
+        }
+    }
+
+    /// Why the task has ended.
+    async fn failure(&mut self) -> PushError {
+        (&mut self.failed).await.unwrap_or(PushError::Lost)
+    }
+}
+
+/// The owner of the upload.
+struct Task {
+    push: Arc<Push>,
+    repo: Repository,
+    id: UploadId,
+    /// `None` while a disk thread has it, and at the end.
+    upload: Option<Upload>,
+    orders: mpsc::Receiver<Order>,
+    /// An order that came behind the pieces that were gathered.
+    next: Option<Order>,
+}
+
+impl Task {
+    async fn run(mut self, failed: oneshot::Sender<PushError>) {
+        loop {
+            let order = match self.next.take() {
+                Some(order) => Some(order),
+                None => self.orders.recv().await,
+            };
+            match order {
+                Some(Order::Take(first)) => {
+                    let batch = self.gather(first);
+                    if let Err(error) = self.append(batch).await {
+                        // What was written before is good, and the client may go on from there.
+                        self.released();
+                        let _ = failed.send(error);
+                        return;
+                    }
+                }
+                Some(Order::Park(tell)) => {
+                    let parked = self.park().await;
+                    // Released first: the client's next request may be on its way before this one is answered.
+                    self.released();
+                    let _ = tell.send(parked);
+                    return;
+                }
+                Some(Order::Finish(digest, tell)) => {
+                    let finished = self.finish(digest).await;
+                    self.released();
+                    let _ = tell.send(finished);
+                    return;
+                }
+                None => {
+                    if let Err(error) = self.park().await {
+                        tracing::warn!(repo = %self.repo, %error, "what came of a broken upload cannot be kept");
+                    }
+                    return self.released();
+                }
+            }
+        }
+    }
+
+    /// The piece and what has come behind it.
+    fn gather(&mut self, first: Bytes) -> Vec<Bytes> {
+        let mut size = first.len();
+        let mut batch = vec![first];
+        while size < WRITE {
+            match self.orders.try_recv() {
+                Ok(Order::Take(bytes)) => {
+                    size += bytes.len();
+                    batch.push(bytes);
+                }
+                Ok(order) => {
+                    self.next = Some(order);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        batch
+    }
+
+    async fn append(&mut self, batch: Vec<Bytes>) -> Result<(), PushError> {
+        let mut upload = self.upload.take().ok_or(PushError::Lost)?;
+        let written = self.push.on_disk(move |_| {
+            batch.iter().try_for_each(|bytes| upload.append(bytes))?;
+            Ok(upload)
+        });
+        self.upload = Some(written.await?);
+        Ok(())
+    }
+
+    async fn park(&mut self) -> Result<u64, PushError> {
+        let upload = self.upload.take().ok_or(PushError::Lost)?;
+        self.push.on_disk(move |_| upload.park()).await
+    }
+
+    async fn finish(&mut self, digest: Digest) -> Result<u64, PushError> {
+        let upload = self.upload.take().ok_or(PushError::Lost)?;
+        let (id, repo) = (self.id, self.repo.clone());
+        let finished = self
+            .push
+            .on_disk(move |storage| {
+                // From here on it is leased: nobody removes it before it is linked.
+                let size = match upload.finish(&digest) {
+                    Ok(stored) => Ok(stored.size),
+                    Err(error) => Err((error, storage.uploads.offset(&repo, &id)?.is_some())),
+                };
+                Ok::<_, StorageError>(size)
+            })
+            .await?;
+        match finished {
+            Ok(size) => {
+                self.push.sessions.gone(&id);
+                self.push.link_blob(&self.repo, digest, size).await?;
+                tracing::info!(repo = %self.repo, %digest, bytes = size, "blob pushed");
+                Ok(size)
+            }
+            Err((error, there)) => {
+                if !there {
+                    self.push.sessions.gone(&id);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The upload is closed; whoever waits for it may look again.
+    fn released(&self) {
+        self.push.sessions.released.notify_waiters();
+    }
+}

@@ -1,0 +1,60 @@
+//! The other way round: which repositories hold a digest.
+
+use std::{fs, io};
+
+use super::{Catalog, checked_link, file_names};
+use crate::{
+    oci::{Digest, Repository},
+    storage::{StorageError, index::RepositoryKey, names, record},
+};
+
+impl Catalog {
+    /// The repositories that hold the digest, sorted: hosted ones first.
+    pub fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, StorageError> {
+        let (mut found, unsure) = match self.disk.index.holders(digest) {
+            Some((sure, changing)) => (to_repositories(&sure), to_repositories(&changing)),
+            None => (Vec::new(), self.everywhere()?),
+        };
+        for repository in unsure {
+            let path = self.disk.layout.link(&repository, digest);
+            if checked_link(digest, record::read(&path)?, &path).is_some() {
+                found.push(repository);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Whether a repository has a link of the digest, be it a good one or not. "No" comes from the files alone: something
+    /// is removed for it.
+    pub(in crate::storage) fn is_held(&self, digest: &Digest) -> Result<bool, StorageError> {
+        if self.disk.index.holders(digest).is_some_and(|(sure, _)| !sure.is_empty()) {
+            return Ok(true);
+        }
+        for repository in self.everywhere()? {
+            let path = self.disk.layout.link(&repository, digest);
+            match fs::symlink_metadata(&path) {
+                Ok(_) => return Ok(true),
+                // A stray file in the place of a folder holds nothing.
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(StorageError::io("looking at", &path)(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Every repository that has a folder.
+    fn everywhere(&self) -> Result<Vec<Repository>, StorageError> {
+        let mut all = Vec::new();
+        for namespace in self.namespaces()? {
+            let folder = self.disk.layout.repos().join(names::namespace(&namespace));
+            let names = file_names(&folder, names::parse_repository)?;
+            all.extend(names.into_iter().map(|name| Repository { namespace: namespace.clone(), name }));
+        }
+        Ok(all)
+    }
+}
+
+fn to_repositories(keys: &[RepositoryKey]) -> Vec<Repository> {
+    keys.iter().filter_map(RepositoryKey::repository).collect()
+}

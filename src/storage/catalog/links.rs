@@ -1,0 +1,120 @@
+//! Links: what a repository holds.
+
+use std::{fs, io};
+
+use super::{Catalog, LinkRecord, Origin, checked_link, decode_all, encode, sync};
+use crate::{
+    oci::{Digest, Repository},
+    storage::{
+        StorageError, durable,
+        index::{Entry, RepositoryKey},
+        record,
+    },
+};
+
+impl Catalog {
+    /// What the repository knows of the digest; `None` if it does not hold it.
+    pub fn link(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
+        let path = self.disk.layout.link(repository, digest);
+        if let Some(text) = self.disk.index.link(&RepositoryKey::new(repository), digest)
+            && let Some(record) = checked_link(digest, record::decode(&text).ok(), &path)
+        {
+            return Ok(Some(record));
+        }
+        Ok(checked_link(digest, record::read(&path)?, &path))
+    }
+
+    /// Makes the repository hold the digests, durably: every record is synced, then the folder once for all. A record
+    /// that is there already, but for its time, is left as it is. The digests are leased from now on.
+    ///
+    /// Errors: [`StorageError::Gone`] if one of [`Origin::Pushed`] is not here, and then nothing is linked. (Content of
+    /// the other origins may be missing: it was only named, or upstream has it.)
+    pub fn put_links(&self, repository: &Repository, records: &[LinkRecord]) -> Result<(), StorageError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let _hold = self.disk.leases.hold(records.iter().map(|record| record.digest));
+        let _permission = self.disk.writing()?;
+        self.check_pushed(records)?;
+        let _lock = self.lock(repository);
+        self.create(repository)?;
+        let key = RepositoryKey::new(repository);
+        let mut entries = Vec::with_capacity(records.len());
+        let mut write = || {
+            for record in records {
+                let path = self.disk.layout.link(repository, &record.digest);
+                let present = checked_link(&record.digest, record::read(&path)?, &path);
+                if present.is_some_and(|present| LinkRecord { created: record.created, ..present } == *record) {
+                    continue;
+                }
+                let is_new = !path.exists();
+                let text = encode(record, &path)?;
+                self.disk.temporaries.replace(&path, &text).map_err(StorageError::io("writing", &path))?;
+                if is_new {
+                    self.disk.census.linked(repository, &record.digest, &self.disk.layout);
+                }
+                entries.push(Entry::link(&key, &record.digest, Some(text)));
+            }
+            Ok(())
+        };
+        let written = write();
+        let synced = sync(&self.disk.layout.links(repository));
+        self.disk.index.write(Some(&key), entries);
+        written.and(synced)
+    }
+
+    /// Makes the repository hold the digest no more, durably; the blob stays. Says whether it held it.
+    pub fn delete_link(&self, repository: &Repository, digest: &Digest) -> Result<bool, StorageError> {
+        let _permission = self.disk.writing()?;
+        let path = self.disk.layout.link(repository, digest);
+        let _lock = self.lock(repository);
+        let was_there = durable::remove(&path).map_err(StorageError::io("removing", &path))?;
+        if was_there {
+            self.disk.census.unlinked(repository, digest, &self.disk.layout);
+        }
+        let synced = if was_there { sync(&self.disk.layout.links(repository)) } else { Ok(()) };
+        let key = RepositoryKey::new(repository);
+        self.disk.index.write(Some(&key), vec![Entry::link(&key, digest, None)]);
+        synced.map(|()| was_there)
+    }
+
+    /// Everything that the repository holds, sorted by the digests.
+    pub fn links(&self, repository: &Repository) -> Result<Vec<LinkRecord>, StorageError> {
+        let key = RepositoryKey::new(repository);
+        let from_index = self.disk.index.link_texts(&key).and_then(|texts| decode_all::<LinkRecord>(&texts));
+        let mut records = match from_index {
+            Some(records) => records,
+            None => {
+                let mut records = Vec::new();
+                for digest in self.link_files(repository)? {
+                    let path = self.disk.layout.link(repository, &digest);
+                    records.extend(checked_link(&digest, record::read(&path)?, &path));
+                }
+                records
+            }
+        };
+        records.sort_unstable_by_key(|record| record.digest);
+        Ok(records)
+    }
+
+    /// The manifests in the repository that say they belong to `subject`, sorted by their digests. Reads every link of
+    /// the repository.
+    pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<LinkRecord>, StorageError> {
+        let mut found = self.links(repository)?;
+        found.retain(|link| link.subject.as_ref() == Some(subject));
+        Ok(found)
+    }
+
+    /// Refuses to link what was pushed and is not here any more. The digests are held, so what is here stays.
+    fn check_pushed(&self, records: &[LinkRecord]) -> Result<(), StorageError> {
+        for LinkRecord { digest, .. } in records.iter().filter(|record| record.origin == Origin::Pushed) {
+            let path = self.disk.layout.blob(digest);
+            match fs::symlink_metadata(&path) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StorageError::Gone(*digest)),
+                Err(error) => return Err(StorageError::io("looking at", &path)(error)),
+            }
+        }
+        Ok(())
+    }
+}

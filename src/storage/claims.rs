@@ -1,0 +1,48 @@
+//! Who is at work on what: one at a time per key, within this process.
+
+use std::{
+    collections::HashSet,
+    fmt::Debug,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// The keys that are being worked on. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Claims<K> {
+    taken: Arc<Mutex<HashSet<K>>>,
+}
+
+/// That a key is taken, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Claim<K: Eq + Hash> {
+    pub(super) key: K,
+    taken: Arc<Mutex<HashSet<K>>>,
+}
+
+impl<K> Default for Claims<K> {
+    fn default() -> Self {
+        Claims { taken: Arc::default() }
+    }
+}
+
+impl<K: Eq + Hash + Clone> Claims<K> {
+    /// Takes the key; `None` while somebody else has it.
+    pub(super) fn take(&self, key: K) -> Option<Claim<K>> {
+        self.lock().insert(key.clone()).then(|| Claim { key, taken: Arc::clone(&self.taken) })
+    }
+
+    pub(super) fn is_taken(&self, key: &K) -> bool {
+        self.lock().contains(key)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<K>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Eq + Hash> Drop for Claim<K> {
+    fn drop(&mut self) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}

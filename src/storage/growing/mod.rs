@@ -1,0 +1,338 @@
+//! A file that grows, with the hash of what is in it: `<folder>/<name>` and `<folder>/state`.
+//!
+//! What a download and a push have in common. Promises: bytes are hashed as they are written, and the two never differ;
+//! and what was written when the process died is taken up again:
+//!
+//! | the state file | the file is |
+//! |---|---|
+//! | names the boot that still runs | whole, since only the process died: the hash is taken up at the durable offset and goes through the rest |
+//! | names another boot, or none | cut to the durable offset, up to which it was synced |
+//! | is damaged or missing, or promises more than there is | begun again, or forgotten: its owner says |
+//!
+//! Callers: [`Part`](super::Part) and [`Upload`](super::Upload), which see to it that nobody else writes the file.
+
+mod state;
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
+
+pub(super) use state::{Facts, State, boot_id, hash_from};
+
+use super::{StorageError, durable};
+use crate::oci::{Algorithm, Digest, Hasher};
+
+/// The smallest write, but for the last, in bytes: what is written in smaller ones is dearer to send later.
+const PIECE: usize = 256 * 1024;
+
+/// Progress between two checkpoints, in bytes: what a power cut can cost.
+const CHECKPOINT: u64 = 32 << 20;
+
+/// Where a growing file is.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// The folder, which holds nothing else.
+    pub(super) folder: PathBuf,
+    /// The file's name in it.
+    pub(super) name: &'static str,
+    /// The boot of the machine, if it has a name.
+    pub(super) boot: Option<Arc<str>>,
+}
+
+/// A file that grows. Dropped, it stays on disk to be taken up again.
+pub(super) struct Growing {
+    place: Place,
+    file: Arc<File>,
+    algorithm: Algorithm,
+    hasher: Hasher,
+    written: u64,
+    buffer: Vec<u8>,
+    facts: Facts,
+    saved: u64,
+    checkpoint: Option<JoinHandle<Result<(), StorageError>>>,
+}
+
+impl Place {
+    /// The file's path.
+    pub(super) fn path(&self) -> PathBuf {
+        self.folder.join(self.name)
+    }
+
+    /// Removes the file, its state and the folder.
+    pub(super) fn remove(&self) -> Result<(), StorageError> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StorageError::io("removing", &self.folder)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Growing {
+    /// Begins a file in the place of what was there.
+    pub(super) fn begin(place: Place, algorithm: Algorithm, facts: Facts) -> Result<Growing, StorageError> {
+        durable::ensure_dir(&place.folder).map_err(StorageError::io("creating", &place.folder))?;
+        let file = Arc::new(fresh(&place.path())?);
+        let hasher = Hasher::new(algorithm);
+        let growing = Growing {
+            place,
+            file,
+            algorithm,
+            hasher,
+            written: 0,
+            buffer: Vec::new(),
+            facts,
+            saved: 0,
+            checkpoint: None,
+        };
+        growing.state().save(&growing.place.folder, false)?;
+        Ok(growing)
+    }
+
+    /// Takes up what an earlier one left, as far as it is good; `None` if nothing of it is, or if `wanted` says so of
+    /// its facts and its length.
+    pub(super) fn take_up(
+        place: Place,
+        algorithm: Algorithm,
+        wanted: impl FnOnce(&Facts, u64) -> bool,
+    ) -> Result<Option<Growing>, StorageError> {
+        let path = place.path();
+        let file = match File::options().read(true).write(true).open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(StorageError::io("opening", &path))?,
+        };
+        let resumed = state::resume(&place.folder, &file, algorithm, place.boot.as_deref())?;
+        let Some(resumed) = resumed.filter(|resumed| wanted(&resumed.facts, resumed.offset)) else {
+            return Ok(None);
+        };
+        file.set_len(resumed.offset).map_err(StorageError::io("cutting", &path))?;
+        Ok(Some(Growing {
+            place,
+            file: Arc::new(file),
+            algorithm,
+            hasher: resumed.hasher,
+            written: resumed.offset,
+            buffer: Vec::new(),
+            facts: resumed.facts,
+            saved: resumed.saved,
+            checkpoint: None,
+        }))
+    }
+
+    /// How many bytes are in the file.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// How many bytes it was given: those of [`written`](Self::written), and those that are still gathered.
+    pub(super) fn given(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    pub(super) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The digest of what is in the file.
+    pub(super) fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
+    }
+
+    /// The digest of what the disk has kept of it.
+    pub(super) fn reread(&self) -> Result<Digest, StorageError> {
+        let mut hasher = Hasher::new(self.algorithm);
+        let mut buffer = vec![0; PIECE];
+        let mut at = 0;
+        while at < self.written {
+            let length = (self.written - at).min(PIECE as u64) as usize;
+            let read = self.file.read_exact_at(&mut buffer[..length], at);
+            read.map_err(StorageError::io("reading", &self.place.path()))?;
+            hasher.update(&buffer[..length]);
+            at += length as u64;
+        }
+        Ok(hasher.finish())
+    }
+
+    /// A descriptor of its own for reading, by position. It stays good whatever becomes of the name.
+    pub(super) fn reader(&self) -> Result<Arc<File>, StorageError> {
+        let path = self.place.path();
+        File::open(&path).map(Arc::new).map_err(StorageError::io("opening", &path))
+    }
+
+    /// Takes the next bytes. Small ones are gathered until there is enough, or until [`flush`](Self::flush).
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        if self.buffer.len() + bytes.len() < PIECE {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(());
+        }
+        if self.buffer.is_empty() {
+            self.write(bytes)?;
+        } else {
+            self.buffer.extend_from_slice(bytes);
+            self.flush()?;
+        }
+        self.checkpoint_if_due()
+    }
+
+    /// Writes what was gathered.
+    pub(super) fn flush(&mut self) -> Result<(), StorageError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let written = self.write(&buffer);
+        buffer.clear();
+        self.buffer = buffer;
+        written
+    }
+
+    /// Makes what is in the file survive a power cut, but not the right to go on with it: for a file that is complete.
+    pub(super) fn sync(&mut self) -> Result<(), StorageError> {
+        self.finish_checkpoint()?;
+        sync(&self.file, &self.place)
+    }
+
+    /// Flushes, and makes everything survive a power cut so that it can be taken up again.
+    pub(super) fn park(&mut self) -> Result<(), StorageError> {
+        self.flush()?;
+        self.sync()?;
+        self.state().save(&self.place.folder, true)?;
+        self.saved = self.written;
+        Ok(())
+    }
+
+    /// Removes it from disk.
+    pub(super) fn discard(&mut self) -> Result<(), StorageError> {
+        // How the checkpoint went no longer matters, only that it writes nothing any more.
+        let _ = self.finish_checkpoint();
+        self.place.remove()
+    }
+
+    /// Begins again with no bytes, in a new file: readers of the old one see no byte of the new.
+    pub(super) fn restart(&mut self) -> Result<(), StorageError> {
+        // As in `discard`.
+        let _ = self.finish_checkpoint();
+        self.file = Arc::new(fresh(&self.place.path())?);
+        self.hasher = Hasher::new(self.algorithm);
+        (self.written, self.saved) = (0, 0);
+        self.buffer.clear();
+        self.state().save(&self.place.folder, false)?;
+        self.reserve()
+    }
+
+    /// Learns the size it will have, and reserves its space, where the file system can. The file's length stays what
+    /// was written.
+    pub(super) fn set_total(&mut self, total: u64) -> Result<(), StorageError> {
+        self.facts.total = Some(total);
+        self.reserve()
+    }
+
+    /// Writes, and hashes what was written: the two never differ, whatever fails.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        // Hashed in pieces that the processor's cache still has from the write.
+        for mut piece in bytes.chunks(PIECE) {
+            while !piece.is_empty() {
+                let count = match self.file.write_at(piece, self.written) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                    count => count,
+                };
+                let count = count.map_err(StorageError::io("writing", &self.place.path()))?;
+                let (done, rest) = piece.split_at(count);
+                self.hasher.update(done);
+                self.written += count as u64;
+                piece = rest;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves the space of the total that is known.
+    pub(super) fn reserve(&mut self) -> Result<(), StorageError> {
+        let Some(total) = self.facts.total.filter(|total| *total > self.written && *total > PIECE as u64) else {
+            return Ok(());
+        };
+        match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, self.written, total - self.written) {
+            Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
+                // What was reserved before space ran out is given back; growing first makes it a change of length.
+                let _ = self.file.set_len(self.written + 1);
+                let _ = self.file.set_len(self.written);
+                Err(StorageError::io("reserving space for", &self.place.path())(error.into()))
+            }
+            // Not every file system can, and then writing tells.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn state(&self) -> State {
+        State::new(self.place.boot.as_deref(), self.written, &self.hasher, self.facts.clone())
+    }
+
+    /// Every so often syncs the file and saves its state, on a thread beside the writer. One that is slow is not waited
+    /// for: the next comes later.
+    pub(super) fn checkpoint_if_due(&mut self) -> Result<(), StorageError> {
+        if self.written - self.saved < CHECKPOINT
+            || self.checkpoint.as_ref().is_some_and(|running| !running.is_finished())
+        {
+            return Ok(());
+        }
+        self.finish_checkpoint()?;
+        self.saved = self.written;
+        let (state, file, place) = (self.state(), Arc::clone(&self.file), self.place.clone());
+        let body = move || {
+            sync(&file, &place)?;
+            state.save(&place.folder, true)
+        };
+        let spawned = std::thread::Builder::new().name("lanyard-checkpoint".to_owned()).spawn(body);
+        // Without a thread there is no checkpoint this time; the bytes are none the worse.
+        self.checkpoint = spawned.ok();
+        Ok(())
+    }
+
+    /// Awaits the checkpoint that runs. Its error is the writer's: a failed sync is final.
+    fn finish_checkpoint(&mut self) -> Result<(), StorageError> {
+        match self.checkpoint.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(_)) | None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Growing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Growing").field("place", &self.place).field("written", &self.written).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Growing {
+    fn drop(&mut self) {
+        if let Err(error) = self.finish_checkpoint() {
+            tracing::warn!(%error, folder = %self.place.folder.display(), "what was received cannot be kept for later");
+        }
+    }
+}
+
+/// A new, empty file in the place of what was there.
+fn fresh(path: &Path) -> Result<File, StorageError> {
+    durable::remove(path).and_then(|_| durable::create(path)).map_err(StorageError::io("creating", path))
+}
+
+/// Syncs the file. If that fails nobody knows what is on disk, so the state goes, and with it the right to go on.
+fn sync(file: &File, place: &Place) -> Result<(), StorageError> {
+    file.sync_data().map_err(|error| {
+        let _ = fs::remove_file(place.folder.join(state::STATE));
+        StorageError::io("syncing", &place.path())(error)
+    })
+}

@@ -1,0 +1,145 @@
+//! The state file of a growing file, and what it is worth after a restart.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    oci::{Algorithm, Hasher},
+    storage::{StorageError, durable, record},
+};
+
+/// Bytes hashed at a time when they are read back.
+const PIECE: usize = 256 * 1024;
+
+/// What is written down about a growing file: at its creation, after every 32 MiB, and when it is parked.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(in crate::storage) struct State {
+    /// The boot of the machine in which it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::storage) boot_id: Option<String>,
+    /// Up to here the file is synced.
+    pub(in crate::storage) durable_offset: u64,
+    /// The hash up to there, in base64.
+    pub(in crate::storage) hash_state: String,
+    /// What its owner wants to find again.
+    #[serde(flatten)]
+    pub(in crate::storage) facts: Facts,
+}
+
+/// What the owner of a growing file keeps with it.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub(in crate::storage) struct Facts {
+    /// The size in bytes that it will have, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::storage) total: Option<u64>,
+    /// The repository that it belongs to, if to one: namespace and name as they are on disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::storage) repository: Option<String>,
+}
+
+impl State {
+    pub(in crate::storage) fn new(boot: Option<&str>, offset: u64, hasher: &Hasher, facts: Facts) -> Self {
+        State {
+            boot_id: boot.map(str::to_owned),
+            durable_offset: offset,
+            hash_state: BASE64_STANDARD.encode(hasher.state()),
+            facts,
+        }
+    }
+
+    /// What the state file in this folder says; `None` if it is damaged or there is none.
+    pub(in crate::storage) fn read(folder: &Path) -> Result<Option<State>, StorageError> {
+        record::read(&folder.join(STATE))
+    }
+
+    /// Replaces the state file. `sync`: it survives a power cut, in which it otherwise may end up damaged, and then the
+    /// file is begun again.
+    pub(super) fn save(&self, folder: &Path, sync: bool) -> Result<(), StorageError> {
+        let path = folder.join(STATE);
+        let next = folder.join("state.next");
+        let write = || -> io::Result<()> {
+            let text = record::encode(self).map_err(io::Error::other)?;
+            let file = durable::create(&next)?;
+            file.write_all_at(&text, 0)?;
+            if sync {
+                file.sync_data()?;
+            }
+            fs::rename(&next, &path)?;
+            if sync {
+                durable::sync_dir(folder)?;
+                durable::sync_dir(folder.parent().unwrap_or(folder))?;
+            }
+            Ok(())
+        };
+        write().map_err(StorageError::io("writing", &path))
+    }
+}
+
+/// The state file's name.
+pub(super) const STATE: &str = "state";
+
+/// Where a growing file goes on.
+pub(super) struct Resumed {
+    pub(super) offset: u64,
+    pub(super) hasher: Hasher,
+    /// Up to here the state file has it.
+    pub(super) saved: u64,
+    pub(super) facts: Facts,
+}
+
+/// Finds out how much of `file` is good (the table at the top of this room).
+pub(super) fn resume(
+    folder: &Path,
+    file: &File,
+    algorithm: Algorithm,
+    boot: Option<&str>,
+) -> Result<Option<Resumed>, StorageError> {
+    let Some(state) = State::read(folder)? else {
+        return Ok(None);
+    };
+    let length = file.metadata().map_err(StorageError::io("looking at", folder))?.len();
+    let hash_state = BASE64_STANDARD.decode(&state.hash_state).ok();
+    let Some(mut hasher) = hash_state.and_then(|bytes| Hasher::restore(algorithm, &bytes)) else {
+        return Ok(None);
+    };
+    let saved = state.durable_offset;
+    if saved > length {
+        return Ok(None);
+    }
+    let same_boot = boot.is_some() && state.boot_id.as_deref() == boot;
+    let offset = if same_boot {
+        hash_from(&mut hasher, file, saved).map_err(StorageError::io("reading", folder))?
+    } else {
+        saved
+    };
+    Ok(Some(Resumed { offset, hasher, saved, facts: state.facts }))
+}
+
+/// Hashes what the file holds from `offset` on. Says where it ends.
+pub(in crate::storage) fn hash_from(hasher: &mut Hasher, file: &File, mut offset: u64) -> io::Result<u64> {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        match file.read_at(&mut buffer, offset) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+            Ok(0) => return Ok(offset),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                offset += count as u64;
+            }
+        }
+    }
+}
+
+/// The kernel's name for this boot of the machine; `None` where it does not say.
+pub(in crate::storage) fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}

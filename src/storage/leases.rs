@@ -1,0 +1,252 @@
+//! Who counts on content being here: what keeps the removal of garbage from taking what a push is about to name.
+//!
+//! A digest is *leased* for a grace, an hour, from the last time that somebody was told that it is here: its upload, a
+//! HEAD, a mount. Leases are in memory, with monotonic times; so after a start everything counts as just touched.
+//!
+//! The removal and those who count on content meet here, and nowhere else:
+//!
+//! | | takes | and then |
+//! |---|---|---|
+//! | whoever counts on a digest | [`touch`](Leases::touch) or [`hold`](Leases::hold): waits while it is claimed | looks whether it is here |
+//! | whoever removes | [`claim`](Leases::claim): refused while it is leased, held or claimed | looks whether anybody links it, and removes it |
+//!
+//! So either the one comes first and the removal is refused, or the removal comes first and the other looks when it is
+//! over: nobody finds a blob that is gone a moment later. A claim lasts as long as a look and an unlink.
+//!
+//! Order of locks: a lease or a claim is taken before the permission to write and before a repository's lock, and who
+//! waits for one has neither. One thread may hold a digest that it holds already.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::oci::Digest;
+
+/// How long content is protected, and everything after a start.
+const GRACE: Duration = Duration::from_secs(3600);
+
+/// Leases that are kept before those that have run out are looked for.
+const SPARE: usize = 1024;
+
+/// The leases of one data folder. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Leases {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    released: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    began: Instant,
+    grace: Duration,
+    touched: HashMap<Digest, Instant>,
+    held: HashMap<Digest, usize>,
+    claimed: HashSet<Digest>,
+    /// At this many leases those that have run out are removed.
+    prune_at: usize,
+}
+
+/// That these digests stay, if they are here, for as long as this lives and for the grace from then on.
+#[derive(Debug)]
+#[must_use = "what is not held may be removed"]
+pub struct Hold {
+    digests: Vec<Digest>,
+    shared: Arc<Shared>,
+}
+
+/// That nobody counts on a digest, and whoever is about to waits until this is dropped.
+#[derive(Debug)]
+#[must_use = "a claim that is dropped protects nothing"]
+pub struct Claim {
+    digest: Digest,
+    shared: Arc<Shared>,
+}
+
+impl Leases {
+    pub(super) fn new() -> Self {
+        let state = State {
+            began: Instant::now(),
+            grace: GRACE,
+            touched: HashMap::new(),
+            held: HashMap::new(),
+            claimed: HashSet::new(),
+            prune_at: SPARE,
+        };
+        Leases { shared: Arc::new(Shared { state: Mutex::new(state), released: Condvar::new() }) }
+    }
+
+    /// Protects the digest for the grace. Look whether it is here *afterwards*: that answer holds good for the grace.
+    ///
+    /// Only for what is probably here: every lease takes some memory until it runs out.
+    pub fn touch(&self, digest: &Digest) {
+        drop(self.hold([*digest]));
+    }
+
+    /// Protects the digests until the answer is dropped, and for the grace from then on. As [`touch`](Self::touch), look
+    /// afterwards.
+    pub fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
+        let digests: Vec<Digest> = digests.into_iter().collect();
+        let mut state = self
+            .shared
+            .released
+            .wait_while(self.shared.lock(), |state| digests.iter().any(|digest| state.claimed.contains(digest)))
+            .unwrap_or_else(PoisonError::into_inner);
+        for digest in &digests {
+            *state.held.entry(*digest).or_default() += 1;
+        }
+        drop(state);
+        Hold { digests, shared: Arc::clone(&self.shared) }
+    }
+
+    /// The right to remove the digest, until it is dropped; `None` while it is leased, held or claimed. Never waits.
+    ///
+    /// Look whether it is of use *afterwards*. For the removal of blobs that nobody links
+    /// ([`BlobStore::remove_unheld`](super::BlobStore::remove_unheld) takes it itself), and of links that no manifest
+    /// names any more: a manifest that is being pushed holds, or touches, what it names before it looks for the links.
+    pub fn claim(&self, digest: &Digest) -> Option<Claim> {
+        let mut state = self.shared.lock();
+        if state.protects(digest) || !state.claimed.insert(*digest) {
+            return None;
+        }
+        Some(Claim { digest: *digest, shared: Arc::clone(&self.shared) })
+    }
+
+    /// Whether a [`claim`](Self::claim) would be refused now because somebody counts on the digest.
+    pub fn protects(&self, digest: &Digest) -> bool {
+        self.shared.lock().protects(digest)
+    }
+
+    /// The grace: an hour, unless it was set.
+    pub fn grace(&self) -> Duration {
+        self.shared.lock().grace
+    }
+
+    /// Sets the grace, also for what was touched before and for the start.
+    pub fn set_grace(&self, grace: Duration) {
+        self.shared.lock().grace = grace;
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn protects(&self, digest: &Digest) -> bool {
+        let recent = |since: &Instant| since.elapsed() < self.grace;
+        self.held.contains_key(digest) || recent(&self.began) || self.touched.get(digest).is_some_and(recent)
+    }
+
+    fn touch(&mut self, digest: Digest, now: Instant) {
+        self.touched.insert(digest, now);
+        if self.touched.len() >= self.prune_at {
+            let grace = self.grace;
+            self.touched.retain(|_, since| now.saturating_duration_since(*since) < grace);
+            self.prune_at = self.touched.len() * 2 + SPARE;
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        let now = Instant::now();
+        for digest in &self.digests {
+            if let Some(count) = state.held.get_mut(digest) {
+                *count -= 1;
+                if *count == 0 {
+                    state.held.remove(digest);
+                }
+            }
+            state.touch(*digest, now);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.shared.lock().claimed.remove(&self.digest);
+        self.shared.released.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::tests::digest;
+
+    fn leases() -> Leases {
+        let leases = Leases::new();
+        leases.set_grace(Duration::ZERO);
+        leases
+    }
+
+    #[test]
+    fn everything_is_protected_for_an_hour_after_the_start_and_what_is_touched_from_then_on() {
+        let leases = Leases::new();
+        let x = digest(b"x");
+        assert_eq!(leases.grace(), Duration::from_secs(3600));
+        assert!(leases.protects(&x) && leases.claim(&x).is_none());
+        // As if the start were long ago.
+        leases.shared.lock().began = Instant::now().checked_sub(Duration::from_secs(3601)).unwrap();
+        assert!(!leases.protects(&x));
+        drop(leases.claim(&x).unwrap());
+        leases.touch(&x);
+        assert!(leases.claim(&x).is_none() && leases.claim(&digest(b"y")).is_some());
+        leases.shared.lock().touched.insert(x, Instant::now().checked_sub(Duration::from_secs(3601)).unwrap());
+        assert!(leases.claim(&x).is_some());
+    }
+
+    #[test]
+    fn a_hold_outlasts_any_grace_and_may_be_taken_twice() {
+        let leases = leases();
+        let x = digest(b"x");
+        let first = leases.hold([x, x, digest(b"y")]);
+        let second = leases.hold([x]);
+        drop(first);
+        assert!(leases.claim(&x).is_none() && leases.claim(&digest(b"y")).is_some());
+        drop(second);
+        let claim = leases.claim(&x).unwrap();
+        assert!(leases.claim(&x).is_none(), "one removes at a time");
+        drop(claim);
+        assert!(leases.claim(&x).is_some());
+    }
+
+    #[test]
+    fn whoever_counts_on_it_waits_for_the_removal() {
+        let leases = leases();
+        let x = digest(b"x");
+        let gone = std::sync::atomic::AtomicBool::new(false);
+        let claim = leases.claim(&x).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let hold = leases.hold([digest(b"y"), x]);
+                assert!(gone.load(std::sync::atomic::Ordering::SeqCst), "it looks when the removal is over");
+                hold
+            });
+            leases.touch(&digest(b"z"));
+            assert!(!waiting.is_finished());
+            gone.store(true, std::sync::atomic::Ordering::SeqCst);
+            drop(claim);
+            drop(waiting.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn leases_that_have_run_out_take_no_memory() {
+        let leases = leases();
+        for n in 0..10_000_u32 {
+            leases.touch(&digest(&n.to_le_bytes()));
+        }
+        assert!(leases.shared.lock().touched.len() < 2 * SPARE);
+    }
+}

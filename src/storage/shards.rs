@@ -1,0 +1,72 @@
+//! The folders that blobs are in, by algorithm and first byte, and a walk through them.
+
+use std::{fs, io};
+
+use super::{StorageError, layout::Layout, names};
+use crate::oci::{Algorithm, Digest};
+
+/// The blobs of a data folder, one after the other: [`BlobStore::all`].
+#[derive(Debug)]
+pub struct Stored {
+    layout: Layout,
+    shards: std::vec::IntoIter<(Algorithm, u8)>,
+    found: std::vec::IntoIter<Digest>,
+}
+
+impl Stored {
+    pub(super) fn new(layout: Layout) -> Self {
+        let shards: Vec<_> = all().collect();
+        Stored { layout, shards: shards.into_iter(), found: Vec::new().into_iter() }
+    }
+}
+
+impl Iterator for Stored {
+    type Item = Result<Digest, StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(digest) = self.found.next() {
+                return Some(Ok(digest));
+            }
+            let (algorithm, first) = self.shards.next()?;
+            let mut found = Vec::new();
+            match look_into(&self.layout, algorithm, first, |digest, _| {
+                found.push(digest);
+                Ok(())
+            }) {
+                Ok(()) => self.found = found.into_iter(),
+                Err(error) => {
+                    let folder = self.layout.shard(algorithm, first);
+                    return Some(Err(StorageError::io("listing", &folder)(error)));
+                }
+            }
+        }
+    }
+}
+
+/// The folders that blobs are in.
+pub(super) fn all() -> impl Iterator<Item = (Algorithm, u8)> {
+    [Algorithm::Sha256, Algorithm::Sha512]
+        .into_iter()
+        .flat_map(|algorithm| (0..=u8::MAX).map(move |first| (algorithm, first)))
+}
+
+/// Shows every blob of one of those folders.
+pub(super) fn look_into(
+    layout: &Layout,
+    algorithm: Algorithm,
+    first: u8,
+    mut show: impl FnMut(Digest, &fs::DirEntry) -> io::Result<()>,
+) -> io::Result<()> {
+    let files = match fs::read_dir(layout.shard(algorithm, first)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        files => files?,
+    };
+    for file in files {
+        let file = file?;
+        if let Some(digest) = file.file_name().to_str().and_then(|name| names::parse_blob(algorithm, name)) {
+            show(digest, &file)?;
+        }
+    }
+    Ok(())
+}

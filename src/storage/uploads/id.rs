@@ -1,0 +1,89 @@
+//! The name of an upload: an own UUID of version 4, which is looked up and never joined to a path as it came (S13).
+
+use std::{fmt, str::FromStr};
+
+/// A random UUID (RFC 9562, version 4), and nothing else: parsing is strict.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UploadId(u128);
+
+/// Why a string is no [`UploadId`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("an upload's name is a UUID of version 4 in lower case")]
+pub struct UploadIdError;
+
+impl UploadId {
+    /// A new one that nobody can guess.
+    pub(super) fn random() -> Self {
+        let bits: u128 = rand::random();
+        // RFC 9562, section 5.4: version 4, variant 10.
+        UploadId(bits & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62)
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = format!("{:032x}", self.0);
+        let [a, b, c, d, e] = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
+        write!(f, "{a}-{b}-{c}-{d}-{e}")
+    }
+}
+
+impl fmt::Debug for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = UploadIdError;
+
+    fn from_str(text: &str) -> Result<Self, UploadIdError> {
+        let hex: String = text.split('-').collect();
+        let id = u128::from_str_radix(&hex, 16).map(UploadId).map_err(|_| UploadIdError)?;
+        let is_v4 = id.0 >> 76 & 0xf == 4 && id.0 >> 62 & 0b11 == 0b10;
+        // Written again it must be the same text: dashes in their places, no sign, no capital.
+        if is_v4 && id.to_string() == text { Ok(id) } else { Err(UploadIdError) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn takes_nothing_else() {
+        assert_eq!(
+            "f81d4fae-7dec-41d0-a765-00a0c91e6bf6".parse::<UploadId>().map(|id| id.to_string()).as_deref(),
+            Ok("f81d4fae-7dec-41d0-a765-00a0c91e6bf6")
+        );
+        for text in [
+            "",
+            "..",
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+            "f81d4fae-7dec-41d0-0765-00a0c91e6bf6",
+            "F81D4FAE-7DEC-41D0-A765-00A0C91E6BF6",
+            "f81d4fae7dec41d0a76500a0c91e6bf6",
+            "f81d4fa-e7dec-41d0-a765-00a0c91e6bf6",
+            "+81d4fae-7dec-41d0-a765-00a0c91e6bf6",
+            "f81d4fae-7dec-41d0-a765-00a0c91e6bf66",
+            "{f81d4fae-7dec-41d0-a765-00a0c91e6bf6}",
+        ] {
+            assert!(text.parse::<UploadId>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn comes_back(_n in 0..64) {
+            let id = UploadId::random();
+            prop_assert_eq!(id.to_string().parse::<UploadId>(), Ok(id));
+        }
+
+        #[test]
+        fn never_panics(text in "\\PC*", near in "[0-9a-f-]{0,40}") {
+            let _ = text.parse::<UploadId>();
+            let _ = near.parse::<UploadId>();
+        }
+    }
+}

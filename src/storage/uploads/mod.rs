@@ -1,0 +1,156 @@
+//! Pushes of blobs under way: `uploads/<uuid>/{data,state}`.
+//!
+//! Promises: an upload belongs to the repository it was begun in, and is unknown to every other; one request writes it
+//! at a time; after a crash it is taken up at an offset that never exceeds what is on disk (the table of
+//! [`growing`](super::growing)); what it was given gets a blob's name only when its digest is proven. Callers: the push
+//! story, and the upkeep, which removes what was abandoned.
+
+mod id;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::{
+    fs, io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+pub use id::{UploadId, UploadIdError};
+pub use upload::Upload;
+
+use super::{
+    StorageError,
+    claims::Claims,
+    disk::Disk,
+    growing::{Facts, Growing, Place, State},
+    names,
+};
+use crate::oci::{Algorithm, Repository};
+
+/// The file's name.
+const DATA: &str = "data";
+
+/// The pushes under way, and those that wait for their next chunk.
+#[derive(Clone, Debug)]
+pub struct Uploads {
+    disk: Arc<Disk>,
+    boot: Option<Arc<str>>,
+    open: Claims<UploadId>,
+}
+
+impl Uploads {
+    pub(super) fn new(disk: Arc<Disk>, boot: Option<Arc<str>>) -> Self {
+        Uploads { disk, boot, open: Claims::default() }
+    }
+
+    /// Begins an upload, which is empty and waits.
+    pub fn begin(&self, repository: &Repository) -> Result<UploadId, StorageError> {
+        let _permission = self.disk.writing()?;
+        let id = UploadId::random();
+        let facts = Facts { repository: Some(names::whole_repository(repository)), ..Facts::default() };
+        Growing::begin(self.place(&id), Algorithm::Sha256, facts)?;
+        Ok(id)
+    }
+
+    /// Takes up an upload; `None` if there is none of this name in this repository.
+    ///
+    /// Errors: [`StorageError::UploadBusy`] while another [`Upload`] of this name lives.
+    pub fn open(&self, repository: &Repository, id: &UploadId) -> Result<Option<Upload>, StorageError> {
+        drop(self.disk.writing()?);
+        if self.waiting(repository, id)?.is_none() {
+            return Ok(None);
+        }
+        let claim = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
+        let whose = names::whole_repository(repository);
+        let ours = |facts: &Facts, _| facts.repository.as_ref() == Some(&whose);
+        let growing = Growing::take_up(self.place(id), Algorithm::Sha256, ours)?;
+        Ok(growing.map(|growing| Upload::new(Arc::clone(&self.disk), claim, growing)))
+    }
+
+    /// How many bytes of the upload survive a power cut: where its next chunk begins, if no request is writing it.
+    /// `None` as for [`open`](Self::open).
+    pub fn offset(&self, repository: &Repository, id: &UploadId) -> Result<Option<u64>, StorageError> {
+        let Some(state) = self.waiting(repository, id)? else {
+            return Ok(None);
+        };
+        let length = fs::metadata(self.place(id).path()).map(|metadata| metadata.len());
+        if length.is_ok_and(|length| length == state.durable_offset) {
+            return Ok(Some(state.durable_offset));
+        }
+        // A request broke off: what it left is made to last, so that what is said here holds good for the next.
+        match self.open(repository, id) {
+            Ok(Some(upload)) => upload.park().map(Some),
+            Ok(None) => Ok(None),
+            Err(StorageError::UploadBusy(_)) => Ok(Some(state.durable_offset)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Forgets an upload and what it was given. `false` as `None` for [`open`](Self::open), which has the same errors.
+    pub fn cancel(&self, repository: &Repository, id: &UploadId) -> Result<bool, StorageError> {
+        let _permission = self.disk.writing()?;
+        if self.waiting(repository, id)?.is_none() {
+            return Ok(false);
+        }
+        let _claim = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
+        self.place(id).remove().map(|()| true)
+    }
+
+    /// Removes the uploads that were given nothing for this long, and that no request writes. Says how many.
+    pub fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
+        let mut removed = 0;
+        for id in self.idle(older_than)? {
+            if let Some(_claim) = self.open.take(id) {
+                let _permission = self.disk.writing()?;
+                self.place(&id).remove()?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The uploads that [`sweep`](Self::sweep) would remove.
+    pub fn idle(&self, for_at_least: Duration) -> Result<Vec<UploadId>, StorageError> {
+        let now = SystemTime::now();
+        let mut idle = self.all()?;
+        idle.retain(|id| {
+            let place = self.place(id);
+            let changed =
+                fs::metadata(place.path()).or_else(|_| fs::metadata(&place.folder)).and_then(|m| m.modified());
+            // One whose time stands in the future is as old as one that has just changed.
+            let age = changed.ok().map(|changed| now.duration_since(changed).unwrap_or_default());
+            age.is_some_and(|age| age >= for_at_least) && !self.open.is_taken(id)
+        });
+        Ok(idle)
+    }
+
+    /// How many there are, waiting or not; 0 if the folder cannot be read.
+    pub fn count(&self) -> usize {
+        self.all().map_or(0, |all| all.len())
+    }
+
+    /// The state of an upload that is this repository's.
+    fn waiting(&self, repository: &Repository, id: &UploadId) -> Result<Option<State>, StorageError> {
+        let state = State::read(&self.place(id).folder)?;
+        Ok(state.filter(|state| state.facts.repository == Some(names::whole_repository(repository))))
+    }
+
+    fn all(&self) -> Result<Vec<UploadId>, StorageError> {
+        let folder = self.disk.layout.uploads();
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(StorageError::io("listing", &folder))?,
+        };
+        let mut all = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(StorageError::io("listing", &folder))?;
+            all.extend(entry.file_name().to_str().and_then(|name| name.parse::<UploadId>().ok()));
+        }
+        Ok(all)
+    }
+
+    fn place(&self, id: &UploadId) -> Place {
+        Place { folder: self.disk.layout.upload(id), name: DATA, boot: self.boot.clone() }
+    }
+}

@@ -1,0 +1,197 @@
+use std::{fs, os::unix::fs::FileExt, path::Path};
+
+use super::*;
+use crate::{
+    oci::{Digest, Hasher},
+    storage::{
+        Removal, Storage, StoredBlob,
+        tests::{content, digest, hosted, open},
+    },
+};
+
+const MIB: usize = 1 << 20;
+
+fn read(blob: &StoredBlob) -> Vec<u8> {
+    let mut bytes = vec![0; blob.size as usize];
+    blob.file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// The upload, which is there.
+fn take_up(storage: &Storage, id: &UploadId) -> Upload {
+    storage.uploads.open(&hosted("a"), id).unwrap().unwrap()
+}
+
+/// Gives the upload the rest, and expects the blob.
+fn finish(mut upload: Upload, bytes: &[u8], name: &Digest) -> StoredBlob {
+    let from = upload.offset() as usize;
+    for piece in bytes[from..].chunks(100_000) {
+        upload.append(piece).unwrap();
+    }
+    upload.finish(name).unwrap()
+}
+
+fn folders(dir: &Path) -> usize {
+    fs::read_dir(dir.join("uploads")).unwrap().count()
+}
+
+#[test]
+fn an_upload_becomes_a_blob() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    for (length, chunk, algorithm) in [
+        (0, 1, Algorithm::Sha256),
+        (0, 1, Algorithm::Sha512),
+        (5, 2, Algorithm::Sha256),
+        (3 * MIB + 7, MIB + 1, Algorithm::Sha256),
+        (3 * MIB + 7, MIB - 1, Algorithm::Sha512),
+        (70 * MIB, 70 * MIB, Algorithm::Sha256),
+    ] {
+        let bytes = content(length);
+        let name = Hasher::digest(algorithm, &bytes);
+        let id = storage.uploads.begin(&hosted("a")).unwrap();
+        assert_eq!(storage.uploads.count(), 1);
+        let mut sent = 0;
+        for chunk in bytes.chunks(chunk) {
+            let mut upload = take_up(&storage, &id);
+            assert_eq!((upload.id(), upload.offset()), (id, sent));
+            upload.append(chunk).unwrap();
+            sent += chunk.len() as u64;
+            assert_eq!(upload.offset(), sent);
+            assert_eq!(upload.park().unwrap(), sent);
+            assert_eq!(storage.uploads.offset(&hosted("a"), &id).unwrap(), Some(sent));
+        }
+        let blob = take_up(&storage, &id).finish(&name).unwrap();
+        assert!(read(&blob) == bytes && read(&storage.blobs.open(&name).unwrap().unwrap()) == bytes);
+        assert!(storage.uploads.open(&hosted("a"), &id).unwrap().is_none());
+        assert_eq!((storage.uploads.count(), folders(dir.path())), (0, 0));
+    }
+}
+
+#[test]
+fn an_upload_belongs_to_its_repository_and_to_one_request_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let (uploads, a, b) = (&storage.uploads, hosted("a"), hosted("b"));
+    let id = uploads.begin(&a).unwrap();
+    let unknown = UploadId::random();
+    for (repository, id) in [(&b, &id), (&a, &unknown)] {
+        assert!(uploads.open(repository, id).unwrap().is_none());
+        assert_eq!(uploads.offset(repository, id).unwrap(), None);
+        assert!(!uploads.cancel(repository, id).unwrap());
+    }
+    let mut upload = take_up(&storage, &id);
+    upload.append(b"12345").unwrap();
+    assert!(matches!(uploads.open(&a, &id), Err(StorageError::UploadBusy(busy)) if busy == id));
+    assert!(matches!(uploads.cancel(&a, &id), Err(StorageError::UploadBusy(_))));
+    assert!(uploads.open(&b, &id).unwrap().is_none(), "nor is another repository told that it is busy");
+    assert_eq!(uploads.offset(&a, &id).unwrap(), Some(0), "only what lasts counts");
+    upload.park().unwrap();
+    assert_eq!(uploads.offset(&a, &id).unwrap(), Some(5));
+    assert!(uploads.cancel(&a, &id).unwrap() && !uploads.cancel(&a, &id).unwrap());
+    assert!(uploads.open(&a, &id).unwrap().is_none());
+    assert_eq!(folders(dir.path()), 0);
+}
+
+#[test]
+fn what_does_not_have_its_digest_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    for promised in [digest(b"right"), Hasher::digest(Algorithm::Sha512, b"right")] {
+        let id = storage.uploads.begin(&hosted("a")).unwrap();
+        let mut upload = take_up(&storage, &id);
+        upload.append(b"wrong").unwrap();
+        assert!(matches!(upload.finish(&promised), Err(StorageError::WrongDigest(digest)) if digest == promised));
+        assert!(storage.blobs.open(&promised).unwrap().is_none());
+        assert!(storage.uploads.open(&hosted("a"), &id).unwrap().is_none());
+        assert_eq!(folders(dir.path()), 0);
+    }
+}
+
+#[test]
+fn a_blob_that_is_here_already_stays_and_is_leased() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    storage.leases.set_grace(std::time::Duration::ZERO);
+    storage.blobs.put(&digest(b"x"), b"x").unwrap();
+    let id = storage.uploads.begin(&hosted("a")).unwrap();
+    finish(take_up(&storage, &id), b"x", &digest(b"x"));
+    assert_eq!(folders(dir.path()), 0);
+    storage.leases.set_grace(Duration::from_secs(60));
+    assert_eq!(storage.blobs.remove_unheld(&digest(b"x"), &storage.catalog).unwrap(), Removal::Leased);
+}
+
+#[test]
+fn a_dropped_upload_is_taken_up_where_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let (a, bytes) = (hosted("a"), content(2 * MIB));
+    let id = storage.uploads.begin(&a).unwrap();
+    let mut upload = take_up(&storage, &id);
+    upload.append(&bytes[..MIB]).unwrap();
+    // A request that breaks off.
+    drop(upload);
+    assert_eq!(storage.uploads.offset(&a, &id).unwrap(), Some(MIB as u64));
+    let state = State::read(&dir.path().join(format!("uploads/{id}"))).unwrap().unwrap();
+    assert_eq!(state.durable_offset, MIB as u64, "what was said lasts");
+    drop(storage);
+    let storage = open(dir.path());
+    assert_eq!(take_up(&storage, &id).offset(), MIB as u64);
+    assert!(read(&finish(take_up(&storage, &id), &bytes, &digest(&bytes))) == bytes);
+}
+
+/// FAULTS.md, "restart during upload": after a power cut only what was synced counts.
+#[test]
+fn after_a_power_cut_only_what_lasts_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, bytes) = (hosted("a"), content(2 * MIB));
+    let storage = open(dir.path());
+    let unnamed = Uploads { boot: None, ..storage.uploads.clone() };
+    let id = unnamed.begin(&a).unwrap();
+    let mut upload = unnamed.open(&a, &id).unwrap().unwrap();
+    upload.append(&bytes[..600_000]).unwrap();
+    assert_eq!(upload.park().unwrap(), 600_000);
+    let mut upload = unnamed.open(&a, &id).unwrap().unwrap();
+    upload.append(&bytes[600_000..1_200_000]).unwrap();
+    drop(upload);
+    assert_eq!(unnamed.offset(&a, &id).unwrap(), Some(600_000));
+    let upload = unnamed.open(&a, &id).unwrap().unwrap();
+    assert_eq!(upload.offset(), 600_000);
+    finish(upload, &bytes, &digest(&bytes));
+    // A state that is damaged, or promises more than there is: it is unknown, and goes with the sweep.
+    for damage in ["state", "data"] {
+        let id = storage.uploads.begin(&a).unwrap();
+        let mut upload = take_up(&storage, &id);
+        upload.append(&bytes).unwrap();
+        upload.park().unwrap();
+        let file = dir.path().join(format!("uploads/{id}/{damage}"));
+        fs::write(&file, &fs::read(&file).unwrap()[..50]).unwrap();
+        assert!(storage.uploads.open(&a, &id).unwrap().is_none(), "{damage}");
+        assert_eq!(storage.uploads.offset(&a, &id).unwrap(), None, "{damage}");
+    }
+    assert_eq!(storage.uploads.sweep(Duration::ZERO).unwrap(), 2);
+    assert_eq!(folders(dir.path()), 0);
+}
+
+#[test]
+fn abandoned_uploads_go_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let a = hosted("a");
+    let ids: Vec<_> = (0..3).map(|_| storage.uploads.begin(&a).unwrap()).collect();
+    let written = take_up(&storage, &ids[0]);
+    let old = SystemTime::now() - Duration::from_secs(25 * 3600);
+    for id in &ids[..2] {
+        let data = dir.path().join(format!("uploads/{id}/data"));
+        fs::File::options().write(true).open(data).unwrap().set_modified(old).unwrap();
+    }
+    // A folder without its files is what a crash in the first moment leaves; strangers stay.
+    fs::create_dir(dir.path().join(format!("uploads/{}", UploadId::random()))).unwrap();
+    fs::create_dir(dir.path().join("uploads/lost+found")).unwrap();
+    assert_eq!(storage.uploads.count(), 4);
+    assert_eq!(storage.uploads.sweep(Duration::from_secs(24 * 3600)).unwrap(), 1);
+    assert!(storage.uploads.open(&a, &ids[1]).unwrap().is_none());
+    drop(written);
+    assert_eq!(storage.uploads.sweep(Duration::ZERO).unwrap(), 3);
+    assert_eq!((storage.uploads.count(), folders(dir.path())), (0, 1));
+}

@@ -1,0 +1,87 @@
+//! One push of a blob under way.
+//!
+//! | | by | after which |
+//! |---|---|---|
+//! | open | [`Uploads::open`](super::Uploads::open) | bytes are appended |
+//! | waiting | [`Upload::park`], drop | it is taken up again where it ends |
+//! | gone | [`Upload::finish`] | it is a blob, or nothing if it was not what was promised |
+
+use std::sync::Arc;
+
+use super::UploadId;
+use crate::{
+    oci::{Algorithm, Digest, Hasher},
+    storage::{
+        StorageError, StoredBlob, blobs,
+        claims::Claim,
+        disk::Disk,
+        growing::{Growing, hash_from},
+    },
+};
+
+/// A push under way, and the right to write it. Dropped, it waits as it is.
+#[derive(Debug)]
+pub struct Upload {
+    disk: Arc<Disk>,
+    claim: Claim<UploadId>,
+    growing: Growing,
+}
+
+impl Upload {
+    pub(super) fn new(disk: Arc<Disk>, claim: Claim<UploadId>, growing: Growing) -> Self {
+        Upload { disk, claim, growing }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> UploadId {
+        self.claim.key
+    }
+
+    /// How many bytes it was given: where the next chunk begins.
+    pub fn offset(&self) -> u64 {
+        self.growing.given()
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// After an error drop it: what arrived before is kept, and the next [`open`](super::Uploads::open) says how much.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.growing.append(bytes)
+    }
+
+    /// The end of a chunk: everything that was given survives a power cut from now on. Says where the next one begins.
+    pub fn park(mut self) -> Result<u64, StorageError> {
+        self.growing.park()?;
+        Ok(self.growing.written())
+    }
+
+    /// The end of the push: proves the digest, and makes it a blob, durably. It is leased from now on and linked by
+    /// nobody: that is the caller's next step.
+    ///
+    /// Errors: [`StorageError::WrongDigest`] if the bytes are not what the digest says, and then nothing of them is
+    /// kept.
+    pub fn finish(mut self, digest: &Digest) -> Result<StoredBlob, StorageError> {
+        drop(self.disk.writing()?);
+        self.growing.flush()?;
+        if self.proves(digest)? {
+            return blobs::commit(&self.disk, digest, &mut self.growing);
+        }
+        self.growing.discard()?;
+        Err(StorageError::WrongDigest(*digest))
+    }
+
+    /// Only the SHA-256 is kept while the bytes come in, since the digest is not known before they all have. For any
+    /// other they are read once more.
+    fn proves(&self, digest: &Digest) -> Result<bool, StorageError> {
+        let found = match digest.algorithm() {
+            Algorithm::Sha256 => self.growing.digest(),
+            algorithm => {
+                let mut hasher = Hasher::new(algorithm);
+                hash_from(&mut hasher, self.growing.reader()?.as_ref(), 0)
+                    .map_err(StorageError::io("reading", &self.growing.place().path()))?;
+                hasher.finish()
+            }
+        };
+        Ok(found == *digest)
+    }
+}
