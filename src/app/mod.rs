@@ -12,7 +12,7 @@ mod log;
 
 use std::{
     io::{self, Write as _},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -90,12 +90,26 @@ pub fn serve(loaded: Loaded) -> Result<(), AppError> {
     log::begin(config.log);
     let app = App::start(&config)?;
     let mirror = app.mirror.as_ref().map(TcpListener::local_addr).transpose()?;
-    let banner = banner::banner(&config, app.listener.local_addr()?, mirror);
-    app.run(&banner)
+    let banner = banner::banner(&config, app.listening()?, mirror);
+    app.run(async move {
+        let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+        let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+        // Whoever waits for this may stop lanyard right after it. Whoever started it without a terminal has the log.
+        let _ = std::io::stdout().write_all(banner.as_bytes());
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    })
 }
 
 impl App {
-    fn start(config: &Config) -> Result<App, AppError> {
+    /// Opens the data folder, takes the addresses, and puts everything together. Clients queue from then on.
+    ///
+    /// # Errors
+    /// As [`serve`].
+    pub fn start(config: &Config) -> Result<App, AppError> {
         // The address first: a taken port should not cost a look through the data folder.
         let listener = http::bind(config.listen, "--listen")?;
         let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;
@@ -169,33 +183,39 @@ impl App {
         })
     }
 
-    /// Says `banner` as soon as it can be reached, and stopped.
-    fn run(self, banner: &str) -> Result<(), AppError> {
+    /// The registry's address.
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn listening(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The disk, for whoever measures or tests.
+    pub fn storage(&self) -> &Arc<Storage> {
+        &self.storage
+    }
+
+    /// Serves until `stop` ends, which begins once requests are answered; then stops in order.
+    ///
+    /// # Errors
+    /// What ended the server, or `stop`'s own; the rest is stopped in order all the same.
+    pub fn run(self, stop: impl Future<Output = io::Result<()>> + 'static) -> Result<(), AppError> {
         let App { background, storage, fetchers, upstreams, tasks, keeping, administration, .. } = self;
         let App { face, listener, mirror, ready, .. } = self;
-        actix_web::rt::System::new().block_on(async move {
+        let served: io::Result<()> = actix_web::rt::System::new().block_on(async move {
             let mut faces = vec![(listener, face.clone())];
             faces.extend(mirror.map(|listener| (listener, Face { side: Side::Mirror, ..face })));
             let (server, handle) = http::run(faces, http::Limits::default())?;
             let administered = administration.run()?;
-            let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
-            let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
             let server = actix_web::rt::spawn(server);
-            // Whoever started lanyard without a terminal has the log.
-            let _ = std::io::stdout().write_all(banner.as_bytes());
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let stopped = stop.await;
             tracing::info!("stopping: answers under way are finished, nothing new is taken");
             ready.store(false, Ordering::Relaxed);
             handle.stop(true).await;
             administered.end().await;
-            match server.await {
-                Ok(ended) => ended,
-                Err(panicked) => Err(io::Error::other(panicked)),
-            }
-        })?;
+            server.await.map_err(io::Error::other)?.and(stopped)
+        });
         let parked = background.block_on(tasks.stop(PARK));
         keeping.end(&background, PARK);
         background.block_on(upstreams.stop());
@@ -203,7 +223,7 @@ impl App {
         storage.close();
         background.shutdown_timeout(PARK);
         tracing::info!(parked, "stopped");
-        Ok(())
+        Ok(served?)
     }
 }
 

@@ -16,5 +16,6 @@ mod lanyard;
 mod layers;
 mod pull;
 mod raw;
+mod soak;
 mod upstream;
 mod wire;
