@@ -7,6 +7,7 @@
 //! the index is flushed and marked clean.
 
 mod banner;
+mod check;
 mod keeping;
 mod log;
 
@@ -32,14 +33,18 @@ use crate::{
     oci::{Namespace, Repository, RepositoryName},
     pull::{Parts, PullThrough, Tasks},
     push::{self, Push},
-    storage::{DiskThreads, Limits, OpenError, Storage},
+    storage::{DiskThreads, Limits, Storage},
     upstream::{
         Health, Upstreams,
         fetcher::{FetcherError, Fetchers},
     },
 };
 
+pub use check::check;
 pub use http::{SOCKET, Status};
+
+/// What [`check`] says.
+pub use crate::storage::{CheckError, CheckReport, Mended, OpenError};
 
 /// How long fills and probes may take to put down what they hold.
 const PARK: Duration = Duration::from_secs(10);

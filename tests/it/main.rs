@@ -7,6 +7,7 @@
 mod hub;
 
 mod admin;
+mod check;
 mod cli;
 mod clients;
 mod hub_extras;

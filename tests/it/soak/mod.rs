@@ -4,7 +4,7 @@
 //! all is over and the grace too, nothing is on disk that no manifest needs. `LANYARD_SOAK=600` runs it for ten minutes
 //! instead of ten seconds.
 
-mod client;
+pub(crate) mod client;
 mod pusher;
 
 use std::{
