@@ -6,6 +6,7 @@
 #[path = "../hub/mod.rs"]
 mod hub;
 
+mod access;
 mod cli;
 mod clients;
 mod hub_extras;
