@@ -1,10 +1,13 @@
-//! Everything put together, once: the [`App`] owns the disk, the fetchers, the upstreams, the pull and their tasks, and the
-//! order in which they stop.
+//! Everything put together, once: the [`App`] owns the disk, the fetchers, the upstreams, the pull, the upkeep and their
+//! tasks, and the order in which they stop.
 //!
-//! Start: disk → fetchers → upstreams → pull → listener. Nothing upstream is asked, so a machine without a route starts too.
-//! Stop: the listener drains → fills end or are parked → probes stop → fetchers stop → the index is flushed and marked clean.
+//! Start: disk → fetchers → upstreams → pull → upkeep → administration → listener. Nothing upstream is asked, so a machine
+//! without a route starts too.
+//! Stop: the listener drains → the administration ends → fills end or are parked → upkeep and probes stop → fetchers stop →
+//! the index is flushed and marked clean.
 
 mod banner;
+mod keeping;
 mod log;
 
 use std::{
@@ -17,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use keeping::{Administration, Keeping};
 use tokio::{runtime::Runtime, signal::unix::SignalKind};
 
 use crate::{
@@ -34,6 +38,8 @@ use crate::{
         fetcher::{FetcherError, Fetchers},
     },
 };
+
+pub use http::{SOCKET, Status};
 
 /// How long fills and probes may take to put down what they hold.
 const PARK: Duration = Duration::from_secs(10);
@@ -66,6 +72,8 @@ pub struct App {
     fetchers: Fetchers,
     upstreams: Arc<Upstreams>,
     tasks: Tasks,
+    keeping: Keeping,
+    administration: Administration,
     face: Face,
     listener: TcpListener,
     /// The face that only pulls.
@@ -83,9 +91,7 @@ pub fn serve(loaded: Loaded) -> Result<(), AppError> {
     let app = App::start(&config)?;
     let mirror = app.mirror.as_ref().map(TcpListener::local_addr).transpose()?;
     let banner = banner::banner(&config, app.listener.local_addr()?, mirror);
-    // Whoever started lanyard without a terminal has the log.
-    let _ = std::io::stdout().write_all(banner.as_bytes());
-    app.run()
+    app.run(&banner)
 }
 
 impl App {
@@ -146,18 +152,37 @@ impl App {
             metrics,
             ready: Arc::clone(&ready),
         };
-        Ok(App { background, storage, fetchers, upstreams, tasks, face, listener, mirror, ready })
+        let (keeping, upkeep) = Keeping::start(&storage, background.handle());
+        let administration = Administration::bind(config, listener.local_addr()?, face.clone(), upkeep);
+        Ok(App {
+            background,
+            storage,
+            fetchers,
+            upstreams,
+            tasks,
+            keeping,
+            administration,
+            face,
+            listener,
+            mirror,
+            ready,
+        })
     }
 
-    fn run(self) -> Result<(), AppError> {
-        let App { background, storage, fetchers, upstreams, tasks, face, listener, mirror, ready } = self;
+    /// Says `banner` as soon as it can be reached, and stopped.
+    fn run(self, banner: &str) -> Result<(), AppError> {
+        let App { background, storage, fetchers, upstreams, tasks, keeping, administration, .. } = self;
+        let App { face, listener, mirror, ready, .. } = self;
         actix_web::rt::System::new().block_on(async move {
             let mut faces = vec![(listener, face.clone())];
             faces.extend(mirror.map(|listener| (listener, Face { side: Side::Mirror, ..face })));
             let (server, handle) = http::run(faces, http::Limits::default())?;
+            let administered = administration.run()?;
             let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
             let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
             let server = actix_web::rt::spawn(server);
+            // Whoever started lanyard without a terminal has the log.
+            let _ = std::io::stdout().write_all(banner.as_bytes());
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -165,12 +190,14 @@ impl App {
             tracing::info!("stopping: answers under way are finished, nothing new is taken");
             ready.store(false, Ordering::Relaxed);
             handle.stop(true).await;
+            administered.end().await;
             match server.await {
                 Ok(ended) => ended,
                 Err(panicked) => Err(io::Error::other(panicked)),
             }
         })?;
         let parked = background.block_on(tasks.stop(PARK));
+        keeping.end(&background, PARK);
         background.block_on(upstreams.stop());
         fetchers.stop(PARK);
         storage.close();

@@ -9,6 +9,8 @@
 //! `Authorization` is then not read; it is never logged (S18); `/v2/` waits for nobody; a peer that neither reads nor writes is let go (`connection.rs`).
 
 mod access_log;
+mod admin;
+mod api;
 mod auth;
 mod blobs;
 mod body;
@@ -39,6 +41,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+pub use admin::{AdminSocket, SOCKET, SocketError, SocketFile};
+pub use api::{Admin, Repositories, Started, Status, UpstreamStatus};
 pub use server::{BindError, Limits, bind, run};
 
 use actix_web::HttpRequest;

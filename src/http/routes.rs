@@ -180,6 +180,7 @@ async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry, body: Payl
         (Needs::Right(_) | Needs::Nothing | Needs::Greeting | Needs::List, _) => None,
     };
     let principal = auth::admit(request, face, &target, needs, place.as_ref()).await?;
+    entry.by(principal.user());
     let repository = place.map(|(_, repository)| repository);
     let asked = Asked { request, face, query, entry, principal, body: Intake::new(body), repository };
     answer(asked, target).await

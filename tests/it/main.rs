@@ -7,6 +7,7 @@
 mod hub;
 
 mod access;
+mod admin;
 mod cli;
 mod clients;
 mod hub_extras;

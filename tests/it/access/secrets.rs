@@ -31,6 +31,7 @@ fn s18_no_secret_is_logged_counted_or_told() {
     let metrics = get(port, "/metrics").text();
     let logs = house.lanyard.logs();
     assert!(logs.contains("/v2/team/app/manifests/latest"), "there is a log to look at: {logs}");
+    assert!(logs.contains("\"user\":\"ann\""), "and it says who pushed: {logs}");
     let hash = std::fs::read_to_string(house.users.path()).unwrap();
     let mut secrets = vec!["canary", "4711", token.as_str(), "Basic ", "eyJ"];
     secrets.extend(right.iter().chain(&wrong[..1]).filter_map(|value| value.strip_prefix("Basic ")));
