@@ -6,6 +6,7 @@
 #[path = "../hub/mod.rs"]
 mod hub;
 
+mod access;
 mod admin;
 mod check;
 mod cli;
