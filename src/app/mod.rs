@@ -7,12 +7,13 @@
 //! the index is flushed and marked clean.
 
 mod banner;
+mod check;
 mod keeping;
 mod log;
 
 use std::{
     io::{self, Write as _},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -32,14 +33,18 @@ use crate::{
     oci::{Namespace, Repository, RepositoryName},
     pull::{Parts, PullThrough, Tasks},
     push::{self, Push},
-    storage::{DiskThreads, Limits, OpenError, Storage},
+    storage::{DiskThreads, Limits, Storage},
     upstream::{
         Health, Kind, Upstream, Upstreams,
         fetcher::{FetcherError, Fetchers},
     },
 };
 
+pub use check::check;
 pub use http::{SOCKET, Status};
+
+/// What [`check`] says.
+pub use crate::storage::{CheckError, CheckReport, Mended, OpenError};
 
 /// How long fills and probes may take to put down what they hold.
 const PARK: Duration = Duration::from_secs(10);
@@ -100,12 +105,31 @@ pub fn serve(loaded: Loaded) -> Result<(), AppError> {
     log::begin(config.log);
     let app = App::start(&config)?;
     let mirror = app.mirror.as_ref().map(TcpListener::local_addr).transpose()?;
-    let banner = banner::banner(&config, app.listener.local_addr()?, mirror);
-    app.run(&banner)
+    let banner = banner::banner(&config, app.listening()?, mirror);
+    app.run(async move {
+        let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+        let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+        // Whoever waits for this may stop lanyard right after it. Whoever started it without a terminal has the log.
+        let _ = std::io::stdout().write_all(banner.as_bytes());
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+    })
 }
 
 impl App {
-    fn start(config: &Config) -> Result<App, AppError> {
+    /// Opens the data folder, takes the addresses, and puts everything together. Clients queue from then on.
+    ///
+    /// # Errors
+    /// As [`serve`].
+    pub fn start(config: &Config) -> Result<App, AppError> {
         // The address first: a taken port should not cost a look through the data folder.
         let listener = http::bind(config.listen, "--listen")?;
         let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;
@@ -182,8 +206,28 @@ impl App {
         })
     }
 
-    /// Says `banner` as soon as it can be reached, and stopped.
-    fn run(self, banner: &str) -> Result<(), AppError> {
+    /// The registry's address.
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn listening(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The disk, for whoever measures or tests.
+    pub fn storage(&self) -> &Arc<Storage> {
+        &self.storage
+    }
+
+    /// Serves until `stop` ends, which begins once requests are answered; then stops in order. What `stop` brings back is
+    /// awaited meanwhile: when it ends too, answers under way are cut.
+    ///
+    /// # Errors
+    /// What ended the server, or `stop`'s own; the rest is stopped in order all the same.
+    pub fn run<H>(self, stop: impl Future<Output = io::Result<H>> + 'static) -> Result<(), AppError>
+    where
+        H: Future<Output = ()> + 'static,
+    {
         let App { background, storage, fetchers, upstreams, tasks, keeping, administration, .. } = self;
         let App { face, listener, mirror, ready, .. } = self;
         // Whatever ends the server, what is under way is put down in order.
@@ -192,15 +236,8 @@ impl App {
             faces.extend(mirror.map(|listener| (listener, Face { side: Side::Mirror, ..face })));
             let (server, handle) = http::run(faces, http::Limits::default())?;
             let administered = administration.run()?;
-            let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
-            let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
             let server = actix_web::rt::spawn(server);
-            // Whoever started lanyard without a terminal has the log.
-            let _ = std::io::stdout().write_all(banner.as_bytes());
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let stopped = stop.await;
             tracing::info!("stopping: answers under way are finished, nothing new is taken");
             ready.store(false, Ordering::Relaxed);
             let drained = async move {
@@ -212,10 +249,15 @@ impl App {
                 }
             };
             // Whoever asks twice does not want to wait for slow clients: their answers end with the process.
+            let hurried = async move {
+                match stopped {
+                    Ok(hurry) => Ok(hurry.await),
+                    Err(error) => Err(error),
+                }
+            };
             tokio::select! {
                 ended = drained => ended.map_err(AppError::from),
-                _ = terminate.recv() => Ok(()),
-                _ = interrupt.recv() => Ok(()),
+                hurried = hurried => hurried.map_err(AppError::from),
             }
         });
         let parked = background.block_on(tasks.stop(PARK));

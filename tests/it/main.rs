@@ -7,7 +7,9 @@
 mod hub;
 
 mod canary;
+mod access;
 mod admin;
+mod check;
 mod cli;
 mod clients;
 mod face;
@@ -22,5 +24,6 @@ mod pull;
 mod raw;
 mod refusals;
 mod secure;
+mod soak;
 mod upstream;
 mod wire;

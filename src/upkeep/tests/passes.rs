@@ -127,6 +127,31 @@ fn what_an_upstreams_repository_holds_and_what_two_share_stays() {
     assert_eq!((removed.links, removed.blobs), (1, 2));
 }
 
+/// S14: abandoned is what got nothing for a day.
+#[test]
+fn abandoned_uploads_go_after_a_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let repository = hosted("team/app");
+    let old = storage.uploads.begin(&repository).unwrap();
+    let young = storage.uploads.begin(&repository).unwrap();
+    let [data] = &files(dir.path().join("uploads").join(old.to_string()), "data")[..] else { panic!("one file") };
+    let yesterday = std::time::SystemTime::now() - Duration::from_secs(25 * 3600);
+    let age = || fs::File::options().write(true).open(data).unwrap().set_modified(yesterday).unwrap();
+    let writing = storage.uploads.open(&repository, &old).unwrap().unwrap();
+    age();
+    let (removed, _) = pass(&storage, How::Removing, Settled::default());
+    assert_eq!(removed.uploads, 0, "a request writes it");
+    drop(writing);
+    age();
+    for how in [How::Looking, How::Removing] {
+        let (removed, _) = pass(&storage, how, Settled::default());
+        assert_eq!(removed.uploads, 1);
+    }
+    assert_eq!(storage.uploads.offset(&repository, &old).unwrap(), None);
+    assert_eq!(storage.uploads.offset(&repository, &young).unwrap(), Some(0));
+}
+
 #[test]
 fn the_background_task_collects_and_ends_when_told() {
     let dir = tempfile::tempdir().unwrap();
