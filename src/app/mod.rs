@@ -74,7 +74,11 @@ impl AppError {
     pub fn exit_code(&self) -> u8 {
         match self {
             AppError::Storage(OpenError::Locked { .. }) => 2,
-            AppError::Storage(_) | AppError::Bind(_) | AppError::Upstreams(_) | AppError::Machine(_) => 1,
+            AppError::Storage(_)
+            | AppError::Bind(_)
+            | AppError::Upstreams(_)
+            | AppError::Users(_)
+            | AppError::Machine(_) => 1,
         }
     }
 }

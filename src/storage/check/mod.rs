@@ -81,10 +81,10 @@ pub fn check(dir: &Path, options: CheckOptions, progress: &(dyn Fn(u64) + Sync))
     };
     layout.check_format()?;
     let gate = if options.repair { Gate::Open } else { Gate::ReadOnly };
-    if options.repair {
+    if let Some(lock) = lock.as_ref().filter(|_| options.repair) {
         layout.create()?;
         // From here on the index is not believed, wherever this ends.
-        take_clean_mark(&layout)?;
+        take_clean_mark(&layout, lock)?;
     }
     let lock = lock.map(Arc::new);
     let disk = Arc::new(Disk::new(layout.clone(), LIMITS.min_free, lock.clone(), gate, None, Index::none()));

@@ -46,7 +46,10 @@ impl Part {
         let algorithm = claim.key.algorithm();
         let fits = |_: &Facts, length| total.is_none_or(|total| length <= total);
         if let Some(mut growing) = Growing::take_up(place.clone(), algorithm, fits)? {
-            total.map_or_else(|| growing.reserve(), |total| growing.set_total(total))?;
+            match total {
+                Some(total) => growing.set_total(total)?,
+                None => growing.reserve()?,
+            }
             growing.checkpoint_if_due()?;
             let resumed = growing.written() > 0;
             return Ok(Part { disk, claim, growing, resumed, proven: false });
