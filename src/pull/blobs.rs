@@ -21,10 +21,18 @@ use crate::{
 const FAR: u64 = 32 << 20;
 
 /// What the disk knows of a blob in a repository.
-struct Found {
+pub(super) struct Found {
     /// The repository holds it, or a manifest in it names it.
-    link: Option<LinkRecord>,
-    stored: Option<StoredBlob>,
+    pub(super) link: Option<LinkRecord>,
+    pub(super) stored: Option<StoredBlob>,
+}
+
+/// What a claim came to.
+pub(super) enum Filling {
+    /// It is here by now.
+    Stored(StoredBlob),
+    /// It is coming.
+    Under(Follower, Outcome),
 }
 
 impl PullThrough {
@@ -79,29 +87,15 @@ impl PullThrough {
             return self.stored(stored, range, trace);
         }
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
-        self.known_missing(repo, *digest)?;
-        let linked = found.link.is_some();
-        let expected = found.link.map(|link| link.size);
+        let expected = found.link.as_ref().map(|link| link.size);
         let started = Instant::now();
-        let (mut follower, outcome) = match self.claim(*digest, &source, linked).await? {
-            Claim::Stored(stored) => {
+        let (mut follower, outcome) = match self.fill(repo, digest, &source, found.link).await? {
+            Filling::Stored(stored) => {
                 let found = self.find_blob(repo, digest).await?;
                 let trace = self.permission(repo, digest, &found, &stored).await?;
                 return self.stored(&stored, range, trace);
             }
-            Claim::Lead(leader, follower) => {
-                self.tasks.spawn(self.drive().run(leader, expected));
-                (follower, Outcome::Filled)
-            }
-            Claim::Follow { follower, authorized } => {
-                if !authorized {
-                    // Somebody else's repository has it; whether this one does is for its upstream to say (S5).
-                    self.ask_blob(&source, repo, digest).await?;
-                    self.fills.add_source(digest, source.clone());
-                }
-                self.metrics.fill_joined(source.upstream.name());
-                (follower, Outcome::Joined)
-            }
+            Filling::Under(follower, outcome) => (follower, outcome),
         };
         match follower.opened().await {
             Ok(opened) => {
@@ -112,6 +106,33 @@ impl PullThrough {
             Err(failure) => {
                 self.remember_missing(repo, digest, &failure);
                 Err(PullError::Fill(failure))
+            }
+        }
+    }
+
+    /// Begins a fill, or joins the one that is under way.
+    pub(super) async fn fill(
+        self: &Arc<Self>,
+        repo: &Repository,
+        digest: &Digest,
+        source: &Source,
+        link: Option<LinkRecord>,
+    ) -> Result<Filling, PullError> {
+        self.known_missing(repo, *digest)?;
+        match self.claim(*digest, source, link.is_some()).await? {
+            Claim::Stored(stored) => Ok(Filling::Stored(stored)),
+            Claim::Lead(leader, follower) => {
+                self.tasks.spawn(self.drive().run(leader, link.map(|link| link.size)));
+                Ok(Filling::Under(follower, Outcome::Filled))
+            }
+            Claim::Follow { follower, authorized } => {
+                if !authorized {
+                    // Somebody else's repository has it; whether this one does is for its upstream to say (S5).
+                    self.ask_blob(source, repo, digest).await?;
+                    self.fills.add_source(digest, source.clone());
+                }
+                self.metrics.fill_joined(source.upstream.name());
+                Ok(Filling::Under(follower, Outcome::Joined))
             }
         }
     }
@@ -168,7 +189,7 @@ impl PullThrough {
         Ok(BlobAnswer { size, range, body, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
     }
 
-    async fn find_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
+    pub(super) async fn find_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
         let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
         self.on_disk(move || look(&storage, &repo, &digest)).await
     }
@@ -188,7 +209,7 @@ impl PullThrough {
     }
 
     /// Whether this repository may give out what is on disk: it links the digest, or its upstream says that it has it (S5).
-    async fn permission(
+    pub(super) async fn permission(
         &self,
         repo: &Repository,
         digest: &Digest,
@@ -215,7 +236,7 @@ impl PullThrough {
         })
     }
 
-    fn remember_missing(&self, repo: &Repository, digest: &Digest, failure: &FillFailure) {
+    pub(super) fn remember_missing(&self, repo: &Repository, digest: &Digest, failure: &FillFailure) {
         self.remember(repo, (*digest).into(), &PullError::Fill(failure.clone()));
     }
 

@@ -8,12 +8,14 @@ mod hub;
 
 mod cli;
 mod clients;
+mod conformance;
 mod hub_extras;
 mod hub_faults;
 mod hub_works;
 mod lanyard;
 mod layers;
 mod pull;
+mod push;
 mod raw;
 mod upstream;
 mod wire;
