@@ -22,6 +22,9 @@ use crate::oci::{Algorithm, Digest, Namespace, Repository, RepositoryName};
 /// Shards of both algorithms.
 const SHARDS: usize = 512;
 
+/// Links that are counted under one hold of the lock.
+const CHUNK: usize = 256;
+
 #[derive(Debug)]
 pub(super) struct Census {
     state: Mutex<State>,
@@ -134,13 +137,17 @@ impl Census {
         Ok(())
     }
 
-    /// Counts the links of a hosted repository, unless they are counted already. Call it under the repository's lock.
+    /// Counts the links of a hosted repository that was not walked yet. Call it under the repository's lock, which keeps
+    /// its links as they are; blobs may come and go between two chunks.
     pub(super) fn walk(&self, repository: &RepositoryName, links: &[Digest], layout: &Layout) {
-        let mut state = self.lock();
-        if state.hosted.walked.as_mut().is_some_and(|walked| walked.insert(repository.clone())) {
-            for digest in links {
+        for chunk in links.chunks(CHUNK) {
+            let mut state = self.lock();
+            for digest in chunk {
                 state.link(digest, layout);
             }
+        }
+        if let Some(walked) = &mut self.lock().hosted.walked {
+            walked.insert(repository.clone());
         }
     }
 

@@ -1,11 +1,13 @@
 //! What the blobs, the catalogue, the parts and the uploads stand on together: paths, room, counts, the index, leases,
 //! and the gate.
 
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::{
-    Leases, StorageError, census::Census, durable::Temporaries, index::Index, layout::Layout, lock::Lock, space::Space,
+    Leases, StorageError, Usage, census::Census, durable::Temporaries, index::Index, layout::Layout, lock::Lock,
+    space::Space,
 };
+use crate::config::MinFree;
 
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -16,7 +18,7 @@ pub(super) struct Disk {
     pub(super) index: Index,
     pub(super) leases: Leases,
     /// Held as long as anybody is left who could write.
-    pub(super) _lock: Option<Lock>,
+    pub(super) _lock: Option<Arc<Lock>>,
     pub(super) gate: RwLock<Gate>,
 }
 
@@ -32,6 +34,27 @@ pub(super) enum Gate {
 }
 
 impl Disk {
+    /// `known`: the usage at the last orderly stop.
+    pub(super) fn new(
+        layout: Layout,
+        min_free: MinFree,
+        lock: Option<Arc<Lock>>,
+        gate: Gate,
+        known: Option<Usage>,
+        index: Index,
+    ) -> Disk {
+        Disk {
+            temporaries: Temporaries::new(layout.tmp()),
+            space: Space::new(layout.root().to_owned(), min_free),
+            census: Census::new(known),
+            index,
+            leases: Leases::new(),
+            layout,
+            gate: RwLock::new(gate),
+            _lock: lock,
+        }
+    }
+
     /// The permission to change files that the index or the counts follow; closing waits until it is dropped. Not to
     /// be asked for twice by one thread.
     pub(super) fn writing(&self) -> Result<RwLockReadGuard<'_, Gate>, StorageError> {

@@ -13,6 +13,7 @@
 mod blobs;
 mod catalog;
 mod census;
+mod check;
 mod claims;
 mod clock;
 mod disk;
@@ -34,17 +35,14 @@ mod tests;
 mod threads;
 mod uploads;
 
-use std::{
-    path::Path,
-    sync::{Arc, RwLock},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     blobs::{BlobStore, FsBlobs, Removal, StoredBlob},
     catalog::{Catalog, LinkRecord, Origin, TagRecord},
+    check::{CheckError, CheckOptions, CheckReport, Corrupt, Damaged, Mended, Missing, Needed, check},
     error::{OpenError, StorageError},
     leases::{Claim, Hold, Leases},
     parts::{Part, Parts},
@@ -53,9 +51,7 @@ pub use self::{
     uploads::{Upload, UploadId, UploadIdError, Uploads},
 };
 use crate::{config::MinFree, oci::Digest};
-use census::Census;
 use disk::{Disk, Gate};
-use durable::Temporaries;
 use index::Index;
 use layout::Layout;
 use lock::Lock;
@@ -128,7 +124,7 @@ impl Storage {
                 let lock = Lock::take_read_only(&layout)?;
                 layout.check_format()?;
                 tracing::warn!(dir = %dir.display(), "the data folder is read-only: it is served, and nothing is stored");
-                Ok(Self::build(layout, limits, lock, Gate::ReadOnly, None))
+                Ok(Self::build(layout, limits, lock.map(Arc::new), Gate::ReadOnly, None))
             }
             Err(error) => Err(error),
             Ok(lock) => {
@@ -140,31 +136,19 @@ impl Storage {
                     created => created?,
                 }
                 let mark = take_clean_mark(&layout)?;
-                Ok(Self::build(layout, limits, Some(lock), Gate::Open, mark))
+                Ok(Self::build(layout, limits, Some(Arc::new(lock)), Gate::Open, mark))
             }
         }
     }
 
-    fn build(layout: Layout, limits: Limits, lock: Option<Lock>, gate: Gate, mark: Option<CleanMark>) -> Storage {
-        let space = || Space::new(layout.root().to_owned(), limits.min_free);
-        let disk = Arc::new(Disk {
-            temporaries: Temporaries::new(layout.tmp()),
-            space: space(),
-            census: Census::new(mark.as_ref().map(|mark| Usage {
-                blobs: mark.blobs,
-                bytes: mark.bytes,
-                hosted: mark.hosted,
-                complete: true,
-            })),
-            index: match gate {
-                Gate::Open => Index::start(layout.index(), mark.and_then(|mark| mark.token), space()),
-                Gate::ReadOnly | Gate::Closed => Index::none(),
-            },
-            leases: Leases::new(),
-            layout,
-            gate: RwLock::new(gate),
-            _lock: lock,
-        });
+    fn build(layout: Layout, limits: Limits, lock: Option<Arc<Lock>>, gate: Gate, mark: Option<CleanMark>) -> Storage {
+        let token = mark.as_ref().and_then(|mark| mark.token);
+        let known = mark.map(|CleanMark { blobs, bytes, hosted, .. }| Usage { blobs, bytes, hosted, complete: true });
+        let index = match gate {
+            Gate::Open => Index::start(layout.index(), token, Space::new(layout.root().to_owned(), limits.min_free)),
+            Gate::ReadOnly | Gate::Closed => Index::none(),
+        };
+        let disk = Arc::new(Disk::new(layout, limits.min_free, lock, gate, known, index));
         let catalog = Catalog::new(Arc::clone(&disk));
         let boot: Option<Arc<str>> = growing::boot_id().map(Arc::from);
         let parts = Parts::new(Arc::clone(&disk), boot.clone());
@@ -178,6 +162,15 @@ impl Storage {
             limits,
             disk,
         }
+    }
+
+    /// Waits until the index is filled and everything is counted, then closes. Says whether the next start finds a good
+    /// index. For the check.
+    fn fill_index(self) -> bool {
+        self.rebuild.finish();
+        self.close();
+        record::read::<CleanMark>(&self.disk.layout.clean_mark())
+            .is_ok_and(|mark| mark.is_some_and(|mark| mark.token.is_some()))
     }
 
     /// The orderly stop: awaits the background work, flushes the index and marks it clean. From then on everything can

@@ -49,6 +49,11 @@ impl Rebuild {
     /// Ends it within a chunk, and awaits that.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.finish();
+    }
+
+    /// Awaits its end.
+    pub(super) fn finish(&self) {
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
             && thread.join().is_err()
         {

@@ -27,6 +27,11 @@ struct Versioned<T> {
     record: T,
 }
 
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
 /// Why a text is no record.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Damage {
@@ -56,18 +61,26 @@ pub(super) fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, Damage> {
     if rest != format!("\ncrc32 {:08x}\n", crc32fast::hash(json)).as_bytes() {
         return Err(Damage::Checksum);
     }
-    let Versioned { v, record } = serde_json::from_slice(json)?;
-    if v > VERSION { Err(Damage::Newer(v)) } else { Ok(record) }
+    match serde_json::from_slice(json) {
+        Ok(Versioned { v, record }) if v <= VERSION => Ok(record),
+        Ok(Versioned { v, .. }) => Err(Damage::Newer(v)),
+        // A later one may have another shape.
+        Err(error) => match serde_json::from_slice(json) {
+            Ok(Version { v }) if v > VERSION => Err(Damage::Newer(v)),
+            _ => Err(error.into()),
+        },
+    }
 }
 
 /// Reads a record file. A damaged one is reported and reads as `None`.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StorageError> {
-    let Some(text) =
-        durable::read_small(path, MAX_BYTES).or_else(oversized).map_err(StorageError::io("reading", path))?
-    else {
-        return Ok(None);
-    };
-    Ok(decode(&text).inspect_err(|damage| report(path, damage)).ok())
+    Ok(load(path)?.and_then(|record| record.inspect_err(|damage| report(path, damage)).ok()))
+}
+
+/// Reads a record file; `None` if there is none.
+pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<Result<T, Damage>>, StorageError> {
+    let text = durable::read_small(path, MAX_BYTES).or_else(oversized).map_err(StorageError::io("reading", path))?;
+    Ok(text.map(|text| decode(&text)))
 }
 
 /// Says in the log that a record is treated as missing.
@@ -100,9 +113,10 @@ mod tests {
 
     #[test]
     fn says_that_it_is_newer() {
-        let json = br#"{"v":2,"name":"x","size":1}"#;
-        let text = [&json[..], format!("\ncrc32 {:08x}\n", crc32fast::hash(json)).as_bytes()].concat();
-        assert!(matches!(decode::<Sample>(&text), Err(Damage::Newer(2))));
+        for json in [&br#"{"v":2,"name":"x","size":1}"#[..], br#"{"v":2,"names":[]}"#] {
+            let text = [json, format!("\ncrc32 {:08x}\n", crc32fast::hash(json)).as_bytes()].concat();
+            assert!(matches!(decode::<Sample>(&text), Err(Damage::Newer(2))));
+        }
     }
 
     proptest! {

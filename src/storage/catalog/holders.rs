@@ -44,7 +44,7 @@ impl Catalog {
     }
 
     /// Every repository that has a folder.
-    fn everywhere(&self) -> Result<Vec<Repository>, StorageError> {
+    pub(in crate::storage) fn everywhere(&self) -> Result<Vec<Repository>, StorageError> {
         let mut all = Vec::new();
         for namespace in self.namespaces()? {
             let folder = self.disk.layout.repos().join(names::namespace(&namespace));

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::storage::{
     Storage,
-    tests::{digest, eventually, link_record, open, open_ready, repository, tag, tag_record},
+    tests::{digest, eventually, hosted, link_record, open, open_ready, repository, tag, tag_record},
 };
 
 #[test]
@@ -59,6 +59,74 @@ fn links_say_what_a_repository_holds() {
     assert_eq!(storage.catalog.link(&a, &again.digest).unwrap(), Some(again));
     assert_eq!(storage.catalog.link(&repository("b"), &named.digest).unwrap(), None);
     assert_eq!(storage.catalog.link(&a, &digest(b"9")).unwrap(), None);
+}
+
+#[test]
+fn links_go_and_the_index_knows_who_holds_what() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open_ready(dir.path());
+    let catalog = &storage.catalog;
+    let (a, b, c) = (hosted("team/a"), repository("library/a"), hosted("con"));
+    for repository in [&b, &a, &c] {
+        catalog.put_links(repository, &[link_record(b"1"), link_record(b"2")]).unwrap();
+    }
+    // While the index is behind, and when it is not.
+    let names = |content: &[u8]| catalog.holders(&digest(content)).unwrap();
+    assert_eq!(names(b"1"), [c.clone(), a.clone(), b.clone()]);
+    assert!(catalog.delete_link(&a, &digest(b"1")).unwrap() && !catalog.delete_link(&a, &digest(b"1")).unwrap());
+    assert_eq!(names(b"1"), [c.clone(), b.clone()]);
+    eventually(|| storage.disk.index.holders(&digest(b"1")).is_some_and(|(_, changing)| changing.is_empty()));
+    assert_eq!(names(b"1"), [c.clone(), b.clone()]);
+    assert_eq!(names(b"2"), [c.clone(), a.clone(), b.clone()]);
+    assert_eq!(names(b"3"), []);
+    assert_eq!(catalog.links(&a).unwrap(), [link_record(b"2")]);
+    assert!(catalog.delete_link(&a, &digest(b"2")).unwrap());
+    assert!(!catalog.has_repository(&a), "one that holds nothing is none");
+    assert_eq!(catalog.link(&a, &digest(b"2")).unwrap(), None);
+    assert!(!catalog.delete_link(&hosted("never"), &digest(b"2")).unwrap());
+    assert!(!dir.path().join("repos/_hosted/never").exists());
+}
+
+#[test]
+fn tags_are_listed_with_what_they_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open_ready(dir.path());
+    let a = hosted("a");
+    let records = [tag_record("B", b"1"), tag_record("a", b"2"), tag_record("b", b"1")];
+    for record in records.iter().rev() {
+        storage.catalog.put_tag(&a, record).unwrap();
+    }
+    let check = || {
+        assert_eq!(storage.catalog.tag_records(&a).unwrap(), records);
+        assert_eq!(storage.catalog.tags_naming(&a, &digest(b"1")).unwrap(), [tag("B"), tag("b")]);
+        assert_eq!(storage.catalog.tags_naming(&a, &digest(b"3")).unwrap(), []);
+        assert_eq!(storage.catalog.tag_records(&hosted("b")).unwrap(), []);
+    };
+    check();
+    storage.close();
+    check();
+}
+
+#[test]
+fn repositories_are_named_a_page_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let all = ["a", "a-b", "a/b", "a0", "b"].map(hosted);
+    for repository in all.iter().rev() {
+        storage.catalog.put_links(repository, &[link_record(b"1")]).unwrap();
+    }
+    storage.catalog.put_links(&hosted("a/gone"), &[link_record(b"1")]).unwrap();
+    storage.catalog.delete_link(&hosted("a/gone"), &digest(b"1")).unwrap();
+    let page = |last: Option<&str>, limit| {
+        let last = last.map(|last| last.parse().unwrap());
+        storage.catalog.repositories_after(&Namespace::Hosted, last.as_ref(), limit).unwrap()
+    };
+    let names = all.map(|repository| repository.name);
+    assert_eq!(page(None, 99), names);
+    assert_eq!(page(None, 2), names[..2]);
+    assert_eq!(page(Some("a-b"), 2), names[2..4]);
+    assert_eq!(page(Some("a/a"), 1), names[2..3]);
+    assert!(page(Some("b"), 9).is_empty() && page(None, 0).is_empty());
 }
 
 /// FAULTS.md, "bit rot in link/tag/state file": treated as missing, no panic, no wrong answer.
@@ -155,6 +223,7 @@ enum Step {
     Put { repository: usize, tag: usize, content: u8 },
     Delete { repository: usize, tag: usize },
     Link { repository: usize, content: u8, origin: bool },
+    Unlink { repository: usize, content: u8 },
     Crash,
     Stop,
     LoseIndex,
@@ -166,8 +235,9 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (repository.clone(), tag.clone(), any::<u8>())
             .prop_map(|(repository, tag, content)| Step::Put { repository, tag, content }),
         3 => (repository.clone(), tag).prop_map(|(repository, tag)| Step::Delete { repository, tag }),
-        4 => (repository, 0..4_u8, any::<bool>())
+        4 => (repository.clone(), 0..4_u8, any::<bool>())
             .prop_map(|(repository, content, origin)| Step::Link { repository, content, origin }),
+        2 => (repository, 0..4_u8).prop_map(|(repository, content)| Step::Unlink { repository, content }),
         1 => Just(Step::Crash),
         1 => Just(Step::Stop),
         1 => Just(Step::LoseIndex),
@@ -184,11 +254,33 @@ struct Model {
 }
 
 impl Model {
+    fn is_here(&self, at: usize) -> bool {
+        self.tags.keys().any(|(of, _)| *of == at) || self.links.keys().any(|(of, _)| *of == at)
+    }
+
     fn check(&self, catalog: &Catalog) {
+        for content in 0..4 {
+            let mut holders: Vec<_> = self
+                .links
+                .keys()
+                .filter(|(_, of)| *of == content)
+                .map(|(at, _)| repository(REPOSITORIES[*at]))
+                .collect();
+            holders.sort();
+            assert_eq!(catalog.holders(&digest(&[content])).unwrap(), holders);
+            assert_eq!(catalog.is_held(&digest(&[content])).unwrap(), !holders.is_empty());
+        }
         for (at, name) in REPOSITORIES.iter().enumerate() {
             let repository = repository(name);
             let tags: Vec<_> = self.tags.keys().filter(|(of, _)| *of == at).map(|(_, tag)| tag.clone()).collect();
             assert_eq!(catalog.tags(&repository).unwrap(), tags);
+            let records: Vec<_> = self.tags.iter().filter(|((of, _), _)| *of == at).map(|(_, record)| record).collect();
+            assert!(catalog.tag_records(&repository).unwrap().iter().eq(records));
+            let mut links: Vec<_> =
+                self.links.iter().filter(|((of, _), _)| *of == at).map(|(_, record)| record).collect();
+            links.sort_by_key(|record| record.digest);
+            assert!(catalog.links(&repository).unwrap().iter().eq(links));
+            assert_eq!(catalog.has_repository(&repository), self.is_here(at));
             for name in TAGS {
                 let expected = self.tags.get(&(at, tag(name)));
                 assert_eq!(catalog.tag(&repository, &tag(name)).unwrap().as_ref(), expected);
@@ -227,6 +319,11 @@ proptest! {
                     storage.catalog.put_links(&repository(REPOSITORIES[at]), std::slice::from_ref(&record)).unwrap();
                     model.links.insert((at, content), record);
                 }
+                Step::Unlink { repository: at, content } => {
+                    let at_name = repository(REPOSITORIES[at]);
+                    let was = storage.catalog.delete_link(&at_name, &digest(&[content])).unwrap();
+                    prop_assert_eq!(was, model.links.remove(&(at, content)).is_some());
+                }
                 Step::Crash => {
                     drop(storage);
                     storage = open(dir.path());
@@ -236,9 +333,11 @@ proptest! {
                     drop(storage);
                     storage = open(dir.path());
                 }
-                Step::LoseIndex => fs::remove_dir_all(dir.path().join("index")).or_else(|error| {
-                    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
-                }).unwrap(),
+                // Again while sled, which may just be opening, puts files into it.
+                Step::LoseIndex => eventually(|| match fs::remove_dir_all(dir.path().join("index")) {
+                    Ok(()) => true,
+                    Err(error) => error.kind() == io::ErrorKind::NotFound,
+                }),
             }
             model.check(&storage.catalog);
         }

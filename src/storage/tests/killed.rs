@@ -1,10 +1,13 @@
 //! FAULTS.md, "kill -9 at every write step" and "EIO on fsync": what was acknowledged is there, nothing partial shows.
 
+mod push;
+
 use std::process::{Command, Stdio};
 
 use super::*;
 
-const WORK: &str = "storage::tests::killed::child_that_works";
+const PULL: &str = "storage::tests::killed::child_that_works";
+const PUSH: &str = "storage::tests::killed::push::child_that_pushes";
 
 /// The system calls of the commit protocol, in the spellings of the architectures.
 const STEPS: [&str; 5] = [
@@ -15,13 +18,13 @@ const STEPS: [&str; 5] = [
     "?mkdir,?mkdirat,?fallocate",
 ];
 
-/// Runs the work with a fault at the `nth` of these calls of a thread. Gives back what was acknowledged, and whether
-/// the work came to its end.
-fn work(dir: &Path, steps: &str, fault: &str, nth: usize) -> (Vec<String>, bool) {
+/// Runs the child's work with a fault at the `nth` of these calls of a thread. Gives back what was acknowledged, and
+/// whether the work came to its end.
+fn work(child_test: &str, dir: &Path, steps: &str, fault: &str, nth: usize) -> (Vec<String>, bool) {
     let inject = format!("inject={steps}:{fault}:when={nth}");
     let trace = format!("trace={steps}");
     let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-    let output = child(WORK, dir, &words).stdin(Stdio::null()).output().unwrap();
+    let output = child(child_test, dir, &words).stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     let acknowledged = text.lines().filter_map(|line| line.strip_prefix("acknowledged ")).map(str::to_owned).collect();
     (acknowledged, text.lines().any(|line| line == "at the end"))
@@ -68,18 +71,13 @@ fn check(dir: &Path, acknowledged: &[String], why: &str) {
     );
 }
 
-#[test]
-fn killed_at_any_step_it_keeps_what_it_acknowledged() {
-    if strace_is_missing() {
-        return;
-    }
+/// Kills the work at every `stride`th of each kind of step. Says how often, and what the longest-lived acknowledged.
+fn killed(test: &str, stride: usize, check: impl Fn(&Path, &[String], &str)) -> (usize, usize) {
     let (mut kills, mut last) = (0, 0);
     for steps in STEPS {
-        // Every step is too much for each run of the suite; a stride that shares no factor with the protocol's own
-        // rhythm walks through all its phases.
-        for nth in (1..200).step_by(7) {
+        for nth in (1..400).step_by(stride) {
             let dir = tempfile::tempdir().unwrap();
-            let (acknowledged, ended) = work(dir.path(), steps, "signal=KILL", nth);
+            let (acknowledged, ended) = work(test, dir.path(), steps, "signal=KILL", nth);
             check(dir.path(), &acknowledged, &format!("killed at {steps} {nth}"));
             if ended {
                 break;
@@ -88,6 +86,33 @@ fn killed_at_any_step_it_keeps_what_it_acknowledged() {
             last = last.max(acknowledged.len());
         }
     }
+    eprintln!("{kills} kills");
+    (kills, last)
+}
+
+/// Fails every `stride`th sync of the work. At the end it acknowledges as much as `everything`.
+fn unsynced(test: &str, stride: usize, everything: usize, check: impl Fn(&Path, &[String], &str)) {
+    for nth in (1..400).step_by(stride) {
+        let dir = tempfile::tempdir().unwrap();
+        let (acknowledged, ended) = work(test, dir.path(), STEPS[0], "error=EIO", nth);
+        check(dir.path(), &acknowledged, &format!("EIO at {nth}"));
+        if ended && acknowledged.len() == everything {
+            assert!(nth > 3, "the faults do not fire");
+            eprintln!("{} failed syncs", nth / stride);
+            return;
+        }
+    }
+    panic!("the work never ends");
+}
+
+/// Every step is too much for each run of the suite; a stride that shares no factor with the protocol's own rhythm walks
+/// through all its phases.
+#[test]
+fn killed_at_any_step_it_keeps_what_it_acknowledged() {
+    if strace_is_missing() {
+        return;
+    }
+    let (kills, last) = killed(PULL, 7, check);
     assert!(kills >= 8 && last >= 5, "the faults do not fire: {kills} {last}");
 }
 
@@ -96,16 +121,7 @@ fn a_failed_sync_is_never_acknowledged() {
     if strace_is_missing() {
         return;
     }
-    for nth in (1..200).step_by(3) {
-        let dir = tempfile::tempdir().unwrap();
-        let (acknowledged, ended) = work(dir.path(), STEPS[0], "error=EIO", nth);
-        check(dir.path(), &acknowledged, &format!("EIO at {nth}"));
-        if ended && acknowledged.len() == 10 {
-            assert!(nth > 3, "the faults do not fire");
-            return;
-        }
-    }
-    panic!("the work never ends");
+    unsynced(PULL, 3, 10, check);
 }
 
 #[test]

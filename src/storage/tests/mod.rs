@@ -1,9 +1,11 @@
 //! The room as a whole, and what its tests share.
 
 mod faults;
+mod hosted;
 mod killed;
 mod measured;
 mod opening;
+mod removal;
 
 use std::{
     path::Path,

@@ -1,0 +1,44 @@
+//! The blobs: read again and hashed again.
+
+use std::{fs::File, io};
+
+use rustix::io::Errno;
+
+use super::{CheckReport, Checker, Corrupt};
+use crate::{
+    oci::{Digest, Hasher},
+    storage::{StorageError, growing::hash_from},
+};
+
+impl Checker<'_> {
+    /// Verifies one blob. What is wrong goes to the quarantine, if this is a repair.
+    pub(super) fn blob(&self, digest: Digest, report: &mut CheckReport) -> Result<(), StorageError> {
+        let path = self.disk.layout.blob(&digest);
+        let verified = File::open(&path).and_then(|file| {
+            let mut hasher = Hasher::new(digest.algorithm());
+            let size = hash_from(&mut hasher, &file, 0)?;
+            Ok((hasher.finish(), size))
+        });
+        let why = match verified {
+            Ok((found, size)) => {
+                report.bytes += size;
+                (self.progress)(size);
+                (found != digest).then(|| format!("its content has the digest {found}"))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // The disk has lost it. Any other error says nothing about the blob.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => {
+                Some(format!("it cannot be read: {error}"))
+            }
+            Err(error) => return Err(StorageError::io("reading", &path)(error)),
+        };
+        report.blobs += 1;
+        if let Some(why) = why {
+            if self.options.repair {
+                self.blobs.quarantine(&digest)?;
+            }
+            report.corrupt.push(Corrupt { digest, why, quarantined: self.options.repair });
+        }
+        Ok(())
+    }
+}

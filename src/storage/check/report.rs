@@ -1,0 +1,133 @@
+//! What a check found.
+
+use std::{fmt, path::PathBuf};
+
+use crate::oci::{Digest, Repository, Tag};
+
+/// What a check found, in no order.
+#[derive(Debug, Default)]
+pub struct CheckReport {
+    /// Blobs that were read.
+    pub blobs: u64,
+    /// Their bytes together.
+    pub bytes: u64,
+    /// Those of them that are not what their names say.
+    pub corrupt: Vec<Corrupt>,
+    /// Tags and links that were read.
+    pub records: u64,
+    /// Those of them that are no good.
+    pub damaged: Vec<Damaged>,
+    /// Files and folders where the records are, that are none and have never been: they are left alone.
+    pub strays: Vec<PathBuf>,
+    /// What a hosted repository needs and has not.
+    pub missing: Vec<Missing>,
+    /// Links of mirrored repositories to content that is not here. They are in order: it is fetched when it is asked for.
+    pub absent: u64,
+    /// Whether the index was filled from the files; never without a repair.
+    pub index_filled: bool,
+}
+
+/// A blob that is not what its name says, or that the disk does not give back.
+#[derive(Clone, Debug)]
+pub struct Corrupt {
+    /// Its name.
+    pub digest: Digest,
+    /// What is wrong with it.
+    pub why: String,
+    /// Whether it is in the quarantine now.
+    pub quarantined: bool,
+}
+
+/// A record that is torn or rotten, or is another's.
+#[derive(Clone, Debug)]
+pub struct Damaged {
+    /// Its file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+    /// What was done about it.
+    pub mended: Mended,
+}
+
+/// What was done about a damaged record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mended {
+    /// Nothing: there was no repair, or a newer lanyard has written it.
+    Left,
+    /// It was written anew, from the content that it links. The content stays held.
+    Renewed,
+    /// It was removed, which is how it was read all along.
+    Removed,
+}
+
+/// Something that a hosted repository needs and has not: a pull of it fails.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Missing {
+    /// The repository.
+    pub repository: Repository,
+    /// What it has not.
+    pub digest: Digest,
+    /// What for.
+    pub needed: Needed,
+}
+
+/// What something is needed for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Needed {
+    /// The tag names it.
+    ByTag(Tag),
+    /// The manifest names it.
+    ByManifest(Digest),
+    /// It was pushed.
+    ForItself,
+}
+
+impl CheckReport {
+    /// Whether everything is in order. Also `false` where a repair has mended everything that it can.
+    pub fn is_sound(&self) -> bool {
+        self.corrupt.is_empty() && self.damaged.is_empty() && self.missing.is_empty()
+    }
+
+    /// Adds what another thread found.
+    pub(super) fn absorb(&mut self, other: CheckReport) {
+        let CheckReport { blobs, bytes, corrupt, records, damaged, strays, missing, absent, index_filled } = other;
+        self.blobs += blobs;
+        self.bytes += bytes;
+        self.corrupt.extend(corrupt);
+        self.records += records;
+        self.damaged.extend(damaged);
+        self.strays.extend(strays);
+        self.missing.extend(missing);
+        self.absent += absent;
+        self.index_filled |= index_filled;
+    }
+}
+
+impl fmt::Display for Corrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = if self.quarantined { "; it is in the quarantine now" } else { "" };
+        write!(f, "{}: {}{done}", self.digest, self.why)
+    }
+}
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = match self.mended {
+            Mended::Left => "",
+            Mended::Renewed => "; it was written anew",
+            Mended::Removed => "; it was removed",
+        };
+        write!(f, "{}: {}{done}", self.path.display(), self.why)
+    }
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Missing { repository, digest, needed } = self;
+        match needed {
+            Needed::ByTag(tag) => write!(f, "{repository}: {digest} is missing, which the tag {tag} names"),
+            Needed::ByManifest(manifest) => write!(f, "{repository}: {digest} is missing, which {manifest} names"),
+            Needed::ForItself => write!(f, "{repository}: {digest} is missing, which was pushed"),
+        }
+    }
+}
