@@ -7,7 +7,8 @@
 //! - [`storage`], [`upstream`]: the disk, and the registries of the internet. Strangers to each other.
 //! - [`names`], [`access`], [`pull`]: which repository a request means, who may do what with it, and how its content is got.
 //! - [`push`]: how content gets into hosted repositories, and out of them.
-//! - [`http`]: the registry API over actix-web.
+//! - [`upkeep`]: what nobody needs any more goes away in the background. Beside [`pull`] and [`push`], a stranger to both.
+//! - [`http`]: the registry API over actix-web, and the administration's on a Unix socket.
 //! - [`app`], [`cli`]: everything put together, and the command line.
 
 pub mod access;
@@ -21,4 +22,5 @@ pub mod oci;
 pub mod pull;
 pub mod push;
 pub mod storage;
+pub mod upkeep;
 pub mod upstream;

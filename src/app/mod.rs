@@ -1,15 +1,19 @@
-//! Everything put together, once: the [`App`] owns the disk, the fetchers, the upstreams, the pull and their tasks, and the
-//! order in which they stop.
+//! Everything put together, once: the [`App`] owns the disk, the fetchers, the upstreams, the pull, the upkeep and their
+//! tasks, and the order in which they stop.
 //!
-//! Start: disk → fetchers → upstreams → pull → listener. Nothing upstream is asked, so a machine without a route starts too.
-//! Stop: the listener drains → fills end or are parked → probes stop → fetchers stop → the index is flushed and marked clean.
+//! Start: disk → fetchers → upstreams → pull → upkeep → administration → listener. Nothing upstream is asked, so a machine
+//! without a route starts too.
+//! Stop: the listener drains → the administration ends → fills end or are parked → upkeep and probes stop → fetchers stop →
+//! the index is flushed and marked clean.
 
 mod banner;
+mod check;
+mod keeping;
 mod log;
 
 use std::{
     io::{self, Write as _},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use keeping::{Administration, Keeping};
 use tokio::{runtime::Runtime, signal::unix::SignalKind};
 
 use crate::{
@@ -28,12 +33,18 @@ use crate::{
     oci::{Namespace, Repository, RepositoryName},
     pull::{Parts, PullThrough, Tasks},
     push::{self, Push},
-    storage::{DiskThreads, Limits, OpenError, Storage},
+    storage::{DiskThreads, Limits, Storage},
     upstream::{
         Health, Upstreams,
         fetcher::{FetcherError, Fetchers},
     },
 };
+
+pub use check::check;
+pub use http::{SOCKET, Status};
+
+/// What [`check`] says.
+pub use crate::storage::{CheckError, CheckReport, Mended, OpenError};
 
 /// How long fills and probes may take to put down what they hold.
 const PARK: Duration = Duration::from_secs(10);
@@ -66,6 +77,8 @@ pub struct App {
     fetchers: Fetchers,
     upstreams: Arc<Upstreams>,
     tasks: Tasks,
+    keeping: Keeping,
+    administration: Administration,
     face: Face,
     listener: TcpListener,
     /// The face that only pulls.
@@ -82,14 +95,26 @@ pub fn serve(loaded: Loaded) -> Result<(), AppError> {
     log::begin(config.log);
     let app = App::start(&config)?;
     let mirror = app.mirror.as_ref().map(TcpListener::local_addr).transpose()?;
-    let banner = banner::banner(&config, app.listener.local_addr()?, mirror);
-    // Whoever started lanyard without a terminal has the log.
-    let _ = std::io::stdout().write_all(banner.as_bytes());
-    app.run()
+    let banner = banner::banner(&config, app.listening()?, mirror);
+    app.run(async move {
+        let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
+        let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+        // Whoever waits for this may stop lanyard right after it. Whoever started it without a terminal has the log.
+        let _ = std::io::stdout().write_all(banner.as_bytes());
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
+    })
 }
 
 impl App {
-    fn start(config: &Config) -> Result<App, AppError> {
+    /// Opens the data folder, takes the addresses, and puts everything together. Clients queue from then on.
+    ///
+    /// # Errors
+    /// As [`serve`].
+    pub fn start(config: &Config) -> Result<App, AppError> {
         // The address first: a taken port should not cost a look through the data folder.
         let listener = http::bind(config.listen, "--listen")?;
         let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;
@@ -146,37 +171,64 @@ impl App {
             metrics,
             ready: Arc::clone(&ready),
         };
-        Ok(App { background, storage, fetchers, upstreams, tasks, face, listener, mirror, ready })
+        let (keeping, upkeep) = Keeping::start(&storage, background.handle());
+        let administration = Administration::bind(config, listener.local_addr()?, face.clone(), upkeep);
+        Ok(App {
+            background,
+            storage,
+            fetchers,
+            upstreams,
+            tasks,
+            keeping,
+            administration,
+            face,
+            listener,
+            mirror,
+            ready,
+        })
     }
 
-    fn run(self) -> Result<(), AppError> {
-        let App { background, storage, fetchers, upstreams, tasks, face, listener, mirror, ready } = self;
-        actix_web::rt::System::new().block_on(async move {
+    /// The registry's address.
+    ///
+    /// # Errors
+    /// The machine's.
+    pub fn listening(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The disk, for whoever measures or tests.
+    pub fn storage(&self) -> &Arc<Storage> {
+        &self.storage
+    }
+
+    /// Serves until `stop` ends, which begins once requests are answered; then stops in order.
+    ///
+    /// # Errors
+    /// What ended the server, or `stop`'s own; the rest is stopped in order all the same.
+    pub fn run(self, stop: impl Future<Output = io::Result<()>> + 'static) -> Result<(), AppError> {
+        let App { background, storage, fetchers, upstreams, tasks, keeping, administration, .. } = self;
+        let App { face, listener, mirror, ready, .. } = self;
+        let served: io::Result<()> = actix_web::rt::System::new().block_on(async move {
             let mut faces = vec![(listener, face.clone())];
             faces.extend(mirror.map(|listener| (listener, Face { side: Side::Mirror, ..face })));
             let (server, handle) = http::run(faces, http::Limits::default())?;
-            let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
-            let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
+            let administered = administration.run()?;
             let server = actix_web::rt::spawn(server);
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            let stopped = stop.await;
             tracing::info!("stopping: answers under way are finished, nothing new is taken");
             ready.store(false, Ordering::Relaxed);
             handle.stop(true).await;
-            match server.await {
-                Ok(ended) => ended,
-                Err(panicked) => Err(io::Error::other(panicked)),
-            }
-        })?;
+            administered.end().await;
+            server.await.map_err(io::Error::other)?.and(stopped)
+        });
         let parked = background.block_on(tasks.stop(PARK));
+        keeping.end(&background, PARK);
         background.block_on(upstreams.stop());
         fetchers.stop(PARK);
         storage.close();
         background.shutdown_timeout(PARK);
         tracing::info!(parked, "stopped");
-        Ok(())
+        Ok(served?)
     }
 }
 

@@ -1,7 +1,18 @@
 //! The command line. [`run`] promises: what was asked for goes to standard output, what went wrong to standard
-//! error, and the exit code is 0, 64 where the operator has to change what was said, or what `serve` answers.
+//! error, and the exit code is 0, or what `serve` answers, or one of these:
+//!
+//! | code | when |
+//! |---|---|
+//! | 1 | it failed; `check`: something is damaged, and is not repaired |
+//! | 64 | the command or the configuration has to be changed |
+//! | 69 | no lanyard runs on the data folder |
+//! | 74 | the answer cannot be written |
+//! | 75 | not now: the data folder is in use, or takes no change |
 
+mod check;
+mod manage;
 pub mod setup;
+mod socket;
 mod user;
 
 use std::{
@@ -23,8 +34,14 @@ use user::User;
 
 /// `EX_USAGE` of sysexits.h: the command or the configuration has to be changed.
 const USAGE: u8 = 64;
+/// `EX_UNAVAILABLE` of sysexits.h: nobody is there to do it.
+const UNAVAILABLE: u8 = 69;
 /// `EX_IOERR` of sysexits.h: the answer could not be written.
 const OUTPUT: u8 = 74;
+/// `EX_TEMPFAIL` of sysexits.h: the same command may work later.
+const SUSPENDED: u8 = 75;
+/// It failed.
+const FAILED: u8 = 1;
 
 /// A pull-through caching container registry for a LAN.
 ///
@@ -47,6 +64,20 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Say what a running lanyard keeps and does
+    Status(manage::StatusOf),
+    /// Remove what was pushed and is not needed any more
+    ///
+    /// A running lanyard does the same by itself every ten minutes: links of hosted repositories to blobs that none of
+    /// their manifests needs, blobs that no repository holds, uploads abandoned for a day. Manifests are never removed,
+    /// tagged or not, nor is anything that was uploaded, mounted or asked for within the last hour, and nothing that was
+    /// pulled from upstream.
+    Gc(manage::Gc),
+    /// Verify everything in the data folder; lanyard must not be running on it
+    ///
+    /// Reads every blob and compares it with its digest, reads every tag and link, and looks for what they need. Exits
+    /// with 0 when all is well, with 1 when something is damaged, with 75 when a running lanyard has the folder.
+    Check(check::Check),
     /// Manage the file of users
     User {
         #[command(subcommand)]
@@ -110,6 +141,28 @@ impl Settings {
     }
 }
 
+/// Which data folder, for commands that look after one.
+#[derive(Args, Debug)]
+struct Folder {
+    /// The configuration file of the lanyard in question; without it none is read
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Its data folder
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<String>,
+    /// Print JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Folder {
+    /// The configuration, or the exit code after its problems were told.
+    fn config(self) -> Result<Config, ExitCode> {
+        let settings = Settings { config: self.config, data_dir: self.data_dir, ..Settings::default() };
+        settings.load().map(|loaded| loaded.config).map_err(|problems| fail(&told(&problems)))
+    }
+}
+
 /// Does what the arguments say; the first is the program's name. `serve` runs the registry and is called at most once.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, serve: impl FnOnce(Loaded) -> ExitCode) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
@@ -130,6 +183,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, serve: impl FnOnce(Loa
             Ok(loaded) => print(&loaded.show()),
             Err(problems) => fail(&told(&problems)),
         },
+        Command::Status(status) => status.run(),
+        Command::Gc(gc) => gc.run(),
+        Command::Check(check) => check.run(),
         Command::User { command } => command.run(),
         Command::Setup { client, server } => match server.parse::<Server>() {
             Ok(server) => {
@@ -165,10 +221,14 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Where standard error is closed there is nobody left to tell; the exit code still says it.
 fn fail(text: &str) -> ExitCode {
+    fail_with(USAGE, text)
+}
+
+/// Where standard error is closed there is nobody left to tell; the exit code still says it.
+fn fail_with(code: u8, text: &str) -> ExitCode {
     let _ = stderr().write_all(text.as_bytes());
-    ExitCode::from(USAGE)
+    ExitCode::from(code)
 }
 
 #[cfg(test)]

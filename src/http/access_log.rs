@@ -39,6 +39,7 @@ pub(super) struct Entry {
     metrics: Arc<Metrics>,
     started: Instant,
     kind: &'static str,
+    user: Option<String>,
     repo: Option<String>,
     digest: Option<Digest>,
     status: Option<StatusCode>,
@@ -61,6 +62,7 @@ impl Entry {
             metrics: Arc::clone(metrics),
             started: Instant::now(),
             kind: "unknown",
+            user: None,
             repo: None,
             digest: None,
             status: None,
@@ -75,6 +77,11 @@ impl Entry {
     /// The path has been understood.
     pub(super) fn kind(&mut self, kind: &'static str) {
         self.kind = kind;
+    }
+
+    /// Who asks, if they signed in.
+    pub(super) fn by(&mut self, user: Option<&str>) {
+        self.user = user.map(|user| escaped(user, LONGEST_AGENT));
     }
 
     /// The repository it means.
@@ -136,6 +143,7 @@ impl Entry {
             method = self.request.method().as_str(),
             path,
             status = answered.status,
+            user = self.user,
             repo = self.repo,
             digest = self.digest.map(tracing::field::display),
             outcome = answered.outcome.map(|outcome| outcome.as_str()),

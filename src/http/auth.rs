@@ -204,8 +204,12 @@ pub(super) fn not_signed_in(error: SignInError) -> RegistryError {
 }
 
 /// 401 with the way to a token (RFC 6750, section 3). Parsers of clients want quotes around each value and one scheme.
-pub(super) fn challenge(request: &HttpRequest, scope: Option<&str>, error: Option<&str>, message: &str) -> Refusal {
-    let mut text = format!("Bearer realm=\"{}/token\",service=\"{SERVICE}\"", origin(request));
+fn challenge(request: &HttpRequest, scope: Option<&str>, error: Option<&str>, message: &str) -> Refusal {
+    let Some(origin) = origin(request) else {
+        let error = RegistryError::new(ErrorCode::Unsupported, "Host names no host, so there is nowhere to sign in");
+        return error.with_status(400).into();
+    };
+    let mut text = format!("Bearer realm=\"{origin}/token\",service=\"{SERVICE}\"");
     for (key, value) in [("scope", scope), ("error", error)] {
         if let Some(value) = value {
             text.push_str(&format!(",{key}=\"{value}\""));
@@ -219,17 +223,14 @@ pub(super) fn challenge(request: &HttpRequest, scope: Option<&str>, error: Optio
     }
 }
 
-/// Scheme and host as the client asked for them, or the socket's own where its `Host` is no host.
-fn origin(request: &HttpRequest) -> String {
+/// Scheme and host as the client asked for them. None: its `Host` is none, and would not stand between quotes.
+fn origin(request: &HttpRequest) -> Option<String> {
     let headers = request.headers();
+    // A proxy in front that speaks TLS says so; whoever lies about it lies to himself.
     let secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
-    let plain = |host: &&str| {
-        let part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
-        !host.is_empty() && host.bytes().all(part)
-    };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).filter(plain);
-    let host = host.map_or_else(|| request.app_config().local_addr().to_string(), str::to_owned);
-    format!("{}://{host}", if secure { "https" } else { "http" })
+    let part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    let host = headers.get(HOST)?.to_str().ok().filter(|host| !host.is_empty() && host.bytes().all(part))?;
+    Some(format!("{}://{host}", if secure { "https" } else { "http" }))
 }
 
 /// What a client is told to ask for. Pushing includes looking whether a thing is there.

@@ -13,6 +13,7 @@ use crate::{
     oci::{ErrorCode, RegistryError},
     pull::{BodyError, PullError, Trace},
     push::PushError,
+    upkeep::UpkeepError,
 };
 
 /// A request that is not served, and why.
@@ -42,6 +43,13 @@ impl From<PushError> for Refusal {
             tracing::error!(%error, "the disk failed");
         }
         error.to_registry_error().into()
+    }
+}
+
+impl From<UpkeepError> for Refusal {
+    fn from(error: UpkeepError) -> Self {
+        let code = if error.is_expected() { ErrorCode::Unavailable } else { ErrorCode::Unknown };
+        RegistryError::new(code, error.to_string()).into()
     }
 }
 

@@ -3,7 +3,8 @@
 //! | path | GET, HEAD | anything else |
 //! |---|---|---|
 //! | `/`, `/livez`, `/readyz`, `/metrics` | [`health`] | 405 |
-//! | `/v2/` | `{}`, at once, whatever upstream does | 405 |
+//! | `/v2/` | `{}`, at once, whatever upstream does; a challenge where there are users | 405 |
+//! | `/token` | GET [`token`] | POST [`token`] |
 //! | `/v2/_catalog` | [`catalog`] | 405 |
 //! | `/v2/NAME/manifests/REFERENCE` | [`manifests`] | PUT [`push_manifests`], DELETE [`delete`] |
 //! | `/v2/NAME/blobs/DIGEST` | [`blobs`] | DELETE [`delete`] |
@@ -12,8 +13,8 @@
 //! | `/v2/NAME/tags/list` | [`tags`] | 405 |
 //! | `/v2/NAME/referrers/DIGEST` | [`referrers`] | 405 |
 //!
-//! `NAME` may have a registry's name in front, and `/v2/` may too. Nothing here is ever answered 401: what a client sends as
-//! `Authorization` is meant for somebody else and is not looked at.
+//! `NAME` may have a registry's name in front, and `/v2/` may too. [`needs`] is the table of what each route
+//! needs, and [`auth::admit`] decides whether whoever asks has it, before anything else is done.
 
 use std::sync::Arc;
 
@@ -179,6 +180,7 @@ async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry, body: Payl
         (Needs::Right(_) | Needs::Nothing | Needs::Greeting | Needs::List, _) => None,
     };
     let principal = auth::admit(request, face, &target, needs, place.as_ref()).await?;
+    entry.by(principal.user());
     let repository = place.map(|(_, repository)| repository);
     let asked = Asked { request, face, query, entry, principal, body: Intake::new(body), repository };
     answer(asked, target).await

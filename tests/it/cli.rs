@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The binary with no variables but these, in a folder of its own.
-fn lanyard(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+pub(crate) fn lanyard(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lanyard"))
         .args(arguments)
         .current_dir(folder)
@@ -17,11 +17,11 @@ fn lanyard(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Out
         .unwrap()
 }
 
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 

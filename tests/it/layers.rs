@@ -13,9 +13,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("access", &["oci", "config", "storage"]),
     ("pull", &["oci", "config", "metrics", "storage", "upstream", "names"]),
     ("push", &["oci", "config", "metrics", "storage", "names", "pull"]),
-    ("http", &["oci", "config", "metrics", "names", "access", "pull", "push"]),
-    ("app", &["oci", "config", "metrics", "storage", "upstream", "names", "access", "pull", "push", "http"]),
-    ("cli", &["oci", "config", "metrics", "access", "app"]),
+    ("upkeep", &["oci", "config", "metrics", "storage"]),
+    ("http", &["oci", "config", "metrics", "names", "access", "pull", "push", "upkeep"]),
+    ("app", &["oci", "config", "metrics", "storage", "upstream", "names", "access", "pull", "push", "upkeep", "http"]),
+    ("cli", &["oci", "config", "metrics", "access", "upkeep", "app"]),
 ];
 
 /// Crates that have one room only.

@@ -6,6 +6,9 @@
 #[path = "../hub/mod.rs"]
 mod hub;
 
+mod access;
+mod admin;
+mod check;
 mod cli;
 mod clients;
 mod conformance;
@@ -17,5 +20,6 @@ mod layers;
 mod pull;
 mod push;
 mod raw;
+mod soak;
 mod upstream;
 mod wire;

@@ -5,6 +5,7 @@
 //! and the answers are the same. Writes change the file first, then the index, under a lock per repository, which the
 //! rebuild takes as well: so it never puts an older record over a newer one. Callers: the pull story.
 
+mod damage;
 mod holders;
 mod links;
 mod records;

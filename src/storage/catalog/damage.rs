@@ -1,0 +1,24 @@
+//! What cannot be read of a repository.
+
+use super::{Catalog, checked_link};
+use crate::{
+    oci::Repository,
+    storage::{StorageError, record},
+};
+
+impl Catalog {
+    /// Whether the repository has a link that cannot be read, so that it is not known what it holds.
+    pub fn has_damaged_link(&self, repository: &Repository) -> Result<bool, StorageError> {
+        for digest in self.link_files(repository)? {
+            if self.link(repository, &digest)?.is_none() {
+                let path = self.disk.layout.link(repository, &digest);
+                // It may have gone, or come back, since it was listed.
+                let _lock = self.lock(repository);
+                if path.exists() && checked_link(&digest, record::read(&path)?, &path).is_none() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}

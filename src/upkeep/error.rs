@@ -1,0 +1,21 @@
+//! What can end a pass early.
+
+use crate::storage::StorageError;
+
+/// Why a pass ended before its end. What it had removed by then is removed, and the next one goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum UpkeepError {
+    /// The disk.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The work panicked, or lanyard is stopping.
+    #[error("the work was lost")]
+    Lost,
+}
+
+impl UpkeepError {
+    /// Whether this is how things are rather than a fault: a disk that takes no change, a stop under way.
+    pub fn is_expected(&self) -> bool {
+        matches!(self, UpkeepError::Lost | UpkeepError::Storage(StorageError::ReadOnly | StorageError::Closed))
+    }
+}

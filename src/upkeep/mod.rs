@@ -1,0 +1,188 @@
+//! Upkeep: what nobody needs any more goes away in the background, while everything is served.
+//!
+//! Promises:
+//! - What a client was told is here – by the 201 of an upload or mount, by the 200 of a HEAD – stays for the grace
+//!   ([`Leases`](crate::storage::Leases), an hour), whatever names it or not. A push that goes on within it never meets
+//!   "blob unknown".
+//! - What a manifest of a repository needs stays in that repository. Untagged manifests are manifests.
+//! - Content that an upstream's repository holds is never collected here.
+//! - No lock is held while anything is read: a pass goes in bites, on one thread, and each removal is one step of the store
+//!   that a push either precedes or follows.
+//! - [`Upkeep::plan`] changes nothing.
+//!
+//! ```text
+//! each hosted repository:  links of blobs that none of its manifests needs, lease over  ─► the link goes   (collect.rs)
+//! the blobs on disk:       no repository holds it, lease over                           ─► the blob goes   (sweep.rs)
+//! uploads idle for a day, parts of downloads older than a week                          ─► go
+//! ```
+//!
+//! Called by [`app`](crate::app), which owns the background task, and by the admin API of [`http`](crate::http).
+
+mod collect;
+mod error;
+mod report;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+pub use error::UpkeepError;
+pub use report::{Collection, HostedRepository, Kept, Passed};
+use sweep::{How, Pass, Settled};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    oci::{Namespace, Repository, RepositoryName},
+    storage::{DiskThreads, Storage},
+};
+
+/// How often the background pass runs.
+pub const EVERY: Duration = Duration::from_secs(600);
+
+/// After how long without a byte an upload is abandoned (SECURITY.md S14).
+const UPLOAD_IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// After how long a part of a download is not taken up again.
+const PART_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How many blobs are looked at in one bite.
+const BITE: usize = 512;
+
+/// The collector. One per process.
+pub struct Upkeep {
+    storage: Arc<Storage>,
+    disk: DiskThreads,
+    /// Held over a whole pass: two at a time would only count each other's work.
+    turn: tokio::sync::Mutex<Settled>,
+    last: Mutex<Option<Passed>>,
+}
+
+impl Upkeep {
+    /// Looks after `storage`, on `disk`; one thread is enough.
+    pub fn new(storage: Arc<Storage>, disk: DiskThreads) -> Arc<Upkeep> {
+        Arc::new(Upkeep { storage, disk, turn: tokio::sync::Mutex::default(), last: Mutex::default() })
+    }
+
+    /// A pass every so often, until `stop`. A pass under way then ends after the bite it is at.
+    pub async fn run(self: Arc<Self>, every: Duration, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(every) => {}
+            }
+            let passed = tokio::select! {
+                () = stop.cancelled() => return,
+                passed = self.collect() => passed,
+            };
+            match passed {
+                Ok(_) => {}
+                Err(error) if error.is_expected() => tracing::debug!(%error, "nothing is collected"),
+                Err(error) => tracing::warn!(%error, "the collection of unneeded content ended early"),
+            }
+        }
+    }
+
+    /// One pass; waits for one that is under way. Dropped, it ends after the bite it is at.
+    ///
+    /// # Errors
+    /// What ended the pass early. A repository that cannot be read does not; it is skipped.
+    pub async fn collect(&self) -> Result<Collection, UpkeepError> {
+        let mut settled = self.turn.lock().await;
+        let began = Instant::now();
+        let (removed, now_settled) = self.pass(How::Removing, std::mem::take(&mut *settled)).await?;
+        *settled = now_settled;
+        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Passed { at, duration_ms, removed });
+        let Collection { links, blobs, bytes, uploads, waiting, skipped } = removed;
+        if removed.is_empty() {
+            tracing::debug!(waiting, skipped, duration_ms, "nothing to collect");
+        } else {
+            tracing::info!(links, blobs, bytes, uploads, waiting, skipped, duration_ms, "unneeded content was removed");
+        }
+        Ok(removed)
+    }
+
+    /// What [`collect`](Self::collect) would do now.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn plan(&self) -> Result<Collection, UpkeepError> {
+        let (planned, _) = self.pass(How::Looking, Settled::default()).await?;
+        Ok(planned)
+    }
+
+    /// What is kept now.
+    pub fn kept(&self) -> Kept {
+        let usage = self.storage.usage();
+        Kept {
+            blobs: usage.blobs,
+            bytes: usage.bytes,
+            counted: usage.complete,
+            writable: self.storage.writable(),
+            index: self.storage.index_is_ready(),
+            uploads: self.storage.uploads.count() as u64,
+            last_pass: *self.last.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// The hosted repositories with what they hold, sorted by name.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn repositories(&self) -> Result<Vec<HostedRepository>, UpkeepError> {
+        let names = self.on_disk(|storage| storage.catalog.repositories(&Namespace::Hosted)).await?;
+        let mut repositories = Vec::with_capacity(names.len());
+        for name in names {
+            repositories.push(self.on_disk(move |storage| hosted(storage, name)).await?);
+        }
+        Ok(repositories)
+    }
+
+    async fn pass(&self, how: How, settled: Settled) -> Result<(Collection, Settled), UpkeepError> {
+        let mut pass = Pass::new(how, settled);
+        for repository in self.on_disk(sweep::repositories).await? {
+            pass = self.on_disk(move |storage| pass.repository(storage, repository)).await?;
+        }
+        let mut blobs = self.storage.blobs.all().peekable();
+        loop {
+            let bite = self.on_disk(move |storage| {
+                let pass = pass.blobs(storage, blobs.by_ref().take(BITE))?;
+                let more = blobs.peek().is_some();
+                Ok::<_, UpkeepError>((pass, blobs, more))
+            });
+            let more;
+            (pass, blobs, more) = bite.await?;
+            if !more {
+                break;
+            }
+        }
+        pass = self.on_disk(move |storage| pass.leftovers(storage)).await?;
+        Ok(pass.end())
+    }
+
+    async fn on_disk<T: Send + 'static, E: Into<UpkeepError> + Send + 'static>(
+        &self,
+        work: impl FnOnce(&Storage) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, UpkeepError> {
+        let storage = Arc::clone(&self.storage);
+        self.disk.run(move || work(&storage)).await.map_err(|_| UpkeepError::Lost)?.map_err(Into::into)
+    }
+}
+
+fn hosted(storage: &Storage, name: RepositoryName) -> Result<HostedRepository, UpkeepError> {
+    let repository = Repository { namespace: Namespace::Hosted, name };
+    let links = storage.catalog.links(&repository)?;
+    let manifests = links.iter().filter(|link| collect::is_manifest(link)).count();
+    Ok(HostedRepository {
+        tags: storage.catalog.tags(&repository)?.len() as u64,
+        manifests: manifests as u64,
+        blobs: (links.len() - manifests) as u64,
+        bytes: links.iter().map(|link| link.size).sum(),
+        name: repository.name.to_string(),
+    })
+}

@@ -1,0 +1,203 @@
+//! One pass, bite by bite.
+//!
+//! A pass first takes down every link there is, and removes the garbage among those of hosted repositories; whatever blob
+//! then has no link is a candidate. Being one decides nothing: the store itself looks again, in the one step that removes,
+//! for a link or a lease that came meanwhile.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::DefaultHasher},
+    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Collection, PART_AGE, UPLOAD_IDLE, UpkeepError,
+    collect::{self, Unsure},
+};
+use crate::{
+    oci::{Digest, Namespace, Repository},
+    storage::{LinkRecord, Removal, Storage, StorageError, TagRecord},
+};
+
+/// Below this a grace promises nothing; only tests have such a one.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// Whether a pass removes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    Removing,
+    Looking,
+}
+
+/// The repositories in which everything was needed, each with the fingerprint of its links: while that is the same there is
+/// nothing to look into.
+#[derive(Default)]
+pub(super) struct Settled(HashMap<Repository, u64>);
+
+/// A pass under way.
+pub(super) struct Pass {
+    how: How,
+    report: Collection,
+    before: Settled,
+    settled: Settled,
+    /// The beginnings of all digests that are linked. Two that begin alike keep each other, which costs nothing but a few
+    /// bytes; a set of whole digests would cost ten times the memory.
+    linked: HashSet<u64>,
+}
+
+impl Pass {
+    pub(super) fn new(how: How, before: Settled) -> Self {
+        Pass { how, report: Collection::default(), before, settled: Settled::default(), linked: HashSet::new() }
+    }
+
+    /// Looks at one repository. What a disk does not give of it costs only this repository its turn.
+    pub(super) fn repository(mut self, storage: &Storage, repository: Repository) -> Result<Self, UpkeepError> {
+        let taken = Instant::now();
+        let links = storage.catalog.links(&repository)?;
+        let kept = match &repository.namespace {
+            Namespace::Hosted => self.hosted(storage, &repository, links, taken)?,
+            Namespace::Upstream(_) => links,
+        };
+        self.linked.extend(kept.iter().map(|link| beginning(&link.digest)));
+        Ok(self)
+    }
+
+    /// Removes the garbage links of a hosted repository; gives back the others.
+    fn hosted(
+        &mut self,
+        storage: &Storage,
+        repository: &Repository,
+        links: Vec<LinkRecord>,
+        taken: Instant,
+    ) -> Result<Vec<LinkRecord>, UpkeepError> {
+        let tags = storage.catalog.tag_records(repository)?;
+        let fingerprint = fingerprint(&links, &tags);
+        if self.before.0.get(repository) == Some(&fingerprint) {
+            self.settled.0.insert(repository.clone(), fingerprint);
+            return Ok(links);
+        }
+        let unneeded = match collect::unneeded(storage, repository, &links, &tags) {
+            Ok(unneeded) => unneeded,
+            Err(Unsure::Storage(error @ (StorageError::Closed | StorageError::ReadOnly))) => return Err(error.into()),
+            Err(unsure) => {
+                tracing::warn!(repo = %repository, "nothing of this repository is collected: {unsure}");
+                self.report.skipped += 1;
+                return Ok(links);
+            }
+        };
+        if unneeded.is_empty() {
+            self.settled.0.insert(repository.clone(), fingerprint);
+            return Ok(links);
+        }
+        let mut gone = HashSet::new();
+        for link in unneeded {
+            // A manifest that came after the list was taken has touched what it names after that as well. So where the
+            // list is younger than the grace, and no lease protects the digest, no such manifest names it.
+            if taken.elapsed() >= storage.leases.grace().max(LEAST) {
+                break;
+            }
+            match self.how {
+                How::Looking if storage.leases.protects(&link.digest) => {
+                    self.report.waiting += 1;
+                    continue;
+                }
+                How::Looking => {}
+                How::Removing => {
+                    let Some(_claim) = storage.leases.claim(&link.digest) else {
+                        self.report.waiting += 1;
+                        continue;
+                    };
+                    storage.catalog.delete_link(repository, &link.digest)?;
+                }
+            }
+            self.report.links += 1;
+            gone.insert(link.digest);
+        }
+        Ok(links.into_iter().filter(|link| !gone.contains(&link.digest)).collect())
+    }
+
+    /// Looks at the next of the blobs, and removes those that no repository holds. A folder that cannot be listed costs only
+    /// its own blobs their turn.
+    pub(super) fn blobs(
+        mut self,
+        storage: &Storage,
+        blobs: impl Iterator<Item = Result<Digest, StorageError>>,
+    ) -> Result<Self, UpkeepError> {
+        for digest in blobs {
+            match digest {
+                Ok(digest) if self.linked.contains(&beginning(&digest)) => {}
+                Ok(digest) => self.unlinked(storage, &digest)?,
+                Err(error) => tracing::warn!(%error, "some blobs were left alone"),
+            }
+        }
+        Ok(self)
+    }
+
+    /// A blob that no repository held when its links were taken down.
+    fn unlinked(&mut self, storage: &Storage, digest: &Digest) -> Result<(), StorageError> {
+        let removal = match self.how {
+            How::Looking if storage.leases.protects(digest) => Removal::Leased,
+            How::Looking => storage.blobs.size(digest)?.map_or(Removal::Absent, Removal::Removed),
+            How::Removing => storage.blobs.remove_unheld(digest, &storage.catalog)?,
+        };
+        match removal {
+            Removal::Removed(size) => {
+                self.report.blobs += 1;
+                self.report.bytes += size;
+            }
+            Removal::Leased => self.report.waiting += 1,
+            Removal::Held | Removal::Absent => {}
+        }
+        Ok(())
+    }
+
+    /// Removes what was begun and never ended.
+    pub(super) fn leftovers(mut self, storage: &Storage) -> Result<Self, UpkeepError> {
+        self.report.uploads = match self.how {
+            How::Looking => storage.uploads.idle(UPLOAD_IDLE)?.len(),
+            How::Removing => storage.uploads.sweep(UPLOAD_IDLE)?,
+        } as u64;
+        if self.how == How::Removing {
+            let parts = storage.parts.sweep(PART_AGE)?;
+            if parts > 0 {
+                tracing::info!(parts, "abandoned downloads were removed");
+            }
+        }
+        Ok(self)
+    }
+
+    pub(super) fn end(self) -> (Collection, Settled) {
+        (self.report, self.settled)
+    }
+}
+
+/// Every repository there is, of every namespace.
+pub(super) fn repositories(storage: &Storage) -> Result<Vec<Repository>, StorageError> {
+    let mut repositories = Vec::new();
+    for namespace in storage.catalog.namespaces()? {
+        let names = storage.catalog.repositories(&namespace)?;
+        repositories.extend(names.into_iter().map(|name| Repository { namespace: namespace.clone(), name }));
+    }
+    Ok(repositories)
+}
+
+/// The first eight bytes of a digest and its algorithm.
+fn beginning(digest: &Digest) -> u64 {
+    let mut beginning = [0; 8];
+    for (to, from) in beginning.iter_mut().zip(digest.as_bytes()) {
+        *to = *from;
+    }
+    u64::from_le_bytes(beginning)
+}
+
+/// Changes whenever what a repository holds, or what its tags name, changes. The order of the lists is always the same.
+fn fingerprint(links: &[LinkRecord], tags: &[TagRecord]) -> u64 {
+    let mut hasher = BuildHasherDefault::<DefaultHasher>::default().build_hasher();
+    for link in links {
+        (link.digest, &link.media_type).hash(&mut hasher);
+    }
+    for tag in tags {
+        tag.digest.hash(&mut hasher);
+    }
+    hasher.finish()
+}

@@ -1,0 +1,184 @@
+//! What a pass does and leaves, case by case.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use super::*;
+use crate::{
+    oci::{Namespace, Repository},
+    storage::{DiskThreads, LinkRecord, Origin},
+    upkeep::{HostedRepository, Upkeep},
+};
+
+fn hosted(name: &str) -> Repository {
+    Repository { namespace: Namespace::Hosted, name: name.parse().unwrap() }
+}
+
+fn push(storage: &Storage, repository: &Repository, bytes: &[u8], media_type: &str) -> Digest {
+    let digest = digest(bytes);
+    storage.blobs.put(&digest, bytes).unwrap();
+    let (media_type, size) = (media_type.to_owned(), bytes.len() as u64);
+    let link = LinkRecord { digest, media_type, size, subject: None, origin: Origin::Pushed, created: 1 };
+    storage.catalog.put_links(repository, &[link]).unwrap();
+    digest
+}
+
+fn holds(storage: &Storage, repository: &Repository, digest: &Digest) -> bool {
+    storage.catalog.link(repository, digest).unwrap().is_some()
+}
+
+/// Every file of this name below a folder.
+fn files(folder: PathBuf, name: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(path, name));
+        } else if path.file_name().unwrap().to_string_lossy().contains(name) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_repository_whose_manifest_is_gone_or_rotten_is_left_alone_until_it_is_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let (sick, well) = (hosted("team/sick"), hosted("team/well"));
+    let (layer, stray) = (push(&storage, &sick, b"layer", ""), push(&storage, &sick, b"stray", ""));
+    let manifest = push(&storage, &sick, &image(&[layer]), OCI_IMAGE);
+    let other = push(&storage, &well, b"other", "");
+    let [file] = &files(dir.path().join("blobs"), &manifest.hex())[..] else { panic!("one blob") };
+    let mut bytes = fs::read(file).unwrap();
+    bytes[20] ^= 1;
+    fs::write(file, bytes).unwrap();
+    for _ in 0..2 {
+        // First it rots, then it is missing: reading it moved it to the quarantine.
+        let (removed, _) = pass(&storage, How::Removing, Settled::default());
+        assert_eq!(removed.skipped, 1);
+        assert!(holds(&storage, &sick, &layer) && holds(&storage, &sick, &stray), "rot does not spread");
+        assert!(!holds(&storage, &well, &other), "and others are not kept by it");
+    }
+    storage.catalog.delete_link(&sick, &manifest).unwrap();
+    let (removed, _) = pass(&storage, How::Removing, Settled::default());
+    assert_eq!((removed.links, removed.blobs, removed.skipped), (2, 2, 0));
+}
+
+#[test]
+fn a_damaged_link_keeps_what_it_may_need() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = hosted("team/app");
+    let storage = open(dir.path());
+    let layer = push(&storage, &repository, b"layer", "");
+    let manifest = push(&storage, &repository, &image(&[layer]), OCI_IMAGE);
+    drop(storage);
+    fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let [link] = &files(dir.path().join("repos"), &manifest.hex())[..] else { panic!("one link") };
+    let good = fs::read(link).unwrap();
+    fs::write(link, &good[..good.len() / 2]).unwrap();
+    let storage = open(dir.path());
+    let (removed, _) = pass(&storage, How::Removing, Settled::default());
+    assert_eq!((removed.skipped, removed.links, removed.blobs), (1, 0, 0));
+    assert!(storage.blobs.size(&manifest).unwrap().is_some(), "a damaged link holds what it names");
+    drop(storage);
+    fs::write(link, &good).unwrap();
+    let storage = open(dir.path());
+    let (removed, _) = pass(&storage, How::Removing, Settled::default());
+    assert!(removed.is_empty() && removed.skipped == 0 && holds(&storage, &repository, &layer), "{removed:?}");
+}
+
+/// After a start nobody knows who was told what: everything stays for the grace.
+#[test]
+fn a_start_protects_everything_for_the_grace() {
+    let dir = tempfile::tempdir().unwrap();
+    let repository = hosted("team/app");
+    let storage = open(dir.path());
+    let stray = push(&storage, &repository, b"stray", "");
+    drop(storage);
+    let storage = open(dir.path());
+    storage.leases.set_grace(Duration::from_secs(3600));
+    for how in [How::Looking, How::Removing] {
+        let (nothing, _) = pass(&storage, how, Settled::default());
+        assert_eq!((nothing.links, nothing.waiting), (0, 1));
+    }
+    assert!(holds(&storage, &repository, &stray));
+    storage.leases.set_grace(Duration::ZERO);
+    let (removed, _) = pass(&storage, How::Removing, Settled::default());
+    assert_eq!((removed.links, removed.blobs, removed.bytes), (1, 1, 5));
+}
+
+#[test]
+fn what_an_upstreams_repository_holds_and_what_two_share_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let cached = Repository { namespace: Namespace::Upstream("docker.io".parse().unwrap()), ..hosted("library/x") };
+    let (mine, yours) = (hosted("mine"), hosted("yours"));
+    let layer = push(&storage, &cached, b"cached", "");
+    push(&storage, &mine, b"cached", "");
+    let shared = push(&storage, &mine, b"shared", "");
+    push(&storage, &yours, b"shared", "");
+    let manifest = push(&storage, &yours, &image(&[shared]), OCI_IMAGE);
+    let (removed, settled) = pass(&storage, How::Removing, Settled::default());
+    assert_eq!((removed.links, removed.blobs), (2, 0), "only mine's two links, of which each blob has another");
+    assert!(holds(&storage, &cached, &layer) && holds(&storage, &yours, &shared) && holds(&storage, &yours, &manifest));
+    // What is settled is looked into again as soon as it changes.
+    storage.catalog.delete_link(&yours, &manifest).unwrap();
+    let (removed, _) = pass(&storage, How::Removing, settled);
+    assert_eq!((removed.links, removed.blobs), (1, 2));
+}
+
+/// S14: abandoned is what got nothing for a day.
+#[test]
+fn abandoned_uploads_go_after_a_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let repository = hosted("team/app");
+    let old = storage.uploads.begin(&repository).unwrap();
+    let young = storage.uploads.begin(&repository).unwrap();
+    let [data] = &files(dir.path().join("uploads").join(old.to_string()), "data")[..] else { panic!("one file") };
+    let yesterday = std::time::SystemTime::now() - Duration::from_secs(25 * 3600);
+    let age = || fs::File::options().write(true).open(data).unwrap().set_modified(yesterday).unwrap();
+    let writing = storage.uploads.open(&repository, &old).unwrap().unwrap();
+    age();
+    let (removed, _) = pass(&storage, How::Removing, Settled::default());
+    assert_eq!(removed.uploads, 0, "a request writes it");
+    drop(writing);
+    age();
+    for how in [How::Looking, How::Removing] {
+        let (removed, _) = pass(&storage, how, Settled::default());
+        assert_eq!(removed.uploads, 1);
+    }
+    assert_eq!(storage.uploads.offset(&repository, &old).unwrap(), None);
+    assert_eq!(storage.uploads.offset(&repository, &young).unwrap(), Some(0));
+}
+
+#[test]
+fn the_background_task_collects_and_ends_when_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = Arc::new(open(dir.path()));
+    let repository = hosted("team/app");
+    let stray = push(&storage, &repository, b"stray", "");
+    let tag_less = push(&storage, &repository, &image(&[]), OCI_IMAGE);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let upkeep = Upkeep::new(Arc::clone(&storage), DiskThreads::new(runtime.handle().clone(), 1));
+    let stop = tokio_util::sync::CancellationToken::new();
+    let task = runtime.spawn(Arc::clone(&upkeep).run(Duration::from_millis(5), stop.clone()));
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(30), async {
+            while storage.blobs.size(&stray).unwrap().is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap();
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
+        let list = upkeep.repositories().await.unwrap();
+        let bytes = image(&[]).len() as u64;
+        assert_eq!(list, [HostedRepository { name: "team/app".into(), tags: 0, manifests: 1, blobs: 0, bytes }]);
+    });
+    assert!(holds(&storage, &repository, &tag_less), "an untagged manifest is a manifest");
+    storage.close();
+    let closed = runtime.block_on(upkeep.collect());
+    assert!(closed.is_err_and(|error| error.is_expected()) || storage.usage().blobs == 1);
+}
