@@ -22,10 +22,25 @@ use crate::{
 const FAR: u64 = 32 << 20;
 
 /// What the disk knows of a blob in a repository.
-struct Found {
+pub(super) struct Found {
     /// The repository holds it, or a manifest in it names it.
-    link: Option<LinkRecord>,
-    stored: Option<StoredBlob>,
+    pub(super) link: Option<LinkRecord>,
+    pub(super) stored: Option<StoredBlob>,
+}
+
+/// What a claim came to.
+pub(super) enum Filling {
+    /// It is here by now.
+    Stored(StoredBlob),
+    /// It is coming.
+    Under {
+        /// Its reader.
+        follower: Follower<Source>,
+        /// Whether this request began it.
+        outcome: Outcome,
+        /// Whether it was begun for other repositories only.
+        stranger: bool,
+    },
 }
 
 impl PullThrough {
@@ -84,30 +99,16 @@ impl PullThrough {
             return self.stored(stored, range, trace);
         }
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
-        self.known_missing(repo, Missed::Blob(*digest))?;
-        let linked = found.link.is_some();
-        let expected = found.link.map(|link| link.size);
+        let expected = found.link.as_ref().map(|link| link.size);
         let started = Instant::now();
-        let (mut follower, outcome, stranger) = match self.claim(*digest, &source, linked).await? {
-            Claim::Stored(stored) => {
+        let (mut follower, outcome, stranger) = match self.fill(repo, digest, &source, found.link).await? {
+            Filling::Stored(stored) => {
                 let found = self.find_blob(repo, digest).await?;
                 let trace = self.permission(repo, digest, &found, &stored).await?;
                 return self.stored(&stored, range, trace);
             }
-            Claim::Lead(leader, follower) => {
-                self.tasks.spawn(self.drive().run(leader, expected));
-                (follower, Outcome::Filled, false)
-            }
-            Claim::Follow { follower, stranger } => {
-                self.metrics.fill_joined(source.upstream.name());
-                (follower, Outcome::Joined, stranger)
-            }
+            Filling::Under { follower, outcome, stranger } => (follower, outcome, stranger),
         };
-        if stranger {
-            // Somebody else's repository has it; whether this one does is for its upstream to say (S5).
-            self.ask_blob(&source, repo, digest).await?;
-            follower.vouch();
-        }
         let opened = follower.opened().await;
         match (opened, follower.standing()) {
             (_, Some(Standing::Refused(error))) => {
@@ -132,6 +133,33 @@ impl PullThrough {
                 Err(PullError::Fill(FillFailure::Abandoned))
             }
             (Err(failure), _) => Err(PullError::Fill(failure)),
+        }
+    }
+
+    /// Begins a fill, or joins the one that is under way.
+    pub(super) async fn fill(
+        self: &Arc<Self>,
+        repo: &Repository,
+        digest: &Digest,
+        source: &Source,
+        link: Option<LinkRecord>,
+    ) -> Result<Filling, PullError> {
+        self.known_missing(repo, Missed::Blob(*digest))?;
+        match self.claim(*digest, source, link.is_some()).await? {
+            Claim::Stored(stored) => Ok(Filling::Stored(stored)),
+            Claim::Lead(leader, follower) => {
+                self.tasks.spawn(self.drive().run(leader, link.map(|link| link.size)));
+                Ok(Filling::Under { follower, outcome: Outcome::Filled, stranger: false })
+            }
+            Claim::Follow { follower, stranger } => {
+                self.metrics.fill_joined(source.upstream.name());
+                if stranger {
+                    // Somebody else's repository has it; whether this one does is for its upstream to say (S5).
+                    self.ask_blob(source, repo, digest).await?;
+                    follower.vouch();
+                }
+                Ok(Filling::Under { follower, outcome: Outcome::Joined, stranger })
+            }
         }
     }
 
@@ -196,7 +224,7 @@ impl PullThrough {
         Ok(BlobAnswer { size, range, body, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
     }
 
-    async fn find_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
+    pub(super) async fn find_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
         let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
         self.on_disk(move || look(&storage, &repo, &digest)).await
     }
@@ -216,7 +244,7 @@ impl PullThrough {
     }
 
     /// Whether this repository may give out what is on disk: it links the digest, or its upstream says that it has it (S5).
-    async fn permission(
+    pub(super) async fn permission(
         &self,
         repo: &Repository,
         digest: &Digest,

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The files: `manifests` and `freshness` for the upper half, `blobs`, `body` and `fill` for the lower, `lists` for tags
-//! and referrers. Called by [`crate::http`] only. Every method may be dropped at any time: what it began goes on, on tasks
+//! and referrers, `stored` for pushes that need what is upstream's. Called by [`crate::http`] and [`crate::push`]. Every method may be dropped at any time: what it began goes on, on tasks
 //! that [`Tasks`] owns.
 
 mod answer;
@@ -27,6 +27,7 @@ mod manifests;
 mod missing;
 mod recent;
 mod records;
+mod stored;
 mod tasks;
 
 use std::{sync::Arc, time::Duration};

@@ -55,9 +55,6 @@ pub enum PushError {
     /// A part is upstream's, and could not be got from there.
     #[error("{0}")]
     Pull(PullError),
-    /// The same, with its first bytes here already.
-    #[error("a part of this image could not be fetched from upstream: {0}")]
-    Fetch(String),
     /// The disk failed.
     #[error("{0}")]
     Storage(Arc<StorageError>),
@@ -115,7 +112,6 @@ impl PushError {
             PushError::PartsUnknown(_) => told(ErrorCode::ManifestBlobUnknown),
             PushError::Unknown { code, .. } => told(*code),
             PushError::Pull(error) => error.to_registry_error(),
-            PushError::Fetch(_) => told(ErrorCode::Unavailable).with_status(502),
             PushError::Storage(error) => storage(error),
             PushError::Lost => told(ErrorCode::Unavailable),
         }

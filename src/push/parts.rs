@@ -15,7 +15,7 @@ use std::{collections::HashSet, sync::Arc};
 use super::{MayPull, Push, PushError, pushed};
 use crate::{
     oci::{Accept, Descriptor, Digest, Manifest, Reference, Repository},
-    pull::{BodyError, PullError},
+    pull::PullError,
     storage::{Hold, LinkRecord, Storage, StorageError},
 };
 
@@ -97,8 +97,11 @@ impl Push {
             return Ok(None);
         }
         if !part.child {
-            let Some(size) = self.fetched(from, digest).await? else { return Ok(None) };
-            return Ok(Some(pushed(digest, "", size, None)));
+            return match self.pull.stored_blob(from, &digest).await {
+                Ok(size) => Ok(Some(pushed(digest, "", size, None))),
+                Err(PullError::Unknown { .. }) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
         }
         let found = self.pull.manifest(from, &Reference::Digest(digest), &Accept::from_headers([])).await;
         let answer = match found {
@@ -110,24 +113,6 @@ impl Push {
         deeper.extend(wanted(&manifest));
         let subject = manifest.subject.map(|subject| subject.digest);
         Ok(Some(pushed(digest, &answer.media_type, answer.bytes.len() as u64, subject)))
-    }
-
-    /// The size of a blob that `from` holds, once it is on disk whole.
-    async fn fetched(&self, from: &Repository, digest: Digest) -> Result<Option<u64>, PushError> {
-        let size = self.on_disk(move |storage| storage.blobs.size(&digest)).await?;
-        if size.is_some() {
-            return Ok(size);
-        }
-        let mut answer = match self.pull.blob(from, &digest, None).await {
-            Ok(answer) => answer,
-            Err(PullError::Unknown { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        while let Some(piece) = answer.body.next().await {
-            piece.map_err(|error: BodyError| PushError::Fetch(error.to_string()))?;
-        }
-        // The last bytes come after the commit, unless the disk shall keep no more.
-        self.on_disk(move |storage| storage.blobs.size(&digest)).await
     }
 }
 

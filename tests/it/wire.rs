@@ -178,6 +178,18 @@ pub(crate) fn try_get(port: u16, path: &str) -> io::Result<Answer> {
     connection.answer("GET")
 }
 
+/// One request with a body, on a connection of its own.
+pub(crate) fn send(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let mut connection = Connection::open(port);
+    let length = body.len().to_string();
+    let mut all = headers.to_vec();
+    all.extend([("Content-Length", length.as_str()), ("Connection", "close")]);
+    connection.request(method, path, &all);
+    // A server that refuses may close before it has read everything.
+    let _ = connection.stream.write_all(body);
+    connection.answer(method).unwrap_or_else(|e| panic!("no answer to {method} {path}: {e}"))
+}
+
 /// GET.
 pub(crate) fn get(port: u16, path: &str) -> Answer {
     ask(port, "GET", path, &[])

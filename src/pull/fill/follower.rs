@@ -82,6 +82,16 @@ impl<S: Clone + PartialEq> Follower<S> {
         .await
     }
 
+    /// Waits until it is in the store, and says how many bytes it has.
+    pub(crate) async fn committed(&mut self) -> Result<u64, FillFailure> {
+        self.wait(|p| match p {
+            Progress::Waiting | Progress::Streaming { .. } => None,
+            Progress::Complete { size } => Some(Ok(*size)),
+            Progress::Failed(failure) => Some(Err(failure.clone())),
+        })
+        .await
+    }
+
     async fn wait<T>(
         &mut self,
         mut ready: impl FnMut(&Progress) -> Option<Result<T, FillFailure>>,

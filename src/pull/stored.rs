@@ -1,0 +1,40 @@
+//! Blobs that shall be here, whole, before something else is said: a manifest that names them was pushed.
+
+use std::sync::Arc;
+
+use super::{
+    PullError, PullThrough,
+    blobs::Filling,
+    fill::{FillFailure, Standing},
+    missing::Missed,
+};
+use crate::oci::{Digest, ErrorCode, Repository};
+
+impl PullThrough {
+    /// Makes sure that a blob of `repo` is in the store, and says how many bytes it has. Goes on, as every fill does, when the
+    /// caller leaves.
+    pub async fn stored_blob(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<u64, PullError> {
+        // As with a blob that is served: what was joined may be over, or abandoned.
+        for _ in 0..3 {
+            let found = self.find_blob(repo, digest).await?;
+            if let Some(stored) = &found.stored {
+                self.permission(repo, digest, &found, stored).await?;
+                return Ok(stored.size);
+            }
+            let source = self.source(repo, ErrorCode::BlobUnknown)?;
+            let filling = self.fill(repo, digest, &source, found.link).await?;
+            let Filling::Under { mut follower, .. } = filling else { continue };
+            match (follower.committed().await, follower.standing()) {
+                // Committed, or worth another look: whose it is, the look says.
+                (Ok(_) | Err(FillFailure::Abandoned), _) => {}
+                (Err(_), Some(Standing::Refused(error))) => {
+                    let error = PullError::Fill(FillFailure::Upstream(error));
+                    self.remember(repo, Missed::Blob(*digest), &error);
+                    return Err(error);
+                }
+                (Err(failure), _) => return Err(PullError::Fill(failure)),
+            }
+        }
+        Err(PullError::Fill(FillFailure::Abandoned))
+    }
+}

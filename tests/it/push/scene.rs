@@ -1,0 +1,98 @@
+//! The scene of the first day: an image that was pulled through the mirror is pushed under the same name.
+//!
+//! Docker asks by HEAD whether the registry has each layer, is answered out of the mirrored repository, as no hosted one
+//! exists yet, and then sends the manifest alone.
+
+use super::Pusher;
+use crate::{
+    hub::{Fault, Hub, Image, On, digest_of},
+    lanyard::Lanyard,
+    pull::mirror,
+    wire::{Answer, ask, blob, get, head, manifest},
+};
+
+const REPO: &str = "prefapp/debian-formacion";
+
+/// Docker's requests: HEAD for each part, and the manifest.
+fn push(lanyard: &Lanyard, image: &Image) -> Answer {
+    for digest in image.platforms.iter().flat_map(|one| [&one.config].into_iter().chain(&one.layers)) {
+        assert_eq!(head(lanyard.port(), &blob(REPO, digest)).status, 200);
+    }
+    let client = Pusher(lanyard.port());
+    client.manifest(REPO, "latest", &image.media_type, &image.bytes)
+}
+
+/// The push, and what it was answered where it failed.
+fn pushed(lanyard: &Lanyard, image: &Image) {
+    let answer = push(lanyard, image);
+    assert_eq!(answer.status, 201, "{}", answer.text());
+}
+
+/// Everything is served, and nobody is asked for it.
+fn is_hosted(lanyard: &Lanyard, hub: &Hub, image: &Image) {
+    hub.go_down();
+    hub.reset_counts();
+    let answer = get(lanyard.port(), &manifest(REPO, "latest"));
+    assert_eq!((answer.status, &answer.body), (200, &image.bytes));
+    assert_eq!(answer.header("content-type"), Some(image.media_type.as_str()));
+    for one in &image.platforms {
+        let answer = get(lanyard.port(), &manifest(REPO, &one.digest));
+        assert_eq!((answer.status, digest_of(&answer.body)), (200, one.digest.clone()));
+        for digest in [&one.config].into_iter().chain(&one.layers) {
+            assert_eq!(&digest_of(&get(lanyard.port(), &blob(REPO, digest)).body), digest);
+        }
+    }
+    assert_eq!(hub.requests().len(), 0, "{:?}", hub.requests());
+    assert_eq!(get(lanyard.port(), "/v2/_catalog").json()["repositories"], serde_json::json!([REPO]));
+}
+
+#[test]
+fn an_image_pulled_through_the_mirror_is_pushed_under_its_own_name() {
+    let hub = Hub::start();
+    let image = hub.image(REPO, "latest").layer(100_000).layer(7).publish();
+    let mut lanyard = mirror(&hub);
+    assert_eq!(get(lanyard.port(), &manifest(REPO, "latest")).status, 200);
+    for digest in image.blobs() {
+        assert_eq!(get(lanyard.port(), &blob(REPO, digest)).status, 200);
+    }
+    pushed(&lanyard, &image);
+    lanyard.kill9();
+    lanyard.restart();
+    is_hosted(&lanyard, &hub, &image);
+}
+
+/// The image came from Docker Hub directly: lanyard has none of it, and said at each HEAD that it can be had.
+#[test]
+fn what_is_not_here_yet_is_fetched_before_the_push_is_acknowledged() {
+    let hub = Hub::start();
+    let image = hub.image(REPO, "latest").layer(3_000_000).layer(7).publish();
+    let lanyard = mirror(&hub);
+    pushed(&lanyard, &image);
+    assert_eq!(hub.blob_gets(image.layer(0)), 1);
+    is_hosted(&lanyard, &hub, &image);
+}
+
+#[test]
+fn an_index_brings_its_images_and_their_layers() {
+    let hub = Hub::start();
+    let image = hub.image(REPO, "latest").layer(1000).platforms(&["linux/amd64", "linux/arm64"]).oci().publish();
+    let lanyard = mirror(&hub);
+    assert_eq!(get(lanyard.port(), &manifest(REPO, "latest")).status, 200);
+    pushed(&lanyard, &image);
+    is_hosted(&lanyard, &hub, &image);
+}
+
+/// Where a part cannot be had any more, the push fails and nothing of it is kept.
+#[test]
+fn a_push_whose_parts_cannot_be_fetched_is_no_push() {
+    let hub = Hub::start();
+    let image = hub.image(REPO, "latest").layer(3_000_000).publish();
+    let lanyard = mirror(&hub);
+    hub.fault(On::blob(image.layer(0)), Fault::status(404));
+    for digest in [image.config(), image.layer(0)] {
+        let _ = ask(lanyard.port(), "HEAD", &blob(REPO, digest), &[]);
+    }
+    let answer = Pusher(lanyard.port()).manifest(REPO, "latest", &image.media_type, &image.bytes);
+    assert!(answer.status >= 400, "{}", answer.status);
+    assert_eq!(get(lanyard.port(), "/v2/_catalog").json()["repositories"], serde_json::json!([]));
+}

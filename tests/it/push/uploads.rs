@@ -1,0 +1,213 @@
+//! Uploads: in one request, in chunks, out of order, broken off, cancelled, and across restarts.
+
+use sha2::{Digest, Sha512};
+
+use super::{Pusher, registry};
+use crate::{
+    hub::digest_of,
+    wire::{Connection, ask, blob, eventually, get, send},
+};
+
+const REPO: &str = "team/app";
+
+fn bytes(size: usize) -> Vec<u8> {
+    (0..size).map(|at| (at * 7 + at / 251) as u8).collect()
+}
+
+#[test]
+fn chunks_follow_each_other_and_others_are_416_with_the_way_on() {
+    let lanyard = registry("");
+    let client = Pusher(lanyard.port());
+    let (all, place) = (bytes(300_000), client.begin(REPO));
+    assert!(place.starts_with("/v2/team/app/blobs/uploads/"), "{place}");
+    let answer = client.patch(&place, Some(0), &all[..100_000]);
+    assert_eq!((answer.status, answer.header("range")), (202, Some("0-99999")));
+    let uuid = place.rsplit('/').next();
+    assert_eq!((answer.header("location"), answer.header("docker-upload-uuid")), (Some(place.as_str()), uuid));
+
+    for at in [0, 99_999, 200_000] {
+        let answer = client.patch(&place, Some(at), &all[200_000..]);
+        assert_eq!((answer.status, answer.error_code()), (416, "RANGE_INVALID".to_owned()));
+        assert_eq!((answer.header("location"), answer.header("range")), (Some(place.as_str()), Some("0-99999")));
+    }
+    // The closing PUT is held to the same.
+    let digest = digest_of(&all);
+    let closing = format!("{place}?digest={digest}");
+    let answer = send(lanyard.port(), "PUT", &closing, &[("Content-Range", "200000-299999")], &all[200_000..]);
+    assert_eq!((answer.status, answer.header("range")), (416, Some("0-99999")));
+    let answer = get(lanyard.port(), &place);
+    assert_eq!((answer.status, answer.header("range")), (204, Some("0-99999")));
+
+    // A stream says no range: it goes on at the end.
+    assert_eq!(client.patch(&place, None, &all[100_000..200_000]).header("range"), Some("0-199999"));
+    let answer = send(lanyard.port(), "PUT", &closing, &[("Content-Range", "200000-299999")], &all[200_000..]);
+    assert_eq!((answer.status, answer.header("docker-content-digest")), (201, Some(digest.as_str())), "{answer:?}");
+    assert_eq!(answer.header("location"), Some(blob(REPO, &digest).as_str()));
+    assert_eq!(get(lanyard.port(), &blob(REPO, &digest)).body, all);
+    assert_eq!(get(lanyard.port(), &place).status, 404, "a finished upload is no more");
+}
+
+#[test]
+fn a_range_that_is_not_what_comes_is_refused() {
+    let lanyard = registry("");
+    let place = Pusher(lanyard.port()).begin(REPO);
+    for (range, status, code) in [
+        ("0-9", 400, "SIZE_INVALID"),
+        ("9-0", 400, "BLOB_UPLOAD_INVALID"),
+        ("a-b", 400, "BLOB_UPLOAD_INVALID"),
+        ("0-99999999999999999999", 400, "BLOB_UPLOAD_INVALID"),
+    ] {
+        let answer = send(lanyard.port(), "PATCH", &place, &[("Content-Range", range)], b"12345");
+        assert_eq!((answer.status, answer.error_code().as_str()), (status, code), "{range}");
+    }
+    assert_eq!(get(lanyard.port(), &place).header("range"), Some("0-0"));
+}
+
+#[test]
+fn one_request_is_enough_also_for_nothing_and_for_sha512() {
+    let lanyard = registry("");
+    let client = Pusher(lanyard.port());
+    let long: String = Sha512::digest(b"long").iter().map(|byte| format!("{byte:02x}")).collect();
+    for (content, digest) in
+        [(&b"short"[..], digest_of(b"short")), (b"", digest_of(b"")), (b"long", format!("sha512:{long}"))]
+    {
+        let path = format!("/v2/{REPO}/blobs/uploads/?digest={digest}");
+        let answer = send(lanyard.port(), "POST", &path, &[], content);
+        assert_eq!((answer.status, answer.header("docker-content-digest")), (201, Some(digest.as_str())));
+        let answer = get(lanyard.port(), &blob(REPO, &digest));
+        assert_eq!((answer.status, answer.body.as_slice()), (200, content));
+        // The digest is only known at the end.
+        assert_eq!(client.close(&client.begin("other"), &digest, content).status, 201);
+    }
+}
+
+#[test]
+fn a_wrong_digest_is_400_and_nothing_is_kept() {
+    let lanyard = registry("");
+    let (client, digest) = (Pusher(lanyard.port()), digest_of(b"right"));
+    let place = client.begin(REPO);
+    let post = format!("/v2/{REPO}/blobs/uploads/?digest={digest}");
+    for answer in [client.close(&place, &digest, b"wrong"), send(lanyard.port(), "POST", &post, &[], b"wrong")] {
+        assert_eq!((answer.status, answer.error_code()), (400, "DIGEST_INVALID".to_owned()));
+    }
+    assert_eq!(get(lanyard.port(), &place).status, 404);
+    assert_eq!(client.head(&blob(REPO, &digest)), 404);
+    for (query, status) in [("", 400), ("?digest=sha256:zz", 400), ("?digest=md5:00", 400)] {
+        let place = client.begin(REPO);
+        assert_eq!(send(lanyard.port(), "PUT", &format!("{place}{query}"), &[], b"").status, status, "{query}");
+        assert_eq!(get(lanyard.port(), &place).status, 204, "the upload waits for a better request");
+    }
+}
+
+#[test]
+fn an_upload_is_its_repositorys_and_is_cancelled_once() {
+    let lanyard = registry("");
+    let client = Pusher(lanyard.port());
+    let place = client.begin(REPO);
+    let elsewhere = place.replace(REPO, "team/other");
+    for method in ["GET", "PATCH", "PUT", "DELETE"] {
+        let path = format!("{elsewhere}?digest={}", digest_of(b""));
+        let answer = send(lanyard.port(), method, &path, &[], b"");
+        assert_eq!((answer.status, answer.error_code()), (404, "BLOB_UPLOAD_UNKNOWN".to_owned()), "{method}");
+    }
+    assert_eq!((client.delete(&place), client.delete(&place)), (204, 404));
+    assert_eq!(get(lanyard.port(), &place).status, 404);
+}
+
+/// What came before the connection broke is kept, but for the little that came with its end; and how much, is said.
+#[test]
+fn a_broken_body_is_gone_on_with() {
+    let lanyard = registry("");
+    let client = Pusher(lanyard.port());
+    let (all, place) = (bytes(9 << 20), client.begin(REPO));
+    let kept = || -> usize {
+        let answer = get(lanyard.port(), &place);
+        answer.header("range").and_then(|range| range.strip_prefix("0-")?.parse::<usize>().ok()).unwrap() + 1
+    };
+    for framing in [("Content-Length", "8000000"), ("Transfer-Encoding", "chunked")] {
+        let before = if kept() == 1 { 0 } else { kept() };
+        let mut connection = Connection::open(lanyard.port());
+        connection.request("PATCH", &place, &[framing]);
+        if framing.1 == "chunked" {
+            connection.send(b"7a1200\r\n");
+        }
+        // Neither says that it is over.
+        connection.send(&all[before..before + (4 << 20)]);
+        drop(connection);
+        eventually("most of the received bytes are kept", || kept() > before + (2 << 20));
+        assert!(kept() <= before + (4 << 20), "{}", kept());
+    }
+    let at = kept();
+    assert_eq!(client.patch(&place, Some(at), &all[at..]).status, 202);
+    assert_eq!(client.close(&place, &digest_of(&all), b"").status, 201);
+}
+
+/// The offset after a restart never exceeds what is there, and the hash goes on.
+#[test]
+fn an_upload_goes_on_after_kill_9_and_after_a_stop() {
+    let mut lanyard = registry("");
+    let client = Pusher(lanyard.port());
+    let (all, place) = (bytes(3_000_000), client.begin(REPO));
+    assert_eq!(client.patch(&place, Some(0), &all[..1_000_000]).status, 202);
+    lanyard.kill9();
+    lanyard.restart();
+    assert_eq!(get(lanyard.port(), &place).header("range"), Some("0-999999"));
+    assert_eq!(client.patch(&place, Some(1_000_000), &all[1_000_000..2_000_000]).status, 202);
+    assert!(lanyard.stop().success());
+    lanyard.restart();
+    assert_eq!(client.patch(&place, Some(2_000_000), &all[2_000_000..]).header("range"), Some("0-2999999"));
+    lanyard.kill9();
+    lanyard.restart();
+    let digest = digest_of(&all);
+    assert_eq!(client.close(&place, &digest, b"").status, 201);
+    lanyard.kill9();
+    lanyard.restart();
+    assert_eq!(get(lanyard.port(), &blob(REPO, &digest)).body, all);
+}
+
+/// Whoever comes back while the broken connection is still there waits for its end.
+#[test]
+fn two_requests_take_turns() {
+    let lanyard = registry("");
+    let (client, all) = (Pusher(lanyard.port()), bytes(200_000));
+    let place = client.begin(REPO);
+    let mut first = Connection::open(lanyard.port());
+    first.request("PATCH", &place, &[("Content-Length", "100000")]);
+    first.send(&all[..50_000]);
+    // It holds the upload once it is seen to wait for the rest.
+    eventually("it is taken", || ask(lanyard.port(), "GET", "/readyz", &[]).status == 200);
+    let second = std::thread::scope(|scope| {
+        let (all, place) = (&all, &place);
+        let second = scope.spawn(move || client.patch(place, Some(100_000), &all[100_000..]));
+        first.send(&all[50_000..100_000]);
+        assert_eq!(first.answer("PATCH").unwrap().status, 202);
+        second.join().unwrap()
+    });
+    // Where the second came first it was out of order, and was told so.
+    match second.status {
+        202 => assert_eq!(second.header("range"), Some("0-199999")),
+        416 => assert_eq!(client.patch(&place, Some(100_000), &all[100_000..]).status, 202),
+        status => panic!("{status}: {}", second.text()),
+    }
+    assert_eq!(client.close(&place, &digest_of(&all), b"").status, 201);
+}
+
+#[test]
+fn s14_a_client_has_64_uploads_and_no_more() {
+    let lanyard = registry("");
+    let client = Pusher(lanyard.port());
+    let places: Vec<_> = (0..64).map(|_| client.begin(REPO)).collect();
+    for _ in 0..100 {
+        let answer = send(lanyard.port(), "POST", &format!("/v2/{REPO}/blobs/uploads/"), &[], b"");
+        assert_eq!((answer.status, answer.error_code()), (429, "TOOMANYREQUESTS".to_owned()));
+        assert!(answer.header("retry-after").is_some());
+    }
+    assert_eq!(client.delete(&places[0]), 204);
+    client.blob(REPO, b"there is room for one");
+    client.blob(REPO, b"at a time");
+    for place in &places[1..] {
+        assert_eq!(client.delete(place), 204);
+    }
+    let left = std::fs::read_dir(lanyard.data_dir().join("uploads")).unwrap().count();
+    assert_eq!(left, 0, "the disk is as it was");
+}
