@@ -255,7 +255,10 @@ impl App {
             // Whoever asks twice does not want to wait for slow clients: their answers end with the process.
             let hurried = async move {
                 match stopped {
-                    Ok(hurry) => Ok(hurry.await),
+                    Ok(hurry) => {
+                        hurry.await;
+                        Ok(())
+                    }
                     Err(error) => Err(error),
                 }
             };

@@ -18,8 +18,8 @@ use super::{
 use crate::{
     config::Mode,
     oci::{
-        Accept, DOCKER_IMAGE, DOCKER_LIST, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, Namespace, OCI_IMAGE, OCI_INDEX,
-        Outcome, Reference, Repository, Tag, is_index,
+        Accept, DOCKER_IMAGE, DOCKER_LIST, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, Namespace, OCI_IMAGE,
+        OCI_INDEX, Outcome, Reference, Repository, Tag, is_index,
     },
     storage::{LinkRecord, Origin, Storage, StorageError, TagRecord},
     upstream::{FetchedManifest, Health, Spend, UpstreamError},

@@ -6,15 +6,15 @@
 #[path = "../hub/mod.rs"]
 mod hub;
 
-mod canary;
 mod access;
 mod admin;
+mod canary;
 mod check;
 mod cli;
 mod clients;
+mod conformance;
 mod face;
 mod faults;
-mod conformance;
 mod hub_extras;
 mod hub_faults;
 mod hub_works;
