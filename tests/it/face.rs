@@ -130,12 +130,8 @@ fn other_methods_are_405() {
     let lanyard = mirror(&hub);
     let empty = blob("x", &digest_of(b""));
     for (method, path, allow) in [
-        ("PUT", "/v2/x/manifests/latest", "GET, HEAD"),
-        ("DELETE", "/v2/x/manifests/latest", "GET, HEAD"),
-        ("DELETE", empty.as_str(), "GET, HEAD"),
-        ("POST", "/v2/x/blobs/uploads/", ""),
-        ("PATCH", "/v2/x/blobs/uploads/abc", ""),
-        ("GET", "/v2/x/blobs/uploads/abc", ""),
+        ("POST", "/v2/x/manifests/latest", "GET, HEAD, PUT, DELETE"),
+        ("PUT", empty.as_str(), "GET, HEAD, DELETE"),
         ("POST", "/v2/", "GET, HEAD"),
         ("OPTIONS", "/v2/x/tags/list", "GET, HEAD"),
         ("TRACE", "/metrics", "GET, HEAD"),
