@@ -125,7 +125,7 @@ fn bad_input_gets_the_specification_s_errors() {
     }
     let answer = ask(lanyard.port(), "GET", &blob(REPO, image.layer(0)), &[("Range", "bytes=100-")]);
     assert_eq!((answer.status, answer.header("content-range")), (416, Some("bytes */100")));
-    let answer = ask(lanyard.port(), "PUT", "/v2/library/busybox/manifests/latest", &[]);
+    let answer = ask(lanyard.port(), "PATCH", "/v2/library/busybox/manifests/latest", &[]);
     assert_eq!((answer.status, answer.error_code()), (405, "UNSUPPORTED".to_owned()));
     assert!(!lanyard.logs().contains("panicked"));
 }
