@@ -2,7 +2,7 @@
 
 use super::cell::{Cell, Daemon};
 use super::pulled::Pulled;
-use super::{Client, Program};
+use super::{Client, Program, Pushes};
 
 pub(crate) const PROGRAMS: &[Program] = &[("containerd", "containerd"), ("ctr", "containerd")];
 
@@ -60,12 +60,11 @@ impl Containerd {
     }
 }
 
-impl Client for Containerd {
-    fn pull(&self, name: &str) -> Result<Pulled, String> {
-        let hosts = self.cell.text("hosts");
+impl Containerd {
+    fn pulled(&self, name: &str, how: &[&str]) -> Result<Pulled, String> {
         let before = self.ctr(&["content", "list", "--quiet"])?;
         // ctr, not the daemon, resolves and fetches, so it runs in the cell as well.
-        self.ctr(&["images", "pull", "--hosts-dir", &hosts, "--snapshotter", self.snapshotter, name])?;
+        self.ctr(&[&["images", "pull", "--snapshotter", self.snapshotter], how, &[name]].concat())?;
         let images = self.ctr(&["images", "list", &format!("name=={name}")])?;
         let digest = images.split_whitespace().find(|word| word.starts_with("sha256:"));
         let held = self.ctr(&["content", "list", "--quiet"])?;
@@ -75,6 +74,24 @@ impl Client for Containerd {
             held: Some(held.split_whitespace().filter(|digest| !before.contains(*digest)).map(str::to_owned).collect()),
             unpacked: None,
         })
+    }
+}
+
+impl Pushes for Containerd {
+    fn push(&self, from: &str, to: &str) -> Result<(), String> {
+        self.ctr(&["images", "push", "--plain-http", to, from])?;
+        self.ctr(&["images", "rm", "--sync", from]).map(drop)
+    }
+
+    fn pull_back(&self, name: &str) -> Result<Pulled, String> {
+        self.pulled(name, &["--plain-http"])
+    }
+}
+
+impl Client for Containerd {
+    fn pull(&self, name: &str) -> Result<Pulled, String> {
+        let hosts = self.cell.text("hosts");
+        self.pulled(name, &["--hosts-dir", &hosts])
     }
 
     fn hub_asked(&self) -> usize {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::cell::{Cell, Daemon};
 use super::pulled::{Pulled, strings};
-use super::{Client, Program};
+use super::{Client, Program, Pushes};
 
 pub(crate) const PROGRAMS: &[Program] =
     &[("dockerd", "docker.io"), ("docker", "docker.io"), ("containerd", "containerd")];
@@ -56,6 +56,18 @@ impl Dockerd {
     pub(super) fn folder_with(&self, folder: &str, file: &str, text: &str) -> String {
         self.cell.write(&format!("{folder}/{file}"), text);
         self.cell.text(folder)
+    }
+}
+
+impl Pushes for Dockerd {
+    fn push(&self, from: &str, to: &str) -> Result<(), String> {
+        self.docker(&["tag", from, to])?;
+        self.docker(&["push", to])?;
+        self.docker(&["rmi", "--force", from, to]).map(drop)
+    }
+
+    fn pull_back(&self, name: &str) -> Result<Pulled, String> {
+        self.pull(name)
     }
 }
 

@@ -1,9 +1,9 @@
-//! Real clients: dockerd, containerd, podman, skopeo and buildah pull through a lanyard.
+//! Real clients: dockerd, containerd, podman, skopeo and buildah pull through a lanyard, and push to it.
 //!
 //! One driver per client ([`dockerd`], [`containerd`], [`podman`], [`skopeo`], [`buildah`]) runs it in a [`cell`] of
 //! its own, points it at a mirror in that client's way, and reports by digest what it pulled. [`scenario`] tells the
 //! story they all go through, and [`pulls`] lists who goes through it with which image. In [`setup`] the clients take
-//! what `lanyard setup` prints for them.
+//! what `lanyard setup` prints for them. [`pushes`] is the way back.
 //!
 //! A client that this machine does not have is left out, and said so by name on the real standard error, which the
 //! test runner does not swallow. With `LANYARD_REQUIRE_CLIENTS=1` a missing client is a failure.
@@ -17,6 +17,7 @@ mod dockerd;
 mod podman;
 mod pulled;
 mod pulls;
+mod pushes;
 mod registries;
 mod scenario;
 mod setup;
@@ -39,6 +40,15 @@ trait Client {
 
     /// How often the client went to Docker Hub, or another registry, instead of its mirror.
     fn hub_asked(&self) -> usize;
+}
+
+/// A client that also pushes.
+trait Pushes: Client {
+    /// Pushes the image `from`, by the client's own name for it, as `to`, `HOST:PORT/NAME:TAG`, and forgets both.
+    fn push(&self, from: &str, to: &str) -> Result<(), String>;
+
+    /// Pulls what was pushed. The error is everything the client said.
+    fn pull_back(&self, name: &str) -> Result<Pulled, String>;
 }
 
 /// Whether all `programs` can be run in a cell on this machine; says so when not.

@@ -3,7 +3,7 @@
 use super::cell::Cell;
 use super::pulled::{Pulled, sha256, strings};
 use super::registries::{cell_with, cell_with_mirror};
-use super::{Client, Program};
+use super::{Client, Program, Pushes};
 
 pub(crate) const PROGRAMS: &[Program] = &[("podman", "podman")];
 
@@ -24,9 +24,9 @@ impl Podman {
     }
 }
 
-impl Client for Podman {
-    fn pull(&self, name: &str) -> Result<Pulled, String> {
-        self.cell.run("podman", &["pull", "--quiet", name])?;
+impl Podman {
+    fn pulled(&self, name: &str, more: &[&str]) -> Result<Pulled, String> {
+        self.cell.run("podman", &[&["pull", "--quiet", name], more].concat())?;
         let said = self.cell.run("podman", &["image", "inspect", name])?;
         let image: serde_json::Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
         let image = &image[0];
@@ -38,6 +38,23 @@ impl Client for Podman {
             held: Some(manifests.chain(image["Id"].as_str().map(sha256)).collect()),
             unpacked: Some(strings(&image["RootFS"]["Layers"])),
         })
+    }
+}
+
+impl Pushes for Podman {
+    fn push(&self, from: &str, to: &str) -> Result<(), String> {
+        self.cell.run("podman", &["push", "--quiet", "--tls-verify=false", from, to])?;
+        self.cell.run("podman", &["rmi", "--force", from]).map(drop)
+    }
+
+    fn pull_back(&self, name: &str) -> Result<Pulled, String> {
+        self.pulled(name, &["--tls-verify=false"])
+    }
+}
+
+impl Client for Podman {
+    fn pull(&self, name: &str) -> Result<Pulled, String> {
+        self.pulled(name, &[])
     }
 
     fn hub_asked(&self) -> usize {

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::cell::Cell;
 use super::pulled::{Pulled, sha256};
 use super::registries::cell_with_mirror;
-use super::{Client, Program};
+use super::{Client, Program, Pushes};
 
 pub(crate) const PROGRAMS: &[Program] = &[("skopeo", "skopeo")];
 
@@ -25,11 +25,12 @@ impl Skopeo {
     }
 }
 
-impl Client for Skopeo {
-    fn pull(&self, name: &str) -> Result<Pulled, String> {
+impl Skopeo {
+    fn pulled(&self, name: &str, more: &[&str]) -> Result<Pulled, String> {
+        // It writes over what an earlier copy left.
+        let _ = fs::remove_dir_all(self.cell.path("copied"));
         let (from, to) = (format!("docker://{name}"), format!("dir:{}", self.cell.text("copied")));
-        let all: &[&str] = if self.every_platform { &["--all"] } else { &[] };
-        self.cell.run("skopeo", &[&["copy", "--quiet"], all, &[&from, &to]].concat())?;
+        self.cell.run("skopeo", &[&["copy", "--quiet"], self.all(), more, &[&from, &to]].concat())?;
         let mut held = BTreeSet::new();
         let mut tag = None;
         for entry in fs::read_dir(self.cell.path("copied")).map_err(|error| error.to_string())? {
@@ -47,6 +48,29 @@ impl Client for Skopeo {
             held.insert(digest);
         }
         Ok(Pulled { tag, held: Some(held), unpacked: None })
+    }
+
+    fn all(&self) -> &'static [&'static str] {
+        if self.every_platform { &["--all"] } else { &[] }
+    }
+}
+
+impl Pushes for Skopeo {
+    /// From registry to registry: it has no store.
+    fn push(&self, from: &str, to: &str) -> Result<(), String> {
+        let (from, to) = (format!("docker://{from}"), format!("docker://{to}"));
+        let args = [&["copy", "--quiet", "--dest-tls-verify=false"], self.all(), &[&from, &to]].concat();
+        self.cell.run("skopeo", &args).map(drop)
+    }
+
+    fn pull_back(&self, name: &str) -> Result<Pulled, String> {
+        self.pulled(name, &["--src-tls-verify=false"])
+    }
+}
+
+impl Client for Skopeo {
+    fn pull(&self, name: &str) -> Result<Pulled, String> {
+        self.pulled(name, &[])
     }
 
     fn hub_asked(&self) -> usize {
