@@ -43,7 +43,7 @@ use crate::{
 pub use check::check;
 pub use http::{SOCKET, Status};
 
-/// What [`check`] says.
+/// What [`check()`] says.
 pub use crate::storage::{CheckError, CheckReport, Mended, OpenError};
 
 /// How long fills and probes may take to put down what they hold.
