@@ -119,11 +119,7 @@ impl App {
         let listener = http::bind(config.listen, "--listen")?;
         let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let background = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("background")
-            .enable_all()
-            .build()?;
+        let background = background()?;
         let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
         let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
         let fetchers = Fetchers::start(cores.div_ceil(4))?;
@@ -230,6 +226,11 @@ impl App {
         tracing::info!(parked, "stopped");
         Ok(served?)
     }
+}
+
+/// The threads of everything that goes on without a client.
+fn background() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("background").enable_all().build()
 }
 
 /// What the metrics page reads off the running parts.
