@@ -43,7 +43,7 @@ use crate::{
 pub use check::check;
 pub use http::{SOCKET, Status};
 
-/// What [`check`] says.
+/// What [`check()`] says.
 pub use crate::storage::{CheckError, CheckReport, Mended, OpenError};
 
 /// How long fills and probes may take to put down what they hold.
@@ -138,11 +138,7 @@ impl App {
         let listener = http::bind(config.listen, "--listen")?;
         let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        let background = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("background")
-            .enable_all()
-            .build()?;
+        let background = background()?;
         let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
         let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
         if storage.writable() && !storage.room_for(0) {
@@ -276,6 +272,11 @@ impl App {
         tracing::info!(parked, "stopped");
         ended
     }
+}
+
+/// The threads of everything that goes on without a client.
+fn background() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("background").enable_all().build()
 }
 
 /// What the metrics page reads off the running parts.

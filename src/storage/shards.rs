@@ -5,7 +5,7 @@ use std::{fs, io};
 use super::{StorageError, layout::Layout, names};
 use crate::oci::{Algorithm, Digest};
 
-/// The blobs of a data folder, one after the other: [`BlobStore::all`].
+/// The blobs of a data folder, one after the other: [`BlobStore::all`](super::BlobStore::all).
 #[derive(Debug)]
 pub struct Stored {
     layout: Layout,
