@@ -62,6 +62,8 @@ struct World {
     /// With a grace of nothing a lease is what is held.
     leased: BTreeMap<Digest, Hold>,
     on_disk: BTreeSet<Digest>,
+    /// What every manifest names that was ever pushed.
+    named: BTreeMap<Digest, BTreeSet<Digest>>,
     settled: Settled,
 }
 
@@ -105,6 +107,7 @@ impl World {
         }
         let digest = self.store(bytes);
         self.link(repo, digest, media_type, Origin::Pushed);
+        self.named.insert(digest, parts.clone());
         self.held[repo].manifests.insert(digest, (parts, media_type));
         if let Some(number) = tag {
             let (media_type, tag) = (media_type.to_owned(), name(number));
@@ -169,6 +172,19 @@ impl World {
         }
     }
 
+    /// What a repository's manifests name, and what a child names that was deleted while an index still names it: its
+    /// bytes are looked into for as long as they are here.
+    fn needed(&self, held: &Held) -> BTreeSet<Digest> {
+        let mut needed = BTreeSet::new();
+        let mut next: Vec<_> = held.manifests.values().flat_map(|(parts, _)| parts.clone()).collect();
+        while let Some(digest) = next.pop() {
+            if needed.insert(digest) && self.on_disk.contains(&digest) {
+                next.extend(self.named.get(&digest).into_iter().flatten());
+            }
+        }
+        needed
+    }
+
     fn delete_manifest(&mut self, repo: usize, digest: Digest) {
         let naming: Vec<_> =
             self.held[repo].tags.iter().filter(|(_, named)| **named == digest).map(|(tag, _)| *tag).collect();
@@ -183,8 +199,8 @@ impl World {
     fn collect(&mut self) {
         let mut expected = Collection::default();
         let leased: BTreeSet<_> = self.leased.keys().copied().collect();
-        for held in &mut self.held[..3] {
-            let needed: BTreeSet<_> = held.manifests.values().flat_map(|(parts, _)| parts.clone()).collect();
+        let needed: Vec<_> = self.held[..3].iter().map(|held| self.needed(held)).collect();
+        for (held, needed) in self.held[..3].iter_mut().zip(needed) {
             let garbage: BTreeSet<_> = held.blobs.difference(&needed).copied().collect();
             expected.waiting += garbage.intersection(&leased).count() as u64;
             expected.links += garbage.difference(&leased).count() as u64;
@@ -238,12 +254,15 @@ proptest! {
             held: Default::default(),
             leased: BTreeMap::new(),
             on_disk: BTreeSet::new(),
+            named: BTreeMap::new(),
             settled: Settled::default(),
         };
         for step in &steps {
             world.step(step);
         }
         world.leased.clear();
+        // What only deleted children named goes once their own bytes are gone.
+        world.collect();
         world.collect();
         let (again, _) = pass(&world.storage, How::Removing, Settled::default());
         prop_assert!(again.is_empty() && again.waiting == 0, "nothing is left to do: {again:?}");
