@@ -57,7 +57,7 @@ fn id(docker: &Dockerd, name: &str) -> Result<String, String> {
 fn there_and_back<C: Pushes>(oci: bool, own_name: impl Fn(&Lanyard) -> String, client: impl Fn(&Lanyard) -> C) {
     let (hub, image, mut lanyard) = stage("library/app", oci);
     let client = client(&lanyard);
-    let before = client.pull("app:latest").unwrap();
+    let before = client.pull("docker.io/library/app:latest").unwrap();
     let name = format!("127.0.0.1:{}/team/app:v1", lanyard.port());
     client.push(&own_name(&lanyard), &name).unwrap_or_else(|said| panic!("{said}\n{}", lanyard.logs()));
     hub.go_down();
