@@ -213,9 +213,9 @@ async fn answer(asked: Asked<'_>, target: Target) -> Result<Reply, Refusal> {
             Method::DELETE => delete::manifest(asked, &reference).await,
             _ => manifests::get(asked, &spelling, &reference).await,
         },
-        Target::Blob(_, digest) => match method {
+        Target::Blob(spelling, digest) => match method {
             Method::DELETE => delete::blob(asked, &digest).await,
-            _ => blobs::get(asked, &digest).await,
+            _ => blobs::get(asked, &spelling, &digest).await,
         },
         Target::Tags(spelling) => tags::list(asked, &spelling).await,
         Target::Referrers(_, subject) => referrers::get(asked, &subject).await,
