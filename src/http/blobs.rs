@@ -1,5 +1,7 @@
 //! GET and HEAD of `/v2/NAME/blobs/DIGEST` (distribution-spec, "Pulling blobs"; RFC 9110 section 14 for ranges).
 
+use std::time::Duration;
+
 use actix_web::http::{
     StatusCode,
     header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, HeaderValue},
@@ -9,19 +11,22 @@ use futures_util::stream;
 
 use super::{conditions, errors::Refusal, reply::Reply, routes::Asked};
 use crate::{
-    oci::{Digest, Repository},
+    names::Spelling,
+    oci::{Digest, ErrorCode, RegistryError, Repository},
     pull::{BlobAnswer, BlobBody, BodyError},
 };
 
 const OCTETS: &str = "application/octet-stream";
+/// How long a client that is about to push waits for upstream's word on what it could leave out.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The blob, or the range of it that was asked for.
-pub(super) async fn get(asked: Asked<'_>, digest: &Digest) -> Result<Reply, Refusal> {
+pub(super) async fn get(asked: Asked<'_>, spelling: &Spelling, digest: &Digest) -> Result<Reply, Refusal> {
     asked.entry.digest(digest);
     let repository = asked.repository()?;
     let has_it = conditions::has_it(asked.request.headers(), digest);
     let mut reply = if has_it || asked.is_head() {
-        sized(&asked, &repository, digest, has_it).await?
+        sized(&asked, spelling, &repository, digest, has_it).await?
     } else {
         whole_or_part(&asked, &repository, digest).await?
     };
@@ -33,11 +38,31 @@ pub(super) async fn get(asked: Asked<'_>, digest: &Digest) -> Result<Reply, Refu
 
 /// Only the size is wanted: nothing is downloaded for it. 304 needs it too, as a digest that a client knows says nothing about
 /// whether it is in this repository.
-async fn sized(asked: &Asked<'_>, repository: &Repository, digest: &Digest, has_it: bool) -> Result<Reply, Refusal> {
-    let head = asked.face.pull.blob_size(repository, digest).await?;
+async fn sized(
+    asked: &Asked<'_>,
+    spelling: &Spelling,
+    repository: &Repository,
+    digest: &Digest,
+    has_it: bool,
+) -> Result<Reply, Refusal> {
+    let pushing = asked.is_head() && asked.could_be_pushed_to(spelling);
+    let patience = if pushing { PATIENCE } else { Duration::MAX };
+    let found = tokio::time::timeout(patience, asked.face.pull.blob_size(repository, digest)).await;
+    let head = match found {
+        Ok(Ok(head)) => head,
+        Ok(Err(error)) if !(pushing && error.is_outage()) => return Err(error.into()),
+        Ok(Err(_)) | Err(_) => return Err(send_it(spelling)),
+    };
     let mut reply = if has_it { Reply::not_modified() } else { Reply::head(OCTETS, head.size) };
     reply.trace = Some(head.trace);
     Ok(reply)
+}
+
+/// Who asks for a blob by HEAD and without a registry's name is about to push (WIRE.md): where upstream cannot say that it
+/// has it, it is to be sent. Anything but 404 would end the push, and pushing must work without the internet.
+fn send_it(spelling: &Spelling) -> Refusal {
+    let message = format!("{} is not hosted here, and upstream cannot be asked", spelling.name);
+    RegistryError::new(ErrorCode::BlobUnknown, message).into()
 }
 
 async fn whole_or_part(asked: &Asked<'_>, repository: &Repository, digest: &Digest) -> Result<Reply, Refusal> {

@@ -3,14 +3,22 @@
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderValue, VARY};
 
 use super::{conditions, errors::Refusal, reply::Reply, routes::Asked};
-use crate::oci::{Accept, ErrorCode, Reference, RegistryError};
+use crate::{
+    names::Spelling,
+    oci::{Accept, ErrorCode, Reference, RegistryError},
+};
 
 /// The bytes that the reference names, exactly as upstream sent them. HEAD takes the same way, so that its headers are
 /// GET's; a manifest is small.
-pub(super) async fn get(asked: Asked<'_>, reference: &Reference) -> Result<Reply, Refusal> {
+pub(super) async fn get(asked: Asked<'_>, spelling: &Spelling, reference: &Reference) -> Result<Reply, Refusal> {
     let repository = asked.repository()?;
     let headers = asked.request.headers();
     let accept = Accept::from_headers(headers.get_all(ACCEPT).filter_map(|line| line.to_str().ok()));
+    if asked.is_head() && accept.asks_before_a_push() && asked.could_be_pushed_to(spelling) {
+        // "Yes" would mean that nothing is sent, and what is mirrored is not hosted by that.
+        let message = format!("{} is not hosted here; a push makes it so", spelling.name);
+        return Err(RegistryError::new(ErrorCode::ManifestUnknown, message).into());
+    }
     let answer = asked.face.pull.manifest(&repository, reference, &accept).await?;
     asked.entry.digest(&answer.digest);
 

@@ -112,6 +112,13 @@ impl Asked<'_> {
         Ok(repository)
     }
 
+    /// Whether a push to this name would go to a hosted repository that is not there yet: a client that reads it meets the
+    /// mirrored one.
+    pub(super) fn could_be_pushed_to(&self, spelling: &Spelling) -> bool {
+        let pushed = resolve(self.face, spelling, self.query.ns.as_deref(), Action::Push);
+        pushed.is_ok_and(|pushed| self.face.push.takes(&pushed).is_ok() && Some(pushed) != self.repository)
+    }
+
     /// The repository that a name in the query means to a client that reads.
     pub(super) fn named(&self, name: &str) -> Result<Repository, RegistryError> {
         let name = name.parse::<RepositoryName>();
@@ -201,14 +208,14 @@ async fn answer(asked: Asked<'_>, target: Target) -> Result<Reply, Refusal> {
         }
         Target::Token => token::get(asked).await,
         Target::Catalog => catalog::list(asked).await,
-        Target::Manifest(_, reference) => match method {
+        Target::Manifest(spelling, reference) => match method {
             Method::PUT => push_manifests::put(asked, &reference).await,
             Method::DELETE => delete::manifest(asked, &reference).await,
-            _ => manifests::get(asked, &reference).await,
+            _ => manifests::get(asked, &spelling, &reference).await,
         },
-        Target::Blob(_, digest) => match method {
+        Target::Blob(spelling, digest) => match method {
             Method::DELETE => delete::blob(asked, &digest).await,
-            _ => blobs::get(asked, &digest).await,
+            _ => blobs::get(asked, &spelling, &digest).await,
         },
         Target::Tags(spelling) => tags::list(asked, &spelling).await,
         Target::Referrers(_, subject) => referrers::get(asked, &subject).await,

@@ -1,6 +1,6 @@
 //! Content negotiation for manifests: what a client said it can read.
 
-use super::media_type::is_index;
+use super::media_type::{is_index, is_manifest};
 
 /// The union of a request's `Accept` headers. Clients send them as one list, as many lines in any order, with `*/*`, or not
 /// at all; quality values below 1 do not matter to a registry, `q=0` does not occur.
@@ -24,6 +24,12 @@ impl Accept {
         self.0.is_empty() || self.0.iter().any(|t| t == media_type || t == "*/*" || t == "application/*")
     }
 
+    /// Whether the client asks by this HEAD if it still has to push a manifest: it names the one type that it has, and takes
+    /// anything. containerd's pusher does so, and so does what is built of it; who pulls by a tag names all types.
+    pub fn asks_before_a_push(&self) -> bool {
+        matches!(self.0.as_slice(), [one, any] if any == "*/*" && is_manifest(one))
+    }
+
     /// Whether the client predates indexes: it names types, and no index type among them. Docker Hub gives such a client
     /// the `linux/amd64` image behind a tag.
     pub fn wants_single_image(&self) -> bool {
@@ -37,6 +43,16 @@ impl Accept {
 mod tests {
     use super::super::{DOCKER_IMAGE, DOCKER_LIST, OCI_INDEX};
     use super::*;
+
+    #[test]
+    fn a_pusher_names_the_one_type_it_has() {
+        let asks = |lines: &[&str]| Accept::from_headers(lines.iter().copied()).asks_before_a_push();
+        let all = format!("{DOCKER_IMAGE}, {DOCKER_LIST}, {OCI_INDEX}, */*");
+        assert!(asks(&[&format!("{DOCKER_IMAGE}, */*")]) && asks(&[&format!("{OCI_INDEX}, */*")]));
+        for no in [&all, DOCKER_IMAGE, "*/*", "", "application/json, */*"] {
+            assert!(!asks(&[no]), "{no}");
+        }
+    }
 
     #[test]
     fn reads_lists_and_lines() {

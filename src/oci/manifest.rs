@@ -92,8 +92,7 @@ pub struct Platform {
 impl Manifest {
     /// Reads `bytes` that came as `content_type`. A type that is neither OCI's nor Docker's is opaque: it has no parts.
     pub fn parse(content_type: &str, bytes: &[u8]) -> Result<Manifest, ManifestError> {
-        let known = [media_type::OCI_INDEX, media_type::OCI_IMAGE, media_type::DOCKER_LIST, media_type::DOCKER_IMAGE];
-        if !known.contains(&content_type) {
+        if !media_type::is_manifest(content_type) {
             return Ok(Manifest::default());
         }
         if depth(bytes) > MAX_DEPTH {

@@ -23,6 +23,11 @@ pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_LIST)
 }
 
+/// Whether the type is one of the manifests that lanyard reads, indexes included.
+pub fn is_manifest(media_type: &str) -> bool {
+    matches!(media_type, OCI_IMAGE | DOCKER_IMAGE) || is_index(media_type)
+}
+
 /// Whether the type is Docker's schema 1, whose digest is not that of its bytes.
 pub fn is_schema1(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.docker.distribution.manifest.v1+")

@@ -20,7 +20,9 @@ pub use digest::{Algorithm, Digest, DigestError};
 pub use error::{ErrorCode, RegistryError};
 pub use hasher::{HashState, Hasher};
 pub use manifest::{Descriptor, MAX_MANIFEST_BYTES, Manifest, ManifestError, Platform};
-pub use media_type::{DOCKER_IMAGE, DOCKER_LIST, MANIFEST_ACCEPT, OCI_IMAGE, OCI_INDEX, is_index, is_schema1};
+pub use media_type::{
+    DOCKER_IMAGE, DOCKER_LIST, MANIFEST_ACCEPT, OCI_IMAGE, OCI_INDEX, is_index, is_manifest, is_schema1,
+};
 pub use name::{NameError, RepositoryName, UpstreamName};
 pub use outcome::Outcome;
 pub use range::{ByteRange, ContentRange, Unsatisfiable};

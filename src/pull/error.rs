@@ -69,7 +69,7 @@ impl PullError {
     }
 
     /// Whether upstream could not be asked, so that what is here may be served instead.
-    pub(super) fn is_outage(&self) -> bool {
+    pub fn is_outage(&self) -> bool {
         match self {
             PullError::Upstream { error, .. } => error.is_outage(),
             PullError::Fill(FillFailure::Upstream(error)) => error.is_outage(),

@@ -7,10 +7,7 @@ use bytes::Bytes;
 
 use super::{MayPull, Push, PushError, now, pushed};
 use crate::{
-    oci::{
-        Algorithm, DOCKER_IMAGE, DOCKER_LIST, Digest, Hasher, Manifest, OCI_IMAGE, OCI_INDEX, Reference, Repository,
-        Tag, is_index, is_schema1,
-    },
+    oci::{Algorithm, Digest, Hasher, Manifest, Reference, Repository, Tag, is_index, is_manifest, is_schema1},
     storage::{LinkRecord, Storage, StorageError, TagRecord},
 };
 
@@ -146,10 +143,9 @@ fn understand(put: PutManifest) -> Result<Understood, PushError> {
 /// The type that the manifest is kept with. Only types whose parts lanyard knows are taken: what it cannot read it could
 /// neither check nor keep whole.
 fn media_type(content_type: Option<String>, bytes: &[u8]) -> Result<String, PushError> {
-    const KNOWN: [&str; 4] = [OCI_IMAGE, OCI_INDEX, DOCKER_IMAGE, DOCKER_LIST];
     let told = content_type.filter(|told| !matches!(told.as_str(), "application/json" | "application/octet-stream"));
     let media_type = told.unwrap_or_else(|| Manifest::sniff(bytes));
-    if KNOWN.contains(&media_type.as_str()) {
+    if is_manifest(&media_type) {
         return Ok(media_type);
     }
     if is_schema1(&media_type) {
@@ -158,7 +154,6 @@ fn media_type(content_type: Option<String>, bytes: &[u8]) -> Result<String, Push
     }
     let shown: String = media_type.chars().take(100).flat_map(char::escape_default).collect();
     Err(PushError::Invalid(format!(
-        "{shown} is no type of manifest that lanyard keeps; push one of {}",
-        KNOWN.join(", ")
+        "{shown} is no type of manifest that lanyard keeps; push an image or an index of OCI or of Docker's schema 2"
     )))
 }

@@ -6,20 +6,17 @@ use super::containerd::Containerd;
 use super::dockerd::Dockerd;
 use super::podman::Podman;
 use super::skopeo::Skopeo;
-use super::{Pushes, available, buildah, containerd, dockerd, podman, skopeo};
+use super::{Client as _, Pushes, available, buildah, containerd, dockerd, podman, skopeo};
 use crate::hub::{Hub, Image, digest_of};
 use crate::lanyard::Lanyard;
 use crate::wire::{get, manifest};
-
-/// The disk of whoever runs the suite may be nearly full, which is no reason to keep nothing.
-const ROOM: &str = "[cache]\nmin_free = \"0%\"\n";
 
 /// A lanyard in front of a Docker Hub which has `repo:latest` for one platform.
 fn stage(repo: &str, oci: bool) -> (Hub, Image, Lanyard) {
     let hub = Hub::start();
     let image = hub.image(repo, "latest").real_layer(300_000).real_layer(2_000).real_layer(100_000);
     let image = if oci { image.oci() } else { image }.publish();
-    let lanyard = Lanyard::start(&format!("{ROOM}[[upstream]]\nname = \"docker.io\"\nurl = \"{}\"\n", hub.url()));
+    let lanyard = Lanyard::start(&format!("[[upstream]]\nname = \"docker.io\"\nurl = \"{}\"\n", hub.url()));
     (hub, image, lanyard)
 }
 
@@ -53,14 +50,33 @@ fn id(docker: &Dockerd, name: &str) -> Result<String, String> {
     docker.docker(&["image", "inspect", "--format", "{{.Id}}", name]).map(|said| said.trim().to_owned())
 }
 
+/// containerd asks for the manifest before it sends it, and sends nothing if the answer is yes: it must not be the mirror's.
+#[test]
+fn containerd_pushes_what_came_through_the_mirror_under_the_same_name() {
+    if !available(containerd::PROGRAMS) {
+        return;
+    }
+    let (hub, image, lanyard) = stage("library/app", true);
+    let client = Containerd::start(&lanyard.url(), false);
+    client.pull("app:latest").unwrap();
+    // The short name means the same mirrored repository until something is hosted under it.
+    let name = format!("127.0.0.1:{}/app:latest", lanyard.port());
+    client.push("docker.io/library/app:latest", &name).unwrap_or_else(|said| panic!("{said}\n{}", lanyard.logs()));
+    assert_eq!(get(lanyard.port(), "/v2/_catalog").json()["repositories"], serde_json::json!(["app"]));
+    hub.go_down();
+    let pulled = client.pull_back(&name).unwrap_or_else(|said| panic!("{said}\n{}", lanyard.logs()));
+    assert_eq!(pulled.tag.as_deref(), Some(image.digest.as_str()));
+}
+
 /// Pulls `library/app` through the mirror, pushes it as a team's, and pulls it back from lanyard alone.
 fn there_and_back<C: Pushes>(oci: bool, own_name: impl Fn(&Lanyard) -> String, client: impl Fn(&Lanyard) -> C) {
     let (hub, image, mut lanyard) = stage("library/app", oci);
     let client = client(&lanyard);
     let before = client.pull("docker.io/library/app:latest").unwrap();
     let name = format!("127.0.0.1:{}/team/app:v1", lanyard.port());
-    client.push(&own_name(&lanyard), &name).unwrap_or_else(|said| panic!("{said}\n{}", lanyard.logs()));
+    // Pushing needs no internet. skopeo has no store: it reads what it pushes from the mirror meanwhile, which needs none.
     hub.go_down();
+    client.push(&own_name(&lanyard), &name).unwrap_or_else(|said| panic!("{said}\n{}", lanyard.logs()));
     lanyard.kill9();
     lanyard.restart();
     let after = client.pull_back(&name).unwrap_or_else(|said| panic!("{said}\n{}", lanyard.logs()));
@@ -126,7 +142,7 @@ fn skopeo_pushes_all_platforms() {
         let hub = Hub::start();
         let image = hub.image("library/app", "latest").real_layer(300_000).platforms(&["linux/amd64", "linux/arm64"]);
         let image = if oci { image.oci() } else { image }.publish();
-        let lanyard = Lanyard::start(&format!("{ROOM}[[upstream]]\nname = \"docker.io\"\nurl = \"{}\"\n", hub.url()));
+        let lanyard = Lanyard::start(&format!("[[upstream]]\nname = \"docker.io\"\nurl = \"{}\"\n", hub.url()));
         let client = Skopeo::new(&lanyard.host(), true);
         let name = format!("127.0.0.1:{}/team/app:v1", lanyard.port());
         client.push("docker.io/library/app:latest", &name).unwrap();
@@ -146,10 +162,9 @@ fn what_podman_pushed_docker_pulls() {
     if !available(dockerd::PROGRAMS) || !available(podman::PROGRAMS) {
         return;
     }
-    use super::Client as _;
     let (hub, image, lanyard) = stage("library/app", true);
     let (podman, docker) = (Podman::new(&lanyard.host()), Dockerd::start(&lanyard.url()));
-    let before = podman.pull("app:latest").unwrap();
+    let before = podman.pull("docker.io/library/app:latest").unwrap();
     let name = format!("127.0.0.1:{}/team/app:v1", lanyard.port());
     podman.push("docker.io/library/app:latest", &name).unwrap();
     hub.go_down();

@@ -96,3 +96,24 @@ fn a_push_whose_parts_cannot_be_fetched_is_no_push() {
     assert!(answer.status >= 400, "{}", answer.status);
     assert_eq!(get(lanyard.port(), "/v2/_catalog").json()["repositories"], serde_json::json!([]));
 }
+
+/// In a network without the internet, and with a black hole in its place: what is asked before a push is answered soon, and
+/// "no", so that the client sends it.
+#[test]
+fn a_push_needs_no_internet() {
+    let hub = Hub::start();
+    let lanyard = mirror(&hub);
+    let client = Pusher(lanyard.port());
+    hub.go_deaf(true);
+    let began = std::time::Instant::now();
+    assert_eq!(client.head(&blob("team/deaf", &digest_of(b"layer"))), 404);
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    client.image("team/deaf", "v1", b"layer");
+    hub.go_deaf(false);
+    hub.go_down();
+    assert_eq!(client.head(&blob("team/down", &digest_of(b"layer"))), 404);
+    client.image("team/down", "v1", b"layer");
+    // Whoever names the registry is told the truth.
+    let theirs = format!("/v2/docker.io/team/down/blobs/{}", digest_of(b"layer"));
+    assert!((502..=504).contains(&client.head(&theirs)));
+}
