@@ -58,7 +58,7 @@ fn containerd_pushes_what_came_through_the_mirror_under_the_same_name() {
     }
     let (hub, image, lanyard) = stage("library/app", true);
     let client = Containerd::start(&lanyard.url(), false);
-    client.pull("app:latest").unwrap();
+    client.pull("docker.io/library/app:latest").unwrap();
     // The short name means the same mirrored repository until something is hosted under it.
     let name = format!("127.0.0.1:{}/app:latest", lanyard.port());
     client.push("docker.io/library/app:latest", &name).unwrap_or_else(|said| panic!("{said}\n{}", lanyard.logs()));
