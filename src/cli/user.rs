@@ -45,7 +45,7 @@ pub(super) struct UserFile {
     /// The file of users; it is made where it is missing
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The configuration file whose [auth] htpasswd is meant where there is no --file
+    /// The configuration file whose `[auth] htpasswd` is meant where there is no --file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
