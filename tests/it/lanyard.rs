@@ -18,6 +18,8 @@ use rustix::process::{Pid, Signal, kill_process};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What the server prints before its address once it is ready.
 const READY: &str = "listening on http://";
+/// The file of its configuration, in its working folder.
+pub(crate) const CONFIG: &str = "lanyard.toml";
 
 /// A lanyard and its data folder.
 pub(crate) struct Lanyard {
@@ -27,6 +29,8 @@ pub(crate) struct Lanyard {
     variables: Vec<(String, String)>,
     /// What starts it, before its own words: a program that puts it into a certain plight and becomes it (`exec`).
     through: Vec<String>,
+    /// What is the server: a program and its arguments.
+    server: Vec<String>,
     port: u16,
     said: Arc<Mutex<Vec<String>>>,
 }
@@ -54,13 +58,15 @@ impl Lanyard {
     /// The same, not started yet: [`Lanyard::restart`] does.
     pub(crate) fn prepare(config: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let config = config.to_owned();
+        let file = folder.path().join(CONFIG).to_str().expect("temporary folders have UTF-8 names").to_owned();
+        let server = [env!("CARGO_BIN_EXE_lanyard"), "serve", "--config", &file].map(str::to_owned).to_vec();
         Lanyard {
             process: None,
             folder,
-            config,
+            config: config.to_owned(),
             variables: Vec::new(),
             through: Vec::new(),
+            server,
             port: 0,
             said: Arc::default(),
         }
@@ -70,6 +76,14 @@ impl Lanyard {
     /// it keeps its process id. None: as usual.
     pub(crate) fn through(&mut self, words: &[&str]) {
         self.through = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
+    /// The next starts are of an ignored test of this binary, which serves by the file [`CONFIG`] of its working folder and
+    /// says so as the real one does.
+    pub(crate) fn as_test(&mut self, name: &str) {
+        let this = std::env::current_exe().expect("a test has a path");
+        let this = this.to_str().expect("its path is UTF-8");
+        self.server = [this, "--exact", name, "--ignored", "--nocapture"].map(str::to_owned).to_vec();
     }
 
     /// `http://127.0.0.1:PORT`
@@ -94,7 +108,7 @@ impl Lanyard {
 
     /// Its configuration file.
     pub(crate) fn config_file(&self) -> PathBuf {
-        self.folder.path().join("lanyard.toml")
+        self.folder.path().join(CONFIG)
     }
 
     /// Its data folder.
@@ -161,11 +175,10 @@ impl Lanyard {
     }
 
     fn try_run(&mut self) -> Result<(), ExitStatus> {
-        let binary = env!("CARGO_BIN_EXE_lanyard");
-        let mut words = self.through.iter().map(String::as_str).chain([binary]);
-        let mut command = Command::new(words.next().unwrap_or(binary));
+        let mut words = self.through.iter().chain(&self.server);
+        let mut command = Command::new(words.next().expect("a program"));
         // Neither settings nor proxies of the person who runs the suite reach it.
-        command.args(words).args(["serve", "--config"]).arg(self.config_file()).env_clear();
+        command.args(words).env_clear();
         self.run_as(command)
     }
 

@@ -78,17 +78,12 @@ impl Connection {
 
     /// Sends a request without a body.
     pub(crate) fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)]) {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n");
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        self.send(format!("{head}\r\n").as_bytes());
+        self.send(head_of(method, path, headers).as_bytes());
     }
 
     /// The same on a connection that may have been closed meanwhile.
     pub(crate) fn request_if_open(&mut self, method: &str, path: &str) {
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
-        let _ = self.stream.write_all(head.as_bytes());
+        let _ = self.stream.write_all(head_of(method, path, &[]).as_bytes());
     }
 
     /// Reads a head: status and headers.
@@ -173,21 +168,39 @@ pub(crate) fn ask(port: u16, method: &str, path: &str, headers: &[(&str, &str)])
 /// GET from a server that may be killed meanwhile.
 pub(crate) fn try_get(port: u16, path: &str) -> io::Result<Answer> {
     let mut connection = Connection::try_open(port)?;
-    let head = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
-    connection.stream.write_all(head.as_bytes())?;
+    connection.stream.write_all(head_of("GET", path, &[("Connection", "close")]).as_bytes())?;
     connection.answer("GET")
+}
+
+/// The text of a request up to its body.
+fn head_of(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n");
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head + "\r\n"
 }
 
 /// One request with a body, on a connection of its own.
 pub(crate) fn send(port: u16, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    let mut connection = Connection::open(port);
+    try_send(port, method, path, headers, body).unwrap_or_else(|e| panic!("no answer to {method} {path}: {e}"))
+}
+
+/// The same to a server that may be killed meanwhile.
+pub(crate) fn try_send(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
+    let mut connection = Connection::try_open(port)?;
     let length = body.len().to_string();
     let mut all = headers.to_vec();
     all.extend([("Content-Length", length.as_str()), ("Connection", "close")]);
-    connection.request(method, path, &all);
     // A server that refuses may close before it has read everything.
-    let _ = connection.stream.write_all(body);
-    connection.answer(method).unwrap_or_else(|e| panic!("no answer to {method} {path}: {e}"))
+    let _ = connection.stream.write_all(&[head_of(method, path, &all).as_bytes(), body].concat());
+    connection.answer(method)
 }
 
 /// GET.

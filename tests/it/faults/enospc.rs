@@ -26,7 +26,7 @@ use crate::{
 const SIZE: u64 = 96 << 20;
 
 /// Fills the disk to its last byte with a file beside the data, and gives `leave` bytes of it back.
-fn fill(data: &Path, leave: u64) {
+pub(super) fn fill(data: &Path, leave: u64) {
     let path = data.join("filler");
     let mut file = OpenOptions::new().append(true).create(true).open(&path).unwrap();
     let block = vec![b'x'; 1 << 20];

@@ -8,6 +8,7 @@ mod clock;
 mod descriptors;
 mod enospc;
 mod folder;
+mod hosted;
 mod index;
 mod index_cases;
 mod kill;

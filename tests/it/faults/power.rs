@@ -3,16 +3,12 @@
 use std::{sync::Mutex, thread, time::Duration};
 
 use super::{
-    figure, left_out, long,
+    figure, long,
     plight::Plight,
     rounds,
     shelf::{check_blobs, images, pull},
 };
 use crate::{hub::Hub, lanyard::Lanyard, pull::config};
-
-/// FS_IOC_SHUTDOWN, whose number this is, with "do not flush the journal".
-const CUT: &str =
-    r#"perl -e 'open(F, "<", $ARGV[0]) or die $!; my $now = pack("L", 2); ioctl(F, 0x8004587d, $now) or die $!'"#;
 
 /// Long form only. After each cut the folder opens, what has a blob's name is right, and everything can be pulled.
 #[test]
@@ -23,12 +19,8 @@ fn a_power_cut_leaves_nothing_corrupt() {
     let hub = Hub::start();
     let mut lanyard = Lanyard::prepare(&config(&hub, "[cache]\nmin_free = \"0%\"\n"));
     let Some(plight) = Plight::ext4(&mut lanyard, 512 << 20) else { return };
+    let Some(power) = plight.power() else { return };
     let folder = plight.inside();
-    let source = plight.must(&format!("findmnt -n -o SOURCE --target {folder}"));
-    let file = plight.must(&format!("losetup -n -O BACK-FILE {source}"));
-    if !plight.run("perl -e 1").status.success() {
-        return left_out("perl is not installed (Debian package perl)");
-    }
     lanyard.restart();
     let (count, mut lost, mut kept) = (rounds(0, 60), 0, 0);
     let whole = Mutex::new(Vec::new());
@@ -47,10 +39,10 @@ fn a_power_cut_leaves_nothing_corrupt() {
                 });
             }
             thread::sleep(Duration::from_millis((round as u64 * 37) % 400));
-            plight.must(&format!("{CUT} {folder}"));
+            power.cut(&plight);
         });
         lanyard.kill9();
-        plight.must(&format!("umount {folder} && mount -t ext4 -o loop,errors=remount-ro {file} {folder}"));
+        power.back(&plight);
         lanyard.restart();
         let blobs = check_blobs(&plight.data());
         kept += blobs;

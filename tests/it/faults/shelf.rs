@@ -1,6 +1,7 @@
 //! Images at a stand-in, clients that pull them and look at every byte, and the same look at a data folder.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::Path,
     time::{Duration, Instant},
@@ -68,16 +69,18 @@ pub(super) fn cached(outcomes: &[String]) -> bool {
 
 /// Looks at every file under `blobs` and panics unless it has the digest that it is named after. How many there are.
 pub(super) fn check_blobs(data: &Path) -> usize {
-    let mut count = 0;
-    for shard in list(&data.join("blobs/sha256")) {
-        for file in list(&shard) {
-            let bytes = fs::read(&file).unwrap();
-            let name = file.file_name().unwrap().to_string_lossy().into_owned();
-            assert_eq!(digest_of(&bytes), format!("sha256:{name}"), "{} is not what its name says", file.display());
-            count += 1;
-        }
+    let digests = digests(data);
+    for digest in &digests {
+        let file = blob_file(data, digest);
+        assert_eq!(digest_of(&fs::read(&file).unwrap()), *digest, "{} is not what its name says", file.display());
     }
-    count
+    digests.len()
+}
+
+/// What the files under `blobs` are named after.
+pub(super) fn digests(data: &Path) -> BTreeSet<String> {
+    let files = list(&data.join("blobs/sha256")).into_iter().flat_map(|shard| list(&shard));
+    files.map(|file| format!("sha256:{}", file.file_name().unwrap().to_string_lossy())).collect()
 }
 
 /// The entries of a folder, sorted; none if there is no such folder.

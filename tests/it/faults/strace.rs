@@ -23,7 +23,7 @@ use crate::{
 /// What a pull does to the disk.
 const CALLS: &[&str] = &["openat", "write", "pwrite64", "fdatasync", "fsync", "rename", "mkdir", "unlink", "ftruncate"];
 
-fn available() -> bool {
+pub(super) fn available() -> bool {
     let runs = Command::new("strace").args(["-f", "-e", "inject=fdatasync:error=EIO:when=1", "true"]).output();
     let runs = runs.is_ok_and(|output| output.status.success());
     if !runs {
@@ -33,10 +33,10 @@ fn available() -> bool {
 }
 
 /// An strace that lies in wait in a running server.
-struct Ambush(Child);
+pub(super) struct Ambush(Child);
 
 impl Ambush {
-    fn lay(lanyard: &Lanyard, call: &str, what: &str) -> Ambush {
+    pub(super) fn lay(lanyard: &Lanyard, call: &str, what: &str) -> Ambush {
         let pid = lanyard.pid().unwrap().to_string();
         let inject = format!("inject={call}:{what}");
         let mut strace = Command::new("strace")
@@ -80,7 +80,7 @@ fn points(short: &'static [usize]) -> Box<dyn Iterator<Item = usize>> {
 }
 
 /// Whether it was killed within a moment.
-fn died(lanyard: &mut Lanyard) -> bool {
+pub(super) fn died(lanyard: &mut Lanyard) -> bool {
     let until = Instant::now() + Duration::from_millis(50);
     loop {
         if lanyard.ended().is_some() {

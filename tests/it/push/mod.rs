@@ -26,7 +26,7 @@ fn registry(more: &str) -> Lanyard {
 
 /// One client of one lanyard, with the requests that pushing takes.
 #[derive(Clone, Copy)]
-struct Pusher(u16);
+pub(crate) struct Pusher(pub(crate) u16);
 
 impl Pusher {
     /// Begins an upload; its place.
@@ -61,7 +61,7 @@ impl Pusher {
     }
 
     /// A whole image with a layer of these bytes, under a tag; its manifest's digest.
-    fn image(self, repo: &str, tag: &str, layer: &[u8]) -> String {
+    pub(crate) fn image(self, repo: &str, tag: &str, layer: &[u8]) -> String {
         let bytes = image(&self.blob(repo, b"{}"), &[&self.blob(repo, layer)]).to_string();
         let answer = self.manifest(repo, tag, OCI_IMAGE, bytes.as_bytes());
         assert_eq!(answer.status, 201, "{}", answer.text());
@@ -78,7 +78,7 @@ impl Pusher {
 }
 
 /// An image's manifest. Sizes are not looked at.
-fn image(config: &str, layers: &[&str]) -> Value {
+pub(crate) fn image(config: &str, layers: &[&str]) -> Value {
     let part = |kind: &str, digest: &str| json!({ "mediaType": kind, "digest": digest, "size": 2 });
     let layers: Vec<_> = layers.iter().map(|d| part("application/vnd.oci.image.layer.v1.tar", d)).collect();
     let config = part("application/vnd.oci.image.config.v1+json", config);

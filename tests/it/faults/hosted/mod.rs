@@ -1,0 +1,46 @@
+//! The same campaign for what is pushed: acknowledged is kept, deleted stays deleted, and what was never answered is either
+//! done or not, whatever happens to the process, the machine and the disk.
+//!
+//! Clients go through a scene of pushes, mounts, tags, deletions and collections ([`client`]) and keep a ledger of what they
+//! were told ([`ledger`]); after each fault every line of it is read.
+
+mod client;
+mod full;
+mod kill;
+mod ledger;
+mod power;
+
+use std::sync::Arc;
+
+use lanyard::{
+    app::App,
+    config::{Config, Flags, Sources},
+};
+
+use crate::lanyard::{CONFIG, Lanyard};
+
+/// Nobody upstream is asked, and how full this machine's disk is does not matter.
+const HOSTED: &str = "mode = \"offline\"\n[cache]\nmin_free = \"0%\"\n";
+
+/// A lanyard, not started yet, whose collections have no grace to wait for: it is run by [`serve_without_a_grace`].
+fn without_a_grace() -> Lanyard {
+    let mut lanyard = Lanyard::prepare(HOSTED);
+    lanyard.as_test("faults::hosted::serve_without_a_grace");
+    lanyard
+}
+
+#[test]
+#[ignore = "run, and killed, by the tests of this module"]
+fn serve_without_a_grace() {
+    let file = std::env::current_dir().unwrap().join(CONFIG);
+    let loaded = Config::load(&Sources { file: Some(file), environment: Vec::new(), flags: Flags::default() }).unwrap();
+    let app = App::start(&loaded.config).unwrap();
+    let storage = Arc::clone(app.storage());
+    storage.leases.set_grace(std::time::Duration::ZERO);
+    // The harness has not ended its own line.
+    println!("\nlistening on http://{}", app.listening().unwrap());
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let stopped = async move { stopped.await.map(|()| std::future::pending()).map_err(std::io::Error::other) };
+    app.run(stopped).unwrap();
+    drop(stop);
+}
