@@ -18,8 +18,8 @@ use rustix::process::{Pid, Signal, kill_process};
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What the server prints before its address once it is ready.
 const READY: &str = "listening on http://";
-/// The file of its configuration, in its working folder.
-pub(crate) const CONFIG: &str = "lanyard.toml";
+/// Names the configuration file to a server that is a test of this binary.
+pub(crate) const CONFIG: &str = "LANYARD_TEST_CONFIG";
 
 /// A lanyard and its data folder.
 pub(crate) struct Lanyard {
@@ -58,18 +58,19 @@ impl Lanyard {
     /// The same, not started yet: [`Lanyard::restart`] does.
     pub(crate) fn prepare(config: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join(CONFIG).to_str().expect("temporary folders have UTF-8 names").to_owned();
-        let server = [env!("CARGO_BIN_EXE_lanyard"), "serve", "--config", &file].map(str::to_owned).to_vec();
-        Lanyard {
+        let mut lanyard = Lanyard {
             process: None,
             folder,
             config: config.to_owned(),
             variables: Vec::new(),
             through: Vec::new(),
-            server,
+            server: Vec::new(),
             port: 0,
             said: Arc::default(),
-        }
+        };
+        let file = lanyard.config_file().display().to_string();
+        lanyard.server = [env!("CARGO_BIN_EXE_lanyard"), "serve", "--config", &file].map(str::to_owned).to_vec();
+        lanyard
     }
 
     /// The next starts are made through this program and its arguments, which must become the server by `exec`, so that
@@ -78,12 +79,13 @@ impl Lanyard {
         self.through = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
-    /// The next starts are of an ignored test of this binary, which serves by the file [`CONFIG`] of its working folder and
+    /// The next starts are of an ignored test of this binary, which serves by the file that the variable [`CONFIG`] names, and
     /// says so as the real one does.
     pub(crate) fn as_test(&mut self, name: &str) {
         let this = std::env::current_exe().expect("a test has a path");
         let this = this.to_str().expect("its path is UTF-8");
         self.server = [this, "--exact", name, "--ignored", "--nocapture"].map(str::to_owned).to_vec();
+        self.variables.push((CONFIG.to_owned(), self.config_file().display().to_string()));
     }
 
     /// `http://127.0.0.1:PORT`
@@ -108,7 +110,7 @@ impl Lanyard {
 
     /// Its configuration file.
     pub(crate) fn config_file(&self) -> PathBuf {
-        self.folder.path().join(CONFIG)
+        self.folder.path().join("lanyard.toml")
     }
 
     /// Its data folder.

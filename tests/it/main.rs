@@ -21,6 +21,7 @@ mod hub_works;
 mod lanyard;
 mod layers;
 mod observe;
+mod paths;
 mod pull;
 mod push;
 mod raw;

@@ -83,7 +83,12 @@ impl Connection {
 
     /// The same on a connection that may have been closed meanwhile.
     pub(crate) fn request_if_open(&mut self, method: &str, path: &str) {
-        let _ = self.stream.write_all(head_of(method, path, &[]).as_bytes());
+        let _ = self.send_if_open(head_of(method, path, &[]).as_bytes());
+    }
+
+    /// Sends bytes as they are, on a connection that may have been closed meanwhile. Says whether it took them.
+    pub(crate) fn send_if_open(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
     }
 
     /// Reads a head: status and headers.

@@ -33,7 +33,7 @@ fn rounds(short: usize, long_form: usize) -> usize {
 }
 
 /// Says where nobody can miss it that the running test does nothing, and why.
-fn left_out(reason: &str) {
+pub(crate) fn left_out(reason: &str) {
     assert_ne!(std::env::var("LANYARD_REQUIRE_FAULTS").as_deref(), Ok("1"), "{reason}");
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");

@@ -31,7 +31,28 @@ impl Plight {
     pub(super) fn tmpfs(lanyard: &mut Lanyard, size: u64) -> Option<Plight> {
         let folder = lanyard.data_dir();
         let mount = format!("mount -t tmpfs -o size={size},mode=0755 lanyard {}", folder.display());
-        Plight::hold(lanyard, &mount, None)
+        Plight::hold(lanyard, &mount, ":", None)
+    }
+
+    /// An NTFS of `size` bytes on a loop device, as strict as Windows: names that differ only in case are one, and a name that
+    /// Windows does not take is refused.
+    pub(super) fn ntfs(lanyard: &mut Lanyard, size: u64) -> Option<Plight> {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(size).unwrap();
+        let made = Command::new("mkntfs").args(["-q", "-F", "-f"]).arg(image.path()).output();
+        if !made.is_ok_and(|output| output.status.success()) {
+            left_out("mkntfs does not run (Debian package ntfs-3g)");
+            return None;
+        }
+        let (file, folder) = (image.path().display().to_string(), lanyard.data_dir());
+        let folder = folder.display();
+        // A process serves it, which ends when it is unmounted; the loop device goes with it.
+        let mount = format!(
+            "device=$(losetup --find --show {file}) && \
+             {{ lowntfs-3g -o no_detach,ignore_case,windows_names \"$device\" {folder} >&2 & }} && \
+             until mountpoint -q {folder}; do kill -0 $! || exit 1; done && losetup -d \"$device\""
+        );
+        Plight::hold(lanyard, &mount, &format!("umount -l {folder}"), Some(image))
     }
 
     /// An ext4 of `size` bytes on a loop device, which turns read-only at its first error.
@@ -45,17 +66,22 @@ impl Plight {
         }
         let (file, folder) = (image.path().display().to_string(), lanyard.data_dir());
         let mount = format!("mount -t ext4 -o loop,errors=remount-ro {file} {}", folder.display());
-        Plight::hold(lanyard, &mount, Some(image))
+        Plight::hold(lanyard, &mount, ":", Some(image))
     }
 
-    fn hold(lanyard: &mut Lanyard, mount: &str, image: Option<tempfile::NamedTempFile>) -> Option<Plight> {
+    fn hold(
+        lanyard: &mut Lanyard,
+        mount: &str,
+        unmount: &str,
+        image: Option<tempfile::NamedTempFile>,
+    ) -> Option<Plight> {
         if !rustix::process::geteuid().is_root() {
             left_out("a mount namespace needs root");
             return None;
         }
         let folder = lanyard.data_dir();
         std::fs::create_dir_all(&folder).unwrap();
-        let script = format!("{mount} && echo held && exec cat");
+        let script = format!("{mount} && echo held && cat; {unmount}");
         let held = Command::new("unshare")
             .args(["-m", "sh", "-c", &script])
             .stdin(Stdio::piped())

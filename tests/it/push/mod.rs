@@ -30,7 +30,7 @@ pub(crate) struct Pusher(pub(crate) u16);
 
 impl Pusher {
     /// Begins an upload; its place.
-    fn begin(self, repo: &str) -> String {
+    pub(crate) fn begin(self, repo: &str) -> String {
         let answer = send(self.0, "POST", &format!("/v2/{repo}/blobs/uploads/"), &[], b"");
         assert_eq!(answer.status, 202, "{}", answer.text());
         answer.header("location").expect("a place").to_owned()
@@ -49,14 +49,14 @@ impl Pusher {
     }
 
     /// A whole blob; its digest.
-    fn blob(self, repo: &str, bytes: &[u8]) -> String {
+    pub(crate) fn blob(self, repo: &str, bytes: &[u8]) -> String {
         let digest = digest_of(bytes);
         let answer = self.close(&self.begin(repo), &digest, bytes);
         assert_eq!(answer.status, 201, "{}", answer.text());
         digest
     }
 
-    fn manifest(self, repo: &str, reference: &str, media_type: &str, bytes: &[u8]) -> Answer {
+    pub(crate) fn manifest(self, repo: &str, reference: &str, media_type: &str, bytes: &[u8]) -> Answer {
         send(self.0, "PUT", &format!("/v2/{repo}/manifests/{reference}"), &[("Content-Type", media_type)], bytes)
     }
 
@@ -68,7 +68,7 @@ impl Pusher {
         digest_of(bytes.as_bytes())
     }
 
-    fn delete(self, path: &str) -> u16 {
+    pub(crate) fn delete(self, path: &str) -> u16 {
         ask(self.0, "DELETE", path, &[]).status
     }
 

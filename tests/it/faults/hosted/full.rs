@@ -30,14 +30,13 @@ fn a_full_disk_refuses_pushes_and_recovers() {
     Pusher(port).image("kept/image", "v1", &vec![7; 300_000]);
     let (count, mut refused, mut acknowledged, mut slowest) = (rounds(8, 50), 0, 0, Duration::ZERO);
     for round in 0..count {
-        let mut clients: Vec<_> =
-            (0..CLIENTS).map(|n| Client::new(port, &format!("r{round}c{n}"), None)).collect();
+        let mut clients: Vec<_> = (0..CLIENTS).map(|n| Client::new(port, &format!("r{round}c{n}"), None)).collect();
         // The room ends at another place each time: before the upload, in it, in a link, in a manifest, in a tag.
         fill(&data, (round as u64 % 25) * 70_000);
         refused += thread::scope(|scope| {
-            let scenes = clients.iter_mut().map(|client| {
-                scope.spawn(move || (0..4).any(|n| client.scene(round * 100 + n).is_err()))
-            });
+            let scenes = clients
+                .iter_mut()
+                .map(|client| scope.spawn(move || (0..4).any(|n| client.scene(round * 100 + n).is_err())));
             let scenes: Vec<_> = scenes.collect();
             scenes.into_iter().filter_map(|scene| scene.join().unwrap().then_some(())).count()
         });
@@ -61,7 +60,9 @@ fn a_full_disk_refuses_pushes_and_recovers() {
     }
     assert!(refused >= count / 2, "the disk was hardly ever full: {refused}");
     assert!(!lanyard.logs().contains("panicked at"), "a panic");
-    figure(&format!("{count} fills, {acknowledged} acknowledged, {refused} clients refused, pushes again after {slowest:?}"));
+    figure(&format!(
+        "{count} fills, {acknowledged} acknowledged, {refused} clients refused, pushes again after {slowest:?}"
+    ));
 }
 
 /// Within 10 s of space.

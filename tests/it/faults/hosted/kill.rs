@@ -17,8 +17,19 @@ use crate::{
 };
 
 /// What changes the disk.
-const CALLS: &[&str] =
-    &["write", "pwrite64", "fdatasync", "fsync", "rename", "unlink", "openat", "mkdir", "rmdir", "unlinkat", "fallocate"];
+const CALLS: &[&str] = &[
+    "write",
+    "pwrite64",
+    "fdatasync",
+    "fsync",
+    "rename",
+    "unlink",
+    "openat",
+    "mkdir",
+    "rmdir",
+    "unlinkat",
+    "fallocate",
+];
 
 /// A ledger is closed after so many scenes, and another begun, so that reading it stays quick.
 const PAGE: usize = 12;
@@ -182,8 +193,7 @@ fn kill_9_under_pushes_loses_nothing() {
     let (mut acknowledged, mut read, mut slowest) = (0, 0, Duration::ZERO);
     let count = rounds(8, 200);
     for page in 0..count.div_ceil(PAGE) {
-        let mut clients: Vec<_> =
-            (0..8).map(|n| Client::new(lanyard.port(), &format!("p{page}c{n}"), None)).collect();
+        let mut clients: Vec<_> = (0..8).map(|n| Client::new(lanyard.port(), &format!("p{page}c{n}"), None)).collect();
         for round in page * PAGE..count.min((page + 1) * PAGE) {
             thread::scope(|scope| {
                 for client in &mut clients {

@@ -95,7 +95,11 @@ impl Ledger {
 
     /// Everything that is surely there is named here: the digests of the blobs and manifests, for a look at the disk.
     pub(super) fn digests(&self) -> BTreeSet<String> {
-        self.permitted.values().filter_map(|permitted| permitted.first()?.as_ref()).map(|bytes| digest_of(bytes)).collect()
+        self.permitted
+            .values()
+            .filter_map(|permitted| permitted.first()?.as_ref())
+            .map(|bytes| digest_of(bytes))
+            .collect()
     }
 }
 

@@ -8,6 +8,7 @@ mod client;
 mod full;
 mod kill;
 mod ledger;
+mod ntfs;
 mod power;
 
 use std::sync::Arc;
@@ -32,8 +33,8 @@ fn without_a_grace() -> Lanyard {
 #[test]
 #[ignore = "run, and killed, by the tests of this module"]
 fn serve_without_a_grace() {
-    let file = std::env::current_dir().unwrap().join(CONFIG);
-    let loaded = Config::load(&Sources { file: Some(file), environment: Vec::new(), flags: Flags::default() }).unwrap();
+    let file = Some(std::env::var_os(CONFIG).unwrap().into());
+    let loaded = Config::load(&Sources { file, environment: Vec::new(), flags: Flags::default() }).unwrap();
     let app = App::start(&loaded.config).unwrap();
     let storage = Arc::clone(app.storage());
     storage.leases.set_grace(std::time::Duration::ZERO);

@@ -34,6 +34,7 @@ fn a_power_cut_loses_no_push() {
         power.back(&plight);
         lanyard.restart();
         for client in &mut clients {
+            client.forgetful = true;
             read += client.audit(&format!("cut {round}"));
             acknowledged += client.acknowledged;
         }
