@@ -19,6 +19,18 @@ pub(super) fn hash(password: &str) -> Option<String> {
     Some(parts.format_for_version(::bcrypt::Version::TwoY))
 }
 
+/// The same, and where the password is wrong it takes as long as with the hash `dearest`, whatever this one costs: the costs
+/// from this one's up to that of the other make up the difference, as each doubles the one before.
+pub(super) fn matches_or_takes_as_long(password: &str, hash: &str, dearest: &str) -> bool {
+    if matches(password, hash) {
+        return true;
+    }
+    for cost in cost(hash).unwrap_or(MOST_COST)..cost(dearest).unwrap_or_default() {
+        matches(password, &dummy(cost));
+    }
+    false
+}
+
 /// The cost of a hash. None: it is no bcrypt hash.
 pub(super) fn cost(hash: &str) -> Option<u32> {
     let parts: ::bcrypt::HashParts = hash.parse().ok()?;

@@ -1,8 +1,8 @@
 //! A name and a password become a user, or not (S17).
 //!
 //! What was right is remembered for a minute under a keyed HMAC of name, password and hash, so that Basic on every request
-//! costs one check; the password itself is kept nowhere, and a changed hash is another entry. A name that is not there takes
-//! the time of one that is.
+//! costs one check; the password itself is kept nowhere, and a changed hash is another entry. Whatever is wrong takes the time of
+//! the dearest hash there is: a name that is not there, and one whose own hash is cheaper.
 
 use std::{
     collections::HashMap,
@@ -70,8 +70,9 @@ impl SignIn {
         if known.is_some() && self.remembers(&mark) {
             return signed_in();
         }
-        let (password, hash) = (password.to_owned(), known.unwrap_or(dummy).to_owned());
-        let right = self.threads.run(move || bcrypt::matches(&password, &hash)).await.map_err(|_| SignInError::Lost)?;
+        let (password, hash, dummy) = (password.to_owned(), known.unwrap_or(dummy).to_owned(), dummy.to_owned());
+        let check = move || bcrypt::matches_or_takes_as_long(&password, &hash, &dummy);
+        let right = self.threads.run(check).await.map_err(|_| SignInError::Lost)?;
         if right && known.is_some() {
             self.remember(mark);
             return signed_in();

@@ -32,6 +32,11 @@ pub enum PushError {
     /// Too many uploads are open.
     #[error("{0}")]
     TooMany(&'static str),
+    /// The disk is as full as it may be.
+    #[error(
+        "lanyard's disk is full, or has no more free than cache.min_free asks for; nothing can be pushed until there is space"
+    )]
+    NoRoom,
     /// The bytes are not what their digest says.
     #[error("the content does not have the digest {0}")]
     WrongDigest(Digest),
@@ -69,8 +74,8 @@ impl From<StorageError> for PushError {
             StorageError::WrongDigest(digest) => PushError::WrongDigest(digest),
             StorageError::UploadBusy(_) => PushError::Busy,
             StorageError::Gone(digest) => PushError::PartsUnknown(vec![digest]),
-            StorageError::NoSpace { .. }
-            | StorageError::ReadOnly
+            StorageError::NoSpace { .. } => PushError::NoRoom,
+            StorageError::ReadOnly
             | StorageError::Closed
             | StorageError::Unproven(_)
             | StorageError::Busy(_)
@@ -107,6 +112,7 @@ impl PushError {
             PushError::Busy => later(told(ErrorCode::BlobUploadInvalid).with_status(409), 1),
             PushError::OutOfOrder { .. } => told(ErrorCode::RangeInvalid),
             PushError::TooMany(_) => later(told(ErrorCode::TooManyRequests), 60),
+            PushError::NoRoom => told(ErrorCode::Unavailable).with_status(507),
             PushError::WrongDigest(_) => told(ErrorCode::DigestInvalid),
             PushError::Manifest(_) | PushError::Invalid(_) => told(ErrorCode::ManifestInvalid),
             PushError::PartsUnknown(_) => told(ErrorCode::ManifestBlobUnknown),
@@ -121,11 +127,7 @@ impl PushError {
 /// The details are logged; a path of this machine is nobody's business on the LAN.
 fn storage(error: &StorageError) -> RegistryError {
     match error {
-        StorageError::NoSpace { .. } => RegistryError::new(
-            ErrorCode::Unavailable,
-            "lanyard's disk is full; nothing can be pushed until there is space",
-        )
-        .with_status(507),
+        StorageError::NoSpace { .. } => PushError::NoRoom.to_registry_error(),
         StorageError::ReadOnly => {
             RegistryError::new(ErrorCode::Unavailable, "lanyard's disk is read-only; nothing can be pushed")
         }

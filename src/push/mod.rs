@@ -28,8 +28,6 @@ mod mount;
 mod names;
 mod parts;
 mod sessions;
-#[cfg(test)]
-mod tests;
 mod uploads;
 mod writing;
 

@@ -1,10 +1,13 @@
 //! How many uploads are open, and whose: at most 64 for one client and 1,024 in all (SECURITY.md S14).
 //!
-//! Whose an upload is lives in memory. After a restart those that were open before count only in all; they still go on.
+//! Whose an upload is lives in memory. After a restart those that were open before count only in all; they still go on. A
+//! client that has 64 open gets another one where one of them has been idle for a while: pushes that break off, again and
+//! again, must not keep it from pushing for a day.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
@@ -26,10 +29,17 @@ pub(super) struct Sessions {
 
 #[derive(Default)]
 struct Table {
-    owners: HashMap<UploadId, (Arc<str>, Repository)>,
+    open: HashMap<UploadId, Open>,
     counts: HashMap<Arc<str>, usize>,
     /// Slots taken by uploads that have no name yet.
     opening: usize,
+}
+
+struct Open {
+    owner: Arc<str>,
+    repo: Repository,
+    /// When a request last asked for it.
+    used: Instant,
 }
 
 /// The right to begin one upload. Given back when dropped, unless it was used.
@@ -61,27 +71,37 @@ impl Sessions {
         Ok(Slot { table: Arc::clone(&self.table), owner, used: false })
     }
 
-    /// The upload is no more.
-    pub(super) fn gone(&self, id: &UploadId) {
-        let mut table = lock(&self.table);
-        if let Some((owner, _)) = table.owners.remove(id) {
-            table.less(&owner);
+    /// A request asks for the upload.
+    pub(super) fn used(&self, id: &UploadId) {
+        if let Some(open) = lock(&self.table).open.get_mut(id) {
+            open.used = Instant::now();
         }
     }
 
-    /// The uploads of `owner`, each with the repository it goes to.
-    pub(super) fn of(&self, owner: &str) -> Vec<(UploadId, Repository)> {
+    /// The upload is no more.
+    pub(super) fn gone(&self, id: &UploadId) {
+        let mut table = lock(&self.table);
+        if let Some(open) = table.open.remove(id) {
+            table.less(&open.owner);
+        }
+    }
+
+    /// The uploads of `owner`, each with the repository it goes to, and since when no request has asked for it; the longest
+    /// idle first.
+    pub(super) fn of(&self, owner: &str) -> Vec<(UploadId, Repository, Duration)> {
         let table = lock(&self.table);
-        let mine = table.owners.iter().filter(|(_, (of, _))| **of == *owner);
-        mine.map(|(id, (_, repo))| (*id, repo.clone())).collect()
+        let mine = table.open.iter().filter(|(_, open)| *open.owner == *owner);
+        let mut mine: Vec<_> = mine.map(|(id, open)| (*id, open.repo.clone(), open.used.elapsed())).collect();
+        mine.sort_unstable_by_key(|(_, _, idle)| std::cmp::Reverse(*idle));
+        mine
     }
 }
 
 impl Slot {
     /// The upload is on disk and has a name.
     pub(super) fn used_by(mut self, id: UploadId, repo: Repository) {
-        let owner = Arc::clone(&self.owner);
-        lock(&self.table).owners.insert(id, (owner, repo));
+        let open = Open { owner: Arc::clone(&self.owner), repo, used: Instant::now() };
+        lock(&self.table).open.insert(id, open);
         self.used = true;
     }
 }
@@ -137,11 +157,13 @@ mod tests {
         let slot = sessions.slot("a", 63).unwrap();
         assert!(sessions.slot("a", 63).is_err(), "a slot counts before it is used");
         drop(slot);
-        assert_eq!(sessions.of("a").len(), 63);
+        sessions.used(&id(1));
+        let mine = sessions.of("a");
+        assert_eq!((mine.len(), mine[0].0, mine[62].0), (63, id(2), id(1)), "the longest idle first");
         for n in 1..64 {
             sessions.gone(&id(n));
         }
         let table = lock(&sessions.table);
-        assert!(table.owners.is_empty() && table.counts.is_empty() && table.opening == 0);
+        assert!(table.open.is_empty() && table.counts.is_empty() && table.opening == 0);
     }
 }

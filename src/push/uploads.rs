@@ -12,36 +12,52 @@ use crate::{
 /// before the end of the old one has been noticed.
 const TURN: Duration = Duration::from_secs(10);
 
+/// After how long without a request an upload makes place for another one of its client, where that has no other place.
+const IDLE: Duration = Duration::from_secs(600);
+
 impl Push {
     /// Begins an upload to `repo` for the client `owner`, a word that is the same for all its requests.
     pub async fn begin(self: &Arc<Self>, repo: &Repository, owner: &str) -> Result<UploadId, PushError> {
-        let slot = self.slot(owner).await?;
+        let slot = self.slot(owner, IDLE).await?;
         let (this, repo) = (Arc::clone(self), repo.clone());
         // To the end, so that every upload on disk is counted.
         self.to_the_end(async move {
             let at = repo.clone();
-            let id = this.on_disk(move |storage| storage.uploads.begin(&at)).await?;
+            let begun = this.on_disk(move |storage| {
+                if !storage.room_to_host(0) {
+                    return Ok(None);
+                }
+                storage.uploads.begin(&at).map(Some)
+            });
+            let id = begun.await?.ok_or(PushError::NoRoom)?;
             slot.used_by(id, repo);
             Ok(id)
         })
         .await
     }
 
-    async fn slot(&self, owner: &str) -> Result<Slot, PushError> {
+    async fn slot(&self, owner: &str, idle: Duration) -> Result<Slot, PushError> {
         let open = self.on_disk(|storage| Ok(storage.uploads.count())).await?;
         let refused = match self.sessions.slot(owner, open) {
             Ok(slot) => return Ok(slot),
             Err(refused) => refused,
         };
-        // Some may have been swept.
+        // Some may have been swept, and one may have been left.
         let mine = self.sessions.of(owner);
         let gone = self
             .on_disk(move |storage| {
                 let mut gone = Vec::new();
-                for (id, repo) in mine {
-                    if storage.uploads.offset(&repo, &id)?.is_none() {
-                        gone.push(id);
+                for (id, repo, _) in &mine {
+                    if storage.uploads.offset(repo, id)?.is_none() {
+                        gone.push(*id);
                     }
+                }
+                if gone.is_empty()
+                    && let Some((id, repo, _)) = mine.first().filter(|(_, _, since)| *since >= idle)
+                    && storage.uploads.cancel(repo, id)?
+                {
+                    tracing::info!(repo = %repo, "an upload that was left makes place for another one of its client");
+                    gone.push(*id);
                 }
                 Ok(gone)
             })
@@ -62,6 +78,7 @@ impl Push {
         at: Option<u64>,
     ) -> Result<Writing, PushError> {
         let upload = self.take(repo, id).await?;
+        self.sessions.used(&id);
         let offset = upload.offset();
         if at.is_some_and(|at| at != offset) {
             drop(upload);

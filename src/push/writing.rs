@@ -7,6 +7,8 @@
 //! | [`Writing::finish`] | proves the digest, commits, links, and only then tells |
 //! | is dropped: the client left, or its body broke off | parks |
 //!
+//! An upload for which the disk has no room is no more: what came of it would only keep others from pushing.
+//!
 //! The task holds at most [`PIECES`] pieces and one write, so a fast client and a slow disk cost little memory.
 
 use std::sync::Arc;
@@ -104,31 +106,33 @@ impl Task {
             match order {
                 Some(Order::Take(first)) => {
                     let batch = self.gather(first);
-                    if let Err(error) = self.append(batch).await {
+                    let appended = self.append(batch).await;
+                    if appended.is_err() {
                         // What was written before is good, and the client may go on from there.
-                        self.released();
-                        let _ = failed.send(error);
+                        self.released(&appended).await;
+                        let _ = appended.map_err(|error| failed.send(error));
                         return;
                     }
                 }
                 Some(Order::Park(tell)) => {
                     let parked = self.park().await;
                     // Released first: the client's next request may be on its way before this one is answered.
-                    self.released();
+                    self.released(&parked).await;
                     let _ = tell.send(parked);
                     return;
                 }
                 Some(Order::Finish(digest, tell)) => {
                     let finished = self.finish(digest).await;
-                    self.released();
+                    self.released(&finished).await;
                     let _ = tell.send(finished);
                     return;
                 }
                 None => {
-                    if let Err(error) = self.park().await {
+                    let parked = self.park().await;
+                    if let Err(error) = &parked {
                         tracing::warn!(repo = %self.repo, %error, "what came of a broken upload cannot be kept");
                     }
-                    return self.released();
+                    return self.released(&parked).await;
                 }
             }
         }
@@ -156,11 +160,14 @@ impl Task {
 
     async fn append(&mut self, batch: Vec<Bytes>) -> Result<(), PushError> {
         let mut upload = self.upload.take().ok_or(PushError::Lost)?;
-        let written = self.push.on_disk(move |_| {
+        let written = self.push.on_disk(move |storage| {
+            if !storage.room_to_host(batch.iter().map(Bytes::len).sum::<usize>() as u64) {
+                return Ok(None);
+            }
             batch.iter().try_for_each(|bytes| upload.append(bytes))?;
-            Ok(upload)
+            Ok(Some(upload))
         });
-        self.upload = Some(written.await?);
+        self.upload = Some(written.await?.ok_or(PushError::NoRoom)?);
         Ok(())
     }
 
@@ -199,8 +206,15 @@ impl Task {
         }
     }
 
-    /// The upload is closed; whoever waits for it may look again.
-    fn released(&self) {
+    /// The upload is closed; whoever waits for it may look again. One that the disk has no room for cannot go on, and what
+    /// it holds already is room that others need.
+    async fn released<T>(&self, ended: &Result<T, PushError>) {
+        if let Err(PushError::NoRoom) = ended {
+            let (id, repo) = (self.id, self.repo.clone());
+            // Where this fails as well, the sweep takes it.
+            let _ = self.push.on_disk(move |storage| storage.uploads.cancel(&repo, &id)).await;
+            self.push.sessions.gone(&self.id);
+        }
         self.push.sessions.released.notify_waiters();
     }
 }

@@ -210,12 +210,13 @@ impl Storage {
             let usage = self.usage();
             usage.bytes.saturating_sub(usage.hosted).saturating_add(bytes) <= max
         };
-        self.limits.max_size.is_none_or(fits) && self.room_to_host(bytes)
+        self.limits.max_size.is_none_or(fits) && self.writable() && self.disk.space.has_room(bytes)
     }
 
-    /// Whether `bytes` more may be pushed: leaving `min_free`. `max_size` is for what is cached.
+    /// Whether `bytes` more may be pushed, which are then written at once: leaving `min_free`. `max_size` is for what is cached.
+    /// Where nothing can be written at all, it is the writing that says so.
     pub fn room_to_host(&self, bytes: u64) -> bool {
-        self.writable() && self.disk.space.has_room(bytes)
+        !self.writable() || self.disk.space.take(bytes)
     }
 
     /// How much is kept.

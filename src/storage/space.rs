@@ -56,6 +56,15 @@ impl Space {
     pub(super) fn has_room(&self, bytes: u64) -> bool {
         self.file_system().is_none_or(|fs| leaves(fs, self.min_free, bytes))
     }
+
+    /// The same for bytes that are about to be written: until the file system is asked again, its answer is less by them.
+    pub(super) fn take(&self, bytes: u64) -> bool {
+        let room = self.has_room(bytes);
+        if let (true, Some((_, answer))) = (room, &mut *self.last.lock().unwrap_or_else(PoisonError::into_inner)) {
+            answer.free = answer.free.saturating_sub(bytes);
+        }
+        room
+    }
 }
 
 fn leaves(fs: FileSystem, min_free: MinFree, bytes: u64) -> bool {
@@ -93,5 +102,7 @@ mod tests {
         let space = Space::new(dir.path().to_owned(), MinFree::Bytes(0));
         assert!(space.file_system().unwrap().total > 0);
         assert!(space.has_room(1) && !space.has_room(u64::MAX));
+        let free = space.file_system().unwrap().free;
+        assert!(space.take(free / 2) && space.has_room(1) && !space.has_room(free - free / 2 + 1), "it is taken");
     }
 }

@@ -37,7 +37,7 @@ impl Pusher {
     }
 
     /// One PATCH, with `Content-Range` where `at` says.
-    fn patch(self, place: &str, at: Option<usize>, bytes: &[u8]) -> Answer {
+    pub(crate) fn patch(self, place: &str, at: Option<usize>, bytes: &[u8]) -> Answer {
         let range = at.map(|at| format!("{at}-{}", at + bytes.len() - 1));
         let headers: Vec<_> = range.iter().map(|range| ("Content-Range", range.as_str())).collect();
         send(self.0, "PATCH", place, &headers, bytes)

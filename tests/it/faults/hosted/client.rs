@@ -238,7 +238,13 @@ impl Client {
                 self.acknowledged += 1;
                 Ok(answer)
             }
-            Ok(answer) if answer.status >= 500 => Err(Lost(format!("{} {}", answer.status, answer.text()))),
+            Ok(answer) if answer.status >= 500 => {
+                // An upload that the disk has no room for is no more.
+                if answer.status == 507 {
+                    self.open = None;
+                }
+                Err(Lost(format!("{} {}", answer.status, answer.text())))
+            }
             Ok(answer) => panic!("{}: {method} {path}: {} {}", self.doing, answer.status, answer.text()),
             Err(error) => Err(Lost(error.to_string())),
         }

@@ -7,7 +7,13 @@ use std::{
 
 use super::{HOSTED, client::Client};
 use crate::{
-    faults::{enospc::fill, figure, plight::Plight, rounds, shelf::check_blobs},
+    faults::{
+        enospc::fill,
+        figure,
+        plight::Plight,
+        rounds,
+        shelf::{check_blobs, list},
+    },
     lanyard::Lanyard,
     push::Pusher,
     wire::get,
@@ -63,6 +69,41 @@ fn a_full_disk_refuses_pushes_and_recovers() {
     figure(&format!(
         "{count} fills, {acknowledged} acknowledged, {refused} clients refused, pushes again after {slowest:?}"
     ));
+}
+
+/// A hundred uploads that the disk has no room for hold neither its room nor the client's places: what was refused leaves
+/// nothing, and there is no 429 for a day (S14).
+#[test]
+fn uploads_without_room_leave_nothing() {
+    let mut lanyard = Lanyard::prepare(HOSTED);
+    let Some(plight) = Plight::tmpfs(&mut lanyard, SIZE) else { return };
+    let data = plight.data();
+    lanyard.restart();
+    let (client, content) = (Pusher(lanyard.port()), vec![7; 3 << 20]);
+    for round in 0..100 {
+        let place = client.begin("team/app");
+        fill(&data, round % 8 * 300_000);
+        let answer = client.patch(&place, None, &content);
+        assert_eq!((answer.status, answer.error_code()), (507, "UNAVAILABLE".to_owned()), "{}", answer.text());
+        assert_eq!(get(lanyard.port(), &place).status, 404, "the upload is no more");
+        fs::remove_file(data.join("filler")).unwrap();
+    }
+    assert!(list(&data.join("uploads")).is_empty());
+    pushes_again(lanyard.port(), "team/app");
+}
+
+/// `cache.min_free` is kept free of pushes as well, and the error says so.
+#[test]
+fn pushes_leave_min_free() {
+    let mut lanyard = Lanyard::prepare("mode = \"offline\"\n[cache]\nmin_free = \"32 MiB\"\n");
+    let Some(_plight) = Plight::tmpfs(&mut lanyard, SIZE) else { return };
+    lanyard.restart();
+    let client = Pusher(lanyard.port());
+    let place = client.begin("team/app");
+    let answer = client.patch(&place, None, &vec![7; 80 << 20]);
+    assert_eq!(answer.status, 507);
+    assert!(answer.text().contains("cache.min_free"), "{}", answer.text());
+    pushes_again(lanyard.port(), "team/app");
 }
 
 /// Within 10 s of space.

@@ -31,6 +31,9 @@ const CALLS: &[&str] = &[
     "fallocate",
 ];
 
+/// How often one call is looked for in a round: opening is called without end, and changes little.
+const MOST: usize = 40;
+
 /// A ledger is closed after so many scenes, and another begun, so that reading it stays quick.
 const PAGE: usize = 12;
 
@@ -75,7 +78,7 @@ impl Deaths {
     /// Kills at the first, second, third of these calls, until it is made no more.
     fn of_call(&mut self, call: &'static str, round: usize, wanted: usize) {
         let step = rounds(9, 1);
-        let mut points = (1..).step_by(step);
+        let mut points = (1..=MOST).step_by(step);
         let mut survived = 0;
         let mut page = 0;
         while survived < rounds(1, SURVIVALS) && self.count < wanted {
