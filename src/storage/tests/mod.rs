@@ -6,6 +6,7 @@ mod killed;
 mod measured;
 mod opening;
 mod removal;
+mod rot;
 
 use std::{
     path::Path,
