@@ -267,7 +267,7 @@ fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64) -> Result<(), Sto
     let _permission = disk.writing()?;
     let to = disk.layout.blob(digest);
     let folder = to.parent().unwrap_or(&to);
-    durable::ensure_dir(folder).map_err(StorageError::io("creating", folder))?;
+    disk.folders.ensure(folder).map_err(StorageError::io("creating", folder))?;
     let now = clock::seconds(SystemTime::now());
     disk.census
         .place(digest, from, &to, size, || disk.index.write(None, vec![Entry::blob(digest, size, now)]))

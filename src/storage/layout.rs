@@ -114,9 +114,10 @@ impl Layout {
 
     /// Creates what is missing, durably; empties `tmp`.
     pub(super) fn create(&self) -> Result<(), OpenError> {
-        for folder in ["", "tmp", "quarantine", "fills", "uploads", "blobs", "blobs/sha256", "blobs/sha512", "repos"] {
+        let folders = durable::Folders::new(&self.root);
+        for folder in ["tmp", "quarantine", "fills", "uploads", "blobs", "blobs/sha256", "blobs/sha512", "repos"] {
             let path = self.root.join(folder);
-            durable::ensure_dir(&path).map_err(OpenError::io(&self.root, &path))?;
+            folders.ensure(&path).map_err(OpenError::io(&self.root, &path))?;
         }
         let tmp = durable::Temporaries::new(self.tmp());
         tmp.sweep().map_err(OpenError::io(&self.root, &self.tmp()))?;

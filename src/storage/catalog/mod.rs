@@ -197,7 +197,7 @@ impl Catalog {
 
     fn create(&self, repository: &Repository) -> Result<(), StorageError> {
         for folder in [self.disk.layout.tags(repository), self.disk.layout.links(repository)] {
-            durable::ensure_dir(&folder).map_err(StorageError::io("creating", &folder))?;
+            self.disk.folders.ensure(&folder).map_err(StorageError::io("creating", &folder))?;
         }
         Ok(())
     }
