@@ -9,6 +9,7 @@ mod id;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod uses;
 
 use std::{
     fs, io,
@@ -18,6 +19,7 @@ use std::{
 
 pub use id::{UploadId, UploadIdError};
 pub use upload::Upload;
+use uses::Uses;
 
 use super::{
     StorageError,
@@ -37,11 +39,12 @@ pub struct Uploads {
     disk: Arc<Disk>,
     boot: Option<Arc<str>>,
     open: Claims<UploadId>,
+    uses: Uses,
 }
 
 impl Uploads {
     pub(super) fn new(disk: Arc<Disk>, boot: Option<Arc<str>>) -> Self {
-        Uploads { disk, boot, open: Claims::default() }
+        Uploads { disk, boot, open: Claims::default(), uses: Uses::default() }
     }
 
     /// Begins an upload, which is empty and waits.
@@ -50,6 +53,7 @@ impl Uploads {
         let id = UploadId::random();
         let facts = Facts { repository: Some(names::whole_repository(repository)), ..Facts::default() };
         Growing::begin(self.place(&id), Algorithm::Sha256, facts)?;
+        self.uses.begun(&id);
         Ok(id)
     }
 
@@ -65,7 +69,7 @@ impl Uploads {
         let whose = names::whole_repository(repository);
         let ours = |facts: &Facts, _| facts.repository.as_ref() == Some(&whose);
         let growing = Growing::take_up(self.place(id), Algorithm::Sha256, ours)?;
-        Ok(growing.map(|growing| Upload::new(Arc::clone(&self.disk), claim, growing)))
+        Ok(growing.map(|growing| Upload::new(Arc::clone(&self.disk), claim, growing, self.uses.clone())))
     }
 
     /// How many bytes of the upload survive a power cut: where its next chunk begins, if no request is writing it.
@@ -94,7 +98,9 @@ impl Uploads {
             return Ok(false);
         }
         let _claim = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
-        self.place(id).remove().map(|()| true)
+        self.place(id).remove()?;
+        self.uses.gone(id);
+        Ok(true)
     }
 
     /// Removes the uploads that were given nothing for this long, and that no request writes. Says how many.
@@ -104,6 +110,7 @@ impl Uploads {
             if let Some(_claim) = self.open.take(id) {
                 let _permission = self.disk.writing()?;
                 self.place(&id).remove()?;
+                self.uses.gone(&id);
                 removed += 1;
             }
         }

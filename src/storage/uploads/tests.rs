@@ -173,6 +173,37 @@ fn after_a_power_cut_only_what_lasts_counts() {
     assert_eq!(folders(dir.path()), 0);
 }
 
+/// FAULTS.md, "bit rot in blob": what an earlier process wrote is read again before it becomes a blob.
+#[test]
+fn what_rotted_between_two_runs_is_noticed_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, bytes) = (hosted("a"), content(2 * MIB));
+    for rots in [false, true] {
+        let storage = open(dir.path());
+        let id = storage.uploads.begin(&a).unwrap();
+        let mut upload = take_up(&storage, &id);
+        upload.append(&bytes[..MIB]).unwrap();
+        upload.park().unwrap();
+        drop(storage);
+        if rots {
+            let file = fs::File::options().write(true).open(dir.path().join(format!("uploads/{id}/data"))).unwrap();
+            file.write_all_at(&[bytes[1000] ^ 1], 1000).unwrap();
+        }
+        let storage = open(dir.path());
+        // A chunk of this process does not make the first one its own.
+        let mut upload = take_up(&storage, &id);
+        upload.append(&bytes[MIB..MIB + 1]).unwrap();
+        upload.park().unwrap();
+        let mut upload = take_up(&storage, &id);
+        upload.append(&bytes[MIB + 1..]).unwrap();
+        let finished = upload.finish(&digest(&bytes));
+        assert_eq!(matches!(finished, Err(StorageError::WrongDigest(_))), rots, "{finished:?}");
+        assert_eq!(folders(dir.path()), 0);
+        drop(finished);
+        storage.blobs.quarantine(&digest(&bytes)).unwrap();
+    }
+}
+
 #[test]
 fn abandoned_uploads_go_away() {
     let dir = tempfile::tempdir().unwrap();
