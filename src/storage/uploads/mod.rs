@@ -2,8 +2,9 @@
 //!
 //! Promises: an upload belongs to the repository it was begun in, and is unknown to every other; one request writes it
 //! at a time; after a crash it is taken up at an offset that never exceeds what is on disk (the table of
-//! [`growing`](super::growing)); what it was given gets a blob's name only when its digest is proven. Callers: the push
-//! story, and the upkeep, which removes what was abandoned.
+//! [`growing`](super::growing)); what it was given gets a blob's name only when its digest is proven; and what a request
+//! was told is kept is not swept for the next hour, whatever the clock says. Callers: the push story, and the upkeep,
+//! which removes what was abandoned.
 
 mod id;
 #[cfg(test)]
@@ -44,7 +45,7 @@ pub struct Uploads {
 
 impl Uploads {
     pub(super) fn new(disk: Arc<Disk>, boot: Option<Arc<str>>) -> Self {
-        Uploads { disk, boot, open: Claims::default(), uses: Uses::default() }
+        Uploads { disk, boot, open: Claims::default(), uses: Uses::new() }
     }
 
     /// Begins an upload, which is empty and waits.
@@ -69,6 +70,9 @@ impl Uploads {
         let whose = names::whole_repository(repository);
         let ours = |facts: &Facts, _| facts.repository.as_ref() == Some(&whose);
         let growing = Growing::take_up(self.place(id), Algorithm::Sha256, ours)?;
+        if growing.is_some() {
+            self.uses.opened(id);
+        }
         Ok(growing.map(|growing| Upload::new(Arc::clone(&self.disk), claim, growing, self.uses.clone())))
     }
 
@@ -104,32 +108,42 @@ impl Uploads {
     }
 
     /// Removes the uploads that were given nothing for this long, and that no request writes. Says how many.
+    ///
+    /// How long that is, only the clock can say, which may jump. So one that this process has used, or may have missed,
+    /// within the grace of the [`Leases`](super::Leases) stays in any case: an hour, by a time that does not jump.
     pub fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
         let mut removed = 0;
         for id in self.idle(older_than)? {
-            if let Some(_claim) = self.open.take(id) {
-                let _permission = self.disk.writing()?;
-                self.place(&id).remove()?;
-                self.uses.gone(&id);
-                removed += 1;
-            }
+            removed += usize::from(self.sweep_one(id, older_than)?);
         }
         Ok(removed)
     }
 
+    /// Removes an upload if it is idle still, now that no request can take it up. Says whether it was.
+    fn sweep_one(&self, id: UploadId, older_than: Duration) -> Result<bool, StorageError> {
+        let Some(_claim) = self.open.take(id) else { return Ok(false) };
+        let _permission = self.disk.writing()?;
+        if !self.is_idle(&id, older_than) {
+            return Ok(false);
+        }
+        self.place(&id).remove()?;
+        self.uses.gone(&id);
+        Ok(true)
+    }
+
     /// The uploads that [`sweep`](Self::sweep) would remove.
     pub fn idle(&self, for_at_least: Duration) -> Result<Vec<UploadId>, StorageError> {
-        let now = SystemTime::now();
         let mut idle = self.all()?;
-        idle.retain(|id| {
-            let place = self.place(id);
-            let changed =
-                fs::metadata(place.path()).or_else(|_| fs::metadata(&place.folder)).and_then(|m| m.modified());
-            // One whose time stands in the future is as old as one that has just changed.
-            let age = changed.ok().map(|changed| now.duration_since(changed).unwrap_or_default());
-            age.is_some_and(|age| age >= for_at_least) && !self.open.is_taken(id)
-        });
+        idle.retain(|id| !self.open.is_taken(id) && self.is_idle(id, for_at_least));
         Ok(idle)
+    }
+
+    fn is_idle(&self, id: &UploadId, for_at_least: Duration) -> bool {
+        let place = self.place(id);
+        let changed = fs::metadata(place.path()).or_else(|_| fs::metadata(&place.folder)).and_then(|m| m.modified());
+        // One whose time stands in the future is as old as one that has just changed.
+        let age = changed.ok().map(|changed| SystemTime::now().duration_since(changed).unwrap_or_default());
+        age.is_some_and(|age| age >= for_at_least) && self.uses.unused_for(id) >= self.disk.leases.grace()
     }
 
     /// How many there are, waiting or not; 0 if the folder cannot be read.

@@ -90,3 +90,9 @@ impl Upload {
         Ok(found == *digest)
     }
 }
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.uses.left(&self.claim.key);
+    }
+}
