@@ -53,7 +53,12 @@ impl Uploads {
         let _permission = self.disk.writing()?;
         let id = UploadId::random();
         let facts = Facts { repository: Some(names::whole_repository(repository)), ..Facts::default() };
-        Growing::begin(self.place(&id), Algorithm::Sha256, facts)?;
+        let place = self.place(&id);
+        if let Err(error) = Growing::begin(place.clone(), Algorithm::Sha256, facts) {
+            // A full disk is not filled further with folders of uploads that never began.
+            let _ = place.remove();
+            return Err(error);
+        }
         self.uses.begun(&id);
         Ok(id)
     }
