@@ -2,10 +2,10 @@
 
 use std::{fs, io};
 
-use super::{Catalog, checked_link, file_names};
+use super::{Catalog, checked_link};
 use crate::{
     oci::{Digest, Repository},
-    storage::{StorageError, index::RepositoryKey, names, record},
+    storage::{StorageError, index::RepositoryKey, record},
 };
 
 impl Catalog {
@@ -47,8 +47,7 @@ impl Catalog {
     pub(in crate::storage) fn everywhere(&self) -> Result<Vec<Repository>, StorageError> {
         let mut all = Vec::new();
         for namespace in self.namespaces()? {
-            let folder = self.disk.layout.repos().join(names::namespace(&namespace));
-            let names = file_names(&folder, names::parse_repository)?;
+            let names = self.folders(&namespace)?;
             all.extend(names.into_iter().map(|name| Repository { namespace: namespace.clone(), name }));
         }
         Ok(all)

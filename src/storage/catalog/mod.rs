@@ -146,14 +146,21 @@ impl Catalog {
         last: Option<&RepositoryName>,
         limit: usize,
     ) -> Result<Vec<RepositoryName>, StorageError> {
-        let folder = self.disk.layout.repos().join(names::namespace(namespace));
-        let mut names = file_names(&folder, names::parse_repository)?;
+        let mut names = self.folders(namespace)?;
         names.retain(|name| last.is_none_or(|last| name > last));
-        names.sort_unstable();
         let is_here = |name: &RepositoryName| {
             self.has_repository(&Repository { namespace: namespace.clone(), name: name.clone() })
         };
         Ok(names.into_iter().filter(is_here).take(limit).collect())
+    }
+
+    /// The names of all the namespace's repositories that have a folder, sorted by their bytes: also of those that hold
+    /// nothing, and of those that cannot be looked into.
+    pub fn folders(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
+        let folder = self.disk.layout.repos().join(names::namespace(namespace));
+        let mut names = file_names(&folder, names::parse_repository)?;
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// The namespaces that have a folder.
@@ -219,7 +226,10 @@ fn sync(folder: &Path) -> Result<(), StorageError> {
 /// The names in a folder that parse, in no order; none if there is no such folder. Others are no business of ours.
 fn file_names<T>(folder: &Path, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, StorageError> {
     let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // A stray file in the place of a folder holds nothing.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         entries => entries.map_err(StorageError::io("listing", folder))?,
     };
     let mut found = Vec::new();

@@ -116,10 +116,16 @@ impl Uploads {
     ///
     /// How long that is, only the clock can say, which may jump. So one that this process has used, or may have missed,
     /// within the grace of the [`Leases`](super::Leases) stays in any case: an hour, by a time that does not jump.
+    ///
+    /// One that cannot be removed is told in the log, and does not keep the others.
     pub fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
         let mut removed = 0;
         for id in self.idle(older_than)? {
-            removed += usize::from(self.sweep_one(id, older_than)?);
+            match self.sweep_one(id, older_than) {
+                Ok(swept) => removed += usize::from(swept),
+                Err(error @ (StorageError::Closed | StorageError::ReadOnly)) => return Err(error),
+                Err(error) => tracing::warn!(%error, upload = %id, "an abandoned upload stays"),
+            }
         }
         Ok(removed)
     }
