@@ -25,7 +25,8 @@ impl Catalog {
     }
 
     /// Makes the repository hold the digests, durably: every record is synced, then the folder once for all. A record
-    /// that is there already, but for its time, is left as it is. The digests are leased from now on.
+    /// that is there already, but for its time, is left as it is. The digests are leased from now on, but for those of
+    /// [`Origin::Named`].
     ///
     /// Errors: [`StorageError::Gone`] if one of [`Origin::Pushed`] is not here, and then nothing is linked. (Content of
     /// the other origins may be missing: it was only named, or upstream has it.)
@@ -33,9 +34,17 @@ impl Catalog {
         if records.is_empty() {
             return Ok(());
         }
-        let _hold = self.disk.leases.hold(records.iter().map(|record| record.digest));
+        let mut hold = self.disk.leases.hold(records.iter().map(|record| record.digest));
+        // What is only named may not be here at all, and its link protects it as well.
+        let named = |record: &&LinkRecord| matches!(record.origin, Origin::Named(_));
+        hold.forget(records.iter().filter(named).map(|record| &record.digest));
         let _permission = self.disk.writing()?;
-        self.check_pushed(records)?;
+        if let Err(error) = self.check_pushed(records) {
+            if let StorageError::Gone(digest) = &error {
+                hold.forget([digest]);
+            }
+            return Err(error);
+        }
         let _lock = self.lock(repository);
         self.create(repository)?;
         let key = RepositoryKey::new(repository);
