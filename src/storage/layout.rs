@@ -4,7 +4,8 @@
 //! LOCK, format                                flock and who holds it; the version of this layout
 //! blobs/sha256/ab/<hex>                       blobs and manifests, complete and verified; sha512 likewise
 //! repos/<namespace>/<repository>/tags/<tag>   record: what the tag names
-//! repos/<namespace>/<repository>/links/<digest>  record: the repository holds the digest
+//! repos/<namespace>/<repository>/links/<digest>  record: the repository holds the digest; without a folder `tags`
+//!                                             beside it, it has never held a manifest
 //! fills/<digest>/{part,state}                 a download under way
 //! uploads/<uuid>/{data,state}                 a push of a blob under way
 //! quarantine/<digest>                         content that was found rotten

@@ -178,7 +178,7 @@ impl Upkeep {
 fn hosted(storage: &Storage, name: RepositoryName) -> Result<HostedRepository, UpkeepError> {
     let repository = Repository { namespace: Namespace::Hosted, name };
     let links = storage.catalog.links(&repository)?;
-    let manifests = links.iter().filter(|link| collect::is_manifest(link)).count();
+    let manifests = links.iter().filter(|link| link.is_manifest()).count();
     Ok(HostedRepository {
         tags: storage.catalog.tags(&repository)?.len() as u64,
         manifests: manifests as u64,

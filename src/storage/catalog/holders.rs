@@ -1,8 +1,8 @@
 //! The other way round: which repositories hold a digest.
 
-use std::{fs, io};
+use std::fs;
 
-use super::{Catalog, checked_link};
+use super::{Catalog, checked_link, is_absence};
 use crate::{
     oci::{Digest, Repository},
     storage::{StorageError, index::RepositoryKey, record},
@@ -35,8 +35,7 @@ impl Catalog {
             let path = self.disk.layout.link(&repository, digest);
             match fs::symlink_metadata(&path) {
                 Ok(_) => return Ok(true),
-                // A stray file in the place of a folder holds nothing.
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(error) if is_absence(&error) => {}
                 Err(error) => return Err(StorageError::io("looking at", &path)(error)),
             }
         }

@@ -46,7 +46,7 @@ impl Catalog {
             return Err(error);
         }
         let _lock = self.lock(repository);
-        self.create(repository)?;
+        self.create(&self.disk.layout.links(repository))?;
         let key = RepositoryKey::new(repository);
         let mut entries = Vec::with_capacity(records.len());
         let mut write = || {
@@ -69,7 +69,12 @@ impl Catalog {
         let written = write();
         let synced = sync(&self.disk.layout.links(repository));
         self.disk.index.write(Some(&key), entries);
-        written.and(synced)
+        written.and(synced)?;
+        // The folder of tags says that the repository is known, and it is from its first manifest on, not before.
+        if records.iter().any(LinkRecord::is_manifest) {
+            self.create(&self.disk.layout.tags(repository))?;
+        }
+        Ok(())
     }
 
     /// Makes the repository hold the digest no more, durably; the blob stays. Says whether it held it.
@@ -77,6 +82,11 @@ impl Catalog {
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.link(repository, digest);
         let _lock = self.lock(repository);
+        let tags = self.disk.layout.tags(repository);
+        // What was known by this manifest alone stays known.
+        if !tags.is_dir() && record::read(&path)?.is_some_and(|link: LinkRecord| link.is_manifest()) {
+            self.create(&tags)?;
+        }
         let was_there = durable::remove(&path).map_err(StorageError::io("removing", &path))?;
         if was_there {
             self.disk.census.unlinked(repository, digest, &self.disk.layout);

@@ -3,6 +3,7 @@
 mod faults;
 mod hosted;
 mod killed;
+mod known;
 mod measured;
 mod opening;
 mod removal;
