@@ -72,7 +72,8 @@ impl BlobStore {
         }
     }
 
-    /// Stores content that is in memory: a manifest. Durable when this returns, and a no-op if it is here already.
+    /// Stores content that is in memory: a manifest. Durable when this returns. What is here already stays if it is the
+    /// same, and is replaced if it has rotted.
     ///
     /// Errors: [`StorageError::WrongDigest`] if `bytes` are not what the digest says, and then nothing is stored.
     pub fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StorageError> {
@@ -97,10 +98,11 @@ impl BlobStore {
         }
     }
 
-    /// Moves a blob that was found rotten out of the way, into the folder `quarantine`. Open readers keep it.
-    pub fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
+    /// Moves a blob that was found rotten out of the way, into the folder `quarantine`, whatever is there by now: for the
+    /// check, which has the folder to itself. Open readers keep it.
+    pub(super) fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
         match self {
-            BlobStore::FileSystem(blobs) => blobs.quarantine(digest),
+            BlobStore::FileSystem(blobs) => blobs.quarantine(digest, None),
         }
     }
 
@@ -148,7 +150,8 @@ impl FsBlobs {
             return Err(StorageError::WrongDigest(*digest));
         }
         let _hold = self.disk.leases.hold([*digest]);
-        if self.size(digest)? == Some(bytes.len() as u64) {
+        // One that cannot be read is as good as rotten.
+        if holds(&self.disk.layout.blob(digest), bytes).unwrap_or(false) {
             return sync_folder(&self.disk, digest);
         }
         let temporary = self
@@ -174,7 +177,7 @@ impl FsBlobs {
         if Hasher::digest(digest.algorithm(), &bytes) == *digest {
             return Ok(Some(bytes.into()));
         }
-        self.rotten(digest).map(|()| None)
+        self.rotten(digest, &file).map(|()| None)
     }
 
     fn prove(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
@@ -193,19 +196,20 @@ impl FsBlobs {
         if hasher.finish() == *digest {
             return Ok(Some(blob));
         }
-        self.rotten(digest).map(|()| None)
+        self.rotten(digest, &blob.file).map(|()| None)
     }
 
-    /// Out of the way, where that can be done; missing in any case.
-    fn rotten(&self, digest: &Digest) -> Result<(), StorageError> {
+    /// The file that was read out of the way, where that can be done; missing in any case. One that was put in its place
+    /// meanwhile stays.
+    pub(super) fn rotten(&self, digest: &Digest, read: &File) -> Result<(), StorageError> {
         tracing::warn!(%digest, "a blob has rotted on disk and is treated as missing");
-        match self.quarantine(digest) {
+        match self.quarantine(digest, Some(read)) {
             Ok(()) | Err(StorageError::ReadOnly | StorageError::Closed) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
+    fn quarantine(&self, digest: &Digest, only: Option<&File>) -> Result<(), StorageError> {
         let _permission = self.disk.writing()?;
         let from = self.disk.layout.blob(digest);
         let away = || {
@@ -213,7 +217,8 @@ impl FsBlobs {
             self.disk.index.write(None, vec![Entry::no_blob(digest)]);
             Ok(())
         };
-        self.disk.census.take(digest, &from, away).map_err(StorageError::io("moving to the quarantine", &from))?;
+        let taken = self.disk.census.take(digest, &from, only, away);
+        taken.map_err(StorageError::io("moving to the quarantine", &from))?;
         Ok(())
     }
 
@@ -232,7 +237,7 @@ impl FsBlobs {
             self.disk.index.write(None, vec![Entry::no_blob(digest)]);
             Ok(())
         };
-        let size = self.disk.census.take(digest, &path, away).map_err(StorageError::io("removing", &path))?;
+        let size = self.disk.census.take(digest, &path, None, away).map_err(StorageError::io("removing", &path))?;
         Ok(size.map_or(Removal::Absent, Removal::Removed))
     }
 }
@@ -248,14 +253,21 @@ pub(super) fn commit(disk: &Disk, digest: &Digest, growing: &mut Growing) -> Res
     Ok(StoredBlob { file, size: growing.written() })
 }
 
-/// Gives synced and verified content its name, durably: the last steps of the commit protocol. If the blob is here
-/// already, `from` is left where it is.
+/// Whether a file holds exactly these bytes.
+fn holds(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let mut there = Vec::with_capacity(bytes.len() + 1);
+    File::open(path)?.take(bytes.len() as u64 + 1).read_to_end(&mut there)?;
+    Ok(there == bytes)
+}
+
+/// Gives synced and verified content its name, durably: the last steps of the commit protocol. A blob that is here already
+/// is replaced, since it may have rotted; open readers keep it.
 fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64) -> Result<(), StorageError> {
     let _hold = disk.leases.hold([*digest]);
     let _permission = disk.writing()?;
     let to = disk.layout.blob(digest);
     let folder = to.parent().unwrap_or(&to);
-    durable::ensure_dir(folder).map_err(StorageError::io("creating", folder))?;
+    disk.folders.ensure(folder).map_err(StorageError::io("creating", folder))?;
     let now = clock::seconds(SystemTime::now());
     disk.census
         .place(digest, from, &to, size, || disk.index.write(None, vec![Entry::blob(digest, size, now)]))

@@ -2,7 +2,7 @@
 //!
 //! Known at once after an orderly stop; otherwise a background walk counts shard by shard. What is placed in a shard
 //! before the walk has been there is left to the walk, so nothing is counted twice and nothing is missed. Placing and
-//! taking away happen under one short lock, which is also what makes "is it there already" and the rename one step.
+//! taking away happen under one short lock, which is also what makes "which file is there" and the rename one step.
 //!
 //! A blob is hosted if a repository of the hosted namespace links it. The same way round: after every start a walk over
 //! the names in the hosted repositories' `links` folders counts them, one repository at a time under its lock, and links
@@ -11,7 +11,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs, io,
+    fs::{self, File, Metadata},
+    io,
+    os::unix::fs::MetadataExt,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -83,8 +85,8 @@ impl Census {
         }
     }
 
-    /// Renames `from`, of `size` bytes, to the blob's place; then calls `placed`. If a blob of that size is there
-    /// already it stays, and the answer is `false`.
+    /// Renames `from`, of `size` bytes, to the blob's place; then calls `placed`. What is there already makes way: it has
+    /// the same name, but only `from` was just proven.
     pub(super) fn place(
         &self,
         digest: &Digest,
@@ -92,27 +94,33 @@ impl Census {
         to: &Path,
         size: u64,
         placed: impl FnOnce(),
-    ) -> io::Result<bool> {
+    ) -> io::Result<()> {
         let mut state = self.lock();
         let before = length(to)?;
-        if before == Some(size) {
-            return Ok(false);
-        }
         fs::rename(from, to)?;
         placed();
         state.change(digest, before, Some(size));
-        Ok(true)
+        Ok(())
     }
 
-    /// Has `away` take the blob at `path` away. Says how large it was; `None` if it is not there.
+    /// Has `away` take the blob at `path` away. Says how large it was; `None` if it is not there. `only`: and if another
+    /// file than this one is there by now.
     pub(super) fn take(
         &self,
         digest: &Digest,
         path: &Path,
+        only: Option<&File>,
         away: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<Option<u64>> {
         let mut state = self.lock();
-        let Some(size) = length(path)? else { return Ok(None) };
+        let Some(there) = look(path)? else { return Ok(None) };
+        if let Some(only) = only {
+            let only = only.metadata()?;
+            if (only.dev(), only.ino()) != (there.dev(), there.ino()) {
+                return Ok(None);
+            }
+        }
+        let size = there.len();
         away()?;
         state.change(digest, Some(size), None);
         Ok(Some(size))
@@ -231,8 +239,12 @@ impl State {
 
 /// The size of a file; `None` if it is not there.
 fn length(path: &Path) -> io::Result<Option<u64>> {
+    Ok(look(path)?.map(|metadata| metadata.len()))
+}
+
+fn look(path: &Path) -> io::Result<Option<Metadata>> {
     match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.len())),
+        Ok(metadata) => Ok(Some(metadata)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

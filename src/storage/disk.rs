@@ -4,7 +4,12 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::{
-    Leases, StorageError, Usage, census::Census, durable::Temporaries, index::Index, layout::Layout, lock::Lock,
+    Leases, StorageError, Usage,
+    census::Census,
+    durable::{Folders, Temporaries},
+    index::Index,
+    layout::Layout,
+    lock::Lock,
     space::Space,
 };
 use crate::config::MinFree;
@@ -13,6 +18,7 @@ use crate::config::MinFree;
 pub(super) struct Disk {
     pub(super) layout: Layout,
     pub(super) temporaries: Temporaries,
+    pub(super) folders: Folders,
     pub(super) space: Space,
     pub(super) census: Census,
     pub(super) index: Index,
@@ -45,6 +51,7 @@ impl Disk {
     ) -> Disk {
         Disk {
             temporaries: Temporaries::new(layout.tmp()),
+            folders: Folders::new(layout.root()),
             space: Space::new(layout.root().to_owned(), min_free),
             census: Census::new(known),
             index,

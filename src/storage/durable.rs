@@ -3,13 +3,20 @@
 //! Measured: a file renamed without a sync is empty after a power cut, and a rename without a sync of the folder is
 //! undone. So nobody in this room writes a record or a blob in any other way. A failed sync is final: the kernel may
 //! have dropped the pages, and asking again would be answered "fine".
+//!
+//! A folder is durable when the one above it was synced after it was made. That it is there proves nothing: who made it
+//! may be about to sync, or have died, or failed. So [`Folders`] syncs for each one once per process.
 
 use std::{
+    collections::HashSet,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// Files are for the user and the group that runs backups, and nobody else.
@@ -77,19 +84,66 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Makes sure that the folder is there, with every folder above it, durably.
+/// Makes sure that the folder is there, with every folder above it. Only those that it makes itself are durable then: for
+/// the data folder, and for folders whose owner syncs the one above when they are to last.
 pub(super) fn ensure_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        ensure_dir(parent)?;
-    }
+    ensure_dir(above(dir))?;
+    make(dir)?;
+    sync_dir(above(dir))
+}
+
+/// The folder that a folder is in.
+pub(super) fn above(dir: &Path) -> &Path {
+    dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Creates a folder; that somebody else has done so is fine.
+fn make(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(DIR_MODE).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => sync_dir(parent.unwrap_or(Path::new("."))),
+        made => made,
+    }
+}
+
+/// The folders below the data folder of which this process knows that they are durable.
+#[derive(Debug)]
+pub(super) struct Folders {
+    root: PathBuf,
+    durable: Mutex<HashSet<PathBuf>>,
+}
+
+impl Folders {
+    /// `root`: the data folder.
+    pub(super) fn new(root: &Path) -> Self {
+        Folders { root: root.to_owned(), durable: Mutex::default() }
+    }
+
+    /// Makes sure that the folder, which is below the data folder, is there durably, with those between. Costs a sync of
+    /// each folder above for the first time, and a look from then on.
+    pub(super) fn ensure(&self, dir: &Path) -> io::Result<()> {
+        self.ensure_by(dir, &sync_dir)
+    }
+
+    fn ensure_by(&self, dir: &Path, sync: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+        if dir == self.root || !dir.starts_with(&self.root) {
+            return ensure_dir(dir);
+        }
+        // One that was removed meanwhile is made, and synced, like a new one.
+        if dir.is_dir() && self.lock().contains(dir) {
+            return Ok(());
+        }
+        self.ensure_by(above(dir), sync)?;
+        make(dir)?;
+        sync(above(dir))?;
+        self.lock().insert(dir.to_owned());
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -114,5 +168,47 @@ pub(super) fn remove(path: &Path) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_synced_by_whoever_uses_it_first_in_a_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        // Made by a process that died before it synced, or by a thread that has not yet.
+        fs::create_dir_all(at("repos/a/links")).unwrap();
+        let (folders, synced, fails) = (Folders::new(dir.path()), RefCell::new(Vec::new()), Cell::new(false));
+        let ensure = |name: &str| {
+            folders.ensure_by(&at(name), &|folder| {
+                synced.borrow_mut().push(folder.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_owned());
+                if fails.get() { Err(io::ErrorKind::Other.into()) } else { sync_dir(folder) }
+            })
+        };
+        let synced = || synced.take();
+        ensure("repos/a/links").unwrap();
+        assert_eq!(synced(), ["", "repos", "repos/a"]);
+        ensure("repos/a/links").unwrap();
+        ensure("repos").unwrap();
+        assert!(synced().is_empty(), "once is enough");
+        // A sync that failed leaves the folder, and whoever comes next does not take it for durable.
+        fails.set(true);
+        ensure("repos/b/links").unwrap_err();
+        assert!(at("repos/b").is_dir());
+        fails.set(false);
+        synced();
+        ensure("repos/b/links").unwrap();
+        assert_eq!(synced(), ["repos", "repos/b"]);
+        // What was removed is new.
+        fs::remove_dir_all(at("repos/b")).unwrap();
+        ensure("repos/b/links").unwrap();
+        assert_eq!(synced(), ["repos", "repos/b"]);
+        fs::write(at("file"), b"").unwrap();
+        assert!(folders.ensure(&at("file/x")).is_err() && folders.ensure(&at("file")).is_err());
     }
 }

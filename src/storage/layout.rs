@@ -4,7 +4,8 @@
 //! LOCK, format                                flock and who holds it; the version of this layout
 //! blobs/sha256/ab/<hex>                       blobs and manifests, complete and verified; sha512 likewise
 //! repos/<namespace>/<repository>/tags/<tag>   record: what the tag names
-//! repos/<namespace>/<repository>/links/<digest>  record: the repository holds the digest
+//! repos/<namespace>/<repository>/links/<digest>  record: the repository holds the digest; without a folder `tags`
+//!                                             beside it, it has never held a manifest
 //! fills/<digest>/{part,state}                 a download under way
 //! uploads/<uuid>/{data,state}                 a push of a blob under way
 //! quarantine/<digest>                         content that was found rotten
@@ -114,9 +115,10 @@ impl Layout {
 
     /// Creates what is missing, durably; empties `tmp`.
     pub(super) fn create(&self) -> Result<(), OpenError> {
-        for folder in ["", "tmp", "quarantine", "fills", "uploads", "blobs", "blobs/sha256", "blobs/sha512", "repos"] {
+        let folders = durable::Folders::new(&self.root);
+        for folder in ["tmp", "quarantine", "fills", "uploads", "blobs", "blobs/sha256", "blobs/sha512", "repos"] {
             let path = self.root.join(folder);
-            durable::ensure_dir(&path).map_err(OpenError::io(&self.root, &path))?;
+            folders.ensure(&path).map_err(OpenError::io(&self.root, &path))?;
         }
         let tmp = durable::Temporaries::new(self.tmp());
         tmp.sweep().map_err(OpenError::io(&self.root, &self.tmp()))?;

@@ -10,6 +10,10 @@
 //! | whoever counts on a digest | [`touch`](Leases::touch) or [`hold`](Leases::hold): waits while it is claimed | looks whether it is here |
 //! | whoever removes | [`claim`](Leases::claim): refused while it is leased, held or claimed | looks whether anybody links it, and removes it |
 //!
+//! Whoever has looked and found that a digest is not here lets go of it ([`Hold::forget`]): nobody was told that it is here,
+//! and a client that names a million digests which are not leaves no trace. What is leased all the same is bounded
+//! ([`MOST`]).
+//!
 //! So either the one comes first and the removal is refused, or the removal comes first and the other looks when it is
 //! over: nobody finds a blob that is gone a moment later. A claim lasts as long as a look and an unlink.
 //!
@@ -29,6 +33,10 @@ const GRACE: Duration = Duration::from_secs(3600);
 
 /// Leases that are kept before those that have run out are looked for.
 const SPARE: usize = 1024;
+
+/// Leases that are kept at most: some 20 MB of them. Where they are not enough everything is protected for the grace, as
+/// after a start, and single ones are not kept.
+const MOST: usize = 1 << 17;
 
 /// The leases of one data folder. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -84,13 +92,14 @@ impl Leases {
 
     /// Protects the digest for the grace. Look whether it is here *afterwards*: that answer holds good for the grace.
     ///
-    /// Only for what is probably here: every lease takes some memory until it runs out.
+    /// Only for what is probably here: every lease takes some memory until it runs out. Otherwise [`hold`](Self::hold) it,
+    /// and [`forget`](Hold::forget) it if it is not.
     pub fn touch(&self, digest: &Digest) {
         drop(self.hold([*digest]));
     }
 
-    /// Protects the digests until the answer is dropped, and for the grace from then on. As [`touch`](Self::touch), look
-    /// afterwards.
+    /// Protects the digests until the answer is dropped, and for the grace from then on, but for those that are
+    /// [forgotten](Hold::forget). As [`touch`](Self::touch), look afterwards.
     pub fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
         let digests: Vec<Digest> = digests.into_iter().collect();
         let mut state = self
@@ -146,13 +155,43 @@ impl State {
         self.held.contains_key(digest) || recent(&self.began) || self.touched.get(digest).is_some_and(recent)
     }
 
+    fn release(&mut self, digest: &Digest) {
+        if let Some(count) = self.held.get_mut(digest) {
+            *count -= 1;
+            if *count == 0 {
+                self.held.remove(digest);
+            }
+        }
+    }
+
     fn touch(&mut self, digest: Digest, now: Instant) {
         self.touched.insert(digest, now);
         if self.touched.len() >= self.prune_at {
             let grace = self.grace;
             self.touched.retain(|_, since| now.saturating_duration_since(*since) < grace);
-            self.prune_at = self.touched.len() * 2 + SPARE;
+            if self.touched.len() >= MOST {
+                tracing::warn!(leases = MOST, "too many leases to keep: for as long as they last nothing is collected");
+                self.began = now;
+                self.touched = HashMap::new();
+            }
+            self.prune_at = (self.touched.len() * 2 + SPARE).min(MOST);
         }
+    }
+}
+
+impl Hold {
+    /// Lets go of those of its digests that turned out not to be here, without leaving a lease: call it after the look, and
+    /// only for what nobody was told is here. Others that hold or have touched the same digest protect it as before.
+    pub fn forget<'a>(&mut self, absent: impl IntoIterator<Item = &'a Digest>) {
+        let absent: HashSet<&Digest> = absent.into_iter().collect();
+        let mut state = self.shared.lock();
+        self.digests.retain(|digest| {
+            let stays = !absent.contains(digest);
+            if !stays {
+                state.release(digest);
+            }
+            stays
+        });
     }
 }
 
@@ -161,12 +200,7 @@ impl Drop for Hold {
         let mut state = self.shared.lock();
         let now = Instant::now();
         for digest in &self.digests {
-            if let Some(count) = state.held.get_mut(digest) {
-                *count -= 1;
-                if *count == 0 {
-                    state.held.remove(digest);
-                }
-            }
+            state.release(digest);
             state.touch(*digest, now);
         }
     }
@@ -239,6 +273,40 @@ mod tests {
             drop(claim);
             drop(waiting.join().unwrap());
         });
+    }
+
+    #[test]
+    fn what_is_forgotten_leaves_no_lease() {
+        let leases = leases();
+        leases.set_grace(GRACE);
+        leases.shared.lock().began = Instant::now().checked_sub(2 * GRACE).unwrap();
+        let [here, absent, other] = [b"h", b"a", b"o"].map(|name| digest(name));
+        let mut hold = leases.hold([here, absent, other, absent]);
+        let second = leases.hold([other]);
+        hold.forget(&[absent, other, digest(b"never held")]);
+        assert!(leases.protects(&here) && leases.protects(&other) && !leases.protects(&absent));
+        drop((hold, second));
+        assert!(leases.protects(&here) && leases.protects(&other), "a hold of its own leaves a lease");
+        assert!(leases.claim(&absent).is_some());
+        leases.hold([here]).forget(&[here]);
+        assert!(leases.protects(&here), "nor does it end one that was there before");
+        let state = leases.shared.lock();
+        assert!(state.touched.len() == 2 && state.held.is_empty());
+    }
+
+    #[test]
+    fn too_many_leases_protect_everything_instead() {
+        let leases = leases();
+        leases.set_grace(GRACE);
+        leases.shared.lock().began = Instant::now().checked_sub(2 * GRACE).unwrap();
+        let [first, never] = [0, u64::MAX].map(|n: u64| digest(&n.to_le_bytes()));
+        for n in 0..MOST as u64 - 1 {
+            drop(leases.hold([digest(&n.to_le_bytes())]));
+        }
+        assert!(leases.protects(&first) && !leases.protects(&never));
+        leases.touch(&digest(&u64::MAX.to_be_bytes()[1..]));
+        let state = leases.shared.lock();
+        assert!(state.touched.is_empty() && state.protects(&first) && state.protects(&never));
     }
 
     #[test]

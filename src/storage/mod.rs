@@ -132,6 +132,8 @@ impl Storage {
             Err(error) => Err(error),
             Ok(lock) => {
                 layout.check_format()?;
+                // Who made it may have died before it synced this. The folder above need not be one that may be opened.
+                let _ = durable::sync_dir(durable::above(dir));
                 match layout.create() {
                     Err(error @ OpenError::NoSpace(_)) if layout.exists() => {
                         tracing::warn!(%error, "nothing is stored")

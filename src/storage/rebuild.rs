@@ -118,7 +118,7 @@ impl Work {
 
     /// Counts the links of hosted repositories, by the names in their folders.
     fn hosted(&self) -> Result<(), Ended> {
-        for name in self.catalog.repositories(&Namespace::Hosted)? {
+        for name in self.catalog.folders(&Namespace::Hosted)? {
             self.go_on()?;
             let repository = Repository { namespace: Namespace::Hosted, name };
             let _lock = self.catalog.lock(&repository);
@@ -162,10 +162,8 @@ impl Work {
     }
 
     fn repositories(&self) -> Result<(), Ended> {
-        for namespace in self.catalog.namespaces()? {
-            for name in self.catalog.repositories(&namespace)? {
-                self.repository(&Repository { namespace: namespace.clone(), name })?;
-            }
+        for repository in self.catalog.everywhere()? {
+            self.repository(&repository)?;
         }
         self.disk.index.complete();
         Ok(())

@@ -48,22 +48,17 @@ pub(super) fn unneeded(
     links: &[LinkRecord],
     tags: &[TagRecord],
 ) -> Result<Vec<LinkRecord>, Unsure> {
-    let manifests = links.iter().filter(|link| is_manifest(link)).map(|link| (link.digest, link.media_type.clone()));
+    let manifests = links.iter().filter(|link| link.is_manifest()).map(|link| (link.digest, link.media_type.clone()));
     // A tag whose manifest has lost its link is damage; it still keeps what it names.
     let tagged = tags.iter().map(|tag| (tag.digest, tag.media_type.clone()));
     let needed = needed(manifests.chain(tagged), |digest| storage.blobs.read(digest, MAX_MANIFEST_BYTES))?;
-    let unneeded = |link: &&LinkRecord| !is_manifest(link) && !needed.contains(&link.digest);
+    let unneeded = |link: &&LinkRecord| !link.is_manifest() && !needed.contains(&link.digest);
     let unneeded: Vec<_> = links.iter().filter(unneeded).cloned().collect();
     // What is damaged is not among the links, and might be a manifest that needs them all.
     if !unneeded.is_empty() && storage.catalog.has_damaged_link(repository)? {
         return Err(Unsure::Link);
     }
     Ok(unneeded)
-}
-
-/// Whether a repository holds it as a manifest; a blob has no type.
-pub(super) fn is_manifest(link: &LinkRecord) -> bool {
-    !link.media_type.is_empty()
 }
 
 /// Everything that these manifests name, and the manifests themselves. Each is read once, however many ways lead to it

@@ -89,7 +89,7 @@ impl Upkeep {
     /// One pass; waits for one that is under way. Dropped, it ends after the bite it is at.
     ///
     /// # Errors
-    /// What ended the pass early. A repository that cannot be read does not; it is skipped.
+    /// What ended the pass early: a disk that takes no change, or a stop. What cannot be read does not; it is skipped.
     pub async fn collect(&self) -> Result<Collection, UpkeepError> {
         let mut settled = self.turn.lock().await;
         let began = Instant::now();
@@ -144,8 +144,9 @@ impl Upkeep {
     }
 
     async fn pass(&self, how: How, settled: Settled) -> Result<(Collection, Settled), UpkeepError> {
-        let mut pass = Pass::new(how, settled);
-        for repository in self.on_disk(sweep::repositories).await? {
+        let pass = Pass::new(how, settled);
+        let (mut pass, repositories) = self.on_disk(move |storage| pass.repositories(storage)).await?;
+        for repository in repositories {
             pass = self.on_disk(move |storage| pass.repository(storage, repository)).await?;
         }
         let mut blobs = self.storage.blobs.all().peekable();
@@ -177,7 +178,7 @@ impl Upkeep {
 fn hosted(storage: &Storage, name: RepositoryName) -> Result<HostedRepository, UpkeepError> {
     let repository = Repository { namespace: Namespace::Hosted, name };
     let links = storage.catalog.links(&repository)?;
-    let manifests = links.iter().filter(|link| collect::is_manifest(link)).count();
+    let manifests = links.iter().filter(|link| link.is_manifest()).count();
     Ok(HostedRepository {
         tags: storage.catalog.tags(&repository)?.len() as u64,
         manifests: manifests as u64,

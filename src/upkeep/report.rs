@@ -16,7 +16,7 @@ pub struct Collection {
     pub uploads: u64,
     /// Links and blobs that are needed as little, and stay until their grace is over.
     pub waiting: u64,
-    /// Hosted repositories that were left alone, because it cannot be told what they need. The log says why.
+    /// Repositories and blobs that were left alone, because it cannot be told what is needed. The log says why.
     pub skipped: u64,
 }
 

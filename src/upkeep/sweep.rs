@@ -43,23 +43,55 @@ pub(super) struct Pass {
     /// The beginnings of all digests that are linked. Two that begin alike keep each other, which costs nothing but a few
     /// bytes; a set of whole digests would cost ten times the memory.
     linked: HashSet<u64>,
+    /// The log has been told why blobs were left alone.
+    told: bool,
 }
 
 impl Pass {
     pub(super) fn new(how: How, before: Settled) -> Self {
-        Pass { how, report: Collection::default(), before, settled: Settled::default(), linked: HashSet::new() }
+        let (report, settled, linked) = (Collection::default(), Settled::default(), HashSet::new());
+        Pass { how, report, before, settled, linked, told: false }
     }
 
-    /// Looks at one repository. What a disk does not give of it costs only this repository its turn.
+    /// Every repository there is, of every namespace. One whose names cannot be listed costs only its own their turn.
+    pub(super) fn repositories(mut self, storage: &Storage) -> Result<(Self, Vec<Repository>), UpkeepError> {
+        let mut repositories = Vec::new();
+        for namespace in self.or_skip(&"repositories", storage.catalog.namespaces())?.unwrap_or_default() {
+            let names = self.or_skip(&"a namespace", storage.catalog.folders(&namespace))?.unwrap_or_default();
+            repositories.extend(names.into_iter().map(|name| Repository { namespace: namespace.clone(), name }));
+        }
+        Ok((self, repositories))
+    }
+
+    /// Looks at one repository. What a disk does not give of it costs only this repository its turn: the store keeps every
+    /// blob that it might hold, for as long as it cannot tell.
     pub(super) fn repository(mut self, storage: &Storage, repository: Repository) -> Result<Self, UpkeepError> {
         let taken = Instant::now();
-        let links = storage.catalog.links(&repository)?;
+        let links = storage.catalog.links(&repository);
+        let Some(links) = self.or_skip(&repository, links)? else { return Ok(self) };
         let kept = match &repository.namespace {
             Namespace::Hosted => self.hosted(storage, &repository, links, taken)?,
             Namespace::Upstream(_) => links,
         };
         self.linked.extend(kept.iter().map(|link| beginning(&link.digest)));
         Ok(self)
+    }
+
+    /// What the disk gave; `None`, counted and told in the log, where it gave an error that says nothing about the rest.
+    fn or_skip<T>(
+        &mut self,
+        what: &dyn std::fmt::Display,
+        result: Result<T, StorageError>,
+    ) -> Result<Option<T>, UpkeepError> {
+        match result {
+            Ok(given) => Ok(Some(given)),
+            Err(error) if ends_the_pass(&error) => Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%what, %error, "what cannot be read is not collected");
+                self.report.skipped += 1;
+                Ok(None)
+            }
+        }
     }
 
     /// Removes the garbage links of a hosted repository; gives back the others.
@@ -70,7 +102,7 @@ impl Pass {
         links: Vec<LinkRecord>,
         taken: Instant,
     ) -> Result<Vec<LinkRecord>, UpkeepError> {
-        let tags = storage.catalog.tag_records(repository)?;
+        let Some(tags) = self.or_skip(repository, storage.catalog.tag_records(repository))? else { return Ok(links) };
         let fingerprint = fingerprint(&links, &tags);
         if self.before.0.get(repository) == Some(&fingerprint) {
             self.settled.0.insert(repository.clone(), fingerprint);
@@ -78,7 +110,7 @@ impl Pass {
         }
         let unneeded = match collect::unneeded(storage, repository, &links, &tags) {
             Ok(unneeded) => unneeded,
-            Err(Unsure::Storage(error @ (StorageError::Closed | StorageError::ReadOnly))) => return Err(error.into()),
+            Err(Unsure::Storage(error)) if ends_the_pass(&error) => return Err(error.into()),
             Err(unsure) => {
                 tracing::warn!(repo = %repository, "nothing of this repository is collected: {unsure}");
                 self.report.skipped += 1;
@@ -107,7 +139,11 @@ impl Pass {
                         self.report.waiting += 1;
                         continue;
                     };
-                    storage.catalog.delete_link(repository, &link.digest)?;
+                    let deleted = storage.catalog.delete_link(repository, &link.digest);
+                    // Whatever became of the link, its blob stays this time.
+                    if self.or_skip(repository, deleted)?.is_none() {
+                        break;
+                    }
                 }
             }
             self.report.links += 1;
@@ -117,7 +153,7 @@ impl Pass {
     }
 
     /// Looks at the next of the blobs, and removes those that no repository holds. A folder that cannot be listed costs only
-    /// its own blobs their turn.
+    /// its own blobs their turn, and so does a blob of which it cannot be told whether anybody holds it.
     pub(super) fn blobs(
         mut self,
         storage: &Storage,
@@ -126,18 +162,36 @@ impl Pass {
         for digest in blobs {
             match digest {
                 Ok(digest) if self.linked.contains(&beginning(&digest)) => {}
-                Ok(digest) => self.unlinked(storage, &digest)?,
-                Err(error) => tracing::warn!(%error, "some blobs were left alone"),
+                Ok(digest) => match self.unlinked(storage, &digest) {
+                    Ok(()) => {}
+                    Err(error) if ends_the_pass(&error) => return Err(error.into()),
+                    Err(error) => self.left_alone(&error),
+                },
+                Err(error) if ends_the_pass(&error) => return Err(error.into()),
+                Err(error) => self.left_alone(&error),
             }
         }
         Ok(self)
+    }
+
+    /// One repository that cannot be looked into is a reason to keep every blob that nobody is known to link: that is said
+    /// once in a pass.
+    fn left_alone(&mut self, error: &StorageError) {
+        self.report.skipped += 1;
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(%error, "blobs that nobody is known to hold are not collected");
+        }
     }
 
     /// A blob that no repository held when its links were taken down.
     fn unlinked(&mut self, storage: &Storage, digest: &Digest) -> Result<(), StorageError> {
         let removal = match self.how {
             How::Looking if storage.leases.protects(digest) => Removal::Leased,
-            How::Looking => storage.blobs.size(digest)?.map_or(Removal::Absent, Removal::Removed),
+            How::Looking => {
+                // Whoever holds it now would not after a removal of links; but it must be possible to tell.
+                storage.catalog.holders(digest)?;
+                storage.blobs.size(digest)?.map_or(Removal::Absent, Removal::Removed)
+            }
             How::Removing => storage.blobs.remove_unheld(digest, &storage.catalog)?,
         };
         match removal {
@@ -153,12 +207,14 @@ impl Pass {
 
     /// Removes what was begun and never ended.
     pub(super) fn leftovers(mut self, storage: &Storage) -> Result<Self, UpkeepError> {
-        self.report.uploads = match self.how {
-            How::Looking => storage.uploads.idle(UPLOAD_IDLE)?.len(),
-            How::Removing => storage.uploads.sweep(UPLOAD_IDLE)?,
-        } as u64;
+        let uploads = match self.how {
+            How::Looking => storage.uploads.idle(UPLOAD_IDLE).map(|idle| idle.len()),
+            How::Removing => storage.uploads.sweep(UPLOAD_IDLE),
+        };
+        self.report.uploads = self.or_skip(&"abandoned uploads", uploads)?.unwrap_or_default() as u64;
         if self.how == How::Removing {
-            let parts = storage.parts.sweep(PART_AGE)?;
+            let parts = storage.parts.sweep(PART_AGE);
+            let parts = self.or_skip(&"abandoned downloads", parts)?.unwrap_or_default();
             if parts > 0 {
                 tracing::info!(parts, "abandoned downloads were removed");
             }
@@ -171,14 +227,9 @@ impl Pass {
     }
 }
 
-/// Every repository there is, of every namespace.
-pub(super) fn repositories(storage: &Storage) -> Result<Vec<Repository>, StorageError> {
-    let mut repositories = Vec::new();
-    for namespace in storage.catalog.namespaces()? {
-        let names = storage.catalog.repositories(&namespace)?;
-        repositories.extend(names.into_iter().map(|name| Repository { namespace: namespace.clone(), name }));
-    }
-    Ok(repositories)
+/// Whether an error is how things are with the whole folder, and not with something in it.
+fn ends_the_pass(error: &StorageError) -> bool {
+    matches!(error, StorageError::Closed | StorageError::ReadOnly)
 }
 
 /// The first eight bytes of a digest and its algorithm.

@@ -1,11 +1,11 @@
 //! The other way round: which repositories hold a digest.
 
-use std::{fs, io};
+use std::fs;
 
-use super::{Catalog, checked_link, file_names};
+use super::{Catalog, checked_link, is_absence};
 use crate::{
     oci::{Digest, Repository},
-    storage::{StorageError, index::RepositoryKey, names, record},
+    storage::{StorageError, index::RepositoryKey, record},
 };
 
 impl Catalog {
@@ -35,8 +35,7 @@ impl Catalog {
             let path = self.disk.layout.link(&repository, digest);
             match fs::symlink_metadata(&path) {
                 Ok(_) => return Ok(true),
-                // A stray file in the place of a folder holds nothing.
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(error) if is_absence(&error) => {}
                 Err(error) => return Err(StorageError::io("looking at", &path)(error)),
             }
         }
@@ -47,8 +46,7 @@ impl Catalog {
     pub(in crate::storage) fn everywhere(&self) -> Result<Vec<Repository>, StorageError> {
         let mut all = Vec::new();
         for namespace in self.namespaces()? {
-            let folder = self.disk.layout.repos().join(names::namespace(&namespace));
-            let names = file_names(&folder, names::parse_repository)?;
+            let names = self.folders(&namespace)?;
             all.extend(names.into_iter().map(|name| Repository { namespace: namespace.clone(), name }));
         }
         Ok(all)

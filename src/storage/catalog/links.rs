@@ -25,7 +25,8 @@ impl Catalog {
     }
 
     /// Makes the repository hold the digests, durably: every record is synced, then the folder once for all. A record
-    /// that is there already, but for its time, is left as it is. The digests are leased from now on.
+    /// that is there already, but for its time, is left as it is. The digests are leased from now on, but for those of
+    /// [`Origin::Named`].
     ///
     /// Errors: [`StorageError::Gone`] if one of [`Origin::Pushed`] is not here, and then nothing is linked. (Content of
     /// the other origins may be missing: it was only named, or upstream has it.)
@@ -33,11 +34,19 @@ impl Catalog {
         if records.is_empty() {
             return Ok(());
         }
-        let _hold = self.disk.leases.hold(records.iter().map(|record| record.digest));
+        let mut hold = self.disk.leases.hold(records.iter().map(|record| record.digest));
+        // What is only named may not be here at all, and its link protects it as well.
+        let named = |record: &&LinkRecord| matches!(record.origin, Origin::Named(_));
+        hold.forget(records.iter().filter(named).map(|record| &record.digest));
         let _permission = self.disk.writing()?;
-        self.check_pushed(records)?;
+        if let Err(error) = self.check_pushed(records) {
+            if let StorageError::Gone(digest) = &error {
+                hold.forget([digest]);
+            }
+            return Err(error);
+        }
         let _lock = self.lock(repository);
-        self.create(repository)?;
+        self.create(&self.disk.layout.links(repository))?;
         let key = RepositoryKey::new(repository);
         let mut entries = Vec::with_capacity(records.len());
         let mut write = || {
@@ -60,7 +69,12 @@ impl Catalog {
         let written = write();
         let synced = sync(&self.disk.layout.links(repository));
         self.disk.index.write(Some(&key), entries);
-        written.and(synced)
+        written.and(synced)?;
+        // The folder of tags says that the repository is known, and it is from its first manifest on, not before.
+        if records.iter().any(LinkRecord::is_manifest) {
+            self.create(&self.disk.layout.tags(repository))?;
+        }
+        Ok(())
     }
 
     /// Makes the repository hold the digest no more, durably; the blob stays. Says whether it held it.
@@ -68,6 +82,11 @@ impl Catalog {
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.link(repository, digest);
         let _lock = self.lock(repository);
+        let tags = self.disk.layout.tags(repository);
+        // What was known by this manifest alone stays known.
+        if !tags.is_dir() && record::read(&path)?.is_some_and(|link: LinkRecord| link.is_manifest()) {
+            self.create(&tags)?;
+        }
         let was_there = durable::remove(&path).map_err(StorageError::io("removing", &path))?;
         if was_there {
             self.disk.census.unlinked(repository, digest, &self.disk.layout);

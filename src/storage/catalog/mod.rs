@@ -63,7 +63,7 @@ impl Catalog {
         let path = self.disk.layout.tag(repository, &record.tag);
         let text = encode(record, &path)?;
         let _lock = self.lock(repository);
-        self.create(repository)?;
+        self.create(&self.disk.layout.tags(repository))?;
         self.disk.temporaries.replace(&path, &text).map_err(StorageError::io("writing", &path))?;
         let synced = sync(&self.disk.layout.tags(repository));
         // The file is there whatever the sync said, and the index says what the files say.
@@ -121,10 +121,33 @@ impl Catalog {
         Ok(naming.map(|record| record.tag).collect())
     }
 
-    /// Whether the repository has ever held anything: it stays known when its last tag and link have gone. One look at the
-    /// disk, cheap enough for every request.
+    /// Whether the repository has ever held a manifest: it stays known when its last tag and link have gone. Blobs alone do
+    /// not make it known: a push may have broken off before there was an image. One look at the disk, or two, cheap enough
+    /// for every request; only where there are blobs and no folder of tags the links are read.
+    ///
+    /// A folder that cannot be looked at is that of a known one: what is hosted must not be taken for unknown because the
+    /// disk fails for a moment.
     pub fn knows(&self, repository: &Repository) -> bool {
-        self.disk.layout.repository(repository).is_dir()
+        match fs::metadata(self.disk.layout.tags(repository)) {
+            Ok(metadata) => metadata.is_dir(),
+            Err(error) if is_absence(&error) => self.holds_manifest(repository),
+            Err(_) => true,
+        }
+    }
+
+    /// The same where there is no folder of tags: a push may have died between its first manifest and that.
+    fn holds_manifest(&self, repository: &Repository) -> bool {
+        match fs::metadata(self.disk.layout.links(repository)) {
+            Ok(_) => self.links(repository).map_or(true, |links| links.iter().any(LinkRecord::is_manifest)),
+            Err(error) => !is_absence(&error),
+        }
+    }
+
+    /// Whether the repository has a link of the digest, be it a good one or not: what a push has brought is its own before the
+    /// repository is known. One look at the disk; what cannot be looked at is held, as for [`knows`](Self::knows).
+    pub fn holds(&self, repository: &Repository, digest: &Digest) -> bool {
+        fs::symlink_metadata(self.disk.layout.link(repository, digest))
+            .map_or_else(|error| !is_absence(&error), |_| true)
     }
 
     /// Whether the repository is here: it has a tag or holds something.
@@ -134,7 +157,7 @@ impl Catalog {
             .any(|folder| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
     }
 
-    /// The names of the namespace's repositories, sorted by their bytes.
+    /// The names of the namespace's repositories that hold something, be it only blobs so far, sorted by their bytes.
     pub fn repositories(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
         self.repositories_after(namespace, None, usize::MAX)
     }
@@ -146,14 +169,21 @@ impl Catalog {
         last: Option<&RepositoryName>,
         limit: usize,
     ) -> Result<Vec<RepositoryName>, StorageError> {
-        let folder = self.disk.layout.repos().join(names::namespace(namespace));
-        let mut names = file_names(&folder, names::parse_repository)?;
+        let mut names = self.folders(namespace)?;
         names.retain(|name| last.is_none_or(|last| name > last));
-        names.sort_unstable();
         let is_here = |name: &RepositoryName| {
             self.has_repository(&Repository { namespace: namespace.clone(), name: name.clone() })
         };
         Ok(names.into_iter().filter(is_here).take(limit).collect())
+    }
+
+    /// The names of all the namespace's repositories that have a folder, sorted by their bytes: also of those that hold
+    /// nothing, that are not known, and that cannot be looked into.
+    pub fn folders(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
+        let folder = self.disk.layout.repos().join(names::namespace(namespace));
+        let mut names = file_names(&folder, names::parse_repository)?;
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// The namespaces that have a folder.
@@ -195,11 +225,8 @@ impl Catalog {
         self.locks[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn create(&self, repository: &Repository) -> Result<(), StorageError> {
-        for folder in [self.disk.layout.tags(repository), self.disk.layout.links(repository)] {
-            durable::ensure_dir(&folder).map_err(StorageError::io("creating", &folder))?;
-        }
-        Ok(())
+    fn create(&self, folder: &Path) -> Result<(), StorageError> {
+        self.disk.folders.ensure(folder).map_err(StorageError::io("creating", folder))
     }
 }
 
@@ -216,10 +243,15 @@ fn sync(folder: &Path) -> Result<(), StorageError> {
     durable::sync_dir(folder).map_err(StorageError::io("syncing", folder))
 }
 
+/// Whether it says that something is not there. A stray file in the place of a folder holds nothing.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// The names in a folder that parse, in no order; none if there is no such folder. Others are no business of ours.
 fn file_names<T>(folder: &Path, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, StorageError> {
     let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if is_absence(&error) => return Ok(Vec::new()),
         entries => entries.map_err(StorageError::io("listing", folder))?,
     };
     let mut found = Vec::new();

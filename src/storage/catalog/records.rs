@@ -44,6 +44,13 @@ pub struct LinkRecord {
     pub created: u64,
 }
 
+impl LinkRecord {
+    /// Whether the repository holds it as a manifest; a blob has no type.
+    pub fn is_manifest(&self) -> bool {
+        !self.media_type.is_empty()
+    }
+}
+
 /// Why a repository holds a digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

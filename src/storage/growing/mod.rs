@@ -82,6 +82,7 @@ impl Place {
 impl Growing {
     /// Begins a file in the place of what was there.
     pub(super) fn begin(place: Place, algorithm: Algorithm, facts: Facts) -> Result<Growing, StorageError> {
+        // It lasts from the first state on that is saved to last: that syncs the folder above as well.
         durable::ensure_dir(&place.folder).map_err(StorageError::io("creating", &place.folder))?;
         let file = Arc::new(fresh(&place.path())?);
         let hasher = Hasher::new(algorithm);

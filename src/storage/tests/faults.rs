@@ -45,6 +45,8 @@ fn child_on_a_full_disk() {
         storage.catalog.put_tag(&repository("b"), &tag_record("t", b"x")),
         Err(StorageError::NoSpace { .. })
     ));
+    assert!(matches!(storage.uploads.begin(&hosted("a")), Err(StorageError::NoSpace { .. })));
+    assert_eq!(std::fs::read_dir(dir.join("uploads")).unwrap().count(), 0, "what never began leaves nothing behind");
     assert!(!storage.room_for(8 << 20));
     assert_eq!(storage.catalog.tag(&repository("a"), &tag("t")).unwrap(), Some(tag_record("t", b"x")));
     drop(part);

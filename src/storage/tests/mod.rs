@@ -3,9 +3,11 @@
 mod faults;
 mod hosted;
 mod killed;
+mod known;
 mod measured;
 mod opening;
 mod removal;
+mod rot;
 
 use std::{
     path::Path,

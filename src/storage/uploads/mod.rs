@@ -2,13 +2,15 @@
 //!
 //! Promises: an upload belongs to the repository it was begun in, and is unknown to every other; one request writes it
 //! at a time; after a crash it is taken up at an offset that never exceeds what is on disk (the table of
-//! [`growing`](super::growing)); what it was given gets a blob's name only when its digest is proven. Callers: the push
-//! story, and the upkeep, which removes what was abandoned.
+//! [`growing`](super::growing)); what it was given gets a blob's name only when its digest is proven; and what a request
+//! was told is kept is not swept for the next hour, whatever the clock says. Callers: the push story, and the upkeep,
+//! which removes what was abandoned.
 
 mod id;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod uses;
 
 use std::{
     fs, io,
@@ -18,6 +20,7 @@ use std::{
 
 pub use id::{UploadId, UploadIdError};
 pub use upload::Upload;
+use uses::Uses;
 
 use super::{
     StorageError,
@@ -37,11 +40,12 @@ pub struct Uploads {
     disk: Arc<Disk>,
     boot: Option<Arc<str>>,
     open: Claims<UploadId>,
+    uses: Uses,
 }
 
 impl Uploads {
     pub(super) fn new(disk: Arc<Disk>, boot: Option<Arc<str>>) -> Self {
-        Uploads { disk, boot, open: Claims::default() }
+        Uploads { disk, boot, open: Claims::default(), uses: Uses::new() }
     }
 
     /// Begins an upload, which is empty and waits.
@@ -49,7 +53,13 @@ impl Uploads {
         let _permission = self.disk.writing()?;
         let id = UploadId::random();
         let facts = Facts { repository: Some(names::whole_repository(repository)), ..Facts::default() };
-        Growing::begin(self.place(&id), Algorithm::Sha256, facts)?;
+        let place = self.place(&id);
+        if let Err(error) = Growing::begin(place.clone(), Algorithm::Sha256, facts) {
+            // A full disk is not filled further with folders of uploads that never began.
+            let _ = place.remove();
+            return Err(error);
+        }
+        self.uses.begun(&id);
         Ok(id)
     }
 
@@ -65,7 +75,10 @@ impl Uploads {
         let whose = names::whole_repository(repository);
         let ours = |facts: &Facts, _| facts.repository.as_ref() == Some(&whose);
         let growing = Growing::take_up(self.place(id), Algorithm::Sha256, ours)?;
-        Ok(growing.map(|growing| Upload::new(Arc::clone(&self.disk), claim, growing)))
+        if growing.is_some() {
+            self.uses.opened(id);
+        }
+        Ok(growing.map(|growing| Upload::new(Arc::clone(&self.disk), claim, growing, self.uses.clone())))
     }
 
     /// How many bytes of the upload survive a power cut: where its next chunk begins, if no request is writing it.
@@ -94,35 +107,54 @@ impl Uploads {
             return Ok(false);
         }
         let _claim = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
-        self.place(id).remove().map(|()| true)
+        self.place(id).remove()?;
+        self.uses.gone(id);
+        Ok(true)
     }
 
     /// Removes the uploads that were given nothing for this long, and that no request writes. Says how many.
+    ///
+    /// How long that is, only the clock can say, which may jump. So one that this process has used, or may have missed,
+    /// within the grace of the [`Leases`](super::Leases) stays in any case: an hour, by a time that does not jump.
+    ///
+    /// One that cannot be removed is told in the log, and does not keep the others.
     pub fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
         let mut removed = 0;
         for id in self.idle(older_than)? {
-            if let Some(_claim) = self.open.take(id) {
-                let _permission = self.disk.writing()?;
-                self.place(&id).remove()?;
-                removed += 1;
+            match self.sweep_one(id, older_than) {
+                Ok(swept) => removed += usize::from(swept),
+                Err(error @ (StorageError::Closed | StorageError::ReadOnly)) => return Err(error),
+                Err(error) => tracing::warn!(%error, upload = %id, "an abandoned upload stays"),
             }
         }
         Ok(removed)
     }
 
+    /// Removes an upload if it is idle still, now that no request can take it up. Says whether it was.
+    fn sweep_one(&self, id: UploadId, older_than: Duration) -> Result<bool, StorageError> {
+        let Some(_claim) = self.open.take(id) else { return Ok(false) };
+        let _permission = self.disk.writing()?;
+        if !self.is_idle(&id, older_than) {
+            return Ok(false);
+        }
+        self.place(&id).remove()?;
+        self.uses.gone(&id);
+        Ok(true)
+    }
+
     /// The uploads that [`sweep`](Self::sweep) would remove.
     pub fn idle(&self, for_at_least: Duration) -> Result<Vec<UploadId>, StorageError> {
-        let now = SystemTime::now();
         let mut idle = self.all()?;
-        idle.retain(|id| {
-            let place = self.place(id);
-            let changed =
-                fs::metadata(place.path()).or_else(|_| fs::metadata(&place.folder)).and_then(|m| m.modified());
-            // One whose time stands in the future is as old as one that has just changed.
-            let age = changed.ok().map(|changed| now.duration_since(changed).unwrap_or_default());
-            age.is_some_and(|age| age >= for_at_least) && !self.open.is_taken(id)
-        });
+        idle.retain(|id| !self.open.is_taken(id) && self.is_idle(id, for_at_least));
         Ok(idle)
+    }
+
+    fn is_idle(&self, id: &UploadId, for_at_least: Duration) -> bool {
+        let place = self.place(id);
+        let changed = fs::metadata(place.path()).or_else(|_| fs::metadata(&place.folder)).and_then(|m| m.modified());
+        // One whose time stands in the future is as old as one that has just changed.
+        let age = changed.ok().map(|changed| SystemTime::now().duration_since(changed).unwrap_or_default());
+        age.is_some_and(|age| age >= for_at_least) && self.uses.unused_for(id) >= self.disk.leases.grace()
     }
 
     /// How many there are, waiting or not; 0 if the folder cannot be read.

@@ -169,22 +169,112 @@ fn after_a_power_cut_only_what_lasts_counts() {
         assert!(storage.uploads.open(&a, &id).unwrap().is_none(), "{damage}");
         assert_eq!(storage.uploads.offset(&a, &id).unwrap(), None, "{damage}");
     }
+    storage.leases.set_grace(Duration::ZERO);
     assert_eq!(storage.uploads.sweep(Duration::ZERO).unwrap(), 2);
     assert_eq!(folders(dir.path()), 0);
+}
+
+/// FAULTS.md, "bit rot in blob": what an earlier process wrote is read again before it becomes a blob.
+#[test]
+fn what_rotted_between_two_runs_is_noticed_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, bytes) = (hosted("a"), content(2 * MIB));
+    for rots in [false, true] {
+        let storage = open(dir.path());
+        let id = storage.uploads.begin(&a).unwrap();
+        let mut upload = take_up(&storage, &id);
+        upload.append(&bytes[..MIB]).unwrap();
+        upload.park().unwrap();
+        drop(storage);
+        if rots {
+            let file = fs::File::options().write(true).open(dir.path().join(format!("uploads/{id}/data"))).unwrap();
+            file.write_all_at(&[bytes[1000] ^ 1], 1000).unwrap();
+        }
+        let storage = open(dir.path());
+        // A chunk of this process does not make the first one its own.
+        let mut upload = take_up(&storage, &id);
+        upload.append(&bytes[MIB..MIB + 1]).unwrap();
+        upload.park().unwrap();
+        let mut upload = take_up(&storage, &id);
+        upload.append(&bytes[MIB + 1..]).unwrap();
+        let finished = upload.finish(&digest(&bytes));
+        assert_eq!(matches!(finished, Err(StorageError::WrongDigest(_))), rots, "{finished:?}");
+        assert_eq!(folders(dir.path()), 0);
+        drop(finished);
+        storage.blobs.quarantine(&digest(&bytes)).unwrap();
+    }
+}
+
+/// As if it had been given nothing for so long.
+fn age(dir: &Path, id: &UploadId, by: Duration) {
+    let data = fs::File::options().write(true).open(dir.join(format!("uploads/{id}/data"))).unwrap();
+    data.set_modified(SystemTime::now() - by).unwrap();
+}
+
+/// FAULTS.md, "clock jump": no mass expiry.
+#[test]
+fn a_clock_that_jumps_removes_no_upload_that_was_used_within_the_hour() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, day, days) = (hosted("a"), Duration::from_secs(24 * 3600), Duration::from_secs(240 * 3600));
+    let storage = open(dir.path());
+    let ids = [(); 3].map(|()| storage.uploads.begin(&a).unwrap());
+    take_up(&storage, &ids[1]).park().unwrap();
+    drop(take_up(&storage, &ids[2]));
+    ids.iter().for_each(|id| age(dir.path(), id, days));
+    assert_eq!((storage.uploads.idle(day).unwrap().len(), storage.uploads.sweep(day).unwrap()), (0, 0));
+    drop(storage);
+    // After a start nobody knows who was told what.
+    let storage = open(dir.path());
+    assert_eq!(storage.uploads.sweep(day).unwrap(), 0);
+    take_up(&storage, &ids[0]).park().unwrap();
+    ids.iter().for_each(|id| age(dir.path(), id, days));
+    assert_eq!(storage.uploads.uses.len(), 1);
+    storage.leases.set_grace(Duration::ZERO);
+    assert_eq!((storage.uploads.idle(day).unwrap().len(), storage.uploads.sweep(day).unwrap()), (3, 3));
+    assert_eq!((storage.uploads.uses.len(), folders(dir.path())), (0, 0));
+}
+
+#[test]
+fn a_chunk_that_comes_between_the_look_and_the_removal_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, day) = (hosted("a"), Duration::from_secs(24 * 3600));
+    let storage = open(dir.path());
+    storage.leases.set_grace(Duration::ZERO);
+    let id = storage.uploads.begin(&a).unwrap();
+    age(dir.path(), &id, day);
+    assert_eq!(storage.uploads.idle(day).unwrap(), [id]);
+    let mut upload = take_up(&storage, &id);
+    upload.append(b"12345").unwrap();
+    assert!(!storage.uploads.sweep_one(id, day).unwrap(), "a request writes it");
+    assert_eq!(upload.park().unwrap(), 5);
+    assert!(!storage.uploads.sweep_one(id, day).unwrap(), "it is not idle any more");
+    assert_eq!(storage.uploads.offset(&a, &id).unwrap(), Some(5));
+    age(dir.path(), &id, day);
+    assert!(storage.uploads.sweep_one(id, day).unwrap());
+}
+
+#[test]
+fn what_is_known_of_an_upload_goes_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let (uploads, a) = (&storage.uploads, hosted("a"));
+    let begin = || uploads.begin(&a).unwrap();
+    finish(take_up(&storage, &begin()), b"12345", &digest(b"12345"));
+    assert!(take_up(&storage, &begin()).finish(&digest(b"x")).is_err());
+    assert!(uploads.cancel(&a, &begin()).unwrap());
+    assert!(uploads.open(&a, &UploadId::random()).unwrap().is_none());
+    assert_eq!(uploads.uses.len(), 0);
 }
 
 #[test]
 fn abandoned_uploads_go_away() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
+    storage.leases.set_grace(Duration::ZERO);
     let a = hosted("a");
     let ids: Vec<_> = (0..3).map(|_| storage.uploads.begin(&a).unwrap()).collect();
     let written = take_up(&storage, &ids[0]);
-    let old = SystemTime::now() - Duration::from_secs(25 * 3600);
-    for id in &ids[..2] {
-        let data = dir.path().join(format!("uploads/{id}/data"));
-        fs::File::options().write(true).open(data).unwrap().set_modified(old).unwrap();
-    }
+    ids[..2].iter().for_each(|id| age(dir.path(), id, Duration::from_secs(25 * 3600)));
     // A folder without its files is what a crash in the first moment leaves; strangers stay.
     fs::create_dir(dir.path().join(format!("uploads/{}", UploadId::random()))).unwrap();
     fs::create_dir(dir.path().join("uploads/lost+found")).unwrap();

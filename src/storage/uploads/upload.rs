@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::UploadId;
+use super::{UploadId, Uses};
 use crate::{
     oci::{Algorithm, Digest, Hasher},
     storage::{
@@ -25,11 +25,12 @@ pub struct Upload {
     disk: Arc<Disk>,
     claim: Claim<UploadId>,
     growing: Growing,
+    uses: Uses,
 }
 
 impl Upload {
-    pub(super) fn new(disk: Arc<Disk>, claim: Claim<UploadId>, growing: Growing) -> Self {
-        Upload { disk, claim, growing }
+    pub(super) fn new(disk: Arc<Disk>, claim: Claim<UploadId>, growing: Growing, uses: Uses) -> Self {
+        Upload { disk, claim, growing, uses }
     }
 
     /// Its name.
@@ -64,17 +65,21 @@ impl Upload {
         drop(self.disk.writing()?);
         self.growing.flush()?;
         if self.proves(digest)? {
-            return blobs::commit(&self.disk, digest, &mut self.growing);
+            let stored = blobs::commit(&self.disk, digest, &mut self.growing)?;
+            self.uses.gone(&self.id());
+            return Ok(stored);
         }
         self.growing.discard()?;
+        self.uses.gone(&self.id());
         Err(StorageError::WrongDigest(*digest))
     }
 
     /// Only the SHA-256 is kept while the bytes come in, since the digest is not known before they all have. For any
-    /// other they are read once more.
+    /// other they are read once more; so they are where an earlier process began, whose saved hash vouches for what was
+    /// written then, not for what the disk has kept since.
     fn proves(&self, digest: &Digest) -> Result<bool, StorageError> {
         let found = match digest.algorithm() {
-            Algorithm::Sha256 => self.growing.digest(),
+            Algorithm::Sha256 if self.uses.is_own(&self.id()) => self.growing.digest(),
             algorithm => {
                 let mut hasher = Hasher::new(algorithm);
                 hash_from(&mut hasher, self.growing.reader()?.as_ref(), 0)
@@ -83,5 +88,11 @@ impl Upload {
             }
         };
         Ok(found == *digest)
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.uses.left(&self.claim.key);
     }
 }

@@ -4,6 +4,7 @@ mod model;
 mod needed;
 mod passes;
 mod races;
+mod unreadable;
 
 use std::{path::Path, time::Duration};
 
@@ -11,7 +12,7 @@ use bytes::Bytes;
 
 use super::{
     Collection,
-    sweep::{self, How, Pass, Settled},
+    sweep::{How, Pass, Settled},
 };
 use crate::{
     config::MinFree,
@@ -28,8 +29,8 @@ pub(super) fn open(dir: &Path) -> Storage {
 
 /// One whole pass on this thread.
 pub(super) fn pass(storage: &Storage, how: How, settled: Settled) -> (Collection, Settled) {
-    let mut pass = Pass::new(how, settled);
-    for repository in sweep::repositories(storage).unwrap() {
+    let (mut pass, repositories) = Pass::new(how, settled).repositories(storage).unwrap();
+    for repository in repositories {
         pass = pass.repository(storage, repository).unwrap();
     }
     pass = pass.blobs(storage, storage.blobs.all()).unwrap();
