@@ -2,6 +2,7 @@
 
 mod catalog;
 mod deletes;
+mod durable;
 mod manifests;
 mod mounts;
 mod names;
