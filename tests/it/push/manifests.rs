@@ -66,6 +66,32 @@ fn what_is_missing_is_named() {
     assert_eq!(get(lanyard.port(), &manifest(REPO, &child)).header("content-type"), Some(OCI_IMAGE));
 }
 
+/// BuildKit's `--cache-to type=registry`: an index whose entries are layers and a config of its own, all pushed as blobs.
+#[test]
+fn a_build_cache_is_an_index_of_blobs() {
+    let lanyard = registry("");
+    let client = Pusher(lanyard.port());
+    let parts = [
+        ("application/vnd.oci.image.layer.v1.tar+gzip", &b"a layer"[..]),
+        ("application/vnd.docker.image.rootfs.diff.tar.gzip", b"another"),
+        ("application/vnd.buildkit.cacheconfig.v0", br#"{"layers":[{"blob":"sha256:"}]}"#),
+    ];
+    let list = |part: &(&str, &[u8])| json!({ "mediaType": part.0, "digest": digest_of(part.1), "size": part.1.len() });
+    let index =
+        json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts.each_ref().map(list) }).to_string();
+    for (_, bytes) in &parts {
+        let answer = client.manifest(REPO, "cache", OCI_INDEX, index.as_bytes());
+        assert_eq!((answer.status, answer.error_code().as_str()), (404, "MANIFEST_BLOB_UNKNOWN"), "a part is missing");
+        client.blob(REPO, bytes);
+    }
+    let answer = client.manifest(REPO, "cache", OCI_INDEX, index.as_bytes());
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    assert_eq!(get(lanyard.port(), &manifest(REPO, "cache")).text(), index);
+    for (_, bytes) in &parts {
+        assert_eq!(get(lanyard.port(), &format!("/v2/{REPO}/blobs/{}", digest_of(bytes))).body, *bytes);
+    }
+}
+
 #[test]
 fn sparse_takes_manifests_without_their_parts() {
     let lanyard = registry("[hosted]\nsparse = true\n");
