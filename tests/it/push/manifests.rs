@@ -184,6 +184,38 @@ fn s7_immutable_tags_hold_on_every_path() {
     client.image(REPO, "latest", b"others move");
 }
 
+/// S7: nor does anything that it needs go, however deep in it: an index, its image, the image's layers.
+#[test]
+fn s7_what_an_immutable_tag_needs_stays() {
+    let lanyard = registry("[hosted]\nimmutable_tags = [\"**:v*\"]\n");
+    let client = Pusher(lanyard.port());
+    let index = |child: &str| {
+        let child = json!({ "digest": child, "size": 1 });
+        json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [child] }).to_string()
+    };
+    let kept = client.image(REPO, "kept", b"needed");
+    let free = client.image(REPO, "free", b"not needed");
+    let middle = index(&kept);
+    assert_eq!(client.manifest(REPO, "middle", OCI_INDEX, middle.as_bytes()).status, 201);
+    let whole = index(&digest_of(middle.as_bytes()));
+    assert_eq!(client.manifest(REPO, "v1", OCI_INDEX, whole.as_bytes()).status, 201);
+    let blob = |bytes: &[u8]| format!("/v2/{REPO}/blobs/{}", digest_of(bytes));
+    let refused = [blob(b"needed"), blob(b"{}"), manifest(REPO, &kept), manifest(REPO, &digest_of(middle.as_bytes()))];
+    for path in &refused {
+        let answer = ask(lanyard.port(), "DELETE", path, &[]);
+        assert_eq!(answer.status, 403, "{path}");
+        assert_eq!(answer.error_code(), "DENIED", "{path}");
+        assert_eq!(client.head(path), 200, "{path}");
+    }
+    assert_eq!(client.head(&manifest(REPO, "kept")), 200, "other tags of what it needs stay where it is not deleted");
+    for path in [manifest(REPO, &free), blob(b"not needed"), manifest(REPO, "kept"), manifest(REPO, "middle")] {
+        assert_eq!(client.delete(&path), 202, "{path}");
+    }
+    // In another repository nobody needs it.
+    client.image("team/other", "latest", b"needed");
+    assert_eq!(client.delete(&format!("/v2/team/other/blobs/{}", digest_of(b"needed"))), 202);
+}
+
 #[test]
 fn what_refers_to_an_image_is_found() {
     let lanyard = registry("");
