@@ -325,7 +325,7 @@ fn is_manifest(link: &LinkRecord, bytes: &[u8]) -> bool {
 }
 
 /// Content small enough to be a manifest.
-fn small(storage: &Storage, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
+pub(super) fn small(storage: &Storage, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
     match storage.blobs.read(digest, MAX_MANIFEST_BYTES) {
         Err(StorageError::TooLarge { .. }) => Ok(None),
         read => read,

@@ -6,6 +6,7 @@ mod durable;
 mod manifests;
 mod mounts;
 mod names;
+mod referrers;
 mod scene;
 mod uploads;
 
