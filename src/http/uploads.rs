@@ -30,8 +30,11 @@ pub(super) async fn post(mut asked: Asked<'_>) -> Result<Reply, Refusal> {
     let repo = asked.push_target()?;
     let push = Arc::clone(&asked.face.push);
     if let Some(digest) = asked.query.mount()? {
-        let from = asked.query.from.as_deref().map(|from| asked.named(from)).transpose()?;
-        if push.mount(&repo, digest, from, asked.may_pull()).await? {
+        // A name that is none has no blob to mount: the client uploads, as from any other that has not.
+        let from = asked.query.from.as_deref().map(|from| asked.named(from)).transpose();
+        if let Ok(from) = from
+            && push.mount(&repo, digest, from, asked.may_pull()).await?
+        {
             return Ok(created(&mut asked, &digest));
         }
     }
