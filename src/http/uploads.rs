@@ -39,21 +39,16 @@ pub(super) async fn post(mut asked: Asked<'_>) -> Result<Reply, Refusal> {
         }
     }
     let digest = asked.query.digest()?;
-    let id = push.begin(&repo, &asked.owner()).await?;
-    let Some(digest) = digest else { return Ok(under_way(&asked, StatusCode::ACCEPTED, id, 0)) };
-    let writing = push.open(&repo, id, None).await?;
-    // There is no second request to go on with this upload, whatever happened to the first.
-    match pour(&mut asked, writing, None).await {
-        Ok(writing) => {
-            writing.finish(digest).await?;
-            Ok(created(&mut asked, &digest))
-        }
-        Err(refusal) => {
-            // It fails where the upload has gone already.
-            let _ = push.cancel(&repo, id).await;
-            Err(refusal)
-        }
-    }
+    let Some(digest) = digest else {
+        let id = push.begin(&repo, &asked.owner()).await?;
+        return Ok(under_way(&asked, StatusCode::ACCEPTED, id, 0));
+    };
+    // There is no second request to go on with this upload: it goes with this one, whatever becomes of that.
+    let single = push.begin_single(&repo, &asked.owner()).await?;
+    let writing = push.open(&repo, single.id(), None).await?;
+    pour(&mut asked, writing, None).await?.finish(digest).await?;
+    single.ended();
+    Ok(created(&mut asked, &digest))
 }
 
 /// GET: how far it is.

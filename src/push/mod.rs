@@ -28,6 +28,7 @@ mod mount;
 mod names;
 mod parts;
 mod sessions;
+mod single;
 #[cfg(test)]
 mod tests;
 mod uploads;
@@ -43,6 +44,7 @@ use std::{
 pub use error::PushError;
 pub use manifests::{Put, PutManifest};
 use sessions::Sessions;
+pub use single::Single;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 pub use writing::Writing;
 

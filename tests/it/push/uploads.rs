@@ -158,6 +158,28 @@ fn an_upload_goes_on_after_kill_9_and_after_a_stop() {
     assert_eq!(client.patch(&place, Some(2_000_000), &all[2_000_000..]).header("range"), Some("0-2999999"));
     lanyard.kill9();
     lanyard.restart();
+/// With a POST that does all nobody can go on: whenever its client leaves, nothing of it stays.
+#[test]
+fn a_broken_post_leaves_nothing() {
+    let lanyard = registry("");
+    let all = bytes(3 << 20);
+    let path = format!("/v2/{REPO}/blobs/uploads/?digest={}", digest_of(&all));
+    for sent in [0, 1, 1000, 100_000, 1 << 20, all.len() - 1] {
+        for framing in [("Content-Length", "3145728"), ("Transfer-Encoding", "chunked")] {
+            let mut connection = Connection::open(lanyard.port());
+            connection.request("POST", &path, &[framing]);
+            if framing.1 == "chunked" {
+                connection.send(b"300000\r\n");
+            }
+            connection.send(&all[..sent]);
+            drop(connection);
+        }
+    }
+    assert_eq!(send(lanyard.port(), "POST", &path, &[], &all).status, 201);
+    let left = || std::fs::read_dir(lanyard.data_dir().join("uploads")).unwrap().count();
+    eventually("the uploads are cancelled", || left() == 0);
+}
+
     let digest = digest_of(&all);
     assert_eq!(client.close(&place, &digest, b"").status, 201);
     lanyard.kill9();
