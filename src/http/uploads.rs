@@ -104,24 +104,31 @@ async fn open(asked: &Asked<'_>, repo: &Repository, id: UploadId, chunk: Option<
 
 /// Hands the body on, piece by piece. What came before an error stays with the upload.
 async fn pour(asked: &mut Asked<'_>, mut writing: Writing, chunk: Option<&Chunk>) -> Result<Writing, Refusal> {
-    let mut left = chunk.map(Chunk::length);
-    if let (Some(told), Some(length)) = (asked.content_length(), left)
-        && told != length
-    {
-        return Err(wrong_size(told, length));
+    let wrong = |came: u64, ended: bool| {
+        let chunk = chunk.filter(|chunk| chunk.contradicts(came, ended))?;
+        Some(wrong_size(came, chunk.length()))
+    };
+    if let Some(refusal) = asked.content_length().and_then(|told| wrong(told, true)) {
+        return Err(refusal);
     }
+    let mut came = 0;
     while let Some(piece) = asked.body.piece().await? {
-        if let Some(left) = &mut left {
-            let size = piece.len() as u64;
-            *left = left.checked_sub(size).ok_or_else(|| wrong_size(chunk.map_or(0, Chunk::length) + size, *left))?;
+        came += piece.len() as u64;
+        if let Some(refusal) = wrong(came, false) {
+            return Err(refusal);
         }
         writing.write(piece).await?;
+    }
+    if let Some(refusal) = wrong(came, true) {
+        // What came is safe when the client is told, and looks how much of it is.
+        writing.park().await?;
+        return Err(refusal);
     }
     Ok(writing)
 }
 
 fn wrong_size(came: u64, told: u64) -> Refusal {
-    let message = format!("Content-Range speaks of {told} bytes, and the body has {came} or more");
+    let message = format!("Content-Range speaks of {told} bytes, and {came} came");
     RegistryError::new(ErrorCode::SizeInvalid, message).into()
 }
 
@@ -154,6 +161,11 @@ impl Chunk {
 
     fn length(&self) -> u64 {
         self.last - self.first + 1
+    }
+
+    /// Whether it is not that of a body of which so many bytes came, and no more if it has ended.
+    fn contradicts(&self, came: u64, ended: bool) -> bool {
+        came > self.length() || (ended && came < self.length())
     }
 }
 

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha512};
 use super::{Pusher, registry};
 use crate::{
     hub::digest_of,
-    wire::{Connection, ask, blob, eventually, get, send},
+    wire::{Answer, Connection, ask, blob, eventually, get, send},
 };
 
 const REPO: &str = "team/app";
@@ -61,6 +61,22 @@ fn a_range_that_is_not_what_comes_is_refused() {
         assert_eq!((answer.status, answer.error_code().as_str()), (status, code), "{range}");
     }
     assert_eq!(get(lanyard.port(), &place).header("range"), Some("0-0"));
+    // Where the head does not say the length, the end of the body does. What came stays, and is gone on with.
+    let chunked = |method: &str, path: &str, range: &str| {
+        let mut connection = Connection::open(lanyard.port());
+        connection.request(method, path, &[("Content-Range", range), ("Transfer-Encoding", "chunked")]);
+        connection.send(b"5\r\n12345\r\n0\r\n\r\n");
+        connection.answer(method).unwrap()
+    };
+    let refused = |answer: Answer| {
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert_eq!(answer.error_code(), "SIZE_INVALID");
+    };
+    refused(chunked("PATCH", &place, "0-9"));
+    assert_eq!(get(lanyard.port(), &place).header("range"), Some("0-4"));
+    let closing = format!("{place}?digest={}", digest_of(b"123451234512345"));
+    refused(chunked("PUT", &closing, "5-99"));
+    assert_eq!(chunked("PUT", &closing, "10-14").status, 201);
 }
 
 #[test]
@@ -142,22 +158,6 @@ fn a_broken_body_is_gone_on_with() {
     assert_eq!(client.close(&place, &digest_of(&all), b"").status, 201);
 }
 
-/// The offset after a restart never exceeds what is there, and the hash goes on.
-#[test]
-fn an_upload_goes_on_after_kill_9_and_after_a_stop() {
-    let mut lanyard = registry("");
-    let client = Pusher(lanyard.port());
-    let (all, place) = (bytes(3_000_000), client.begin(REPO));
-    assert_eq!(client.patch(&place, Some(0), &all[..1_000_000]).status, 202);
-    lanyard.kill9();
-    lanyard.restart();
-    assert_eq!(get(lanyard.port(), &place).header("range"), Some("0-999999"));
-    assert_eq!(client.patch(&place, Some(1_000_000), &all[1_000_000..2_000_000]).status, 202);
-    assert!(lanyard.stop().success());
-    lanyard.restart();
-    assert_eq!(client.patch(&place, Some(2_000_000), &all[2_000_000..]).header("range"), Some("0-2999999"));
-    lanyard.kill9();
-    lanyard.restart();
 /// With a POST that does all nobody can go on: whenever its client leaves, nothing of it stays.
 #[test]
 fn a_broken_post_leaves_nothing() {
@@ -180,6 +180,22 @@ fn a_broken_post_leaves_nothing() {
     eventually("the uploads are cancelled", || left() == 0);
 }
 
+/// The offset after a restart never exceeds what is there, and the hash goes on.
+#[test]
+fn an_upload_goes_on_after_kill_9_and_after_a_stop() {
+    let mut lanyard = registry("");
+    let client = Pusher(lanyard.port());
+    let (all, place) = (bytes(3_000_000), client.begin(REPO));
+    assert_eq!(client.patch(&place, Some(0), &all[..1_000_000]).status, 202);
+    lanyard.kill9();
+    lanyard.restart();
+    assert_eq!(get(lanyard.port(), &place).header("range"), Some("0-999999"));
+    assert_eq!(client.patch(&place, Some(1_000_000), &all[1_000_000..2_000_000]).status, 202);
+    assert!(lanyard.stop().success());
+    lanyard.restart();
+    assert_eq!(client.patch(&place, Some(2_000_000), &all[2_000_000..]).header("range"), Some("0-2999999"));
+    lanyard.kill9();
+    lanyard.restart();
     let digest = digest_of(&all);
     assert_eq!(client.close(&place, &digest, b"").status, 201);
     lanyard.kill9();
