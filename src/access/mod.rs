@@ -8,7 +8,9 @@
 //! ```
 //!
 //! [`Access::authorize`] is the one place that says yes or no (SECURITY.md S7): it knows names and rules and never what
-//! exists, so its answer tells nothing about that (S5). Rules only give; a token can only narrow what its user may do. A
+//! exists, so its answer tells nothing about that (S5). Rules only give. A token narrows what its user may do to the repository
+//! of a path, and nothing else: where a blob is mounted from, and what the catalogue lists, goes by what the user may pull,
+//! whatever the token was asked for. Docker and the conformance program mount with a token for the target alone. A
 //! password is checked on threads of its own, is never kept in the clear and never logged (S17, S18). Called by
 //! [`crate::http`]; `lanyard user` edits the file of users through [`edit`].
 

@@ -14,7 +14,8 @@
 //! | `/v2/NAME/referrers/DIGEST` | [`referrers`] | 405 |
 //!
 //! `NAME` may have a registry's name in front, and `/v2/` may too. [`needs`] is the table of what each route
-//! needs, and [`auth::admit`] decides whether whoever asks has it, before anything else is done.
+//! needs, and [`auth::admit`] decides whether whoever asks has it, before anything else is done. A token is held to the
+//! repository of the path; `from=` of a mount and the catalogue go by what its user may pull ([`Asked::may_pull`]).
 
 use std::sync::Arc;
 
@@ -126,7 +127,9 @@ impl Asked<'_> {
         resolve(self.face, &Spelling { host: None, name }, None, Action::Pull)
     }
 
-    /// Whether this client may pull from repositories that its path does not name: to mount from one, to list them.
+    /// Whether this client may pull from repositories that its path does not name: to mount from one, to list them. That goes by
+    /// who it is. What its token was asked for is not looked at: docker brings one for the target of a mount alone, and the
+    /// catalogue has no scope that lanyard hands out.
     pub(super) fn may_pull(&self) -> MayPull {
         let access = Arc::clone(&self.face.access);
         // Signing in takes nothing away.

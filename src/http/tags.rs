@@ -34,11 +34,13 @@ fn page<'a>(tags: &'a [Tag], query: &Query) -> (&'a [Tag], bool) {
     (rest.get(..n).unwrap_or(rest), n > 0 && n < rest.len())
 }
 
-/// The next page, in the spelling of this request: same path, same `ns`.
+/// The next page, in the spelling of this request: same path, same `ns`, same filter.
 pub(super) fn next(path: &str, query: &Query, last: &str) -> String {
     let mut keys = Serializer::new(String::new());
-    if let Some(ns) = &query.ns {
-        keys.append_pair("ns", ns);
+    for (key, value) in [("ns", &query.ns), ("artifactType", &query.artifact_type)] {
+        if let Some(value) = value {
+            keys.append_pair(key, value);
+        }
     }
     if let Some(n) = query.n {
         keys.append_pair("n", &n.to_string());

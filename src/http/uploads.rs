@@ -30,27 +30,25 @@ pub(super) async fn post(mut asked: Asked<'_>) -> Result<Reply, Refusal> {
     let repo = asked.push_target()?;
     let push = Arc::clone(&asked.face.push);
     if let Some(digest) = asked.query.mount()? {
-        let from = asked.query.from.as_deref().map(|from| asked.named(from)).transpose()?;
-        if push.mount(&repo, digest, from, asked.may_pull()).await? {
+        // A name that is none has no blob to mount: the client uploads, as from any other that has not.
+        let from = asked.query.from.as_deref().map(|from| asked.named(from)).transpose();
+        if let Ok(from) = from
+            && push.mount(&repo, digest, from, asked.may_pull()).await?
+        {
             return Ok(created(&mut asked, &digest));
         }
     }
     let digest = asked.query.digest()?;
-    let id = push.begin(&repo, &asked.owner()).await?;
-    let Some(digest) = digest else { return Ok(under_way(&asked, StatusCode::ACCEPTED, id, 0)) };
-    let writing = push.open(&repo, id, None).await?;
-    // There is no second request to go on with this upload, whatever happened to the first.
-    match pour(&mut asked, writing, None).await {
-        Ok(writing) => {
-            writing.finish(digest).await?;
-            Ok(created(&mut asked, &digest))
-        }
-        Err(refusal) => {
-            // It fails where the upload has gone already.
-            let _ = push.cancel(&repo, id).await;
-            Err(refusal)
-        }
-    }
+    let Some(digest) = digest else {
+        let id = push.begin(&repo, &asked.owner()).await?;
+        return Ok(under_way(&asked, StatusCode::ACCEPTED, id, 0));
+    };
+    // There is no second request to go on with this upload: it goes with this one, whatever becomes of that.
+    let single = push.begin_single(&repo, &asked.owner()).await?;
+    let writing = push.open(&repo, single.id(), None).await?;
+    pour(&mut asked, writing, None).await?.finish(digest).await?;
+    single.ended();
+    Ok(created(&mut asked, &digest))
 }
 
 /// GET: how far it is.
@@ -106,24 +104,31 @@ async fn open(asked: &Asked<'_>, repo: &Repository, id: UploadId, chunk: Option<
 
 /// Hands the body on, piece by piece. What came before an error stays with the upload.
 async fn pour(asked: &mut Asked<'_>, mut writing: Writing, chunk: Option<&Chunk>) -> Result<Writing, Refusal> {
-    let mut left = chunk.map(Chunk::length);
-    if let (Some(told), Some(length)) = (asked.content_length(), left)
-        && told != length
-    {
-        return Err(wrong_size(told, length));
+    let wrong = |came: u64, ended: bool| {
+        let chunk = chunk.filter(|chunk| chunk.contradicts(came, ended))?;
+        Some(wrong_size(came, chunk.length()))
+    };
+    if let Some(refusal) = asked.content_length().and_then(|told| wrong(told, true)) {
+        return Err(refusal);
     }
+    let mut came = 0;
     while let Some(piece) = asked.body.piece().await? {
-        if let Some(left) = &mut left {
-            let size = piece.len() as u64;
-            *left = left.checked_sub(size).ok_or_else(|| wrong_size(chunk.map_or(0, Chunk::length) + size, *left))?;
+        came += piece.len() as u64;
+        if let Some(refusal) = wrong(came, false) {
+            return Err(refusal);
         }
         writing.write(piece).await?;
+    }
+    if let Some(refusal) = wrong(came, true) {
+        // What came is safe when the client is told, and looks how much of it is.
+        writing.park().await?;
+        return Err(refusal);
     }
     Ok(writing)
 }
 
 fn wrong_size(came: u64, told: u64) -> Refusal {
-    let message = format!("Content-Range speaks of {told} bytes, and the body has {came} or more");
+    let message = format!("Content-Range speaks of {told} bytes, and {came} came");
     RegistryError::new(ErrorCode::SizeInvalid, message).into()
 }
 
@@ -156,6 +161,11 @@ impl Chunk {
 
     fn length(&self) -> u64 {
         self.last - self.first + 1
+    }
+
+    /// Whether it is not that of a body of which so many bytes came, and no more if it has ended.
+    fn contradicts(&self, came: u64, ended: bool) -> bool {
+        came > self.length() || (ended && came < self.length())
     }
 }
 

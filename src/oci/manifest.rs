@@ -118,14 +118,16 @@ impl Manifest {
         manifest.media_type.unwrap_or_else(|| shape.into())
     }
 
-    /// The blobs it needs: config and layers.
+    /// The blobs it needs: config and layers; and what an index lists that is no manifest, as BuildKit's cache does with
+    /// layers and its own config.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
-        self.config.iter().chain(self.layers.iter().flatten())
+        let listed = self.manifests.iter().flatten().filter(|part| !part.may_be_manifest());
+        self.config.iter().chain(self.layers.iter().flatten()).chain(listed)
     }
 
     /// The manifests it needs: an index's children.
     pub fn children(&self) -> impl Iterator<Item = &Descriptor> {
-        self.manifests.iter().flatten()
+        self.manifests.iter().flatten().filter(|part| part.may_be_manifest())
     }
 
     /// Everything it needs. Its subject is not needed: it may be pushed later, or never.
@@ -137,6 +139,13 @@ impl Manifest {
     pub fn default_image(&self) -> Option<&Descriptor> {
         let default = |p: &Platform| p.os == "linux" && p.architecture == "amd64";
         self.children().find(|d| d.platform.as_ref().is_some_and(default))
+    }
+}
+
+impl Descriptor {
+    /// Whether what an index lists so is a manifest: its type is that of one, or it has none.
+    fn may_be_manifest(&self) -> bool {
+        self.media_type.is_empty() || media_type::is_manifest(&self.media_type)
     }
 }
 
@@ -175,6 +184,17 @@ mod tests {
         let image = Manifest::parse(OCI_IMAGE, image.as_bytes()).unwrap();
         assert_eq!((image.blobs().count(), image.children().count()), (2, 0));
         assert_eq!(image.layers.unwrap()[0].urls.len(), 1);
+    }
+
+    #[test]
+    fn what_an_index_lists_is_a_manifest_or_a_blob() {
+        let part = |media_type: &str| format!(r#"{{"digest":"{D}","size":0{media_type}}}"#);
+        let typed = |media_type: &str| part(&format!(r#","mediaType":"{media_type}""#));
+        let list = [part(""), typed(""), typed(OCI_IMAGE), typed(DOCKER_LIST)].join(",");
+        let blobs = [typed("application/vnd.buildkit.cacheconfig.v0"), typed("application/vnd.oci.image.layer.v1.tar")];
+        let index = format!(r#"{{"manifests":[{list},{}]}}"#, blobs.join(","));
+        let index = Manifest::parse(OCI_INDEX, index.as_bytes()).unwrap();
+        assert_eq!((index.children().count(), index.blobs().count(), index.parts().count()), (4, 2, 6));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod hasher;
 mod manifest;
 mod media_type;
 mod name;
+mod needed;
 mod outcome;
 mod range;
 mod reference;
@@ -24,6 +25,7 @@ pub use media_type::{
     DOCKER_IMAGE, DOCKER_LIST, MANIFEST_ACCEPT, OCI_IMAGE, OCI_INDEX, is_index, is_manifest, is_schema1,
 };
 pub use name::{NameError, RepositoryName, UpstreamName};
+pub use needed::{NeededError, needed};
 pub use outcome::Outcome;
 pub use range::{ByteRange, ContentRange, Unsatisfiable};
 pub use reference::{Reference, ReferenceError, Tag};

@@ -61,11 +61,13 @@ pub struct TagList {
     pub trace: Trace,
 }
 
-/// What refers to a manifest.
+/// What refers to a manifest, or a page of it.
 #[derive(Clone, Debug)]
 pub struct Referrers {
     /// An OCI image index as JSON.
     pub index: Bytes,
+    /// Where others follow, the digest that they come after.
+    pub next: Option<String>,
     /// How it came.
     pub trace: Trace,
 }

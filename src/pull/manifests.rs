@@ -325,7 +325,7 @@ fn is_manifest(link: &LinkRecord, bytes: &[u8]) -> bool {
 }
 
 /// Content small enough to be a manifest.
-fn small(storage: &Storage, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
+pub(super) fn small(storage: &Storage, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
     match storage.blobs.read(digest, MAX_MANIFEST_BYTES) {
         Err(StorageError::TooLarge { .. }) => Ok(None),
         read => read,
@@ -367,7 +367,8 @@ fn store(
     Ok(true)
 }
 
-/// Whether everything that a client needs of this manifest is on disk: of an image all, of an index one of its images.
+/// Whether everything that a client needs of this manifest is on disk: of an image all, of an index one of its images; of one
+/// that lists none, as build caches are, all.
 /// `seen` are the children that have been looked at: one that was whole has ended the walk (S21).
 fn complete(
     storage: &Storage,
@@ -377,16 +378,15 @@ fn complete(
     seen: &mut HashSet<Digest>,
 ) -> Result<bool, StorageError> {
     let Ok(manifest) = Manifest::parse(media_type, bytes) else { return Ok(false) };
-    for blob in manifest.blobs().filter(|blob| blob.urls.is_empty()) {
-        if storage.blobs.size(&blob.digest)?.is_none() {
-            return Ok(false);
+    if manifest.children().next().is_none() {
+        for blob in manifest.blobs().filter(|blob| blob.urls.is_empty()) {
+            if storage.blobs.size(&blob.digest)?.is_none() {
+                return Ok(false);
+            }
         }
-    }
-    let mut children = manifest.children().peekable();
-    if children.peek().is_none() {
         return Ok(true);
     }
-    for child in children {
+    for child in manifest.children() {
         if depth > 0
             && seen.insert(child.digest)
             && let Some(bytes) = small(storage, &child.digest)?

@@ -11,8 +11,8 @@
 //!                                                     └─ follower: tail the growing file (joined)
 //! ```
 //!
-//! The files: `manifests` and `freshness` for the upper half, `blobs`, `body` and `fill` for the lower, `lists` for tags
-//! and referrers, `stored` for pushes that need what is upstream's. Called by [`crate::http`] and [`crate::push`]. Every method may be dropped at any time: what it began goes on, on tasks
+//! The files: `manifests` and `freshness` for the upper half, `blobs`, `body` and `fill` for the lower, `lists` and
+//! `referrers` for what is listed, `stored` for pushes that need what is upstream's. Called by [`crate::http`] and [`crate::push`]. Every method may be dropped at any time: what it began goes on, on tasks
 //! that [`Tasks`] owns.
 
 mod answer;
@@ -27,6 +27,7 @@ mod manifests;
 mod missing;
 mod recent;
 mod records;
+mod referrers;
 mod stored;
 mod tasks;
 
@@ -45,6 +46,7 @@ use manifests::Landed;
 use missing::Missing;
 use recent::Recent;
 use records::no_room;
+pub use referrers::Selection;
 pub use tasks::Tasks;
 
 use crate::{

@@ -6,6 +6,9 @@ use crate::{
     storage::{Storage, StorageError},
 };
 
+/// How many times as many names are listed when the last ones did not do.
+const GROWTH: usize = 16;
+
 impl Push {
     /// Hosted repositories that the client may pull, in bytewise order: those after `last`, at most `n`; and whether others
     /// follow.
@@ -16,24 +19,37 @@ impl Push {
         may_pull: MayPull,
     ) -> Result<(Vec<RepositoryName>, bool), PushError> {
         self.on_disk(move |storage| {
-            let (mut page, mut last) = (Vec::new(), Last::of(last));
-            // Those that the client may not pull leave gaps, which are filled from behind.
-            loop {
-                let wanted = n + 1 - page.len();
-                let found = last.followers(storage, wanted)?;
-                let ended = found.len() < wanted;
-                last = found.last().cloned().map_or(last, Last::Name);
-                page.extend(found.into_iter().filter(|name| may_pull(&hosted(name.clone()))));
-                if ended || page.len() > n {
-                    break;
-                }
-            }
-            let more = n > 0 && page.len() > n;
-            page.truncate(n);
-            Ok((page, more))
+            let visible = |name: &RepositoryName| may_pull(&hosted(name.clone()));
+            page(Last::of(last), n, visible, |last, limit| last.followers(storage, limit))
         })
         .await
     }
+}
+
+/// The names after `last` that are visible, at most `n`, and whether others follow. `followers` lists the first so many after
+/// one. It lists a whole folder for that, so where those that are not visible leave gaps it is asked for ever more: a few
+/// times in all, and for each name once.
+fn page(
+    mut last: Last,
+    n: usize,
+    visible: impl Fn(&RepositoryName) -> bool,
+    mut followers: impl FnMut(&Last, usize) -> Result<Vec<RepositoryName>, StorageError>,
+) -> Result<(Vec<RepositoryName>, bool), StorageError> {
+    let mut page = Vec::new();
+    let mut limit = n.saturating_add(1);
+    while page.len() <= n {
+        let found = followers(&last, limit)?;
+        let ended = found.len() < limit;
+        last = found.last().cloned().map_or(last, Last::Name);
+        page.extend(found.into_iter().filter(&visible));
+        if ended {
+            break;
+        }
+        limit = limit.saturating_mul(GROWTH);
+    }
+    let more = n > 0 && page.len() > n;
+    page.truncate(n);
+    Ok((page, more))
 }
 
 /// Where a page begins.
@@ -68,4 +84,45 @@ impl Last {
 
 fn hosted(name: RepositoryName) -> Repository {
     Repository { namespace: Namespace::Hosted, name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lists `names` and counts how often it is asked, and for how many.
+    fn ask(names: &[RepositoryName], last: Option<&str>, n: usize, visible: &str) -> (Vec<String>, bool, usize, usize) {
+        let (mut asked, mut told) = (0, 0);
+        let followers = |last: &Last, limit: usize| {
+            let after = |name: &&RepositoryName| match last {
+                Last::Beginning => true,
+                Last::Name(last) => *name > last,
+                Last::Text(last) => name.as_str() > last.as_str(),
+            };
+            let found: Vec<_> = names.iter().filter(after).take(limit).cloned().collect();
+            (asked, told) = (asked + 1, told + found.len());
+            Ok(found)
+        };
+        let visible = |name: &RepositoryName| name.as_str().starts_with(visible);
+        let (page, more) = page(Last::of(last.map(str::to_owned)), n, visible, followers).unwrap();
+        (page.iter().map(RepositoryName::to_string).collect(), more, asked, told)
+    }
+
+    #[test]
+    fn ten_thousand_that_are_not_visible_are_listed_a_few_times_only() {
+        let mut names: Vec<RepositoryName> = (0..10_000).map(|n| format!("m/private{n:05}").parse().unwrap()).collect();
+        names.extend(["a", "n", "z/1", "z/2", "z/3"].map(|name| name.parse().unwrap()));
+        names.sort_unstable();
+        for n in [1, 2, 100, 1000] {
+            let (page, more, asked, told) = ask(&names, Some("b"), n, "z");
+            assert_eq!(page, ["z/1", "z/2", "z/3"][..n.min(3)], "n={n}");
+            assert_eq!(more, n < 3);
+            assert!(asked <= 5 && told <= names.len(), "n={n}: asked {asked} times for {told} names");
+        }
+        assert_eq!(ask(&names, None, 2, ""), (vec!["a".to_owned(), "m/private00000".to_owned()], true, 1, 3));
+        assert_eq!(ask(&names, Some("z/2"), 5, "").0, ["z/3"]);
+        assert_eq!(ask(&names, Some("N/o name"), 1, "a").0, ["a"]);
+        assert_eq!(ask(&names, None, 0, ""), (vec![], false, 1, 1));
+        assert_eq!(ask(&names, None, usize::MAX, "").0.len(), names.len());
+    }
 }

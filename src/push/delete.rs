@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::{Push, PushError, names::hosted};
-use crate::oci::{Digest, ErrorCode, Repository, Tag};
+use crate::{
+    oci::{self, Digest, ErrorCode, MAX_MANIFEST_BYTES, NeededError, Repository, Tag},
+    storage::StorageError,
+};
 
 impl Push {
     /// Takes a tag away; what it named stays.
@@ -24,7 +27,7 @@ impl Push {
         .await
     }
 
-    /// Takes a manifest away, and every tag that names it.
+    /// Takes a manifest away, and every tag that names it, unless an immutable tag needs it.
     pub async fn delete_manifest(self: &Arc<Self>, repo: &Repository, digest: Digest) -> Result<(), PushError> {
         hosted(repo)?;
         let (this, repo) = (Arc::clone(self), repo.clone());
@@ -36,6 +39,7 @@ impl Push {
             let at = repo.clone();
             let tags = this.on_disk(move |storage| storage.catalog.tags_naming(&at, &digest)).await?;
             this.may_go(&repo, &tags)?;
+            this.may_lose(&repo, digest).await?;
             let at = repo.clone();
             this.on_disk(move |storage| {
                 // Tags first: none may be left that names nothing.
@@ -51,7 +55,8 @@ impl Push {
         .await
     }
 
-    /// Takes a blob away, also where manifests of the repository still name it. A manifest is none.
+    /// Takes a blob away, also where manifests of the repository still name it, unless an immutable tag needs it. A manifest
+    /// is none.
     pub async fn delete_blob(self: &Arc<Self>, repo: &Repository, digest: Digest) -> Result<(), PushError> {
         hosted(repo)?;
         let (this, repo) = (Arc::clone(self), repo.clone());
@@ -64,6 +69,7 @@ impl Push {
                 }
                 Some(false) => {}
             }
+            this.may_lose(&repo, digest).await?;
             let at = repo.clone();
             this.on_disk(move |storage| storage.catalog.delete_link(&at, &digest)).await?;
             tracing::info!(repo = %repo, %digest, "blob deleted");
@@ -85,6 +91,39 @@ impl Push {
             None => Ok(()),
             Some(tag) => Err(PushError::Refused(format!(
                 "the tag {tag} of {repo} is immutable (hosted.immutable_tags): neither it nor what it names can be deleted"
+            ))),
+        }
+    }
+
+    /// Refuses if the content is a part of what an immutable tag names, however deep in it (SECURITY.md S7).
+    async fn may_lose(&self, repo: &Repository, digest: Digest) -> Result<(), PushError> {
+        if self.rules.immutable_tags.is_empty() {
+            return Ok(());
+        }
+        let at = repo.clone();
+        let tags = self.on_disk(move |storage| storage.catalog.tag_records(&at)).await?;
+        let held: Vec<_> = tags
+            .into_iter()
+            .filter(|record| self.immutable(repo, &record.tag))
+            .map(|record| (record.digest, record.media_type))
+            .collect();
+        let needed = self
+            .on_disk(move |storage| {
+                Ok(oci::needed(held.into_iter(), |digest, _| match storage.blobs.read(digest, MAX_MANIFEST_BYTES) {
+                    Err(StorageError::TooLarge { .. }) => Ok(None),
+                    read => read,
+                }))
+            })
+            .await?;
+        match needed {
+            Ok(needed) if !needed.contains(&digest) => Ok(()),
+            Ok(_) => Err(PushError::Refused(format!(
+                "an immutable tag of {repo} (hosted.immutable_tags) names an image that needs {digest}: it cannot be deleted"
+            ))),
+            Err(NeededError::Read(error)) => Err(error.into()),
+            Err(error @ (NeededError::Missing(_) | NeededError::Manifest(..))) => Err(PushError::Refused(format!(
+                "it cannot be told what the immutable tags of {repo} (hosted.immutable_tags) need, so nothing can be \
+                 deleted: {error}; push it again"
             ))),
         }
     }

@@ -28,6 +28,7 @@ mod mount;
 mod names;
 mod parts;
 mod sessions;
+mod single;
 mod uploads;
 mod writing;
 
@@ -41,6 +42,7 @@ use std::{
 pub use error::PushError;
 pub use manifests::{Put, PutManifest};
 use sessions::Sessions;
+pub use single::Single;
 use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
 pub use writing::Writing;
 
@@ -131,15 +133,14 @@ impl Push {
         self.rules.immutable_tags.iter().any(|pattern| pattern.matches(&repo.name, tag))
     }
 
-    /// Notes that `repo` holds a blob. What it holds already stays as it is: a manifest is not turned into a mere blob.
+    /// Notes that `repo` holds a blob. What it holds already stays as it is: a manifest is not turned into a mere blob. A link
+    /// that is there is synced all the same: whoever wrote it may have failed, or died, before it was durable.
     async fn link_blob(&self, repo: &Repository, digest: Digest, size: u64) -> Result<(), PushError> {
         let _turn = self.turn(repo).await;
         let repo = repo.clone();
         self.on_disk(move |storage| {
-            if storage.catalog.link(&repo, &digest)?.is_none() {
-                storage.catalog.put_links(&repo, &[pushed(digest, "", size, None)])?;
-            }
-            Ok(())
+            let present = storage.catalog.link(&repo, &digest)?;
+            storage.catalog.put_links(&repo, &[present.unwrap_or_else(|| pushed(digest, "", size, None))])
         })
         .await
     }

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::{MayPull, Push, PushError};
-use crate::oci::{Digest, Repository};
+use crate::{
+    oci::{Digest, Repository},
+    storage::{Storage, StorageError},
+};
 
 impl Push {
     /// Links `digest` to `repo` if the blob is here and `from` holds it; without `from`, if any repository does. Only
@@ -19,23 +22,94 @@ impl Push {
     ) -> Result<bool, PushError> {
         let (this, repo) = (Arc::clone(self), repo.clone());
         self.to_the_end(async move {
-            let found = this
-                .on_disk(move |storage| {
-                    // First of all: from here on collection leaves the content alone.
-                    storage.leases.touch(&digest);
-                    let Some(size) = storage.blobs.size(&digest)? else { return Ok(None) };
-                    let allowed = match &from {
-                        Some(from) => may_pull(from) && storage.catalog.link(from, &digest)?.is_some(),
-                        None => storage.catalog.holders(&digest)?.iter().any(|holder| may_pull(holder)),
-                    };
-                    Ok(allowed.then_some(size))
-                })
-                .await?;
+            let found = this.on_disk(move |storage| mountable(storage, &digest, from.as_ref(), &may_pull)).await?;
             let Some(size) = found else { return Ok(false) };
             this.link_blob(&repo, digest, size).await?;
             tracing::info!(repo = %repo, %digest, bytes = size, "blob mounted");
             Ok(true)
         })
         .await
+    }
+}
+
+/// The size of the blob if it may be mounted; then it stays for the grace.
+fn mountable(
+    storage: &Storage,
+    digest: &Digest,
+    from: Option<&Repository>,
+    may_pull: &MayPull,
+) -> Result<Option<u64>, StorageError> {
+    // Whether it may be mounted is asked in any case: how long the answer takes tells nothing about what is here (S5).
+    let allowed = match from {
+        Some(from) => may_pull(from) && storage.catalog.link(from, digest)?.is_some(),
+        None => storage.catalog.holders(digest)?.iter().any(|holder| may_pull(holder)),
+    };
+    // What is not here gets no lease: clients can ask for any number of digests.
+    if !allowed || storage.blobs.size(digest)?.is_none() {
+        return Ok(None);
+    }
+    // From here on collection leaves the content alone, if it is still there.
+    storage.leases.touch(digest);
+    storage.blobs.size(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{Arc, Mutex},
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::{
+        config::MinFree,
+        oci::{Algorithm, Hasher, Namespace},
+        push::pushed,
+        storage::{Limits, LinkRecord, Origin},
+    };
+
+    fn digest(bytes: &[u8]) -> Digest {
+        Hasher::digest(Algorithm::Sha256, bytes)
+    }
+
+    fn repo(name: &str) -> Repository {
+        Repository { namespace: Namespace::Hosted, name: name.parse().unwrap() }
+    }
+
+    #[test]
+    fn a_digest_that_is_not_here_costs_the_same_questions_and_leaves_no_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path(), Limits { max_size: None, min_free: MinFree::Bytes(0) }).unwrap();
+        let (here, named, nowhere) = (digest(b"here"), digest(b"named"), digest(b"nowhere"));
+        storage.blobs.put(&here, b"here").unwrap();
+        let fetched = LinkRecord { origin: Origin::Fetched, ..pushed(named, "", 5, None) };
+        storage.catalog.put_links(&repo("a"), &[pushed(here, "", 4, None), fetched]).unwrap();
+        // Long enough for what follows to be within it; and everything before has run out.
+        storage.leases.set_grace(Duration::from_secs(2));
+        let began = Instant::now();
+        while storage.leases.protects(&here) || storage.leases.protects(&nowhere) {
+            assert!(began.elapsed() < Duration::from_secs(20), "leases do not run out");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&asked);
+        let may_pull: MayPull = Arc::new(move |repo| {
+            noted.lock().unwrap().push(repo.name.to_string());
+            true
+        });
+        let look = |digest, from: Option<&str>| {
+            let found = mountable(&storage, digest, from.map(repo).as_ref(), &may_pull).unwrap();
+            (found, std::mem::take(&mut *asked.lock().unwrap()))
+        };
+        for from in [None, Some("a")] {
+            assert_eq!(look(&named, from), (None, vec!["a".to_owned()]), "it is asked whether or not the blob is here");
+            assert_eq!(look(&nowhere, from).0, None);
+            for missing in [&named, &nowhere] {
+                assert!(!storage.leases.protects(missing), "it leaves no lease");
+            }
+        }
+        assert_eq!(look(&here, Some("b")), (None, vec!["b".to_owned()]));
+        assert_eq!(look(&here, None), (Some(4), vec!["a".to_owned()]));
+        assert!(storage.leases.protects(&here), "what is mounted stays");
     }
 }

@@ -7,6 +7,9 @@
 //! | a layer with `urls` (non-distributable) | it may be missing |
 //! | none of these | the push is refused, unless `hosted.sparse` |
 //!
+//! What an index lists under a manifest's type, or under none, must be held as a manifest; anything else is a blob: BuildKit's
+//! cache is an index of layers.
+//!
 //! The second row is for images that were pulled through the mirror first: before the hosted repository exists, a client's HEAD
 //! is answered out of the mirrored one, and the client uploads nothing.
 

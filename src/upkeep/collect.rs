@@ -4,15 +4,12 @@
 //! stays, tagged or not, until a client deletes it; so garbage is only what is no manifest and what none of them names.
 //! Where it cannot be told – a manifest cannot be read – nothing of the repository is garbage: rot must not spread.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 
 use crate::{
-    oci::{
-        DOCKER_IMAGE, DOCKER_LIST, Digest, MAX_MANIFEST_BYTES, Manifest, ManifestError, OCI_IMAGE, OCI_INDEX,
-        Repository,
-    },
+    oci::{self, Digest, MAX_MANIFEST_BYTES, ManifestError, NeededError, Repository},
     storage::{LinkRecord, Storage, StorageError, TagRecord},
 };
 
@@ -31,14 +28,6 @@ pub(super) enum Unsure {
     /// The disk.
     #[error(transparent)]
     Storage(#[from] StorageError),
-}
-
-/// A manifest to look into.
-struct Visit {
-    digest: Digest,
-    media_type: String,
-    /// The repository itself holds it as a manifest, so that it must be here and must be one.
-    held: bool,
 }
 
 /// The links that none of the repository's manifests needs.
@@ -61,47 +50,19 @@ pub(super) fn unneeded(
     Ok(unneeded)
 }
 
-/// Everything that these manifests name, and the manifests themselves. Each is read once, however many ways lead to it
-/// (SECURITY.md S21).
+/// Everything that these manifests name, and the manifests themselves.
 pub(super) fn needed(
     manifests: impl Iterator<Item = (Digest, String)>,
     mut read: impl FnMut(&Digest) -> Result<Option<Bytes>, StorageError>,
 ) -> Result<HashSet<Digest>, Unsure> {
-    let mut needed = HashSet::new();
-    let mut seen = HashSet::new();
-    // First in, first out: whatever the repository holds itself is looked into before it is met as a child.
-    let mut visits: VecDeque<_> =
-        manifests.map(|(digest, media_type)| Visit { digest, media_type, held: true }).collect();
-    while let Some(Visit { digest, media_type, held }) = visits.pop_front() {
-        if !seen.insert(digest) {
-            continue;
-        }
-        needed.insert(digest);
-        // Others are opaque, like the layers that some build caches list as children.
-        if ![OCI_INDEX, OCI_IMAGE, DOCKER_LIST, DOCKER_IMAGE].contains(&media_type.as_str()) {
-            continue;
-        }
-        let manifest = match read(&digest) {
-            Ok(Some(bytes)) => Manifest::parse(&media_type, &bytes),
-            Ok(None) if held => return Err(Unsure::Missing(digest)),
-            // A sparse index names what is not here, and any index may name what is no manifest.
-            Ok(None) => continue,
-            Err(StorageError::TooLarge { .. }) if !held => continue,
-            Err(error) => return Err(error.into()),
-        };
-        match manifest {
-            Ok(manifest) => {
-                needed.extend(manifest.blobs().map(|blob| blob.digest));
-                visits.extend(manifest.children().map(|child| Visit {
-                    digest: child.digest,
-                    media_type: child.media_type.clone(),
-                    held: false,
-                }));
-            }
-            Err(error) if held => return Err(Unsure::Manifest(digest, error)),
-            // What an index calls a manifest, and is none, needs nothing.
-            Err(_) => {}
-        }
-    }
-    Ok(needed)
+    let needed = oci::needed(manifests, |digest, held| match read(digest) {
+        // Any index may name what is no manifest.
+        Err(StorageError::TooLarge { .. }) if !held => Ok(None),
+        read => read,
+    });
+    needed.map_err(|error| match error {
+        NeededError::Missing(digest) => Unsure::Missing(digest),
+        NeededError::Manifest(digest, error) => Unsure::Manifest(digest, error),
+        NeededError::Read(error) => Unsure::Storage(error),
+    })
 }

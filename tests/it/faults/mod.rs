@@ -22,6 +22,8 @@ mod strace;
 
 use std::io::Write as _;
 
+pub(crate) use strace::{Ambush, available};
+
 /// Whether the long forms were asked for.
 fn long() -> bool {
     std::env::var("LANYARD_FAULTS").as_deref() == Ok("long")

@@ -23,7 +23,7 @@ use crate::{
 /// What a pull does to the disk.
 const CALLS: &[&str] = &["openat", "write", "pwrite64", "fdatasync", "fsync", "rename", "mkdir", "unlink", "ftruncate"];
 
-pub(super) fn available() -> bool {
+pub(crate) fn available() -> bool {
     let runs = Command::new("strace").args(["-f", "-e", "inject=fdatasync:error=EIO:when=1", "true"]).output();
     let runs = runs.is_ok_and(|output| output.status.success());
     if !runs {
@@ -33,14 +33,24 @@ pub(super) fn available() -> bool {
 }
 
 /// An strace that lies in wait in a running server.
-pub(super) struct Ambush(Child);
+pub(crate) struct Ambush(Child);
 
 impl Ambush {
     pub(super) fn lay(lanyard: &Lanyard, call: &str, what: &str) -> Ambush {
+        Ambush::set(lanyard, call, what, &[])
+    }
+
+    /// The same for calls that are about this path, and no others.
+    pub(crate) fn lay_at(lanyard: &Lanyard, call: &str, what: &str, path: &str) -> Ambush {
+        Ambush::set(lanyard, call, what, &["-P", path])
+    }
+
+    fn set(lanyard: &Lanyard, call: &str, what: &str, more: &[&str]) -> Ambush {
         let pid = lanyard.pid().unwrap().to_string();
         let inject = format!("inject={call}:{what}");
         let mut strace = Command::new("strace")
             .args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject, "-p", &pid])
+            .args(more)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

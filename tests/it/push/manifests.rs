@@ -66,6 +66,32 @@ fn what_is_missing_is_named() {
     assert_eq!(get(lanyard.port(), &manifest(REPO, &child)).header("content-type"), Some(OCI_IMAGE));
 }
 
+/// BuildKit's `--cache-to type=registry`: an index whose entries are layers and a config of its own, all pushed as blobs.
+#[test]
+fn a_build_cache_is_an_index_of_blobs() {
+    let lanyard = registry("");
+    let client = Pusher(lanyard.port());
+    let parts = [
+        ("application/vnd.oci.image.layer.v1.tar+gzip", &b"a layer"[..]),
+        ("application/vnd.docker.image.rootfs.diff.tar.gzip", b"another"),
+        ("application/vnd.buildkit.cacheconfig.v0", br#"{"layers":[{"blob":"sha256:"}]}"#),
+    ];
+    let list = |part: &(&str, &[u8])| json!({ "mediaType": part.0, "digest": digest_of(part.1), "size": part.1.len() });
+    let index =
+        json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts.each_ref().map(list) }).to_string();
+    for (_, bytes) in &parts {
+        let answer = client.manifest(REPO, "cache", OCI_INDEX, index.as_bytes());
+        assert_eq!((answer.status, answer.error_code().as_str()), (404, "MANIFEST_BLOB_UNKNOWN"), "a part is missing");
+        client.blob(REPO, bytes);
+    }
+    let answer = client.manifest(REPO, "cache", OCI_INDEX, index.as_bytes());
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    assert_eq!(get(lanyard.port(), &manifest(REPO, "cache")).text(), index);
+    for (_, bytes) in &parts {
+        assert_eq!(get(lanyard.port(), &format!("/v2/{REPO}/blobs/{}", digest_of(bytes))).body, *bytes);
+    }
+}
+
 #[test]
 fn sparse_takes_manifests_without_their_parts() {
     let lanyard = registry("[hosted]\nsparse = true\n");
@@ -156,6 +182,38 @@ fn s7_immutable_tags_hold_on_every_path() {
     assert_eq!(get(lanyard.port(), &manifest(REPO, "v1")).header("docker-content-digest"), Some(first.as_str()));
     client.image(REPO, "latest", b"first");
     client.image(REPO, "latest", b"others move");
+}
+
+/// S7: nor does anything that it needs go, however deep in it: an index, its image, the image's layers.
+#[test]
+fn s7_what_an_immutable_tag_needs_stays() {
+    let lanyard = registry("[hosted]\nimmutable_tags = [\"**:v*\"]\n");
+    let client = Pusher(lanyard.port());
+    let index = |child: &str| {
+        let child = json!({ "digest": child, "size": 1 });
+        json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [child] }).to_string()
+    };
+    let kept = client.image(REPO, "kept", b"needed");
+    let free = client.image(REPO, "free", b"not needed");
+    let middle = index(&kept);
+    assert_eq!(client.manifest(REPO, "middle", OCI_INDEX, middle.as_bytes()).status, 201);
+    let whole = index(&digest_of(middle.as_bytes()));
+    assert_eq!(client.manifest(REPO, "v1", OCI_INDEX, whole.as_bytes()).status, 201);
+    let blob = |bytes: &[u8]| format!("/v2/{REPO}/blobs/{}", digest_of(bytes));
+    let refused = [blob(b"needed"), blob(b"{}"), manifest(REPO, &kept), manifest(REPO, &digest_of(middle.as_bytes()))];
+    for path in &refused {
+        let answer = ask(lanyard.port(), "DELETE", path, &[]);
+        assert_eq!(answer.status, 403, "{path}");
+        assert_eq!(answer.error_code(), "DENIED", "{path}");
+        assert_eq!(client.head(path), 200, "{path}");
+    }
+    assert_eq!(client.head(&manifest(REPO, "kept")), 200, "other tags of what it needs stay where it is not deleted");
+    for path in [manifest(REPO, &free), blob(b"not needed"), manifest(REPO, "kept"), manifest(REPO, "middle")] {
+        assert_eq!(client.delete(&path), 202, "{path}");
+    }
+    // In another repository nobody needs it.
+    client.image("team/other", "latest", b"needed");
+    assert_eq!(client.delete(&format!("/v2/team/other/blobs/{}", digest_of(b"needed"))), 202);
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 mod catalog;
 mod deletes;
+mod durable;
 mod manifests;
 mod mounts;
 mod names;
+mod referrers;
 mod scene;
 mod uploads;
 

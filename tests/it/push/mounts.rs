@@ -28,6 +28,8 @@ fn a_blob_is_mounted_from_where_it_is_and_uploaded_where_it_is_not() {
         format!("mount={missing}&from=team/base"),
         format!("mount={missing}"),
         format!("mount={digest}&from=team/none"),
+        format!("mount={digest}&from=No//name"),
+        format!("mount={digest}&from="),
     ] {
         let answer = mount(lanyard.port(), "team/three", &query);
         assert_eq!(answer.status, 202, "{query}");

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha512};
 use super::{Pusher, registry};
 use crate::{
     hub::digest_of,
-    wire::{Connection, ask, blob, eventually, get, send},
+    wire::{Answer, Connection, ask, blob, eventually, get, send},
 };
 
 const REPO: &str = "team/app";
@@ -61,6 +61,22 @@ fn a_range_that_is_not_what_comes_is_refused() {
         assert_eq!((answer.status, answer.error_code().as_str()), (status, code), "{range}");
     }
     assert_eq!(get(lanyard.port(), &place).header("range"), Some("0-0"));
+    // Where the head does not say the length, the end of the body does. What came stays, and is gone on with.
+    let chunked = |method: &str, path: &str, range: &str| {
+        let mut connection = Connection::open(lanyard.port());
+        connection.request(method, path, &[("Content-Range", range), ("Transfer-Encoding", "chunked")]);
+        connection.send(b"5\r\n12345\r\n0\r\n\r\n");
+        connection.answer(method).unwrap()
+    };
+    let refused = |answer: Answer| {
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        assert_eq!(answer.error_code(), "SIZE_INVALID");
+    };
+    refused(chunked("PATCH", &place, "0-9"));
+    assert_eq!(get(lanyard.port(), &place).header("range"), Some("0-4"));
+    let closing = format!("{place}?digest={}", digest_of(b"123451234512345"));
+    refused(chunked("PUT", &closing, "5-99"));
+    assert_eq!(chunked("PUT", &closing, "10-14").status, 201);
 }
 
 #[test]
@@ -140,6 +156,28 @@ fn a_broken_body_is_gone_on_with() {
     let at = kept();
     assert_eq!(client.patch(&place, Some(at), &all[at..]).status, 202);
     assert_eq!(client.close(&place, &digest_of(&all), b"").status, 201);
+}
+
+/// With a POST that does all nobody can go on: whenever its client leaves, nothing of it stays.
+#[test]
+fn a_broken_post_leaves_nothing() {
+    let lanyard = registry("");
+    let all = bytes(3 << 20);
+    let path = format!("/v2/{REPO}/blobs/uploads/?digest={}", digest_of(&all));
+    for sent in [0, 1, 1000, 100_000, 1 << 20, all.len() - 1] {
+        for framing in [("Content-Length", "3145728"), ("Transfer-Encoding", "chunked")] {
+            let mut connection = Connection::open(lanyard.port());
+            connection.request("POST", &path, &[framing]);
+            if framing.1 == "chunked" {
+                connection.send(b"300000\r\n");
+            }
+            connection.send(&all[..sent]);
+            drop(connection);
+        }
+    }
+    assert_eq!(send(lanyard.port(), "POST", &path, &[], &all).status, 201);
+    let left = || std::fs::read_dir(lanyard.data_dir().join("uploads")).unwrap().count();
+    eventually("the uploads are cancelled", || left() == 0);
 }
 
 /// The offset after a restart never exceeds what is there, and the hash goes on.

@@ -1,0 +1,194 @@
+//! What refers to a manifest, page by page (distribution-spec, "Listing Referrers").
+//!
+//! Promises:
+//! - An answer is an index of at most [`MAX_MANIFEST_BYTES`]. What does not fit is on the next page, and so on.
+//! - Pages go in the order of the digests, each one begins behind the last, and what is filtered out is on none of them.
+//! - A request holds one page, one manifest and the records of the repository's links, however much the referrers say of
+//!   themselves; and reads at most [`LOOK`] bytes of them and one manifest more, so that a page of a filtered list may be short.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{PullError, PullThrough, Referrers, Trace, blobs::trace, lists::listed, manifests::small};
+use crate::{
+    oci::{Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, OCI_INDEX, Outcome, Repository},
+    storage::{LinkRecord, Storage, StorageError},
+    upstream::UpstreamError,
+};
+
+/// How many bytes of manifests are read for one page.
+const LOOK: usize = 64 << 20;
+
+/// Which of the referrers are wanted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Selection {
+    /// Those of this artifact type.
+    pub artifact_type: Option<String>,
+    /// Those whose digests sort after this.
+    pub last: Option<String>,
+    /// At most so many.
+    pub n: Option<usize>,
+}
+
+/// An index as JSON, and the digest that the next page begins behind.
+type Page = (Bytes, Option<String>);
+
+impl PullThrough {
+    /// What refers to `subject` in `repo`: as much as is wanted, and fits.
+    pub async fn referrers(
+        self: &Arc<Self>,
+        repo: &Repository,
+        subject: &Digest,
+        wanted: Selection,
+    ) -> Result<Referrers, PullError> {
+        let Ok(source) = self.source(repo, ErrorCode::ManifestUnknown) else {
+            return self.referrers_here(repo, subject, wanted, self.hit(repo)).await;
+        };
+        let key = (repo.clone(), *subject);
+        if let Some(index) = self.lists.referrers.within(&key, source.upstream.tag_ttl()) {
+            return self.referrers_there(index, wanted, self.hit(repo)).await;
+        }
+        let started = Instant::now();
+        let (this, asked, asked_key) = (Arc::clone(self), source.clone(), key.clone());
+        let mut flight = self.lists.referrer_flights.join(&self.tasks, key.clone(), || async move {
+            let index = asked.upstream.referrers(&asked.name, &asked_key.1).await;
+            let index = index.map_err(|error| this.upstream_error(ErrorCode::ManifestUnknown, error))?;
+            this.lists.referrers.put(asked_key, index.clone());
+            Ok(index)
+        });
+        let answer = flight.landed().await.unwrap_or(Err(PullError::Lost));
+        let told = |outcome| -> Trace { trace(outcome, &source.upstream, started.elapsed()) };
+        match answer {
+            Ok(index) => self.referrers_there(index, wanted, told(listed(flight.joined))).await,
+            Err(error) if error.is_outage() => match self.lists.referrers.get(&key) {
+                Some((_, index)) => self.referrers_there(index, wanted, told(Outcome::Stale)).await,
+                None => self.referrers_here(repo, subject, wanted, told(Outcome::Stale)).await,
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Those that the store holds.
+    async fn referrers_here(
+        &self,
+        repo: &Repository,
+        subject: &Digest,
+        wanted: Selection,
+        trace: Trace,
+    ) -> Result<Referrers, PullError> {
+        let (storage, at, subject) = (Arc::clone(&self.storage), repo.clone(), *subject);
+        let page = self.on_disk(move || page(&storage, storage.catalog.referrers(&at, &subject)?, &wanted, LOOK));
+        let (index, next) = page.await?;
+        Ok(Referrers { index, next, trace })
+    }
+
+    /// Those that upstream told of, which are at most an index full: as they came, if all are wanted.
+    async fn referrers_there(&self, index: Bytes, wanted: Selection, trace: Trace) -> Result<Referrers, PullError> {
+        if wanted == Selection::default() {
+            return Ok(Referrers { index, next: None, trace });
+        }
+        let selected = self.disk.run(move || selected(&index, &wanted)).await.map_err(|_| PullError::Lost)?;
+        let (index, next) = selected.map_err(|error| {
+            let error = UpstreamError::Untrue { message: format!("the list of referrers is unreadable: {error}") };
+            self.upstream_error(ErrorCode::ManifestUnknown, error)
+        })?;
+        Ok(Referrers { index, next, trace })
+    }
+}
+
+impl Selection {
+    fn takes(&self, digest: &str, artifact_type: Option<&str>) -> bool {
+        self.last.as_deref().is_none_or(|last| digest > last)
+            && self.artifact_type.as_deref().is_none_or(|wanted| artifact_type == Some(wanted))
+    }
+}
+
+/// The part of an upstream's index that is wanted. What else the index says stays as it is.
+fn selected(index: &[u8], wanted: &Selection) -> Result<Page, serde_json::Error> {
+    fn text<'a>(of: &'a Value, key: &str) -> Option<&'a str> {
+        of.get(key).and_then(Value::as_str)
+    }
+    let digest = |of: &Value| text(of, "digest").unwrap_or_default().to_owned();
+    let mut index: Value = serde_json::from_slice(index)?;
+    let mut next = None;
+    if let Some(manifests) = index.get_mut("manifests").and_then(Value::as_array_mut) {
+        manifests.retain(|of| wanted.takes(&digest(of), text(of, "artifactType")));
+        manifests.sort_by_cached_key(digest);
+        let n = wanted.n.unwrap_or(usize::MAX);
+        if n < manifests.len() {
+            manifests.truncate(n);
+            next = manifests.last().map(digest);
+        }
+    }
+    Ok((index.to_string().into(), next))
+}
+
+/// A page of an index of the manifests among `links` that are here and wanted. `links` are sorted by their digests.
+fn page(storage: &Storage, links: Vec<LinkRecord>, wanted: &Selection, look: usize) -> Result<Page, StorageError> {
+    let mut text = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] }).to_string();
+    let end = text.split_off(text.find("[").map_or(text.len(), |at| at + 1));
+    let (mut count, mut looked, mut last, mut more) = (0, 0, None, false);
+    for link in links {
+        let digest = link.digest.to_string();
+        if wanted.last.as_ref().is_some_and(|last| digest <= *last) {
+            continue;
+        }
+        more = looked >= look;
+        if more || wanted.n == Some(0) {
+            break;
+        }
+        let Some(bytes) = small(storage, &link.digest)? else { continue };
+        looked += bytes.len();
+        let mut descriptor = describe(&link, &bytes);
+        if wanted.takes(&digest, descriptor.get("artifactType").and_then(Value::as_str)) {
+            let fits = |one: &str| text.len() + 1 + one.len() + end.len() <= MAX_MANIFEST_BYTES;
+            let mut one = descriptor.to_string();
+            // An index of this one alone may be too much.
+            for key in ["annotations", "artifactType"].iter().filter(|_| count == 0) {
+                if !fits(&one) {
+                    descriptor.as_object_mut().map(|fields| fields.remove(*key));
+                    one = descriptor.to_string();
+                }
+            }
+            more = wanted.n == Some(count) || !fits(&one);
+            if more {
+                break;
+            }
+            text.push_str(if count == 0 { "" } else { "," });
+            text.push_str(&one);
+            count += 1;
+        }
+        last = Some(digest);
+    }
+    text.push_str(&end);
+    Ok((text.into(), last.filter(|_| more)))
+}
+
+/// What a list of referrers says of one of them.
+fn describe(link: &LinkRecord, bytes: &[u8]) -> Value {
+    #[derive(Default, Deserialize)]
+    struct Annotated {
+        annotations: Option<BTreeMap<String, String>>,
+    }
+    let manifest = Manifest::parse(&link.media_type, bytes).unwrap_or_default();
+    // An image says by its config what it is, if it does not say it itself; an index does not.
+    let told = [manifest.artifact_type, manifest.config.map(|config| config.media_type)];
+    let artifact_type = told.into_iter().flatten().find(|told| !told.is_empty());
+    // Where they are no annotations, clients could not read the list.
+    let annotations = serde_json::from_slice::<Annotated>(bytes).unwrap_or_default().annotations;
+    let mut descriptor = json!({ "mediaType": link.media_type, "digest": link.digest, "size": link.size });
+    if let Some(artifact_type) = artifact_type {
+        descriptor["artifactType"] = artifact_type.into();
+    }
+    if let Some(annotations) = annotations {
+        descriptor["annotations"] = json!(annotations);
+    }
+    descriptor
+}
+
+#[cfg(test)]
+#[path = "referrers_tests.rs"]
+mod tests;
