@@ -10,6 +10,7 @@
 //! test runner does not swallow. With `LANYARD_REQUIRE_CLIENTS=1` a missing client is a failure.
 
 mod another_host;
+mod artifacts;
 mod buildah;
 mod buildkit;
 mod cell;
@@ -25,6 +26,7 @@ mod registries;
 mod scenario;
 mod setup;
 mod skopeo;
+mod tools;
 mod watch;
 
 use std::io::Write;
