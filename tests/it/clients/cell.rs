@@ -5,6 +5,8 @@
 //! `/var/lib`, `/opt` and `/dev/shm` are empty, `/etc/docker` and `/etc/containers` are folders of the cell, and
 //! Docker Hub's names lead to a [`HubWatch`]. Needs root. Only the drivers of this folder use it.
 //!
+//! A cell shares this machine's network, or it is another host behind a [`Link`], whose connections do not come from here.
+//!
 //! A cell's process is killed when the thread that started it ends, so that a suite which is itself killed leaves
 //! nothing running: a daemon must be started by a thread that outlives it.
 
@@ -15,6 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::child::{PATIENCE, end_family, eventually, wait};
+use super::link::Link;
 use super::watch::HubWatch;
 
 /// Furnishes the cell from inside its namespaces and then becomes the client.
@@ -29,24 +32,38 @@ for name in docker containers; do
 done
 exec "$@""#;
 
+/// Where podman, buildah and skopeo keep who is signed in: by themselves they do below `/run`, which is new for each run.
+const SIGNED_IN: &str = "auth.json";
+
 /// See the module.
 pub(crate) struct Cell {
     watch: HubWatch,
     folder: tempfile::TempDir,
     runs: AtomicUsize,
+    /// The way to it, where it is another host.
+    link: Option<Link>,
 }
 
 impl Cell {
     /// An empty cell.
     pub(crate) fn new() -> Self {
+        Cell::with(HubWatch::start(), None)
+    }
+
+    /// An empty cell at the far end of this link.
+    pub(crate) fn behind(link: Link) -> Self {
+        Cell::with(HubWatch::start_on(link.near()), Some(link))
+    }
+
+    fn with(watch: HubWatch, link: Option<Link>) -> Self {
         // Unix sockets below it must stay under 108 bytes, so the name is short.
         let folder = tempfile::Builder::new().prefix("cell").tempdir().expect("a temporary folder");
-        let watch = HubWatch::start();
-        let cell = Cell { watch, folder, runs: AtomicUsize::new(0) };
+        let cell = Cell { watch, folder, runs: AtomicUsize::new(0), link };
         for name in ["etc/docker", "etc/containers", "home", "tmp"] {
             fs::create_dir_all(cell.path(name)).expect("a folder in the cell");
         }
         cell.write("etc/hosts", &cell.watch.hosts_file());
+        cell.write(SIGNED_IN, "{}");
         cell
     }
 
@@ -108,8 +125,11 @@ impl Cell {
 
     fn spawn(&self, program: &str, args: &[&str], out: &Path, err: &Path) -> Child {
         let open = |path: &Path| File::options().create(true).append(true).open(path).expect("a log in the cell");
+        let elsewhere = self.link.iter().flat_map(|link| ["nsenter".to_owned(), format!("--net={}", link.namespace())]);
         Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["--pdeathsig", "KILL"])
+            .args(elsewhere)
+            .args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
             .args(["sh", "-c", FURNISH, "sh", program])
             .args(args)
             .env_clear()
@@ -119,6 +139,7 @@ impl Cell {
             // docker 20.10 builds with BuildKit only when asked to; nothing else looks at it.
             .env("DOCKER_BUILDKIT", "1")
             .env("TMPDIR", self.path("tmp"))
+            .env("REGISTRY_AUTH_FILE", self.path(SIGNED_IN))
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(open(out))

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::cell::{Cell, Daemon};
 use super::pulled::{Pulled, strings};
-use super::{Client, Program, Pushes};
+use super::{Client, Program, Pushes, SignsIn};
 
 pub(crate) const PROGRAMS: &[Program] =
     &[("dockerd", "docker.io"), ("docker", "docker.io"), ("containerd", "containerd")];
@@ -24,7 +24,11 @@ impl Dockerd {
 
     /// Starts a daemon whose `daemon.json` is this object, merged into what keeps it in its cell.
     pub(crate) fn configured(daemon_json: &serde_json::Value) -> Self {
-        let cell = Cell::new();
+        Dockerd::configured_in(Cell::new(), daemon_json)
+    }
+
+    /// The same in this cell.
+    pub(crate) fn configured_in(cell: Cell, daemon_json: &serde_json::Value) -> Self {
         let socket = format!("unix://{}", cell.text("docker.sock"));
         let driver = if cell.overlay() { "overlay2" } else { "vfs" };
         let mut config = serde_json::json!({
@@ -68,6 +72,20 @@ impl Pushes for Dockerd {
 
     fn pull_back(&self, name: &str) -> Result<Pulled, String> {
         self.pull(name)
+    }
+}
+
+impl SignsIn for Dockerd {
+    fn login(&self, registry: &str, user: &str, password: &str) -> Result<(), String> {
+        self.docker(&["login", "--username", user, "--password", password, registry]).map(drop)
+    }
+
+    fn logout(&self, registry: &str) -> Result<(), String> {
+        self.docker(&["logout", registry]).map(drop)
+    }
+
+    fn forget(&self) -> Result<(), String> {
+        self.docker(&["image", "prune", "--all", "--force"]).map(drop)
     }
 }
 

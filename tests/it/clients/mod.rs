@@ -3,17 +3,21 @@
 //! One driver per client ([`dockerd`], [`containerd`], [`podman`], [`skopeo`], [`buildah`]) runs it in a [`cell`] of
 //! its own, points it at a mirror in that client's way, and reports by digest what it pulled. [`scenario`] tells the
 //! story they all go through, and [`pulls`] lists who goes through it with which image. In [`setup`] the clients take
-//! what `lanyard setup` prints for them. [`pushes`] is the way back.
+//! what `lanyard setup` prints for them. [`pushes`] is the way back, [`another_host`] tells what it takes from elsewhere in
+//! the LAN, and [`artifacts`] pushes what is no image.
 //!
 //! A client that this machine does not have is left out, and said so by name on the real standard error, which the
 //! test runner does not swallow. With `LANYARD_REQUIRE_CLIENTS=1` a missing client is a failure.
 
+mod another_host;
+mod artifacts;
 mod buildah;
 mod buildkit;
 mod cell;
 mod child;
 mod containerd;
 mod dockerd;
+mod link;
 mod podman;
 mod pulled;
 mod pulls;
@@ -22,6 +26,7 @@ mod registries;
 mod scenario;
 mod setup;
 mod skopeo;
+mod tools;
 mod watch;
 
 use std::io::Write;
@@ -29,7 +34,7 @@ use std::io::Write;
 use cell::Cell;
 use pulled::Pulled;
 
-/// A program and the Debian package that has it.
+/// A program and the Debian package that has it, or the address where it is found.
 type Program = (&'static str, &'static str);
 
 /// One clean client with a mirror. Its store lives as long as the value.
@@ -51,10 +56,48 @@ trait Pushes: Client {
     fn pull_back(&self, name: &str) -> Result<Pulled, String>;
 }
 
+/// A client that signs in.
+trait SignsIn: Pushes {
+    /// Signs in at `registry`, `HOST:PORT`, and stays signed in. The error is everything the client said.
+    fn login(&self, registry: &str, user: &str, password: &str) -> Result<(), String>;
+
+    /// Forgets the password again.
+    fn logout(&self, registry: &str) -> Result<(), String>;
+
+    /// Forgets every image, by whatever name it was pulled.
+    fn forget(&self) -> Result<(), String>;
+}
+
 /// Whether all `programs` can be run in a cell on this machine; says so when not.
 fn available(programs: &[Program]) -> bool {
-    let Some(reason) = hindrance(programs) else { return true };
-    assert_ne!(std::env::var("LANYARD_REQUIRE_CLIENTS").as_deref(), Ok("1"), "{reason}");
+    unhindered(hindrance(programs), Weight::Required)
+}
+
+/// The same for a cell behind a [`Link`](link::Link).
+fn available_elsewhere(programs: &[Program]) -> bool {
+    let refused = || Some(format!("no other host can be made on this machine: {}", link::Link::make().err()?));
+    let reason = hindrance(&[programs, &[("ip", "iproute2"), ("nsenter", "util-linux")]].concat()).or_else(refused);
+    unhindered(reason, Weight::Required)
+}
+
+/// The same for a client that Debian does not have: it is never required.
+fn available_extra(programs: &[Program]) -> bool {
+    unhindered(hindrance(programs), Weight::Extra)
+}
+
+/// What it means that a test is left out.
+enum Weight {
+    /// With `LANYARD_REQUIRE_CLIENTS=1` it is a failure.
+    Required,
+    /// It is only said.
+    Extra,
+}
+
+/// Whether there is no reason to leave this test out; says it when there is.
+fn unhindered(reason: Option<String>, weight: Weight) -> bool {
+    let Some(reason) = reason else { return true };
+    let required = std::env::var("LANYARD_REQUIRE_CLIENTS").as_deref() == Ok("1");
+    assert!(!required || matches!(weight, Weight::Extra), "{reason}");
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
     // eprintln! would be captured with the output of a passing test. One write, so that the lines of tests that run side
@@ -69,7 +112,8 @@ fn hindrance(programs: &[Program]) -> Option<String> {
     let path = cell::search_path();
     let missing = |name: &str| !std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
     if let Some((name, package)) = programs.iter().chain(&needed).find(|(name, _)| missing(name)) {
-        return Some(format!("{name} is not installed (Debian package {package})"));
+        let source = if package.contains("://") { "" } else { "Debian package " };
+        return Some(format!("{name} is not installed ({source}{package})"));
     }
     let client = programs.first().map_or("the client", |(name, _)| name);
     if !rustix::process::geteuid().is_root() {

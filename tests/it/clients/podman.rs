@@ -2,8 +2,8 @@
 
 use super::cell::Cell;
 use super::pulled::{Pulled, sha256, strings};
-use super::registries::{cell_with, cell_with_mirror};
-use super::{Client, Program, Pushes};
+use super::registries::{cell_with, cell_with_mirror, with_mirror};
+use super::{Client, Program, Pushes, SignsIn};
 
 pub(crate) const PROGRAMS: &[Program] = &[("podman", "podman")];
 
@@ -16,6 +16,11 @@ impl Podman {
     /// `location` is the mirror's, `HOST:PORT` or `HOST:PORT/docker.io`.
     pub(crate) fn new(location: &str) -> Self {
         Podman { cell: cell_with_mirror(location) }
+    }
+
+    /// The same in this cell.
+    pub(crate) fn new_in(cell: Cell, location: &str) -> Self {
+        Podman { cell: with_mirror(cell, location) }
     }
 
     /// With `text` as the drop-in `NAME.conf` of `/etc/containers/registries.conf.d`.
@@ -49,6 +54,21 @@ impl Pushes for Podman {
 
     fn pull_back(&self, name: &str) -> Result<Pulled, String> {
         self.pulled(name, &["--tls-verify=false"])
+    }
+}
+
+impl SignsIn for Podman {
+    fn login(&self, registry: &str, user: &str, password: &str) -> Result<(), String> {
+        let signing_in = ["login", "--tls-verify=false", "--username", user, "--password", password, registry];
+        self.cell.run("podman", &signing_in).map(drop)
+    }
+
+    fn logout(&self, registry: &str) -> Result<(), String> {
+        self.cell.run("podman", &["logout", registry]).map(drop)
+    }
+
+    fn forget(&self) -> Result<(), String> {
+        self.cell.run("podman", &["image", "prune", "--all", "--force"]).map(drop)
     }
 }
 

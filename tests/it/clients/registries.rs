@@ -5,7 +5,13 @@ use super::cell::Cell;
 /// A cell whose `/etc/containers` has `location` (`HOST:PORT`, or with a path behind it) as the one mirror of
 /// docker.io, spoken to over plain HTTP, and which accepts unsigned images.
 pub(crate) fn cell_with_mirror(location: &str) -> Cell {
-    cell_with(
+    with_mirror(Cell::new(), location)
+}
+
+/// The same for a cell that is there.
+pub(crate) fn with_mirror(cell: Cell, location: &str) -> Cell {
+    with(
+        cell,
         "registries.conf",
         &format!(
             "unqualified-search-registries = [\"docker.io\"]\n\
@@ -18,7 +24,10 @@ pub(crate) fn cell_with_mirror(location: &str) -> Cell {
 /// A cell whose `/etc/containers` has `text` as the file `name` and nothing else about registries, and which accepts
 /// unsigned images.
 pub(crate) fn cell_with(name: &str, text: &str) -> Cell {
-    let cell = Cell::new();
+    with(Cell::new(), name, text)
+}
+
+fn with(cell: Cell, name: &str, text: &str) -> Cell {
     cell.write(&format!("etc/containers/{name}"), text);
     cell.write("etc/containers/policy.json", r#"{"default": [{"type": "insecureAcceptAnything"}]}"#);
     let driver = if cell.overlay() { "overlay" } else { "vfs" };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
@@ -48,6 +49,23 @@ impl Skopeo {
             held.insert(digest);
         }
         Ok(Pulled { tag, held: Some(held), unpacked: None })
+    }
+
+    /// A path in its folder, for what it shall push.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.cell.path(name)
+    }
+
+    /// Pushes the one manifest of an OCI image layout, byte for byte.
+    pub(super) fn push_layout(&self, layout: &str, to: &str) -> Result<(), String> {
+        let (from, to) = (format!("oci:{}", self.cell.text(layout)), format!("docker://{to}"));
+        let args = ["copy", "--quiet", "--preserve-digests", "--dest-tls-verify=false", &from, &to];
+        self.cell.run("skopeo", &args).map(drop)
+    }
+
+    /// The file that the last pull brought for this digest.
+    pub(super) fn pulled_file(&self, digest: &str) -> Vec<u8> {
+        fs::read(self.cell.path("copied").join(digest.trim_start_matches("sha256:"))).expect("the blob was pulled")
     }
 
     fn all(&self) -> &'static [&'static str] {

@@ -1,7 +1,7 @@
 //! Notices a client that goes to Docker Hub, or ghcr.io, behind its mirror's back.
 //!
 //! Every client hides a failing mirror: it asks the registry itself and exits 0. In a [`Cell`](super::cell::Cell) the
-//! registries' names therefore resolve to a loopback address of this watch, which counts connections and closes
+//! registries' names therefore resolve to an address of this watch, which counts connections and closes
 //! them. A test asserts on the count, never on the client's exit code alone.
 
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 const NAMES: &str = "registry-1.docker.io auth.docker.io index.docker.io docker.io hub.docker.com \
                      production.cloudflare.docker.com production.cloudfront.docker.com ghcr.io";
 
-/// A listener on port 443 of a loopback address of its own.
+/// A listener on port 443 of an address of its own.
 pub(crate) struct HubWatch {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -24,7 +24,15 @@ pub(crate) struct HubWatch {
 impl HubWatch {
     /// Starts to watch. Panics when port 443 cannot be bound on any loopback address.
     pub(crate) fn start() -> Self {
-        let listener = (0..100).find_map(|_| bind()).expect("port 443 of some loopback address is free");
+        HubWatch::with((0..100).find_map(|_| bind()).expect("port 443 of some loopback address is free"))
+    }
+
+    /// Starts to watch on this address of the machine, for a client that is on another.
+    pub(crate) fn start_on(address: Ipv4Addr) -> Self {
+        HubWatch::with(TcpListener::bind((address, 443)).expect("port 443 of an address of the test's own is free"))
+    }
+
+    fn with(listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("a bound listener has an address");
         let (asked, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let thread = std::thread::spawn({
