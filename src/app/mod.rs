@@ -27,10 +27,10 @@ use tokio::{runtime::Runtime, signal::unix::SignalKind};
 use crate::{
     access::{Access, AccessError},
     config::{Config, Loaded},
-    http::{self, BindError, Face, Side},
+    http::{self, BindError, Face, HostedExists, Side},
     metrics::{Metrics, Sample, UpstreamSample},
     names::Names,
-    oci::{Namespace, Repository, RepositoryName},
+    oci::{Namespace, Repository},
     pull::{Parts, PullThrough, Tasks},
     push::{self, Push},
     storage::{DiskThreads, Limits, Storage},
@@ -311,8 +311,11 @@ fn sample_of(upstream: &Upstream) -> UpstreamSample {
     }
 }
 
-/// Whether a name is that of a hosted repository.
-fn hosted_exists(storage: &Arc<Storage>) -> Arc<dyn Fn(&RepositoryName) -> bool + Send + Sync> {
+/// Whether a name is that of a hosted repository, or of one that holds this blob.
+fn hosted_exists(storage: &Arc<Storage>) -> Arc<HostedExists> {
     let storage = Arc::clone(storage);
-    Arc::new(move |name| storage.catalog.knows(&Repository { namespace: Namespace::Hosted, name: name.clone() }))
+    Arc::new(move |name, blob| {
+        let hosted = Repository { namespace: Namespace::Hosted, name: name.clone() };
+        storage.catalog.knows(&hosted) || blob.is_some_and(|blob| storage.catalog.holds(&hosted, blob))
+    })
 }

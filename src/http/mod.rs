@@ -54,7 +54,7 @@ use crate::{
     access::{Access, Action, Principal},
     metrics::{Metrics, Sample},
     names::Names,
-    oci::RepositoryName,
+    oci::{Digest, RepositoryName},
     pull::PullThrough,
     push::Push,
 };
@@ -78,9 +78,13 @@ pub struct Face {
     pub ready: Arc<AtomicBool>,
     /// The gauges, gathered at each scrape. Must not block.
     pub sample: Arc<dyn Fn() -> Sample + Send + Sync>,
-    /// Whether a hosted repository of this name exists. Asked for each request without `ns=` or prefix; must not block.
-    pub hosted_exists: Arc<dyn Fn(&RepositoryName) -> bool + Send + Sync>,
+    /// Whether a hosted repository of this name exists, or holds this blob: what a push under way has brought is its own before
+    /// there is an image. Asked for each request without `ns=` or prefix; must not block.
+    pub hosted_exists: Arc<HostedExists>,
 }
+
+/// See [`Face::hosted_exists`].
+pub type HostedExists = dyn Fn(&RepositoryName, Option<&Digest>) -> bool + Send + Sync;
 
 /// What an address is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     access::{Action, Principal},
     names::Spelling,
-    oci::{ErrorCode, RegistryError, Repository, RepositoryName},
+    oci::{Digest, ErrorCode, RegistryError, Repository, RepositoryName},
     push::MayPull,
 };
 
@@ -116,16 +116,16 @@ impl Asked<'_> {
     /// Whether a push to this name, at this address, would go to a hosted repository that is not there yet: a client that reads
     /// it meets the mirrored one.
     pub(super) fn could_be_pushed_to(&self, spelling: &Spelling) -> bool {
-        let pushed = resolve(self.face, spelling, self.query.ns.as_deref(), Action::Push);
+        let pushed = resolve(self.face, spelling, self.query.ns.as_deref(), Action::Push, None);
         self.face.side == Side::Whole
             && pushed.is_ok_and(|pushed| self.face.push.takes(&pushed).is_ok() && Some(pushed) != self.repository)
     }
 
-    /// The repository that a name in the query means to a client that reads.
-    pub(super) fn named(&self, name: &str) -> Result<Repository, RegistryError> {
+    /// The repository that a name in the query means to a client that reads this blob.
+    pub(super) fn named(&self, name: &str, blob: &Digest) -> Result<Repository, RegistryError> {
         let name = name.parse::<RepositoryName>();
         let name = name.map_err(|error| RegistryError::new(ErrorCode::NameInvalid, error.to_string()))?;
-        resolve(self.face, &Spelling { host: None, name }, None, Action::Pull)
+        resolve(self.face, &Spelling { host: None, name }, None, Action::Pull, Some(blob))
     }
 
     /// Whether this client may pull from repositories that its path does not name: to mount from one, to list them. That goes by
@@ -147,15 +147,16 @@ impl Asked<'_> {
     }
 }
 
-/// What a path and its `ns=` mean. Pushes and deletions are about hosted repositories, whether they exist or not, unless the
+/// What a path and its `ns=` mean, where it names a blob with that. Pushes and deletions are about hosted repositories, whether they exist or not, unless the
 /// client names an upstream.
 pub(super) fn resolve(
     face: &Face,
     spelling: &Spelling,
     ns: Option<&str>,
     action: Action,
+    blob: Option<&Digest>,
 ) -> Result<Repository, RegistryError> {
-    face.names.resolve(spelling, ns, |name| action != Action::Pull || (face.hosted_exists)(name))
+    face.names.resolve(spelling, ns, |name| action != Action::Pull || (face.hosted_exists)(name, blob))
 }
 
 /// The one handler: actix-web's router would decode the path.
@@ -184,7 +185,7 @@ async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry, body: Payl
     let query = Query::parse(uri.query().unwrap_or_default())?;
     let place = match (needs, target.spelling()) {
         (Needs::Right(action), Some(spelling)) => {
-            let repository = resolve(face, spelling, query.ns.as_deref(), action)?;
+            let repository = resolve(face, spelling, query.ns.as_deref(), action, target.blob())?;
             entry.about(&repository);
             Some((spelling, repository))
         }

@@ -70,6 +70,25 @@ impl Target {
         }
     }
 
+    /// The blob in it, where it has one.
+    pub(super) fn blob(&self) -> Option<&Digest> {
+        match self {
+            Target::Blob(_, digest) => Some(digest),
+            Target::Manifest(..)
+            | Target::Tags(_)
+            | Target::Referrers(..)
+            | Target::Uploads(_)
+            | Target::Upload(..)
+            | Target::Home
+            | Target::Live
+            | Target::Ready
+            | Target::Metrics
+            | Target::Token
+            | Target::Ping(_)
+            | Target::Catalog => None,
+        }
+    }
+
     /// The repository in it, where it has one.
     pub(super) fn spelling(&self) -> Option<&Spelling> {
         match self {

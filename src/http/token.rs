@@ -156,7 +156,8 @@ impl Wanted {
             Some(&scope.name).filter(|_| scope.kind == "repository").and_then(|name| target::scope_name(name));
         let asks = |right| scope.actions.iter().any(|action| action == auth::word(right) || action == "*");
         let rights = [Action::Pull, Action::Push, Action::Delete].into_iter().filter(|right| asks(*right));
-        let rights = rights.filter_map(|right| Some((right, resolve(face, spelling.as_ref()?, None, right).ok()?)));
+        let rights =
+            rights.filter_map(|right| Some((right, resolve(face, spelling.as_ref()?, None, right, None).ok()?)));
         Wanted { rights: rights.collect(), scope }
     }
 

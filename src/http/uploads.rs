@@ -31,7 +31,7 @@ pub(super) async fn post(mut asked: Asked<'_>) -> Result<Reply, Refusal> {
     let push = Arc::clone(&asked.face.push);
     if let Some(digest) = asked.query.mount()? {
         // A name that is none has no blob to mount: the client uploads, as from any other that has not.
-        let from = asked.query.from.as_deref().map(|from| asked.named(from)).transpose();
+        let from = asked.query.from.as_deref().map(|from| asked.named(from, &digest)).transpose();
         if let Ok(from) = from
             && push.mount(&repo, digest, from, asked.may_pull()).await?
         {

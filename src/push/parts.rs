@@ -46,7 +46,8 @@ impl Push {
         may_pull: &MayPull,
     ) -> Result<(Vec<LinkRecord>, Vec<Hold>), PushError> {
         let namesake = self.namesake(&repo.name).filter(|namesake| may_pull(namesake));
-        let (mut adopted, mut holds, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut adopted, mut holds) = (Vec::new(), Vec::new());
+        let (mut unknown, mut absent) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         let mut wanted = wanted(manifest);
         // An adopted index brings manifests, and these bring blobs: as deep as the manifests go, each part once.
@@ -62,12 +63,14 @@ impl Push {
                 };
                 match found {
                     Some(link) => adopted.push(link),
-                    None if part.elsewhere || self.rules.sparse => {}
+                    None if part.elsewhere || self.rules.sparse => absent.push(part.digest),
                     None => unknown.push(part.digest),
                 }
             }
             wanted = deeper;
         }
+        // What is not here needs no lease: a manifest may name anything.
+        holds.iter_mut().for_each(|hold| hold.forget(unknown.iter().chain(&absent)));
         if unknown.is_empty() { Ok((adopted, holds)) } else { Err(PushError::PartsUnknown(unknown)) }
     }
 

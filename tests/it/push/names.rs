@@ -4,7 +4,7 @@ use super::{OCI_IMAGE, Pusher, image, registry};
 use crate::{
     hub::{Hub, digest_of},
     pull::mirror,
-    wire::{ask, get, manifest, send},
+    wire::{ask, blob, get, manifest, send},
 };
 
 /// Reserved and upstream names refuse every way to change them, with a sentence that says what to do.
@@ -70,4 +70,26 @@ fn short_names_are_the_teams() {
     assert_eq!(client.manifest("app", "latest", OCI_IMAGE, bytes.as_bytes()).status, 201);
     assert_eq!(get(lanyard.port(), &manifest("app", "latest")).text(), bytes);
     assert_eq!(get(lanyard.port(), &manifest("library/app", "latest")).body, official.bytes);
+}
+
+/// A push that breaks off after its first layer, or is refused, takes the name from nobody: the mirrored image is served until
+/// there is a hosted one. What the push has brought is its own meanwhile, and can be mounted.
+#[test]
+fn a_push_that_breaks_off_does_not_take_the_name() {
+    let hub = Hub::start();
+    let theirs = hub.image("grafana/grafana", "latest").layer(10).publish();
+    let mut lanyard = mirror(&hub);
+    let client = Pusher(lanyard.port());
+    let layer = client.blob("grafana/grafana", b"a layer of ours");
+    for _ in 0..2 {
+        assert_eq!(get(lanyard.port(), &manifest("grafana/grafana", "latest")).body, theirs.bytes);
+        assert_eq!(get(lanyard.port(), &blob("grafana/grafana", &layer)).body, b"a layer of ours");
+        assert_eq!(digest_of(&get(lanyard.port(), &blob("grafana/grafana", theirs.layer(0))).body), theirs.layer(0));
+        let mount = format!("/v2/team/app/blobs/uploads/?mount={layer}&from=grafana/grafana");
+        assert_eq!(send(lanyard.port(), "POST", &mount, &[], b"").status, 201);
+        lanyard.kill9();
+        lanyard.restart();
+    }
+    client.image("grafana/grafana", "latest", b"ours");
+    assert_ne!(get(lanyard.port(), &manifest("grafana/grafana", "latest")).body, theirs.bytes);
 }
