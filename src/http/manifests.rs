@@ -19,9 +19,10 @@ pub(super) async fn get(asked: Asked<'_>, spelling: &Spelling, reference: &Refer
         let message = format!("{} is not hosted here; a push makes it so", spelling.name);
         return Err(RegistryError::new(ErrorCode::ManifestUnknown, message).into());
     }
-    // Who asks by HEAD may be about to push: oras and helm ask for the digest of what they have, crane for the tag. Anything but
-    // 404 would end the push, and pushing must work without the internet.
-    let may_push = asked.is_head() && asked.could_be_pushed_to(spelling);
+    // A client that names a digest by HEAD may have what it names, and be about to push it: oras and helm are. Anything but 404
+    // would end the push, and pushing must work without the internet.
+    let by_digest = matches!(reference, Reference::Digest(_));
+    let may_push = asked.is_head() && by_digest && asked.could_be_pushed_to(spelling);
     let answer = match asked.face.pull.manifest(&repository, reference, &accept).await {
         Err(error) if may_push && error.is_outage() => {
             let message = format!("{} is not hosted here, and upstream cannot be asked", spelling.name);

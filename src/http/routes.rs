@@ -113,8 +113,8 @@ impl Asked<'_> {
         Ok(repository)
     }
 
-    /// Whether a push to this name, at this address, would go to a hosted repository that is not there yet: a client that reads
-    /// it meets the mirrored one.
+    /// Whether a push to this name would go to a hosted repository that is not there yet: a client that reads it meets the
+    /// mirrored one.
     pub(super) fn could_be_pushed_to(&self, spelling: &Spelling) -> bool {
         let pushed = resolve(self.face, spelling, self.query.ns.as_deref(), Action::Push, None);
         self.face.side == Side::Whole

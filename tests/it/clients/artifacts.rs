@@ -1,7 +1,7 @@
 //! What is no image: artifacts, referrers of images, and charts, pushed and pulled by real clients.
 //!
 //! skopeo pushes a manifest as it is, with a subject that it knows nothing of; that is always tried. oras and helm know what
-//! they do, and are tried where they are, and so is crane, which asks before it pushes as nobody else does.
+//! they do, and are tried where they are.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::skopeo::Skopeo;
-use super::tools::{CRANE, HELM, ORAS, Tool};
+use super::tools::{HELM, ORAS, Tool};
 use super::{Pushes, available, available_extra, skopeo};
 use crate::hub::{Hub, Image, digest_of};
 use crate::lanyard::Lanyard;
@@ -168,25 +168,4 @@ fn helm_pushes_and_pulls_a_chart() {
     helm.run(&["pull", "--plain-http", "--destination", "tmp", "--version", "1.2.3", &name]);
     assert_eq!(helm.read("tmp/app-1.2.3.tgz"), helm.read("app-1.2.3.tgz"));
     assert_eq!(tags(&lanyard, "charts/app"), json!(["1.2.3"]));
-}
-
-/// It asks for the tag before it pushes, and gives up on any answer but yes and no.
-#[test]
-fn crane_pushes_and_pulls_an_image() {
-    if !available_extra(CRANE) {
-        return;
-    }
-    let mut lanyard = alone();
-    let crane = Tool::new(CRANE);
-    // The end of a tar archive, before which there is nothing.
-    crane.write("layer.tar", &"\0".repeat(1024));
-    let name = format!("{}/team/app:v1", lanyard.host());
-    crane.run(&["append", "--insecure", "--oci-empty-base", "--new_layer", "layer.tar", "--new_tag", &name]);
-    lanyard.kill9();
-    lanyard.restart();
-    let digest = crane.run(&["digest", "--insecure", &name]);
-    assert_eq!(digest.trim(), digest_of(&get(lanyard.port(), &manifest("team/app", "v1")).body));
-    crane.run(&["pull", "--insecure", "--format", "oci", &name, "pulled"]);
-    let pulled = format!("pulled/blobs/sha256/{}", digest.trim().trim_start_matches("sha256:"));
-    assert_eq!(digest_of(&crane.read(&pulled)), digest.trim());
 }

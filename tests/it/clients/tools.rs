@@ -1,5 +1,4 @@
-//! oras and helm, clients of things that are no images, and crane. Debian has none of them, so their tests run where they are
-//! on the path.
+//! oras and helm: clients of things that are no images. Debian has neither, so their tests run where they are on the path.
 
 use std::fs;
 
@@ -8,8 +7,6 @@ use super::cell::Cell;
 
 pub(crate) const ORAS: &[Program] = &[("oras", "https://oras.land")];
 pub(crate) const HELM: &[Program] = &[("helm", "https://helm.sh")];
-
-pub(crate) const CRANE: &[Program] = &[("crane", "https://github.com/google/go-containerregistry")];
 
 /// One of them, in an empty folder.
 pub(crate) struct Tool {

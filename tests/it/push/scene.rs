@@ -112,13 +112,11 @@ fn a_push_needs_no_internet() {
     hub.go_deaf(false);
     hub.go_down();
     assert_eq!(client.head(&blob("team/down", &digest_of(b"layer"))), 404);
-    // oras and helm ask for the digest of what they have, crane for the tag. Who pulls is told the truth.
+    // oras and helm ask for the digest of what they have. Who pulls is told the truth.
+    let path = manifest("team/down", &digest_of(b"manifest"));
     let every = [("Accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json")];
-    for reference in [digest_of(b"manifest").as_str(), "v1"] {
-        let path = manifest("team/down", reference);
-        assert_eq!(ask(lanyard.port(), "HEAD", &path, &every).status, 404, "{path}");
-        assert!((502..=504).contains(&ask(lanyard.port(), "GET", &path, &every).status), "{path}");
-    }
+    assert_eq!(ask(lanyard.port(), "HEAD", &path, &every).status, 404);
+    assert!((502..=504).contains(&ask(lanyard.port(), "GET", &path, &every).status));
     client.image("team/down", "v1", b"layer");
     // Whoever names the registry is told the truth.
     let theirs = format!("/v2/docker.io/team/down/blobs/{}", digest_of(b"layer"));
