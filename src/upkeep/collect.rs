@@ -30,32 +30,46 @@ pub(super) enum Unsure {
     Storage(#[from] StorageError),
 }
 
+/// What is garbage in a repository.
+pub(super) struct Unneeded {
+    /// The links that none of its manifests needs.
+    pub(super) links: Vec<LinkRecord>,
+    /// Something is needed only by a manifest that an index names and the repository does not hold. That is garbage once the
+    /// manifest's bytes are gone, although nothing changes in the repository then.
+    pub(super) borrowed: bool,
+}
+
 /// The links that none of the repository's manifests needs.
 pub(super) fn unneeded(
     storage: &Storage,
     repository: &Repository,
     links: &[LinkRecord],
     tags: &[TagRecord],
-) -> Result<Vec<LinkRecord>, Unsure> {
+) -> Result<Unneeded, Unsure> {
     let manifests = links.iter().filter(|link| link.is_manifest()).map(|link| (link.digest, link.media_type.clone()));
     // A tag whose manifest has lost its link is damage; it still keeps what it names.
     let tagged = tags.iter().map(|tag| (tag.digest, tag.media_type.clone()));
-    let needed = needed(manifests.chain(tagged), |digest| storage.blobs.read(digest, MAX_MANIFEST_BYTES))?;
+    let mut borrowed = false;
+    let needed = needed(manifests.chain(tagged), |digest, held| {
+        let bytes = storage.blobs.read(digest, MAX_MANIFEST_BYTES)?;
+        borrowed |= !held && bytes.is_some();
+        Ok(bytes)
+    })?;
     let unneeded = |link: &&LinkRecord| !link.is_manifest() && !needed.contains(&link.digest);
     let unneeded: Vec<_> = links.iter().filter(unneeded).cloned().collect();
     // What is damaged is not among the links, and might be a manifest that needs them all.
     if !unneeded.is_empty() && storage.catalog.has_damaged_link(repository)? {
         return Err(Unsure::Link);
     }
-    Ok(unneeded)
+    Ok(Unneeded { links: unneeded, borrowed })
 }
 
 /// Everything that these manifests name, and the manifests themselves.
 pub(super) fn needed(
     manifests: impl Iterator<Item = (Digest, String)>,
-    mut read: impl FnMut(&Digest) -> Result<Option<Bytes>, StorageError>,
+    mut read: impl FnMut(&Digest, bool) -> Result<Option<Bytes>, StorageError>,
 ) -> Result<HashSet<Digest>, Unsure> {
-    let needed = oci::needed(manifests, |digest, held| match read(digest) {
+    let needed = oci::needed(manifests, |digest, held| match read(digest, held) {
         // Any index may name what is no manifest.
         Err(StorageError::TooLarge { .. }) if !held => Ok(None),
         read => read,

@@ -117,12 +117,14 @@ impl Pass {
                 return Ok(links);
             }
         };
-        if unneeded.is_empty() {
-            self.settled.0.insert(repository.clone(), fingerprint);
+        if unneeded.links.is_empty() {
+            if !unneeded.borrowed {
+                self.settled.0.insert(repository.clone(), fingerprint);
+            }
             return Ok(links);
         }
         let mut gone = HashSet::new();
-        for link in unneeded {
+        for link in unneeded.links {
             // A manifest that came after the list was taken has touched what it names after that as well. So where the
             // list is younger than the grace, and no lease protects the digest, no such manifest names it.
             if taken.elapsed() >= storage.leases.grace().max(LEAST) {

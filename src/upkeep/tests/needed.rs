@@ -31,7 +31,7 @@ impl Contents {
     }
 
     fn needed(&self, manifests: &[(Digest, &str)]) -> Result<HashSet<Digest>, Unsure> {
-        needed(manifests.iter().map(|(digest, media_type)| (*digest, (*media_type).to_owned())), |digest| {
+        needed(manifests.iter().map(|(digest, media_type)| (*digest, (*media_type).to_owned())), |digest, _| {
             *self.reads.borrow_mut().entry(*digest).or_default() += 1;
             match self.all.get(digest) {
                 Some(bytes) if bytes.len() > 1 << 20 => {
