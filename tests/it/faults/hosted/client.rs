@@ -17,6 +17,9 @@ use crate::{
 /// No answer may take longer than this, whatever happens to the disk.
 const HANG: Duration = Duration::from_secs(30);
 
+/// How many steps a scene has.
+pub(super) const STEPS: usize = 12;
+
 /// Why a request did not do what it was for: the server is gone, or says that it cannot. Anything else is a failure of the
 /// test.
 #[derive(Debug)]
@@ -65,27 +68,32 @@ impl Client {
 
     /// Everything that a team does with its registry, with contents that nobody has pushed before.
     pub(super) fn scene(&mut self, seed: usize) -> Result<(), Lost> {
-        let (a, b) = (format!("{}/a", self.name), format!("{}/b", self.name));
-        let name = self.name.clone();
+        (0..STEPS).try_for_each(|number| self.step(seed, number))
+    }
+
+    /// One step of it.
+    pub(super) fn step(&mut self, seed: usize, number: usize) -> Result<(), Lost> {
+        let (a, b, name) = (format!("{}/a", self.name), format!("{}/b", self.name), self.name.clone());
         let text = |what: &str| format!("{name} {seed} {what} ");
         let size = [3_000, 40_000, 350_000, 900_000][seed % 4];
         let layer = text("layer").repeat(size / 16).into_bytes();
         let config = format!("{{\"c\":\"{}\"}}", text("config")).into_bytes();
-        self.chunked(&a, &layer)?;
-        self.whole(&a, &config)?;
-        let first = image(&digest_of(&config), &[&digest_of(&layer)]).to_string().into_bytes();
-        self.manifest(&a, "v1", &["v2"], &first)?;
-        self.mount(&b, &layer)?;
-        self.whole(&b, &config)?;
-        self.manifest(&b, "v1", &[], &first)?;
         let small = text("small").into_bytes();
-        self.whole(&a, &small)?;
-        let second = image(&digest_of(&config), &[&digest_of(&small)]).to_string().into_bytes();
-        self.manifest(&a, "v1", &[], &second)?;
-        self.delete_tag(&a, "v2")?;
-        self.delete_manifest(&a, &first)?;
-        self.delete_blob(&a, &layer)?;
-        self.collect()
+        let of = |layer: &[u8]| image(&digest_of(&config), &[&digest_of(layer)]).to_string().into_bytes();
+        match number {
+            0 => self.chunked(&a, &layer),
+            1 => self.whole(&a, &config),
+            2 => self.manifest(&a, "v1", &["v2"], &of(&layer)),
+            3 => self.mount(&b, &layer),
+            4 => self.whole(&b, &config),
+            5 => self.manifest(&b, "v1", &[], &of(&layer)),
+            6 => self.whole(&a, &small),
+            7 => self.manifest(&a, "v1", &[], &of(&small)),
+            8 => self.delete_tag(&a, "v2"),
+            9 => self.delete_manifest(&a, &of(&layer)),
+            10 => self.delete_blob(&a, &layer),
+            _ => self.collect(),
+        }
     }
 
     /// After a death: goes on with what was open, and looks at everything it was told.

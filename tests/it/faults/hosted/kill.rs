@@ -6,7 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{HOSTED, client::Client, without_a_grace};
+use super::{
+    HOSTED,
+    client::{Client, STEPS},
+    without_a_grace,
+};
 use crate::{
     faults::{
         figure, rounds,
@@ -31,9 +35,6 @@ const CALLS: &[&str] = &[
     "fallocate",
 ];
 
-/// How often one call is looked for in a round: opening is called without end, and changes little.
-const MOST: usize = 40;
-
 /// A ledger is closed after so many scenes, and another begun, so that reading it stays quick.
 const PAGE: usize = 12;
 
@@ -41,26 +42,34 @@ const PAGE: usize = 12;
 /// each time.
 const SURVIVALS: usize = 3;
 
-/// FAULTS.md, "kill -9 at every write step": push, upload in chunks, mount, tag, delete and collection.
+/// FAULTS.md, "kill -9 at every write step": from each step of the scene on – push, upload in chunks, mount, tag, delete,
+/// collection – at the first, second, third of these calls of a thread.
 #[test]
 fn kill_at_the_nth_call_of_a_push_a_mount_a_tag_a_deletion_a_collection() {
     if !available() {
         return;
     }
-    let wanted = rounds(12, 1_000);
+    let wanted = rounds(14, 1_000);
     let mut deaths = Deaths::default();
-    // Later rounds have other sizes and meet other threads.
-    for round in 0.. {
-        let before = deaths.count;
-        for (at, call) in CALLS.iter().enumerate() {
-            deaths.of_call(call, round * CALLS.len() + at, wanted);
-        }
-        assert!(deaths.count > before, "no call is met any more: {deaths:?}");
-        if deaths.count >= wanted {
-            break;
-        }
+    let mut points = (1..).flat_map(|nth| {
+        (0..CALLS.len()).flat_map(move |call| (0..STEPS).map(move |step| Point { call: CALLS[call], step, nth }))
+    });
+    // The short form takes one in so many, which are of all kinds: the numbers share no factor.
+    let stride = rounds(29, 1);
+    let mut seed = 0;
+    while deaths.count < wanted {
+        seed += PAGE;
+        deaths.page(points.by_ref().step_by(stride).take(PAGE), seed);
     }
     figure(&format!("{deaths:?}"));
+}
+
+/// Where it is to die.
+#[derive(Debug)]
+struct Point {
+    call: &'static str,
+    step: usize,
+    nth: usize,
 }
 
 /// Where the server died.
@@ -75,46 +84,36 @@ struct Deaths {
 }
 
 impl Deaths {
-    /// Kills at the first, second, third of these calls, until it is made no more.
-    fn of_call(&mut self, call: &'static str, round: usize, wanted: usize) {
-        let step = rounds(9, 1);
-        let mut points = (1..=MOST).step_by(step);
-        let mut survived = 0;
-        let mut page = 0;
-        while survived < rounds(1, SURVIVALS) && self.count < wanted {
-            page += 1;
-            let mut lanyard = without_a_grace();
-            lanyard.restart();
-            let socket = lanyard.data_dir().join("lanyard.sock");
-            let mut client = Client::new(lanyard.port(), "team", Some(socket));
-            // Something to lose, from before.
-            client.scene(0).unwrap();
-            for _ in 0..PAGE {
-                let Some(nth) = points.next() else { return };
-                let ambush = Ambush::lay(&lanyard, call, &format!("signal=KILL:when={nth}"));
-                let lost = client.scene(round * 1_000 + nth).is_err();
-                let dead = lost && died_of_it(&mut lanyard);
-                drop(ambush);
-                assert_eq!(lost, dead, "{call} {nth}: an answer failed, and not by its death");
-                if !dead {
-                    lanyard.kill9();
-                    survived += 1;
-                } else {
-                    survived = 0;
-                    self.count += 1;
-                    *self.by_call.entry(call).or_default() += 1;
-                    *self.by_step.entry(client.doing).or_default() += 1;
-                }
-                let when = format!("{call} {nth} of page {page}, while it was at: {}", client.doing);
-                self.comes_back(&mut lanyard, &when);
-                self.read += client.audit(&when);
-                if survived >= rounds(1, SURVIVALS) || self.count >= wanted {
-                    break;
-                }
+    /// Kills at some points, all with one ledger.
+    fn page(&mut self, points: impl Iterator<Item = Point>, seed: usize) {
+        let mut lanyard = without_a_grace();
+        lanyard.restart();
+        let socket = lanyard.data_dir().join("lanyard.sock");
+        let mut client = Client::new(lanyard.port(), "team", Some(socket));
+        // Something to lose, from before.
+        client.scene(0).unwrap();
+        for (at, point) in points.enumerate() {
+            let Point { call, step, nth } = point;
+            let seed = seed + at;
+            (0..step).try_for_each(|number| client.step(seed, number)).unwrap();
+            let ambush = Ambush::lay(&lanyard, call, &format!("signal=KILL:when={nth}"));
+            let lost = (step..STEPS).try_for_each(|number| client.step(seed, number)).is_err();
+            let dead = lost && died_of_it(&mut lanyard);
+            drop(ambush);
+            assert_eq!(lost, dead, "{point:?}: an answer failed, and not by its death");
+            if dead {
+                self.count += 1;
+                *self.by_call.entry(call).or_default() += 1;
+                *self.by_step.entry(client.doing).or_default() += 1;
+            } else {
+                lanyard.kill9();
             }
-            self.acknowledged += client.acknowledged;
-            everything_is_whole(&mut lanyard, &mut client, call);
+            let when = format!("{point:?}, while it was at: {}", client.doing);
+            self.comes_back(&mut lanyard, &when);
+            self.read += client.audit(&when);
         }
+        self.acknowledged += client.acknowledged;
+        everything_is_whole(&mut lanyard, &mut client, &format!("seed {seed}"));
     }
 
     fn comes_back(&mut self, lanyard: &mut Lanyard, when: &str) {
