@@ -108,7 +108,7 @@ pub fn run(faces: Vec<(TcpListener, Face)>, limits: Limits) -> io::Result<(Serve
 }
 
 /// The server around any one handler; tests of the transport bring their own.
-fn listen<T, F, Args>(faces: Vec<(TcpListener, web::Data<T>)>, limits: Limits, handler: F) -> io::Result<Server>
+pub(super) fn listen<T, F, Args>(faces: Vec<(TcpListener, web::Data<T>)>, limits: Limits, handler: F) -> io::Result<Server>
 where
     T: Send + Sync + 'static,
     F: Handler<Args> + Send,

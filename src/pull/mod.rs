@@ -25,6 +25,7 @@ mod freshness;
 mod lists;
 mod manifests;
 mod missing;
+mod range;
 mod recent;
 mod records;
 mod referrers;
@@ -34,7 +35,8 @@ mod tasks;
 use std::{sync::Arc, time::Duration};
 
 pub use answer::{BlobAnswer, BlobHead, ManifestAnswer, Referrers, TagList, Trace};
-pub use body::{BlobBody, BodyError};
+pub use body::{BlobBody, BodyError, Piece};
+pub use range::FileRange;
 use bytes::Bytes;
 pub use error::PullError;
 pub use fill::FillFailure;
