@@ -64,6 +64,9 @@ pub(super) struct Traffic {
     slot: Slot,
 }
 
+/// Lies in the data of connections that are secured by TLS.
+pub(super) struct Secured;
+
 /// One request in progress, while it lives.
 pub(super) struct Busy(Rc<Traffic>);
 

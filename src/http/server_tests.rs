@@ -64,7 +64,7 @@ fn limits() -> Limits {
 fn start(limits: Limits) -> (Running, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new(&[]));
     let data: Counted = web::Data::new(Arc::clone(&metrics));
-    (Running::start(move |listener| listen(vec![(listener, data)], limits, echo).unwrap()), metrics)
+    (Running::start(move |listener| listen(vec![(listener, data)], None, limits, echo).unwrap()), metrics)
 }
 
 /// Waits until the metrics hold a line.

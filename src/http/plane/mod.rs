@@ -37,7 +37,7 @@ use bytes::{Buf as _, Bytes};
 use rustix::io::Errno;
 
 pub(super) use slot::Slot;
-pub(super) use wire::Wire;
+pub(super) use wire::{MAPPED, Wire};
 
 use crate::pull::FileRange;
 

@@ -66,7 +66,7 @@ async fn files(request: HttpRequest, shelf: web::Data<Arc<Shelf>>) -> HttpRespon
 fn start(shelf: &Arc<Shelf>) -> Running {
     let data = web::Data::new(Arc::clone(shelf));
     let limits = Limits { workers: 1, ..Limits::default() };
-    Running::start(move |listener| listen(vec![(listener, data)], limits, files).unwrap())
+    Running::start(move |listener| listen(vec![(listener, data)], None, limits, files).unwrap())
 }
 
 fn content() -> Vec<u8> {

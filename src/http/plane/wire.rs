@@ -22,6 +22,9 @@ pub(in crate::http) const MAPPED: usize = 256 << 10;
 
 /// A client's stream.
 pub(in crate::http) trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Whether nobody else can read along.
+    const SECURED: bool = false;
+
     /// Sends bytes of the file from `at` on, at most `most`; how many, or 0 where the file has none there. They should be in the
     /// page cache. [`io::ErrorKind::Unsupported`]: not this way, for this file or this stream.
     fn poll_send(&mut self, cx: &mut Context<'_>, file: &File, at: u64, most: usize) -> Poll<io::Result<usize>>;
@@ -59,6 +62,8 @@ impl Wire for TcpStream {
 }
 
 impl Wire for TlsStream<TcpStream> {
+    const SECURED: bool = true;
+
     fn poll_send(&mut self, cx: &mut Context<'_>, file: &File, at: u64, most: usize) -> Poll<io::Result<usize>> {
         match Mapping::new(file, at, most.min(MAPPED)) {
             Ok(pages) => Pin::new(self).poll_write(cx, &pages),
