@@ -119,9 +119,7 @@ fn keep(files: &Path, bytes: &[u8]) -> Blob {
 }
 
 fn manifest(config: &Blob, layers: &[&Blob]) -> String {
-    let part = |kind: &str, blob: &Blob| {
-        serde_json::json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": blob.digest, "size": blob.size })
-    };
+    let part = |kind: &str, blob: &Blob| serde_json::json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": blob.digest, "size": blob.size });
     let layers: Vec<_> = layers.iter().map(|blob| part("layer.v1.tar", blob)).collect();
     // Annotations make it as long as those of real images are.
     let annotations = serde_json::json!({ "org.example.padding": "p".repeat(1_200) });

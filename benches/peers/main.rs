@@ -27,7 +27,12 @@ fn main() -> ExitCode {
     if std::env::var_os(INSIDE).is_none() {
         // The namespace, with a loopback of its own.
         let error = Command::new("unshare")
-            .args(["-n", "sh", "-c", "ip link set lo up && echo reno > /proc/sys/net/ipv4/tcp_congestion_control && exec \"$@\""])
+            .args([
+                "-n",
+                "sh",
+                "-c",
+                "ip link set lo up && echo reno > /proc/sys/net/ipv4/tcp_congestion_control && exec \"$@\"",
+            ])
             .arg("sh")
             .arg(std::env::current_exe().unwrap())
             .args(std::env::args_os().skip(1))

@@ -155,7 +155,8 @@ where
             Some((config, certificate)) => {
                 let (config, certificate) = (config.clone(), Arc::clone(certificate));
                 builder.listen(name, listener, move || {
-                    let (http, certificate) = (answers.service::<TlsStream<TcpStream>, Args>(), Arc::clone(&certificate));
+                    let (http, certificate) =
+                        (answers.service::<TlsStream<TcpStream>, Args>(), Arc::clone(&certificate));
                     let acceptor = Acceptor::new(config.clone());
                     fn_service(move |io: TcpStream| {
                         let certificate = Arc::clone(&certificate);

@@ -26,6 +26,7 @@ mod lists;
 mod manifests;
 mod missing;
 mod range;
+mod ready;
 mod recent;
 mod records;
 mod referrers;
@@ -36,7 +37,6 @@ use std::{sync::Arc, time::Duration};
 
 pub use answer::{BlobAnswer, BlobHead, ManifestAnswer, Referrers, TagList, Trace};
 pub use body::{BlobBody, BodyError, Piece};
-pub use range::FileRange;
 use bytes::Bytes;
 pub use error::PullError;
 pub use fill::FillFailure;
@@ -46,6 +46,8 @@ use freshness::{Checked, TagKey};
 use lists::Lists;
 use manifests::Landed;
 use missing::Missing;
+pub use range::FileRange;
+use ready::Ready;
 use recent::Recent;
 use records::no_room;
 pub use referrers::Selection;
@@ -79,6 +81,8 @@ pub struct PullThrough {
     fills: Fills<Source>,
     /// Digest → bytes: immutable, so nothing here can be out of date.
     hot: moka::sync::Cache<Digest, Bytes>,
+    /// What was given out by name, as long as nothing changes in its repository.
+    ready: Ready,
     /// When a tag was last checked, and whether upstream answered.
     checks: Recent<TagKey, bool>,
     tag_flights: Flights<TagKey, Checked>,
@@ -121,6 +125,7 @@ impl PullThrough {
             negative_ttl: config.cache.negative_ttl,
             fills: Fills::new(),
             hot,
+            ready: Ready::new(),
             checks: Recent::new(100_000, |_| 1),
             tag_flights: Flights::new(),
             manifest_flights: Flights::new(),

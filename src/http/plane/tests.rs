@@ -144,7 +144,8 @@ fn others_have_their_turn() {
     let shelf = Shelf::new(&content());
     let server = start(&shelf);
     std::thread::scope(|scope| {
-        let greedy = scope.spawn(|| (0..10).map(|_| server.ask("GET", &format!("/0-{SIZE}"), "").body.len()).sum::<usize>());
+        let greedy =
+            scope.spawn(|| (0..10).map(|_| server.ask("GET", &format!("/0-{SIZE}"), "").body.len()).sum::<usize>());
         let mut asked = 0;
         while !greedy.is_finished() {
             assert_eq!(server.ask("GET", "/0-10", "").body.len(), 10);
