@@ -18,15 +18,14 @@ use crate::{
 const ROUNDS: usize = 5;
 
 /// Servers on one half of the processors, clients on the other.
-fn halves() -> (String, String) {
-    let cores = thread::available_parallelism().map_or(2, usize::from);
+fn halves(cores: usize) -> (String, String) {
     let half = (cores / 2).max(1);
     (format!("0-{}", half - 1), format!("{half}-{}", cores - 1))
 }
 
 /// All cases whose name holds one of the words, or all.
-pub(crate) fn run(content: &Content, words: &[String]) -> Vec<Section> {
-    let (servers, clients) = halves();
+pub(crate) fn run(content: &Content, cores: usize, words: &[String]) -> Vec<Section> {
+    let (servers, clients) = halves(cores);
     // This process is the client; its threads inherit where it runs.
     let pid = std::process::id().to_string();
     let _ = Command::new("taskset").args(["-a", "-c", "-p", &clients, &pid]).output();

@@ -42,9 +42,11 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    // Before this process is bound to its half of them.
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let content = content::Content::new();
-    let sections = cases::run(&content, &words);
-    let page = report::page(&sections);
+    let sections = cases::run(&content, cores, &words);
+    let page = report::page(&sections, cores);
     println!("{page}");
     if words.is_empty() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/PERFORMANCE.md");

@@ -54,8 +54,8 @@ pub(crate) enum Goal {
 }
 
 /// The part of the page that the run writes.
-pub(crate) fn page(sections: &[Section]) -> String {
-    let mut page = format!("{BEGIN}\n{}\n", machine());
+pub(crate) fn page(sections: &[Section], cores: usize) -> String {
+    let mut page = format!("{BEGIN}\n{}\n", machine(cores));
     for Section { title, head, rows } in sections {
         let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
         let rule: Vec<_> = head.iter().map(|_| "---".to_owned()).collect();
@@ -73,10 +73,9 @@ pub(crate) fn replace_tables(path: &str, page: &str) {
     fs::write(path, format!("{before}{page}{after}")).unwrap();
 }
 
-fn machine() -> String {
+fn machine(cores: usize) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = memory.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) >> 20;
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
