@@ -8,12 +8,13 @@ use crate::config::{Config, Mode};
 pub(super) fn banner(config: &Config, listening: SocketAddr, mirror: Option<SocketAddr>) -> String {
     // Docker must not be asked to sign in at its mirror, so the face that only pulls is the better one.
     let pulls = mirror.unwrap_or(listening);
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let server = if pulls.ip().is_unspecified() {
-        format!("http://localhost:{}", pulls.port())
+        format!("{scheme}://localhost:{}", pulls.port())
     } else {
-        format!("http://{pulls}")
+        format!("{scheme}://{pulls}")
     };
-    let mirror = mirror.map_or_else(String::new, |mirror| format!("pulls only on http://{mirror}\n"));
+    let mirror = mirror.map_or_else(String::new, |mirror| format!("pulls only on {scheme}://{mirror}\n"));
     let data = std::path::absolute(&config.data_dir).unwrap_or_else(|_| config.data_dir.clone());
     let mode = match config.mode {
         Mode::Auto | Mode::Online => {
@@ -22,7 +23,7 @@ pub(super) fn banner(config: &Config, listening: SocketAddr, mirror: Option<Sock
         Mode::Offline => "offline: serving what is here, asking nobody".to_owned(),
     };
     format!(
-        "lanyard {version} listening on http://{listening} ({mode})\n\
+        "lanyard {version} listening on {scheme}://{listening} ({mode})\n\
          {mirror}\
          data in {data}\n\
          Docker: put this into /etc/docker/daemon.json, then `systemctl restart docker`:\n  \

@@ -27,7 +27,7 @@ use tokio::{runtime::Runtime, signal::unix::SignalKind};
 use crate::{
     access::{Access, AccessError},
     config::{Config, Loaded},
-    http::{self, BindError, Face, HostedExists, Side},
+    http::{self, BindError, Certificate, Face, HostedExists, Side, TlsError},
     metrics::{Metrics, Sample, UpstreamSample},
     names::Names,
     oci::{Namespace, Repository},
@@ -61,6 +61,9 @@ pub enum AppError {
     /// The users.
     #[error(transparent)]
     Users(#[from] AccessError),
+    /// The certificate.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
     /// An upstream's settings.
     #[error(transparent)]
     Upstreams(#[from] FetcherError),
@@ -78,6 +81,7 @@ impl AppError {
             | AppError::Bind(_)
             | AppError::Upstreams(_)
             | AppError::Users(_)
+            | AppError::Tls(_)
             | AppError::Machine(_) => 1,
         }
     }
@@ -95,6 +99,7 @@ pub struct App {
     administration: Administration,
     face: Face,
     listener: TcpListener,
+    certificate: Option<Arc<Certificate>>,
     /// The face that only pulls.
     mirror: Option<TcpListener>,
     ready: Arc<AtomicBool>,
@@ -137,6 +142,7 @@ impl App {
         // The address first: a taken port should not cost a look through the data folder.
         let listener = http::bind(config.listen, "--listen")?;
         let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;
+        let certificate = config.tls.as_ref().map(Certificate::open).transpose()?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let background = background()?;
         let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
@@ -201,6 +207,7 @@ impl App {
             administration,
             face,
             listener,
+            certificate,
             mirror,
             ready,
         })
@@ -229,12 +236,12 @@ impl App {
         H: Future<Output = ()> + 'static,
     {
         let App { background, storage, fetchers, upstreams, tasks, keeping, administration, .. } = self;
-        let App { face, listener, mirror, ready, .. } = self;
+        let App { face, listener, certificate, mirror, ready, .. } = self;
         // Whatever ends the server, what is under way is put down in order.
         let ended: Result<(), AppError> = actix_web::rt::System::new().block_on(async move {
             let mut faces = vec![(listener, face.clone())];
             faces.extend(mirror.map(|listener| (listener, Face { side: Side::Mirror, ..face })));
-            let (server, handle) = http::run(faces, http::Limits::default())?;
+            let (server, handle) = http::run(faces, certificate, http::Limits::default())?;
             let administered = administration.run()?;
             let server = actix_web::rt::spawn(server);
             let stopped = stop.await;

@@ -9,7 +9,7 @@ use figment::{
 
 use super::{
     Auth, Cache, Config, Hosted, Loaded, Log, LogFormat, Mode, Pattern, Problem, Provenance, Source, TagPattern,
-    Upstream, check_access, check_upstream,
+    Upstream, check_access, check_tls, check_upstream,
     layer::Layers,
     reader::{Reader, Scope, boolean, parsed, text, word},
     units,
@@ -31,9 +31,10 @@ pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
     let mode = reader.take(&mut root, "mode", mode);
     let default_upstream = reader.take(&mut root, "default_upstream", parsed::<UpstreamName>);
     let (mut cache_table, mut hosted_table) = (root.table("cache"), root.table("hosted"));
-    let (mut auth_table, mut log_table) = (root.table("auth"), root.table("log"));
+    let (mut tls_table, mut auth_table, mut log_table) = (root.table("tls"), root.table("auth"), root.table("log"));
     let cache = cache(&mut reader, &mut cache_table);
     let hosted = hosted(&mut reader, &mut hosted_table);
+    let tls = check_tls::tls(&mut reader, &mut tls_table);
     let htpasswd = reader.take(&mut auth_table, "htpasswd", check_access::htpasswd);
     let log = reader.take(&mut log_table, "format", log_format).map(|format| Log { format });
     let (upstreams, said) = check_upstream::all(&mut reader, merged.get("upstream"));
@@ -46,7 +47,7 @@ pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
         nothing_hosted_is_upstream(&mut reader, &hosted_table, hosted, &upstreams);
     }
     let provenance = Provenance {
-        values: [root, cache_table, hosted_table, auth_table, log_table]
+        values: [root, cache_table, hosted_table, tls_table, auth_table, log_table]
             .into_iter()
             .flat_map(|scope| scope.said)
             .collect(),
@@ -63,6 +64,7 @@ pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
             cache: cache?,
             hosted: hosted?,
             upstreams,
+            tls,
             auth: Auth { htpasswd },
             access,
             log: log?,

@@ -200,7 +200,7 @@ fn password(path: &Path) -> Result<String, String> {
     Ok(line.to_owned())
 }
 
-fn has_certificates(path: &Path) -> Result<(), String> {
+pub(super) fn has_certificates(path: &Path) -> Result<(), String> {
     let bytes = fs::read(path).map_err(|error| format!("the file cannot be read: {error}"))?;
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(&bytes) {

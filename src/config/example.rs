@@ -8,7 +8,10 @@ const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 fn load(text: &str) -> Loaded {
     let folder = tempfile::tempdir().unwrap();
-    let certificate = rcgen::generate_simple_self_signed(["registry.lan".to_owned()]).unwrap().cert.pem();
+    let made = rcgen::generate_simple_self_signed(["registry.lan".to_owned()]).unwrap();
+    let certificate = made.cert.pem();
+    fs::write(folder.path().join("cert.pem"), &certificate).unwrap();
+    fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     fs::write(folder.path().join("docker-hub"), "secret\n").unwrap();
     fs::write(folder.path().join("registry-ca.pem"), certificate).unwrap();
     let folder_name = folder.path().to_str().unwrap();
@@ -46,7 +49,7 @@ fn every_commented_key_works() {
     assert_eq!(hub.connections, 16);
     assert_eq!(config.cache.max_size, Some(500 << 30));
     assert_eq!(config.upstreams.len(), super::BUILT_IN.len());
-    assert!(config.mirror_listen.is_some() && config.auth.htpasswd.is_some());
+    assert!(config.mirror_listen.is_some() && config.tls.is_some() && config.auth.htpasswd.is_some());
     assert_eq!(config.access.len(), 1);
 }
 
@@ -56,7 +59,7 @@ fn every_key_with_an_effect_is_in_the_example() {
     for path in schema::known() {
         let (table, key) = path.rsplit_once('.').unwrap_or(("", &path));
         let is_there = match path.as_str() {
-            "cache" | "hosted" | "auth" | "log" => shown.contains(&format!("\n[{key}]\n")),
+            "cache" | "hosted" | "tls" | "auth" | "log" => shown.contains(&format!("\n[{key}]\n")),
             "upstream" | "access" => shown.contains(&format!("\n[[{key}]]\n")),
             _ => {
                 let within =

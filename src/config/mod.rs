@@ -5,10 +5,11 @@
 //! printed. What it returns is right in itself: no room above has to check a value again.
 //!
 //! A reader starts at `load.rs`, which puts the layers together; `schema.rs` lists every key, `check.rs`,
-//! `check_access.rs` and `check_upstream.rs` turn their text into the types below, `show.rs` prints them.
+//! `check_access.rs`, `check_tls.rs` and `check_upstream.rs` turn their text into the types below, `show.rs` prints them.
 
 mod check;
 mod check_access;
+mod check_tls;
 mod check_upstream;
 mod environment;
 #[cfg(test)]
@@ -58,6 +59,8 @@ pub struct Config {
     pub hosted: Hosted,
     /// The closed list of upstreams, built-in ones included. Each name is there once.
     pub upstreams: Vec<Upstream>,
+    /// The certificate to serve with; absent: plain HTTP.
+    pub tls: Option<Tls>,
     /// Who can sign in.
     pub auth: Auth,
     /// Who may do what; the built-in rules where none is given.
@@ -110,6 +113,15 @@ pub struct Hosted {
     pub immutable_tags: Vec<TagPattern>,
     /// Whether manifests are accepted whose parts are not here.
     pub sparse: bool,
+}
+
+/// `[tls]`: files in PEM. They may change while lanyard runs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    /// The certificate, with those that lead to its root behind it.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// `[auth]`

@@ -47,7 +47,7 @@ const KEYS: &[Key] = &[
     table("cache", &[value("max_size"), value("min_free"), value("tag_ttl"), value("negative_ttl")]),
     table("hosted", &[value("namespaces"), value("reserved"), value("immutable_tags"), value("sparse")]),
     Key { name: "upstream", kind: Kind::Tables(UPSTREAM) },
-    not_built("tls", "serving over TLS"),
+    table("tls", &[value("cert"), value("key"), not_built("client_ca", "telling who asks by client certificates")]),
     table("auth", &[value("htpasswd")]),
     Key { name: "access", kind: Kind::Tables(&[value("who"), value("repositories"), value("actions")]) },
     table("log", &[value("format")]),

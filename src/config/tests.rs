@@ -201,12 +201,12 @@ fn s16_hosted_names_and_upstreams_do_not_overlap() {
 #[test]
 fn what_is_not_built_is_refused() {
     let (_folder, sources) = file(
-        "[tls]\ncert = \"c\"\n[[access]]\nwho = [\"cert:ann\"]\nrepositories = [\"**\"]\nactions = [\"pull\", \"admin\"]\n",
+        "[tls]\nclient_ca = \"c\"\n[[access]]\nwho = [\"cert:ann\"]\nrepositories = [\"**\"]\nactions = [\"pull\", \"admin\"]\n",
     );
     assert_eq!(
         problems(&sources),
         [
-            "lanyard.toml:1: tls: serving over TLS is not in this version; remove it",
+            "lanyard.toml:2: tls.client_ca: telling who asks by client certificates is not in this version; remove it",
             "lanyard.toml:4: access[0].who[0]: telling who asks by client certificates is not in this version; remove it",
             "lanyard.toml:6: access[0].actions[1]: is what the Unix socket in the data folder is for; no address gives it in this version",
         ]

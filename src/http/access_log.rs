@@ -8,6 +8,7 @@ use std::{
     fmt::Write,
     rc::Rc,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -26,7 +27,7 @@ use super::{
 use crate::{
     metrics::{Answered, Metrics},
     oci::{Digest, Repository},
-    pull::Trace,
+    pull::{FileRange, Trace},
 };
 
 /// The longest path and user agent that are written, in characters.
@@ -102,6 +103,22 @@ impl Entry {
     /// So many bytes more were handed over.
     pub(super) fn sent(&mut self, bytes: u64) {
         self.sent += bytes;
+    }
+
+    /// The connection sends these bytes next. False where there is no connection.
+    pub(super) fn hand_over(&self, range: FileRange) -> bool {
+        self.busy.as_ref().map(|busy| busy.slot().put(range)).is_some()
+    }
+
+    /// Ready when they are sent, with how many they were, or with what is wrong with the file.
+    pub(super) fn handed_over(&self) -> Poll<Result<u64, &'static str>> {
+        let ended = self.busy.as_ref().map_or(Some(Ok(0)), |busy| busy.slot().ended());
+        ended.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// They are wanted no more. What has left counts.
+    pub(super) fn take_back(&mut self) {
+        self.sent += self.busy.as_ref().map_or(0, |busy| busy.slot().withdraw());
     }
 
     /// The body failed; the connection goes with it. False where there is no connection to tell.

@@ -12,7 +12,7 @@ use actix_web::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{Face, errors::Refusal, routes::Needs, target::Target};
+use super::{Face, connection::Secured, errors::Refusal, routes::Needs, target::Target};
 use crate::{
     access::{Action, Bearer, Denied, Grant, Principal, SERVICE, SignInError},
     names::Spelling,
@@ -227,7 +227,8 @@ fn challenge(request: &HttpRequest, scope: Option<&str>, error: Option<&str>, me
 fn origin(request: &HttpRequest) -> Option<String> {
     let headers = request.headers();
     // A proxy in front that speaks TLS says so; whoever lies about it lies to himself.
-    let secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
+    let secure = request.conn_data::<Secured>().is_some()
+        || headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
     let part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     let host = headers.get(HOST)?.to_str().ok().filter(|host| !host.is_empty() && host.bytes().all(part))?;
     Some(format!("{}://{host}", if secure { "https" } else { "http" }))

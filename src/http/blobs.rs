@@ -13,7 +13,7 @@ use super::{conditions, errors::Refusal, reply::Reply, routes::Asked};
 use crate::{
     names::Spelling,
     oci::{Digest, ErrorCode, RegistryError, Repository},
-    pull::{BlobAnswer, BlobBody, BodyError},
+    pull::{BlobAnswer, BlobBody, BodyError, Piece},
 };
 
 const OCTETS: &str = "application/octet-stream";
@@ -87,13 +87,13 @@ async fn whole_or_part(asked: &Asked<'_>, repository: &Repository, digest: &Dige
 }
 
 /// Awaited before the head is sent, so that a failure before the first byte can still be told as one.
-async fn first_piece(body: &mut BlobBody, length: u64) -> Result<Bytes, Option<BodyError>> {
+async fn first_piece(body: &mut BlobBody, length: u64) -> Result<Piece, Option<BodyError>> {
     if length == 0 {
-        return Ok(Bytes::new());
+        return Ok(Piece::Bytes(Bytes::new()));
     }
     loop {
         match body.next().await {
-            Some(Ok(piece)) if piece.is_empty() => {}
+            Some(Ok(piece)) if piece.length() == 0 => {}
             Some(Ok(piece)) => return Ok(piece),
             Some(Err(error)) => return Err(Some(error)),
             None => return Err(None),

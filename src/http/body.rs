@@ -1,6 +1,6 @@
 //! A response's body, as actix-web polls it.
 //!
-//! Every body has a known length. One that fails, or ends early, takes the connection with it, short of `Content-Length`: no
+//! Every body has a known length. What comes of files it leaves to the connection (`plane/`), and waits. One that fails, or ends early, takes the connection with it, short of `Content-Length`: no
 //! client takes it for the whole. Dropping a body is how a client's leaving looks.
 
 use std::{
@@ -13,9 +13,10 @@ use bytes::Bytes;
 use futures_core::{Stream, ready};
 
 use super::{access_log::Entry, errors};
+use crate::pull::Piece;
 
 /// Pieces as they come; an error is told to the log in these words, and to the client by cutting the connection.
-pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, String>>>>;
+pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<Piece, String>>>>;
 
 /// Where the bytes come from.
 pub(super) enum Payload {
@@ -26,17 +27,17 @@ pub(super) enum Payload {
     /// Piece by piece.
     Stream {
         /// Awaited before the head was sent.
-        first: Option<Bytes>,
+        first: Option<Piece>,
         /// The others.
         rest: Pieces,
     },
 }
 
 impl Payload {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, String>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, String>>> {
         match self {
             Payload::Nothing => Poll::Ready(None),
-            Payload::Bytes(bytes) => Poll::Ready(bytes.take().map(Ok)),
+            Payload::Bytes(bytes) => Poll::Ready(bytes.take().map(Piece::Bytes).map(Ok)),
             Payload::Stream { first: first @ Some(_), .. } => Poll::Ready(first.take().map(Ok)),
             Payload::Stream { first: None, rest } => rest.as_mut().poll_next(cx),
         }
@@ -48,6 +49,8 @@ pub(super) struct Body {
     payload: Payload,
     length: u64,
     entry: Entry,
+    /// The connection has a range of ours.
+    sending: bool,
 }
 
 /// The body was cut. What happened is logged already.
@@ -57,7 +60,7 @@ pub(super) struct Cut;
 
 impl Body {
     pub(super) fn new(payload: Payload, length: u64, entry: Entry) -> Self {
-        Body { payload, length, entry }
+        Body { payload, length, entry, sending: false }
     }
 }
 
@@ -66,8 +69,9 @@ impl MessageBody for Body {
 
     fn size(&self) -> BodySize {
         match self.payload {
-            Payload::Nothing => BodySize::Stream,
-            Payload::Bytes(_) | Payload::Stream { .. } => BodySize::Sized(self.length),
+            // actix-http would want to see the bytes of a body whose size it knows; the head says it all the same.
+            Payload::Nothing | Payload::Stream { .. } => BodySize::Stream,
+            Payload::Bytes(_) => BodySize::Sized(self.length),
         }
     }
 
@@ -76,17 +80,38 @@ impl MessageBody for Body {
             if self.entry.is_cut() {
                 return Poll::Pending;
             }
+            if self.sending {
+                match ready!(self.entry.handed_over()) {
+                    Ok(bytes) => self.entry.sent(bytes),
+                    Err(error) => return self.cut(error),
+                }
+                self.sending = false;
+            }
             return match ready!(self.payload.poll(cx)) {
                 // An empty piece would end the transfer.
-                Some(Ok(piece)) if piece.is_empty() => continue,
-                Some(Ok(piece)) => {
-                    self.entry.sent(piece.len() as u64);
-                    Poll::Ready(Some(Ok(piece)))
+                Some(Ok(piece)) if piece.length() == 0 => continue,
+                Some(Ok(Piece::Bytes(bytes))) => {
+                    self.entry.sent(bytes.len() as u64);
+                    Poll::Ready(Some(Ok(bytes)))
+                }
+                // The flush that follows sends it, and wakes us.
+                Some(Ok(Piece::File(range))) => {
+                    self.sending = self.entry.hand_over(range);
+                    if self.sending { Poll::Pending } else { self.cut("there is no connection to send it") }
                 }
                 Some(Err(error)) => self.cut(&error),
                 None if self.entry.is_whole() => Poll::Ready(None),
                 None => self.cut("it ended early"),
             };
+        }
+    }
+}
+
+impl Drop for Body {
+    /// What has left of a range counts, also where the client has left before the rest.
+    fn drop(&mut self) {
+        if self.sending {
+            self.entry.take_back();
         }
     }
 }

@@ -8,7 +8,7 @@
 //!   in which there was nothing to write does not count, so a slow upstream never costs a client its connection.
 //! - *Slow heads:* no request in progress for `idle`.
 //!
-//! Requests are let through one at a time (`gate.rs`). A body that fails is cut here as well ([`Busy::cut`]): what was written before the failure is still delivered, and then the
+//! What a body leaves in the slot is sent in the flush (`plane/`). Requests are let through one at a time (`gate.rs`). A body that fails is cut here as well ([`Busy::cut`]): what was written before the failure is still delivered, and then the
 //! connection ends short of the promised length.
 
 use std::{
@@ -16,7 +16,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -25,7 +25,10 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::gate::Gate;
+use super::{
+    gate::Gate,
+    plane::{Plane, Slot, Step, Wire},
+};
 
 /// How long a peer may take.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +60,12 @@ pub(super) struct Traffic {
     waiting: Cell<Option<Waker>>,
     /// A body has failed: nothing more may be sent.
     cut: Cell<bool>,
+    /// What a body wants sent.
+    slot: Slot,
 }
+
+/// Lies in the data of connections that are secured by TLS.
+pub(super) struct Secured;
 
 /// One request in progress, while it lives.
 pub(super) struct Busy(Rc<Traffic>);
@@ -72,6 +80,11 @@ impl Busy {
     /// Ends the connection as soon as what is written already has left.
     pub(super) fn cut(&self) {
         self.0.cut.set(true);
+    }
+
+    /// Where the connection finds what it shall send.
+    pub(super) fn slot(&self) -> &Slot {
+        &self.0.slot
     }
 }
 
@@ -90,6 +103,7 @@ pub(super) struct Connection<S> {
     patience: Patience,
     traffic: Rc<Traffic>,
     gate: Gate,
+    plane: Plane,
     idle: Option<Pin<Box<Sleep>>>,
     /// Set while a write waits: since when, and until when it may.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
@@ -105,6 +119,7 @@ impl<S> Connection<S> {
             patience,
             traffic: Rc::default(),
             gate: Gate::default(),
+            plane: Plane::default(),
             idle: None,
             waiting: None,
             waited: Duration::ZERO,
@@ -207,8 +222,25 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
+impl<S: Wire> Connection<S> {
+    /// Sends what is in the slot. Ready when there is nothing more.
+    fn poll_slot(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match self.plane.step(&mut self.io, &self.traffic.slot, cx) {
+                Ok(Step::Nothing) => return Poll::Ready(Ok(())),
+                Ok(Step::Sent(bytes)) => self.wrote(bytes),
+                Ok(Step::Waits) => return Poll::Pending,
+                Ok(Step::Full) => return self.poll_stalled(cx).map(|()| Err(timed_out("the answer is not read"))),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl<S: Wire> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        this.plane.before_write(&this.io, &this.traffic.slot);
         match Pin::new(&mut self.io).poll_write(cx, buf) {
             Poll::Ready(Ok(bytes)) => {
                 self.wrote(bytes);
@@ -220,6 +252,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_slot(cx))?;
         match Pin::new(&mut self.io).poll_flush(cx) {
             Poll::Ready(Ok(())) if self.traffic.cut.get() => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
             Poll::Ready(Ok(())) => {

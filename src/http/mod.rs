@@ -25,6 +25,7 @@ mod gate;
 mod health;
 mod intake;
 mod manifests;
+mod plane;
 mod push_manifests;
 mod query;
 mod referrers;
@@ -35,6 +36,7 @@ mod tags;
 mod target;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tls;
 mod token;
 mod uploads;
 
@@ -46,6 +48,7 @@ use std::sync::{
 pub use admin::{AdminSocket, SOCKET, SocketError, SocketFile};
 pub use api::{Admin, Repositories, Started, Status, UpstreamStatus};
 pub use server::{BindError, Limits, bind, run};
+pub use tls::{Certificate, TlsError};
 
 use actix_web::HttpRequest;
 use routes::Needs;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     oci::{Digest, Outcome},
-    pull::Trace,
+    pull::{Piece, Trace},
 };
 
 pub(super) const JSON: &str = "application/json";
@@ -59,7 +59,7 @@ impl Reply {
         status: StatusCode,
         content_type: &'static str,
         length: u64,
-        first: Bytes,
+        first: Piece,
         rest: Pieces,
     ) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
@@ -101,6 +101,9 @@ impl Reply {
         let payload = if head_only { Payload::Nothing } else { payload };
         let outcome = trace.as_ref().map_or(Outcome::Bypassed, |trace| trace.outcome);
         entry.answered(status, trace, if head_only { 0 } else { length });
+        // actix-http would take a pipelined HEAD for a GET and wait for the bytes, and it does not see those that the connection
+        // sends: both get a stream without a size, and the length from us.
+        let stream = head_only || matches!(payload, Payload::Stream { .. });
         let mut response = HttpResponse::with_body(status, Body::new(payload, length, entry));
         let out = response.headers_mut();
         for (name, value) in headers {
@@ -110,9 +113,7 @@ impl Reply {
             out.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
             out.insert(CACHE, HeaderValue::from_static(outcome.as_str()));
         }
-        if head_only {
-            // actix-http would take a pipelined HEAD for a GET and wait for the bytes: it gets a stream of none, and the
-            // length from us.
+        if stream {
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
             response.head_mut().no_chunking(true);
         }

@@ -5,11 +5,17 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
-use actix_http::HttpService;
-use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_http::{HttpService, error::DispatchError};
+use actix_server::GracefulShutdownSignal;
+use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_tls::accept::{
+    TlsError as Unsecured,
+    rustls_0_23::{Acceptor, TlsStream},
+};
 use actix_web::{
     App, FromRequest, Handler, Responder,
     dev::{AppConfig, Server, ServerHandle},
@@ -19,8 +25,10 @@ use actix_web::{
 
 use super::{
     Face,
-    connection::{Connection, Patience},
+    connection::{Connection, Patience, Secured},
+    plane::{MAPPED, Wire},
     routes,
+    tls::{Certificate, TlsError},
 };
 
 /// The kernel's queue of connections that nobody has accepted yet: a farm that starts at once must not be refused.
@@ -98,17 +106,26 @@ pub fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, B
     Ok(listener)
 }
 
-/// Serves each face at its listener, all with the same workers. The future runs until the handle stops it; nothing is served
-/// before it is polled.
-pub fn run(faces: Vec<(TcpListener, Face)>, limits: Limits) -> io::Result<(Server, ServerHandle)> {
+/// Serves each face at its listener, all with the same workers, and over TLS where there is a certificate. The future runs until
+/// the handle stops it; nothing is served before it is polled.
+pub fn run(
+    faces: Vec<(TcpListener, Face)>,
+    certificate: Option<Arc<Certificate>>,
+    limits: Limits,
+) -> io::Result<(Server, ServerHandle)> {
     let faces = faces.into_iter().map(|(listener, face)| (listener, web::Data::new(face))).collect();
-    let server = listen(faces, limits, routes::serve)?;
+    let server = listen(faces, certificate, limits, routes::serve)?;
     let handle = server.handle();
     Ok((server, handle))
 }
 
 /// The server around any one handler; tests of the transport bring their own.
-fn listen<T, F, Args>(faces: Vec<(TcpListener, web::Data<T>)>, limits: Limits, handler: F) -> io::Result<Server>
+pub(super) fn listen<T, F, Args>(
+    faces: Vec<(TcpListener, web::Data<T>)>,
+    certificate: Option<Arc<Certificate>>,
+    limits: Limits,
+    handler: F,
+) -> io::Result<Server>
 where
     T: Send + Sync + 'static,
     F: Handler<Args> + Send,
@@ -116,6 +133,8 @@ where
     F::Output: Responder + 'static,
 {
     let patience = Patience { stall: limits.stall, rate: limits.rate, idle: limits.keep_alive + limits.head };
+    let secured = certificate.map(|certificate| Ok((certificate.config()?, certificate))).transpose();
+    let secured = secured.map_err(|error: TlsError| io::Error::other(error))?;
     let mut builder = Server::build()
         .workers(limits.workers)
         .max_concurrent_connections(limits.connections)
@@ -123,42 +142,114 @@ where
         .disable_signals();
     for (listener, data) in faces {
         let address = listener.local_addr()?;
+        let name = format!("registry on {address}");
         let draining = builder.graceful_shutdown_signal();
-        let handler = handler.clone();
-        builder = builder.listen(format!("registry on {address}"), listener, move || {
-            let draining = draining.clone();
-            let app = App::new()
-                .app_data(data.clone())
-                .default_service(web::to(handler.clone()))
-                .into_factory()
-                .map_err(|error: actix_web::Error| error.error_response());
-            let http = HttpService::build()
-                .graceful_shutdown_signal(move || {
-                    let draining = draining.clone();
-                    async move { draining.notified().await }
-                })
-                .keep_alive(limits.keep_alive)
-                .client_request_timeout(limits.head)
-                .client_disconnect_timeout(limits.linger)
-                .h1_allow_half_closed(false)
-                .local_addr(address)
-                .on_connect_ext(|io: &Connection<TcpStream>, data: &mut actix_web::dev::Extensions| {
-                    data.insert::<Rc<_>>(io.traffic());
-                })
-                .h1(map_config(app, |_| AppConfig::default()));
-            fn_service(move |io: TcpStream| async move {
-                // Heads and small answers leave at once, and a peer that vanished is noticed while there is nothing to write. A
-                // socket that refuses works all the same.
-                let _ = io.set_nodelay(true);
-                #[cfg(target_os = "linux")]
-                let _ = rustix::net::sockopt::set_tcp_user_timeout(&io, patience.milliseconds());
-                let peer = io.peer_addr().ok();
-                Ok((Connection::new(io, patience), peer))
-            })
-            .and_then(http)
-        })?;
+        let answers = Answers { data, handler: handler.clone(), limits, address, draining };
+        builder = match &secured {
+            None => builder.listen(name, listener, move || {
+                let http = answers.service::<TcpStream, Args>();
+                fn_service(move |io: TcpStream| async move { Ok(begun(io, patience)) })
+                    .map(move |(io, peer)| (Connection::new(io, patience), peer))
+                    .and_then(http)
+            })?,
+            Some((config, certificate)) => {
+                let (config, certificate) = (config.clone(), Arc::clone(certificate));
+                builder.listen(name, listener, move || {
+                    let (http, certificate) =
+                        (answers.service::<TlsStream<TcpStream>, Args>(), Arc::clone(&certificate));
+                    let acceptor = Acceptor::new(config.clone());
+                    fn_service(move |io: TcpStream| {
+                        let certificate = Arc::clone(&certificate);
+                        async move {
+                            look(&certificate).await;
+                            Ok(begun(io, patience).0)
+                        }
+                    })
+                    .and_then(acceptor.map_err(Unsecured::into_service_error))
+                    .map(move |mut io: TlsStream<TcpStream>| {
+                        // As much as is mapped at once.
+                        io.get_mut().1.set_buffer_limit(Some(MAPPED));
+                        let peer = io.get_ref().0.peer_addr().ok();
+                        (Connection::new(io, patience), peer)
+                    })
+                    .and_then(http.map_err(Unsecured::Service))
+                })?
+            }
+        };
     }
     Ok(builder.run())
+}
+
+/// A connection that has just been accepted, and its peer. Heads and small answers leave at once, and a peer that vanished is
+/// noticed while there is nothing to write. A socket that refuses works all the same.
+fn begun(io: TcpStream, patience: Patience) -> (TcpStream, Option<SocketAddr>) {
+    let _ = io.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&io, patience.milliseconds());
+    let peer = io.peer_addr().ok();
+    (io, peer)
+}
+
+/// Looks at the certificate's files where that is due. A disk that does not answer keeps nobody waiting for long.
+async fn look(certificate: &Arc<Certificate>) {
+    if certificate.is_due() {
+        let certificate = Arc::clone(certificate);
+        let looked = actix_web::rt::task::spawn_blocking(move || certificate.look());
+        let _ = tokio::time::timeout(Duration::from_secs(1), looked).await;
+    }
+}
+
+/// What answers the requests of one listener.
+#[derive(Clone)]
+struct Answers<D, F> {
+    data: D,
+    handler: F,
+    limits: Limits,
+    address: SocketAddr,
+    draining: GracefulShutdownSignal,
+}
+
+impl<T: Send + Sync + 'static, F> Answers<web::Data<T>, F> {
+    /// For connections over streams of one kind.
+    fn service<S, Args>(
+        &self,
+    ) -> impl ServiceFactory<
+        (Connection<S>, Option<SocketAddr>),
+        Config = (),
+        Response = (),
+        Error = DispatchError,
+        InitError = (),
+    > + use<S, T, F, Args>
+    where
+        S: Wire + 'static,
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        let app = App::new()
+            .app_data(self.data.clone())
+            .default_service(web::to(self.handler.clone()))
+            .into_factory()
+            .map_err(|error: actix_web::Error| error.error_response());
+        let draining = self.draining.clone();
+        HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let draining = draining.clone();
+                async move { draining.notified().await }
+            })
+            .keep_alive(self.limits.keep_alive)
+            .client_request_timeout(self.limits.head)
+            .client_disconnect_timeout(self.limits.linger)
+            .h1_allow_half_closed(false)
+            .local_addr(self.address)
+            .on_connect_ext(|io: &Connection<S>, data: &mut actix_web::dev::Extensions| {
+                data.insert::<Rc<_>>(io.traffic());
+                if S::SECURED {
+                    data.insert(Secured);
+                }
+            })
+            .h1(map_config(app, |_| AppConfig::default()))
+    }
 }
 
 #[cfg(test)]

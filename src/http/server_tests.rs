@@ -17,7 +17,10 @@ use super::super::{
     testing::{Answer, Running},
 };
 use super::*;
-use crate::metrics::{Metrics, Sample};
+use crate::{
+    metrics::{Metrics, Sample},
+    pull::Piece,
+};
 
 type Counted = web::Data<Arc<Metrics>>;
 
@@ -25,14 +28,14 @@ type Counted = web::Data<Arc<Metrics>>;
 async fn echo(request: HttpRequest, metrics: Counted, mut payload: web::Payload) -> HttpResponse<Body> {
     let entry = Entry::new(&request, &metrics);
     let piece = || Bytes::from(vec![b'x'; 50_000]);
-    let pieces = |count: usize| stream::iter((0..count).map(move |_| Ok(piece())));
+    let pieces = |count: usize| stream::iter((0..count).map(move |_| Ok(Piece::Bytes(piece()))));
     let reply = match request.uri().path() {
         "/head" => Reply::head("application/octet-stream", 1000),
         "/cut" => {
             let broken = pieces(1).chain(stream::iter([Err("upstream broke".to_owned())]));
-            Reply::stream(StatusCode::OK, "a/b", 200_000, piece(), Box::pin(broken))
+            Reply::stream(StatusCode::OK, "a/b", 200_000, Piece::Bytes(piece()), Box::pin(broken))
         }
-        "/early" => Reply::stream(StatusCode::OK, "a/b", 200_000, piece(), Box::pin(pieces(1))),
+        "/early" => Reply::stream(StatusCode::OK, "a/b", 200_000, Piece::Bytes(piece()), Box::pin(pieces(1))),
         "/late" => {
             // Answered only after the connection has been polled again, with whatever has come in meanwhile.
             for _ in 0..10 {
@@ -48,7 +51,7 @@ async fn echo(request: HttpRequest, metrics: Counted, mut payload: web::Payload)
             Reply::bytes(StatusCode::OK, "text/plain", count.to_string().into())
         }
         "/never" => std::future::pending().await,
-        "/endless" => Reply::stream(StatusCode::OK, "a/b", 1 << 40, piece(), Box::pin(pieces(1 << 20))),
+        "/endless" => Reply::stream(StatusCode::OK, "a/b", 1 << 40, Piece::Bytes(piece()), Box::pin(pieces(1 << 20))),
         path => Reply::bytes(StatusCode::OK, "text/plain", format!("{} {path}", request.method()).into()),
     };
     reply.send(request.method(), false, entry)
@@ -61,7 +64,7 @@ fn limits() -> Limits {
 fn start(limits: Limits) -> (Running, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new(&[]));
     let data: Counted = web::Data::new(Arc::clone(&metrics));
-    (Running::start(move |listener| listen(vec![(listener, data)], limits, echo).unwrap()), metrics)
+    (Running::start(move |listener| listen(vec![(listener, data)], None, limits, echo).unwrap()), metrics)
 }
 
 /// Waits until the metrics hold a line.

@@ -1,6 +1,7 @@
 //! Blobs: from the store, by a fill, or passed through.
 
 use std::{
+    os::unix::fs::MetadataExt as _,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -93,8 +94,19 @@ impl PullThrough {
         digest: &Digest,
         range: Option<ByteRange>,
     ) -> Result<BlobAnswer, PullError> {
+        let generation = self.storage.catalog.generation(repo);
+        // One that was cut short or removed meanwhile is looked at again.
+        let whole = |stored: &StoredBlob| {
+            stored.file.metadata().is_ok_and(|metadata| metadata.len() == stored.size && metadata.nlink() > 0)
+        };
+        if let Some(stored) = self.opened.get(generation, repo, digest).filter(whole) {
+            return self.stored(&stored, range, self.hit(repo));
+        }
         let found = self.find_blob(repo, digest).await?;
         if let Some(stored) = &found.stored {
+            if found.link.is_some() {
+                self.opened.insert(generation, repo, digest, stored);
+            }
             let trace = self.permission(repo, digest, &found, stored).await?;
             return self.stored(stored, range, trace);
         }

@@ -1,23 +1,44 @@
 //! The bytes of a blob on their way to one client: from the store, from a fill under way, or straight from upstream.
 //!
 //! A body brings exactly the bytes of its range or ends with an error, in which case the connection is cut short of its
-//! `Content-Length`: no client can take a part for the whole. A body that follows a fill goes on straight from upstream
+//! `Content-Length`: no client can take a part for the whole. What is on disk it does not read: it says which range of the file
+//! comes next, and the connection sends it. A body that follows a fill goes on straight from upstream
 //! when the disk is full (F7). Dropping a body is how a client leaves; nothing else notices (F5).
 
-use std::{fs::File, io::IoSliceMut, os::unix::fs::FileExt as _, sync::Arc};
+use std::{fs::File, sync::Arc};
 
 use bytes::Bytes;
-use rustix::io::{ReadWriteFlags, preadv2};
 
-use super::fill::{FillFailure, Follower, Source};
+use super::{
+    fill::{FillFailure, Follower, Source},
+    range::FileRange,
+};
 use crate::{
     oci::{Digest, Hasher},
     storage::DiskThreads,
     upstream::{self, UpstreamError},
 };
 
-/// One piece of a body, at most: what a slow client holds in memory.
-const PIECE: u64 = 128 << 10;
+/// How much is hashed at a time of what was sent before a fill failed.
+const PIECE: u64 = 1 << 20;
+
+/// What comes next in a body.
+pub enum Piece {
+    /// These bytes.
+    Bytes(Bytes),
+    /// Those of a file.
+    File(FileRange),
+}
+
+impl Piece {
+    /// How many bytes it has.
+    pub fn length(&self) -> u64 {
+        match self {
+            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::File(range) => range.length(),
+        }
+    }
+}
 
 /// Why a body ends early.
 #[derive(Debug, thiserror::Error)]
@@ -34,9 +55,9 @@ pub enum BodyError {
     /// The bytes passed through do not have their digest, or are too few.
     #[error("upstream's bytes are not those that were asked for")]
     Untrue,
-    /// The disk threads are gone.
-    #[error("lanyard is stopping")]
-    Stopping,
+    /// There is nothing more to ask of it.
+    #[error("the body is over")]
+    Over,
 }
 
 /// A blob's bytes from `cursor` to `end`, in order.
@@ -89,30 +110,29 @@ impl BlobBody {
         BlobBody { state: State::Passing(Box::new(passing)), cursor: first, end, disk }
     }
 
-    /// The next piece, at most 128 KiB from a file; `None` after the last. After an error there is nothing more.
-    pub async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+    /// The next piece: of a file, all that can be read now. `None` after the last; after an error there is nothing more.
+    pub async fn next(&mut self) -> Option<Result<Piece, BodyError>> {
         if self.cursor >= self.end {
             self.state = State::Over;
             return None;
         }
         let piece = self.piece().await;
         match &piece {
-            Ok(bytes) => self.cursor += bytes.len() as u64,
+            Ok(piece) => self.cursor += piece.length(),
             Err(_) => (self.state, self.end) = (State::Over, self.cursor),
         }
         Some(piece)
     }
 
-    async fn piece(&mut self) -> Result<Bytes, BodyError> {
+    async fn piece(&mut self) -> Result<Piece, BodyError> {
+        let (disk, cursor) = (self.disk.clone(), self.cursor);
+        let range = |file: &Arc<File>, end| Piece::File(FileRange::new(disk.clone(), Arc::clone(file), cursor, end));
         loop {
             match &mut self.state {
-                State::Stored(file) => {
-                    return read(&self.disk, Arc::clone(file), self.cursor, self.end).await;
-                }
+                State::Stored(file) => return Ok(range(file, self.end)),
                 State::Following(following) => {
                     if self.cursor < following.readable {
-                        let end = self.end.min(following.readable);
-                        return read(&self.disk, Arc::clone(&following.file), self.cursor, end).await;
+                        return Ok(range(&following.file, self.end.min(following.readable)));
                     }
                     match following.follower.readable_past(self.cursor).await {
                         Ok(readable) => following.readable = readable,
@@ -123,8 +143,8 @@ impl BlobBody {
                         Err(failure) => return Err(BodyError::Fill(failure)),
                     }
                 }
-                State::Passing(passing) => return passing.next(self.end - self.cursor).await,
-                State::Over => return Err(BodyError::Stopping),
+                State::Passing(passing) => return passing.next(self.end - self.cursor).await.map(Piece::Bytes),
+                State::Over => return Err(BodyError::Over),
             }
         }
     }
@@ -177,26 +197,16 @@ impl Passing {
 
 /// The hash of what the file holds up to `end`, a piece at a time: others want the disk threads too.
 async fn hashed(disk: &DiskThreads, file: Arc<File>, digest: &Digest, end: u64) -> Result<Hasher, BodyError> {
+    let range = FileRange::new(disk.clone(), file, 0, end);
     let mut hasher = Hasher::new(digest.algorithm());
     let mut at = 0;
     while at < end {
-        let piece = read(disk, Arc::clone(&file), at, end).await?;
+        let piece = range.read(at, (end - at).min(PIECE) as usize).await?;
+        if piece.is_empty() {
+            return Err(BodyError::Untrue);
+        }
         hasher.update(&piece);
         at += piece.len() as u64;
     }
     Ok(hasher)
-}
-
-/// Reads at most a piece. What is in the page cache – nearly always so behind a fill – is read at once; the disk itself is
-/// waited for on a thread that may.
-async fn read(disk: &DiskThreads, file: Arc<File>, from: u64, end: u64) -> Result<Bytes, BodyError> {
-    let length = (end - from).min(PIECE) as usize;
-    let mut buffer = vec![0; length];
-    let resident = preadv2(&file, &mut [IoSliceMut::new(&mut buffer)], from, ReadWriteFlags::NOWAIT);
-    if let Ok(read @ 1..) = resident {
-        buffer.truncate(read);
-        return Ok(buffer.into());
-    }
-    let read = disk.run(move || file.read_exact_at(&mut buffer, from).map(|()| Bytes::from(buffer)));
-    Ok(read.await.map_err(|_| BodyError::Stopping)??)
 }

@@ -228,11 +228,17 @@ impl PullThrough {
 
     /// What the tag pointed to when last seen, if that is still here.
     async fn known(&self, repo: &Repository, tag: &Tag) -> Result<Option<Held>, PullError> {
-        let (storage, at, wanted) = (Arc::clone(&self.storage), repo.clone(), tag.clone());
-        match self.on_disk(move || storage.catalog.tag(&at, &wanted)).await? {
-            Some(record) => self.held(repo, &record.digest).await,
-            None => Ok(None),
+        let (generation, reference) = (self.storage.catalog.generation(repo), Reference::Tag(tag.clone()));
+        if let Some(held) = self.ready.get(generation, repo, &reference) {
+            return Ok(Some(held));
         }
+        let (storage, at, wanted) = (Arc::clone(&self.storage), repo.clone(), tag.clone());
+        let Some(record) = self.on_disk(move || storage.catalog.tag(&at, &wanted)).await? else { return Ok(None) };
+        let held = self.held(repo, &record.digest).await?;
+        if let Some(held) = &held {
+            self.ready.insert(generation, repo, &reference, held);
+        }
+        Ok(held)
     }
 
     fn serves_stale(&self, source: &Source, error: &PullError) -> bool {

@@ -74,10 +74,16 @@ impl PullThrough {
         repo: &Repository,
         digest: &Digest,
     ) -> Result<ManifestAnswer, PullError> {
+        let (generation, reference) = (self.storage.catalog.generation(repo), Reference::Digest(*digest));
+        if let Some(held) = self.ready.get(generation, repo, &reference) {
+            self.whole(repo, &held).await?;
+            return Ok(answer(held, self.hit(repo)));
+        }
         // Whoever joined a fetch for another repository finds the bytes here on the second look, unless it failed.
         for last in [false, false, true] {
             let bytes = match self.look(repo, digest).await? {
                 Look::Held(held) => {
+                    self.ready.insert(generation, repo, &reference, &held);
                     self.whole(repo, &held).await?;
                     return Ok(answer(held, self.hit(repo)));
                 }

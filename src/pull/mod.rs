@@ -25,6 +25,8 @@ mod freshness;
 mod lists;
 mod manifests;
 mod missing;
+mod range;
+mod ready;
 mod recent;
 mod records;
 mod referrers;
@@ -34,7 +36,7 @@ mod tasks;
 use std::{sync::Arc, time::Duration};
 
 pub use answer::{BlobAnswer, BlobHead, ManifestAnswer, Referrers, TagList, Trace};
-pub use body::{BlobBody, BodyError};
+pub use body::{BlobBody, BodyError, Piece};
 use bytes::Bytes;
 pub use error::PullError;
 pub use fill::FillFailure;
@@ -42,8 +44,10 @@ use fill::{Drive, Fills, Source};
 use flights::Flights;
 use freshness::{Checked, TagKey};
 use lists::Lists;
-use manifests::Landed;
+use manifests::{Held, Landed};
 use missing::Missing;
+pub use range::FileRange;
+use ready::Ready;
 use recent::Recent;
 use records::no_room;
 pub use referrers::Selection;
@@ -52,13 +56,17 @@ pub use tasks::Tasks;
 use crate::{
     config::{Config, Mode},
     metrics::Metrics,
-    oci::{Digest, ErrorCode, Namespace, Outcome, Repository},
-    storage::{DiskThreads, LinkRecord, Storage, StorageError},
+    oci::{Digest, ErrorCode, Namespace, Outcome, Reference, Repository},
+    storage::{DiskThreads, LinkRecord, Storage, StorageError, StoredBlob},
     upstream::{Upstream, UpstreamError, Upstreams},
 };
 
 /// How many bytes of manifests are kept in memory.
 const HOT_MANIFESTS: u64 = 64 << 20;
+/// How many bytes of manifests are kept by name; those above hold most of the same.
+const READY_MANIFESTS: u64 = 64 << 20;
+/// How many blobs are kept open because they were just asked for.
+const OPENED_BLOBS: u64 = 64;
 /// How many writes and syncs may wait for the disk at a time.
 const WRITERS: usize = 32;
 
@@ -77,6 +85,10 @@ pub struct PullThrough {
     fills: Fills<Source>,
     /// Digest → bytes: immutable, so nothing here can be out of date.
     hot: moka::sync::Cache<Digest, Bytes>,
+    /// What was given out by name, as long as nothing changes in its repository.
+    ready: Ready<Reference, Held>,
+    /// The same of blobs, which are open meanwhile.
+    opened: Ready<Digest, StoredBlob>,
     /// When a tag was last checked, and whether upstream answered.
     checks: Recent<TagKey, bool>,
     tag_flights: Flights<TagKey, Checked>,
@@ -119,6 +131,8 @@ impl PullThrough {
             negative_ttl: config.cache.negative_ttl,
             fills: Fills::new(),
             hot,
+            ready: Ready::new(READY_MANIFESTS, |held: &Held| held.bytes.len() + 512),
+            opened: Ready::new(OPENED_BLOBS, |_| 1),
             checks: Recent::new(100_000, |_| 1),
             tag_flights: Flights::new(),
             manifest_flights: Flights::new(),

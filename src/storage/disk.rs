@@ -7,6 +7,7 @@ use super::{
     Leases, StorageError, Usage,
     census::Census,
     durable::{Folders, Temporaries},
+    generations::Generations,
     index::Index,
     layout::Layout,
     lock::Lock,
@@ -23,6 +24,7 @@ pub(super) struct Disk {
     pub(super) census: Census,
     pub(super) index: Index,
     pub(super) leases: Leases,
+    pub(super) generations: Generations,
     /// Held as long as anybody is left who could write.
     pub(super) lock: Option<Arc<Lock>>,
     pub(super) gate: RwLock<Gate>,
@@ -56,6 +58,7 @@ impl Disk {
             census: Census::new(known),
             index,
             leases: Leases::new(),
+            generations: Generations::new(),
             layout,
             gate: RwLock::new(gate),
             lock,

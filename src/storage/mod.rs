@@ -19,6 +19,7 @@ mod clock;
 mod disk;
 mod durable;
 mod error;
+mod generations;
 mod growing;
 mod index;
 mod layout;

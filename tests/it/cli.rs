@@ -60,14 +60,15 @@ fn every_problem_is_told_at_once_with_its_source_and_64() {
             "f.toml:1: mode: ",
             "f.toml:3: cache.tag-ttl: ",
             "f.toml:4: cache.max_size: ",
-            "f.toml:5: tls: ",
+            "f.toml:6: tls.cert: needs tls.key beside it",
+            "f.toml:6: tls.cert: the file cannot be read",
             "f.toml:8: upstream[0].allow: ",
             "f.toml:11: upstream[0].proxy: ",
             "f.toml:12: upstream[0].password: ",
             "LANYARD__LISTEN: listen: ",
             "LANYARD__LOG__COLOUR: log.colour: ",
             "--data-dir: data_dir: ",
-            "lanyard: 10 problems in the configuration",
+            "lanyard: 11 problems in the configuration",
         ];
         for (line, begin) in told.lines().zip(begins) {
             assert!(line.starts_with(begin), "{begin}\n{told}");

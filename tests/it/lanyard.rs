@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long the server may take to say that it listens, or to end. Spent only when something hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What the server prints before its address once it is ready.
-const READY: &str = "listening on http://";
+const READY: &str = "listening on http";
 /// Names the configuration file to a server that is a test of this binary.
 pub(crate) const CONFIG: &str = "LANYARD_TEST_CONFIG";
 
@@ -257,7 +257,7 @@ impl Lanyard {
 
 /// The port in a line that says that the server is ready.
 fn port_in(line: &str) -> Option<u16> {
-    let address = line.split_once(READY)?.1;
+    let address = line.split_once(READY)?.1.split_once("://")?.1;
     let address = address.split(|end: char| end.is_whitespace() || end == '/').next()?;
     address.rsplit_once(':')?.1.parse().ok()
 }
@@ -280,7 +280,7 @@ impl Drop for Lanyard {
 fn lanyard_comes_back_where_it_was() {
     let mut lanyard = Lanyard::start("");
     let (port, first) = (lanyard.port(), lanyard.pid());
-    assert!(lanyard.logs().contains(&format!("{READY}127.0.0.1:{port}")), "{}", lanyard.logs());
+    assert!(lanyard.logs().contains(&format!("{READY}://127.0.0.1:{port}")), "{}", lanyard.logs());
     assert!(lanyard.data_dir().is_dir());
 
     lanyard.restart();

@@ -26,7 +26,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("actix_web", &["http", "app", "upstream/fetcher"]),
     ("actix_http", &["http", "app", "upstream/fetcher"]),
     ("bcrypt", &["access"]),
-    ("aws_lc_rs", &["access", "main.rs", "upstream/fetcher"]),
+    ("aws_lc_rs", &["access", "http/tls.rs", "main.rs", "upstream/fetcher"]),
     ("moka", &["pull"]),
     ("clap", &["cli", "main.rs"]),
     ("figment", &["config"]),

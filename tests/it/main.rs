@@ -13,6 +13,7 @@ mod check;
 mod cli;
 mod clients;
 mod conformance;
+mod data_plane;
 mod face;
 mod faults;
 mod hub_extras;

@@ -208,6 +208,19 @@ pub(crate) fn try_send(
     connection.answer(method)
 }
 
+/// One request with a body over any stream; the status of its answer, whose body must be empty.
+pub(crate) fn send_over<S: Read + Write + ?Sized>(stream: &mut S, method: &str, path: &str, body: &[u8]) -> u16 {
+    let length = body.len().to_string();
+    stream.write_all(&[head_of(method, path, &[("Content-Length", &length)]).as_bytes(), body].concat()).unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).expect("an answer");
+        head.push(byte[0]);
+    }
+    String::from_utf8_lossy(&head).split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
+}
+
 /// GET.
 pub(crate) fn get(port: u16, path: &str) -> Answer {
     ask(port, "GET", path, &[])

@@ -46,6 +46,12 @@ impl Catalog {
         Catalog { disk, locks: Arc::new((0..LOCKS).map(|_| Mutex::new(())).collect()) }
     }
 
+    /// How often what the repository holds, or what its tags name, has changed, with some others' changes: an answer that was
+    /// looked for after this was asked is good for as long as it says the same.
+    pub fn generation(&self, repository: &Repository) -> u64 {
+        self.disk.generations.of(repository)
+    }
+
     /// What the tag names; `None` if it is not here.
     pub fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagRecord>, StorageError> {
         let path = self.disk.layout.tag(repository, tag);
@@ -59,6 +65,7 @@ impl Catalog {
 
     /// Makes the tag name what the record says, durably.
     pub fn put_tag(&self, repository: &Repository, record: &TagRecord) -> Result<(), StorageError> {
+        let _change = self.disk.generations.change(repository);
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.tag(repository, &record.tag);
         let text = encode(record, &path)?;
@@ -74,6 +81,7 @@ impl Catalog {
 
     /// Forgets the tag, durably; what it named stays. Says whether it was there.
     pub fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, StorageError> {
+        let _change = self.disk.generations.change(repository);
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.tag(repository, tag);
         let _lock = self.lock(repository);

@@ -1,0 +1,215 @@
+//! The cases. Each runs every server in turn, round after round, and tells medians.
+
+use std::{
+    collections::BTreeMap,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    client,
+    content::{Blob, Content},
+    report::{Figures, Goal, Section, ratio},
+    servers::{Kind, Server, finds},
+};
+
+/// How often each server is measured in a case.
+const ROUNDS: usize = 5;
+
+/// Servers on one half of the processors, clients on the other.
+fn halves(cores: usize) -> (String, String) {
+    let half = (cores / 2).max(1);
+    (format!("0-{}", half - 1), format!("{half}-{}", cores - 1))
+}
+
+/// All cases whose name holds one of the words, or all.
+pub(crate) fn run(content: &Content, cores: usize, words: &[String]) -> Vec<Section> {
+    let (servers, clients) = halves(cores);
+    // This process is the client; its threads inherit where it runs.
+    let pid = std::process::id().to_string();
+    let _ = Command::new("taskset").args(["-a", "-c", "-p", &clients, &pid]).output();
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    let mut sections = Vec::new();
+    if wanted("blobs") {
+        sections.push(blobs(content, &servers, false));
+    }
+    if wanted("tls") {
+        sections.push(blobs(content, &servers, true));
+    }
+    if wanted("manifests") && finds("wrk") {
+        sections.push(manifests(content, &servers));
+    }
+    if wanted("memory") {
+        sections.push(memory(content, &servers));
+    }
+    sections
+}
+
+fn here() -> Vec<Kind> {
+    let (here, missing): (Vec<_>, Vec<_>) = Kind::ALL.into_iter().partition(|kind| kind.is_here());
+    missing.iter().for_each(|kind| eprintln!("left out: {} is not here", kind.name()));
+    here
+}
+
+/// Bytes per second and processor time per byte.
+#[derive(Default, Clone)]
+struct Speed {
+    rate: Figures,
+    cpu: Figures,
+}
+
+fn blobs(content: &Content, cpus: &str, tls: bool) -> Section {
+    let cases: [(&str, &Blob, usize, usize); 4] = [
+        ("1 GB, 1 stream", &content.large, 1, 2),
+        ("100 MB, 1 stream", &content.middle, 1, 15),
+        ("100 MB, 16 streams", &content.middle, 16, 2),
+        ("1 MB, 16 streams", &content.small, 16, 150),
+    ];
+    let config = client::tls(&content.cert());
+    let mut rows = Vec::new();
+    for (name, blob, streams, times) in cases {
+        let times = if tls { times.div_ceil(2) } else { times };
+        let mut speeds: BTreeMap<Kind, Speed> = BTreeMap::new();
+        let running: Vec<_> = here().into_iter().map(|kind| Server::start(kind, content, tls, cpus)).collect();
+        for round in 0..=ROUNDS {
+            for server in &running {
+                let (path, port) = (server.blob(&blob.digest), server.port);
+                let (began, before) = (Instant::now(), server.cpu());
+                let bytes: u64 = thread::scope(|scope| {
+                    let stream = || match tls {
+                        true => client::get_tls(port, &path, times, &config),
+                        false => client::get(port, &path, times),
+                    };
+                    let streams: Vec<_> = (0..streams).map(|_| scope.spawn(stream)).collect();
+                    streams.into_iter().map(|stream| stream.join().unwrap()).sum()
+                });
+                // The first round warms what is to be warm.
+                if round > 0 {
+                    let speed = speeds.entry(server.kind).or_default();
+                    speed.rate.push(bytes as f64 / 1e9 / began.elapsed().as_secs_f64());
+                    speed.cpu.push((server.cpu() - before).as_secs_f64() * 1e9 / bytes as f64);
+                }
+            }
+        }
+        rows.push(compare(name, blob, &speeds, tls));
+    }
+    let head = ["case", "lanyard GB/s", "nginx", "docker-registry", "lanyard CPU-s/GB", "nginx", "docker-registry"]
+        .into_iter()
+        .chain(["rate / nginx", "rate / docker-registry", "CPU / nginx"]);
+    let title = if tls { "Blobs over TLS 1.3, AES-128-GCM" } else { "Blobs over plain HTTP" };
+    Section { title, head: head.map(str::to_owned).collect(), rows }
+}
+
+fn compare(name: &str, blob: &Blob, speeds: &BTreeMap<Kind, Speed>, tls: bool) -> Vec<String> {
+    let of = |kind| speeds.get(&kind).cloned().unwrap_or_default();
+    let (ours, nginx, registry) = (of(Kind::Lanyard), of(Kind::Nginx), of(Kind::Distribution));
+    let (rate, beside_registry, cpu) = match tls {
+        true => (Goal::AtLeast(2.0), Goal::AtLeast(2.0), Goal::AtMost(0.45)),
+        false if blob.size <= 1_000_000 => (Goal::AtLeast(1.0), Goal::AtLeast(17.0), Goal::AtMost(1.1)),
+        false => (Goal::AtLeast(1.0), Goal::AtLeast(4.0), Goal::AtMost(1.1)),
+    };
+    vec![
+        name.to_owned(),
+        ours.rate.text(2),
+        nginx.rate.text(2),
+        registry.rate.text(2),
+        ours.cpu.text(3),
+        nginx.cpu.text(3),
+        registry.cpu.text(3),
+        ratio(ours.rate.median(), nginx.rate.median(), rate),
+        ratio(ours.rate.median(), registry.rate.median(), beside_registry),
+        ratio(ours.cpu.median(), nginx.cpu.median(), cpu),
+    ]
+}
+
+/// A warm manifest of 2 KB, 64 connections of `wrk`.
+fn manifests(content: &Content, cpus: &str) -> Section {
+    let (mut rates, mut cpus_per, mut tails): (BTreeMap<_, Figures>, BTreeMap<_, Figures>, BTreeMap<_, Figures>) =
+        Default::default();
+    let running: Vec<_> = here().into_iter().map(|kind| Server::start(kind, content, false, cpus)).collect();
+    for round in 0..=ROUNDS {
+        for server in &running {
+            let url = format!("http://127.0.0.1:{}{}", server.port, server.manifest(&content.manifest.digest));
+            let before = server.cpu();
+            let output = Command::new("wrk").args(["-t1", "-c64", "-d3s", "--latency", &url]).output().unwrap();
+            let cpu = (server.cpu() - before).as_secs_f64();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(!said.contains("Non-2xx"), "{said}");
+            let number = |after: &str| -> f64 {
+                let rest = said.split(after).nth(1).unwrap_or_else(|| panic!("{said}"));
+                rest.trim_start_matches([':', ' ']).split_whitespace().next().map(milliseconds_or_number).unwrap()
+            };
+            let requests: f64 =
+                said.lines().find_map(|l| l.trim().split_once(" requests in ")).unwrap().0.parse().unwrap();
+            if round > 0 {
+                rates.entry(server.kind).or_default().push(number("Requests/sec"));
+                tails.entry(server.kind).or_default().push(number("99%"));
+                cpus_per.entry(server.kind).or_default().push(cpu * 1e6 / requests);
+            }
+        }
+    }
+    let of = |map: &BTreeMap<Kind, Figures>, kind| map.get(&kind).cloned().unwrap_or_default();
+    let rows = here()
+        .into_iter()
+        .map(|kind| {
+            vec![
+                kind.name().to_owned(),
+                of(&rates, kind).text(0),
+                of(&tails, kind).text(2),
+                of(&cpus_per, kind).text(1),
+                ratio(of(&cpus_per, Kind::Lanyard).median(), of(&cpus_per, kind).median(), Goal::AtMost(0.8)),
+                ratio(of(&rates, Kind::Lanyard).median(), of(&rates, kind).median(), Goal::AtLeast(100.0)),
+            ]
+        })
+        .collect();
+    let head = ["server", "requests/s", "p99 ms", "µs CPU per request", "lanyard's CPU / its", "lanyard's rate / its"];
+    Section { title: "A warm manifest of 2 KB, 64 connections", head: head.map(str::to_owned).to_vec(), rows }
+}
+
+/// `1.50ms`, `800.00us`, `1.2s`: in milliseconds. A number alone is itself.
+fn milliseconds_or_number(text: &str) -> f64 {
+    let (digits, factor) = match text {
+        _ if text.ends_with("us") => (&text[..text.len() - 2], 1e-3),
+        _ if text.ends_with("ms") => (&text[..text.len() - 2], 1.0),
+        _ if text.ends_with('s') => (&text[..text.len() - 1], 1e3),
+        _ => (text, 1.0),
+    };
+    digits.parse::<f64>().unwrap() * factor
+}
+
+/// Resident memory: idle, and with streams of the 1 GB blob that are read slowly.
+fn memory(content: &Content, cpus: &str) -> Section {
+    let mut rows = Vec::new();
+    for (name, streams, tls, goal) in [
+        ("idle", 0, false, 20.0),
+        ("64 streams", 64, false, 30.0),
+        ("64 streams, TLS", 64, true, 60.0),
+        ("1,000 streams", 1_000, false, 150.0),
+    ] {
+        let mut row = vec![name.to_owned()];
+        for kind in here() {
+            let server = Server::start(kind, content, tls, cpus);
+            let seen = client::hold(server.port, &server.blob(&content.large.digest), streams, tls, content, || {
+                server.memory()
+            });
+            let met = if kind != Kind::Lanyard {
+                String::new()
+            } else if seen <= goal {
+                format!(" (met: ≤ {goal})")
+            } else {
+                format!(" (**missed**: ≤ {goal})")
+            };
+            row.push(format!("{seen:.1}{met}"));
+        }
+        rows.push(row);
+    }
+    let head = ["anonymous resident memory, MiB"].into_iter().map(str::to_owned);
+    let head = head.chain(here().iter().map(|kind| kind.name().to_owned())).collect();
+    Section { title: "Memory", head, rows }
+}
+
+/// Waits until what is measured has come to rest.
+pub(crate) fn settle() {
+    thread::sleep(Duration::from_millis(500));
+}

@@ -1,0 +1,171 @@
+//! Clients that cost next to nothing: what is received is thrown away in the kernel.
+
+use std::{
+    fs::File,
+    io::{self, Read as _, Write as _},
+    net::TcpStream,
+    path::Path,
+    sync::Arc,
+};
+
+use rustix::net::{RecvFlags, recv};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+
+use crate::content::Blob;
+
+/// Gets a path `times` times on one connection. How many bytes of bodies came.
+pub(crate) fn get(port: u16, path: &str, times: usize) -> u64 {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    // Never touched, so it costs no memory.
+    let mut nowhere = vec![0; 4 << 20];
+    let mut received = 0;
+    for _ in 0..times {
+        let (length, mut left) = ask(&mut stream, path);
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            left -= discard(&stream, &mut nowhere, most) as u64;
+        }
+        received += length;
+    }
+    received
+}
+
+/// The same over TLS, where the bytes have to be looked at.
+pub(crate) fn get_tls(port: u16, path: &str, times: usize, config: &Arc<ClientConfig>) -> u64 {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let connection = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap();
+    let mut stream = StreamOwned::new(connection, stream);
+    let mut buffer = vec![0; 256 << 10];
+    let mut received = 0;
+    for _ in 0..times {
+        let (length, mut left) = ask(&mut stream, path);
+        while left > 0 {
+            let read = stream.read(&mut buffer).unwrap();
+            assert!(read > 0, "the connection was cut");
+            left -= read as u64;
+        }
+        received += length;
+    }
+    received
+}
+
+/// TLS 1.3 with AES-128-GCM, trusting this certificate.
+pub(crate) fn tls(cert: &Path) -> Arc<ClientConfig> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(cert).unwrap()).unwrap();
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites = vec![rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256];
+    let builder =
+        ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions().unwrap();
+    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// Sends a GET and reads the head. The body's length, and how much of it is still to come.
+fn ask(stream: &mut (impl io::Read + io::Write), path: &str) -> (u64, u64) {
+    // In one write: pieces would wait for each other's acknowledgement.
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+    let mut head = Vec::new();
+    let mut byte = [0; 1];
+    // The head alone: what follows stays in the socket.
+    while !head.ends_with(b"\r\n\r\n") {
+        assert_eq!(stream.read(&mut byte).unwrap(), 1, "the connection was cut in the head");
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200"), "{path}: {head}");
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok()).unwrap();
+    (length, length)
+}
+
+/// Has the kernel drop what has come; how much that was.
+fn discard(stream: &TcpStream, nowhere: &mut [u8], most: usize) -> usize {
+    // With MSG_TRUNC a TCP socket copies nothing, however long the buffer is said to be; ours is only as long as it is.
+    let most = most.min(nowhere.len());
+    let (_, received) = recv(stream, &mut nowhere[..most], RecvFlags::TRUNC).unwrap();
+    assert!(received > 0, "the connection was cut");
+    received
+}
+
+/// Uploads a file as docker does: POST, one PATCH, PUT.
+pub(crate) fn push(port: u16, file: &Path, blob: &Blob) {
+    let begun = request(port, "POST", "/v2/bench/image/blobs/uploads/", "", 0, None);
+    let place = location(&begun);
+    let patched = request(port, "PATCH", &place, "application/octet-stream", blob.size, Some(file));
+    let place = location(&patched);
+    let join = if place.contains('?') { '&' } else { '?' };
+    let path = format!("{place}{join}digest={}", blob.digest);
+    let put = request(port, "PUT", &path, "", 0, None);
+    assert!(put.starts_with("HTTP/1.1 201"), "{put}");
+}
+
+/// PUT of bytes; the status.
+pub(crate) fn put(port: u16, path: &str, media_type: &str, bytes: &[u8]) -> u16 {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let head = head("PUT", path, media_type, bytes.len() as u64);
+    stream.write_all(&[head.as_bytes(), bytes].concat()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
+}
+
+fn head(method: &str, path: &str, media_type: &str, length: u64) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
+fn request(port: u16, method: &str, path: &str, media_type: &str, length: u64, body: Option<&Path>) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(head(method, path, media_type, length).as_bytes()).unwrap();
+    if let Some(file) = body {
+        io::copy(&mut File::open(file).unwrap(), &mut stream).unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn location(answer: &str) -> String {
+    let line = answer.lines().find(|line| line.to_ascii_lowercase().starts_with("location:"));
+    let place = line.unwrap_or_else(|| panic!("no place in {answer}")).split_once(':').unwrap().1.trim();
+    place[place.find("/v2/").unwrap()..].to_owned()
+}
+
+/// Holds this many streams of a path open, each having read a little, and looks meanwhile. The most that was seen.
+pub(crate) fn hold(
+    port: u16,
+    path: &str,
+    streams: usize,
+    tls: bool,
+    content: &crate::content::Content,
+    look: impl Fn() -> f64,
+) -> f64 {
+    let config = tls.then(|| self::tls(&content.cert()));
+    let mut held: Vec<Box<dyn io::Read>> = Vec::new();
+    for _ in 0..streams {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        match &config {
+            None => {
+                ask(&mut stream, path);
+                held.push(Box::new(stream));
+            }
+            Some(config) => {
+                let connection = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap();
+                let mut stream = StreamOwned::new(connection, stream);
+                ask(&mut stream, path);
+                held.push(Box::new(stream));
+            }
+        }
+    }
+    let mut buffer = vec![0; 1 << 20];
+    let mut most: f64 = 0.0;
+    for _ in 0..5 {
+        for stream in &mut held {
+            assert!(stream.read(&mut buffer).unwrap() > 0);
+        }
+        crate::cases::settle();
+        most = most.max(look());
+    }
+    most
+}

@@ -1,0 +1,137 @@
+//! What all servers have: blobs of several sizes, a manifest, a certificate. Pushed where there is a registry, and copied where
+//! there are only files.
+
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::{
+    client,
+    servers::{self, Kind, Server, folder},
+};
+
+/// A blob in a file of its own.
+pub(crate) struct Blob {
+    pub(crate) digest: String,
+    pub(crate) size: u64,
+}
+
+/// See the module.
+pub(crate) struct Content {
+    folder: tempfile::TempDir,
+    pub(crate) small: Blob,
+    pub(crate) middle: Blob,
+    pub(crate) large: Blob,
+    /// About 2 KB.
+    pub(crate) manifest: Blob,
+}
+
+impl Content {
+    /// Makes the files, and gives them to every registry that is here.
+    pub(crate) fn new() -> Content {
+        let folder = tempfile::tempdir().unwrap();
+        let files = servers::folder(folder.path().join("files"));
+        // 1 MB, 100 MB and 1 GB, as the peers' figures are told.
+        let [small, middle, large] = [1, 100, 1_000].map(|megabytes| blob(&files, megabytes * 1_000_000));
+        let config = keep(&files, b"{}");
+        let manifest = keep(&files, manifest(&config, &[&small, &middle, &large]).as_bytes());
+        certificate(folder.path());
+        let content = Content { folder, small, middle, large, manifest };
+        for kind in [Kind::Lanyard, Kind::Distribution] {
+            if kind.is_here() {
+                content.push(kind, &config);
+            }
+        }
+        content
+    }
+
+    fn push(&self, kind: Kind, config: &Blob) {
+        let server = Server::start(kind, self, false, "0-1");
+        for blob in [config, &self.small, &self.middle, &self.large] {
+            client::push(server.port, &self.file(blob), blob);
+        }
+        let bytes = fs::read(self.file(&self.manifest)).unwrap();
+        let path = format!("/v2/bench/image/manifests/{}", self.manifest.digest);
+        let answer = client::put(server.port, &path, OCI_IMAGE, &bytes);
+        assert_eq!(answer, 201, "{} does not take the manifest", kind.name());
+    }
+
+    /// The file that has a blob's bytes.
+    pub(crate) fn file(&self, blob: &Blob) -> PathBuf {
+        self.files().join(blob.digest.replace(':', "-"))
+    }
+
+    pub(crate) fn files(&self) -> PathBuf {
+        self.folder.path().join("files")
+    }
+
+    pub(crate) fn lanyard(&self) -> PathBuf {
+        self.folder.path().join("lanyard")
+    }
+
+    pub(crate) fn distribution(&self) -> PathBuf {
+        folder(self.folder.path().join("distribution"))
+    }
+
+    pub(crate) fn cert(&self) -> PathBuf {
+        self.folder.path().join("cert.pem")
+    }
+
+    pub(crate) fn key(&self) -> PathBuf {
+        self.folder.path().join("key.pem")
+    }
+}
+
+const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// A file of bytes that do not compress, named after its digest.
+fn blob(files: &Path, size: u64) -> Blob {
+    let path = files.join("new");
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(&path).unwrap());
+    let (mut state, mut left) = (size | 1, size);
+    while left > 0 {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let piece = state.to_le_bytes();
+        let piece = &piece[..left.min(8) as usize];
+        file.write_all(piece).unwrap();
+        left -= piece.len() as u64;
+    }
+    file.into_inner().unwrap().sync_all().unwrap();
+    let output = Command::new("sha256sum").stdin(File::open(&path).unwrap()).output().unwrap();
+    let hex = String::from_utf8(output.stdout).unwrap()[..64].to_owned();
+    fs::rename(&path, files.join(format!("sha256-{hex}"))).unwrap();
+    Blob { digest: format!("sha256:{hex}"), size }
+}
+
+fn keep(files: &Path, bytes: &[u8]) -> Blob {
+    let path = files.join("new");
+    fs::write(&path, bytes).unwrap();
+    let output = Command::new("sha256sum").stdin(Stdio::from(File::open(&path).unwrap())).output().unwrap();
+    let hex = String::from_utf8(output.stdout).unwrap()[..64].to_owned();
+    fs::rename(&path, files.join(format!("sha256-{hex}"))).unwrap();
+    Blob { digest: format!("sha256:{hex}"), size: bytes.len() as u64 }
+}
+
+fn manifest(config: &Blob, layers: &[&Blob]) -> String {
+    let part = |kind: &str, blob: &Blob| serde_json::json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": blob.digest, "size": blob.size });
+    let layers: Vec<_> = layers.iter().map(|blob| part("layer.v1.tar", blob)).collect();
+    // Annotations make it as long as those of real images are.
+    let annotations = serde_json::json!({ "org.example.padding": "p".repeat(1_200) });
+    let config = part("config.v1+json", config);
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": OCI_IMAGE, "config": config, "layers": layers, "annotations": annotations,
+    });
+    manifest.to_string()
+}
+
+fn certificate(folder: &Path) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+}

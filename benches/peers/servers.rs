@@ -1,0 +1,223 @@
+//! The servers that are measured, each with the same content, on one half of the machine.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::content::Content;
+
+/// How long a server may take to listen.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A peer, or we.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Kind {
+    Lanyard,
+    Nginx,
+    Distribution,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 3] = [Kind::Lanyard, Kind::Nginx, Kind::Distribution];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Lanyard => "lanyard",
+            Kind::Nginx => "nginx",
+            Kind::Distribution => "docker-registry",
+        }
+    }
+
+    /// Whether the program is here.
+    pub(crate) fn is_here(self) -> bool {
+        match self {
+            Kind::Lanyard => true,
+            Kind::Nginx => finds("nginx"),
+            Kind::Distribution => finds("docker-registry"),
+        }
+    }
+}
+
+/// Whether a program is on the path.
+pub(crate) fn finds(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// A running server; ended when dropped.
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    pub(crate) port: u16,
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts one, with or without TLS, on the processors `cpus`. Its folder is on the disk that `TMPDIR` names.
+    pub(crate) fn start(kind: Kind, content: &Content, tls: bool, cpus: &str) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let mut command = match kind {
+            Kind::Lanyard => lanyard(folder.path(), port, content, tls),
+            Kind::Nginx => nginx(folder.path(), port, content, tls),
+            Kind::Distribution => distribution(folder.path(), port, content, tls),
+        };
+        let mut pinned = Command::new("taskset");
+        pinned.args(["-c", cpus]).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            pinned.env(name, value.unwrap_or_default());
+        }
+        command = pinned;
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let server = Server { kind, port, child, _folder: folder };
+        let until = Instant::now() + PATIENCE;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(Instant::now() < until, "{} does not listen", kind.name());
+            std::thread::yield_now();
+        }
+        server
+    }
+
+    /// Where a blob is.
+    pub(crate) fn blob(&self, digest: &str) -> String {
+        match self.kind {
+            Kind::Nginx => format!("/{}", digest.replace(':', "-")),
+            Kind::Lanyard | Kind::Distribution => format!("/v2/bench/image/blobs/{digest}"),
+        }
+    }
+
+    /// Where a manifest is, by its digest.
+    pub(crate) fn manifest(&self, digest: &str) -> String {
+        match self.kind {
+            Kind::Nginx => format!("/{}", digest.replace(':', "-")),
+            Kind::Lanyard | Kind::Distribution => format!("/v2/bench/image/manifests/{digest}"),
+        }
+    }
+
+    /// Processor time that it has used so far, with its children.
+    pub(crate) fn cpu(&self) -> Duration {
+        self.family().iter().map(|pid| cpu_of(*pid)).sum()
+    }
+
+    /// Resident memory, in MiB: without the pages of files, which are the machine's cache.
+    pub(crate) fn memory(&self) -> f64 {
+        self.family().iter().map(|pid| memory_of(*pid)).sum()
+    }
+
+    fn family(&self) -> Vec<u32> {
+        let mut family = vec![self.child.id()];
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        let text = fs::read_to_string(children).unwrap_or_default();
+        family.extend(text.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        family
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
+
+fn cpu_of(pid: u32) -> Duration {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return Duration::ZERO };
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
+    // proc(5): ticks of a hundredth of a second, on every Linux that this runs on.
+    Duration::from_millis(ticks * 10)
+}
+
+fn memory_of(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0");
+    line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap_or(0.0) / 1024.0
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn lanyard(folder: &Path, port: u16, content: &Content, tls: bool) -> Command {
+    let tls = match tls {
+        true => format!("[tls]\ncert = {:?}\nkey = {:?}\n", content.cert(), content.key()),
+        false => String::new(),
+    };
+    let config = format!(
+        "listen = \"127.0.0.1:{port}\"\ndata_dir = {:?}\nmode = \"offline\"\n[cache]\nmin_free = \"0%\"\n{tls}",
+        content.lanyard()
+    );
+    fs::write(folder.join("lanyard.toml"), config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lanyard"));
+    command.args(["serve", "--config"]).arg(folder.join("lanyard.toml"));
+    command
+}
+
+fn nginx(folder: &Path, port: u16, content: &Content, tls: bool) -> Command {
+    let listen = match tls {
+        true => format!(
+            "listen 127.0.0.1:{port} ssl backlog=4096; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3;\n\
+             ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;",
+            content.cert().display(),
+            content.key().display()
+        ),
+        false => format!("listen 127.0.0.1:{port} backlog=4096;"),
+    };
+    let folder_text = folder.display();
+    let config = format!(
+        "daemon off; worker_processes 1; pid {folder_text}/pid; error_log {folder_text}/error.log crit;\n\
+         events {{ worker_connections 8192; }}\n\
+         http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; open_file_cache max=100;\n\
+           default_type application/octet-stream;\n\
+           client_body_temp_path {folder_text}/b; proxy_temp_path {folder_text}/p; fastcgi_temp_path {folder_text}/f;\n\
+           uwsgi_temp_path {folder_text}/u; scgi_temp_path {folder_text}/s;\n\
+           server {{ {listen} root {}; }} }}\n",
+        content.files().display()
+    );
+    fs::write(folder.join("nginx.conf"), config).unwrap();
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf"));
+    command
+}
+
+fn distribution(folder: &Path, port: u16, content: &Content, tls: bool) -> Command {
+    let tls = match tls {
+        true => format!(
+            "  tls:\n    certificate: {}\n    key: {}\n    minimumtls: tls1.3\n",
+            content.cert().display(),
+            content.key().display()
+        ),
+        false => String::new(),
+    };
+    let config = format!(
+        "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {}\n\
+         \x20 cache:\n    blobdescriptor: inmemory\nhttp:\n  addr: 127.0.0.1:{port}\n{tls}",
+        content.distribution().display()
+    );
+    fs::write(folder.join("config.yml"), config).unwrap();
+    let mut command = Command::new("docker-registry");
+    command.arg("serve").arg(folder.join("config.yml"));
+    command
+}
+
+/// The version that a program says it has.
+pub(crate) fn version(program: &str, argument: &str) -> String {
+    let output = Command::new(program).arg(argument).output();
+    let Ok(output) = output else { return "not here".to_owned() };
+    let said = [output.stdout, output.stderr].concat();
+    let line = BufReader::new(&*said).lines().map_while(Result::ok).next().unwrap_or_default();
+    line.split_whitespace().find(|word| word.contains(|c: char| c.is_ascii_digit())).unwrap_or("?").to_owned()
+}
+
+/// A folder that is made where it is missing.
+pub(crate) fn folder(path: PathBuf) -> PathBuf {
+    fs::create_dir_all(&path).unwrap();
+    path
+}

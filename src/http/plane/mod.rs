@@ -1,0 +1,233 @@
+//! The data plane: how the bytes of a file leave, without passing through this process where that can be helped.
+//!
+//! actix-http copies every piece of a body into its own buffer. But before it waits for a body it flushes: it writes what it has –
+//! earlier answers, our head – and then asks the stream to flush, which is our [`Connection`](super::connection::Connection). So
+//! a body leaves the range in the connection's [`Slot`] and stays pending, and the connection sends it in its flush, behind
+//! everything that precedes it:
+//!
+//! | stream | by |
+//! |---|---|
+//! | TCP | `sendfile(2)` |
+//! | TLS | mapped pages, 256 KiB at a time, which rustls encrypts straight into its buffer |
+//! | any other, or a file that neither takes | 1 MiB at a time, read on a disk thread |
+//!
+//! Promises:
+//! - D1 A worker never waits for the disk: each window of 4 MiB is looked for in the page cache before it is sent, one window
+//!   ahead, and what is not there is read by a disk thread.
+//! - D2 A connection sends at most 4 MiB before the worker's others have their turn.
+//! - D3 A file that is shorter than its range, or cannot be read, fails the body: nothing is made up.
+//! - D4 What a connection holds in memory does not grow with the blob.
+//!
+//! Called by the connection; bodies know the slot alone. `unsafe` is in `kernel.rs`, and nowhere else.
+
+#[allow(unsafe_code, reason = "the page cache is asked, and files are mapped, in no other way")]
+mod kernel;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf as _, Bytes};
+use rustix::io::Errno;
+
+pub(super) use slot::Slot;
+pub(super) use wire::{MAPPED, Wire};
+
+use crate::pull::FileRange;
+
+/// How much is looked for in the page cache at once, in bytes, and read ahead where it is not there.
+const WINDOW: u64 = 4 << 20;
+
+/// What one connection sends before others have their turn, in bytes.
+const TURN: usize = 4 << 20;
+
+/// How much is read at once where a file is copied, in bytes.
+const COPIED: u64 = 1 << 20;
+
+/// What became of an attempt to send.
+pub(super) enum Step {
+    /// There is nothing to send.
+    Nothing,
+    /// So many bytes went out.
+    Sent(usize),
+    /// The peer takes no more for now.
+    Full,
+    /// The disk is waited for, or it is others' turn.
+    Waits,
+}
+
+/// Why nothing could be sent.
+enum Trouble {
+    /// The connection is no more.
+    Connection(io::Error),
+    /// The file is not what it should be.
+    File(&'static str),
+    /// It has to be copied.
+    Copy,
+}
+
+type Reading<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// The sending half of a connection.
+#[derive(Default)]
+pub(super) struct Plane {
+    /// The number of the range that the following is about.
+    number: u64,
+    /// Up to this offset the page cache has the range, or had it a moment ago.
+    warm: u64,
+    /// The next window, and where it ends, while the disk is waited for.
+    ahead: Option<(Reading<()>, u64)>,
+    copy: Option<Copy>,
+    /// Others' turn.
+    turn: Option<Reading<()>>,
+    /// Bytes sent in this turn.
+    in_turn: usize,
+    corked: bool,
+}
+
+/// Where a file is copied: what was read and is not sent yet, or is being read.
+#[derive(Default)]
+struct Copy {
+    reading: Option<Reading<io::Result<Bytes>>>,
+    bytes: Bytes,
+}
+
+impl Plane {
+    /// Called before anything is written: the head of an answer leaves together with the first bytes of its file.
+    pub(super) fn before_write<S: Wire>(&mut self, io: &S, slot: &Slot) {
+        if !self.corked && slot.is_fresh() {
+            io.cork(true);
+            self.corked = true;
+        }
+    }
+
+    /// Sends some of what is in the slot. An error is the connection's; one of the file ends in the slot. Where nothing went
+    /// out, whoever is waited for wakes the task.
+    pub(super) fn step<S: Wire>(&mut self, io: &mut S, slot: &Slot, cx: &mut Context<'_>) -> io::Result<Step> {
+        let Some(range) = slot.rest() else { return Ok(Step::Nothing) };
+        if self.number != slot.number() {
+            (self.number, self.warm) = (slot.number(), range.first);
+            (self.ahead, self.copy) = (None, None);
+        }
+        if self.is_others_turn(cx) {
+            return Ok(Step::Waits);
+        }
+        let step = match &mut self.copy {
+            Some(copy) => copy.step(io, &range, cx),
+            None => self.send(io, &range, cx),
+        };
+        match step {
+            Ok(Step::Sent(bytes)) => {
+                self.in_turn += bytes;
+                if slot.sent(bytes) {
+                    self.over(io, cx);
+                }
+                Ok(Step::Sent(bytes))
+            }
+            Ok(step) => Ok(step),
+            Err(Trouble::Copy) => {
+                self.copy = Some(Copy::default());
+                self.step(io, slot, cx)
+            }
+            Err(Trouble::File(why)) => {
+                slot.failed(why);
+                self.over(io, cx);
+                Ok(Step::Nothing)
+            }
+            Err(Trouble::Connection(error)) => Err(error),
+        }
+    }
+
+    fn send<S: Wire>(&mut self, io: &mut S, range: &FileRange, cx: &mut Context<'_>) -> Result<Step, Trouble> {
+        if self.look_ahead(range, cx).is_pending() {
+            return Ok(Step::Waits);
+        }
+        let most = usize::try_from(self.warm - range.first).unwrap_or(usize::MAX);
+        match io.poll_send(cx, range.file(), range.first, most) {
+            Poll::Ready(Ok(0)) => Err(Trouble::File("the file is shorter than it was")),
+            Poll::Ready(Ok(bytes)) => Ok(Step::Sent(bytes)),
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Unsupported => Err(Trouble::Copy),
+            Poll::Ready(Err(error)) if Errno::from_io_error(&error) == Some(Errno::IO) => {
+                Err(Trouble::File("the file cannot be read"))
+            }
+            Poll::Ready(Err(error)) => Err(Trouble::Connection(error)),
+            Poll::Pending => Ok(Step::Full),
+        }
+    }
+
+    /// Ready when the first byte of the range can be sent (D1).
+    fn look_ahead(&mut self, range: &FileRange, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some((reading, end)) = &mut self.ahead {
+                if reading.as_mut().poll(cx).is_pending() {
+                    return if range.first < self.warm { Poll::Ready(()) } else { Poll::Pending };
+                }
+                // Looked for once more it might be gone again, and again.
+                self.warm = *end;
+                self.ahead = None;
+            }
+            if self.warm >= range.end || self.warm > range.first + WINDOW {
+                return Poll::Ready(());
+            }
+            let (first, end) = (self.warm, range.end.min(self.warm + WINDOW));
+            match kernel::is_resident(range.file(), first, end) {
+                true => self.warm = end,
+                false => self.ahead = Some((Box::pin(range.warm(first, end)), end)),
+            }
+        }
+    }
+
+    /// Whether others have their turn now (D2). Not by waking this task at once: the runtime would poll it again and again before
+    /// it looks for news of other sockets.
+    fn is_others_turn(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.in_turn >= TURN {
+            self.in_turn = 0;
+            self.turn = Some(Box::pin(tokio::task::yield_now()));
+        }
+        let Some(turn) = &mut self.turn else { return false };
+        let theirs = turn.as_mut().poll(cx).is_pending();
+        if !theirs {
+            self.turn = None;
+        }
+        theirs
+    }
+
+    /// The body goes on: it is asked once more, since nobody else would wake its task.
+    fn over<S: Wire>(&mut self, io: &S, cx: &mut Context<'_>) {
+        if std::mem::take(&mut self.corked) {
+            io.cork(false);
+        }
+        (self.ahead, self.copy) = (None, None);
+        cx.waker().wake_by_ref();
+    }
+}
+
+impl Copy {
+    fn step<S: Wire>(&mut self, io: &mut S, range: &FileRange, cx: &mut Context<'_>) -> Result<Step, Trouble> {
+        if self.bytes.is_empty() {
+            let most = range.length().min(COPIED) as usize;
+            let reading = self.reading.get_or_insert_with(|| Box::pin(range.read(range.first, most)));
+            let Poll::Ready(read) = reading.as_mut().poll(cx) else { return Ok(Step::Waits) };
+            self.reading = None;
+            self.bytes = read.map_err(|_| Trouble::File("the file cannot be read"))?;
+        }
+        if self.bytes.is_empty() {
+            return Err(Trouble::File("the file is shorter than it was"));
+        }
+        match Pin::new(io).poll_write(cx, &self.bytes) {
+            Poll::Ready(Ok(0)) => Err(Trouble::Connection(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(bytes)) => {
+                self.bytes.advance(bytes);
+                Ok(Step::Sent(bytes))
+            }
+            Poll::Ready(Err(error)) => Err(Trouble::Connection(error)),
+            Poll::Pending => Ok(Step::Full),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a stream can do with a file.
+
+use std::{
+    fs::File,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::rt::net::TcpStream;
+use rustix::io::Errno;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
+
+use super::kernel::Mapping;
+
+/// The most that one `sendfile(2)` is asked for, in bytes.
+const SENDFILE: usize = 2 << 20;
+
+/// The most that is mapped at once for a stream that encrypts, in bytes. rustls takes as much in one go.
+pub(in crate::http) const MAPPED: usize = 256 << 10;
+
+/// A client's stream.
+pub(in crate::http) trait Wire: AsyncRead + AsyncWrite + Unpin {
+    /// Whether nobody else can read along.
+    const SECURED: bool = false;
+
+    /// Sends bytes of the file from `at` on, at most `most`; how many, or 0 where the file has none there. They should be in the
+    /// page cache. [`io::ErrorKind::Unsupported`]: not this way, for this file or this stream.
+    fn poll_send(&mut self, cx: &mut Context<'_>, file: &File, at: u64, most: usize) -> Poll<io::Result<usize>>;
+
+    /// Holds back what is written until there is a packet full of it, or lets go of it.
+    fn cork(&self, on: bool) {
+        let _ = on;
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Wire for TcpStream {
+    fn poll_send(&mut self, cx: &mut Context<'_>, file: &File, at: u64, most: usize) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_write_ready(cx))?;
+            let sent = self.try_io(Interest::WRITABLE, || {
+                let mut offset = at;
+                Ok(rustix::fs::sendfile(&*self, file, Some(&mut offset), most.min(SENDFILE))?)
+            });
+            match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+                    return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+                }
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+
+    fn cork(&self, on: bool) {
+        // A socket that refuses sends two packets where one would do.
+        let _ = rustix::net::sockopt::set_tcp_cork(self, on);
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    const SECURED: bool = true;
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, file: &File, at: u64, most: usize) -> Poll<io::Result<usize>> {
+        match Mapping::new(file, at, most.min(MAPPED)) {
+            Ok(pages) => Pin::new(self).poll_write(cx, &pages),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(0)),
+            Err(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn cork(&self, on: bool) {
+        self.get_ref().0.cork(on);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Wire for TcpStream {
+    fn poll_send(&mut self, _: &mut Context<'_>, _: &File, _: u64, _: usize) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+}
+
+#[cfg(test)]
+impl Wire for tokio::io::DuplexStream {
+    fn poll_send(&mut self, _: &mut Context<'_>, _: &File, _: u64, _: usize) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+}

@@ -1,0 +1,93 @@
+//! What was given out a moment ago, by the name it was asked for: a hit touches neither disk nor index.
+//!
+//! An entry is good for one generation of its repository ([`Catalog::generation`](crate::storage::Catalog::generation)), which
+//! is part of its key: so what is kept here is never out of date, only out of use. It is also let go of after a minute, whatever
+//! happens: a blob that was removed keeps its bytes on disk for as long as somebody has it open, and what is looked at once a
+//! minute is known to be in use.
+
+use std::{
+    hash::{Hash, Hasher},
+    time::Duration,
+};
+
+use equivalent::Equivalent;
+
+use crate::oci::Repository;
+
+/// After how long an entry is looked for again.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// Answers by what was asked for in a repository.
+pub(super) struct Ready<K, V>(moka::sync::Cache<Key<K>, V>);
+
+#[derive(PartialEq, Eq)]
+struct Key<K> {
+    generation: u64,
+    repository: Repository,
+    asked: K,
+}
+
+/// The same without owning anything: a look-up allocates nothing.
+struct Asked<'a, K>(u64, &'a Repository, &'a K);
+
+impl<K: Hash> Hash for Key<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Asked(self.generation, &self.repository, &self.asked).hash(state);
+    }
+}
+
+impl<K: Hash> Hash for Asked<'_, K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0, self.1, self.2).hash(state);
+    }
+}
+
+impl<K: Eq> Equivalent<Key<K>> for Asked<'_, K> {
+    fn equivalent(&self, key: &Key<K>) -> bool {
+        self.0 == key.generation && *self.1 == key.repository && *self.2 == key.asked
+    }
+}
+
+impl<K, V> Ready<K, V>
+where
+    K: Clone + Eq + Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    /// Room for answers that weigh this much together.
+    pub(super) fn new(room: u64, weight: impl Fn(&V) -> usize + Send + Sync + 'static) -> Self {
+        let cache = moka::sync::Cache::builder()
+            .max_capacity(room)
+            .weigher(move |_: &Key<K>, answer: &V| u32::try_from(weight(answer)).unwrap_or(u32::MAX))
+            .time_to_live(KEPT)
+            .eviction_policy(moka::policy::EvictionPolicy::lru());
+        Ready(cache.build())
+    }
+
+    /// The answer in this generation of the repository, if it was asked for before.
+    pub(super) fn get(&self, generation: u64, repository: &Repository, asked: &K) -> Option<V> {
+        self.0.get(&Asked(generation, repository, asked))
+    }
+
+    /// Keeps an answer. The generation is from before the look that it came from.
+    pub(super) fn insert(&self, generation: u64, repository: &Repository, asked: &K, answer: &V) {
+        let key = Key { generation, repository: repository.clone(), asked: asked.clone() };
+        self.0.insert(key, answer.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Namespace;
+
+    #[test]
+    fn an_answer_is_good_for_one_generation_of_one_repository() {
+        let ready = Ready::new(100, |_: &u8| 1);
+        let repo = |name: &str| Repository { namespace: Namespace::Hosted, name: name.parse().unwrap() };
+        ready.insert(7, &repo("a"), &"asked", &1);
+        assert_eq!(ready.get(7, &repo("a"), &"asked"), Some(1));
+        assert_eq!(ready.get(8, &repo("a"), &"asked"), None);
+        assert_eq!(ready.get(7, &repo("b"), &"asked"), None);
+        assert_eq!(ready.get(7, &repo("a"), &"other"), None);
+    }
+}

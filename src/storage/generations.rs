@@ -1,0 +1,50 @@
+//! How often what a repository holds, or what its tags name, has changed in this process.
+//!
+//! For whoever keeps an answer in memory: it is good for as long as the generation is the one that was asked for *before* the
+//! files were looked at. A change counts after its files and its index entries are written and before it is acknowledged, so an
+//! answer from before an acknowledged change is never taken for a good one.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::oci::Repository;
+
+/// Counters that the repositories share by hash: a change of one costs the others on its counter a look at the disk.
+const COUNTERS: usize = 1024;
+
+/// The generations of one data folder.
+#[derive(Debug)]
+pub(super) struct Generations(Vec<AtomicU64>);
+
+/// A change under way. It counts when this is dropped, whatever became of it.
+#[derive(Debug)]
+#[must_use = "the change counts when this is dropped"]
+pub(super) struct Change<'a>(&'a AtomicU64);
+
+impl Generations {
+    pub(super) fn new() -> Self {
+        Generations((0..COUNTERS).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    pub(super) fn of(&self, repository: &Repository) -> u64 {
+        self.counter(repository).load(Ordering::Acquire)
+    }
+
+    pub(super) fn change(&self, repository: &Repository) -> Change<'_> {
+        Change(self.counter(repository))
+    }
+
+    fn counter(&self, repository: &Repository) -> &AtomicU64 {
+        let mut hasher = DefaultHasher::new();
+        repository.hash(&mut hasher);
+        &self.0[hasher.finish() as usize % COUNTERS]
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
