@@ -41,6 +41,13 @@ impl Shelf {
         Arc::new(Shelf { file: Arc::new(file), metrics: Arc::new(Metrics::new(&[])), runtime })
     }
 
+    /// Bytes of answers that have ended.
+    fn counted(&self) -> u64 {
+        let text = self.metrics.encode(&Sample::default());
+        let lines = text.lines().filter(|line| line.starts_with("lanyard_sent_bytes_total"));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
     fn range(&self, first: u64, end: u64) -> Piece {
         Piece::File(FileRange::read_by(self.runtime.handle(), Arc::clone(&self.file), first, end))
     }
@@ -64,8 +71,11 @@ async fn files(request: HttpRequest, shelf: web::Data<Arc<Shelf>>) -> HttpRespon
 }
 
 fn start(shelf: &Arc<Shelf>) -> Running {
+    start_with(shelf, Limits { workers: 1, ..Limits::default() })
+}
+
+fn start_with(shelf: &Arc<Shelf>, limits: Limits) -> Running {
     let data = web::Data::new(Arc::clone(shelf));
-    let limits = Limits { workers: 1, ..Limits::default() };
     Running::start(move |listener| listen(vec![(listener, data)], None, limits, files).unwrap())
 }
 
@@ -120,11 +130,7 @@ fn a_file_that_is_too_short_is_never_made_up() {
 fn what_has_left_is_counted() {
     let shelf = Shelf::new(&content());
     let server = start(&shelf);
-    let counted = || -> u64 {
-        let text = shelf.metrics.encode(&Sample::default());
-        let lines = text.lines().filter(|line| line.starts_with("lanyard_sent_bytes_total"));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-    };
+    let counted = || shelf.counted();
     assert_eq!(server.ask("GET", "/0-1000000", "").body.len(), 1_000_000);
     let mut socket = server.connect();
     write!(socket, "GET /0-{SIZE} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
@@ -136,6 +142,23 @@ fn what_has_left_is_counted() {
         std::thread::yield_now();
     }
     assert!(counted() < 1_000_000 + SIZE as u64);
+}
+
+/// A client that takes nothing is let go, with what it has: the answer ends although nobody has read it.
+#[test]
+fn a_reader_that_takes_nothing_is_let_go() {
+    let shelf = Shelf::new(&content());
+    let limits = Limits { workers: 1, stall: Duration::from_millis(300), ..Limits::default() };
+    let server = start_with(&shelf, limits);
+    let mut socket = server.connect();
+    // More than the kernel holds for a peer that does not read.
+    write!(socket, "GET /0-{SIZE},0-{SIZE} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let began = Instant::now();
+    while shelf.counted() == 0 {
+        assert!(began.elapsed() < Duration::from_secs(20), "it is waited for");
+        std::thread::yield_now();
+    }
+    assert!(shelf.counted() < 2 * SIZE as u64);
 }
 
 /// D2: a client that takes as fast as it can does not keep another one of the same worker waiting.
