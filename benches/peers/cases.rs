@@ -14,6 +14,9 @@ use crate::{
     servers::{Kind, Server, finds},
 };
 
+/// docker-registry gives this type to nobody who does not ask for it.
+pub(crate) const ACCEPT: &str = "Accept: application/vnd.oci.image.manifest.v1+json";
+
 /// How often each server is measured in a case.
 const ROUNDS: usize = 5;
 
@@ -39,6 +42,12 @@ pub(crate) fn run(content: &Content, cores: usize, words: &[String]) -> Vec<Sect
     }
     if wanted("manifests") && finds("wrk") {
         sections.push(manifests(content, &servers));
+    }
+    if wanted("cold") {
+        sections.push(cold(content, &servers));
+    }
+    if wanted("pushes") {
+        sections.push(pushes(content, &servers));
     }
     if wanted("memory") {
         sections.push(memory(content, &servers));
@@ -132,7 +141,8 @@ fn manifests(content: &Content, cpus: &str) -> Section {
         for server in &running {
             let url = format!("http://127.0.0.1:{}{}", server.port, server.manifest(&content.manifest.digest));
             let before = server.cpu();
-            let output = Command::new("wrk").args(["-t1", "-c64", "-d3s", "--latency", &url]).output().unwrap();
+            let output =
+                Command::new("wrk").args(["-t1", "-c64", "-d3s", "--latency", "-H", ACCEPT, &url]).output().unwrap();
             let cpu = (server.cpu() - before).as_secs_f64();
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(!said.contains("Non-2xx"), "{said}");
@@ -176,6 +186,81 @@ fn milliseconds_or_number(text: &str) -> f64 {
         _ => (text, 1.0),
     };
     digits.parse::<f64>().unwrap() * factor
+}
+
+/// A manifest, asked for again and again on one connection, while the same worker sends a 1 GB blob that is not in the page cache.
+fn cold(content: &Content, cpus: &str) -> Section {
+    let mut rows = Vec::new();
+    for kind in here() {
+        let server = Server::start(kind, content, false, cpus);
+        let (blob, manifest) = (server.blob(&content.large.digest), server.manifest(&content.manifest.digest));
+        let (mut tail, mut worst, mut rate) = (Figures::default(), Figures::default(), Figures::default());
+        for _ in 0..ROUNDS {
+            content.forget(kind, &content.large);
+            let began = Instant::now();
+            let mut waits = thread::scope(|scope| {
+                let reader = scope.spawn(|| client::get(server.port, &blob, 1));
+                let mut waits = Vec::new();
+                while !reader.is_finished() {
+                    let asked = Instant::now();
+                    client::get(server.port, &manifest, 1);
+                    waits.push(asked.elapsed().as_secs_f64() * 1e3);
+                }
+                waits
+            });
+            rate.push(content.large.size as f64 / 1e9 / began.elapsed().as_secs_f64());
+            waits.sort_by(f64::total_cmp);
+            tail.push(waits[waits.len() * 99 / 100]);
+            worst.push(waits[waits.len() - 1]);
+        }
+        let goal = if kind != Kind::Lanyard {
+            String::new()
+        } else if tail.median() <= 20.0 {
+            "met: ≤ 20 ms".to_owned()
+        } else {
+            "**missed**: ≤ 20 ms".to_owned()
+        };
+        rows.push(vec![kind.name().to_owned(), tail.text(2), worst.text(2), rate.text(2), goal]);
+    }
+    let head = ["server", "manifest p99 ms", "slowest ms", "cold blob GB/s", "goal"];
+    Section { title: "A manifest beside a cold blob of 1 GB, one worker", head: head.map(str::to_owned).to_vec(), rows }
+}
+
+/// A push of 1 GB, hashed and synced, beside a plain copy that is synced.
+fn pushes(content: &Content, cpus: &str) -> Section {
+    let mut seconds: BTreeMap<&str, Figures> = BTreeMap::new();
+    let kinds = here().into_iter().filter(|kind| *kind != Kind::Nginx);
+    let running: Vec<_> = kinds.map(|kind| Server::start(kind, content, false, cpus)).collect();
+    let file = content.file(&content.large);
+    for _ in 0..3 {
+        for server in &running {
+            let began = Instant::now();
+            client::push(server.port, &file, &content.large);
+            seconds.entry(server.kind.name()).or_default().push(began.elapsed().as_secs_f64());
+        }
+        let (from, to) = (format!("if={}", file.display()), format!("of={}", content.scratch().display()));
+        let began = Instant::now();
+        let copied = Command::new("dd").args([&from, &to, "bs=1M", "conv=fdatasync", "status=none"]).status().unwrap();
+        assert!(copied.success());
+        seconds.entry("dd conv=fdatasync").or_default().push(began.elapsed().as_secs_f64());
+    }
+    let of = |name: &str| seconds.get(name).cloned().unwrap_or_default();
+    let rate = |name: &str| content.large.size as f64 / 1e9 / of(name).median();
+    let ours = rate(Kind::Lanyard.name());
+    let rows = [
+        (Kind::Lanyard.name(), None),
+        (Kind::Distribution.name(), Some(Goal::AtLeast(4.0))),
+        ("dd conv=fdatasync", Some(Goal::AtLeast(0.85))),
+    ];
+    let rows = rows
+        .into_iter()
+        .map(|(name, goal)| {
+            let ratio = goal.map_or(String::new(), |goal| ratio(ours, rate(name), goal));
+            vec![name.to_owned(), of(name).text(2), format!("{:.2}", rate(name)), ratio]
+        })
+        .collect();
+    let head = ["who", "seconds", "GB/s", "lanyard's rate / its"];
+    Section { title: "A push of 1 GB", head: head.map(str::to_owned).to_vec(), rows }
 }
 
 /// Resident memory: idle, and with streams of the 1 GB blob that are read slowly.

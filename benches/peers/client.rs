@@ -11,7 +11,7 @@ use std::{
 use rustix::net::{RecvFlags, recv};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::content::Blob;
+use crate::{cases::ACCEPT, content::Blob};
 
 /// Gets a path `times` times on one connection. How many bytes of bodies came.
 pub(crate) fn get(port: u16, path: &str, times: usize) -> u64 {
@@ -64,7 +64,8 @@ pub(crate) fn tls(cert: &Path) -> Arc<ClientConfig> {
 /// Sends a GET and reads the head. The body's length, and how much of it is still to come.
 fn ask(stream: &mut (impl io::Read + io::Write), path: &str) -> (u64, u64) {
     // In one write: pieces would wait for each other's acknowledgement.
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{ACCEPT}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
     let mut head = Vec::new();
     let mut byte = [0; 1];
     // The head alone: what follows stays in the socket.

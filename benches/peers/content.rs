@@ -64,6 +64,26 @@ impl Content {
         self.files().join(blob.digest.replace(':', "-"))
     }
 
+    /// A file that may be overwritten.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.folder.path().join("scratch")
+    }
+
+    /// Has the kernel drop a blob's pages, where this server keeps it.
+    pub(crate) fn forget(&self, kind: Kind, blob: &Blob) {
+        let hex = blob.digest.trim_start_matches("sha256:");
+        let path = match kind {
+            Kind::Lanyard => self.lanyard().join(format!("blobs/sha256/{}/{hex}", &hex[..2])),
+            Kind::Nginx => self.file(blob),
+            Kind::Distribution => {
+                self.distribution().join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
+            }
+        };
+        let file = File::open(path).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+
     pub(crate) fn files(&self) -> PathBuf {
         self.folder.path().join("files")
     }
