@@ -49,10 +49,12 @@ pub struct Certificate {
     provider: Arc<CryptoProvider>,
     shown: RwLock<Arc<CertifiedKey>>,
     looked: Mutex<(Instant, Stamp)>,
+    /// Held while the files are read.
+    turn: Mutex<()>,
 }
 
 /// What tells one content of the files from the next.
-type Stamp = [Option<(i64, i64, u64, u64)>; 2];
+type Stamp = [Option<[i64; 6]>; 2];
 
 impl Certificate {
     /// Reads the files for the first time.
@@ -63,7 +65,7 @@ impl Certificate {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let looked = Mutex::new((Instant::now(), stamp(files)));
         let shown = RwLock::new(Arc::new(read(files, &provider)?));
-        Ok(Arc::new(Certificate { files: files.clone(), provider, shown, looked }))
+        Ok(Arc::new(Certificate { files: files.clone(), provider, shown, looked, turn: Mutex::default() }))
     }
 
     /// How connections are secured with it.
@@ -87,8 +89,9 @@ impl Certificate {
         due
     }
 
-    /// Blocking. Reads the files if they are others than last time.
+    /// Blocking. Reads the files if they are others than last time, one caller at a time.
     pub(super) fn look(&self) {
+        let Ok(_turn) = self.turn.try_lock() else { return };
         let now = stamp(&self.files);
         {
             let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -101,7 +104,13 @@ impl Certificate {
                 tracing::info!(file = %self.files.cert.display(), "the certificate has changed");
                 *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shown);
             }
-            Err(error) => tracing::warn!("the certificate stays as it was: {error}"),
+            Err(error) => {
+                tracing::warn!("the certificate stays as it was: {error}");
+                // What could not be read is tried again, also where nothing has changed.
+                if matches!(error, TlsError::Io(..)) {
+                    self.looked.lock().unwrap_or_else(PoisonError::into_inner).1 = [None, None];
+                }
+            }
         }
     }
 }
@@ -128,7 +137,9 @@ fn read(files: &Tls, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError
 fn stamp(files: &Tls) -> Stamp {
     [&files.cert, &files.key].map(|path| {
         let meta = fs::metadata(path).ok()?;
-        Some((meta.mtime(), meta.mtime_nsec(), meta.len(), meta.ino()))
+        // A change of permissions counts too: it may be what was missing.
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        Some([times[0], times[1], times[2], times[3], meta.len() as i64, meta.ino() as i64])
     })
 }
 

@@ -33,7 +33,10 @@ mod referrers;
 mod stored;
 mod tasks;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 pub use answer::{BlobAnswer, BlobHead, ManifestAnswer, Referrers, TagList, Trace};
 pub use body::{BlobBody, BodyError, Piece};
@@ -52,6 +55,7 @@ use recent::Recent;
 use records::no_room;
 pub use referrers::Selection;
 pub use tasks::Tasks;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Mode},
@@ -120,7 +124,7 @@ impl PullThrough {
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len() + 256).unwrap_or(u32::MAX))
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build();
-        Arc::new(PullThrough {
+        let pull = Arc::new(PullThrough {
             storage,
             writing: disk.apart(WRITERS),
             disk,
@@ -138,7 +142,9 @@ impl PullThrough {
             manifest_flights: Flights::new(),
             missing: Missing::new(),
             lists: Lists::new(),
-        })
+        });
+        pull.tasks.spawn(tidy(Arc::downgrade(&pull), pull.tasks.stopping()));
+        pull
     }
 
     /// How many downloads are under way.
@@ -209,6 +215,25 @@ impl PullThrough {
             done => done,
         })
         .await
+    }
+}
+
+/// What was kept ready is let go of also where nobody asks for anything any more.
+async fn tidy(pull: Weak<PullThrough>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(ready::KEPT) => {}
+        }
+        let Some(pull) = pull.upgrade() else { return };
+        let disk = pull.disk.clone();
+        // It fails when lanyard is stopping, and then everything is let go of.
+        let _ = disk
+            .run(move || {
+                pull.ready.tidy();
+                pull.opened.tidy();
+            })
+            .await;
     }
 }
 

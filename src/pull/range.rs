@@ -42,12 +42,9 @@ impl FileRange {
     /// Has the kernel read these bytes from the disk, on a thread that may wait for it. Nothing is copied: they are sent to
     /// where they are forgotten, which takes the kernel's ordinary way of reading ahead. (`readahead(2)` and `POSIX_FADV_WILLNEED`
     /// fill the page cache with small pages, and every later sending of the file is dearer for it.)
-    pub fn warm(&self, first: u64, end: u64) -> impl Future<Output = ()> + use<> {
+    pub fn warm(&self, first: u64, end: u64) -> impl Future<Output = io::Result<()>> + use<> {
         let (disk, file) = (self.disk.clone(), Arc::clone(&self.file));
-        async move {
-            // What cannot be read is met again, and reported, by whoever sends it.
-            let _ = disk.run(move || forget(&file, first, end)).await;
-        }
+        async move { disk.run(move || forget(&file, first, end)).await.map_err(io::Error::other)? }
     }
 
     /// The bytes themselves, read on a thread that may wait for the disk; fewer than asked for at the file's end.

@@ -15,7 +15,7 @@ use equivalent::Equivalent;
 use crate::oci::Repository;
 
 /// After how long an entry is looked for again.
-const KEPT: Duration = Duration::from_secs(60);
+pub(super) const KEPT: Duration = Duration::from_secs(60);
 
 /// Answers by what was asked for in a repository.
 pub(super) struct Ready<K, V>(moka::sync::Cache<Key<K>, V>);
@@ -72,6 +72,12 @@ where
     pub(super) fn insert(&self, generation: u64, repository: &Repository, asked: &K, answer: &V) {
         let key = Key { generation, repository: repository.clone(), asked: asked.clone() };
         self.0.insert(key, answer.clone());
+    }
+
+    /// Lets go of what has been kept for long enough. Blocking: the last one who closes a large blob that was removed waits for
+    /// the disk.
+    pub(super) fn tidy(&self) {
+        self.0.run_pending_tasks();
     }
 }
 

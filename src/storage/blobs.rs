@@ -210,6 +210,8 @@ impl FsBlobs {
     }
 
     fn quarantine(&self, digest: &Digest, only: Option<&File>) -> Result<(), StorageError> {
+        // Whoever keeps it open looks again.
+        let _change = self.disk.generations.removal();
         let _permission = self.disk.writing()?;
         let from = self.disk.layout.blob(digest);
         let away = || {

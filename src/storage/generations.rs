@@ -16,7 +16,11 @@ const COUNTERS: usize = 1024;
 
 /// The generations of one data folder.
 #[derive(Debug)]
-pub(super) struct Generations(Vec<AtomicU64>);
+pub(super) struct Generations {
+    counters: Vec<AtomicU64>,
+    /// Blobs that were taken away, which is seldom, and counts for every repository.
+    removals: AtomicU64,
+}
 
 /// A change under way. It counts when this is dropped, whatever became of it.
 #[derive(Debug)]
@@ -25,11 +29,16 @@ pub(super) struct Change<'a>(&'a AtomicU64);
 
 impl Generations {
     pub(super) fn new() -> Self {
-        Generations((0..COUNTERS).map(|_| AtomicU64::new(0)).collect())
+        Generations { counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(), removals: AtomicU64::new(0) }
     }
 
     pub(super) fn of(&self, repository: &Repository) -> u64 {
-        self.counter(repository).load(Ordering::Acquire)
+        self.counter(repository).load(Ordering::Acquire) + self.removals.load(Ordering::Acquire)
+    }
+
+    /// A blob is being taken away.
+    pub(super) fn removal(&self) -> Change<'_> {
+        Change(&self.removals)
     }
 
     pub(super) fn change(&self, repository: &Repository) -> Change<'_> {
@@ -39,7 +48,7 @@ impl Generations {
     fn counter(&self, repository: &Repository) -> &AtomicU64 {
         let mut hasher = DefaultHasher::new();
         repository.hash(&mut hasher);
-        &self.0[hasher.finish() as usize % COUNTERS]
+        &self.counters[hasher.finish() as usize % COUNTERS]
     }
 }
 

@@ -10,11 +10,9 @@ use std::{
 
 use rustix::{
     io::{ReadWriteFlags, preadv2},
-    mm::{MapFlags, ProtFlags, mmap, munmap},
+    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
+    param::page_size,
 };
-
-/// The size of a page, in bytes, on the machines where the page cache is asked. On others `cachestat` rounds for itself.
-const PAGE: u64 = 4096;
 
 /// Its number is the same on every architecture (Linux 6.5).
 const CACHESTAT: libc::c_long = 451;
@@ -42,9 +40,10 @@ struct Cachestat {
 /// ends; what is read ahead arrives in order, so what lies between is there as well. Where the kernel does not know the call,
 /// the ends alone decide.
 pub(super) fn is_resident(file: &File, first: u64, end: u64) -> bool {
-    let (from, to) = (first / PAGE * PAGE, end.next_multiple_of(PAGE));
+    let page = page_size() as u64;
+    let (from, to) = (first / page * page, end.next_multiple_of(page));
     let cached = cached_pages(file, from, to - from);
-    if cached.is_some_and(|pages| pages < (to - from) / PAGE) {
+    if cached.is_some_and(|pages| pages < (to - from) / page) {
         return false;
     }
     let at_once = |at| {
@@ -76,21 +75,26 @@ pub(super) struct Mapping {
 impl Mapping {
     /// Maps the bytes from `first` on, at most `most` and no more than the file has. They should be resident: the pages are
     /// there when this returns, and none is waited for later.
+    ///
+    /// Errors: the pages cannot be had, as on a disk that does not give them.
     pub(super) fn new(file: &File, first: u64, most: usize) -> io::Result<Mapping> {
         let left = file.metadata()?.len().saturating_sub(first);
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(most);
         if length == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let from = first / PAGE * PAGE;
+        let page = page_size() as u64;
+        let from = first / page * page;
         let skip = (first - from) as usize;
         let mapped = skip + length;
         // SAFETY: the kernel chooses the address, so no other memory is touched; the mapping is ours until `drop`.
-        let pages = unsafe {
-            mmap(std::ptr::null_mut(), mapped, ProtFlags::READ, MapFlags::SHARED | MapFlags::POPULATE, file, from)?
-        };
+        let pages = unsafe { mmap(std::ptr::null_mut(), mapped, ProtFlags::READ, MapFlags::SHARED, file, from)? };
         let pages = NonNull::new(pages.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Mapping { pages, mapped, skip, length })
+        let mapping = Mapping { pages, mapped, skip, length };
+        // A page that the disk does not give is an error here, and would be the end of the process at the first look at it.
+        // SAFETY: the mapping is ours, and reading its pages in changes nothing.
+        unsafe { madvise(pages.as_ptr().cast(), mapped, Advice::LinuxPopulateRead)? };
+        Ok(mapping)
     }
 }
 
@@ -98,8 +102,8 @@ impl Deref for Mapping {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `mapped` bytes from `pages` on are mapped for reading until `drop`, and within the file's length as it was
-        // found. Blobs do not change and are never cut short, and the part of a download that is advertised is neither: nobody
+        // SAFETY: `mapped` bytes from `pages` on are mapped for reading until `drop`, were all there when they were mapped, and
+        // are within the file's length as it was found. Blobs do not change and are never cut short, and the part of a download that is advertised is neither: nobody
         // in this process writes to these bytes, and no length shrinks below them. (Whoever cuts a file in the data folder
         // short from outside, at this very moment, ends the process.)
         unsafe { std::slice::from_raw_parts(self.pages.as_ptr().add(self.skip), self.length) }

@@ -34,8 +34,6 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use rustix::io::Errno;
-
 pub(super) use slot::Slot;
 pub(super) use wire::{MAPPED, Wire};
 
@@ -82,7 +80,7 @@ pub(super) struct Plane {
     /// Up to this offset the page cache has the range, or had it a moment ago.
     warm: u64,
     /// The next window, and where it ends, while the disk is waited for.
-    ahead: Option<(Reading<()>, u64)>,
+    ahead: Option<(Reading<io::Result<()>>, u64)>,
     copy: Option<Copy>,
     /// Others' turn.
     turn: Option<Reading<()>>,
@@ -145,35 +143,39 @@ impl Plane {
     }
 
     fn send<S: Wire>(&mut self, io: &mut S, range: &FileRange, cx: &mut Context<'_>) -> Result<Step, Trouble> {
-        if self.look_ahead(range, cx).is_pending() {
-            return Ok(Step::Waits);
+        match self.look_ahead(range, cx) {
+            Poll::Ready(Ok(())) => {}
+            // The disk does not give it, or there is no way to ask: nobody but a disk thread may meet that.
+            Poll::Ready(Err(_)) => return Err(Trouble::Copy),
+            Poll::Pending => return Ok(Step::Waits),
         }
         let most = usize::try_from(self.warm - range.first).unwrap_or(usize::MAX);
         match io.poll_send(cx, range.file(), range.first, most) {
             Poll::Ready(Ok(0)) => Err(Trouble::File("the file is shorter than it was")),
             Poll::Ready(Ok(bytes)) => Ok(Step::Sent(bytes)),
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Unsupported => Err(Trouble::Copy),
-            Poll::Ready(Err(error)) if Errno::from_io_error(&error) == Some(Errno::IO) => {
-                Err(Trouble::File("the file cannot be read"))
-            }
+            // Whatever is not surely the connection's is tried another way, which tells the one from the other.
+            Poll::Ready(Err(error)) if !is_the_connections(&error) => Err(Trouble::Copy),
             Poll::Ready(Err(error)) => Err(Trouble::Connection(error)),
             Poll::Pending => Ok(Step::Full),
         }
     }
 
     /// Ready when the first byte of the range can be sent (D1).
-    fn look_ahead(&mut self, range: &FileRange, cx: &mut Context<'_>) -> Poll<()> {
+    fn look_ahead(&mut self, range: &FileRange, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             if let Some((reading, end)) = &mut self.ahead {
-                if reading.as_mut().poll(cx).is_pending() {
-                    return if range.first < self.warm { Poll::Ready(()) } else { Poll::Pending };
+                let end = *end;
+                match reading.as_mut().poll(cx) {
+                    Poll::Pending if range.first < self.warm => return Poll::Ready(Ok(())),
+                    Poll::Pending => return Poll::Pending,
+                    // Looked for once more it might be gone again, and again.
+                    Poll::Ready(Ok(())) => self.warm = end,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 }
-                // Looked for once more it might be gone again, and again.
-                self.warm = *end;
                 self.ahead = None;
             }
             if self.warm >= range.end || self.warm > range.first + WINDOW {
-                return Poll::Ready(());
+                return Poll::Ready(Ok(()));
             }
             let (first, end) = (self.warm, range.end.min(self.warm + WINDOW));
             match kernel::is_resident(range.file(), first, end) {
@@ -206,6 +208,23 @@ impl Plane {
         (self.ahead, self.copy) = (None, None);
         cx.waker().wake_by_ref();
     }
+}
+
+/// Whether an error says that the peer is no more.
+fn is_the_connections(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkUnreachable, NotConnected, TimedOut,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe
+            | ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | NetworkUnreachable
+            | NotConnected
+            | TimedOut
+    )
 }
 
 impl Copy {
