@@ -1,7 +1,8 @@
 //! A response's body, as actix-web polls it.
 //!
-//! Every body has a known length. What comes of files it leaves to the connection (`plane/`), and waits. One that fails, or ends early, takes the connection with it, short of `Content-Length`: no
-//! client takes it for the whole. Dropping a body is how a client's leaving looks.
+//! Every body has a known length. What comes of files it leaves to the connection (`plane/`), and waits. One that fails, or
+//! ends early, takes the connection with it, short of `Content-Length`: no client takes it for the whole. Dropping a body is how
+//! a client's leaving looks.
 
 use std::{
     pin::Pin,

@@ -1,5 +1,5 @@
 //! The listening socket and the worker threads, built by hand from actix's parts so that every connection is a
-//! [`Connection`] with our patience. Signals and the order of shutdown belong to `app`.
+//! [`Connection`] with our patience, plain or over TLS. Signals and the order of shutdown belong to `app`.
 
 use std::{
     io,

@@ -3,7 +3,7 @@
 //! Promises: what a write acknowledges is in a synced file before it returns, and readable from then on; a record that
 //! is damaged reads as "not there" and is reported. Reads come from the index where it is sure, else from the files,
 //! and the answers are the same. Writes change the file first, then the index, under a lock per repository, which the
-//! rebuild takes as well: so it never puts an older record over a newer one. Callers: the pull story.
+//! rebuild takes as well: so it never puts an older record over a newer one. Callers: the pull story, the push story, and the upkeep.
 
 mod damage;
 mod holders;
