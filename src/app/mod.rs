@@ -27,10 +27,9 @@ use tokio::{runtime::Runtime, signal::unix::SignalKind};
 use crate::{
     access::{Access, AccessError},
     config::{Config, Loaded},
-    http::{self, BindError, Certificate, Face, HostedExists, Side, TlsError},
+    http::{self, BindError, Certificate, Face, Side, TlsError},
     metrics::{Metrics, Sample, UpstreamSample},
     names::Names,
-    oci::{Namespace, Repository},
     pull::{Parts, PullThrough, Tasks},
     push::{self, Push},
     storage::{DiskThreads, Limits, Storage},
@@ -189,7 +188,6 @@ impl App {
             side: Side::Whole,
             names,
             sample: sample(&storage, &upstreams, &pull),
-            hosted_exists: hosted_exists(&storage),
             pull,
             push,
             metrics,
@@ -316,13 +314,4 @@ fn sample_of(upstream: &Upstream) -> UpstreamSample {
         untrue: seen.untrue,
         received: seen.bytes_in,
     }
-}
-
-/// Whether a name is that of a hosted repository, or of one that holds this blob.
-fn hosted_exists(storage: &Arc<Storage>) -> Arc<HostedExists> {
-    let storage = Arc::clone(storage);
-    Arc::new(move |name, blob| {
-        let hosted = Repository { namespace: Namespace::Hosted, name: name.clone() };
-        storage.catalog.knows(&hosted) || blob.is_some_and(|blob| storage.catalog.holds(&hosted, blob))
-    })
 }

@@ -26,7 +26,7 @@ pub(super) async fn get(asked: Asked<'_>, spelling: &Spelling, digest: &Digest) 
     let repository = asked.repository()?;
     let has_it = conditions::has_it(asked.request.headers(), digest);
     let mut reply = if has_it || asked.is_head() {
-        sized(&asked, spelling, &repository, digest, has_it).await?
+        Box::pin(sized(&asked, spelling, &repository, digest, has_it)).await?
     } else {
         whole_or_part(&asked, &repository, digest).await?
     };

@@ -6,7 +6,10 @@ use crate::oci::{ByteRange, Digest};
 
 /// Whether `If-None-Match` names the content: 304.
 pub(super) fn has_it(headers: &HeaderMap, digest: &Digest) -> bool {
-    let tag = format!("\"{digest}\"");
+    if !headers.contains_key(IF_NONE_MATCH) {
+        return false;
+    }
+    let tag = digest.quoted();
     let lines = headers.get_all(IF_NONE_MATCH).filter_map(|line| line.to_str().ok());
     let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
     // Weak comparison: for bytes that cannot change a weak tag is as good.
@@ -17,7 +20,7 @@ pub(super) fn has_it(headers: &HeaderMap, digest: &Digest) -> bool {
 /// (strong comparison; a date never matches, as there is no `Last-Modified`).
 pub(super) fn range(headers: &HeaderMap, digest: &Digest) -> Option<ByteRange> {
     if let Some(condition) = headers.get(IF_RANGE)
-        && condition.to_str().ok()?.trim() != format!("\"{digest}\"")
+        && condition.to_str().ok()?.trim() != digest.quoted()
     {
         return None;
     }

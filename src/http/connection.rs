@@ -14,6 +14,7 @@
 use std::{
     cell::Cell,
     io,
+    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
@@ -104,7 +105,10 @@ pub(super) struct Connection<S> {
     traffic: Rc<Traffic>,
     gate: Gate,
     plane: Plane,
-    idle: Option<Pin<Box<Sleep>>>,
+    /// Set while there is no request: until when there may be none.
+    idle_until: Option<Instant>,
+    /// What wakes us then, or earlier: it is set anew when it has rung too early, and not with each request.
+    alarm: Option<Pin<Box<Sleep>>>,
     /// Set while a write waits: since when, and until when it may.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Since the peer last had its due: how long writes waited, and how many bytes it took.
@@ -120,7 +124,8 @@ impl<S> Connection<S> {
             traffic: Rc::default(),
             gate: Gate::default(),
             plane: Plane::default(),
-            idle: None,
+            idle_until: None,
+            alarm: None,
             waiting: None,
             waited: Duration::ZERO,
             taken: 0,
@@ -156,11 +161,16 @@ impl<S> Connection<S> {
     /// A read waits. Ready when there was no request for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.traffic.requests.get() > 0 {
-            self.idle = None;
+            self.idle_until = None;
             return Poll::Pending;
         }
-        let patience = self.patience.idle;
-        self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience))).as_mut().poll(cx)
+        let until = *self.idle_until.get_or_insert_with(|| Instant::now() + self.patience.idle);
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        while alarm.deadline() < until {
+            ready!(alarm.as_mut().poll(cx));
+            alarm.as_mut().reset(until);
+        }
+        alarm.as_mut().poll(cx)
     }
 }
 
@@ -209,8 +219,8 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     /// Takes in what comes and lets nothing through but the end of the stream, which tells that the client has left.
     fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.gate.is_full() {
-            let mut space = [0; 2048];
-            let mut piece = ReadBuf::new(&mut space);
+            let mut space = [MaybeUninit::uninit(); 2048];
+            let mut piece = ReadBuf::uninit(&mut space);
             match Pin::new(&mut self.io).poll_read(cx, &mut piece) {
                 Poll::Ready(Ok(())) if piece.filled().is_empty() => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(())) => self.gate.hold(piece.filled()),

@@ -59,17 +59,18 @@ impl Gate {
     /// The offset behind the empty line that ends a head, with CRLF or LF alone, over as many calls as it takes. Inside a
     /// body that nobody reads it finds ends that are none, which does no harm.
     fn end_of_head(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (at, byte) in bytes.iter().enumerate() {
-            match byte {
-                b'\n' if self.at_line_start => {
-                    self.at_line_start = false;
-                    return Some(at + 1);
-                }
-                b'\n' => self.at_line_start = true,
-                b'\r' => {}
-                _ => self.at_line_start = false,
+        let mut line = 0;
+        for end in memchr::memchr_iter(b'\n', bytes) {
+            let is_empty = bytes[line..end].iter().all(|byte| *byte == b'\r');
+            if is_empty && std::mem::replace(&mut self.at_line_start, true) {
+                self.at_line_start = false;
+                return Some(end + 1);
             }
+            self.at_line_start = true;
+            line = end + 1;
         }
+        // What comes next goes on with this line.
+        self.at_line_start &= bytes[line..].iter().all(|byte| *byte == b'\r');
         None
     }
 }

@@ -13,7 +13,10 @@ use crate::{
 pub(super) async fn get(asked: Asked<'_>, spelling: &Spelling, reference: &Reference) -> Result<Reply, Refusal> {
     let repository = asked.repository()?;
     let headers = asked.request.headers();
-    let accept = Accept::from_headers(headers.get_all(ACCEPT).filter_map(|line| line.to_str().ok()));
+    // What a GET by digest names is sent whatever the client takes.
+    let told = matches!(reference, Reference::Tag(_)) || asked.is_head();
+    let lines = headers.get_all(ACCEPT).filter(|_| told);
+    let accept = Accept::from_headers(lines.filter_map(|line| line.to_str().ok()));
     if asked.is_head() && accept.asks_before_a_push() && asked.could_be_pushed_to(spelling) {
         // "Yes" would mean that nothing is sent, and what is mirrored is not hosted by that.
         let message = format!("{} is not hosted here; a push makes it so", spelling.name);

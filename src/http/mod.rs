@@ -57,7 +57,6 @@ use crate::{
     access::{Access, Action, Principal},
     metrics::{Metrics, Sample},
     names::Names,
-    oci::{Digest, RepositoryName},
     pull::PullThrough,
     push::Push,
 };
@@ -81,13 +80,7 @@ pub struct Face {
     pub ready: Arc<AtomicBool>,
     /// The gauges, gathered at each scrape. Must not block.
     pub sample: Arc<dyn Fn() -> Sample + Send + Sync>,
-    /// Whether a hosted repository of this name exists, or holds this blob: what a push under way has brought is its own before
-    /// there is an image. Asked for each request without `ns=` or prefix; must not block.
-    pub hosted_exists: Arc<HostedExists>,
 }
-
-/// See [`Face::hosted_exists`].
-pub type HostedExists = dyn Fn(&RepositoryName, Option<&Digest>) -> bool + Send + Sync;
 
 /// What an address is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

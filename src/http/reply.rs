@@ -90,8 +90,14 @@ impl Reply {
 
     /// `Docker-Content-Digest`, and the `ETag` made of it.
     pub(super) fn digest(&mut self, digest: &Digest) {
-        self.text(DIGEST, &digest.to_string());
-        self.text(ETAG, &format!("\"{digest}\""));
+        let quoted = Bytes::from(digest.quoted());
+        let plain = quoted.slice(1..quoted.len() - 1);
+        for (name, bytes) in [(DIGEST, plain), (ETAG, quoted)] {
+            // Hex, a colon and quotes: every header may hold them.
+            if let Ok(value) = HeaderValue::from_maybe_shared(bytes) {
+                self.header(name, value);
+            }
+        }
     }
 
     /// As actix-web's, with the log entry riding on the body. `registry`: an answer below `/v2/`.

@@ -156,7 +156,7 @@ pub(super) fn resolve(
     action: Action,
     blob: Option<&Digest>,
 ) -> Result<Repository, RegistryError> {
-    face.names.resolve(spelling, ns, |name| action != Action::Pull || (face.hosted_exists)(name, blob))
+    face.names.resolve(spelling, ns, |name| action != Action::Pull || face.pull.hosts(name, blob))
 }
 
 /// The one handler: actix-web's router would decode the path.
@@ -198,7 +198,17 @@ async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry, body: Payl
     answer(asked, target).await
 }
 
+/// What is asked for most is answered here. The rest is on the heap, so that a pull makes no room for a push.
 async fn answer(asked: Asked<'_>, target: Target) -> Result<Reply, Refusal> {
+    let reads = matches!(*asked.request.method(), Method::GET | Method::HEAD);
+    match target {
+        Target::Manifest(spelling, reference) if reads => manifests::get(asked, &spelling, &reference).await,
+        Target::Blob(spelling, digest) if reads => blobs::get(asked, &spelling, &digest).await,
+        target => Box::pin(answer_others(asked, target)).await,
+    }
+}
+
+async fn answer_others(asked: Asked<'_>, target: Target) -> Result<Reply, Refusal> {
     // The table has let through no other method.
     let method = asked.request.method().clone();
     match target {
@@ -213,15 +223,11 @@ async fn answer(asked: Asked<'_>, target: Target) -> Result<Reply, Refusal> {
         }
         Target::Token => token::get(asked).await,
         Target::Catalog => catalog::list(asked).await,
-        Target::Manifest(spelling, reference) => match method {
+        Target::Manifest(_, reference) => match method {
             Method::PUT => push_manifests::put(asked, &reference).await,
-            Method::DELETE => delete::manifest(asked, &reference).await,
-            _ => manifests::get(asked, &spelling, &reference).await,
+            _ => delete::manifest(asked, &reference).await,
         },
-        Target::Blob(spelling, digest) => match method {
-            Method::DELETE => delete::blob(asked, &digest).await,
-            _ => blobs::get(asked, &spelling, &digest).await,
-        },
+        Target::Blob(_, digest) => delete::blob(asked, &digest).await,
         Target::Tags(spelling) => tags::list(asked, &spelling).await,
         Target::Referrers(_, subject) => referrers::get(asked, &subject).await,
         Target::Uploads(_) => uploads::post(asked).await,

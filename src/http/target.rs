@@ -181,6 +181,9 @@ fn bad_digest(message: &str) -> RegistryError {
 }
 
 fn unescape_colon(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.contains('%') {
+        return text.into();
+    }
     match text.split_once("%3a").or_else(|| text.split_once("%3A")) {
         Some((algorithm, hex)) => format!("{algorithm}:{hex}").into(),
         None => text.into(),

@@ -1,22 +1,20 @@
 //! Content negotiation for manifests: what a client said it can read.
 
+use std::borrow::Cow;
+
 use super::media_type::{is_index, is_manifest};
 
 /// The union of a request's `Accept` headers. Clients send them as one list, as many lines in any order, with `*/*`, or not
 /// at all; quality values below 1 do not matter to a registry, `q=0` does not occur.
 #[derive(Clone, Debug, Default)]
-pub struct Accept(Vec<String>);
+pub struct Accept<'a>(Vec<Cow<'a, str>>);
 
-impl Accept {
+impl<'a> Accept<'a> {
     /// Collects all header lines.
-    pub fn from_headers<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn from_headers(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let types = lines.into_iter().flat_map(|line| line.split(','));
-        Accept(
-            types
-                .map(|t| t.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
-                .filter(|t| !t.is_empty())
-                .collect(),
-        )
+        let names = types.map(|t| t.split(';').next().unwrap_or_default().trim()).filter(|t| !t.is_empty());
+        Accept(names.map(lower_case).collect())
     }
 
     /// Whether a manifest of this type may be sent. No `Accept` at all takes anything.
@@ -36,6 +34,14 @@ impl Accept {
         !self.0.is_empty()
             && !self.0.iter().any(|t| is_index(t) || t == "*/*" || t == "application/*")
             && self.0.iter().any(|t| t.contains("manifest.v"))
+    }
+}
+
+/// Types are compared without regard to case (RFC 9110 section 8.3.1). Clients write them in lower case.
+fn lower_case(name: &str) -> Cow<'_, str> {
+    match name.bytes().any(|b| b.is_ascii_uppercase()) {
+        true => name.to_ascii_lowercase().into(),
+        false => name.into(),
     }
 }
 

@@ -63,19 +63,32 @@ impl Digest {
 
     /// The lower-case hex after the colon.
     pub fn hex(&self) -> String {
+        self.with_hex(str::to_owned)
+    }
+
+    /// As an entity tag (RFC 9110 section 8.8.3): between quotes.
+    pub fn quoted(&self) -> String {
+        self.with_hex(|hex| ["\"", self.algorithm().as_str(), ":", hex, "\""].concat())
+    }
+
+    /// The same for whoever only looks at it: nothing is allocated.
+    fn with_hex<R>(&self, look: impl FnOnce(&str) -> R) -> R {
         const HEX: &[u8; 16] = b"0123456789abcdef";
-        let mut out = String::with_capacity(self.as_bytes().len() * 2);
-        for b in self.as_bytes() {
-            out.push(char::from(HEX[usize::from(b >> 4)]));
-            out.push(char::from(HEX[usize::from(b & 15)]));
+        let mut space = [0; 128];
+        let hex = &mut space[..self.as_bytes().len() * 2];
+        for (pair, b) in hex.chunks_exact_mut(2).zip(self.as_bytes()) {
+            pair.copy_from_slice(&[HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);
         }
-        out
+        // Hex is ASCII.
+        look(str::from_utf8(hex).unwrap_or_default())
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm().as_str(), self.hex())
+        f.write_str(self.algorithm().as_str())?;
+        f.write_str(":")?;
+        self.with_hex(|hex| f.write_str(hex))
     }
 }
 

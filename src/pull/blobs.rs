@@ -102,6 +102,17 @@ impl PullThrough {
         if let Some(stored) = self.opened.get(generation, repo, digest).filter(whole) {
             return self.stored(&stored, range, self.hit(repo));
         }
+        // On the heap, as for manifests.
+        Box::pin(self.seek_blob(repo, digest, range, generation)).await
+    }
+
+    async fn seek_blob(
+        self: &Arc<Self>,
+        repo: &Repository,
+        digest: &Digest,
+        range: Option<ByteRange>,
+        generation: u64,
+    ) -> Result<BlobAnswer, PullError> {
         let found = self.find_blob(repo, digest).await?;
         if let Some(stored) = &found.stored {
             if found.link.is_some() {

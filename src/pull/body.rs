@@ -137,7 +137,8 @@ impl BlobBody {
                     match following.follower.readable_past(self.cursor).await {
                         Ok(readable) => following.readable = readable,
                         Err(FillFailure::NoRoom | FillFailure::Storage(_)) => {
-                            let passing = following.pass(&self.disk, self.cursor, self.end).await?;
+                            // Seldom, so it is on the heap.
+                            let passing = Box::pin(following.pass(&self.disk, self.cursor, self.end)).await?;
                             self.state = State::Passing(Box::new(passing));
                         }
                         Err(failure) => return Err(BodyError::Fill(failure)),

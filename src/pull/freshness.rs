@@ -65,7 +65,7 @@ impl PullThrough {
         let key = (repo.clone(), tag.clone());
         let ttl = source.upstream.tag_ttl();
         let Some(held) = known else {
-            return self.first_sight(repo, tag, source, asked).await;
+            return Box::pin(self.first_sight(repo, tag, source, asked)).await;
         };
         match self.checks.get(&key) {
             Some((age, true)) if age < ttl => {
@@ -84,7 +84,7 @@ impl PullThrough {
             }
             Some(_) | None => {}
         }
-        self.due(repo, tag, held, source, asked).await
+        Box::pin(self.due(repo, tag, held, source, asked)).await
     }
 
     /// A tag that is here and was not checked for longer than its TTL.

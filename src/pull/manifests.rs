@@ -58,7 +58,7 @@ impl PullThrough {
         self: &Arc<Self>,
         repo: &Repository,
         reference: &Reference,
-        accept: &Accept,
+        accept: &Accept<'_>,
     ) -> Result<ManifestAnswer, PullError> {
         match reference {
             Reference::Digest(digest) => self.by_digest(repo, digest).await,
@@ -79,11 +79,21 @@ impl PullThrough {
             self.whole(repo, &held).await?;
             return Ok(answer(held, self.hit(repo)));
         }
+        // On the heap: what is ready makes no room for all that may come of what is not.
+        Box::pin(self.find_by_digest(repo, digest, generation)).await
+    }
+
+    async fn find_by_digest(
+        self: &Arc<Self>,
+        repo: &Repository,
+        digest: &Digest,
+        generation: u64,
+    ) -> Result<ManifestAnswer, PullError> {
         // Whoever joined a fetch for another repository finds the bytes here on the second look, unless it failed.
         for last in [false, false, true] {
             let bytes = match self.look(repo, digest).await? {
                 Look::Held(held) => {
-                    self.ready.insert(generation, repo, &reference, &held);
+                    self.ready.insert(generation, repo, &Reference::Digest(*digest), &held);
                     self.whole(repo, &held).await?;
                     return Ok(answer(held, self.hit(repo)));
                 }
@@ -287,7 +297,7 @@ impl PullThrough {
         self: &Arc<Self>,
         repo: &Repository,
         answer: ManifestAnswer,
-        accept: &Accept,
+        accept: &Accept<'_>,
     ) -> Result<ManifestAnswer, PullError> {
         if !is_index(&answer.media_type) || !accept.wants_single_image() {
             return Ok(answer);

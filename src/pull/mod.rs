@@ -22,6 +22,7 @@ mod error;
 mod fill;
 mod flights;
 mod freshness;
+mod hosted;
 mod lists;
 mod manifests;
 mod missing;
@@ -61,7 +62,7 @@ use crate::{
     config::{Config, Mode},
     metrics::Metrics,
     oci::{Digest, ErrorCode, Namespace, Outcome, Reference, Repository},
-    storage::{DiskThreads, LinkRecord, Storage, StorageError, StoredBlob},
+    storage::{DiskThreads, LinkRecord, Presence, Storage, StorageError, StoredBlob},
     upstream::{Upstream, UpstreamError, Upstreams},
 };
 
@@ -71,6 +72,8 @@ const HOT_MANIFESTS: u64 = 64 << 20;
 const READY_MANIFESTS: u64 = 64 << 20;
 /// How many blobs are kept open because they were just asked for.
 const OPENED_BLOBS: u64 = 64;
+/// Of how many names it is remembered whether they are hosted.
+const NAMES: u64 = 10_000;
 /// How many writes and syncs may wait for the disk at a time.
 const WRITERS: usize = 32;
 
@@ -93,6 +96,8 @@ pub struct PullThrough {
     ready: Ready<Reference, Held>,
     /// The same of blobs, which are open meanwhile.
     opened: Ready<Digest, StoredBlob>,
+    /// How much there is of hosted repositories.
+    presences: Ready<(), Presence>,
     /// When a tag was last checked, and whether upstream answered.
     checks: Recent<TagKey, bool>,
     tag_flights: Flights<TagKey, Checked>,
@@ -137,6 +142,7 @@ impl PullThrough {
             hot,
             ready: Ready::new(READY_MANIFESTS, |held: &Held| held.bytes.len() + 512),
             opened: Ready::new(OPENED_BLOBS, |_| 1),
+            presences: Ready::new(NAMES, |_| 1),
             checks: Recent::new(100_000, |_| 1),
             tag_flights: Flights::new(),
             manifest_flights: Flights::new(),
@@ -232,6 +238,7 @@ async fn tidy(pull: Weak<PullThrough>, stop: CancellationToken) {
             .run(move || {
                 pull.ready.tidy();
                 pull.opened.tidy();
+                pull.presences.tidy();
             })
             .await;
     }

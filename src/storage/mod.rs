@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     blobs::{BlobStore, FsBlobs, Removal, StoredBlob},
-    catalog::{Catalog, LinkRecord, Origin, TagRecord},
+    catalog::{Catalog, LinkRecord, Origin, Presence, TagRecord},
     check::{CheckError, CheckOptions, CheckReport, Corrupt, Damaged, Mended, Missing, Needed, check},
     error::{OpenError, StorageError},
     leases::{Claim, Hold, Leases},

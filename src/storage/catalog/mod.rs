@@ -31,6 +31,19 @@ use crate::oci::{Digest, Namespace, Repository, RepositoryName, Tag};
 pub use records::{LinkRecord, Origin, TagRecord};
 use records::{checked_link, checked_tag};
 
+/// How much of a repository there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Presence {
+    /// It has held a manifest.
+    Known,
+    /// It holds blobs at most: a push is under way, or broke off.
+    Begun,
+    /// There is nothing of that name.
+    Absent,
+    /// It cannot be looked at now.
+    Unseen,
+}
+
 /// Locks that the repositories share by hash; a power of two is not needed.
 const LOCKS: usize = 64;
 
@@ -136,18 +149,29 @@ impl Catalog {
     /// A folder that cannot be looked at is that of a known one: what is hosted must not be taken for unknown because the
     /// disk fails for a moment.
     pub fn knows(&self, repository: &Repository) -> bool {
+        matches!(self.presence(repository), Presence::Known | Presence::Unseen)
+    }
+
+    /// The same in more words. But for [`Presence::Unseen`] it stays as it is for a [`generation`](Self::generation).
+    pub fn presence(&self, repository: &Repository) -> Presence {
         match fs::metadata(self.disk.layout.tags(repository)) {
-            Ok(metadata) => metadata.is_dir(),
-            Err(error) if is_absence(&error) => self.holds_manifest(repository),
-            Err(_) => true,
+            Ok(metadata) if metadata.is_dir() => Presence::Known,
+            Ok(_) => Presence::Begun,
+            Err(error) if is_absence(&error) => self.presence_by_links(repository),
+            Err(_) => Presence::Unseen,
         }
     }
 
     /// The same where there is no folder of tags: a push may have died between its first manifest and that.
-    fn holds_manifest(&self, repository: &Repository) -> bool {
+    fn presence_by_links(&self, repository: &Repository) -> Presence {
         match fs::metadata(self.disk.layout.links(repository)) {
-            Ok(_) => self.links(repository).map_or(true, |links| links.iter().any(LinkRecord::is_manifest)),
-            Err(error) => !is_absence(&error),
+            Ok(_) => match self.links(repository) {
+                Ok(links) if links.iter().any(LinkRecord::is_manifest) => Presence::Known,
+                Ok(_) => Presence::Begun,
+                Err(_) => Presence::Unseen,
+            },
+            Err(error) if is_absence(&error) => Presence::Absent,
+            Err(_) => Presence::Unseen,
         }
     }
 
