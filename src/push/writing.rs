@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How many pieces wait for the disk.
-const PIECES: usize = 16;
+const PIECES: usize = 8;
 /// One write, in bytes: hashed in a millisecond.
 const WRITE: usize = 1 << 20;
 
@@ -164,7 +164,7 @@ impl Task {
             if !storage.room_to_host(batch.iter().map(Bytes::len).sum::<usize>() as u64) {
                 return Ok(None);
             }
-            batch.iter().try_for_each(|bytes| upload.append(bytes))?;
+            upload.append(batch)?;
             Ok(Some(upload))
         });
         self.upload = Some(written.await?.ok_or(PushError::NoRoom)?);

@@ -294,9 +294,7 @@ impl Download<'_> {
             self.room(self.offset() + size).await?;
         }
         self.with_part(move |part| {
-            for bytes in &batch {
-                part.append(bytes)?;
-            }
+            part.append(batch)?;
             part.flush()
         })
         .await?;

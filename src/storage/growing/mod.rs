@@ -1,7 +1,7 @@
 //! A file that grows, with the hash of what is in it: `<folder>/<name>` and `<folder>/state`.
 //!
-//! What a download and a push have in common. Promises: bytes are hashed as they are written, and the two never differ;
-//! and what was written when the process died is taken up again:
+//! What a download and a push have in common. Promises: exactly what was written is hashed (`hashing`), whatever fails; and what
+//! was written when the process died is taken up again:
 //!
 //! | the state file | the file is |
 //! |---|---|
@@ -11,17 +11,23 @@
 //!
 //! Callers: [`Part`](super::Part) and [`Upload`](super::Upload), which see to it that nobody else writes the file.
 
+mod gathered;
+mod hashing;
 mod state;
 
 use std::{
+    collections::VecDeque,
     fs::{self, File},
-    io,
+    io::{self, IoSlice},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
     thread::JoinHandle,
 };
 
+use bytes::{Buf as _, Bytes};
+use gathered::Gathered;
+use hashing::Hashing;
 use rustix::{
     fs::{FallocateFlags, fallocate},
     io::Errno,
@@ -34,6 +40,9 @@ use crate::oci::{Algorithm, Digest, Hasher};
 
 /// The smallest write, but for the last, in bytes: what is written in smaller ones is dearer to send later.
 const PIECE: usize = 256 * 1024;
+
+/// The most pieces that the kernel takes in one write (IOV_MAX).
+const PIECES: usize = 1024;
 
 /// Progress between two checkpoints, in bytes: what a power cut can cost.
 const CHECKPOINT: u64 = 32 << 20;
@@ -54,9 +63,9 @@ pub(super) struct Growing {
     place: Place,
     file: Arc<File>,
     algorithm: Algorithm,
-    hasher: Hasher,
+    hashing: Hashing,
     written: u64,
-    buffer: Vec<u8>,
+    gathered: Gathered,
     facts: Facts,
     saved: u64,
     checkpoint: Option<JoinHandle<Result<(), StorageError>>>,
@@ -85,19 +94,18 @@ impl Growing {
         // It lasts from the first state on that is saved to last: that syncs the folder above as well.
         durable::ensure_dir(&place.folder).map_err(StorageError::io("creating", &place.folder))?;
         let file = Arc::new(fresh(&place.path())?);
-        let hasher = Hasher::new(algorithm);
         let growing = Growing {
             place,
             file,
             algorithm,
-            hasher,
+            hashing: Hashing::new(Hasher::new(algorithm)),
             written: 0,
-            buffer: Vec::new(),
+            gathered: Gathered::default(),
             facts,
             saved: 0,
             checkpoint: None,
         };
-        growing.state().save(&growing.place.folder, false)?;
+        growing.state()?.save(&growing.place.folder, false)?;
         Ok(growing)
     }
 
@@ -122,9 +130,9 @@ impl Growing {
             place,
             file: Arc::new(file),
             algorithm,
-            hasher: resumed.hasher,
+            hashing: Hashing::new(resumed.hasher),
             written: resumed.offset,
-            buffer: Vec::new(),
+            gathered: Gathered::default(),
             facts: resumed.facts,
             saved: resumed.saved,
             checkpoint: None,
@@ -138,7 +146,7 @@ impl Growing {
 
     /// How many bytes it was given: those of [`written`](Self::written), and those that are still gathered.
     pub(super) fn given(&self) -> u64 {
-        self.written + self.buffer.len() as u64
+        self.written + self.gathered.length() as u64
     }
 
     pub(super) fn facts(&self) -> &Facts {
@@ -150,8 +158,12 @@ impl Growing {
     }
 
     /// The digest of what is in the file.
-    pub(super) fn digest(&self) -> Digest {
-        self.hasher.clone().finish()
+    pub(super) fn digest(&self) -> Result<Digest, StorageError> {
+        Ok(self.hasher()?.finish())
+    }
+
+    fn hasher(&self) -> Result<Hasher, StorageError> {
+        self.hashing.hasher().map_err(StorageError::io("hashing", &self.place.path()))
     }
 
     /// The digest of what the disk has kept of it.
@@ -175,28 +187,23 @@ impl Growing {
         File::open(&path).map(Arc::new).map_err(StorageError::io("opening", &path))
     }
 
-    /// Takes the next bytes. Small ones are gathered until there is enough, or until [`flush`](Self::flush).
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        if self.buffer.len() + bytes.len() < PIECE {
-            self.buffer.extend_from_slice(bytes);
+    /// Takes the next bytes. Few are gathered until there is enough, or until [`flush`](Self::flush).
+    pub(super) fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
+        batch.into_iter().for_each(|piece| self.gathered.push(piece));
+        if self.gathered.length() < PIECE {
             return Ok(());
         }
-        if self.buffer.is_empty() {
-            self.write(bytes)?;
-        } else {
-            self.buffer.extend_from_slice(bytes);
-            self.flush()?;
-        }
+        self.flush()?;
         self.checkpoint_if_due()
     }
 
     /// Writes what was gathered.
     pub(super) fn flush(&mut self) -> Result<(), StorageError> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let written = self.write(&buffer);
-        buffer.clear();
-        self.buffer = buffer;
-        written
+        let (pieces, mut written) = (self.gathered.take(), Vec::new());
+        let result = self.write(pieces, &mut written);
+        // Whatever failed, the file and the hash never differ.
+        self.hashing.update(written);
+        result
     }
 
     /// Makes what is in the file survive a power cut, but not the right to go on with it: for a file that is complete.
@@ -209,7 +216,7 @@ impl Growing {
     pub(super) fn park(&mut self) -> Result<(), StorageError> {
         self.flush()?;
         self.sync()?;
-        self.state().save(&self.place.folder, true)?;
+        self.state()?.save(&self.place.folder, true)?;
         self.saved = self.written;
         Ok(())
     }
@@ -226,10 +233,10 @@ impl Growing {
         // As in `discard`.
         let _ = self.finish_checkpoint();
         self.file = Arc::new(fresh(&self.place.path())?);
-        self.hasher = Hasher::new(self.algorithm);
+        self.hashing = Hashing::new(Hasher::new(self.algorithm));
         (self.written, self.saved) = (0, 0);
-        self.buffer.clear();
-        self.state().save(&self.place.folder, false)?;
+        drop(self.gathered.take());
+        self.state()?.save(&self.place.folder, false)?;
         self.reserve()
     }
 
@@ -240,21 +247,26 @@ impl Growing {
         self.reserve()
     }
 
-    /// Writes, and hashes what was written: the two never differ, whatever fails.
-    fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        // Hashed in pieces that the processor's cache still has from the write.
-        for mut piece in bytes.chunks(PIECE) {
-            while !piece.is_empty() {
-                let count = match self.file.write_at(piece, self.written) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-                    count => count,
-                };
-                let count = count.map_err(StorageError::io("writing", &self.place.path()))?;
-                let (done, rest) = piece.split_at(count);
-                self.hasher.update(done);
-                self.written += count as u64;
-                piece = rest;
+    /// Writes all pieces with as few calls as can be, and says which bytes went out before an error.
+    fn write(&mut self, pieces: Vec<Bytes>, written: &mut Vec<Bytes>) -> Result<(), StorageError> {
+        let mut left = VecDeque::from(pieces);
+        while !left.is_empty() {
+            let slices: Vec<_> = left.iter().take(PIECES).map(|piece| IoSlice::new(piece)).collect();
+            let mut count = match rustix::io::pwritev(&*self.file, &slices, self.written) {
+                Err(Errno::INTR) => continue,
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                count => count.map_err(io::Error::from),
+            }
+            .map_err(StorageError::io("writing", &self.place.path()))?;
+            self.written += count as u64;
+            while let Some(piece) = left.front_mut().filter(|_| count > 0) {
+                let done = count.min(piece.len());
+                written.push(piece.slice(..done));
+                piece.advance(done);
+                count -= done;
+                if piece.is_empty() {
+                    left.pop_front();
+                }
             }
         }
         Ok(())
@@ -277,8 +289,8 @@ impl Growing {
         }
     }
 
-    fn state(&self) -> State {
-        State::new(self.place.boot.as_deref(), self.written, &self.hasher, self.facts.clone())
+    fn state(&self) -> Result<State, StorageError> {
+        Ok(State::new(self.place.boot.as_deref(), self.written, &self.hasher()?, self.facts.clone()))
     }
 
     /// Every so often syncs the file and saves its state, on a thread beside the writer. One that is slow is not waited
@@ -291,7 +303,7 @@ impl Growing {
         }
         self.finish_checkpoint()?;
         self.saved = self.written;
-        let (state, file, place) = (self.state(), Arc::clone(&self.file), self.place.clone());
+        let (state, file, place) = (self.state()?, Arc::clone(&self.file), self.place.clone());
         let body = move || {
             sync(&file, &place)?;
             state.save(&place.folder, true)

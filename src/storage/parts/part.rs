@@ -10,6 +10,8 @@
 
 use std::{fs::File, sync::Arc};
 
+use bytes::Bytes;
+
 use crate::{
     oci::Digest,
     storage::{
@@ -97,9 +99,9 @@ impl Part {
     /// Takes the next bytes. Small ones are gathered: [`flush`](Self::flush) makes them readable.
     ///
     /// After an error the part ends at [`offset`](Self::offset), and bytes beyond it are to be fetched again.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+    pub fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
         self.proven = false;
-        self.growing.append(bytes)
+        self.growing.append(batch)
     }
 
     /// Makes everything that was appended readable.
@@ -111,7 +113,7 @@ impl Part {
     pub fn verify(&mut self) -> Result<bool, StorageError> {
         self.flush()?;
         let size_is_right = self.total().is_none_or(|total| total == self.offset());
-        self.proven = size_is_right && self.growing.digest() == self.claim.key;
+        self.proven = size_is_right && self.growing.digest()? == self.claim.key;
         if self.proven && self.resumed {
             // The saved hash vouches for what was written then, not for what the disk has kept since.
             self.proven = self.growing.reread()? == self.claim.key;

@@ -12,7 +12,7 @@ use crate::{
         Storage, StoredBlob, Usage,
         growing::{Facts, State, boot_id},
         record,
-        tests::{child, child_dir, content, digest, eventually, open},
+        tests::{batch, child, child_dir, content, digest, eventually, open},
     },
 };
 
@@ -32,7 +32,7 @@ fn read(blob: &StoredBlob) -> Vec<u8> {
 fn finish(mut part: Part, bytes: &[u8]) -> StoredBlob {
     let from = part.offset() as usize;
     for piece in bytes[from..].chunks(100_000) {
-        part.append(piece).unwrap();
+        part.append(batch(piece)).unwrap();
     }
     assert!(part.verify().unwrap());
     part.commit().unwrap()
@@ -50,7 +50,7 @@ fn a_download_becomes_a_blob() {
         let reader = part.reader().unwrap();
         let mut mark = 0;
         for piece in bytes.chunks(65_521) {
-            part.append(piece).unwrap();
+            part.append(batch(piece)).unwrap();
             // F1: what is advertised can be read.
             let readable = part.offset();
             assert!(readable >= mark && readable <= reader.metadata().unwrap().len());
@@ -80,18 +80,18 @@ fn wrong_bytes_never_become_a_blob() {
     wrong[MIB / 2] ^= 1;
     let name = digest(&right);
     let mut part = storage.parts.open(name, Some(MIB as u64)).unwrap();
-    part.append(&wrong).unwrap();
+    part.append(batch(&wrong)).unwrap();
     let early = part.reader().unwrap();
     assert!(!part.verify().unwrap());
     part.restart().unwrap();
     assert_eq!(part.offset(), 0);
-    part.append(&right[..300_000]).unwrap();
+    part.append(batch(&right[..300_000])).unwrap();
     let mut byte = [0];
     early.read_exact_at(&mut byte, (MIB / 2) as u64).unwrap();
     assert_eq!(byte[0], wrong[MIB / 2]);
-    part.append(&right[300_000..]).unwrap();
+    part.append(batch(&right[300_000..])).unwrap();
     assert!(part.verify().unwrap());
-    part.append(b"one more").unwrap();
+    part.append(batch(b"one more")).unwrap();
     assert!(matches!(part.commit(), Err(StorageError::Unproven(_))));
     assert!(storage.blobs.open(&name).unwrap().is_none());
     // Longer than it may be: begun again.
@@ -101,7 +101,7 @@ fn wrong_bytes_never_become_a_blob() {
     assert!(!folder(dir.path(), &name).exists());
     // The right digest, but not the promised size: nobody can be sure what upstream meant.
     let mut part = storage.parts.open(name, Some(MIB as u64 + 1)).unwrap();
-    part.append(&right).unwrap();
+    part.append(batch(&right)).unwrap();
     assert!(!part.verify().unwrap());
 }
 
@@ -123,8 +123,8 @@ fn a_parked_or_dropped_download_is_taken_up() {
     let name = digest(&bytes);
     let storage = open(dir.path());
     let mut part = storage.parts.open(name, Some(2 * MIB as u64)).unwrap();
-    part.append(&bytes[..MIB]).unwrap();
-    part.append(&bytes[MIB..MIB + 5]).unwrap();
+    part.append(batch(&bytes[..MIB])).unwrap();
+    part.append(batch(&bytes[MIB..MIB + 5])).unwrap();
     part.park().unwrap();
     assert_eq!(storage.parts.leftovers().unwrap(), [name]);
     drop(storage);
@@ -132,7 +132,7 @@ fn a_parked_or_dropped_download_is_taken_up() {
     let mut part = storage.parts.open(name, None).unwrap();
     assert!(storage.parts.leftovers().unwrap().is_empty());
     assert_eq!((part.offset(), part.total()), (MIB as u64 + 5, Some(2 * MIB as u64)));
-    part.append(&bytes[MIB + 5..MIB + 500_000]).unwrap();
+    part.append(batch(&bytes[MIB + 5..MIB + 500_000])).unwrap();
     drop(part);
     let part = storage.parts.open(name, None).unwrap();
     assert_eq!(part.offset(), (MIB + 500_000) as u64, "the process lives, so the bytes do");
@@ -194,7 +194,7 @@ fn rot_in_what_was_parked_is_no_blob() {
     {
         let storage = open(dir.path());
         let mut part = storage.parts.open(name, Some(MIB as u64)).unwrap();
-        part.append(&bytes[..MIB / 2]).unwrap();
+        part.append(batch(&bytes[..MIB / 2])).unwrap();
         part.park().unwrap();
     }
     let file = fs::File::options().write(true).open(folder(dir.path(), &name).join(PART)).unwrap();
@@ -202,7 +202,7 @@ fn rot_in_what_was_parked_is_no_blob() {
     let storage = open(dir.path());
     let mut part = storage.parts.open(name, Some(MIB as u64)).unwrap();
     let from = part.offset() as usize;
-    part.append(&bytes[from..]).unwrap();
+    part.append(batch(&bytes[from..])).unwrap();
     assert!(!part.verify().unwrap());
     part.discard().unwrap();
     assert_eq!(finish(storage.parts.open(name, None).unwrap(), &bytes).size, MIB as u64);
@@ -217,7 +217,7 @@ fn checkpoints_bound_what_a_power_cut_costs() {
     let unnamed = Parts { boot: None, ..storage.parts.clone() };
     let mut part = unnamed.open(name, None).unwrap();
     for piece in bytes[..65 * MIB].chunks(MIB) {
-        part.append(piece).unwrap();
+        part.append(batch(piece)).unwrap();
         let state = folder(dir.path(), &name).join("state");
         let saved = || record::read::<State>(&state).unwrap().unwrap().durable_offset;
         if part.offset() == 32 * MIB as u64 || part.offset() == 64 * MIB as u64 {
@@ -236,7 +236,7 @@ fn abandoned_downloads_go_away() {
     let storage: Storage = open(dir.path());
     for n in 0..3_u8 {
         let mut part = storage.parts.open(digest(&[n]), None).unwrap();
-        part.append(&[n]).unwrap();
+        part.append(batch(&[n])).unwrap();
         part.park().unwrap();
     }
     let old = SystemTime::now() - Duration::from_secs(8 * 24 * 3600);
@@ -289,7 +289,7 @@ fn child_that_downloads() {
     let mut part = storage.parts.open(digest(&bytes), Some(bytes.len() as u64)).unwrap();
     println!();
     for piece in bytes[..47 * MIB].chunks(70_000) {
-        part.append(piece).unwrap();
+        part.append(batch(piece)).unwrap();
         println!("offset {}", part.offset());
     }
     // Until it is killed.

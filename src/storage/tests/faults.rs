@@ -35,7 +35,7 @@ fn child_on_a_full_disk() {
     // Without one it ends where the disk ends.
     let bytes = content(16 << 20);
     let mut part = storage.parts.open(digest(&bytes), None).unwrap();
-    let error = bytes.chunks(300_000).find_map(|piece| part.append(piece).err()).unwrap();
+    let error = bytes.chunks(300_000).find_map(|piece| part.append(batch(piece)).err()).unwrap();
     assert!(matches!(error, StorageError::NoSpace { .. }), "{error}");
     let offset = part.offset() as usize;
     assert!(offset > 4 << 20 && offset < 8 << 20, "{offset}");

@@ -60,7 +60,7 @@ fn check(dir: &Path, acknowledged: &[String], why: &str) {
     } else {
         // Whatever the fault left, the download can be brought to its end.
         let mut part = storage.parts.open(digest(&bytes), None).unwrap();
-        part.append(&bytes[part.offset() as usize..]).unwrap();
+        part.append(batch(&bytes[part.offset() as usize..])).unwrap();
         assert!(part.verify().unwrap(), "{why}");
         part.commit().unwrap();
     }
@@ -145,7 +145,7 @@ fn child_that_works() {
     let bytes = content(1 << 20);
     let download = || {
         let mut part = storage.parts.open(digest(&bytes), Some(bytes.len() as u64))?;
-        part.append(&bytes)?;
+        part.append(batch(&bytes))?;
         part.verify()?;
         part.commit().map(drop)
     };

@@ -32,7 +32,7 @@ fn throughput() {
         let mut part = storage.parts.open(name, Some(1 << 30)).unwrap();
         for _ in 0..1024 {
             for bytes in piece.chunks(size) {
-                part.append(bytes).unwrap();
+                part.append(batch(bytes)).unwrap();
             }
         }
         let append = started.elapsed().as_secs_f64();

@@ -106,7 +106,7 @@ fn a_link_and_a_removal_never_both_win() {
             } else {
                 let id = storage.uploads.begin(repository).unwrap();
                 let mut upload = storage.uploads.open(repository, &id).unwrap().unwrap();
-                upload.append(&[n]).unwrap();
+                upload.append(batch(&[n])).unwrap();
                 upload.finish(&digest(&[n])).unwrap();
             }
             // Here a removal may come between, since nobody holds it and there is no grace.

@@ -29,12 +29,12 @@ fn what_is_stored_again_takes_the_place_of_what_has_rotted() {
     let push = || {
         let id = storage.uploads.begin(&hosted("a")).unwrap();
         let mut upload = storage.uploads.open(&hosted("a"), &id).unwrap().unwrap();
-        upload.append(&bytes).unwrap();
+        upload.append(batch(&bytes)).unwrap();
         upload.finish(&name).unwrap();
     };
     let fetch = || {
         let mut part = storage.parts.open(name, None).unwrap();
-        part.append(&bytes).unwrap();
+        part.append(batch(&bytes)).unwrap();
         assert!(part.verify().unwrap());
         part.commit().unwrap();
     };

@@ -5,7 +5,7 @@ use crate::{
     oci::{Digest, Hasher},
     storage::{
         Removal, Storage, StoredBlob,
-        tests::{content, digest, hosted, open},
+        tests::{batch, content, digest, hosted, open},
     },
 };
 
@@ -26,7 +26,7 @@ fn take_up(storage: &Storage, id: &UploadId) -> Upload {
 fn finish(mut upload: Upload, bytes: &[u8], name: &Digest) -> StoredBlob {
     let from = upload.offset() as usize;
     for piece in bytes[from..].chunks(100_000) {
-        upload.append(piece).unwrap();
+        upload.append(batch(piece)).unwrap();
     }
     upload.finish(name).unwrap()
 }
@@ -55,7 +55,7 @@ fn an_upload_becomes_a_blob() {
         for chunk in bytes.chunks(chunk) {
             let mut upload = take_up(&storage, &id);
             assert_eq!((upload.id(), upload.offset()), (id, sent));
-            upload.append(chunk).unwrap();
+            upload.append(batch(chunk)).unwrap();
             sent += chunk.len() as u64;
             assert_eq!(upload.offset(), sent);
             assert_eq!(upload.park().unwrap(), sent);
@@ -81,7 +81,7 @@ fn an_upload_belongs_to_its_repository_and_to_one_request_at_a_time() {
         assert!(!uploads.cancel(repository, id).unwrap());
     }
     let mut upload = take_up(&storage, &id);
-    upload.append(b"12345").unwrap();
+    upload.append(batch(b"12345")).unwrap();
     assert!(matches!(uploads.open(&a, &id), Err(StorageError::UploadBusy(busy)) if busy == id));
     assert!(matches!(uploads.cancel(&a, &id), Err(StorageError::UploadBusy(_))));
     assert!(uploads.open(&b, &id).unwrap().is_none(), "nor is another repository told that it is busy");
@@ -100,7 +100,7 @@ fn what_does_not_have_its_digest_is_not_kept() {
     for promised in [digest(b"right"), Hasher::digest(Algorithm::Sha512, b"right")] {
         let id = storage.uploads.begin(&hosted("a")).unwrap();
         let mut upload = take_up(&storage, &id);
-        upload.append(b"wrong").unwrap();
+        upload.append(batch(b"wrong")).unwrap();
         assert!(matches!(upload.finish(&promised), Err(StorageError::WrongDigest(digest)) if digest == promised));
         assert!(storage.blobs.open(&promised).unwrap().is_none());
         assert!(storage.uploads.open(&hosted("a"), &id).unwrap().is_none());
@@ -128,7 +128,7 @@ fn a_dropped_upload_is_taken_up_where_it_says() {
     let (a, bytes) = (hosted("a"), content(2 * MIB));
     let id = storage.uploads.begin(&a).unwrap();
     let mut upload = take_up(&storage, &id);
-    upload.append(&bytes[..MIB]).unwrap();
+    upload.append(batch(&bytes[..MIB])).unwrap();
     // A request that breaks off.
     drop(upload);
     assert_eq!(storage.uploads.offset(&a, &id).unwrap(), Some(MIB as u64));
@@ -149,10 +149,10 @@ fn after_a_power_cut_only_what_lasts_counts() {
     let unnamed = Uploads { boot: None, ..storage.uploads.clone() };
     let id = unnamed.begin(&a).unwrap();
     let mut upload = unnamed.open(&a, &id).unwrap().unwrap();
-    upload.append(&bytes[..600_000]).unwrap();
+    upload.append(batch(&bytes[..600_000])).unwrap();
     assert_eq!(upload.park().unwrap(), 600_000);
     let mut upload = unnamed.open(&a, &id).unwrap().unwrap();
-    upload.append(&bytes[600_000..1_200_000]).unwrap();
+    upload.append(batch(&bytes[600_000..1_200_000])).unwrap();
     drop(upload);
     assert_eq!(unnamed.offset(&a, &id).unwrap(), Some(600_000));
     let upload = unnamed.open(&a, &id).unwrap().unwrap();
@@ -162,7 +162,7 @@ fn after_a_power_cut_only_what_lasts_counts() {
     for damage in ["state", "data"] {
         let id = storage.uploads.begin(&a).unwrap();
         let mut upload = take_up(&storage, &id);
-        upload.append(&bytes).unwrap();
+        upload.append(batch(&bytes)).unwrap();
         upload.park().unwrap();
         let file = dir.path().join(format!("uploads/{id}/{damage}"));
         fs::write(&file, &fs::read(&file).unwrap()[..50]).unwrap();
@@ -183,7 +183,7 @@ fn what_rotted_between_two_runs_is_noticed_at_the_end() {
         let storage = open(dir.path());
         let id = storage.uploads.begin(&a).unwrap();
         let mut upload = take_up(&storage, &id);
-        upload.append(&bytes[..MIB]).unwrap();
+        upload.append(batch(&bytes[..MIB])).unwrap();
         upload.park().unwrap();
         drop(storage);
         if rots {
@@ -193,10 +193,10 @@ fn what_rotted_between_two_runs_is_noticed_at_the_end() {
         let storage = open(dir.path());
         // A chunk of this process does not make the first one its own.
         let mut upload = take_up(&storage, &id);
-        upload.append(&bytes[MIB..MIB + 1]).unwrap();
+        upload.append(batch(&bytes[MIB..MIB + 1])).unwrap();
         upload.park().unwrap();
         let mut upload = take_up(&storage, &id);
-        upload.append(&bytes[MIB + 1..]).unwrap();
+        upload.append(batch(&bytes[MIB + 1..])).unwrap();
         let finished = upload.finish(&digest(&bytes));
         assert_eq!(matches!(finished, Err(StorageError::WrongDigest(_))), rots, "{finished:?}");
         assert_eq!(folders(dir.path()), 0);
@@ -244,7 +244,7 @@ fn a_chunk_that_comes_between_the_look_and_the_removal_is_not_lost() {
     age(dir.path(), &id, day);
     assert_eq!(storage.uploads.idle(day).unwrap(), [id]);
     let mut upload = take_up(&storage, &id);
-    upload.append(b"12345").unwrap();
+    upload.append(batch(b"12345")).unwrap();
     assert!(!storage.uploads.sweep_one(id, day).unwrap(), "a request writes it");
     assert_eq!(upload.park().unwrap(), 5);
     assert!(!storage.uploads.sweep_one(id, day).unwrap(), "it is not idle any more");

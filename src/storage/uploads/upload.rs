@@ -8,6 +8,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{UploadId, Uses};
 use crate::{
     oci::{Algorithm, Digest, Hasher},
@@ -46,8 +48,8 @@ impl Upload {
     /// Takes the next bytes.
     ///
     /// After an error drop it: what arrived before is kept, and the next [`open`](super::Uploads::open) says how much.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        self.growing.append(bytes)
+    pub fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
+        self.growing.append(batch)
     }
 
     /// The end of a chunk: everything that was given survives a power cut from now on. Says where the next one begins.
@@ -79,7 +81,7 @@ impl Upload {
     /// written then, not for what the disk has kept since.
     fn proves(&self, digest: &Digest) -> Result<bool, StorageError> {
         let found = match digest.algorithm() {
-            Algorithm::Sha256 if self.uses.is_own(&self.id()) => self.growing.digest(),
+            Algorithm::Sha256 if self.uses.is_own(&self.id()) => self.growing.digest()?,
             algorithm => {
                 let mut hasher = Hasher::new(algorithm);
                 hash_from(&mut hasher, self.growing.reader()?.as_ref(), 0)

@@ -56,7 +56,7 @@ fn pushes(storage: &Storage) -> Result<(), StorageError> {
     println!("acknowledged upload {id}");
     for chunk in layer.chunks(CHUNK) {
         if let Some(mut upload) = storage.uploads.open(&a, &id)? {
-            upload.append(chunk)?;
+            upload.append(batch(chunk))?;
             println!("acknowledged offset {}", upload.park()?);
         }
     }
@@ -111,7 +111,7 @@ fn check(dir: &Path, acknowledged: &[String], why: &str) {
             Some(mut upload) => {
                 let offset = upload.offset();
                 assert!(offset >= least && offset <= layer.len() as u64, "{why}: {offset} of {least}");
-                upload.append(&layer[offset as usize..]).unwrap();
+                upload.append(batch(&layer[offset as usize..])).unwrap();
                 upload.finish(&blob).unwrap();
             }
         }

@@ -1,0 +1,120 @@
+//! The hash of what was written of a growing file.
+//!
+//! Hashing takes as long as writing, or longer. So once a file is large a thread beside the writer hashes what was written, in
+//! order, while the next is being written. Small files do without the thread, and so does everything where there is one
+//! processor. Whoever wants the hash waits until it has caught up; it is never more than [`AHEAD`] batches behind, which bounds
+//! what is held in memory.
+
+use std::{
+    io,
+    sync::mpsc::{self, Receiver, SyncSender},
+    thread,
+};
+
+use bytes::Bytes;
+
+use crate::oci::Hasher;
+
+/// From this many bytes on a file has the thread.
+const LARGE: u64 = 4 << 20;
+
+/// Batches that wait to be hashed.
+const AHEAD: usize = 2;
+
+/// See the module.
+pub(super) struct Hashing {
+    hashed: u64,
+    by: By,
+}
+
+enum By {
+    /// The writer itself.
+    Writer(Box<Hasher>),
+    Thread(SyncSender<Order>),
+}
+
+enum Order {
+    Take(Vec<Bytes>),
+    /// Asked by whoever waits for everything that was taken before.
+    Tell(SyncSender<Hasher>),
+}
+
+impl Hashing {
+    /// Goes on from here.
+    pub(super) fn new(hasher: Hasher) -> Hashing {
+        Hashing { hashed: 0, by: By::Writer(Box::new(hasher)) }
+    }
+
+    /// These were written next.
+    pub(super) fn update(&mut self, written: Vec<Bytes>) {
+        self.hashed += written.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
+        match &mut self.by {
+            By::Writer(hasher) => {
+                written.iter().for_each(|bytes| hasher.update(bytes));
+                if self.hashed >= LARGE
+                    && let Some(thread) = beside(Hasher::clone(hasher))
+                {
+                    self.by = By::Thread(thread);
+                }
+            }
+            // A thread that is no more is found out when the hash is wanted.
+            By::Thread(thread) => drop(thread.send(Order::Take(written))),
+        }
+    }
+
+    /// The hash of everything so far.
+    pub(super) fn hasher(&self) -> io::Result<Hasher> {
+        let thread = match &self.by {
+            By::Writer(hasher) => return Ok(Hasher::clone(hasher)),
+            By::Thread(thread) => thread,
+        };
+        let (tell, told) = mpsc::sync_channel(1);
+        let asked = thread.send(Order::Tell(tell));
+        let hasher = asked.ok().and_then(|()| told.recv().ok());
+        hasher.ok_or_else(|| io::Error::other("the thread that hashes is gone"))
+    }
+}
+
+/// A thread that goes on with this hash. None where it would share the writer's processor, or cannot be had.
+fn beside(hasher: Hasher) -> Option<SyncSender<Order>> {
+    if thread::available_parallelism().is_ok_and(|processors| processors.get() == 1) {
+        return None;
+    }
+    let (orders, received) = mpsc::sync_channel(AHEAD);
+    let spawned = thread::Builder::new().name("lanyard-hash".to_owned()).spawn(move || run(hasher, &received));
+    spawned.is_ok().then_some(orders)
+}
+
+/// Until the file is closed.
+fn run(mut hasher: Hasher, orders: &Receiver<Order>) {
+    for order in orders {
+        match order {
+            Order::Take(written) => written.iter().for_each(|bytes| hasher.update(bytes)),
+            // Whoever asked may have left.
+            Order::Tell(tell) => drop(tell.send(hasher.clone())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn the_hash_is_that_of_everything_in_order_whoever_makes_it() {
+        let mut hashing = Hashing::new(Hasher::new(Algorithm::Sha256));
+        let mut expected = Hasher::new(Algorithm::Sha256);
+        for n in 0..40_u8 {
+            let batch: Vec<Bytes> = (0..3).map(|m| Bytes::from(vec![n ^ m; 100_000 + usize::from(n)])).collect();
+            batch.iter().for_each(|bytes| expected.update(bytes));
+            hashing.update(batch);
+            if n % 7 == 0 {
+                assert_eq!(hashing.hasher().unwrap().finish(), expected.clone().finish());
+            }
+        }
+        let alone = thread::available_parallelism().unwrap().get() == 1;
+        assert!(matches!(hashing.by, By::Thread(_)) != alone, "it was large");
+        assert_eq!(hashing.hasher().unwrap().finish(), expected.finish());
+    }
+}
