@@ -26,7 +26,7 @@ use actix_web::{
 use super::{
     Face,
     connection::{Connection, Patience, Secured},
-    plane::{MAPPED, Wire},
+    plane::{READ, Wire},
     routes,
     tls::{Certificate, TlsError},
 };
@@ -167,8 +167,8 @@ where
                     })
                     .and_then(acceptor.map_err(Unsecured::into_service_error))
                     .map(move |mut io: TlsStream<TcpStream>| {
-                        // As much as is mapped at once.
-                        io.get_mut().1.set_buffer_limit(Some(MAPPED));
+                        // As much as is read at once.
+                        io.get_mut().1.set_buffer_limit(Some(READ));
                         let peer = io.get_ref().0.peer_addr().ok();
                         (Connection::new(io, patience), peer)
                     })

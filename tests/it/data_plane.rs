@@ -87,7 +87,7 @@ fn answer(stream: &mut dyn Wire, head_only: bool) -> io::Result<(u16, u64, Vec<u
     Ok((status, length, body))
 }
 
-/// Sizes around pages, windows and what is mapped at once.
+/// Sizes around pages, windows and what is read at once.
 const SIZES: [usize; 7] = [1, 4_095, 4_097, 262_145, 300_000, 4 << 20, (9 << 20) + 1];
 
 fn contents() -> Vec<Vec<u8>> {

@@ -8,7 +8,7 @@
 //! | stream | by |
 //! |---|---|
 //! | TCP | `sendfile(2)` |
-//! | TLS | mapped pages, 256 KiB at a time, which rustls encrypts straight into its buffer |
+//! | TLS | 256 KiB at a time out of the page cache, which rustls encrypts while they are in the processor's |
 //! | any other, or a file that neither takes | 1 MiB at a time, read on a disk thread |
 //!
 //! Promises:
@@ -20,7 +20,7 @@
 //!
 //! Called by the connection; bodies know the slot alone. `unsafe` is in `kernel.rs`, and nowhere else.
 
-#[allow(unsafe_code, reason = "the page cache is asked, and files are mapped, in no other way")]
+#[allow(unsafe_code, reason = "the page cache can be asked in no other way")]
 mod kernel;
 mod slot;
 #[cfg(test)]
@@ -35,7 +35,7 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 pub(super) use slot::Slot;
-pub(super) use wire::{MAPPED, Wire};
+pub(super) use wire::{READ, Wire};
 
 use crate::pull::FileRange;
 
