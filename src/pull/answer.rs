@@ -52,11 +52,22 @@ pub struct BlobHead {
     pub trace: Trace,
 }
 
-/// A repository's tags.
+/// Which of a repository's tags are wanted.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TagPage {
+    /// Those that sort after this.
+    pub last: Option<String>,
+    /// At most so many. None at all is an empty page that nothing follows (distribution-spec).
+    pub n: Option<usize>,
+}
+
+/// A repository's tags, or a page of them.
 #[derive(Clone, Debug)]
 pub struct TagList {
     /// Sorted by their bytes.
-    pub tags: Arc<Vec<Tag>>,
+    pub tags: Vec<Tag>,
+    /// Whether others follow.
+    pub more: bool,
     /// How they came.
     pub trace: Trace,
 }

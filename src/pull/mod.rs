@@ -39,7 +39,7 @@ use std::{
     time::Duration,
 };
 
-pub use answer::{BlobAnswer, BlobHead, ManifestAnswer, Referrers, TagList, Trace};
+pub use answer::{BlobAnswer, BlobHead, ManifestAnswer, Referrers, TagList, TagPage, Trace};
 pub use body::{BlobBody, BodyError, Piece};
 use bytes::Bytes;
 pub use error::PullError;

@@ -3,7 +3,7 @@
 //! Promises:
 //! - An answer is an index of at most [`MAX_MANIFEST_BYTES`]. What does not fit is on the next page, and so on.
 //! - Pages go in the order of the digests, each one begins behind the last, and what is filtered out is on none of them.
-//! - A request holds one page, one manifest and the records of the repository's links, however much the referrers say of
+//! - A request holds one page, one manifest and a batch of links, however many the referrers are and however much they say of
 //!   themselves; and reads at most [`LOOK`] bytes of them and one manifest more, so that a page of a filtered list may be short.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{PullError, PullThrough, Referrers, Trace, blobs::trace, lists::listed, manifests::small};
+use super::{PullError, PullThrough, Referrers, Trace, blobs::trace, lists::outcome, manifests::small};
 use crate::{
     oci::{Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, OCI_INDEX, Outcome, Repository},
     storage::{LinkRecord, Storage, StorageError},
@@ -21,6 +21,9 @@ use crate::{
 
 /// How many bytes of manifests are read for one page.
 const LOOK: usize = 64 << 20;
+
+/// How many links are looked up at once.
+const BATCH: usize = 256;
 
 /// Which of the referrers are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -62,7 +65,7 @@ impl PullThrough {
         let answer = flight.landed().await.unwrap_or(Err(PullError::Lost));
         let told = |outcome| -> Trace { trace(outcome, &source.upstream, started.elapsed()) };
         match answer {
-            Ok(index) => self.referrers_there(index, wanted, told(listed(flight.joined))).await,
+            Ok(index) => self.referrers_there(index, wanted, told(outcome(flight.joined))).await,
             Err(error) if error.is_outage() => match self.lists.referrers.get(&key) {
                 Some((_, index)) => self.referrers_there(index, wanted, told(Outcome::Stale)).await,
                 None => self.referrers_here(repo, subject, wanted, told(Outcome::Stale)).await,
@@ -80,7 +83,10 @@ impl PullThrough {
         trace: Trace,
     ) -> Result<Referrers, PullError> {
         let (storage, at, subject) = (Arc::clone(&self.storage), repo.clone(), *subject);
-        let page = self.on_disk(move || page(&storage, storage.catalog.referrers(&at, &subject)?, &wanted, LOOK));
+        let page = self.on_disk(move || {
+            let links = Links::new(&storage, &at, &subject, wanted.last.clone());
+            page(&storage, links, &wanted, LOOK)
+        });
         let (index, next) = page.await?;
         Ok(Referrers { index, next, trace })
     }
@@ -126,12 +132,61 @@ fn selected(index: &[u8], wanted: &Selection) -> Result<Page, serde_json::Error>
     Ok((index.to_string().into(), next))
 }
 
+/// The links of a subject's referrers, sorted by their digests; they are looked up a batch at a time.
+struct Links<'a> {
+    storage: &'a Storage,
+    repo: &'a Repository,
+    subject: &'a Digest,
+    /// The next batch begins behind this.
+    last: Option<String>,
+    batch: std::vec::IntoIter<LinkRecord>,
+    ended: bool,
+}
+
+impl<'a> Links<'a> {
+    fn new(storage: &'a Storage, repo: &'a Repository, subject: &'a Digest, last: Option<String>) -> Self {
+        Links { storage, repo, subject, last, batch: Vec::new().into_iter(), ended: false }
+    }
+}
+
+impl Iterator for Links<'_> {
+    type Item = Result<LinkRecord, StorageError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(link) = self.batch.next() {
+            return Some(Ok(link));
+        }
+        if self.ended {
+            return None;
+        }
+        let catalog = &self.storage.catalog;
+        match catalog.referrers_after(self.repo, self.subject, self.last.as_deref(), BATCH) {
+            Ok(batch) => {
+                self.last = batch.last().map(|link| link.digest.to_string());
+                self.ended = self.last.is_none();
+                self.batch = batch.into_iter();
+                self.batch.next().map(Ok)
+            }
+            Err(error) => {
+                self.ended = true;
+                Some(Err(error))
+            }
+        }
+    }
+}
+
 /// A page of an index of the manifests among `links` that are here and wanted. `links` are sorted by their digests.
-fn page(storage: &Storage, links: Vec<LinkRecord>, wanted: &Selection, look: usize) -> Result<Page, StorageError> {
+fn page(
+    storage: &Storage,
+    links: impl IntoIterator<Item = Result<LinkRecord, StorageError>>,
+    wanted: &Selection,
+    look: usize,
+) -> Result<Page, StorageError> {
     let mut text = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] }).to_string();
     let end = text.split_off(text.find("[").map_or(text.len(), |at| at + 1));
     let (mut count, mut looked, mut last, mut more) = (0, 0, None, false);
     for link in links {
+        let link = link?;
         let digest = link.digest.to_string();
         if wanted.last.as_ref().is_some_and(|last| digest <= *last) {
             continue;

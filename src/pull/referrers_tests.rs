@@ -37,7 +37,8 @@ fn image(config: &str) -> Value {
 fn walk(storage: &Storage, repo: &Repository, mut wanted: Selection, look: usize) -> Vec<Vec<Value>> {
     let mut pages = Vec::new();
     loop {
-        let links = storage.catalog.referrers(repo, &subject()).unwrap();
+        let subject = subject();
+        let links = Links::new(storage, repo, &subject, wanted.last.clone());
         let (index, next) = page(storage, links, &wanted, look).unwrap();
         assert!(index.len() <= MAX_MANIFEST_BYTES, "{}", index.len());
         let index: Value = serde_json::from_slice(&index).unwrap();

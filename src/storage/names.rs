@@ -44,12 +44,6 @@ pub(super) fn whole_repository(whole: &Repository) -> String {
     format!("{}/{}", namespace(&whole.namespace), repository(&whole.name))
 }
 
-/// The repository of such a line.
-pub(super) fn parse_whole_repository(text: &str) -> Option<Repository> {
-    let (namespace, name) = text.split_once('/')?;
-    Some(Repository { namespace: parse_namespace(namespace)?, name: parse_repository(name)? })
-}
-
 /// The file of a tag: its lower-case form. Where that alone would not do (capitals, or a dot at the end, which
 /// Windows drops) there follows `+` and, in hex, the number whose bit `i` says that letter `i` is a capital.
 pub(super) fn tag(tag: &Tag) -> String {

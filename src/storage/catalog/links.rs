@@ -118,12 +118,26 @@ impl Catalog {
         Ok(records)
     }
 
-    /// The manifests in the repository that say they belong to `subject`, sorted by their digests. Reads every link of
-    /// the repository.
-    pub fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<LinkRecord>, StorageError> {
-        let mut found = self.links(repository)?;
-        found.retain(|link| link.subject.as_ref() == Some(subject));
-        Ok(found)
+    /// The first `limit` manifests in the repository after `last` that say they belong to `subject`, sorted by their digests.
+    /// Without the index it reads every link of the repository.
+    pub fn referrers_after(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<LinkRecord>, StorageError> {
+        let key = RepositoryKey::new(repository);
+        let Some(digests) = self.disk.index.referrers_after(&key, subject, last, limit) else {
+            let mut found = self.links(repository)?;
+            found.retain(|link| {
+                link.subject.as_ref() == Some(subject) && last.is_none_or(|last| *link.digest.to_string() > *last)
+            });
+            found.truncate(limit);
+            return Ok(found);
+        };
+        let links = digests.iter().map(|digest| self.link(repository, digest));
+        links.filter_map(Result::transpose).collect()
     }
 
     /// Refuses to link what was pushed and is not here any more. The digests are held, so what is here stays.

@@ -107,17 +107,32 @@ impl Catalog {
 
     /// The repository's tags, sorted by their bytes; none for a repository that is not here.
     pub fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, StorageError> {
-        if let Some(tags) = self.disk.index.tags(&RepositoryKey::new(repository)) {
+        self.tags_after(repository, None, usize::MAX)
+    }
+
+    /// The repository's first `limit` tags that sort after `last`, by their bytes.
+    pub fn tags_after(
+        &self,
+        repository: &Repository,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Tag>, StorageError> {
+        if let Some(tags) = self.disk.index.tags_after(&RepositoryKey::new(repository), last, limit) {
             return Ok(tags);
         }
+        let mut names = self.tag_files(repository)?;
+        names.retain(|tag| last.is_none_or(|last| tag.as_str() > last));
+        names.sort_unstable();
         let mut tags = Vec::new();
-        for tag in self.tag_files(repository)? {
+        for tag in names {
+            if tags.len() >= limit {
+                break;
+            }
             let path = self.disk.layout.tag(repository, &tag);
             if checked_tag(&tag, record::read(&path)?, &path).is_some() {
                 tags.push(tag);
             }
         }
-        tags.sort_unstable();
         Ok(tags)
     }
 
@@ -194,19 +209,31 @@ impl Catalog {
         self.repositories_after(namespace, None, usize::MAX)
     }
 
-    /// The first `limit` of them that come after `last`. Lists one folder, and looks into those of the answer.
+    /// The first `limit` of them that come after `last`. Without the index it lists one folder, and looks into those of the
+    /// answer.
     pub fn repositories_after(
         &self,
         namespace: &Namespace,
         last: Option<&RepositoryName>,
         limit: usize,
     ) -> Result<Vec<RepositoryName>, StorageError> {
-        let mut names = self.folders(namespace)?;
-        names.retain(|name| last.is_none_or(|last| name > last));
         let is_here = |name: &RepositoryName| {
             self.has_repository(&Repository { namespace: namespace.clone(), name: name.clone() })
         };
-        Ok(names.into_iter().filter(is_here).take(limit).collect())
+        let follows = |name: &RepositoryName| last.is_none_or(|last| name > last);
+        let Some((sure, changing)) = self.disk.index.repositories_after(namespace, last, limit) else {
+            let mut names = self.folders(namespace)?;
+            names.retain(follows);
+            return Ok(names.into_iter().filter(is_here).take(limit).collect());
+        };
+        let changing = changing.iter().filter_map(RepositoryKey::repository);
+        let changing =
+            changing.filter(|repository| repository.namespace == *namespace).map(|repository| repository.name);
+        let sure = sure.iter().filter_map(RepositoryKey::repository).map(|repository| repository.name);
+        let mut names: Vec<_> = sure.chain(changing.filter(|name| follows(name) && is_here(name))).collect();
+        names.sort_unstable();
+        names.truncate(limit);
+        Ok(names)
     }
 
     /// The names of all the namespace's repositories that have a folder, sorted by their bytes: also of those that hold

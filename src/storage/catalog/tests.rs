@@ -222,7 +222,7 @@ fn a_rebuild_never_puts_an_older_record_over_a_newer_one() {
 enum Step {
     Put { repository: usize, tag: usize, content: u8 },
     Delete { repository: usize, tag: usize },
-    Link { repository: usize, content: u8, origin: bool },
+    Link { repository: usize, content: u8, origin: bool, subject: Option<u8> },
     Unlink { repository: usize, content: u8 },
     Crash,
     Stop,
@@ -235,8 +235,9 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (repository.clone(), tag.clone(), any::<u8>())
             .prop_map(|(repository, tag, content)| Step::Put { repository, tag, content }),
         3 => (repository.clone(), tag).prop_map(|(repository, tag)| Step::Delete { repository, tag }),
-        4 => (repository.clone(), 0..4_u8, any::<bool>())
-            .prop_map(|(repository, content, origin)| Step::Link { repository, content, origin }),
+        6 => (repository.clone(), 0..4_u8, any::<bool>(), proptest::option::of(0..2_u8)).prop_map(
+            |(repository, content, origin, subject)| Step::Link { repository, content, origin, subject }
+        ),
         2 => (repository, 0..4_u8).prop_map(|(repository, content)| Step::Unlink { repository, content }),
         1 => Just(Step::Crash),
         1 => Just(Step::Stop),
@@ -244,7 +245,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-const REPOSITORIES: [&str; 3] = ["a", "a/b", "nul"];
+// On disk they are in another order.
+const REPOSITORIES: [&str; 5] = ["a", "a-b", "a/b", "nul", "nul/x"];
 const TAGS: [&str; 5] = ["a", "A", "aA", "con", "x."];
 
 #[derive(Default)]
@@ -270,6 +272,7 @@ impl Model {
             assert_eq!(catalog.holders(&digest(&[content])).unwrap(), holders);
             assert_eq!(catalog.is_held(&digest(&[content])).unwrap(), !holders.is_empty());
         }
+        self.check_pages(catalog);
         for (at, name) in REPOSITORIES.iter().enumerate() {
             let repository = repository(name);
             let tags: Vec<_> = self.tags.keys().filter(|(of, _)| *of == at).map(|(_, tag)| tag.clone()).collect();
@@ -293,6 +296,52 @@ impl Model {
     }
 }
 
+fn subject_of(n: u8) -> Digest {
+    digest(&[b's', n])
+}
+
+impl Model {
+    /// Every page of two, walked to the end, and the whole.
+    fn check_pages(&self, catalog: &Catalog) {
+        let upstream = repository("a").namespace;
+        let here: Vec<RepositoryName> = (0..REPOSITORIES.len())
+            .filter(|at| self.is_here(*at))
+            .map(|at| repository(REPOSITORIES[at]).name)
+            .collect();
+        assert_eq!(catalog.repositories(&upstream).unwrap(), here);
+        let page = |last: Option<&RepositoryName>| catalog.repositories_after(&upstream, last, 2).unwrap();
+        assert_eq!(walk(page), here);
+        assert_eq!(catalog.repositories(&Namespace::Hosted).unwrap(), []);
+        for (at, name) in REPOSITORIES.iter().enumerate() {
+            let repository = repository(name);
+            let page = |last: Option<&Tag>| catalog.tags_after(&repository, last.map(Tag::as_str), 2).unwrap();
+            assert_eq!(walk(page), catalog.tags(&repository).unwrap());
+            for subject in [0, 1].map(subject_of) {
+                let of = self.links.iter().filter(|((of, _), link)| *of == at && link.subject == Some(subject));
+                let mut referrers: Vec<_> = of.map(|(_, link)| link.clone()).collect();
+                referrers.sort_by_key(|link| link.digest);
+                let page = |last: Option<&LinkRecord>| {
+                    let last = last.map(|link| link.digest.to_string());
+                    catalog.referrers_after(&repository, &subject, last.as_deref(), 2).unwrap()
+                };
+                assert_eq!(walk(page), referrers);
+            }
+        }
+    }
+}
+
+/// All pages, one behind the other.
+fn walk<T>(page: impl Fn(Option<&T>) -> Vec<T>) -> Vec<T> {
+    let mut all = Vec::new();
+    loop {
+        let next = page(all.last());
+        if next.is_empty() {
+            return all;
+        }
+        all.extend(next);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 50, ..ProptestConfig::default() })]
 
@@ -313,9 +362,9 @@ proptest! {
                     let was = storage.catalog.delete_tag(&repository(REPOSITORIES[at]), &tag(TAGS[name])).unwrap();
                     prop_assert_eq!(was, model.tags.remove(&(at, tag(TAGS[name]))).is_some());
                 }
-                Step::Link { repository: at, content, origin } => {
+                Step::Link { repository: at, content, origin, subject } => {
                     let origin = if origin { Origin::Fetched } else { Origin::Named(digest(b"m")) };
-                    let record = LinkRecord { origin, ..link_record(&[content]) };
+                    let record = LinkRecord { origin, subject: subject.map(subject_of), ..link_record(&[content]) };
                     storage.catalog.put_links(&repository(REPOSITORIES[at]), std::slice::from_ref(&record)).unwrap();
                     model.links.insert((at, content), record);
                 }

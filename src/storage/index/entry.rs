@@ -1,12 +1,17 @@
 //! Keys and values of the index's trees.
 //!
-//! `tags` and `links`: `<namespace>/<repository>` as on disk, a zero byte, then the tag or the digest; the value is the
-//! text of the record file, checksum included. `holders`: every key of `links` the other way round, the digest first; no
-//! value. `blobs`: the digest; size and last access, eight bytes each.
+//! `tags` and `links`: the namespace as on disk, `/`, the repository's name, a zero byte, then the tag or the digest; the value
+//! is the text of the record file, checksum included. `holders`: every key of `links` the other way round, the digest first; no
+//! value. `referrers`: as `links`, with the subject and a zero byte before the digest, where the record has a subject; no value.
+//! `blobs`: the digest; size and last access, eight bytes each.
+//!
+//! The zero byte is below any of a name, so the keys of a namespace are in the order of its names.
+
+use serde::Deserialize;
 
 use crate::{
-    oci::{Digest, Repository, Tag},
-    storage::names,
+    oci::{Digest, Namespace, Repository, Tag},
+    storage::{names, record},
 };
 
 /// What stands before the zero byte.
@@ -30,11 +35,22 @@ pub(super) enum Tree {
 
 impl RepositoryKey {
     pub(in crate::storage) fn new(repository: &Repository) -> Self {
-        RepositoryKey(names::whole_repository(repository))
+        RepositoryKey(format!("{}/{}", names::namespace(&repository.namespace), repository.name))
     }
 
     pub(in crate::storage) fn repository(&self) -> Option<Repository> {
-        names::parse_whole_repository(&self.0)
+        let (namespace, name) = self.0.split_once('/')?;
+        Some(Repository { namespace: names::parse_namespace(namespace)?, name: name.parse().ok()? })
+    }
+
+    /// The key in what stands before a zero byte.
+    pub(super) fn parse(text: &[u8]) -> Option<RepositoryKey> {
+        std::str::from_utf8(text).ok().map(|text| RepositoryKey(text.to_owned()))
+    }
+
+    /// What the keys of all repositories of a namespace begin with.
+    pub(super) fn namespace_prefix(namespace: &Namespace) -> Vec<u8> {
+        format!("{}/", names::namespace(namespace)).into_bytes()
     }
 
     pub(super) fn prefix(&self) -> Vec<u8> {
@@ -80,9 +96,22 @@ pub(super) fn holder_key(link_key: &[u8]) -> Option<Vec<u8>> {
     Some([&link_key[zero + 1..], &[0], &link_key[..zero]].concat())
 }
 
-/// The repository in what follows the prefix.
-pub(super) fn holder(rest: &[u8]) -> Option<RepositoryKey> {
-    std::str::from_utf8(rest).ok().map(|text| RepositoryKey(text.to_owned()))
+/// What the keys of a subject's referrers in a repository begin with.
+pub(super) fn referrers_prefix(repository: &RepositoryKey, subject: &Digest) -> Vec<u8> {
+    format!("{}\0{subject}\0", repository.0).into_bytes()
+}
+
+/// The key of `referrers` for a key of `links` and its value, if the record has a subject.
+pub(super) fn referrer_key(link_key: &[u8], text: &[u8]) -> Option<Vec<u8>> {
+    #[derive(Deserialize)]
+    struct Referrer {
+        subject: Option<Digest>,
+    }
+    // Most have none, and need not be understood for it.
+    memchr::memmem::find(text, b"\"subject\"")?;
+    let subject = record::decode::<Referrer>(text).ok()?.subject?.to_string();
+    let zero = link_key.iter().position(|byte| *byte == 0)?;
+    Some([&link_key[..=zero], subject.as_bytes(), &link_key[zero..]].concat())
 }
 
 pub(super) fn blob_key(digest: &Digest) -> Vec<u8> {

@@ -18,6 +18,7 @@
 
 mod entry;
 mod open;
+mod scans;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -124,20 +125,6 @@ impl Index {
             .map(|v| v.to_vec())
     }
 
-    /// The repository's tags sorted by their bytes, if the index is sure of them.
-    pub(super) fn tags(&self, repository: &RepositoryKey) -> Option<Vec<Tag>> {
-        let prefix = repository.prefix();
-        self.read(repository, |trees| {
-            let mut tags = Vec::new();
-            for key in trees.tags.scan_prefix(&prefix).keys() {
-                let key = key?;
-                let text = key.get(prefix.len()..).and_then(|name| std::str::from_utf8(name).ok());
-                tags.extend(text.and_then(|text| text.parse::<Tag>().ok()));
-            }
-            Ok(tags)
-        })
-    }
-
     /// The texts of the records of all the repository's tags, if the index is sure of them.
     pub(super) fn tag_texts(&self, repository: &RepositoryKey) -> Option<Vec<Vec<u8>>> {
         self.read(repository, |trees| values(&trees.tags, &repository.prefix()))
@@ -157,7 +144,8 @@ impl Index {
         let mut found = self.guarded(move || {
             let prefix = entry::holders_prefix(digest);
             let keys = trees.holders.scan_prefix(&prefix).keys();
-            keys.map(|key| Ok(key?.get(prefix.len()..).and_then(entry::holder))).collect::<sled::Result<Vec<_>>>()
+            keys.map(|key| Ok(key?.get(prefix.len()..).and_then(RepositoryKey::parse)))
+                .collect::<sled::Result<Vec<_>>>()
         })?;
         found.retain(|key| key.as_ref().is_some_and(|key| !changing.contains(key)));
         Some((found.into_iter().flatten().collect(), changing))

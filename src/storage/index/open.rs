@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const CACHE: u64 = 64 << 20;
 
 /// Under this key the token is. It has a number so that an index with other trees than these is not believed.
-const TOKEN: &[u8] = b"token 2";
+const TOKEN: &[u8] = b"token 3";
 
 /// An open sled. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,6 +30,7 @@ pub(super) struct Trees {
     pub(super) tags: sled::Tree,
     pub(super) links: sled::Tree,
     pub(super) holders: sled::Tree,
+    pub(super) referrers: sled::Tree,
     pub(super) blobs: sled::Tree,
 }
 
@@ -96,6 +97,7 @@ fn trees(folder: &Path) -> sled::Result<Trees> {
         tags: db.open_tree("tags")?,
         links: db.open_tree("links")?,
         holders: db.open_tree("holders")?,
+        referrers: db.open_tree("referrers")?,
         blobs: db.open_tree("blobs")?,
         db,
     })

@@ -129,25 +129,37 @@ fn apply(shared: &Shared, trees: &Trees, operation: Operation) -> sled::Result<N
 
 fn store(trees: &Trees, entries: Vec<Entry>) -> sled::Result<()> {
     for Entry { tree, key, value } in entries {
-        let tree = match tree {
-            Tree::Tags => &trees.tags,
-            Tree::Links => {
-                if let Some(holder) = entry::holder_key(&key) {
-                    put(&trees.holders, holder, value.as_ref().map(|_| Vec::new()))?;
-                }
-                &trees.links
-            }
-            Tree::Blobs => &trees.blobs,
-        };
-        put(tree, key, value)?;
+        match tree {
+            Tree::Tags => drop(put(&trees.tags, key, value)?),
+            Tree::Links => store_link(trees, key, value)?,
+            Tree::Blobs => drop(put(&trees.blobs, key, value)?),
+        }
     }
     Ok(())
 }
 
-fn put(tree: &sled::Tree, key: Vec<u8>, value: Option<Vec<u8>>) -> sled::Result<()> {
-    match value {
-        Some(value) => tree.insert(key, value)?,
-        None => tree.remove(key)?,
-    };
+/// A link, and what is found by it the other way round.
+fn store_link(trees: &Trees, key: Vec<u8>, value: Option<Vec<u8>>) -> sled::Result<()> {
+    let there = value.as_ref().map(|_| Vec::new());
+    if let Some(holder) = entry::holder_key(&key) {
+        put(&trees.holders, holder, there.clone())?;
+    }
+    let referrer = value.as_ref().and_then(|text| entry::referrer_key(&key, text));
+    let before = put(&trees.links, key.clone(), value)?;
+    let before = before.and_then(|text| entry::referrer_key(&key, &text));
+    if let Some(before) = before.filter(|before| Some(before) != referrer.as_ref()) {
+        put(&trees.referrers, before, None)?;
+    }
+    if let Some(referrer) = referrer {
+        put(&trees.referrers, referrer, there)?;
+    }
     Ok(())
+}
+
+/// What was there before.
+fn put(tree: &sled::Tree, key: Vec<u8>, value: Option<Vec<u8>>) -> sled::Result<Option<sled::IVec>> {
+    match value {
+        Some(value) => tree.insert(key, value),
+        None => tree.remove(key),
+    }
 }
