@@ -8,17 +8,27 @@ use std::{
 };
 
 use crate::{
-    client,
+    client, cold,
     content::{Blob, Content},
+    fills, manifests,
     report::{Figures, Goal, Section, ratio},
-    servers::{Kind, Server, finds},
+    servers::{Kind, Server},
+    start,
 };
 
 /// docker-registry gives this type to nobody who does not ask for it.
 pub(crate) const ACCEPT: &str = "Accept: application/vnd.oci.image.manifest.v1+json";
 
 /// How often each server is measured in a case.
-const ROUNDS: usize = 5;
+pub(crate) const ROUNDS: usize = 5;
+
+/// Which processors a case may use.
+pub(crate) struct Cpus {
+    /// For the servers, where the clients have the others.
+    pub(crate) servers: String,
+    /// All, where both have to share them.
+    pub(crate) all: String,
+}
 
 /// Servers on one half of the processors, clients on the other.
 fn halves(cores: usize) -> (String, String) {
@@ -29,33 +39,31 @@ fn halves(cores: usize) -> (String, String) {
 /// All cases whose name holds one of the words, or all.
 pub(crate) fn run(content: &Content, cores: usize, words: &[String]) -> Vec<Section> {
     let (servers, clients) = halves(cores);
+    let cpus = Cpus { servers, all: format!("0-{}", cores - 1) };
     // This process is the client; its threads inherit where it runs.
     let pid = std::process::id().to_string();
     let _ = Command::new("taskset").args(["-a", "-c", "-p", &clients, &pid]).output();
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     let mut sections = Vec::new();
-    if wanted("blobs") {
-        sections.push(blobs(content, &servers, false));
-    }
-    if wanted("tls") {
-        sections.push(blobs(content, &servers, true));
-    }
-    if wanted("manifests") && finds("wrk") {
-        sections.push(manifests(content, &servers));
-    }
-    if wanted("cold") {
-        sections.push(cold(content, &servers));
-    }
-    if wanted("pushes") {
-        sections.push(pushes(content, &servers));
-    }
-    if wanted("memory") {
-        sections.push(memory(content, &servers));
+    let cases: [(&str, &dyn Fn() -> Vec<Section>); 9] = [
+        ("blobs", &|| vec![blobs(content, &cpus.servers, false)]),
+        ("tls", &|| vec![blobs(content, &cpus.servers, true)]),
+        ("manifests", &|| manifests::run(content, &cpus).into_iter().collect()),
+        ("cold", &|| cold::run(content, &cpus)),
+        ("fills", &|| fills::run(content, &cpus)),
+        ("pushes", &|| vec![pushes(content, &cpus.all)]),
+        ("memory", &|| vec![memory(content, &cpus.servers)]),
+        ("start", &|| vec![start::run(&cpus)]),
+        ("index", &|| vec![start::index(&cpus)]),
+    ];
+    for (name, case) in cases.iter().filter(|(name, _)| wanted(name)) {
+        eprintln!("{name} …");
+        sections.extend(case());
     }
     sections
 }
 
-fn here() -> Vec<Kind> {
+pub(crate) fn here() -> Vec<Kind> {
     let (here, missing): (Vec<_>, Vec<_>) = Kind::ALL.into_iter().partition(|kind| kind.is_here());
     missing.iter().for_each(|kind| eprintln!("left out: {} is not here", kind.name()));
     here
@@ -132,113 +140,26 @@ fn compare(name: &str, blob: &Blob, speeds: &BTreeMap<Kind, Speed>, tls: bool) -
     ]
 }
 
-/// A warm manifest of 2 KB, 64 connections of `wrk`.
-fn manifests(content: &Content, cpus: &str) -> Section {
-    let (mut rates, mut cpus_per, mut tails): (BTreeMap<_, Figures>, BTreeMap<_, Figures>, BTreeMap<_, Figures>) =
-        Default::default();
-    let running: Vec<_> = here().into_iter().map(|kind| Server::start(kind, content, false, cpus)).collect();
-    for round in 0..=ROUNDS {
-        for server in &running {
-            let url = format!("http://127.0.0.1:{}{}", server.port, server.manifest(&content.manifest.digest));
-            let before = server.cpu();
-            let output =
-                Command::new("wrk").args(["-t1", "-c64", "-d3s", "--latency", "-H", ACCEPT, &url]).output().unwrap();
-            let cpu = (server.cpu() - before).as_secs_f64();
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(!said.contains("Non-2xx"), "{said}");
-            let number = |after: &str| -> f64 {
-                let rest = said.split(after).nth(1).unwrap_or_else(|| panic!("{said}"));
-                rest.trim_start_matches([':', ' ']).split_whitespace().next().map(milliseconds_or_number).unwrap()
-            };
-            let requests: f64 =
-                said.lines().find_map(|l| l.trim().split_once(" requests in ")).unwrap().0.parse().unwrap();
-            if round > 0 {
-                rates.entry(server.kind).or_default().push(number("Requests/sec"));
-                tails.entry(server.kind).or_default().push(number("99%"));
-                cpus_per.entry(server.kind).or_default().push(cpu * 1e6 / requests);
-            }
-        }
-    }
-    let of = |map: &BTreeMap<Kind, Figures>, kind| map.get(&kind).cloned().unwrap_or_default();
-    let rows = here()
-        .into_iter()
-        .map(|kind| {
-            vec![
-                kind.name().to_owned(),
-                of(&rates, kind).text(0),
-                of(&tails, kind).text(2),
-                of(&cpus_per, kind).text(1),
-                ratio(of(&cpus_per, Kind::Lanyard).median(), of(&cpus_per, kind).median(), Goal::AtMost(0.8)),
-                ratio(of(&rates, Kind::Lanyard).median(), of(&rates, kind).median(), Goal::AtLeast(100.0)),
-            ]
-        })
-        .collect();
-    let head = ["server", "requests/s", "p99 ms", "µs CPU per request", "lanyard's CPU / its", "lanyard's rate / its"];
-    Section { title: "A warm manifest of 2 KB, 64 connections", head: head.map(str::to_owned).to_vec(), rows }
-}
-
-/// `1.50ms`, `800.00us`, `1.2s`: in milliseconds. A number alone is itself.
-fn milliseconds_or_number(text: &str) -> f64 {
-    let (digits, factor) = match text {
-        _ if text.ends_with("us") => (&text[..text.len() - 2], 1e-3),
-        _ if text.ends_with("ms") => (&text[..text.len() - 2], 1.0),
-        _ if text.ends_with('s') => (&text[..text.len() - 1], 1e3),
-        _ => (text, 1.0),
-    };
-    digits.parse::<f64>().unwrap() * factor
-}
-
-/// A manifest, asked for again and again on one connection, while the same worker sends a 1 GB blob that is not in the page cache.
-fn cold(content: &Content, cpus: &str) -> Section {
-    let mut rows = Vec::new();
-    for kind in here() {
-        let server = Server::start(kind, content, false, cpus);
-        let (blob, manifest) = (server.blob(&content.large.digest), server.manifest(&content.manifest.digest));
-        let (mut tail, mut worst, mut rate) = (Figures::default(), Figures::default(), Figures::default());
-        for _ in 0..ROUNDS {
-            content.forget(kind, &content.large);
-            let began = Instant::now();
-            let mut waits = thread::scope(|scope| {
-                let reader = scope.spawn(|| client::get(server.port, &blob, 1));
-                let mut waits = Vec::new();
-                while !reader.is_finished() {
-                    let asked = Instant::now();
-                    client::get(server.port, &manifest, 1);
-                    waits.push(asked.elapsed().as_secs_f64() * 1e3);
-                }
-                waits
-            });
-            rate.push(content.large.size as f64 / 1e9 / began.elapsed().as_secs_f64());
-            waits.sort_by(f64::total_cmp);
-            tail.push(waits[waits.len() * 99 / 100]);
-            worst.push(waits[waits.len() - 1]);
-        }
-        let goal = if kind != Kind::Lanyard {
-            String::new()
-        } else if tail.median() <= 20.0 {
-            "met: ≤ 20 ms".to_owned()
-        } else {
-            "**missed**: ≤ 20 ms".to_owned()
-        };
-        rows.push(vec![kind.name().to_owned(), tail.text(2), worst.text(2), rate.text(2), goal]);
-    }
-    let head = ["server", "manifest p99 ms", "slowest ms", "cold blob GB/s", "goal"];
-    Section { title: "A manifest beside a cold blob of 1 GB, one worker", head: head.map(str::to_owned).to_vec(), rows }
-}
-
-/// A push of 1 GB, hashed and synced, beside a plain copy that is synced.
+/// A push of 1 GB, hashed and synced, beside a plain copy that is synced. Server and client share all processors.
 fn pushes(content: &Content, cpus: &str) -> Section {
     let mut seconds: BTreeMap<&str, Figures> = BTreeMap::new();
     let kinds = here().into_iter().filter(|kind| *kind != Kind::Nginx);
     let running: Vec<_> = kinds.map(|kind| Server::start(kind, content, false, cpus)).collect();
     let file = content.file(&content.large);
-    for _ in 0..3 {
+    // Nobody pays for what another has left unwritten, and the pages of what was pushed before are free again for all alike.
+    let settled = || {
+        rustix::fs::sync();
+        running.iter().for_each(|server| content.forget(server.kind, &content.large));
+    };
+    for _ in 0..ROUNDS {
         for server in &running {
+            settled();
             let began = Instant::now();
             client::push(server.port, &file, &content.large);
             seconds.entry(server.kind.name()).or_default().push(began.elapsed().as_secs_f64());
         }
         let (from, to) = (format!("if={}", file.display()), format!("of={}", content.scratch().display()));
+        settled();
         let began = Instant::now();
         let copied = Command::new("dd").args([&from, &to, "bs=1M", "conv=fdatasync", "status=none"]).status().unwrap();
         assert!(copied.success());
@@ -260,7 +181,11 @@ fn pushes(content: &Content, cpus: &str) -> Section {
         })
         .collect();
     let head = ["who", "seconds", "GB/s", "lanyard's rate / its"];
-    Section { title: "A push of 1 GB", head: head.map(str::to_owned).to_vec(), rows }
+    Section {
+        title: "A push of 1 GB, server and client on all processors",
+        head: head.map(str::to_owned).to_vec(),
+        rows,
+    }
 }
 
 /// Resident memory: idle, and with streams of the 1 GB blob that are read slowly.
@@ -278,12 +203,9 @@ fn memory(content: &Content, cpus: &str) -> Section {
             let seen = client::hold(server.port, &server.blob(&content.large.digest), streams, tls, content, || {
                 server.memory()
             });
-            let met = if kind != Kind::Lanyard {
-                String::new()
-            } else if seen <= goal {
-                format!(" (met: ≤ {goal})")
-            } else {
-                format!(" (**missed**: ≤ {goal})")
+            let met = match kind {
+                Kind::Lanyard => format!(" ({})", Goal::AtMost(goal).met(seen)),
+                _ => String::new(),
             };
             row.push(format!("{seen:.1}{met}"));
         }

@@ -3,10 +3,12 @@
 
 use std::{
     fs::{self, File},
-    io::{BufWriter, Write as _},
+    io::{BufWriter, Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
+
+use lanyard::oci::{Algorithm, Hasher};
 
 use crate::{
     client,
@@ -59,6 +61,43 @@ impl Content {
         assert_eq!(answer, 201, "{} does not take the manifest", kind.name());
     }
 
+    /// So many other blobs of 1 GB, for lanyard and nginx, which have one file between them.
+    pub(crate) fn many(&self, count: usize) -> Vec<Blob> {
+        let server = Server::start(Kind::Lanyard, self, false, "0-1");
+        let push = |n: usize| {
+            let blob = self.variant(n);
+            client::push(server.port, &self.file(&blob), &blob);
+            fs::remove_file(self.file(&blob)).unwrap();
+            let hex = blob.digest.trim_start_matches("sha256:");
+            let pushed = self.lanyard().join(format!("blobs/sha256/{}/{hex}", &hex[..2]));
+            fs::hard_link(pushed, self.file(&blob)).unwrap();
+            blob
+        };
+        (0..count).map(push).collect()
+    }
+
+    /// The large blob with another beginning, in a file.
+    fn variant(&self, n: usize) -> Blob {
+        let path = self.files().join("new");
+        let (mut from, mut to) = (File::open(self.file(&self.large)).unwrap(), File::create(&path).unwrap());
+        let (mut hasher, mut buffer) = (Hasher::new(Algorithm::Sha256), vec![0; 1 << 20]);
+        let mut first = true;
+        loop {
+            let read = from.read(&mut buffer).unwrap();
+            if read == 0 {
+                break;
+            }
+            if std::mem::take(&mut first) {
+                buffer[..8].copy_from_slice(&(n as u64).to_le_bytes());
+            }
+            hasher.update(&buffer[..read]);
+            to.write_all(&buffer[..read]).unwrap();
+        }
+        let digest = hasher.finish().to_string();
+        fs::rename(&path, self.files().join(digest.replace(':', "-"))).unwrap();
+        Blob { digest, size: self.large.size }
+    }
+
     /// The file that has a blob's bytes.
     pub(crate) fn file(&self, blob: &Blob) -> PathBuf {
         self.files().join(blob.digest.replace(':', "-"))
@@ -73,8 +112,8 @@ impl Content {
     pub(crate) fn forget(&self, kind: Kind, blob: &Blob) {
         let hex = blob.digest.trim_start_matches("sha256:");
         let path = match kind {
-            Kind::Lanyard => self.lanyard().join(format!("blobs/sha256/{}/{hex}", &hex[..2])),
-            Kind::Nginx => self.file(blob),
+            Kind::Lanyard | Kind::Logging => self.lanyard().join(format!("blobs/sha256/{}/{hex}", &hex[..2])),
+            Kind::Nginx | Kind::Opening => self.file(blob),
             Kind::Distribution => {
                 self.distribution().join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
             }

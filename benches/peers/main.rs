@@ -11,9 +11,15 @@
 
 mod cases;
 mod client;
+mod cold;
 mod content;
+mod fills;
+mod manifests;
 mod report;
 mod servers;
+#[path = "../shelf/mod.rs"]
+mod shelf;
+mod start;
 
 use std::{
     os::unix::process::CommandExt as _,

@@ -36,21 +36,28 @@ impl Figures {
     }
 }
 
-/// A ratio with its goal: `1.04x, goal ≥ 1.0x` in a cell, and whether it is met.
+/// A ratio with its goal: `1.04x met: ≥ 1`.
 pub(crate) fn ratio(ours: f64, theirs: f64, goal: Goal) -> String {
     let ratio = ours / theirs;
-    let (met, sign, bound) = match goal {
-        Goal::AtLeast(bound) => (ratio >= bound, "≥", bound),
-        Goal::AtMost(bound) => (ratio <= bound, "≤", bound),
-    };
-    format!("{ratio:.2}x {} {sign} {bound}", if met { "met:" } else { "**missed**:" })
+    format!("{ratio:.2}x {}", goal.met(ratio))
 }
 
-/// What a ratio should be.
+/// What a figure should be.
 #[derive(Clone, Copy)]
 pub(crate) enum Goal {
     AtLeast(f64),
     AtMost(f64),
+}
+
+impl Goal {
+    /// Whether it is met, in words.
+    pub(crate) fn met(self, figure: f64) -> String {
+        let (met, sign, bound) = match self {
+            Goal::AtLeast(bound) => (figure >= bound, "≥", bound),
+            Goal::AtMost(bound) => (figure <= bound, "≤", bound),
+        };
+        format!("{} {sign} {bound}", if met { "met:" } else { "**missed**:" })
+    }
 }
 
 /// The part of the page that the run writes.

@@ -14,12 +14,16 @@ use crate::content::Content;
 /// How long a server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A peer, or we.
+/// A peer, or we. All are as quiet as each other: the access log is off.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Kind {
     Lanyard,
     Nginx,
     Distribution,
+    /// lanyard with its access log, written to nowhere.
+    Logging,
+    /// nginx as it comes, which opens the file for each request.
+    Opening,
 }
 
 impl Kind {
@@ -30,14 +34,16 @@ impl Kind {
             Kind::Lanyard => "lanyard",
             Kind::Nginx => "nginx",
             Kind::Distribution => "docker-registry",
+            Kind::Logging => "lanyard, access log on",
+            Kind::Opening => "nginx without open_file_cache",
         }
     }
 
     /// Whether the program is here.
     pub(crate) fn is_here(self) -> bool {
         match self {
-            Kind::Lanyard => true,
-            Kind::Nginx => finds("nginx"),
+            Kind::Lanyard | Kind::Logging => true,
+            Kind::Nginx | Kind::Opening => finds("nginx"),
             Kind::Distribution => finds("docker-registry"),
         }
     }
@@ -62,40 +68,59 @@ impl Server {
     pub(crate) fn start(kind: Kind, content: &Content, tls: bool, cpus: &str) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
-        let mut command = match kind {
-            Kind::Lanyard => lanyard(folder.path(), port, content, tls),
-            Kind::Nginx => nginx(folder.path(), port, content, tls),
+        let command = match kind {
+            Kind::Lanyard | Kind::Logging => {
+                let mut command = lanyard(folder.path(), port, &content.lanyard(), &of_hosted(content, tls));
+                command.env("RUST_LOG", if kind == Kind::Logging { "info" } else { "warn" });
+                command
+            }
+            Kind::Nginx => nginx(folder.path(), port, content, tls, "open_file_cache max=100;"),
+            Kind::Opening => nginx(folder.path(), port, content, tls, ""),
             Kind::Distribution => distribution(folder.path(), port, content, tls),
         };
-        let mut pinned = Command::new("taskset");
-        pinned.args(["-c", cpus]).arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            pinned.env(name, value.unwrap_or_default());
-        }
-        command = pinned;
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let server = Server { kind, port, child, _folder: folder };
+        Server { kind, port, child: spawn(&command, cpus), _folder: folder }.listening()
+    }
+
+    /// A lanyard with this data folder and these lines of configuration.
+    pub(crate) fn lanyard(data: &Path, config: &str, cpus: &str) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let mut command = lanyard(folder.path(), port, data, config);
+        command.env("RUST_LOG", "warn");
+        Server { kind: Kind::Lanyard, port, child: spawn(&command, cpus), _folder: folder }
+    }
+
+    /// An nginx that a lanyard can have as its upstream: it has the content's blobs. `rate`: bytes per second and connection.
+    pub(crate) fn upstream(content: &Content, rate: Option<u64>, cpus: &str) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let command = upstream(folder.path(), port, content, rate);
+        Server { kind: Kind::Nginx, port, child: spawn(&command, cpus), _folder: folder }.listening()
+    }
+
+    /// Waits until it takes connections.
+    pub(crate) fn listening(self) -> Server {
         let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < until, "{} does not listen", kind.name());
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < until, "{} does not listen", self.kind.name());
             std::thread::yield_now();
         }
-        server
+        self
     }
 
     /// Where a blob is.
     pub(crate) fn blob(&self, digest: &str) -> String {
         match self.kind {
-            Kind::Nginx => format!("/{}", digest.replace(':', "-")),
-            Kind::Lanyard | Kind::Distribution => format!("/v2/bench/image/blobs/{digest}"),
+            Kind::Nginx | Kind::Opening => format!("/{}", digest.replace(':', "-")),
+            Kind::Lanyard | Kind::Logging | Kind::Distribution => format!("/v2/bench/image/blobs/{digest}"),
         }
     }
 
     /// Where a manifest is, by its digest.
     pub(crate) fn manifest(&self, digest: &str) -> String {
         match self.kind {
-            Kind::Nginx => format!("/{}", digest.replace(':', "-")),
-            Kind::Lanyard | Kind::Distribution => format!("/v2/bench/image/manifests/{digest}"),
+            Kind::Nginx | Kind::Opening => format!("/{}", digest.replace(':', "-")),
+            Kind::Lanyard | Kind::Logging | Kind::Distribution => format!("/v2/bench/image/manifests/{digest}"),
         }
     }
 
@@ -145,22 +170,34 @@ pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-fn lanyard(folder: &Path, port: u16, content: &Content, tls: bool) -> Command {
+/// Starts it on these processors.
+fn spawn(command: &Command, cpus: &str) -> Child {
+    let mut pinned = Command::new("taskset");
+    pinned.args(["-c", cpus]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        pinned.env(name, value.unwrap_or_default());
+    }
+    pinned.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// The configuration of one that has pushed content only.
+fn of_hosted(content: &Content, tls: bool) -> String {
     let tls = match tls {
         true => format!("[tls]\ncert = {:?}\nkey = {:?}\n", content.cert(), content.key()),
         false => String::new(),
     };
-    let config = format!(
-        "listen = \"127.0.0.1:{port}\"\ndata_dir = {:?}\nmode = \"offline\"\n[cache]\nmin_free = \"0%\"\n{tls}",
-        content.lanyard()
-    );
+    format!("mode = \"offline\"\n{tls}")
+}
+
+fn lanyard(folder: &Path, port: u16, data: &Path, more: &str) -> Command {
+    let config = format!("listen = \"127.0.0.1:{port}\"\ndata_dir = {data:?}\n{more}\n[cache]\nmin_free = \"0%\"\n");
     fs::write(folder.join("lanyard.toml"), config).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_lanyard"));
     command.args(["serve", "--config"]).arg(folder.join("lanyard.toml"));
     command
 }
 
-fn nginx(folder: &Path, port: u16, content: &Content, tls: bool) -> Command {
+fn nginx(folder: &Path, port: u16, content: &Content, tls: bool, cache: &str) -> Command {
     let listen = match tls {
         true => format!(
             "listen 127.0.0.1:{port} ssl backlog=4096; ssl_certificate {}; ssl_certificate_key {}; ssl_protocols TLSv1.3;\n\
@@ -170,16 +207,28 @@ fn nginx(folder: &Path, port: u16, content: &Content, tls: bool) -> Command {
         ),
         false => format!("listen 127.0.0.1:{port} backlog=4096;"),
     };
-    let folder_text = folder.display();
+    run_nginx(folder, &format!("{cache} server {{ {listen} root {}; }}", content.files().display()))
+}
+
+fn upstream(folder: &Path, port: u16, content: &Content, rate: Option<u64>) -> Command {
+    let rate = rate.map_or(String::new(), |rate| format!("limit_rate {rate};"));
+    let files = content.files();
+    let blobs =
+        format!("location ~ ^/v2/bench/image/blobs/sha256:([0-9a-f]+)$ {{ alias {}/sha256-$1; }}", files.display());
+    run_nginx(folder, &format!("server {{ listen 127.0.0.1:{port} backlog=4096; {rate} {blobs} }}"))
+}
+
+/// nginx with one worker and this in its `http` block.
+fn run_nginx(folder: &Path, http: &str) -> Command {
+    let here = folder.display();
     let config = format!(
-        "daemon off; worker_processes 1; pid {folder_text}/pid; error_log {folder_text}/error.log crit;\n\
+        "daemon off; worker_processes 1; pid {here}/pid; error_log {here}/error.log crit;\n\
          events {{ worker_connections 8192; }}\n\
-         http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; open_file_cache max=100;\n\
+         http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;\n\
            default_type application/octet-stream;\n\
-           client_body_temp_path {folder_text}/b; proxy_temp_path {folder_text}/p; fastcgi_temp_path {folder_text}/f;\n\
-           uwsgi_temp_path {folder_text}/u; scgi_temp_path {folder_text}/s;\n\
-           server {{ {listen} root {}; }} }}\n",
-        content.files().display()
+           client_body_temp_path {here}/b; proxy_temp_path {here}/p; fastcgi_temp_path {here}/f;\n\
+           uwsgi_temp_path {here}/u; scgi_temp_path {here}/s;\n\
+           {http} }}\n"
     );
     fs::write(folder.join("nginx.conf"), config).unwrap();
     let mut command = Command::new("nginx");

@@ -1,0 +1,102 @@
+//! A warm manifest of 2 KB, 64 connections of `wrk`.
+
+use std::{collections::BTreeMap, process::Command};
+
+use crate::{
+    cases::{ACCEPT, Cpus, ROUNDS},
+    content::Content,
+    report::{Figures, Goal, Section, ratio},
+    servers::{Kind, Server, finds},
+};
+
+const SERVERS: [Kind; 5] = [Kind::Lanyard, Kind::Opening, Kind::Nginx, Kind::Distribution, Kind::Logging];
+
+/// What one server came to.
+#[derive(Default, Clone)]
+struct Seen {
+    rate: Figures,
+    /// In milliseconds.
+    p99: Figures,
+    /// Microseconds for each request.
+    cpu: Figures,
+}
+
+/// None where there is no `wrk`.
+pub(crate) fn run(content: &Content, cpus: &Cpus) -> Option<Section> {
+    if !finds("wrk") {
+        eprintln!("left out: wrk is not here");
+        return None;
+    }
+    let kinds = SERVERS.into_iter().filter(|kind| kind.is_here());
+    let running: Vec<_> = kinds.map(|kind| Server::start(kind, content, false, &cpus.servers)).collect();
+    let mut all: BTreeMap<Kind, Seen> = BTreeMap::new();
+    for round in 0..=ROUNDS {
+        for server in &running {
+            let (rate, p99, cpu) = measure(server, content);
+            // The first round warms what is to be warm.
+            if round > 0 {
+                let seen = all.entry(server.kind).or_default();
+                seen.rate.push(rate);
+                seen.p99.push(p99);
+                seen.cpu.push(cpu);
+            }
+        }
+    }
+    let ours = all.get(&Kind::Lanyard).cloned().unwrap_or_default();
+    let rows = running.iter().map(|server| server.kind).map(|kind| {
+        let theirs = all.get(&kind).cloned().unwrap_or_default();
+        let beside = |ours: &Figures, theirs: &Figures, goal| ratio(ours.median(), theirs.median(), goal);
+        let plain = |ours: &Figures, theirs: &Figures| format!("{:.2}x", ours.median() / theirs.median());
+        let (cpu, rate, p99) = match kind {
+            Kind::Lanyard | Kind::Logging => Default::default(),
+            Kind::Opening => (
+                beside(&ours.cpu, &theirs.cpu, Goal::AtMost(0.8)),
+                plain(&ours.rate, &theirs.rate),
+                beside(&ours.p99, &theirs.p99, Goal::AtMost(1.0)),
+            ),
+            Kind::Nginx => {
+                (plain(&ours.cpu, &theirs.cpu), plain(&ours.rate, &theirs.rate), plain(&ours.p99, &theirs.p99))
+            }
+            Kind::Distribution => (
+                plain(&ours.cpu, &theirs.cpu),
+                beside(&ours.rate, &theirs.rate, Goal::AtLeast(100.0)),
+                plain(&ours.p99, &theirs.p99),
+            ),
+        };
+        vec![kind.name().to_owned(), theirs.rate.text(0), theirs.p99.text(2), theirs.cpu.text(1), cpu, rate, p99]
+    });
+    let head = ["server", "requests/s", "p99 ms", "µs CPU per request"].into_iter();
+    let head = head.chain(["lanyard's CPU / its", "lanyard's rate / its", "lanyard's p99 / its"]);
+    Some(Section {
+        title: "A warm manifest of 2 KB, 64 connections",
+        head: head.map(str::to_owned).collect(),
+        rows: rows.collect(),
+    })
+}
+
+/// Requests per second, the 99th percentile, and processor time for each.
+fn measure(server: &Server, content: &Content) -> (f64, f64, f64) {
+    let url = format!("http://127.0.0.1:{}{}", server.port, server.manifest(&content.manifest.digest));
+    let before = server.cpu();
+    let output = Command::new("wrk").args(["-t1", "-c64", "-d3s", "--latency", "-H", ACCEPT, &url]).output().unwrap();
+    let cpu = (server.cpu() - before).as_secs_f64();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!said.contains("Non-2xx"), "{said}");
+    let number = |after: &str| -> f64 {
+        let rest = said.split(after).nth(1).unwrap_or_else(|| panic!("{said}"));
+        rest.trim_start_matches([':', ' ']).split_whitespace().next().map(milliseconds_or_number).unwrap()
+    };
+    let requests: f64 = said.lines().find_map(|l| l.trim().split_once(" requests in ")).unwrap().0.parse().unwrap();
+    (number("Requests/sec"), number("99%"), cpu * 1e6 / requests)
+}
+
+/// `1.50ms`, `800.00us`, `1.2s`: in milliseconds. A number alone is itself.
+fn milliseconds_or_number(text: &str) -> f64 {
+    let (digits, factor) = match text {
+        _ if text.ends_with("us") => (&text[..text.len() - 2], 1e-3),
+        _ if text.ends_with("ms") => (&text[..text.len() - 2], 1.0),
+        _ if text.ends_with('s') => (&text[..text.len() - 1], 1e3),
+        _ => (text, 1.0),
+    };
+    digits.parse::<f64>().unwrap() * factor
+}
