@@ -41,7 +41,7 @@ pub(super) struct Entry {
     started: Instant,
     kind: &'static str,
     user: Option<String>,
-    repo: Option<String>,
+    repo: Option<Repository>,
     digest: Option<Digest>,
     status: Option<StatusCode>,
     trace: Option<Trace>,
@@ -87,7 +87,7 @@ impl Entry {
 
     /// The repository it means.
     pub(super) fn about(&mut self, repository: &Repository) {
-        self.repo = Some(repository.to_string());
+        self.repo = Some(repository.clone());
     }
 
     /// The content that is asked for, or was found under a tag.
@@ -139,8 +139,8 @@ impl Entry {
         self.sent
     }
 
-    pub(super) fn repo(&self) -> Option<&str> {
-        self.repo.as_deref()
+    pub(super) fn repo(&self) -> Option<&Repository> {
+        self.repo.as_ref()
     }
 
     fn write(&self, answered: &Answered) {
@@ -161,7 +161,7 @@ impl Entry {
             path,
             status = answered.status,
             user = self.user,
-            repo = self.repo,
+            repo = self.repo.as_ref().map(tracing::field::display),
             digest = self.digest.map(tracing::field::display),
             outcome = answered.outcome.map(|outcome| outcome.as_str()),
             bytes = answered.bytes,

@@ -10,7 +10,7 @@ use super::{
     reply::{JSON, Reply},
 };
 use crate::{
-    oci::{ErrorCode, RegistryError},
+    oci::{ErrorCode, RegistryError, Repository},
     pull::{BodyError, PullError, Trace},
     push::PushError,
     upkeep::UpkeepError,
@@ -95,6 +95,6 @@ impl Refusal {
 }
 
 /// A body failed with its head long gone: the connection is cut, and this line is all there is to say.
-pub(super) fn body_failed(error: &str, repo: Option<&str>, sent: u64) {
-    tracing::warn!(repo = repo.unwrap_or("-"), bytes = sent, "a body was cut short: {error}");
+pub(super) fn body_failed(error: &str, repo: Option<&Repository>, sent: u64) {
+    tracing::warn!(repo = repo.map(tracing::field::display), bytes = sent, "a body was cut short: {error}");
 }

@@ -112,6 +112,7 @@ impl Reply {
         let stream = head_only || matches!(payload, Payload::Stream { .. });
         let mut response = HttpResponse::with_body(status, Body::new(payload, length, entry));
         let out = response.headers_mut();
+        out.reserve(headers.len() + 3);
         for (name, value) in headers {
             out.insert(name, value);
         }

@@ -18,7 +18,7 @@ use crate::oci::Repository;
 pub(super) const KEPT: Duration = Duration::from_secs(60);
 
 /// Answers by what was asked for in a repository.
-pub(super) struct Ready<K, V>(moka::sync::Cache<Key<K>, V>);
+pub(super) struct Ready<K, V>(moka::sync::Cache<Key<K>, V, foldhash::fast::RandomState>);
 
 #[derive(PartialEq, Eq)]
 struct Key<K> {
@@ -60,7 +60,7 @@ where
             .weigher(move |_: &Key<K>, answer: &V| u32::try_from(weight(answer)).unwrap_or(u32::MAX))
             .time_to_live(KEPT)
             .eviction_policy(moka::policy::EvictionPolicy::lru());
-        Ready(cache.build())
+        Ready(cache.build_with_hasher(foldhash::fast::RandomState::default()))
     }
 
     /// The answer in this generation of the repository, if it was asked for before.

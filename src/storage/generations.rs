@@ -5,7 +5,7 @@
 //! answer from before an acknowledged change is never taken for a good one.
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
+    hash::BuildHasher as _,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -20,6 +20,7 @@ pub(super) struct Generations {
     counters: Vec<AtomicU64>,
     /// Blobs that were taken away, which is seldom, and counts for every repository.
     removals: AtomicU64,
+    hasher: foldhash::fast::RandomState,
 }
 
 /// A change under way. It counts when this is dropped, whatever became of it.
@@ -29,7 +30,8 @@ pub(super) struct Change<'a>(&'a AtomicU64);
 
 impl Generations {
     pub(super) fn new() -> Self {
-        Generations { counters: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect(), removals: AtomicU64::new(0) }
+        let counters = (0..COUNTERS).map(|_| AtomicU64::new(0)).collect();
+        Generations { counters, removals: AtomicU64::new(0), hasher: Default::default() }
     }
 
     pub(super) fn of(&self, repository: &Repository) -> u64 {
@@ -46,9 +48,7 @@ impl Generations {
     }
 
     fn counter(&self, repository: &Repository) -> &AtomicU64 {
-        let mut hasher = DefaultHasher::new();
-        repository.hash(&mut hasher);
-        &self.counters[hasher.finish() as usize % COUNTERS]
+        &self.counters[self.hasher.hash_one(repository) as usize % COUNTERS]
     }
 }
 

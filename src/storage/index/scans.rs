@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::{Index, RepositoryKey, Trees, entry};
+use super::{Index, RepositoryKey, entry};
 use crate::oci::{Digest, Namespace, RepositoryName, Tag};
 
 /// Repositories of which the index is sure, and those that are just changing, of which the files have to be asked.
@@ -52,13 +52,16 @@ impl Index {
         let changing = self.shared.pending();
         let prefix = RepositoryKey::namespace_prefix(namespace);
         let sure = self.guarded(|| {
+            let from = last.map_or(prefix.clone(), |last| past(&[&prefix, last.as_str().as_bytes()].concat()));
+            let mut tagged = Steps::new(&trees.tags, &prefix, &from)?;
+            let mut linked = Steps::new(&trees.links, &prefix, &from)?;
             let mut sure = Vec::new();
-            let mut from = last.map_or(prefix.clone(), |last| past(&[&prefix, last.as_str().as_bytes()].concat()));
             while sure.len() < limit
-                && let Some(next) = repository_from(&trees, &prefix, &from)?
+                && let Some(first) = [&tagged.at, &linked.at].into_iter().flatten().min().cloned()
             {
-                from = past(&next);
-                sure.extend(RepositoryKey::parse(&next).filter(|key| !changing.contains(key)));
+                tagged.pass(&first)?;
+                linked.pass(&first)?;
+                sure.extend(RepositoryKey::parse(&first).filter(|key| !changing.contains(key)));
             }
             Ok(sure)
         })?;
@@ -87,17 +90,33 @@ fn parsed<T: std::str::FromStr>(rest: sled::Result<sled::IVec>) -> sled::Result<
     Ok(std::str::from_utf8(&rest?).ok().and_then(|text| text.parse().ok()))
 }
 
-/// The first repository, as keys begin with it, that has a tag or a link at or after `from`.
-fn repository_from(trees: &Trees, prefix: &[u8], from: &[u8]) -> sled::Result<Option<Vec<u8>>> {
-    let mut first: Option<Vec<u8>> = None;
-    for tree in [&trees.tags, &trees.links] {
-        let Some(key) = tree.range(from..).keys().next().transpose()? else { continue };
-        let Some(end) = key.iter().position(|byte| *byte == 0).filter(|_| key.starts_with(prefix)) else { continue };
-        if first.as_ref().is_none_or(|first| key[..end] < **first) {
-            first = Some(key[..end].to_vec());
-        }
+/// A walk over the repositories in the keys of a tree, one seek for each.
+struct Steps<'a> {
+    tree: &'a sled::Tree,
+    prefix: &'a [u8],
+    /// Where it is: a repository as keys begin with it, namespace included.
+    at: Option<Vec<u8>>,
+}
+
+impl<'a> Steps<'a> {
+    /// At the first one in keys from `from` on.
+    fn new(tree: &'a sled::Tree, prefix: &'a [u8], from: &[u8]) -> sled::Result<Self> {
+        let mut steps = Steps { tree, prefix, at: None };
+        steps.seek(from)?;
+        Ok(steps)
     }
-    Ok(first)
+
+    /// Goes on where it is at this one.
+    fn pass(&mut self, repository: &[u8]) -> sled::Result<()> {
+        if self.at.as_deref() == Some(repository) { self.seek(&past(repository)) } else { Ok(()) }
+    }
+
+    fn seek(&mut self, from: &[u8]) -> sled::Result<()> {
+        let key = self.tree.range(from..).keys().next().transpose()?;
+        let key = key.filter(|key| key.starts_with(self.prefix));
+        self.at = key.and_then(|key| Some(key[..key.iter().position(|byte| *byte == 0)?].to_vec()));
+        Ok(())
+    }
 }
 
 /// What sorts after every key of this repository, and before those of any other that does: names have no byte below this.
