@@ -213,6 +213,37 @@ fn a_certificate_is_replaced_without_dropping_connections() {
     assert_eq!(ping(&mut *kept).unwrap(), 200, "a connection outlives its certificate");
 }
 
+/// Who has begun a download keeps it when lanyard is told to stop, plain or over TLS, and it ends in order.
+#[test]
+fn a_download_under_way_is_brought_to_its_end_by_a_stop() {
+    // More than the sockets take.
+    let bytes: Vec<u8> = (0..48 << 20_u32).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let trust = certificate(folder.path());
+    for (config, tls) in [("mode = \"offline\"\n".to_owned(), None), (secured(folder.path()), Some(trust))] {
+        let mut lanyard = Lanyard::start(&config);
+        let way = Way { port: lanyard.port(), tls };
+        let path = format!("/v2/{REPO}/blobs/uploads/?digest={}", digest_of(&bytes));
+        assert_eq!(send_over(&mut *way.connect(), "POST", &path, &bytes), 201);
+        let mut stream = way.connect();
+        let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", blob(REPO, &digest_of(&bytes)));
+        stream.write_all(request.as_bytes()).unwrap();
+        let (status, length, _) = answer(&mut *stream, true).unwrap();
+        assert_eq!((status, length), (200, bytes.len() as u64));
+        let host = lanyard.host();
+        std::thread::scope(|scope| {
+            let stopping = scope.spawn(|| lanyard.stop());
+            eventually("nobody new is let in", || TcpStream::connect(&host).is_err());
+            assert!(!stopping.is_finished(), "the download is waited for");
+            let mut body = Vec::new();
+            stream.read_to_end(&mut body).unwrap();
+            assert!(body == bytes, "{} of {} bytes", body.len(), bytes.len());
+            drop(stream);
+            assert!(stopping.join().unwrap().success());
+        });
+    }
+}
+
 /// TLS ends with a word, which tells the end of an answer from a cut; and what does not speak TLS is let go.
 #[test]
 fn tls_closes_in_order_and_lets_go_of_what_is_none() {
