@@ -134,6 +134,8 @@ fn fill(c: &mut Criterion) {
     let mut group = c.benchmark_group("fill");
     group.sample_size(10).throughput(Throughput::Bytes(SIZE));
     let hub = Hub::start();
+    // The repository is there.
+    hub.image(REPO, "latest").publish();
     let lanyard = mirror(&hub);
     let mut seed = 0;
     for followers in [1, 16, 100] {

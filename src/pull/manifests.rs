@@ -278,12 +278,19 @@ impl PullThrough {
         if asking.is_some_and(|upstream| upstream.health() != Health::Open) {
             return Ok(());
         }
+        let generation = self.storage.catalog.generation(repo);
+        if self.wholes.get(generation, repo, &held.digest).is_some() {
+            return Ok(());
+        }
         let (storage, checked) = (Arc::clone(&self.storage), held.clone());
         let whole = self
             .on_disk(move || complete(&storage, &checked.media_type, &checked.bytes, 4, &mut HashSet::new()))
             .await?;
         match asking {
-            _ if whole => Ok(()),
+            _ if whole => {
+                self.wholes.insert(generation, repo, &held.digest, &());
+                Ok(())
+            }
             Some(upstream) => Err(PullError::Incomplete { upstream: upstream.name().to_string() }),
             None => Err(PullError::Unknown {
                 code: ErrorCode::ManifestUnknown,

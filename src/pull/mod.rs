@@ -74,6 +74,8 @@ const READY_MANIFESTS: u64 = 64 << 20;
 const OPENED_BLOBS: u64 = 64;
 /// Of how many names it is remembered whether they are hosted.
 const NAMES: u64 = 10_000;
+/// Of how many manifests it is remembered that everything is here that they name.
+const WHOLES: u64 = 10_000;
 /// How many writes and syncs may wait for the disk at a time.
 const WRITERS: usize = 32;
 
@@ -96,6 +98,8 @@ pub struct PullThrough {
     ready: Ready<Reference, Held>,
     /// The same of blobs, which are open meanwhile.
     opened: Ready<Digest, StoredBlob>,
+    /// What was found to be here with everything that it names.
+    wholes: Ready<Digest, ()>,
     /// How much there is of hosted repositories.
     presences: Ready<(), Presence>,
     /// When a tag was last checked, and whether upstream answered.
@@ -142,6 +146,7 @@ impl PullThrough {
             hot,
             ready: Ready::new(READY_MANIFESTS, |held: &Held| held.bytes.len() + 512),
             opened: Ready::new(OPENED_BLOBS, |_| 1),
+            wholes: Ready::new(WHOLES, |_| 1),
             presences: Ready::new(NAMES, |_| 1),
             checks: Recent::new(100_000, |_| 1),
             tag_flights: Flights::new(),
@@ -238,6 +243,7 @@ async fn tidy(pull: Weak<PullThrough>, stop: CancellationToken) {
             .run(move || {
                 pull.ready.tidy();
                 pull.opened.tidy();
+                pull.wholes.tidy();
                 pull.presences.tidy();
             })
             .await;
