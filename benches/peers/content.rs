@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File},
     io::{BufWriter, Read as _, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -70,6 +71,8 @@ impl Content {
             fs::remove_file(self.file(&blob)).unwrap();
             let hex = blob.digest.trim_start_matches("sha256:");
             let pushed = self.lanyard().join(format!("blobs/sha256/{}/{hex}", &hex[..2]));
+            // nginx reads as a user of its own.
+            fs::set_permissions(&pushed, fs::Permissions::from_mode(0o644)).unwrap();
             fs::hard_link(pushed, self.file(&blob)).unwrap();
             blob
         };

@@ -18,6 +18,7 @@
 mod answer;
 mod blobs;
 mod body;
+mod described;
 mod error;
 mod fill;
 mod flights;
@@ -42,6 +43,7 @@ use std::{
 pub use answer::{BlobAnswer, BlobHead, ManifestAnswer, Referrers, TagList, TagPage, Trace};
 pub use body::{BlobBody, BodyError, Piece};
 use bytes::Bytes;
+use described::Described;
 pub use error::PullError;
 pub use fill::FillFailure;
 use fill::{Drive, Fills, Source};
@@ -74,6 +76,8 @@ const READY_MANIFESTS: u64 = 64 << 20;
 const OPENED_BLOBS: u64 = 64;
 /// Of how many names it is remembered whether they are hosted.
 const NAMES: u64 = 10_000;
+/// How many bytes of descriptors of referrers are kept.
+const DESCRIPTORS: u64 = 16 << 20;
 /// Of how many manifests it is remembered that everything is here that they name.
 const WHOLES: u64 = 10_000;
 /// How many writes and syncs may wait for the disk at a time.
@@ -98,6 +102,8 @@ pub struct PullThrough {
     ready: Ready<Reference, Held>,
     /// The same of blobs, which are open meanwhile.
     opened: Ready<Digest, StoredBlob>,
+    /// What lists of referrers say of each.
+    described: Ready<Digest, Arc<Described>>,
     /// What was found to be here with everything that it names.
     wholes: Ready<Digest, ()>,
     /// How much there is of hosted repositories.
@@ -146,6 +152,7 @@ impl PullThrough {
             hot,
             ready: Ready::new(READY_MANIFESTS, |held: &Held| held.bytes.len() + 512),
             opened: Ready::new(OPENED_BLOBS, |_| 1),
+            described: Ready::new(DESCRIPTORS, |described: &Arc<Described>| described.text.len() + 256),
             wholes: Ready::new(WHOLES, |_| 1),
             presences: Ready::new(NAMES, |_| 1),
             checks: Recent::new(100_000, |_| 1),
@@ -243,6 +250,7 @@ async fn tidy(pull: Weak<PullThrough>, stop: CancellationToken) {
             .run(move || {
                 pull.ready.tidy();
                 pull.opened.tidy();
+                pull.described.tidy();
                 pull.wholes.tidy();
                 pull.presences.tidy();
             })

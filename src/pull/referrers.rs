@@ -6,15 +6,16 @@
 //! - A request holds one page, one manifest and a batch of links, however many the referrers are and however much they say of
 //!   themselves; and reads at most [`LOOK`] bytes of them and one manifest more, so that a page of a filtered list may be short.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{PullError, PullThrough, Referrers, Trace, blobs::trace, lists::outcome, manifests::small};
+use super::{
+    PullError, PullThrough, Referrers, Trace, blobs::trace, described::Described, lists::outcome, manifests::small,
+};
 use crate::{
-    oci::{Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, OCI_INDEX, Outcome, Repository},
+    oci::{Digest, ErrorCode, MAX_MANIFEST_BYTES, OCI_INDEX, Outcome, Repository},
     storage::{LinkRecord, Storage, StorageError},
     upstream::UpstreamError,
 };
@@ -76,16 +77,25 @@ impl PullThrough {
 
     /// Those that the store holds.
     async fn referrers_here(
-        &self,
+        self: &Arc<Self>,
         repo: &Repository,
         subject: &Digest,
         wanted: Selection,
         trace: Trace,
     ) -> Result<Referrers, PullError> {
-        let (storage, at, subject) = (Arc::clone(&self.storage), repo.clone(), *subject);
+        let (this, at, subject) = (Arc::clone(self), repo.clone(), *subject);
+        let generation = this.storage.catalog.generation(repo);
         let page = self.on_disk(move || {
-            let links = Links::new(&storage, &at, &subject, wanted.last.clone());
-            page(&storage, links, &wanted, LOOK)
+            let links = Links::new(&this.storage, &at, &subject, wanted.last.clone());
+            let describe = |link: &LinkRecord| {
+                let known = this.described.get(generation, &at, &link.digest);
+                let described = known.map_or_else(|| described(&this.storage, link), |known| Ok(Some(known)))?;
+                if let Some(described) = &described {
+                    this.described.insert(generation, &at, &link.digest, described);
+                }
+                Ok(described)
+            };
+            page(describe, links, &wanted, LOOK)
         });
         let (index, next) = page.await?;
         Ok(Referrers { index, next, trace })
@@ -175,9 +185,14 @@ impl Iterator for Links<'_> {
     }
 }
 
+/// Reads a manifest and describes it; `None` where it is not here.
+fn described(storage: &Storage, link: &LinkRecord) -> Result<Option<Arc<Described>>, StorageError> {
+    Ok(small(storage, &link.digest)?.map(|bytes| Arc::new(Described::of(link, &bytes))))
+}
+
 /// A page of an index of the manifests among `links` that are here and wanted. `links` are sorted by their digests.
 fn page(
-    storage: &Storage,
+    describe: impl Fn(&LinkRecord) -> Result<Option<Arc<Described>>, StorageError>,
     links: impl IntoIterator<Item = Result<LinkRecord, StorageError>>,
     wanted: &Selection,
     look: usize,
@@ -195,18 +210,14 @@ fn page(
         if more || wanted.n == Some(0) {
             break;
         }
-        let Some(bytes) = small(storage, &link.digest)? else { continue };
-        looked += bytes.len();
-        let mut descriptor = describe(&link, &bytes);
-        if wanted.takes(&digest, descriptor.get("artifactType").and_then(Value::as_str)) {
+        let Some(described) = describe(&link)? else { continue };
+        looked += described.read;
+        if wanted.takes(&digest, described.artifact_type.as_deref()) {
             let fits = |one: &str| text.len() + 1 + one.len() + end.len() <= MAX_MANIFEST_BYTES;
-            let mut one = descriptor.to_string();
-            // An index of this one alone may be too much.
-            for key in ["annotations", "artifactType"].iter().filter(|_| count == 0) {
-                if !fits(&one) {
-                    descriptor.as_object_mut().map(|fields| fields.remove(*key));
-                    one = descriptor.to_string();
-                }
+            let mut one = Cow::Borrowed(&*described.text);
+            if count == 0 && !fits(&one) {
+                // An index of this one alone is too much.
+                one = described.shorter(fits).into();
             }
             more = wanted.n == Some(count) || !fits(&one);
             if more {
@@ -220,28 +231,6 @@ fn page(
     }
     text.push_str(&end);
     Ok((text.into(), last.filter(|_| more)))
-}
-
-/// What a list of referrers says of one of them.
-fn describe(link: &LinkRecord, bytes: &[u8]) -> Value {
-    #[derive(Default, Deserialize)]
-    struct Annotated {
-        annotations: Option<BTreeMap<String, String>>,
-    }
-    let manifest = Manifest::parse(&link.media_type, bytes).unwrap_or_default();
-    // An image says by its config what it is, if it does not say it itself; an index does not.
-    let told = [manifest.artifact_type, manifest.config.map(|config| config.media_type)];
-    let artifact_type = told.into_iter().flatten().find(|told| !told.is_empty());
-    // Where they are no annotations, clients could not read the list.
-    let annotations = serde_json::from_slice::<Annotated>(bytes).unwrap_or_default().annotations;
-    let mut descriptor = json!({ "mediaType": link.media_type, "digest": link.digest, "size": link.size });
-    if let Some(artifact_type) = artifact_type {
-        descriptor["artifactType"] = artifact_type.into();
-    }
-    if let Some(annotations) = annotations {
-        descriptor["annotations"] = json!(annotations);
-    }
-    descriptor
 }
 
 #[cfg(test)]

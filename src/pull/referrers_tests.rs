@@ -39,7 +39,7 @@ fn walk(storage: &Storage, repo: &Repository, mut wanted: Selection, look: usize
     loop {
         let subject = subject();
         let links = Links::new(storage, repo, &subject, wanted.last.clone());
-        let (index, next) = page(storage, links, &wanted, look).unwrap();
+        let (index, next) = page(|link| described(storage, link), links, &wanted, look).unwrap();
         assert!(index.len() <= MAX_MANIFEST_BYTES, "{}", index.len());
         let index: Value = serde_json::from_slice(&index).unwrap();
         assert_eq!((&index["schemaVersion"], &index["mediaType"]), (&json!(2), &json!(OCI_INDEX)));
