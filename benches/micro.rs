@@ -184,7 +184,7 @@ fn index(c: &mut Criterion) {
     });
     group.bench_function("a link", |b| {
         let catalog = &large().catalog;
-        let link = catalog.referrers_after(&repository, &shelf::few(), None, 1).unwrap().remove(0).digest;
+        let link = catalog.referrers_after(&repository, &shelf::few(), None, 1).unwrap().0.remove(0).digest;
         b.iter(|| catalog.link(&repository, &link).unwrap().unwrap());
     });
     group.bench_function("1,000 of 100,000 tags", |b| {
@@ -194,7 +194,7 @@ fn index(c: &mut Criterion) {
     group.bench_function("10 referrers among 1,000,000 links", |b| {
         let catalog = &large().catalog;
         let few = shelf::few();
-        b.iter(|| assert_eq!(catalog.referrers_after(&repository, &few, None, PAGE).unwrap().len(), shelf::FEW));
+        b.iter(|| assert_eq!(catalog.referrers_after(&repository, &few, None, PAGE).unwrap().0.len(), shelf::FEW));
     });
     group.bench_function("1,000 of 2,001 repositories", |b| {
         let catalog = &large().catalog;
@@ -203,7 +203,7 @@ fn index(c: &mut Criterion) {
     });
     group.bench_function("the holders of a digest", |b| {
         let catalog = &large().catalog;
-        let link = catalog.referrers_after(&repository, &shelf::few(), None, 1).unwrap().remove(0).digest;
+        let link = catalog.referrers_after(&repository, &shelf::few(), None, 1).unwrap().0.remove(0).digest;
         b.iter(|| assert_eq!(catalog.holders(&link).unwrap().len(), 1));
     });
 }

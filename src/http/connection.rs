@@ -55,6 +55,8 @@ impl Patience {
 pub(super) struct Traffic {
     /// How many requests are in progress.
     requests: Cell<usize>,
+    /// There was one since this was last looked at.
+    seen: Cell<bool>,
     /// The latest of them has a body, which is to come in.
     body: Cell<bool>,
     /// Who waits until none is in progress.
@@ -74,6 +76,7 @@ pub(super) struct Busy(Rc<Traffic>);
 impl Busy {
     pub(super) fn new(traffic: &Rc<Traffic>, body: bool) -> Self {
         traffic.requests.set(traffic.requests.get() + 1);
+        traffic.seen.set(true);
         traffic.body.set(body);
         Busy(Rc::clone(traffic))
     }
@@ -105,7 +108,7 @@ pub(super) struct Connection<S> {
     traffic: Rc<Traffic>,
     gate: Gate,
     plane: Plane,
-    /// Set while there is no request: until when there may be none.
+    /// Since there was no request when it was last looked at: until when there may be none.
     idle_until: Option<Instant>,
     /// What wakes us then, or earlier: it is set anew when it has rung too early, and not with each request.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -160,8 +163,12 @@ impl<S> Connection<S> {
 
     /// A read waits. Ready when there was no request for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.traffic.requests.get() > 0 {
+        let busy = self.traffic.requests.get() > 0;
+        // Most requests come and go between two looks.
+        if self.traffic.seen.take() || busy {
             self.idle_until = None;
+        }
+        if busy {
             return Poll::Pending;
         }
         let until = *self.idle_until.get_or_insert_with(|| Instant::now() + self.patience.idle);
@@ -191,6 +198,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
             let read = self.poll_hold(cx);
             if !self.gate.is_empty() {
                 cx.waker().wake_by_ref();
+            }
+            if read.is_pending() {
+                // The head that was let through is not answered yet: this is no idle connection.
+                return Poll::Pending;
             }
             read
         } else {
@@ -355,5 +366,26 @@ mod tests {
         assert_eq!((error.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, 105));
         drop(connection);
         dribble.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_are_answered_at_once_keep_a_connection() {
+        let (ours, mut theirs) = duplex(1 << 10);
+        let mut connection = Connection::new(ours, PATIENCE);
+        let client = tokio::spawn(async move {
+            for _ in 0..100 {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                theirs.write_u8(b'x').await.unwrap();
+            }
+            theirs
+        });
+        for _ in 0..100 {
+            connection.read_u8().await.unwrap();
+            drop(Busy::new(&connection.traffic(), false));
+        }
+        let began = Instant::now();
+        let error = connection.read_u8().await.unwrap_err();
+        assert_eq!((error.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, 105));
+        drop(client.await.unwrap());
     }
 }

@@ -223,11 +223,10 @@ async fn answer_others(asked: Asked<'_>, target: Target) -> Result<Reply, Refusa
         }
         Target::Token => token::get(asked).await,
         Target::Catalog => catalog::list(asked).await,
-        Target::Manifest(_, reference) => match method {
-            Method::PUT => push_manifests::put(asked, &reference).await,
-            _ => delete::manifest(asked, &reference).await,
-        },
-        Target::Blob(_, digest) => delete::blob(asked, &digest).await,
+        Target::Manifest(_, reference) if method == Method::PUT => push_manifests::put(asked, &reference).await,
+        Target::Manifest(_, reference) if method == Method::DELETE => delete::manifest(asked, &reference).await,
+        Target::Blob(_, digest) if method == Method::DELETE => delete::blob(asked, &digest).await,
+        Target::Manifest(..) | Target::Blob(..) => Err(not_allowed(&target, asked.face.side)),
         Target::Tags(spelling) => tags::list(asked, &spelling).await,
         Target::Referrers(_, subject) => referrers::get(asked, &subject).await,
         Target::Uploads(_) => uploads::post(asked).await,

@@ -3,8 +3,8 @@
 //! Promises:
 //! - An answer is an index of at most [`MAX_MANIFEST_BYTES`]. What does not fit is on the next page, and so on.
 //! - Pages go in the order of the digests, each one begins behind the last, and what is filtered out is on none of them.
-//! - A request holds one page, one manifest and a batch of links, however many the referrers are and however much they say of
-//!   themselves; and reads at most [`LOOK`] bytes of them and one manifest more, so that a page of a filtered list may be short.
+//! - A request holds one page, one manifest and a batch of links (without the index: the repository's), however much the referrers
+//!   say of themselves; and reads at most [`LOOK`] bytes of them and one manifest more, so that a page of a filtered list may be short.
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
@@ -142,20 +142,19 @@ fn selected(index: &[u8], wanted: &Selection) -> Result<Page, serde_json::Error>
     Ok((index.to_string().into(), next))
 }
 
-/// The links of a subject's referrers, sorted by their digests; they are looked up a batch at a time.
+/// The links of a subject's referrers, sorted by their digests; from the index they are looked up a batch at a time.
 struct Links<'a> {
     storage: &'a Storage,
     repo: &'a Repository,
     subject: &'a Digest,
-    /// The next batch begins behind this.
-    last: Option<String>,
     batch: std::vec::IntoIter<LinkRecord>,
-    ended: bool,
+    /// The next batch begins behind this, or at the beginning; the outer `None` is the end.
+    next: Option<Option<String>>,
 }
 
 impl<'a> Links<'a> {
     fn new(storage: &'a Storage, repo: &'a Repository, subject: &'a Digest, last: Option<String>) -> Self {
-        Links { storage, repo, subject, last, batch: Vec::new().into_iter(), ended: false }
+        Links { storage, repo, subject, batch: Vec::new().into_iter(), next: Some(last) }
     }
 }
 
@@ -163,23 +162,17 @@ impl Iterator for Links<'_> {
     type Item = Result<LinkRecord, StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(link) = self.batch.next() {
-            return Some(Ok(link));
-        }
-        if self.ended {
-            return None;
-        }
-        let catalog = &self.storage.catalog;
-        match catalog.referrers_after(self.repo, self.subject, self.last.as_deref(), BATCH) {
-            Ok(batch) => {
-                self.last = batch.last().map(|link| link.digest.to_string());
-                self.ended = self.last.is_none();
-                self.batch = batch.into_iter();
-                self.batch.next().map(Ok)
+        loop {
+            if let Some(link) = self.batch.next() {
+                return Some(Ok(link));
             }
-            Err(error) => {
-                self.ended = true;
-                Some(Err(error))
+            let last = self.next.take()?;
+            match self.storage.catalog.referrers_after(self.repo, self.subject, last.as_deref(), BATCH) {
+                Ok((batch, next)) => {
+                    self.batch = batch.into_iter();
+                    self.next = next.map(|next| Some(next.to_string()));
+                }
+                Err(error) => return Some(Err(error)),
             }
         }
     }

@@ -27,7 +27,7 @@ impl Push {
 }
 
 /// The names after `last` that are visible, at most `n`, and whether others follow. `followers` lists the first so many after
-/// one. It lists a whole folder for that, so where those that are not visible leave gaps it is asked for ever more: a few
+/// one. Without the index that lists a whole folder, so where those that are not visible leave gaps it is asked for ever more: a few
 /// times in all, and for each name once.
 fn page(
     mut last: Last,

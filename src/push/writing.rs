@@ -2,14 +2,15 @@
 //!
 //! | the handle | the task that owns the upload |
 //! |---|---|
-//! | [`Writing::write`] waits while the task is behind | gathers what has come, hashes and writes it on a disk thread |
+//! | [`Writing::write`] waits while the task is behind | gathers what has come and writes it on a disk thread; the store hashes it |
 //! | [`Writing::park`] | makes it durable; the upload waits for its next request |
 //! | [`Writing::finish`] | proves the digest, commits, links, and only then tells |
 //! | is dropped: the client left, or its body broke off | parks |
 //!
 //! An upload for which the disk has no room is no more: what came of it would only keep others from pushing.
 //!
-//! The task holds at most [`PIECES`] pieces and one write, so a fast client and a slow disk cost little memory.
+//! The task holds at most [`PIECES`] pieces and one write, and the hash of a large upload is three writes behind at most, so a fast
+//! client and a slow disk cost little memory.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use crate::{
 
 /// How many pieces wait for the disk.
 const PIECES: usize = 8;
-/// One write, in bytes: hashed in a millisecond.
+/// One write, in bytes: large enough to make large folios.
 const WRITE: usize = 1 << 20;
 
 /// What the task is told.

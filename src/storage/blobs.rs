@@ -232,6 +232,7 @@ impl FsBlobs {
         if catalog.is_held(digest)? {
             return Ok(Removal::Held);
         }
+        let _change = self.disk.generations.removal();
         let path = self.disk.layout.blob(digest);
         // The folder is not synced: a blob that a power cut brings back is as unlinked as before.
         let away = || {

@@ -81,6 +81,8 @@ pub(super) struct Plane {
     warm: u64,
     /// The next window, and where it ends, while the disk is waited for.
     ahead: Option<(Reading<io::Result<()>>, u64)>,
+    /// Where the page cache did not have what it had a moment before.
+    missed: Option<u64>,
     copy: Option<Copy>,
     /// Others' turn.
     turn: Option<Reading<()>>,
@@ -111,7 +113,7 @@ impl Plane {
         let Some(range) = slot.rest() else { return Ok(Step::Nothing) };
         if self.number != slot.number() {
             (self.number, self.warm) = (slot.number(), range.first);
-            (self.ahead, self.copy) = (None, None);
+            (self.ahead, self.missed, self.copy) = (None, None, None);
         }
         if self.is_others_turn(cx) {
             return Ok(Step::Waits);
@@ -153,6 +155,15 @@ impl Plane {
         match io.poll_send(cx, range.file(), range.first, most) {
             Poll::Ready(Ok(0)) => Err(Trouble::File("the file is shorter than it was")),
             Poll::Ready(Ok(bytes)) => Ok(Step::Sent(bytes)),
+            // It has left the page cache since. A second time at the same place it is copied.
+            Poll::Ready(Err(error))
+                if error.kind() == io::ErrorKind::WouldBlock && self.missed != Some(range.first) =>
+            {
+                let end = range.end.min(range.first + WINDOW);
+                (self.warm, self.missed) = (range.first, Some(range.first));
+                self.ahead = Some((Box::pin(range.warm(range.first, end)), end));
+                self.send(io, range, cx)
+            }
             // Whatever is not surely the connection's is tried another way, which tells the one from the other.
             Poll::Ready(Err(error)) if !is_the_connections(&error) => Err(Trouble::Copy),
             Poll::Ready(Err(error)) => Err(Trouble::Connection(error)),

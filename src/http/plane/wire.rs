@@ -33,7 +33,8 @@ pub(in crate::http) trait Wire: AsyncRead + AsyncWrite + Unpin {
     const SECURED: bool = false;
 
     /// Sends bytes of the file from `at` on, at most `most`; how many, or 0 where the file has none there. They should be in the
-    /// page cache. [`io::ErrorKind::Unsupported`]: not this way, for this file or this stream.
+    /// page cache. [`io::ErrorKind::WouldBlock`]: they are not any more. [`io::ErrorKind::Unsupported`]: not this way, for this
+    /// file or this stream.
     fn poll_send(&mut self, cx: &mut Context<'_>, file: &File, at: u64, most: usize) -> Poll<io::Result<usize>>;
 
     /// Holds back what is written until there is a packet full of it, or lets go of it.
@@ -75,7 +76,8 @@ impl Wire for TlsStream<TcpStream> {
         SPACE.with_borrow_mut(|space| match kernel::read_resident(file, &mut space[..most.min(READ)], at) {
             Ok(0) => Poll::Ready(Ok(0)),
             Ok(read) => Pin::new(self).poll_write(cx, &space[..read]),
-            // It was in the page cache a moment ago, and a disk thread can wait for it.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Ready(Err(error)),
+            // A file system that cannot be asked, or a disk that does not give it.
             Err(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         })
     }

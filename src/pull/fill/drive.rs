@@ -23,7 +23,7 @@ use crate::{
 const NO_PROGRESS: Duration = Duration::from_secs(60);
 /// How often a fill asks before its first byte: clients are waiting for a status line.
 const FIRST_ATTEMPTS: usize = 2;
-/// One write: large enough to make large folios, small enough to be hashed in a millisecond.
+/// One write: large enough to make large folios, small enough to keep nobody waiting for what is behind it.
 const WRITE: usize = 1 << 20;
 
 /// Where a digest can be had.

@@ -118,26 +118,27 @@ impl Catalog {
         Ok(records)
     }
 
-    /// The first `limit` manifests in the repository after `last` that say they belong to `subject`, sorted by their digests.
-    /// Without the index it reads every link of the repository.
+    /// Manifests in the repository that say they belong to `subject`, sorted by their digests: some that follow `last`, and
+    /// behind which digest there may be others. From the index they are `limit` at most; without it all, since every link of the
+    /// repository is read for them.
     pub fn referrers_after(
         &self,
         repository: &Repository,
         subject: &Digest,
         last: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<LinkRecord>, StorageError> {
+    ) -> Result<(Vec<LinkRecord>, Option<Digest>), StorageError> {
         let key = RepositoryKey::new(repository);
         let Some(digests) = self.disk.index.referrers_after(&key, subject, last, limit) else {
             let mut found = self.links(repository)?;
             found.retain(|link| {
                 link.subject.as_ref() == Some(subject) && last.is_none_or(|last| *link.digest.to_string() > *last)
             });
-            found.truncate(limit);
-            return Ok(found);
+            return Ok((found, None));
         };
+        let next = digests.last().copied().filter(|_| digests.len() == limit);
         let links = digests.iter().map(|digest| self.link(repository, digest));
-        links.filter_map(Result::transpose).collect()
+        Ok((links.filter_map(Result::transpose).collect::<Result<_, _>>()?, next))
     }
 
     /// Refuses to link what was pushed and is not here any more. The digests are held, so what is here stays.

@@ -210,7 +210,7 @@ impl Catalog {
     }
 
     /// The first `limit` of them that come after `last`. Without the index it lists one folder, and looks into those of the
-    /// answer.
+    /// answer; then one of which every record is damaged is among them as well.
     pub fn repositories_after(
         &self,
         namespace: &Namespace,

@@ -320,11 +320,15 @@ impl Model {
                 let of = self.links.iter().filter(|((of, _), link)| *of == at && link.subject == Some(subject));
                 let mut referrers: Vec<_> = of.map(|(_, link)| link.clone()).collect();
                 referrers.sort_by_key(|link| link.digest);
-                let page = |last: Option<&LinkRecord>| {
-                    let last = last.map(|link| link.digest.to_string());
-                    catalog.referrers_after(&repository, &subject, last.as_deref(), 2).unwrap()
-                };
-                assert_eq!(walk(page), referrers);
+                let mut next = Some(None);
+                let mut walked = Vec::new();
+                while let Some(last) = next {
+                    let last = last.map(|last: Digest| last.to_string());
+                    let page = catalog.referrers_after(&repository, &subject, last.as_deref(), 2).unwrap();
+                    walked.extend(page.0);
+                    next = page.1.map(Some);
+                }
+                assert_eq!(walked, referrers);
             }
         }
     }

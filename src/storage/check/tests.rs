@@ -184,7 +184,7 @@ fn damaged_links_are_written_anew_and_damaged_tags_removed() {
     let storage = open_ready(dir.path());
     let link = storage.catalog.link(&hosted(APP), &name).unwrap().unwrap();
     assert_eq!((link.media_type.as_str(), link.origin, link.size), (OCI_IMAGE, Origin::Pushed, manifest.len() as u64));
-    assert_eq!(storage.catalog.referrers_after(&hosted(APP), &digest(b"subject"), None, 9).unwrap(), [link]);
+    assert_eq!(storage.catalog.referrers_after(&hosted(APP), &digest(b"subject"), None, 9).unwrap().0, [link]);
     assert!(storage.catalog.link(&hosted(APP), &layer).unwrap().is_some_and(|link| link.media_type.is_empty()));
     assert_eq!(storage.catalog.tags(&hosted(APP)).unwrap(), []);
 }

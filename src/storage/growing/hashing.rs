@@ -1,13 +1,16 @@
 //! The hash of what was written of a growing file.
 //!
 //! Hashing takes as long as writing, or longer. So once a file is large a thread beside the writer hashes what was written, in
-//! order, while the next is being written. Small files do without the thread, and so does everything where there is one
-//! processor. Whoever wants the hash waits until it has caught up; it is never more than [`AHEAD`] batches behind, which bounds
-//! what is held in memory.
+//! order, while the next is being written. Small files do without the thread; so do large ones while there are as many such threads
+//! as processors, and everything where there is one processor. Whoever wants the hash waits until it has caught up: one batch
+//! is being hashed, one waits, and the writer waits with a third.
 
 use std::{
     io,
-    sync::mpsc::{self, Receiver, SyncSender},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, Receiver, SyncSender},
+    },
     thread,
 };
 
@@ -19,7 +22,10 @@ use crate::oci::Hasher;
 const LARGE: u64 = 4 << 20;
 
 /// Batches that wait to be hashed.
-const AHEAD: usize = 2;
+const AHEAD: usize = 1;
+
+/// The threads of all files.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// See the module.
 pub(super) struct Hashing {
@@ -77,12 +83,30 @@ impl Hashing {
 
 /// A thread that goes on with this hash. None where it would share the writer's processor, or cannot be had.
 fn beside(hasher: Hasher) -> Option<SyncSender<Order>> {
-    if thread::available_parallelism().is_ok_and(|processors| processors.get() == 1) {
-        return None;
-    }
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let place = Place::take(processors).filter(|_| processors > 1)?;
     let (orders, received) = mpsc::sync_channel(AHEAD);
-    let spawned = thread::Builder::new().name("lanyard-hash".to_owned()).spawn(move || run(hasher, &received));
-    spawned.is_ok().then_some(orders)
+    let body = move || {
+        let _place = place;
+        run(hasher, &received);
+    };
+    thread::Builder::new().name("lanyard-hash".to_owned()).spawn(body).is_ok().then_some(orders)
+}
+
+/// One of the threads that there may be.
+struct Place;
+
+impl Place {
+    fn take(most: usize) -> Option<Place> {
+        let taken = THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < most).then_some(n + 1));
+        taken.is_ok().then_some(Place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        THREADS.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Until the file is closed.
@@ -113,8 +137,25 @@ mod tests {
                 assert_eq!(hashing.hasher().unwrap().finish(), expected.clone().finish());
             }
         }
-        let alone = thread::available_parallelism().unwrap().get() == 1;
-        assert!(matches!(hashing.by, By::Thread(_)) != alone, "it was large");
+        assert_eq!(hashing.hasher().unwrap().finish(), expected.clone().finish());
+        // Whether it got a thread is the other tests' business as well; here is one for sure.
+        let (orders, received) = mpsc::sync_channel(AHEAD);
+        let seed = expected.clone();
+        let thread = thread::spawn(move || run(seed, &received));
+        hashing.by = By::Thread(orders);
+        hashing.update(vec![Bytes::from_static(b"more")]);
+        expected.update(b"more");
         assert_eq!(hashing.hasher().unwrap().finish(), expected.finish());
+        drop(hashing);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_thread_that_is_gone_is_an_error_and_no_wrong_hash() {
+        let (orders, received) = mpsc::sync_channel(AHEAD);
+        drop(received);
+        let mut hashing = Hashing { hashed: 0, by: By::Thread(orders) };
+        hashing.update(vec![Bytes::from_static(b"x")]);
+        assert!(hashing.hasher().is_err());
     }
 }

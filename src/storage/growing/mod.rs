@@ -193,12 +193,16 @@ impl Growing {
         if self.gathered.length() < PIECE {
             return Ok(());
         }
-        self.flush()?;
+        self.flush()
+    }
+
+    /// Writes what was gathered, and makes a checkpoint where one is due.
+    pub(super) fn flush(&mut self) -> Result<(), StorageError> {
+        self.write_gathered()?;
         self.checkpoint_if_due()
     }
 
-    /// Writes what was gathered.
-    pub(super) fn flush(&mut self) -> Result<(), StorageError> {
+    fn write_gathered(&mut self) -> Result<(), StorageError> {
         let (pieces, mut written) = (self.gathered.take(), Vec::new());
         let result = self.write(pieces, &mut written);
         // Whatever failed, the file and the hash never differ.
@@ -214,7 +218,7 @@ impl Growing {
 
     /// Flushes, and makes everything survive a power cut so that it can be taken up again.
     pub(super) fn park(&mut self) -> Result<(), StorageError> {
-        self.flush()?;
+        self.write_gathered()?;
         self.sync()?;
         self.state()?.save(&self.place.folder, true)?;
         self.saved = self.written;

@@ -141,6 +141,9 @@ impl Index {
         let trees = self.shared.ready()?;
         // In this order: what is applied by now is found by the scan, and what is not is among these.
         let changing = self.shared.pending();
+        if self.shared.is_off() {
+            return None;
+        }
         let mut found = self.guarded(move || {
             let prefix = entry::holders_prefix(digest);
             let keys = trees.holders.scan_prefix(&prefix).keys();
@@ -247,7 +250,8 @@ impl Index {
 
     fn read<T>(&self, repository: &RepositoryKey, get: impl FnOnce(&Trees) -> sled::Result<T>) -> Option<T> {
         let trees = self.shared.ready()?;
-        if self.shared.is_pending(repository) {
+        // One that has just gone off has forgotten what was pending.
+        if self.shared.is_pending(repository) || self.shared.is_off() {
             return None;
         }
         self.guarded(move || get(&trees))

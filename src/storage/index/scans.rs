@@ -50,6 +50,9 @@ impl Index {
         let trees = self.shared.ready()?;
         // In this order: what is applied by now is found by the scan, and what is not is among these.
         let changing = self.shared.pending();
+        if self.shared.is_off() {
+            return None;
+        }
         let prefix = RepositoryKey::namespace_prefix(namespace);
         let sure = self.guarded(|| {
             let from = last.map_or(prefix.clone(), |last| past(&[&prefix, last.as_str().as_bytes()].concat()));

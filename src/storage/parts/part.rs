@@ -90,6 +90,12 @@ impl Part {
         if self.total() == Some(total) { Ok(()) } else { self.growing.set_total(total) }
     }
 
+    /// Whether the hash is that of what is in the file.
+    #[cfg(test)]
+    pub(in crate::storage) fn agrees(&self) -> bool {
+        self.growing.digest().unwrap() == self.growing.reread().unwrap()
+    }
+
     /// A descriptor of its own for reading, by position. It stays good after [`commit`](Self::commit), after
     /// [`discard`](Self::discard), and, with the old bytes, after [`restart`](Self::restart).
     pub fn reader(&self) -> Result<Arc<File>, StorageError> {

@@ -230,6 +230,22 @@ fn checkpoints_bound_what_a_power_cut_costs() {
     finish(part, &bytes);
 }
 
+/// A slow download is written as it comes, in small pieces.
+#[test]
+fn small_pieces_come_to_a_checkpoint_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = content(33 * MIB);
+    let name = digest(&bytes);
+    let storage = open(dir.path());
+    let mut part = storage.parts.open(name, None).unwrap();
+    for piece in bytes.chunks(64 << 10) {
+        part.append(batch(piece)).unwrap();
+        part.flush().unwrap();
+    }
+    let state = folder(dir.path(), &name).join("state");
+    eventually(|| record::read::<State>(&state).unwrap().unwrap().durable_offset == 32 * MIB as u64);
+}
+
 #[test]
 fn abandoned_downloads_go_away() {
     let dir = tempfile::tempdir().unwrap();

@@ -39,6 +39,7 @@ fn child_on_a_full_disk() {
     assert!(matches!(error, StorageError::NoSpace { .. }), "{error}");
     let offset = part.offset() as usize;
     assert!(offset > 4 << 20 && offset < 8 << 20, "{offset}");
+    assert!(part.agrees(), "what was not written is not hashed");
     let manifest = content(100_000);
     assert!(matches!(storage.blobs.put(&digest(&manifest), &manifest), Err(StorageError::NoSpace { .. })));
     assert!(matches!(

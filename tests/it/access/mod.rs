@@ -21,7 +21,7 @@ use crate::{
 /// Makes a request one from another machine.
 const ELSEWHERE: (&str, &str) = ("X-Forwarded-For", "192.0.2.7");
 /// Two users and their passwords, which are looked for in the logs.
-const ANN: (&str, &str) = ("ann", "canary-ann:4711");
+const ANN: (&str, &str) = ("ann", "canary-ann:tail-4711");
 const BOB: (&str, &str) = ("bob", "canary-bob");
 
 /// A lanyard with two users.

@@ -112,14 +112,14 @@ fn a_form_is_as_good_as_basic() {
         send(house.port(), "POST", "/token", &typed, form.as_bytes())
     };
     let form = "grant_type=password&service=lanyard&client_id=containerd-client&access_type=offline\
-                &username=ann&password=canary-ann%3A4711&scope=repository%3Aann%2Fa%3Apull%2Cpush+repository%3Aann%2Fb%3Apull";
+                &username=ann&password=canary-ann%3Atail-4711&scope=repository%3Aann%2Fa%3Apull%2Cpush+repository%3Aann%2Fb%3Apull";
     let answer = post(form);
     assert_eq!(answer.status, 200, "{}", answer.text());
     let bearer = format!("Bearer {}", answer.json()["access_token"].as_str().unwrap());
     let headers = [ELSEWHERE, ("Authorization", &*bearer)];
     assert_eq!(Small::new("form").push(house.port(), "ann/a", "latest", &headers), 201);
     assert_eq!(Small::new("form").push(house.port(), "ann/b", "latest", &headers), 401, "only to pull from");
-    assert_eq!(post(&form.replace("4711", "4712")).status, 401);
+    assert_eq!(post(&form.replace("tail-4711", "tail-4712")).status, 401);
     assert_eq!(post("grant_type=refresh_token&refresh_token=x&service=lanyard").status, 401);
     assert_eq!(post(&format!("username=ann&password={}", "x".repeat(70_000))).status, 413);
     assert_eq!(post("").status, 200, "nobody in particular");
