@@ -85,7 +85,7 @@ pub(crate) fn index(cpus: &Cpus) -> Section {
         ("`_catalog`, the first page", "/v2/_catalog?n=1000".to_owned()),
         ("`_catalog`, a page in the middle", "/v2/_catalog?n=1000&last=team-3/app-0500".to_owned()),
         ("referrers of a manifest that has 10", referrers(shelf::few())),
-        ("referrers, a page of 1,000, each manifest read and verified", referrers(shelf::many())),
+        ("referrers, a page of 1,000", referrers(shelf::many())),
     ] {
         let mut seen = Figures::default();
         client::get(server.port, &path, 1);
