@@ -12,8 +12,9 @@
 //! ```
 //!
 //! The files: `manifests` and `freshness` for the upper half, `blobs`, `body` and `fill` for the lower, `lists` and
-//! `referrers` for what is listed, `stored` for pushes that need what is upstream's. Called by [`crate::http`] and [`crate::push`]. Every method may be dropped at any time: what it began goes on, on tasks
-//! that [`Tasks`] owns.
+//! `referrers` for what is listed, `stored` for pushes that need what is upstream's, `hosted` for which names are the team's,
+//! `ready` for what is answered from memory. Called by [`crate::http`] and [`crate::push`]. Every method may be dropped at any
+//! time: what it began goes on, on tasks that [`Tasks`] owns.
 
 mod answer;
 mod blobs;

@@ -84,26 +84,26 @@ impl Hashing {
 /// A thread that goes on with this hash. None where it would share the writer's processor, or cannot be had.
 fn beside(hasher: Hasher) -> Option<SyncSender<Order>> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let place = Place::take(processors).filter(|_| processors > 1)?;
+    let permit = Permit::take(processors).filter(|_| processors > 1)?;
     let (orders, received) = mpsc::sync_channel(AHEAD);
     let body = move || {
-        let _place = place;
+        let _permit = permit;
         run(hasher, &received);
     };
     thread::Builder::new().name("lanyard-hash".to_owned()).spawn(body).is_ok().then_some(orders)
 }
 
 /// One of the threads that there may be.
-struct Place;
+struct Permit;
 
-impl Place {
-    fn take(most: usize) -> Option<Place> {
+impl Permit {
+    fn take(most: usize) -> Option<Permit> {
         let taken = THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < most).then_some(n + 1));
-        taken.is_ok().then_some(Place)
+        taken.is_ok().then_some(Permit)
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         THREADS.fetch_sub(1, Ordering::Relaxed);
     }
