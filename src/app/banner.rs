@@ -1,11 +1,11 @@
-//! The first lines a person sees.
+//! The first lines a person sees, and what is most likely not meant by the configuration.
 
 use std::net::SocketAddr;
 
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, Problem};
 
 /// Where it listens, where its data is, and the line to paste into a Docker client's configuration.
-pub(super) fn banner(config: &Config, listening: SocketAddr, mirror: Option<SocketAddr>) -> String {
+pub(super) fn banner(config: &Config, listening: SocketAddr, mirror: Option<SocketAddr>, advice: &[Problem]) -> String {
     // Docker must not be asked to sign in at its mirror, so the face that only pulls is the better one.
     let pulls = mirror.unwrap_or(listening);
     let scheme = if config.tls.is_some() { "https" } else { "http" };
@@ -22,13 +22,15 @@ pub(super) fn banner(config: &Config, listening: SocketAddr, mirror: Option<Sock
         }
         Mode::Offline => "offline: serving what is here, asking nobody".to_owned(),
     };
+    let advice: String = advice.iter().map(|word| format!("warning: {word}\n")).collect();
     format!(
         "lanyard {version} listening on {scheme}://{listening} ({mode})\n\
          {mirror}\
          data in {data}\n\
          Docker: put this into /etc/docker/daemon.json, then `systemctl restart docker`:\n  \
          {{ \"registry-mirrors\": [\"{server}\"] }}\n\
-         (from another machine, its address instead of localhost; other clients: `lanyard setup --help`)\n",
+         (from another machine, its address instead of localhost; other clients: `lanyard setup --help`)\n\
+         {advice}",
         version = env!("CARGO_PKG_VERSION"),
         data = data.display(),
     )

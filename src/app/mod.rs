@@ -109,11 +109,12 @@ pub struct App {
 /// # Errors
 /// Whatever keeps it from running, in one line that says what to do.
 pub fn serve(loaded: Loaded) -> Result<(), AppError> {
+    let advice = loaded.advice();
     let Loaded { config, .. } = loaded;
     log::begin(config.log);
     let app = App::start(&config)?;
     let mirror = app.mirror.as_ref().map(TcpListener::local_addr).transpose()?;
-    let banner = banner::banner(&config, app.listening()?, mirror);
+    let banner = banner::banner(&config, app.listening()?, mirror, &advice);
     app.run(async move {
         let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;

@@ -176,7 +176,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, serve: impl FnOnce(Loa
             Err(problems) => fail(&told(&problems)),
         },
         Command::Config { command: ConfigCommand::Check(settings) } => match settings.load_with_users() {
-            Ok(_) => print("The configuration is good.\n"),
+            Ok(loaded) => {
+                for word in loaded.advice() {
+                    let _ = writeln!(stderr(), "warning: {word}");
+                }
+                print("The configuration is good.\n")
+            }
             Err(problems) => fail(&told(&problems)),
         },
         Command::Config { command: ConfigCommand::Show(settings) } => match settings.load() {

@@ -7,6 +7,7 @@
 //! A reader starts at `load.rs`, which puts the layers together; `schema.rs` lists every key, `check.rs`,
 //! `check_access.rs`, `check_tls.rs` and `check_upstream.rs` turn their text into the types below, `show.rs` prints them.
 
+mod advice;
 mod check;
 mod check_access;
 mod check_tls;

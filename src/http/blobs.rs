@@ -50,6 +50,10 @@ async fn sized(
     let found = tokio::time::timeout(patience, asked.face.pull.blob_size(repository, digest)).await;
     let head = match found {
         Ok(Ok(head)) => head,
+        Ok(Err(error)) if error.is_outage() && !pushing => match asked.elsewhere(repository, digest).await? {
+            Some(holder) => asked.face.pull.blob_size(&holder, digest).await?,
+            None => return Err(error.into()),
+        },
         Ok(Err(error)) if !(pushing && error.is_outage()) => return Err(error.into()),
         Ok(Err(_)) | Err(_) => return Err(send_it(spelling)),
     };
@@ -67,7 +71,14 @@ fn send_it(spelling: &Spelling) -> Refusal {
 
 async fn whole_or_part(asked: &Asked<'_>, repository: &Repository, digest: &Digest) -> Result<Reply, Refusal> {
     let range = conditions::range(asked.request.headers(), digest);
-    let BlobAnswer { size, range, mut body, trace } = asked.face.pull.blob(repository, digest, range).await?;
+    let answer = match asked.face.pull.blob(repository, digest, range).await {
+        Err(error) if error.is_outage() => match asked.elsewhere(repository, digest).await? {
+            Some(holder) => asked.face.pull.blob(&holder, digest, range).await?,
+            None => return Err(error.into()),
+        },
+        answer => answer?,
+    };
+    let BlobAnswer { size, range, mut body, trace } = answer;
     let length = range.as_ref().map_or(size, |range| range.length());
     let first = match first_piece(&mut body, length).await {
         Ok(first) => first,

@@ -5,7 +5,7 @@ use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderValue, VARY};
 use super::{conditions, errors::Refusal, reply::Reply, routes::Asked};
 use crate::{
     names::Spelling,
-    oci::{Accept, ErrorCode, Reference, RegistryError},
+    oci::{Accept, ErrorCode, Reference, RegistryError, Repository},
 };
 
 /// The bytes that the reference names, exactly as upstream sent them. HEAD takes the same way, so that its headers are
@@ -31,6 +31,10 @@ pub(super) async fn get(asked: Asked<'_>, spelling: &Spelling, reference: &Refer
             let message = format!("{} is not hosted here, and upstream cannot be asked", spelling.name);
             return Err(RegistryError::new(ErrorCode::ManifestUnknown, message).into());
         }
+        Err(error) if error.is_outage() => match elsewhere(&asked, &repository, reference).await? {
+            Some(holder) => asked.face.pull.manifest(&holder, reference, &accept).await?,
+            None => return Err(error.into()),
+        },
         answer => answer?,
     };
     asked.entry.digest(&answer.digest);
@@ -55,4 +59,17 @@ pub(super) async fn get(asked: Asked<'_>, spelling: &Spelling, reference: &Refer
     );
     reply.trace = Some(answer.trace);
     Ok(reply)
+}
+
+/// Another repository in which the client may have the same manifest; a tag means something in its
+/// own alone.
+async fn elsewhere(
+    asked: &Asked<'_>,
+    repository: &Repository,
+    reference: &Reference,
+) -> Result<Option<Repository>, Refusal> {
+    match reference {
+        Reference::Digest(digest) => Ok(asked.elsewhere(repository, digest).await?),
+        Reference::Tag(_) => Ok(None),
+    }
 }

@@ -57,6 +57,7 @@ use crate::{
     access::{Access, Action, Principal},
     metrics::{Metrics, Sample},
     names::Names,
+    oci::{Namespace, Repository},
     pull::PullThrough,
     push::Push,
 };
@@ -110,6 +111,16 @@ impl Face {
         match self.side {
             Side::Whole => auth::peer(request),
             Side::Mirror => Principal::Anonymous,
+        }
+    }
+
+    /// Whether this address has the repository at all. The mirror has hosted ones only where the
+    /// operator claimed their names: a push can never stand in for an image of the default upstream
+    /// there (N1).
+    fn shows(&self, repository: &Repository) -> bool {
+        match (self.side, &repository.namespace) {
+            (Side::Whole, _) | (Side::Mirror, Namespace::Upstream(_)) => true,
+            (Side::Mirror, Namespace::Hosted) => self.names.claims(&repository.name),
         }
     }
 

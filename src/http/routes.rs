@@ -36,6 +36,7 @@ use crate::{
     access::{Action, Principal},
     names::Spelling,
     oci::{Digest, ErrorCode, RegistryError, Repository, RepositoryName},
+    pull::PullError,
     push::MayPull,
 };
 
@@ -109,8 +110,23 @@ impl Asked<'_> {
     /// The same for a request that pushes; an error where the name takes no push.
     pub(super) fn push_target(&self) -> Result<Repository, RegistryError> {
         let repository = self.repository()?;
-        self.face.push.takes(&repository).map_err(|refused| refused.to_registry_error())?;
+        let push = &self.face.push;
+        let here = self.face.peer(self.request) == Principal::Loopback;
+        let taken =
+            push.takes(&repository).and_then(|()| if here { Ok(()) } else { push.takes_from_others(&repository) });
+        taken.map_err(|refused| refused.to_registry_error())?;
         Ok(repository)
+    }
+
+    /// Another repository in which this client may have what `repository` only names, where
+    /// upstream cannot be asked.
+    pub(super) async fn elsewhere(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<Repository>, PullError> {
+        let may_pull = self.may_pull();
+        self.face.pull.holder(repository, digest, move |holder| may_pull(holder)).await
     }
 
     /// Whether a push to this name would go to a hosted repository that is not there yet: a client that reads it meets the
@@ -135,7 +151,10 @@ impl Asked<'_> {
         let access = Arc::clone(&self.face.access);
         // Signing in takes nothing away.
         let everybody = [self.principal.clone(), self.face.peer(self.request)];
-        Arc::new(move |repo| everybody.iter().any(|who| access.authorize(who, Action::Pull, repo).is_ok()))
+        let face = self.face.clone();
+        Arc::new(move |repo| {
+            face.shows(repo) && everybody.iter().any(|who| access.authorize(who, Action::Pull, repo).is_ok())
+        })
     }
 
     /// Whose uploads these are, for their number: a user's, or an address's.
@@ -156,7 +175,8 @@ pub(super) fn resolve(
     action: Action,
     blob: Option<&Digest>,
 ) -> Result<Repository, RegistryError> {
-    face.names.resolve(spelling, ns, |name| action != Action::Pull || face.pull.hosts(name, blob))
+    let hosted = |name: &RepositoryName| face.side == Side::Whole && face.pull.hosts(name, blob);
+    face.names.resolve(spelling, ns, |name| action != Action::Pull || hosted(name))
 }
 
 /// The one handler: actix-web's router would decode the path.

@@ -3,7 +3,9 @@
 //! The order, first match wins:
 //! 1. `ns=HOST`: that upstream. A first segment that repeats the host (containerd's `override_path`) is dropped.
 //! 2. The path's own host, `/HOST/v2/…` or `/v2/HOST/…`: that upstream.
-//! 3. A hosted repository of that name exists, or the operator claimed the name: hosted, and *never* upstream (S16).
+//! 3. A hosted repository of that name exists, or the operator claimed the name: hosted, and
+//!    *never* upstream (S16). At `mirror_listen` only the claim counts: who pushes there can be
+//!    anybody, and who pulls means the upstream (N1).
 //! 4. Otherwise the default upstream; a one-segment name becomes `library/NAME`.
 //!
 //! The list of upstreams is closed: a host that is not on it is 404 here, so that nothing below ever sees it and no DNS
@@ -68,10 +70,15 @@ impl Names {
         if let Some((upstream, rest)) = self.prefixed(name) {
             return on(upstream, rest);
         }
-        if hosted_exists(name) || (self.claims)(name) {
+        if hosted_exists(name) || self.claims(name) {
             return Ok(Repository { namespace: Namespace::Hosted, name: name.clone() });
         }
         Ok(Repository { namespace: Namespace::Upstream(self.default.clone()), name: in_library(name.clone())? })
+    }
+
+    /// Whether the operator keeps the name for pushed images (`hosted.namespaces`).
+    pub fn claims(&self, name: &RepositoryName) -> bool {
+        (self.claims)(name)
     }
 
     /// The configured upstream of this name. A name that is not configured is an error, not something to dial.

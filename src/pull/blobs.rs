@@ -44,6 +44,13 @@ pub(super) enum Filling {
     },
 }
 
+impl Found {
+    /// Whether the repository is known to hold it.
+    pub(super) fn is_held(&self) -> bool {
+        self.link.as_ref().is_some_and(LinkRecord::is_held)
+    }
+}
+
 impl PullThrough {
     /// A blob, or a range of it. The first bytes are awaited by the body, not here.
     pub async fn blob(
@@ -69,19 +76,31 @@ impl PullThrough {
             let trace = self.permission(repo, digest, &found, stored).await?;
             return Ok(BlobHead { size: stored.size, trace });
         }
+        self.absent_size(repo, digest, &found)
+            .await
+            .map_err(|error| self.away(repo, digest, found.link.as_ref(), error))
+    }
+
+    /// The same of one that is not here.
+    async fn absent_size(
+        self: &Arc<Self>,
+        repo: &Repository,
+        digest: &Digest,
+        found: &Found,
+    ) -> Result<BlobHead, PullError> {
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
         self.known_missing(repo, Missed::Blob(*digest))?;
-        if let Some(size) = self.fills.size(digest).filter(|_| found.link.is_some()) {
+        if let Some(size) = self.fills.size(digest, &source) {
             return Ok(BlobHead { size, trace: trace(Outcome::Joined, &source.upstream, Duration::ZERO) });
         }
         let started = Instant::now();
-        let linked = found.link.is_some();
-        let size = self.ask_blob(&source, repo, digest).await?.or(found.link.map(|link| link.size));
+        let named = found.link.as_ref();
+        let size = self.ask_blob(&source, repo, digest).await?.or(named.map(|link| link.size));
         let size = match size {
             Some(size) => size,
             None => self.size_by_a_byte(&source, digest).await?,
         };
-        if !linked {
+        if !found.is_held() {
             // A manifest that is pushed under this name next may need it, and then it is known whose it is.
             self.link(repo, records::link(*digest, "", size, Origin::Fetched)).await?;
         }
@@ -115,12 +134,26 @@ impl PullThrough {
     ) -> Result<BlobAnswer, PullError> {
         let found = self.find_blob(repo, digest).await?;
         if let Some(stored) = &found.stored {
-            if found.link.is_some() {
+            if found.is_held() {
                 self.opened.insert(generation, repo, digest, stored);
             }
             let trace = self.permission(repo, digest, &found, stored).await?;
             return self.stored(stored, range, trace);
         }
+        let named = found.link.clone();
+        self.absent_blob(repo, digest, range, found)
+            .await
+            .map_err(|error| self.away(repo, digest, named.as_ref(), error))
+    }
+
+    /// One that is not here: by a fill, or passed through.
+    async fn absent_blob(
+        self: &Arc<Self>,
+        repo: &Repository,
+        digest: &Digest,
+        range: Option<ByteRange>,
+        found: Found,
+    ) -> Result<BlobAnswer, PullError> {
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
         let expected = found.link.as_ref().map(|link| link.size);
         let started = Instant::now();
@@ -168,7 +201,7 @@ impl PullThrough {
         link: Option<LinkRecord>,
     ) -> Result<Filling, PullError> {
         self.known_missing(repo, Missed::Blob(*digest))?;
-        match self.claim(*digest, source, link.is_some()).await? {
+        match self.claim(*digest, source, link.as_ref().is_some_and(LinkRecord::is_held)).await? {
             Claim::Stored(stored) => Ok(Filling::Stored(stored)),
             Claim::Lead(leader, follower) => {
                 self.tasks.spawn(self.drive().run(leader, link.map(|link| link.size)));
@@ -264,50 +297,6 @@ impl PullThrough {
             look(&storage, &repo, &digest)
         })
         .await
-    }
-
-    /// Whether this repository may give out what is on disk: it links the digest, or its upstream says that it has it (S5).
-    pub(super) async fn permission(
-        &self,
-        repo: &Repository,
-        digest: &Digest,
-        found: &Found,
-        stored: &StoredBlob,
-    ) -> Result<Trace, PullError> {
-        if found.link.is_some() {
-            return Ok(self.hit(repo));
-        }
-        let source = self.source(repo, ErrorCode::BlobUnknown)?;
-        self.known_missing(repo, Missed::Blob(*digest))?;
-        let started = Instant::now();
-        let size = self.ask_blob(&source, repo, digest).await?;
-        if size.is_some_and(|size| size != stored.size) && !self.is_sound(digest).await? {
-            // It is not here any more: look again.
-            return Err(PullError::Fill(FillFailure::Abandoned));
-        }
-        self.link(repo, records::link(*digest, "", stored.size, Origin::Fetched)).await?;
-        Ok(trace(Outcome::Revalidated, &source.upstream, started.elapsed()))
-    }
-
-    async fn is_sound(&self, digest: &Digest) -> Result<bool, PullError> {
-        let (storage, digest) = (Arc::clone(&self.storage), *digest);
-        Ok(self.on_disk(move || storage.blobs.prove(&digest)).await?.is_some())
-    }
-
-    /// Asks the repository's upstream whether it has the blob; its length, where it says so.
-    async fn ask_blob(&self, source: &Source, repo: &Repository, digest: &Digest) -> Result<Option<u64>, PullError> {
-        source.upstream.head_blob(&source.name, digest).await.map_err(|error| {
-            let error = self.upstream_error(ErrorCode::BlobUnknown, error);
-            self.remember(repo, Missed::Blob(*digest), &error);
-            error
-        })
-    }
-
-    /// The length from the answer to a GET of one byte, for content networks whose addresses are signed for GET alone.
-    async fn size_by_a_byte(&self, source: &Source, digest: &Digest) -> Result<u64, PullError> {
-        let answer = source.upstream.blob(&source.name, digest, 0, Some(0)).await;
-        let answer = answer.map_err(|error| self.upstream_error(ErrorCode::BlobUnknown, error))?;
-        answer.total.ok_or(PullError::Lost)
     }
 
     async fn claim(

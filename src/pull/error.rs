@@ -43,11 +43,11 @@ pub enum PullError {
         /// The blob's length in bytes.
         total: u64,
     },
-    /// The manifest is here, parts of it are not, and upstream cannot be asked for them now.
-    #[error("only a part of this image is here, and {upstream} cannot be reached for the rest")]
-    Incomplete {
-        /// The upstream's name.
-        upstream: String,
+    /// A manifest here names the content, it is not here, and upstream cannot be asked for it now.
+    #[error("{message}")]
+    Away {
+        /// What is missing, and why nobody can be asked.
+        message: String,
     },
     /// A task ended without a result.
     #[error("the request was dropped inside lanyard; ask again")]
@@ -63,7 +63,7 @@ impl PullError {
             | PullError::Upstream { .. }
             | PullError::Fill(_)
             | PullError::Storage(_)
-            | PullError::Incomplete { .. }
+            | PullError::Away { .. }
             | PullError::Lost => None,
         }
     }
@@ -73,12 +73,8 @@ impl PullError {
         match self {
             PullError::Upstream { error, .. } => error.is_outage(),
             PullError::Fill(FillFailure::Upstream(error)) => error.is_outage(),
-            PullError::Lost => true,
-            PullError::Unknown { .. }
-            | PullError::Fill(_)
-            | PullError::Storage(_)
-            | PullError::Range { .. }
-            | PullError::Incomplete { .. } => false,
+            PullError::Away { .. } | PullError::Lost => true,
+            PullError::Unknown { .. } | PullError::Fill(_) | PullError::Storage(_) | PullError::Range { .. } => false,
         }
     }
 
@@ -92,7 +88,7 @@ impl PullError {
                 RegistryError::new(ErrorCode::Unavailable, self.to_string()).with_status(502)
             }
             PullError::Fill(FillFailure::NoRoom | FillFailure::Abandoned | FillFailure::Stopping)
-            | PullError::Incomplete { .. }
+            | PullError::Away { .. }
             | PullError::Lost => RegistryError::new(ErrorCode::Unavailable, self.to_string()),
             // The reason is logged; a path of this machine is nobody's business on the LAN.
             PullError::Storage(_) | PullError::Fill(FillFailure::Storage(_)) => {

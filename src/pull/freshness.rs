@@ -58,7 +58,6 @@ impl PullThrough {
             Err(nobody) => {
                 // Hosted or offline: what is here is the truth.
                 let held = known.ok_or(nobody)?;
-                self.whole(repo, &held).await?;
                 return Ok(answer(held, self.hit(repo)));
             }
         };
@@ -69,7 +68,6 @@ impl PullThrough {
         };
         match self.checks.get(&key) {
             Some((age, true)) if age < ttl => {
-                self.whole(repo, &held).await?;
                 return Ok(answer(held, self.hit(repo)));
             }
             Some((age, false)) if age < self.negative_ttl.min(ttl) && self.mode != Mode::Online => {
@@ -79,7 +77,6 @@ impl PullThrough {
                 {
                     return Err(error);
                 }
-                self.whole(repo, &held).await?;
                 return Ok(stale(held, &source, Duration::ZERO));
             }
             Some(_) | None => {}
@@ -114,10 +111,7 @@ impl PullThrough {
                 Ok(answer(fetched.held, trace(outcome, &source.upstream, waited)))
             }
             Ok(Ok(Checked::Failed(error))) if !self.serves_stale(&source, &error) => Err(error),
-            Ok(Ok(Checked::Failed(_)) | Err(_)) | Err(_) => {
-                self.whole(repo, &held).await?;
-                Ok(stale(held, &source, waited))
-            }
+            Ok(Ok(Checked::Failed(_)) | Err(_)) | Err(_) => Ok(stale(held, &source, waited)),
         }
     }
 
@@ -251,7 +245,7 @@ impl PullThrough {
             PullError::Unknown { .. }
             | PullError::Fill(_)
             | PullError::Range { .. }
-            | PullError::Incomplete { .. }
+            | PullError::Away { .. }
             | PullError::Lost => return error.is_outage(),
         };
         match &**answered {

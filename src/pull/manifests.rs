@@ -1,7 +1,6 @@
 //! Manifests by digest: from memory, from the store, or fetched once for everybody who asks.
 
 use std::{
-    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,13 +15,12 @@ use super::{
     records::{self, no_room},
 };
 use crate::{
-    config::Mode,
     oci::{
         Accept, DOCKER_IMAGE, DOCKER_LIST, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, Namespace, OCI_IMAGE,
         OCI_INDEX, Outcome, Reference, Repository, Tag, is_index,
     },
     storage::{LinkRecord, Origin, Storage, StorageError, TagRecord},
-    upstream::{FetchedManifest, Health, Spend, UpstreamError},
+    upstream::{FetchedManifest, Spend, UpstreamError},
 };
 
 /// A manifest that is here.
@@ -47,7 +45,8 @@ pub(super) type Landed = (Repository, Result<Fetched, PullError>);
 /// What the store knows of a manifest in a repository.
 enum Look {
     Held(Held),
-    /// The bytes are here, by way of another repository.
+    /// The bytes are here, and whether this repository holds them is not known: another one may
+    /// have brought them.
     Foreign(Bytes),
     Absent,
 }
@@ -76,11 +75,13 @@ impl PullThrough {
     ) -> Result<ManifestAnswer, PullError> {
         let (generation, reference) = (self.storage.catalog.generation(repo), Reference::Digest(*digest));
         if let Some(held) = self.ready.get(generation, repo, &reference) {
-            self.whole(repo, &held).await?;
             return Ok(answer(held, self.hit(repo)));
         }
         // On the heap: what is ready makes no room for all that may come of what is not.
-        Box::pin(self.find_by_digest(repo, digest, generation)).await
+        match Box::pin(self.find_by_digest(repo, digest, generation)).await {
+            Err(error) => Err(self.away_if_named(repo, digest, error).await),
+            found => found,
+        }
     }
 
     async fn find_by_digest(
@@ -94,7 +95,6 @@ impl PullThrough {
             let bytes = match self.look(repo, digest).await? {
                 Look::Held(held) => {
                     self.ready.insert(generation, repo, &Reference::Digest(*digest), &held);
-                    self.whole(repo, &held).await?;
                     return Ok(answer(held, self.hit(repo)));
                 }
                 Look::Foreign(bytes) => Some(bytes),
@@ -195,27 +195,44 @@ impl PullThrough {
         if link.as_ref().is_some_and(|link| !is_manifest(link, &bytes)) {
             return Ok(Look::Absent);
         }
-        if !known && link.is_some() {
+        let Some(link) = link.filter(LinkRecord::is_held) else { return Ok(Look::Foreign(bytes)) };
+        if !known {
             self.hot.insert(digest, bytes.clone());
         }
         Ok(match link {
-            Some(link) if link.media_type.is_empty() => {
+            link if link.media_type.is_empty() => {
                 Look::Held(Held { digest, media_type: Manifest::sniff(&bytes).into(), bytes })
             }
-            Some(link) => Look::Held(Held { digest, media_type: link.media_type.as_str().into(), bytes }),
-            None => Look::Foreign(bytes),
+            link => Look::Held(Held { digest, media_type: link.media_type.as_str().into(), bytes }),
         })
     }
 
-    /// The bytes are here; upstream says whether this repository has them too (S5).
+    /// The bytes are here; upstream says whether this repository has them too (S5, S23). It is
+    /// asked once for all who wait.
     async fn adopt(
-        &self,
+        self: &Arc<Self>,
         repo: &Repository,
         source: &Source,
         digest: Digest,
         bytes: Bytes,
         started: Instant,
     ) -> Result<ManifestAnswer, PullError> {
+        let (this, asked, key) = (Arc::clone(self), source.clone(), (repo.clone(), digest));
+        let mut flight = self.adoptions.join(&self.tasks, key.clone(), || async move {
+            let (repo, digest) = key;
+            this.fly_to_adopt(&repo, &asked, digest, bytes).await
+        });
+        let held = flight.landed().await.unwrap_or(Err(PullError::Lost))?;
+        Ok(answer(held, trace(Outcome::Revalidated, &source.upstream, started.elapsed())))
+    }
+
+    async fn fly_to_adopt(
+        &self,
+        repo: &Repository,
+        source: &Source,
+        digest: Digest,
+        bytes: Bytes,
+    ) -> Result<Held, PullError> {
         let head = source.upstream.head_manifest(&source.name, &digest.into()).await.map_err(|error| {
             let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
             self.remember(repo, Missed::Manifest(digest.into()), &error);
@@ -230,12 +247,16 @@ impl PullThrough {
         let fitting = telling.filter(|said| Manifest::parse(said, &bytes).is_ok());
         let media_type = fitting.unwrap_or_else(|| Manifest::sniff(&bytes));
         self.link(repo, records::link(digest, &media_type, bytes.len() as u64, Origin::Fetched)).await?;
-        let held = Held { digest, media_type: media_type.into(), bytes };
-        Ok(answer(held, trace(Outcome::Revalidated, &source.upstream, started.elapsed())))
+        Ok(Held { digest, media_type: media_type.into(), bytes })
     }
 
     /// Stores a manifest, links it and what it names, and points `tag` at it.
-    async fn keep(&self, repo: Repository, fetched: FetchedManifest, tag: Option<Tag>) -> Result<Fetched, PullError> {
+    async fn keep(
+        self: &Arc<Self>,
+        repo: Repository,
+        fetched: FetchedManifest,
+        tag: Option<Tag>,
+    ) -> Result<Fetched, PullError> {
         let FetchedManifest { bytes, media_type, digest } = fetched;
         let manifest = Manifest::parse(&media_type, &bytes).map_err(|error| {
             let error = UpstreamError::Untrue { message: error.to_string() };
@@ -263,40 +284,10 @@ impl PullThrough {
         let stored = stored.await?;
         if stored {
             self.hot.insert(digest, bytes.clone());
+            self.tend_config(&repo, &manifest);
         }
         tracing::info!(repo = %repo, digest = %digest, bytes = bytes.len(), stored, "manifest fetched");
         Ok(Fetched { held: Held { digest, media_type: media_type.into(), bytes }, stored })
-    }
-
-    /// A manifest is served only if what it names can be served, or upstream is there to be asked.
-    pub(super) async fn whole(&self, repo: &Repository, held: &Held) -> Result<(), PullError> {
-        // What was pushed was looked at then; what was left out or taken away since was so by its owner.
-        if repo.namespace == Namespace::Hosted {
-            return Ok(());
-        }
-        let asking = self.upstream_of(repo).filter(|_| self.mode != Mode::Offline);
-        if asking.is_some_and(|upstream| upstream.health() != Health::Open) {
-            return Ok(());
-        }
-        let generation = self.storage.catalog.generation(repo);
-        if self.wholes.get(generation, repo, &held.digest).is_some() {
-            return Ok(());
-        }
-        let (storage, checked) = (Arc::clone(&self.storage), held.clone());
-        let whole = self
-            .on_disk(move || complete(&storage, &checked.media_type, &checked.bytes, 4, &mut HashSet::new()))
-            .await?;
-        match asking {
-            _ if whole => {
-                self.wholes.insert(generation, repo, &held.digest, &());
-                Ok(())
-            }
-            Some(upstream) => Err(PullError::Incomplete { upstream: upstream.name().to_string() }),
-            None => Err(PullError::Unknown {
-                code: ErrorCode::ManifestUnknown,
-                message: format!("only a part of this image of {repo} is here, and nobody is asked for the rest"),
-            }),
-        }
     }
 
     /// A client that knows no indexes gets the image that Docker Hub would give it for a tag.
@@ -388,35 +379,4 @@ fn store(
         storage.catalog.put_tag(repo, &tag)?;
     }
     Ok(true)
-}
-
-/// Whether everything that a client needs of this manifest is on disk: of an image all, of an index one of its images; of one
-/// that lists none, as build caches are, all.
-/// `seen` are the children that have been looked at: one that was whole has ended the walk (S21).
-fn complete(
-    storage: &Storage,
-    media_type: &str,
-    bytes: &[u8],
-    depth: u8,
-    seen: &mut HashSet<Digest>,
-) -> Result<bool, StorageError> {
-    let Ok(manifest) = Manifest::parse(media_type, bytes) else { return Ok(false) };
-    if manifest.children().next().is_none() {
-        for blob in manifest.blobs().filter(|blob| blob.urls.is_empty()) {
-            if storage.blobs.size(&blob.digest)?.is_none() {
-                return Ok(false);
-            }
-        }
-        return Ok(true);
-    }
-    for child in manifest.children() {
-        if depth > 0
-            && seen.insert(child.digest)
-            && let Some(bytes) = small(storage, &child.digest)?
-            && complete(storage, &child.media_type, &bytes, depth - 1, seen)?
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }

@@ -44,7 +44,7 @@ impl PullThrough {
             | PullError::Fill(_)
             | PullError::Storage(_)
             | PullError::Range { .. }
-            | PullError::Incomplete { .. }
+            | PullError::Away { .. }
             | PullError::Lost => false,
         };
         if answer {

@@ -13,12 +13,14 @@
 //!
 //! The files: `manifests` and `freshness` for the upper half, `blobs`, `body` and `fill` for the lower, `lists` and
 //! `referrers` for what is listed, `stored` for pushes that need what is upstream's, `hosted` for which names are the team's,
-//! `ready` for what is answered from memory. Called by [`crate::http`] and [`crate::push`]. Every method may be dropped at any
-//! time: what it began goes on, on tasks that [`Tasks`] owns.
+//! `ready` for what is answered from memory, `proof` for what a repository may give out, `configs`
+//! for what is fetched for later. Called by [`crate::http`] and [`crate::push`]. Every method may
+//! be dropped at any time: what it began goes on, on tasks that [`Tasks`] owns.
 
 mod answer;
 mod blobs;
 mod body;
+mod configs;
 mod described;
 mod error;
 mod fill;
@@ -28,6 +30,7 @@ mod hosted;
 mod lists;
 mod manifests;
 mod missing;
+mod proof;
 mod range;
 mod ready;
 mod recent;
@@ -44,6 +47,7 @@ use std::{
 pub use answer::{BlobAnswer, BlobHead, ManifestAnswer, Referrers, TagList, TagPage, Trace};
 pub use body::{BlobBody, BodyError, Piece};
 use bytes::Bytes;
+use configs::Configs;
 use described::Described;
 pub use error::PullError;
 pub use fill::FillFailure;
@@ -79,8 +83,6 @@ const OPENED_BLOBS: u64 = 64;
 const NAMES: u64 = 10_000;
 /// How many bytes of descriptors of referrers are kept.
 const DESCRIPTORS: u64 = 16 << 20;
-/// Of how many manifests it is remembered that everything is here that they name.
-const WHOLES: u64 = 10_000;
 /// How many writes and syncs may wait for the disk at a time.
 const WRITERS: usize = 32;
 
@@ -105,14 +107,19 @@ pub struct PullThrough {
     opened: Ready<Digest, StoredBlob>,
     /// What lists of referrers say of each.
     described: Ready<Digest, Arc<Described>>,
-    /// What was found to be here with everything that it names.
-    wholes: Ready<Digest, ()>,
     /// How much there is of hosted repositories.
     presences: Ready<(), Presence>,
     /// When a tag was last checked, and whether upstream answered.
     checks: Recent<TagKey, bool>,
     tag_flights: Flights<TagKey, Checked>,
     manifest_flights: Flights<Digest, Landed>,
+    /// Whether a repository has a blob: its upstream's word, with the length where it says one.
+    blob_flights: Flights<(Repository, Digest), Result<Option<u64>, PullError>>,
+    /// The same of what another repository has brought, written into the link.
+    proofs: Flights<(Repository, Digest), Result<(), PullError>>,
+    /// The same of manifests whose bytes are here.
+    adoptions: Flights<(Repository, Digest), Result<Held, PullError>>,
+    configs: Configs,
     missing: Missing,
     lists: Lists,
 }
@@ -154,11 +161,14 @@ impl PullThrough {
             ready: Ready::new(READY_MANIFESTS, |held: &Held| held.bytes.len() + 512),
             opened: Ready::new(OPENED_BLOBS, |_| 1),
             described: Ready::new(DESCRIPTORS, |described: &Arc<Described>| described.text.len() + 256),
-            wholes: Ready::new(WHOLES, |_| 1),
             presences: Ready::new(NAMES, |_| 1),
             checks: Recent::new(100_000, |_| 1),
             tag_flights: Flights::new(),
             manifest_flights: Flights::new(),
+            blob_flights: Flights::new(),
+            proofs: Flights::new(),
+            adoptions: Flights::new(),
+            configs: Configs::new(),
             missing: Missing::new(),
             lists: Lists::new(),
         });
@@ -252,7 +262,6 @@ async fn tidy(pull: Weak<PullThrough>, stop: CancellationToken) {
                 pull.ready.tidy();
                 pull.opened.tidy();
                 pull.described.tidy();
-                pull.wholes.tidy();
                 pull.presences.tidy();
             })
             .await;

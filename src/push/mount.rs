@@ -41,8 +41,13 @@ fn mountable(
 ) -> Result<Option<u64>, StorageError> {
     // Whether it may be mounted is asked in any case: how long the answer takes tells nothing about what is here (S5).
     let allowed = match from {
-        Some(from) => may_pull(from) && storage.catalog.link(from, digest)?.is_some(),
-        None => storage.catalog.holders(digest)?.iter().any(|holder| may_pull(holder)),
+        Some(from) => may_pull(from) && holds(storage, from, digest)?,
+        None => {
+            let holders = storage.catalog.holders(digest)?;
+            let mut asked =
+                holders.iter().filter(|holder| may_pull(holder)).map(|holder| holds(storage, holder, digest));
+            asked.try_fold(false, |found, holds| holds.map(|holds| found || holds))?
+        }
     };
     // What is not here gets no lease: clients can ask for any number of digests.
     if !allowed || storage.blobs.size(digest)?.is_none() {
@@ -51,6 +56,11 @@ fn mountable(
     // From here on collection leaves the content alone, if it is still there.
     storage.leases.touch(digest);
     storage.blobs.size(digest)
+}
+
+/// A repository that only names the blob has none to give (S23).
+fn holds(storage: &Storage, repo: &Repository, digest: &Digest) -> Result<bool, StorageError> {
+    Ok(storage.catalog.link(repo, digest)?.is_some_and(|link| link.is_held()))
 }
 
 #[cfg(test)]

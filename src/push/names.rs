@@ -20,6 +20,24 @@ impl Push {
         }
     }
 
+    /// Refuses a first push by whoever is not this machine itself to a name that the mirror of the
+    /// default upstream knows here and that the operator has not claimed: it would change what
+    /// every client of the mirror gets (N2).
+    pub fn takes_from_others(&self, repo: &Repository) -> Result<(), PushError> {
+        let catalog = &self.storage.catalog;
+        if self.names.claims(&repo.name) || catalog.knows(repo) {
+            return Ok(());
+        }
+        match self.namesake(&repo.name).filter(|namesake| catalog.knows(namesake)) {
+            None => Ok(()),
+            Some(mirrored) => Err(PushError::Refused(format!(
+                "{} is mirrored here as {mirrored}: a push would take its place for everybody. Push to another name, or let \
+                 the operator add this one to hosted.namespaces",
+                repo.name
+            ))),
+        }
+    }
+
     /// The repository of the same name that unprefixed pulls mean where nothing is hosted: what a client saw before it
     /// pushed.
     pub(super) fn namesake(&self, name: &RepositoryName) -> Option<Repository> {

@@ -379,12 +379,14 @@ impl Download<'_> {
     }
 }
 
-/// Every repository that the content was asked for in, and had it, holds it from now on.
+/// Every repository that the content was asked for in, and had it, holds it from now on: a name
+/// becomes a possession (S23).
 fn link(storage: &Storage, sources: &[Source], digest: Digest, size: u64) -> Result<(), StorageError> {
     for source in sources {
         let namespace = Namespace::Upstream(source.upstream.name().clone());
         let repo = Repository { namespace, name: source.name.clone() };
-        if storage.catalog.link(&repo, &digest)?.is_none() {
+        let present = storage.catalog.link(&repo, &digest)?;
+        if present.as_ref().is_none_or(|link| !link.is_held()) {
             storage.catalog.put_links(&repo, &[records::link(digest, "", size, Origin::Fetched)])?;
         }
     }

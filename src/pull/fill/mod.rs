@@ -107,9 +107,12 @@ impl<S: Clone + PartialEq> Fills<S> {
         }
     }
 
-    /// The length in bytes of what is being filled, where that is known already.
-    pub(super) fn size(&self, digest: &Digest) -> Option<u64> {
-        self.lock().get(digest)?.size()
+    /// The length in bytes of what is being filled, where that is known already and `source` is
+    /// known to have it.
+    pub(super) fn size(&self, digest: &Digest, source: &S) -> Option<u64> {
+        let table = self.lock();
+        let fill = table.get(digest)?;
+        fill.size().filter(|_| matches!(fill.sources.standing(source), Some(Standing::Has)))
     }
 
     /// How many fills are under way.

@@ -49,6 +49,15 @@ impl LinkRecord {
     pub fn is_manifest(&self) -> bool {
         !self.media_type.is_empty()
     }
+
+    /// Whether the repository is known to hold the digest. A manifest that names it proves
+    /// nothing (S23): what another repository brought is not given out for that.
+    pub fn is_held(&self) -> bool {
+        match self.origin {
+            Origin::Fetched | Origin::Pushed => true,
+            Origin::Named(_) => false,
+        }
+    }
 }
 
 /// Why a repository holds a digest.
@@ -57,7 +66,7 @@ impl LinkRecord {
 pub enum Origin {
     /// Upstream answered a request for it in this repository.
     Fetched,
-    /// This manifest of the repository names it.
+    /// This manifest of the repository names it. Whether the repository holds it is not known.
     Named(Digest),
     /// A client pushed it.
     Pushed,

@@ -67,6 +67,7 @@ struct Checker<'a> {
     /// Called with the size of every blob that was read.
     progress: &'a (dyn Fn(u64) + Sync),
     corrupt: HashSet<Digest>,
+    repositories: Vec<Repository>,
 }
 
 /// Checks the folder `dir`. `progress` is called with the size in bytes of every blob that was read, by any thread.
@@ -101,10 +102,11 @@ const LIMITS: Limits = Limits { max_size: None, min_free: MinFree::Bytes(0) };
 fn look(disk: Arc<Disk>, options: CheckOptions, progress: &(dyn Fn(u64) + Sync)) -> Result<CheckReport, StorageError> {
     let blobs = BlobStore::file_system(Arc::clone(&disk));
     let catalog = Catalog::new(Arc::clone(&disk));
-    let mut checker = Checker { disk, blobs, options, progress, corrupt: HashSet::new() };
+    let mut checker = Checker { disk, blobs, options, progress, corrupt: HashSet::new(), repositories: Vec::new() };
     let mut report = share(options.threads, checker.blobs.all(), |digest, report| checker.blob(digest, report))?;
     checker.corrupt = report.corrupt.iter().map(|corrupt| corrupt.digest).collect();
     let repositories = checker.repositories(&catalog, &mut report)?;
+    checker.repositories.clone_from(&repositories);
     let repositories = repositories.into_iter().map(Ok);
     report.absorb(share(options.threads, repositories, |repository, report| checker.repository(&repository, report))?);
     Ok(report)

@@ -116,10 +116,19 @@ impl Checker<'_> {
         };
         let origin = match repository.namespace {
             Namespace::Hosted => Origin::Pushed,
+            // Another repository may have brought it, and this one only named it: upstream is to be
+            // asked again (S23).
+            Namespace::Upstream(_) if self.is_elsewhere(repository, digest) => return Ok(None),
             Namespace::Upstream(_) => Origin::Fetched,
         };
         let created = clock::seconds(SystemTime::now());
         Ok(Some(LinkRecord { digest: *digest, media_type, size, subject, origin, created }))
+    }
+
+    /// Whether another repository has a link of the digest, be it a good one or not.
+    fn is_elsewhere(&self, repository: &Repository, digest: &Digest) -> bool {
+        let mut others = self.repositories.iter().filter(|other| *other != repository);
+        others.any(|other| fs::symlink_metadata(self.disk.layout.link(other, digest)).is_ok())
     }
 
     /// The blob as a manifest, with its type; `None` if it is none, or not here. Without a type it must have the shape.

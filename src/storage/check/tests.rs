@@ -261,3 +261,25 @@ fn a_repair_leaves_no_damage_behind() {
     assert_eq!(storage.catalog.repositories(&Namespace::Hosted).unwrap(), [hosted(APP).name]);
     assert!(record::read::<TagRecord>(&dir.path().join("repos/_hosted/team+app/tags/v1+1")).unwrap().is_some());
 }
+
+/// S23: a mended record does not turn what another repository brought into this one's own.
+#[test]
+fn a_repair_makes_no_possession_of_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open_ready(dir.path());
+    for (bytes, holders) in [(b"shared", vec!["a", "b"]), (b"lonely", vec!["a"])] {
+        storage.blobs.put(&digest(bytes), bytes).unwrap();
+        for holder in holders {
+            storage.catalog.put_links(&repository(holder), &[link_record(bytes)]).unwrap();
+        }
+    }
+    storage.close();
+    drop(storage);
+    let link = |bytes: &[u8]| dir.path().join(format!("repos/docker.io/a/links/sha256-{}", digest(bytes).hex()));
+    for bytes in [b"shared", b"lonely"] {
+        fs::write(link(bytes), b"torn").unwrap();
+    }
+    let report = run(dir.path(), REPAIR);
+    let mended = |path: &Path| report.damaged.iter().find(|damaged| damaged.path == path).unwrap().mended;
+    assert_eq!((mended(&link(b"shared")), mended(&link(b"lonely"))), (Mended::Removed, Mended::Renewed));
+}

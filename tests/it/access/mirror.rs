@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The port it says it pulls on.
-fn mirror_port(house: &House) -> u16 {
+pub(super) fn mirror_port(house: &House) -> u16 {
     let logs = house.lanyard.logs();
     let line = logs.lines().find_map(|line| line.split_once("pulls only on http://")).expect("it says so");
     line.1.rsplit_once(':').unwrap().1.trim().parse().unwrap()
@@ -29,7 +29,7 @@ actions = ["pull", "push", "delete"]
 fn the_mirror_pulls_what_anybody_may_and_nothing_else() {
     let hub = Hub::start();
     let image = hub.image("library/busybox", "latest").layer(100).publish();
-    let before = "mirror_listen = \"127.0.0.1:0\"\n[hosted]\nnamespaces = [\"closed/**\"]";
+    let before = "mirror_listen = \"127.0.0.1:0\"\n[hosted]\nnamespaces = [\"closed/**\", \"open/**\"]";
     let house = House::start(before, &config(&hub, RULES));
     let mirror = mirror_port(&house);
     let (open, closed) = (Small::new("open"), Small::new("closed"));

@@ -5,8 +5,10 @@
 
 mod matrix;
 mod mirror;
+mod named;
 mod routes;
 mod secrets;
+mod shadow;
 mod sign_in;
 mod user;
 

@@ -104,7 +104,7 @@ fn a_running_lanyard_knows_within_seconds() {
 #[test]
 fn a_broken_list_is_a_problem_of_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("f.toml"), "[auth]\nhtpasswd = \"users\"\n").unwrap();
+    fs::write(folder.path().join("f.toml"), "mirror_listen = \"127.0.0.1:1\"\n[auth]\nhtpasswd = \"users\"\n").unwrap();
     let check = |way: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_lanyard"))
             .args(way)
@@ -120,7 +120,7 @@ fn a_broken_list_is_a_problem_of_the_configuration() {
     for way in [&["config", "check"][..], &["serve"]] {
         let (code, told) = check(way);
         assert_eq!(code, Some(64));
-        assert!(told.starts_with("f.toml:2: auth.htpasswd: the file line 2: is not a bcrypt hash"), "{told}");
+        assert!(told.starts_with("f.toml:3: auth.htpasswd: the file line 2: is not a bcrypt hash"), "{told}");
         assert!(!told.contains("canary"));
     }
 }

@@ -70,9 +70,11 @@ fn offline_asks_nobody() {
     assert_eq!(get(lanyard.port(), &manifest(REPO, "latest")).outcome(), "hit");
     assert_eq!(get(lanyard.port(), &blob(REPO, image.layer(0))).outcome(), "hit");
     assert_eq!(get(lanyard.port(), &manifest(REPO, "other")).status, 404);
-    // A manifest whose blobs are not here would strand the client half-way.
-    assert_eq!(get(lanyard.port(), &manifest("library/partly", "latest")).status, 404);
-    assert_eq!(get(lanyard.port(), &blob("library/partly", partly.layer(0))).status, 404);
+    // A client may have the layers already, so a manifest that is here is served; what is not here
+    // is said.
+    assert_eq!(get(lanyard.port(), &manifest("library/partly", "latest")).outcome(), "hit");
+    let missing = get(lanyard.port(), &blob("library/partly", partly.layer(0)));
+    assert!(missing.status == 503 && missing.text().contains(partly.layer(0)), "{}", missing.text());
     assert_eq!(get(lanyard.port(), "/v2/library/busybox/tags/list").json()["tags"][0], "latest");
     assert_eq!((hub.requests().len(), hub.connections_accepted()), (0, before), "nobody was asked");
 }
@@ -131,4 +133,50 @@ fn a_black_hole_costs_one_request_its_patience() {
         }
     }
     assert!(slow <= 1, "{slow} of 40 cached pulls waited for a black hole");
+}
+
+/// A manifest that is here is served although parts of it are not: the client may have them. What
+/// is missing is 503 and says which it is; a config that no client fetched is fetched for later.
+#[test]
+fn a_part_that_is_not_here_is_said_and_configs_are_fetched_for_later() {
+    let hub = Hub::start();
+    let image =
+        hub.image(REPO, "latest").layer(10_000).layer(20_000).platforms(&["linux/amd64", "linux/arm64"]).publish();
+    let child = &image.platforms[0];
+    let (config, fetched, missing) = (&child.config, &child.layers[0], &child.layers[1]);
+    let mut lanyard = mirror_with(&hub, "[cache]\ntag_ttl = \"0s\"");
+    for path in [manifest(REPO, "latest"), manifest(REPO, &child.digest), blob(REPO, fetched)] {
+        assert_eq!(get(lanyard.port(), &path).status, 200, "{path}");
+    }
+    let asked = |records: &[crate::hub::Record]| records.iter().any(|record| record.is_blob_get(config));
+    assert!(hub.wait_for(Duration::from_secs(60), asked), "nobody asked for the config");
+    eventually("the config is here", || get(lanyard.port(), &blob(REPO, config)).outcome() == "hit");
+    assert_eq!(hub.blob_gets(config), 1);
+    hub.go_down();
+    for mode in ["", "mode = \"offline\""] {
+        for reference in ["latest", child.digest.as_str()] {
+            let answer = get(lanyard.port(), &manifest(REPO, reference));
+            assert_eq!(answer.status, 200, "{mode} {reference}: {}", answer.text());
+        }
+        for digest in [config, fetched] {
+            assert_eq!(get(lanyard.port(), &blob(REPO, digest)).outcome(), "hit", "{mode}");
+        }
+        for path in [blob(REPO, missing), manifest(REPO, &image.platforms[1].digest)] {
+            let answer = get(lanyard.port(), &path);
+            let said = path.rsplit('/').next().unwrap();
+            assert!(answer.status == 503 && answer.text().contains(said), "{mode} {path}: {}", answer.text());
+            for query in ["", "?ns=docker.io"] {
+                assert_eq!(crate::wire::head(lanyard.port(), &format!("{path}{query}")).status, 503, "{mode} {path}");
+            }
+        }
+        // What no manifest here names is not known here.
+        let unknown = blob(REPO, &crate::hub::digest_of(b"unknown"));
+        assert_eq!(get(lanyard.port(), &unknown).status == 404, !mode.is_empty());
+        lanyard.reconfigure(&config_of(&hub));
+        lanyard.restart();
+    }
+}
+
+fn config_of(hub: &Hub) -> String {
+    config(hub, "mode = \"offline\"\n[cache]\ntag_ttl = \"0s\"")
 }

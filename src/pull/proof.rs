@@ -1,0 +1,193 @@
+//! Whether a repository may give out a blob that is here (S5, S23).
+//!
+//! | the link says | the blob is here by | then |
+//! |---|---|---|
+//! | fetched, pushed | any way | it is given out |
+//! | named, or no link | another repository's way | the upstream is asked; the link keeps its "yes" |
+//! | the same, upstream silent | the same | [`PullThrough::holder`]: where else it may be had |
+//! | named, upstream silent | no way | 503, which says what is missing ([`PullThrough::away`]) |
+//!
+//! A manifest may name anything, so its word is never a permission: it says only where the blob may
+//! be had. Called by `blobs` and `stored`.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    PullError, PullThrough, Trace,
+    blobs::{Found, trace},
+    fill::{FillFailure, Source},
+    missing::Missed,
+    records,
+};
+use crate::{
+    config::Mode,
+    oci::{Digest, ErrorCode, Namespace, Outcome, Repository},
+    storage::{LinkRecord, Origin, StoredBlob},
+    upstream::UpstreamError,
+};
+
+impl PullThrough {
+    /// Whether this repository may give out what is on disk: it holds the digest, or its upstream
+    /// says that it has it (S5). That a manifest here names it is not enough (S23). The upstream is
+    /// asked once; its word is remembered.
+    pub(super) async fn permission(
+        self: &Arc<Self>,
+        repo: &Repository,
+        digest: &Digest,
+        found: &Found,
+        stored: &StoredBlob,
+    ) -> Result<Trace, PullError> {
+        if found.is_held() {
+            return Ok(self.hit(repo));
+        }
+        let named = found.link.as_ref();
+        self.proof(repo, digest, stored).await.map_err(|error| self.away(repo, digest, named, error))
+    }
+
+    /// The upstream's word that the repository holds what is on disk; it is asked once for all who
+    /// wait.
+    async fn proof(
+        self: &Arc<Self>,
+        repo: &Repository,
+        digest: &Digest,
+        stored: &StoredBlob,
+    ) -> Result<Trace, PullError> {
+        let source = self.source(repo, ErrorCode::BlobUnknown)?;
+        self.known_missing(repo, Missed::Blob(*digest))?;
+        let started = Instant::now();
+        let (this, asked, key, size) = (Arc::clone(self), source.clone(), (repo.clone(), *digest), stored.size);
+        let mut flight = self.proofs.join(&self.tasks, key.clone(), || async move {
+            let (repo, digest) = key;
+            this.prove(&asked, &repo, &digest, size).await
+        });
+        flight.landed().await.unwrap_or(Err(PullError::Lost))?;
+        Ok(trace(Outcome::Revalidated, &source.upstream, started.elapsed()))
+    }
+
+    async fn prove(
+        self: &Arc<Self>,
+        source: &Source,
+        repo: &Repository,
+        digest: &Digest,
+        stored: u64,
+    ) -> Result<(), PullError> {
+        let (storage, at, wanted) = (Arc::clone(&self.storage), repo.clone(), *digest);
+        let link = self.on_disk(move || storage.catalog.link(&at, &wanted)).await?;
+        if link.is_some_and(|link| link.is_held()) {
+            // The one before has asked.
+            return Ok(());
+        }
+        let size = self.ask_blob(source, repo, digest).await?;
+        if size.is_some_and(|size| size != stored) {
+            if !self.is_sound(digest).await? {
+                // It is not here any more: look again.
+                return Err(PullError::Fill(FillFailure::Abandoned));
+            }
+            // Some registries say a wrong length by HEAD, and a login page says 200 to everything.
+            if self.size_by_a_byte(source, digest).await? != stored {
+                let message = "the answer is not about the blob asked for".into();
+                return Err(self.upstream_error(ErrorCode::BlobUnknown, UpstreamError::Untrue { message }));
+            }
+        }
+        self.link(repo, records::link(*digest, "", stored, Origin::Fetched)).await
+    }
+
+    /// A repository that the client may pull, and that holds the digest: where `repo` only names
+    /// it, and its own upstream cannot be asked, the client can have the same bytes there.
+    pub async fn holder(
+        &self,
+        repo: &Repository,
+        digest: &Digest,
+        may_pull: impl Fn(&Repository) -> bool + Send + 'static,
+    ) -> Result<Option<Repository>, PullError> {
+        let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
+        self.on_disk(move || {
+            if storage.catalog.link(&repo, &digest)?.is_none() || storage.blobs.size(&digest)?.is_none() {
+                return Ok(None);
+            }
+            for holder in storage.catalog.holders(&digest)? {
+                let held = may_pull(&holder) && storage.catalog.link(&holder, &digest)?.is_some_and(|l| l.is_held());
+                if held {
+                    return Ok(Some(holder));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// The same, where the link is not at hand.
+    pub(super) async fn away_if_named(&self, repo: &Repository, digest: &Digest, error: PullError) -> PullError {
+        let (storage, at, wanted) = (Arc::clone(&self.storage), repo.clone(), *digest);
+        match self.on_disk(move || storage.catalog.link(&at, &wanted)).await {
+            Ok(named) => self.away(repo, digest, named.as_ref(), error),
+            Err(_) => error,
+        }
+    }
+
+    /// What a client is told of a part that a manifest here names, that is not here, and that
+    /// cannot be fetched now.
+    pub(super) fn away(
+        &self,
+        repo: &Repository,
+        digest: &Digest,
+        named: Option<&LinkRecord>,
+        error: PullError,
+    ) -> PullError {
+        let why = match &error {
+            _ if named.is_none() => return error,
+            PullError::Unknown { .. } if self.mode == Mode::Offline && repo.namespace != Namespace::Hosted => {
+                "lanyard is offline (mode = \"offline\")".to_owned()
+            }
+            PullError::Upstream { error, .. } | PullError::Fill(FillFailure::Upstream(error)) if is_down(error) => {
+                error.to_string()
+            }
+            PullError::Unknown { .. }
+            | PullError::Upstream { .. }
+            | PullError::Fill(_)
+            | PullError::Storage(_)
+            | PullError::Range { .. }
+            | PullError::Away { .. }
+            | PullError::Lost => return error,
+        };
+        PullError::Away { message: format!("{digest} of {repo} is not here, and {why}") }
+    }
+
+    async fn is_sound(&self, digest: &Digest) -> Result<bool, PullError> {
+        let (storage, digest) = (Arc::clone(&self.storage), *digest);
+        Ok(self.on_disk(move || storage.blobs.prove(&digest)).await?.is_some())
+    }
+
+    /// Asks the repository's upstream whether it has the blob, once for all who want to know; its
+    /// length, where it says so.
+    pub(super) async fn ask_blob(
+        self: &Arc<Self>,
+        source: &Source,
+        repo: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<u64>, PullError> {
+        let (this, source, key) = (Arc::clone(self), source.clone(), (repo.clone(), *digest));
+        let mut flight = self.blob_flights.join(&self.tasks, key.clone(), || async move {
+            let (repo, digest) = key;
+            source.upstream.head_blob(&source.name, &digest).await.map_err(|error| {
+                let error = this.upstream_error(ErrorCode::BlobUnknown, error);
+                this.remember(&repo, Missed::Blob(digest), &error);
+                error
+            })
+        });
+        flight.landed().await.unwrap_or(Err(PullError::Lost))
+    }
+
+    /// The length from the answer to a GET of one byte, for content networks whose addresses are
+    /// signed for GET alone.
+    pub(super) async fn size_by_a_byte(&self, source: &Source, digest: &Digest) -> Result<u64, PullError> {
+        let answer = source.upstream.blob(&source.name, digest, 0, Some(0)).await;
+        let answer = answer.map_err(|error| self.upstream_error(ErrorCode::BlobUnknown, error))?;
+        answer.total.ok_or(PullError::Lost)
+    }
+}
+
+/// Whether the upstream could not be asked. A spent quota is told as one, with its time.
+fn is_down(error: &UpstreamError) -> bool {
+    error.is_outage() && !matches!(error, UpstreamError::RateLimited { .. })
+}

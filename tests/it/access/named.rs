@@ -1,0 +1,308 @@
+//! S23: a name is no possession. A repository that names everything and has nothing gives out
+//! nothing, and what it has after all is given out once its own upstream has said so.
+//!
+//! The stranger's registry holds manifests that name the digests of everybody else's content: a
+//! hosted layer and manifest, a private upstream's layer, config and manifest. Its own upstream has
+//! none of them.
+
+use std::{thread, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{ANN, BOB, ELSEWHERE, House, MANIFEST, Small, basic};
+use crate::{
+    hub::{Fault, Gate, Hub, OCI_INDEX, On, Origin, Record, digest_of},
+    pull::mirror_with,
+    wire::{blob, get, manifest},
+};
+
+const RULES: &str = r#"
+[[access]]
+who = ["anonymous"]
+repositories = ["stranger.lan/**", "docker.io/**"]
+actions = ["pull"]
+[[access]]
+who = ["user:ann"]
+repositories = ["ann/**", "private.lan/**"]
+actions = ["pull", "push", "delete"]
+[[access]]
+who = ["user:bob"]
+repositories = ["bob/**", "docker.io/**"]
+actions = ["pull", "push", "delete"]
+"#;
+const PATIENCE: Duration = Duration::from_secs(60);
+const LAYER: u64 = 3_000_000;
+
+struct Scene {
+    house: House,
+    stranger: Hub,
+    private: Hub,
+    /// What is ann's alone, with its length.
+    secrets: Vec<(String, u64)>,
+    /// Which of them is the large layer of the private upstream.
+    large: String,
+    _password: tempfile::NamedTempFile,
+}
+
+impl Scene {
+    fn new(mode: &str) -> Scene {
+        let (stranger, private) = (Hub::start(), Hub::builder().account("company", "canary-company").start());
+        let image = private.image("team/app", "latest").layer(LAYER).publish();
+        let password = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(password.path(), "canary-company").unwrap();
+        let upstreams = format!(
+            "[[upstream]]\nname = \"stranger.lan\"\nurl = \"{}\"\n[[upstream]]\nname = \"private.lan\"\nurl = \"{}\"\n\
+             username = \"company\"\npassword_file = {:?}\nallow = [\"**\"]\n",
+            stranger.url(),
+            private.url(),
+            password.path()
+        );
+        let house = House::start(mode, &format!("{RULES}{upstreams}"));
+        let ann = basic(ANN);
+        let hosted = Small::new("ann's own");
+        assert_eq!(hosted.push(house.port(), "ann/app", "latest", &[("Authorization", &ann)]), 201);
+        let large = image.layer(0).to_owned();
+        let secrets = vec![
+            (hosted.blob(), hosted.layer.len() as u64),
+            (hosted.digest(), hosted.manifest.len() as u64),
+            (large.clone(), LAYER),
+            (image.config().to_owned(), private.blob(image.config()).unwrap().len() as u64),
+            (image.digest.clone(), image.bytes.len() as u64),
+        ];
+        Scene { house, stranger, private, secrets, large, _password: password }
+    }
+
+    /// Ann pulls what is hers from the private upstream.
+    fn ann_pulls(&self) {
+        let ann = basic(ANN);
+        let headers = [ELSEWHERE, ("Authorization", ann.as_str())];
+        for (digest, _) in &self.secrets[2..4] {
+            let answer = self.house.ask("GET", &blob("private.lan/team/app", digest), &headers);
+            assert_eq!((answer.status, digest_of(&answer.body)), (200, digest.clone()));
+        }
+        let answer = self.house.ask("GET", &manifest("private.lan/team/app", &self.secrets[4].0), &headers);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+
+    /// Puts manifests at the stranger's that name the secrets in every way, and has anybody pull
+    /// them. Each has a repository of its own: what one link says must not hide what another would.
+    fn name_everything(&self) -> Vec<String> {
+        let types = ["application/vnd.oci.image.layer.v1.tar", MANIFEST, OCI_INDEX, "", "application/x"];
+        let sizes: [fn(u64) -> u64; 4] = [|size| size, |size| size + 1, |_| 1, |_| 20 << 30];
+        let mut repos = Vec::new();
+        for (n, (size, media_type)) in sizes.iter().flat_map(|size| types.map(|t| (size, t))).enumerate() {
+            let named =
+                |digest: &str, length: u64| json!({ "mediaType": media_type, "digest": digest, "size": size(length) });
+            let all: Vec<Value> = self.secrets.iter().map(|(digest, length)| named(digest, *length)).collect();
+            let config = |n: usize| named(&self.secrets[n].0, self.secrets[n].1);
+            let image = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config(3), "layers": all });
+            let other = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config(0), "layers": [], "subject": config(4) });
+            let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": all });
+            for (kind, media_type, bytes) in
+                [("image", MANIFEST, image), ("config", MANIFEST, other), ("index", OCI_INDEX, index)]
+            {
+                let repo = format!("lists/{kind}{n}");
+                self.stranger.put_manifest(&repo, "latest", media_type, bytes.to_string().as_bytes());
+                let repo = format!("stranger.lan/{repo}");
+                let answer = self.house.ask("GET", &manifest(&repo, "latest"), &[ELSEWHERE]);
+                assert_eq!(answer.status, 200, "{repo}: {}", answer.text());
+                repos.push(repo);
+            }
+        }
+        repos
+    }
+
+    /// Everybody but ann asks for every secret by way of these repositories, in every way. Says how
+    /// many answers there were.
+    fn nobody_gets(&self, repos: &[String], expected: &[u16]) -> usize {
+        let bob = basic(BOB);
+        let bob = [ELSEWHERE, ("Authorization", bob.as_str())];
+        let askers: [(&str, &[(&str, &str)]); 3] = [("anonymous", &[ELSEWHERE]), ("loopback", &[]), ("bob", &bob)];
+        let mut asked = 0;
+        let all = repos.iter().flat_map(|repo| self.secrets.iter().map(move |secret| (repo, secret)));
+        for (n, (repo, (digest, _))) in all.enumerate() {
+            // One asks for this, the next for that: with so many repositories each asks for
+            // everything.
+            for (who, headers) in &askers[n % 3..=n % 3] {
+                let known = format!("\"{digest}\"");
+                for extra in [None, Some(("Range", "bytes=0-0")), Some(("If-None-Match", known.as_str()))] {
+                    let headers: Vec<_> = headers.iter().copied().chain(extra).collect();
+                    for path in [blob(repo, digest), manifest(repo, digest)] {
+                        for method in ["GET", "HEAD"] {
+                            let answer = self.house.ask(method, &path, &headers);
+                            asked += 1;
+                            let told = format!("{who} {method} {path} {extra:?}: {} {}", answer.status, answer.text());
+                            assert!(expected.contains(&answer.status), "{told}");
+                            assert_ne!(digest_of(&answer.body), *digest, "{told}");
+                        }
+                    }
+                }
+            }
+            for from in [format!("&from={repo}"), String::new()] {
+                let path = format!("/v2/bob/app/blobs/uploads/?mount={digest}{from}");
+                let answer = self.house.ask("POST", &path, &bob);
+                asked += 1;
+                // Too many uploads at once would end this test before it has asked everything.
+                let upload = answer.header("location").unwrap_or_default().to_owned();
+                assert_eq!(answer.status, 202, "{path}: {}", answer.text());
+                assert_eq!(self.house.ask("DELETE", &upload, &bob).status, 204);
+            }
+        }
+        asked
+    }
+}
+
+#[test]
+fn s23_a_repository_that_only_names_gives_out_nothing() {
+    let mut scene = Scene::new("[cache]\nnegative_ttl = \"0s\"\ntag_ttl = \"1h\"");
+    let repos = scene.name_everything();
+    assert_eq!(repos.len(), 60);
+    let some: Vec<_> = repos.iter().step_by(7).cloned().collect();
+    // Before it is here, once it is, and after a restart, with an index and without.
+    scene.nobody_gets(&some, &[404]);
+    scene.ann_pulls();
+    assert!(scene.nobody_gets(&repos, &[404]) > 4_000);
+    scene.house.lanyard.kill9();
+    std::fs::remove_dir_all(scene.house.lanyard.data_dir().join("index")).unwrap();
+    scene.house.lanyard.restart();
+    scene.nobody_gets(&some, &[404]);
+    assert!(scene.stranger.count(|r| r.method == "HEAD" || r.method == "GET") > 0);
+    // An upstream that cannot be asked permits nothing.
+    scene.stranger.go_down();
+    scene.nobody_gets(&some, &[502, 503, 504]);
+    let offline = |config: &str| format!("mode = \"offline\"\n{config}");
+    let config = std::fs::read_to_string(scene.house.lanyard.config_file()).unwrap();
+    let config: String = config.lines().skip(2).map(|line| format!("{line}\n")).collect();
+    scene.house.lanyard.reconfigure(&offline(&config));
+    scene.house.lanyard.restart();
+    // What is named is missing, and what is not even named is unknown.
+    scene.nobody_gets(&some, &[404, 503]);
+}
+
+/// A manifest that is pushed and names what others hold is refused, also where a mirrored namesake
+/// names it.
+#[test]
+fn s23_a_namesake_that_only_names_is_not_adopted() {
+    let stranger = Hub::start();
+    let secret = Small::new("ann's own");
+    let named = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": { "mediaType": "c", "digest": secret.blob(), "size": secret.layer.len() },
+        "layers": [{ "mediaType": "l", "digest": secret.blob(), "size": secret.layer.len() }],
+    });
+    stranger.put_manifest("bob/app", "latest", MANIFEST, named.to_string().as_bytes());
+    let upstream = format!("[[upstream]]\nname = \"docker.io\"\nurl = \"{}\"\n", stranger.url());
+    let house = House::start("", &format!("{RULES}{upstream}"));
+    let (ann, bob) = (basic(ANN), basic(BOB));
+    assert_eq!(secret.push(house.port(), "ann/app", "latest", &[("Authorization", &ann)]), 201);
+    assert_eq!(house.ask("GET", &manifest("bob/app", "latest"), &[ELSEWHERE]).status, 200);
+    for body in [secret.manifest.clone(), named.to_string().into_bytes()] {
+        let headers = [("Authorization", bob.as_str()), ("Content-Type", MANIFEST)];
+        let answer = super::send(house.port(), "PUT", &manifest("bob/app", "stolen"), &headers, &body);
+        assert!((400..500).contains(&answer.status), "{} {}", answer.status, answer.text());
+        let answer = house.ask("GET", &blob("bob/app", &secret.blob()), &[("Authorization", &bob)]);
+        assert_eq!(answer.status, 404, "{}", answer.text());
+    }
+}
+
+#[test]
+fn s23_a_name_joins_nobodys_download() {
+    let scene = Scene::new("[cache]\nnegative_ttl = \"0s\"");
+    let repos: Vec<_> = scene.name_everything().into_iter().step_by(11).collect();
+    let gate = Gate::shut();
+    scene.private.fault(On::blob(&scene.large), Fault::StallAt { bytes: 2_000_000, gate: gate.clone() });
+    thread::scope(|scope| {
+        let ann = scope.spawn(|| {
+            let ann = basic(ANN);
+            let headers = [ELSEWHERE, ("Authorization", ann.as_str())];
+            scene.house.ask("GET", &blob("private.lan/team/app", &scene.large), &headers)
+        });
+        assert!(gate.wait_for_arrivals(1, PATIENCE));
+        for repo in &repos {
+            for method in ["GET", "HEAD"] {
+                for range in [&[][..], &[("Range", "bytes=5-9")]] {
+                    let answer = scene.house.ask(method, &blob(repo, &scene.large), range);
+                    assert_eq!(answer.status, 404, "{method} {repo}: {} bytes", answer.body.len());
+                }
+            }
+        }
+        gate.open();
+        assert_eq!(ann.join().unwrap().status, 200);
+    });
+    scene.nobody_gets(&repos, &[404]);
+}
+
+/// What another repository has brought is given out after one HEAD, however many ask, and then
+/// without any.
+#[test]
+fn s23_the_upstream_is_asked_once_for_each_link() {
+    let hub = Hub::start();
+    let base = vec![7_u8; 500_000];
+    let first = hub.image("library/first", "latest").layer_of(base.clone()).publish();
+    let second = hub.image("library/second", "latest").layer_of(base).layer(100).publish();
+    let layer = first.layer(0).to_owned();
+    let lanyard = mirror_with(&hub, "");
+    for image in [&first, &second] {
+        assert_eq!(get(lanyard.port(), &manifest(&image.repo, "latest")).status, 200);
+    }
+    assert_eq!(get(lanyard.port(), &blob("library/first", &layer)).status, 200);
+    let gate = Gate::shut();
+    hub.fault(On::blob(&layer).in_repo("library/second").head(), Fault::HoldHead(gate.clone()));
+    let held = On::redirect_of(&layer).in_repo("library/second").head();
+    hub.fault(held, Fault::HoldHead(gate.clone()));
+    hub.reset_counts();
+    thread::scope(|scope| {
+        let all: Vec<_> =
+            (0..20).map(|_| scope.spawn(|| get(lanyard.port(), &blob("library/second", &layer)))).collect();
+        assert!(gate.wait_for_arrivals(1, PATIENCE));
+        gate.open();
+        for answer in all {
+            let answer = answer.join().unwrap();
+            assert_eq!((answer.status, digest_of(&answer.body)), (200, layer.clone()));
+        }
+    });
+    assert_eq!(hub.blob_gets(&layer), 0, "it is here");
+    // But for the challenge that brings the token, and what the content network is asked.
+    let asked = |record: &Record| {
+        record.origin == Origin::Registry && record.status != 401 && record.path == blob("library/second", &layer)
+    };
+    let heads = hub.count(asked);
+    assert_eq!(heads, 1, "requests for 20 clients");
+    for _ in 0..3 {
+        assert_eq!(get(lanyard.port(), &blob("library/second", &layer)).outcome(), "hit");
+    }
+    assert_eq!(hub.count(asked), heads, "its word is remembered");
+}
+
+/// Images that share a layer stay whole without upstream: a client gets it where it may have it
+/// anyway.
+#[test]
+fn shared_layers_stay_available_without_upstream() {
+    let hub = Hub::start();
+    let base = vec![7_u8; 500_000];
+    let first = hub.image("library/first", "latest").layer_of(base.clone()).publish();
+    let second = hub.image("library/second", "latest").layer_of(base).layer(100).publish();
+    let layer = first.layer(0).to_owned();
+    let mut lanyard = mirror_with(&hub, "");
+    for (image, blobs) in
+        [(&first, vec![first.config(), first.layer(0)]), (&second, vec![second.config(), second.layer(1)])]
+    {
+        assert_eq!(get(lanyard.port(), &manifest(&image.repo, "latest")).status, 200);
+        for digest in blobs {
+            assert_eq!(get(lanyard.port(), &blob(&image.repo, digest)).status, 200);
+        }
+    }
+    hub.go_down();
+    for mode in ["", "mode = \"offline\""] {
+        for digest in [second.config(), second.layer(0), second.layer(1)] {
+            let answer = get(lanyard.port(), &blob("library/second", digest));
+            assert_eq!((answer.status, digest_of(&answer.body)), (200, digest.to_owned()), "{mode}: {}", answer.text());
+            let path = format!("{}?ns=docker.io", blob("library/second", digest));
+            assert_eq!(crate::wire::head(lanyard.port(), &path).status, 200, "{mode}");
+        }
+        // What no manifest there names is not there.
+        assert_ne!(get(lanyard.port(), &blob("library/third", &layer)).status, 200);
+        lanyard.reconfigure(&crate::pull::config(&hub, "mode = \"offline\""));
+        lanyard.restart();
+    }
+}
