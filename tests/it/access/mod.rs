@@ -3,8 +3,12 @@
 //! Every test asks from this machine. Whoever is to be somebody else says so as a proxy would, with `X-Forwarded-For`, which
 //! takes the rights of this machine away.
 
+mod catalog;
+mod guessing;
+mod inert;
 mod matrix;
 mod mirror;
+mod proxy;
 mod routes;
 mod secrets;
 mod sign_in;
