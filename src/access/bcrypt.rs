@@ -4,12 +4,18 @@
 pub(super) const COST: u32 = 11;
 /// The most that a hash in the file may cost: about two seconds. Each step doubles.
 pub(super) const MOST_COST: u32 = 15;
-/// bcrypt reads no further.
-pub(super) const LONGEST: usize = 71;
+/// The longest password, in bytes: bcrypt reads no further.
+pub(super) const LONGEST: usize = 72;
 
-/// Whether the password has this hash. A hash that is none has no password.
+/// Whether bcrypt reads all of the password. It goes by its bytes up to the 72nd, and a NUL ends it.
+pub(super) fn reads(password: &str) -> bool {
+    password.len() <= LONGEST && !password.contains('\0')
+}
+
+/// Whether the password has this hash. No password has a malformed hash, and one that bcrypt would cut short has none; that
+/// takes as long.
 pub(super) fn matches(password: &str, hash: &str) -> bool {
-    ::bcrypt::verify(password, hash).unwrap_or(false)
+    ::bcrypt::verify(password, hash).unwrap_or(false) && reads(password)
 }
 
 /// The hash of a new password, in the notation that other registries and web servers read too. None: the machine has no
@@ -54,6 +60,17 @@ mod tests {
         assert_eq!(cost(&hash), Some(COST));
         assert_eq!(cost(&dummy(5)), Some(5));
         assert!(!matches("", &dummy(4)) && !matches("", "x"));
+        let longest = "x".repeat(LONGEST);
+        let hash = ::bcrypt::hash(&longest, 4).unwrap();
+        assert!(matches(&longest, &hash), "all 72 bytes are one's own");
+        for other in [format!("{longest}y"), format!("{longest}{longest}"), "x".repeat(LONGEST - 1)] {
+            assert!(!matches(&other, &hash), "{} bytes", other.len());
+        }
+        let short = ::bcrypt::hash("abc", 4).unwrap();
+        assert!(matches("abc", &short));
+        for same in ["abc\0", "abc\0abc", "abc\0abc\0abc"] {
+            assert!(!matches(same, &short), "{same:?} is the same to bcrypt");
+        }
         for none in ["{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "$apr1$x$y", "plain", "", "$2y$05$short"] {
             assert_eq!(cost(none), None, "{none}");
         }

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     bcrypt,
-    htpasswd::{self, List, ListError},
+    htpasswd::{self, List, ListError, MARK, NOBODY},
 };
 
 /// Why the file stays as it is.
@@ -34,11 +34,14 @@ pub fn set(path: &Path, user: &str, password: &str) -> Result<bool, EditError> {
         return Err(EditError::Refused("a password is one line, and not empty"));
     }
     if password.len() > bcrypt::LONGEST {
-        return Err(EditError::Refused("bcrypt reads 71 bytes of a password and no more; choose a shorter one"));
+        return Err(EditError::Refused(
+            "a password has at most 72 bytes: bcrypt would not read the rest; choose a shorter one",
+        ));
     }
     let hash = bcrypt::hash(password).ok_or(EditError::Refused("the machine has no random bytes"))?;
     let entry = format!("{user}:{hash}");
     let mut lines = lines(path)?;
+    lines.retain(|line| line != NOBODY);
     let place = lines.iter().position(|line| is_of(line, user));
     match place {
         Some(index) => lines[index] = entry,
@@ -48,13 +51,17 @@ pub fn set(path: &Path, user: &str, password: &str) -> Result<bool, EditError> {
     Ok(place.is_some())
 }
 
-/// Takes a user away. Returns whether it was there.
+/// Removes a user. Returns whether it was there. Where it was the last one, the file says so: a running lanyard takes an empty
+/// list for an edit that is not finished.
 pub fn remove(path: &Path, user: &str) -> Result<bool, EditError> {
     let mut lines = lines(path)?;
     let before = lines.len();
     lines.retain(|line| !is_of(line, user));
     if lines.len() == before {
         return Ok(false);
+    }
+    if !lines.iter().any(|line| matches!(htpasswd::entry(line), Ok(Some(_)))) {
+        lines.push(NOBODY.to_owned());
     }
     write(path, &lines)?;
     Ok(true)
@@ -70,7 +77,7 @@ pub fn names(path: &Path) -> Result<Vec<String>, EditError> {
 fn lines(path: &Path) -> Result<Vec<String>, EditError> {
     List::read(path)?;
     match fs::read_to_string(path) {
-        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        Ok(text) => Ok(text.strip_prefix(MARK).unwrap_or(&text).lines().map(str::to_owned).collect()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(ListError::Io(error).into()),
     }
@@ -143,14 +150,36 @@ mod tests {
     fn what_cannot_work_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
-        for (user, password) in
-            [("", "x"), ("a:b", "x"), ("#a", "x"), ("a\nb", "x"), ("a", ""), ("a", "b\nc"), ("a", &*"x".repeat(72))]
-        {
+        for (user, password) in [
+            ("", "x"),
+            ("a:b", "x"),
+            ("#a", "x"),
+            ("a\nb", "x"),
+            ("a", ""),
+            ("a", "b\nc"),
+            ("a", &*"x".repeat(73)),
+            ("a", &*"ä".repeat(37)),
+        ] {
             assert!(matches!(set(&path, user, password), Err(EditError::Refused(_))), "{user:?} {password:?}");
         }
         assert!(!path.exists());
         fs::write(&path, "ann:plain\n").unwrap();
         assert!(matches!(set(&path, "bob", "x"), Err(EditError::List(_))), "a list that is wrong is not written over");
+    }
+
+    #[test]
+    fn the_last_user_is_removed_for_good_and_another_can_follow() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        set(&path, "ann", "one").unwrap();
+        let first = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{MARK}{first}")).unwrap();
+        assert!(set(&path, "ann", "two").unwrap(), "a byte order mark is not part of the name");
+        assert!(remove(&path, "ann").unwrap());
+        assert!(List::read(&path).unwrap().says_nobody());
+        set(&path, "bob", "three").unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("bob:") && text.lines().count() == 1, "{text}");
     }
 
     #[test]

@@ -1,14 +1,21 @@
-//! The file of users: `name:hash` lines as `htpasswd -B` writes them, empty lines and `#` comments.
+//! The file of users: `name:hash` lines as `htpasswd -B` writes them, empty lines and `#` comments. Lines may end in CRLF, and a
+//! byte order mark before the first is skipped: editors write both.
 
 use std::{collections::HashMap, fs, io, path::Path};
 
 use super::bcrypt;
+
+/// The line that says that a list without users is meant so. An empty file is not: an editor may be about to write it.
+pub(super) const NOBODY: &str = "# nobody: the last user was removed";
+/// UTF-8's byte order mark.
+pub(super) const MARK: &str = "\u{feff}";
 
 /// The users and their hashes.
 #[derive(Default, Debug)]
 pub(super) struct List {
     hashes: HashMap<String, String>,
     dummy: Option<String>,
+    says_nobody: bool,
 }
 
 /// Why a file is no list of users. It never quotes the file (S18).
@@ -45,10 +52,14 @@ impl List {
     fn parse(bytes: &[u8]) -> Result<List, ListError> {
         let mut list = List::default();
         let mut dearest = 0;
+        let bytes = bytes.strip_prefix(MARK.as_bytes()).unwrap_or(bytes);
         for (index, text) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let wrong = |what| ListError::Line { line: index + 1, what };
             let text = std::str::from_utf8(text).map_err(|_| wrong("is not UTF-8 text"))?;
-            let Some((user, hash)) = entry(text).map_err(wrong)? else { continue };
+            let Some((user, hash)) = entry(text).map_err(wrong)? else {
+                list.says_nobody |= text.trim_end() == NOBODY;
+                continue;
+            };
             let cost = bcrypt::cost(hash)
                 .ok_or_else(|| wrong("is not a bcrypt hash; make one with `lanyard user add` or `htpasswd -B`"))?;
             if cost > bcrypt::MOST_COST {
@@ -75,6 +86,11 @@ impl List {
 
     pub(super) fn has(&self, user: &str) -> bool {
         self.hashes.contains_key(user)
+    }
+
+    /// Whether the file says itself that it has no users.
+    pub(super) fn says_nobody(&self) -> bool {
+        self.says_nobody
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -117,6 +133,27 @@ mod tests {
         assert_eq!((list.len(), list.hash("ann"), list.hash("bob smith")), (2, Some(a.as_str()), Some(b.as_str())));
         assert_eq!(list.dummy(), Some(a.as_str()), "an unknown user takes as long as the dearest known one");
         assert!(List::parse(b"").unwrap().dummy().is_none());
+    }
+
+    #[test]
+    fn what_editors_add_is_skipped() {
+        let hash = bcrypt::dummy(4);
+        for text in [
+            format!("{MARK}ann:{hash}\n"),
+            format!("{MARK}ann:{hash}\r\n"),
+            format!("{MARK}# ours\r\nann:{hash}"),
+            format!("{MARK}\nann:{hash}\n\n"),
+            format!("ann:{hash} \r\n\r\n"),
+        ] {
+            assert_eq!(List::parse(text.as_bytes()).unwrap().hash("ann"), Some(hash.as_str()), "{text:?}");
+        }
+        let twice = List::parse(format!("{MARK}{MARK}ann:{hash}\n").as_bytes()).unwrap();
+        assert!(!twice.has("ann"), "the second is a character of the name");
+        assert!(List::parse(format!("{NOBODY}\r\n").as_bytes()).unwrap().says_nobody());
+        for text in ["", "\n", "# ours\n", MARK] {
+            let list = List::parse(text.as_bytes()).unwrap();
+            assert!(list.is_empty() && !list.says_nobody(), "{text:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod bcrypt;
 pub mod edit;
 mod htpasswd;
 mod key;
+mod lanes;
 mod principal;
 mod rules;
 mod sign_in;
@@ -67,7 +68,7 @@ impl Access {
     pub fn new(config: &Config, threads: DiskThreads) -> Result<Access, AccessError> {
         let path = config.auth.htpasswd.clone();
         let key = path.as_ref().map_or_else(Key::fresh, |_| Key::kept(&config.data_dir.join(KEY_FILE)));
-        let users = Users::open(path.clone(), threads.clone())
+        let users = Users::open(path.clone(), threads.apart(1))
             .map_err(|error| AccessError { path: path.unwrap_or_default(), error })?;
         Ok(Access {
             rules: Rules(config.access.clone()),

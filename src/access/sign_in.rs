@@ -1,8 +1,14 @@
-//! A name and a password become a user, or not (S17).
+//! A name and a password become a user, or not (S17, S27).
 //!
-//! What was right is remembered for a minute under a keyed HMAC of name, password and hash, so that Basic on every request
-//! costs one check; the password itself is kept nowhere, and a changed hash is another entry. Whatever is wrong takes the time of
-//! the dearest hash there is: a name that is not there, and one whose own hash is cheaper.
+//! ```text
+//! refused? ─► remembered? ─► counted ─► a turn in its lane ─► bcrypt ─► remembered, or wrong
+//! ```
+//!
+//! - A right password is remembered for a minute under a keyed HMAC of name, password and hash, so that Basic on every request
+//!   costs one check. The password itself is kept nowhere, and a changed hash is another entry.
+//! - `throttle.rs` says how often a client may be wrong, and refuses before this memory is asked. `lanes.rs` says who waits.
+//! - Every wrong answer takes the time of the dearest hash: for a name that is not there, for a cheaper hash, and for a password
+//!   that bcrypt would cut short.
 
 use std::{
     collections::HashMap,
@@ -14,19 +20,26 @@ use std::{
 use aws_lc_rs::hmac;
 use tokio::time::Instant;
 
-use super::{bcrypt, key::Key, principal::Principal, throttle::Throttle, users::Users};
+use super::{
+    bcrypt,
+    key::Key,
+    lanes::{Guess, Lanes, Unchecked},
+    principal::Principal,
+    throttle::{Attempt, Mark, Start, Throttle},
+    users::Users,
+};
 use crate::storage::DiskThreads;
 
 /// How long a right password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// How many are.
 const MOST_REMEMBERED: usize = 10_000;
-
-type Mark = [u8; 32];
+/// When a client may ask again that found no place.
+const FULL: Duration = Duration::from_secs(2);
 
 pub(super) struct SignIn {
     pub(super) users: Users,
-    threads: DiskThreads,
+    lanes: Lanes,
     throttle: Throttle,
     key: hmac::Key,
     right: Mutex<HashMap<Mark, Instant>>,
@@ -44,6 +57,12 @@ pub enum SignInError {
         /// When it may try again.
         wait: Duration,
     },
+    /// Too many others sign in at this moment.
+    #[error("too many passwords are being checked; try again in a moment")]
+    Full {
+        /// When it may try again.
+        wait: Duration,
+    },
     /// The check did not end: lanyard is stopping.
     #[error("the password could not be checked")]
     Lost,
@@ -52,33 +71,66 @@ pub enum SignInError {
 impl SignIn {
     pub(super) fn new(users: Users, threads: DiskThreads) -> Self {
         let key = Key::fresh().hmac();
-        SignIn { users, threads, throttle: Throttle::default(), key, right: Mutex::default() }
+        SignIn { users, lanes: Lanes::new(threads), throttle: Throttle::default(), key, right: Mutex::default() }
     }
 
     pub(super) async fn sign_in(&self, user: &str, password: &str, from: IpAddr) -> Result<Principal, SignInError> {
         self.users.refresh().await;
         let list = self.users.list();
         let Some(dummy) = list.dummy() else { return Err(SignInError::Wrong) };
-        let known = list.hash(user);
-        let mark = self.mark(user, password, known.unwrap_or_default());
+        let known = list.hash(user).filter(|_| bcrypt::reads(password)).map(|hash| (user, hash));
+        let mark = self.mark(user, password, known.map_or("", |(_, hash)| hash));
+        if let Some(wait) = self.throttle.refused(from, user) {
+            return Err(SignInError::TooMany { wait });
+        }
         let signed_in = || Ok(Principal::User(user.to_owned()));
         if known.is_some() && self.remembers(&mark) {
             return signed_in();
         }
-        let attempt = self.throttle.turn(from).await.map_err(|wait| SignInError::TooMany { wait })?;
-        // Whoever had the turn before may have brought the same.
-        if known.is_some() && self.remembers(&mark) {
-            return signed_in();
+        let start = self.throttle.begin(from, user, mark, known.is_some());
+        let attempt = match &start {
+            Start::Counted(attempt) | Start::Aside(Some(attempt), _) => Some(attempt),
+            Start::Again | Start::Refused(_) | Start::Aside(None, _) => None,
+        };
+        let settled = || self.settled(&mark, attempt);
+        // A guess that is not tried takes the time of one of a user that is not known.
+        let known = known.filter(|_| attempt.is_some());
+        let guess = Guess { password, known, dummy, settled: &settled };
+        let (checked, attempt) = match &start {
+            Start::Again => return Err(SignInError::Wrong),
+            Start::Refused(wait) => return Err(SignInError::TooMany { wait: *wait }),
+            Start::Aside(attempt, wait) => match self.lanes.aside(&guess).await {
+                true => (Ok(true), attempt.as_ref()),
+                false => (Err(SignInError::TooMany { wait: *wait }), attempt.as_ref()),
+            },
+            Start::Counted(attempt) => (self.lanes.check(&guess).await.map_err(SignInError::from), Some(attempt)),
+        };
+        match checked {
+            Ok(true) => {
+                self.remember(mark);
+                attempt.into_iter().for_each(Attempt::right);
+                signed_in()
+            }
+            Ok(false) => {
+                attempt.into_iter().for_each(Attempt::wrong);
+                Err(SignInError::Wrong)
+            }
+            Err(error) => Err(error),
         }
-        let (password, hash, dummy) = (password.to_owned(), known.unwrap_or(dummy).to_owned(), dummy.to_owned());
-        let check = move || bcrypt::matches_or_takes_as_long(&password, &hash, &dummy);
-        let right = self.threads.run(check).await.map_err(|_| SignInError::Lost)?;
-        if right && known.is_some() {
-            self.remember(mark);
-            return signed_in();
+    }
+
+    /// Whether nobody waits for a check.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.lanes.is_idle()
+    }
+
+    /// What another request with the same password has learned while this one waited.
+    fn settled(&self, mark: &Mark, attempt: Option<&Attempt<'_>>) -> Option<bool> {
+        if self.remembers(mark) {
+            return Some(true);
         }
-        attempt.failed();
-        Err(SignInError::Wrong)
+        attempt.is_some_and(Attempt::is_wrong).then_some(false)
     }
 
     /// The lengths keep `ab`+`c` and `a`+`bc` apart.
@@ -105,6 +157,15 @@ impl SignIn {
         }
         if right.len() < MOST_REMEMBERED {
             right.insert(mark, Instant::now());
+        }
+    }
+}
+
+impl From<Unchecked> for SignInError {
+    fn from(unchecked: Unchecked) -> Self {
+        match unchecked {
+            Unchecked::Full => SignInError::Full { wait: FULL },
+            Unchecked::Lost => SignInError::Lost,
         }
     }
 }

@@ -1,188 +1,203 @@
-//! How often an address may be wrong (S17): ten times a minute. Passwords of one address are checked a few at a time; the
-//! others queue, so that a farm that signs in at once is not refused.
+//! How often a client may be wrong (S17, S27).
+//!
+//! | counted by | in a minute | beyond it |
+//! |---|---|---|
+//! | address, user and password | one guess, however often it is sent | the answer to the first, at once |
+//! | address and user | [`GUESSES`], 10 | 429 for this user from this address, before any memory of a success is asked |
+//! | address | [`BY_ADDRESS`], 100, over all names | 429 for a wrong password; a right one signs in |
+//! | address beyond its 100, and user | [`ASIDE`], 3 | 429 |
+//! | addresses | [`ADDRESSES`], 4,096 | the others are counted together, as one |
+//!
+//! - A guess counts when it starts. A right one is taken back; one whose client leaves stays. So neither hanging up nor asking
+//!   many times at once gives more guesses.
+//! - Nobody pays for a stranger: another user of the same address has guesses of its own. Where an address is beyond its 100, a
+//!   wrong password, an unknown user and a user without guesses left get the same answer after the same time
+//!   ([`Lanes::aside`](super::lanes::Lanes::aside)), and a user who was not guessed at signs in as always.
+//! - An IPv6 /64 is one address, and so are an IPv4 address and its mapped form.
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    hash::{BuildHasher, RandomState},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use tokio::time::Instant;
 
-/// Failures that are let through in each [`WINDOW`].
-pub(super) const FAILURES: usize = 10;
-/// How long a failure counts.
+/// Wrong guesses of an address at one user in each [`WINDOW`].
+pub(super) const GUESSES: usize = 10;
+/// Wrong guesses of an address at all users.
+pub(super) const BY_ADDRESS: usize = 100;
+/// Guesses at one user of an address that is beyond [`BY_ADDRESS`], those before included.
+pub(super) const ASIDE: usize = 3;
+/// How long a guess counts.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
-/// Passwords of one address that are checked at a time.
-const AT_ONCE: usize = 4;
-/// Addresses that are remembered; past it, those without recent failures are forgotten first.
-const ADDRESSES: usize = 10_000;
+/// Addresses that are counted each by itself.
+const ADDRESSES: usize = 4_096;
+/// How often those are let go of that have not guessed for a [`WINDOW`].
+const TIDY: Duration = Duration::from_secs(1);
 
+/// What tells one pair of a user and a password from another, without holding either.
+pub(super) type Mark = [u8; 32];
+
+/// The guesses of the last minute.
 #[derive(Default)]
-pub(super) struct Throttle(Mutex<HashMap<IpAddr, Address>>);
-
-struct Address {
-    failures: VecDeque<Instant>,
-    running: usize,
-    gate: Arc<Semaphore>,
+pub(super) struct Throttle {
+    counts: Mutex<Counts>,
+    /// Names are kept as their hashes.
+    names: RandomState,
 }
 
-/// The permission to check one password. Dropped without a word it counts as neither right nor wrong.
+#[derive(Default)]
+struct Counts {
+    addresses: HashMap<IpAddr, VecDeque<Guess>>,
+    tidied: Option<Instant>,
+}
+
+struct Guess {
+    at: Instant,
+    user: u64,
+    mark: Mark,
+    /// It was checked. Until then it counts all the same.
+    wrong: bool,
+}
+
+/// What becomes of a guess.
+pub(super) enum Start<'a> {
+    /// It counts from now on, and is to be checked.
+    Counted(Attempt<'a>),
+    /// This address had the same guess a moment ago, and it was wrong.
+    Again,
+    /// The address is beyond its limit. The attempt is there where the user has a guess left.
+    Aside(Option<Attempt<'a>>, Duration),
+    /// The address has no guess left at this user: when it has.
+    Refused(Duration),
+}
+
+/// A guess that counts. Dropped without a word it goes on counting.
 pub(super) struct Attempt<'a> {
     throttle: &'a Throttle,
     address: IpAddr,
-    _turn: OwnedSemaphorePermit,
+    mark: Mark,
 }
 
 impl Throttle {
-    /// Waits for a turn of this address.
-    ///
-    /// # Errors
-    /// It has been wrong too often: when it may try again.
-    pub(super) async fn turn(&self, address: IpAddr) -> Result<Attempt<'_>, Duration> {
-        let address = network(address);
-        let gate = {
-            let mut addresses = self.lock();
-            let entry = entry(&mut addresses, address);
-            entry.refused()?;
-            Arc::clone(&entry.gate)
-        };
-        // The semaphore is never closed.
-        let turn = gate.acquire_owned().await.map_err(|_| WINDOW)?;
-        let mut addresses = self.lock();
-        let entry = entry(&mut addresses, address);
-        entry.refused()?;
-        entry.running += 1;
-        Ok(Attempt { throttle: self, address, _turn: turn })
+    /// How long this address has no guess left at this user. It is asked before any memory of a success.
+    pub(super) fn refused(&self, address: IpAddr, user: &str) -> Option<Duration> {
+        let user = self.names.hash_one(user);
+        let mut counts = self.lock();
+        let address = counts.place(network(address));
+        let guesses = counts.addresses.get_mut(&address)?;
+        forget(guesses);
+        spent(guesses, user)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Address>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Counts a guess. `known`: the user may have a right password.
+    pub(super) fn begin(&self, address: IpAddr, user: &str, mark: Mark, known: bool) -> Start<'_> {
+        let user = self.names.hash_one(user);
+        let mut counts = self.lock();
+        let address = counts.place(network(address));
+        let guesses = counts.addresses.entry(address).or_default();
+        forget(guesses);
+        if let Some(wait) = spent(guesses, user) {
+            return Start::Refused(wait);
+        }
+        let attempt = Attempt { throttle: self, address, mark };
+        let same = guesses.iter().find(|guess| guess.mark == mark).map(|guess| guess.wrong);
+        let guess = Guess { at: Instant::now(), user, mark, wrong: false };
+        if guesses.len() >= BY_ADDRESS {
+            let wait = left(guesses.front());
+            // What is told must not depend on whether the user is known, so what was wrong before is not told either.
+            let tries = known && same != Some(true);
+            let at_user = guesses.iter().filter(|guess| guess.user == user).count();
+            if same.is_none() && tries && at_user < ASIDE {
+                guesses.push_back(guess);
+                return Start::Aside(Some(attempt), wait);
+            }
+            return Start::Aside(Some(attempt).filter(|_| tries && same.is_some()), wait);
+        }
+        match same {
+            Some(true) => Start::Again,
+            Some(false) => Start::Counted(attempt),
+            None => {
+                guesses.push_back(guess);
+                Start::Counted(attempt)
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    /// Where an address is counted: where there are too many, with all others that are new.
+    fn place(&mut self, address: IpAddr) -> IpAddr {
+        if self.addresses.len() < ADDRESSES || self.addresses.contains_key(&address) {
+            return address;
+        }
+        if self.tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY) {
+            self.tidied = Some(Instant::now());
+            self.addresses.retain(|_, guesses| guesses.back().is_some_and(|guess| guess.at.elapsed() < WINDOW));
+        }
+        if self.addresses.len() < ADDRESSES { address } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
     }
 }
 
 impl Attempt<'_> {
+    /// Whether the same guess was found wrong meanwhile.
+    pub(super) fn is_wrong(&self) -> bool {
+        let counts = self.throttle.lock();
+        let same = |guess: &Guess| guess.mark == self.mark && guess.wrong;
+        counts.addresses.get(&self.address).is_some_and(|guesses| guesses.iter().any(same))
+    }
+
+    /// The password was right: nothing is counted.
+    pub(super) fn right(&self) {
+        if let Some(guesses) = self.throttle.lock().addresses.get_mut(&self.address) {
+            guesses.retain(|guess| guess.mark != self.mark);
+        }
+    }
+
     /// The password was wrong.
-    pub(super) fn failed(self) {
-        if let Some(entry) = self.throttle.lock().get_mut(&self.address) {
-            entry.failures.push_back(Instant::now());
+    pub(super) fn wrong(&self) {
+        let mut counts = self.throttle.lock();
+        let guesses = counts.addresses.get_mut(&self.address);
+        for guess in guesses.into_iter().flatten().filter(|guess| guess.mark == self.mark) {
+            guess.wrong = true;
         }
     }
 }
 
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        if let Some(entry) = self.throttle.lock().get_mut(&self.address) {
-            entry.running = entry.running.saturating_sub(1);
-        }
+fn forget(guesses: &mut VecDeque<Guess>) {
+    while guesses.front().is_some_and(|guess| guess.at.elapsed() >= WINDOW) {
+        guesses.pop_front();
     }
 }
 
-impl Address {
-    /// Those that are being checked may all turn out wrong.
-    fn refused(&mut self) -> Result<(), Duration> {
-        while self.failures.front().is_some_and(|failure| failure.elapsed() >= WINDOW) {
-            self.failures.pop_front();
-        }
-        if self.failures.len() + self.running < FAILURES {
-            return Ok(());
-        }
-        let oldest = self.failures.front().map_or(Duration::ZERO, Instant::elapsed);
-        Err(WINDOW.saturating_sub(oldest).max(Duration::from_secs(1)))
-    }
+/// How long there is no guess left at this user.
+fn spent(guesses: &VecDeque<Guess>, user: u64) -> Option<Duration> {
+    let mut at_user = guesses.iter().filter(|guess| guess.user == user);
+    let oldest = at_user.next();
+    (at_user.count() + 1 >= GUESSES).then(|| left(oldest))
 }
 
-fn entry(addresses: &mut HashMap<IpAddr, Address>, address: IpAddr) -> &mut Address {
-    if addresses.len() >= ADDRESSES && !addresses.contains_key(&address) {
-        let recent = |entry: &Address| entry.failures.back().is_some_and(|failure| failure.elapsed() < WINDOW);
-        addresses.retain(|_, entry| entry.running > 0 || recent(entry));
-        if addresses.len() >= ADDRESSES {
-            addresses.clear();
-        }
-    }
-    addresses.entry(address).or_insert_with(|| Address {
-        failures: VecDeque::new(),
-        running: 0,
-        gate: Arc::new(Semaphore::new(AT_ONCE)),
-    })
+/// How long this guess still counts, and a second at least.
+fn left(guess: Option<&Guess>) -> Duration {
+    let age = guess.map_or(Duration::ZERO, |guess| guess.at.elapsed());
+    WINDOW.saturating_sub(age).max(Duration::from_secs(1))
 }
 
-/// Whoever has one IPv6 address has all of its /64.
+/// Who has one IPv6 address has all of its /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => (address & std::net::Ipv6Addr::from_bits(!0 << 64)).into(),
+        IpAddr::V6(address) => (address & Ipv6Addr::from_bits(!0 << 64)).into(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
-
-    #[tokio::test(start_paused = true)]
-    async fn s17_ten_failures_a_minute_and_address() {
-        let throttle = Throttle::default();
-        for _ in 0..FAILURES {
-            throttle.turn(ONE).await.unwrap().failed();
-            tokio::time::advance(Duration::from_secs(1)).await;
-        }
-        assert_eq!(throttle.turn(ONE).await.err(), Some(Duration::from_secs(50)));
-        assert!(throttle.turn(OTHER).await.is_ok(), "others have nothing to do with it");
-        tokio::time::advance(Duration::from_secs(50)).await;
-        throttle.turn(ONE).await.unwrap().failed();
-        assert!(throttle.turn(ONE).await.is_err(), "one failure has left the window, and one has come");
-        tokio::time::advance(WINDOW).await;
-        for _ in 0..100 {
-            assert!(throttle.turn(ONE).await.is_ok(), "who is right is not counted");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn s17_failures_under_way_count_and_right_ones_queue() {
-        let throttle = Arc::new(Throttle::default());
-        for _ in 0..FAILURES - 1 {
-            throttle.turn(ONE).await.unwrap().failed();
-        }
-        let under_way = throttle.turn(ONE).await.unwrap();
-        assert!(throttle.turn(ONE).await.is_err());
-        drop(under_way);
-        assert!(throttle.turn(ONE).await.is_ok());
-
-        let mut turns = Vec::new();
-        for _ in 0..AT_ONCE {
-            turns.push(throttle.turn(OTHER).await.unwrap());
-        }
-        let next = tokio::spawn({
-            let throttle = Arc::clone(&throttle);
-            async move { throttle.turn(OTHER).await.is_ok() }
-        });
-        tokio::task::yield_now().await;
-        assert!(!next.is_finished());
-        turns.clear();
-        assert!(next.await.unwrap());
-    }
-
-    #[test]
-    fn an_ipv6_network_is_one_address() {
-        let net = |text: &str| network(text.parse().unwrap());
-        assert_eq!(net("2001:db8:1:2:3::4"), net("2001:db8:1:2:ffff::"));
-        assert_ne!(net("2001:db8:1:2::"), net("2001:db8:1:3::"));
-        assert_eq!(net("::ffff:192.0.2.1"), ONE);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn memory_is_bounded() {
-        let throttle = Throttle::default();
-        for n in 0..3 * ADDRESSES as u32 {
-            throttle.turn(IpAddr::V4(n.into())).await.unwrap().failed();
-        }
-        assert!(throttle.lock().len() <= ADDRESSES);
-    }
-}
+#[path = "throttle_tests.rs"]
+mod tests;

@@ -24,13 +24,20 @@ const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 /// One entry of a token's access list, as in Docker's token specification.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Grant {
-    /// `repository`.
+    /// `repository`, or `registry` for the catalogue.
     #[serde(rename = "type")]
     pub kind: String,
     /// The repository as the client spells it.
     pub name: String,
-    /// `pull`, `push`, `delete`.
+    /// `pull`, `push`, `delete`; `*` of the catalogue.
     pub actions: Vec<String>,
+}
+
+impl Grant {
+    /// `registry:catalog:*`: listing what may be pulled.
+    pub fn catalog() -> Grant {
+        Grant { kind: "registry".to_owned(), name: "catalog".to_owned(), actions: vec!["*".to_owned()] }
+    }
 }
 
 /// A new token.

@@ -1,8 +1,18 @@
 //! The users as the file has them now.
 //!
 //! The file is looked at when somebody wants to know, at most once a second, so that edits count within seconds and no watcher
-//! is needed that a mounted secret's renames would confuse. A file that has become unreadable or wrong changes nothing: who
-//! could sign in still can, and the log says once what is wrong.
+//! is needed that a mounted secret's renames would confuse.
+//!
+//! | the file, while lanyard runs | the users |
+//! |---|---|
+//! | is right | are those in it |
+//! | is empty, or has only comments: an editor truncates it first | stay |
+//! | has a line that is wrong, or half a line | stay |
+//! | is gone, or cannot be read: a mount comes back | stay |
+//! | says that nobody is left, as `lanyard user rm` of the last user does ([`htpasswd::NOBODY`](super::htpasswd::NOBODY)) | nobody |
+//!
+//! Where they stay, the log says so once. At the start a file that is empty or missing is a list without users, and one that is
+//! wrong is an error.
 
 use std::{
     fs, io,
@@ -85,11 +95,14 @@ impl File {
         if now == *last {
             return;
         }
-        // A list that is taken away while it is in use is more likely a slip than the wish to let nobody in.
         let read = now.map_err(|kind| ListError::Io(kind.into())).and_then(|_| List::read(&self.path));
         *last = now;
         let file = self.path.display();
         match read {
+            Ok(list) if list.is_empty() && !list.says_nobody() && !self.list().is_empty() => tracing::warn!(
+                %file,
+                "the users stay as they were: the file has no user in it; to remove the last one use `lanyard user rm`"
+            ),
             Ok(list) => {
                 tracing::info!(%file, users = list.len(), "the users have changed");
                 *self.list.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(list);

@@ -27,7 +27,7 @@ use tokio::{runtime::Runtime, signal::unix::SignalKind};
 use crate::{
     access::{Access, AccessError},
     config::{Config, Loaded},
-    http::{self, BindError, Certificate, Face, Side, TlsError},
+    http::{self, BindError, Certificate, Face, Side, Site, TlsError},
     metrics::{Metrics, Sample, UpstreamSample},
     names::Names,
     pull::{Parts, PullThrough, Tasks},
@@ -186,6 +186,7 @@ impl App {
         let access = Arc::new(Access::new(config, passwords)?);
         let face = Face {
             access,
+            site: Arc::new(Site::new(config, certificate.clone())),
             side: Side::Whole,
             names,
             sample: sample(&storage, &upstreams, &pull),

@@ -9,7 +9,7 @@ use figment::{
 
 use super::{
     Auth, Cache, Config, Hosted, Loaded, Log, LogFormat, Mode, Pattern, Problem, Provenance, Source, TagPattern,
-    Upstream, check_access, check_tls, check_upstream,
+    Upstream, check_access, check_site, check_tls, check_upstream,
     layer::Layers,
     reader::{Reader, Scope, boolean, parsed, text, word},
     units,
@@ -27,6 +27,9 @@ pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
     let mut root = Scope::new(Some(&merged), "");
     let listen = reader.take(&mut root, "listen", listen);
     let mirror_listen = mirror_listen(&mut reader, &mut root, listen);
+    let names = reader.list(&mut root, "names", check_site::name);
+    let public_url = reader.take(&mut root, "public_url", check_site::public_url);
+    let trusted_proxies = reader.list(&mut root, "trusted_proxies", check_site::network);
     let data_dir = reader.take(&mut root, "data_dir", |value| Ok(text(value)?.into()));
     let mode = reader.take(&mut root, "mode", mode);
     let default_upstream = reader.take(&mut root, "default_upstream", parsed::<UpstreamName>);
@@ -58,6 +61,9 @@ pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
         Some(Config {
             listen: listen?,
             mirror_listen,
+            names: names?,
+            public_url,
+            trusted_proxies: trusted_proxies?,
             data_dir: data_dir?,
             mode: mode?,
             default_upstream: default_upstream?,

@@ -49,6 +49,7 @@ fn every_commented_key_works() {
     assert_eq!(hub.connections, 16);
     assert_eq!(config.cache.max_size, Some(500 << 30));
     assert_eq!(config.upstreams.len(), super::BUILT_IN.len());
+    assert!(config.public_url.is_some());
     assert!(config.mirror_listen.is_some() && config.tls.is_some() && config.auth.htpasswd.is_some());
     assert_eq!(config.access.len(), 1);
 }

@@ -48,6 +48,8 @@ impl Layer {
         let mut layer = Layer::new(Origin::Defaults);
         for (path, value) in [
             ("listen", Value::from("0.0.0.0:5000")),
+            ("names", Value::from(Vec::<String>::new())),
+            ("trusted_proxies", Value::from(Vec::<String>::new())),
             ("data_dir", Value::from("data")),
             ("mode", Value::from("auto")),
             ("default_upstream", Value::from("docker.io")),

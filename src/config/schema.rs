@@ -41,6 +41,9 @@ const fn table(name: &'static str, keys: &'static [Key]) -> Key {
 const KEYS: &[Key] = &[
     value("listen"),
     value("mirror_listen"),
+    value("names"),
+    value("public_url"),
+    value("trusted_proxies"),
     value("data_dir"),
     value("mode"),
     value("default_upstream"),

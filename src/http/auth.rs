@@ -1,23 +1,30 @@
 //! Who asks, and whether they may: the one call of `authorize`, and the challenges (SECURITY.md S5, S7).
 //!
 //! - A pull that the peer's address alone may do is done, whatever its `Authorization` says: it was meant for somebody else.
-//! - Where users exist, `/v2/` is a challenge, because classic docker and podman read it only there.
+//! - Where users exist, `/v2/` is a challenge, because classic docker and podman read it only there. So is `/v2/_catalog`,
+//!   because a client that is logged in sends its token only when it is asked for it.
 //! - What may not be pulled is answered without a look at what exists, so the answer tells nothing about that.
-
-use std::net::{IpAddr, Ipv4Addr};
+//! - A HEAD before a push, with a token that permits nothing, is answered like one for what is not there. A HEAD has no words,
+//!   so the POST or PUT that follows is the one that refuses.
 
 use actix_web::{
     HttpRequest,
-    http::header::{AUTHORIZATION, FORWARDED, HOST, HeaderName, HeaderValue, ORIGIN, VIA, WWW_AUTHENTICATE},
+    http::{
+        Method,
+        header::{ACCEPT, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE},
+    },
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{Face, connection::Secured, errors::Refusal, routes::Needs, target::Target};
+use super::{Face, Side, errors::Refusal, routes::Needs, site::Peer, target::Target};
 use crate::{
     access::{Action, Bearer, Denied, Grant, Principal, SERVICE, SignInError},
     names::Spelling,
-    oci::{ErrorCode, RegistryError, Repository},
+    oci::{Accept, ErrorCode, RegistryError, Repository},
 };
+
+/// What a client asks for to list the catalogue (Docker's token specification).
+const CATALOG: &str = "registry:catalog:*";
 
 /// What a request brings to say who sends it.
 pub(super) enum Presented {
@@ -56,23 +63,6 @@ impl Presented {
     }
 }
 
-/// Whoever is at the other end of the connection. Loopback is this machine itself: not a proxy on it, which says whom it
-/// speaks for, and not a browser on it, which speaks for whoever wrote the page.
-pub(super) fn peer(request: &HttpRequest) -> Principal {
-    let speaks_for_another = |name: &HeaderName| {
-        [FORWARDED, VIA, ORIGIN].contains(name)
-            || name.as_str() == "x-real-ip"
-            || name.as_str().starts_with("x-forwarded-")
-    };
-    let here = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
-    if here && !request.headers().keys().any(speaks_for_another) { Principal::Loopback } else { Principal::Anonymous }
-}
-
-/// The address whose wrong passwords are counted.
-pub(super) fn address(request: &HttpRequest) -> IpAddr {
-    request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip())
-}
-
 /// The one gate that every request passes before anything else: who it is, or why not. `place` is what the path means, where
 /// it means a repository.
 pub(super) async fn admit(
@@ -86,7 +76,7 @@ pub(super) async fn admit(
     match (needs, place) {
         (Needs::Nothing, _) => Ok(gate.here),
         (Needs::Greeting, _) => gate.greet().await,
-        (Needs::List, _) => Ok(gate.who(None).await.map_or(gate.here, |known| known.principal)),
+        (Needs::List, _) => gate.list().await,
         (Needs::Right(action), Some((spelling, repository))) => gate.pass(action, spelling, repository).await,
         // A right is always one to a repository; a test goes through the table.
         (Needs::Right(action), None) => Err(gate.denied(action, Denied::Forbidden)),
@@ -112,9 +102,25 @@ impl Gate<'_> {
         let known = self.who(None).await?;
         let brought_nothing = known.token.is_none() && known.principal.user().is_none();
         if self.face.signs_in() && brought_nothing {
-            return Err(challenge(self.request, None, None, "sign in, or ask for an anonymous token"));
+            return Err(self.challenge(None, None, "sign in, or ask for an anonymous token"));
         }
         Ok(known.principal)
+    }
+
+    /// `/v2/_catalog`: a password, or a token that was asked for it. An anonymous one lists what everybody may pull.
+    async fn list(self) -> Result<Principal, Refusal> {
+        let known = self.who(Some(CATALOG)).await?;
+        let refused = match &known.token {
+            _ if !self.face.signs_in() => None,
+            None if known.principal.user().is_some() => None,
+            None => Some((None, "sign in, or ask for an anonymous token")),
+            Some(token) if token.access.contains(&Grant::catalog()) => None,
+            Some(_) => Some((Some("insufficient_scope"), "the token is for something else")),
+        };
+        match refused {
+            Some((error, message)) => Err(self.challenge(Some(CATALOG), error, message)),
+            None => Ok(known.principal),
+        }
     }
 
     async fn pass(self, action: Action, spelling: &Spelling, repository: &Repository) -> Result<Principal, Refusal> {
@@ -131,18 +137,41 @@ impl Gate<'_> {
             }
             // Signing in takes nothing away.
             _ if here_may.is_ok() => Ok(self.here),
-            Ok(()) => {
-                let message = "the token is for something else";
-                Err(challenge(self.request, Some(&scope), Some("insufficient_scope"), message))
+            Ok(()) => Err(self.challenge(Some(&scope), Some("insufficient_scope"), "the token is for something else")),
+            Err(Denied::SignIn) if known.token.is_some() && self.asks_before_a_push() => {
+                Err(self.denied(action, Denied::Unknown))
             }
-            Err(Denied::SignIn) if self.face.signs_in() => Err(challenge(
-                self.request,
-                Some(&scope),
-                None,
-                "this needs a user; sign in first, as with docker login",
-            )),
+            Err(Denied::SignIn) if self.face.signs_in() => {
+                let message = "this needs a user; sign in first, as with docker login";
+                Err(self.challenge(Some(&scope), None, &format!("{message}{}", self.hint())))
+            }
             Err(denied) => Err(self.denied(action, denied)),
         }
+    }
+
+    /// Whether this is the HEAD of a client that has the content and asks if it still has to push it. A pull asks for a blob by
+    /// GET alone, and for a manifest with all types.
+    fn asks_before_a_push(&self) -> bool {
+        let of_one_type = || {
+            let lines = self.request.headers().get_all(ACCEPT);
+            Accept::from_headers(lines.filter_map(|line| line.to_str().ok())).asks_before_a_push()
+        };
+        let asks = match self.target {
+            Target::Blob(..) => true,
+            Target::Manifest(..) => of_one_type(),
+            Target::Home
+            | Target::Live
+            | Target::Ready
+            | Target::Metrics
+            | Target::Token
+            | Target::Ping(_)
+            | Target::Catalog
+            | Target::Tags(_)
+            | Target::Referrers(..)
+            | Target::Uploads(_)
+            | Target::Upload(..) => false,
+        };
+        asks && *self.request.method() == Method::HEAD
     }
 
     /// What is brought, checked. Where nobody can sign in, it was meant for somebody else.
@@ -150,7 +179,7 @@ impl Gate<'_> {
         let access = &self.face.access;
         access.refresh().await;
         let nobody = || Known { principal: self.here.clone(), token: None };
-        let wrong = |error, message: &str| challenge(self.request, scope, error, message);
+        let wrong = |error, message: &str| self.challenge(scope, error, message);
         if !self.face.signs_in() {
             return Ok(nobody());
         }
@@ -158,10 +187,12 @@ impl Gate<'_> {
             Presented::Nothing => Ok(nobody()),
             Presented::Foreign => Err(wrong(Some("invalid_request"), "this Authorization is neither Basic nor Bearer")),
             Presented::Password { user, password } => {
-                match access.sign_in(&user, &password, address(self.request)).await {
+                match access.sign_in(&user, &password, self.face.site.address(self.request)).await {
                     Ok(principal) => Ok(Known { principal, token: None }),
                     Err(error @ SignInError::Wrong) => Err(wrong(None, &error.to_string())),
-                    Err(error @ (SignInError::TooMany { .. } | SignInError::Lost)) => Err(not_signed_in(error).into()),
+                    Err(error @ (SignInError::TooMany { .. } | SignInError::Full { .. } | SignInError::Lost)) => {
+                        Err(not_signed_in(error).into())
+                    }
                 }
             }
             Presented::Token(token) => {
@@ -189,7 +220,39 @@ impl Gate<'_> {
         } else {
             "only this machine itself may change anything until there are users; see [auth] and `lanyard user add`"
         };
-        RegistryError::new(ErrorCode::Denied, message).into()
+        RegistryError::new(ErrorCode::Denied, format!("{message}{}", self.hint())).into()
+    }
+
+    /// For a client on this machine that asked by a name which may be anybody's.
+    fn hint(&self) -> String {
+        match self.face.site.peer(self.request) {
+            Peer::HereByName(name) if self.face.side == Side::Whole => format!(
+                "; this machine itself asks by an address of its own: {name:?} is none, unless `names` in the \
+                 configuration has it"
+            ),
+            Peer::HereByName(_) | Peer::Here | Peer::Elsewhere => String::new(),
+        }
+    }
+
+    /// 401 with the way to a token (RFC 6750, section 3). Parsers of clients want quotes around each value and one scheme.
+    fn challenge(&self, scope: Option<&str>, error: Option<&str>, message: &str) -> Refusal {
+        let Some(origin) = self.face.site.origin(self.request) else {
+            let error =
+                RegistryError::new(ErrorCode::Unsupported, "Host names no host, so there is nowhere to sign in");
+            return error.with_status(400).into();
+        };
+        let mut text = format!("Bearer realm=\"{origin}/v2/token\",service=\"{SERVICE}\"");
+        for (key, value) in [("scope", scope), ("error", error)] {
+            if let Some(value) = value {
+                text.push_str(&format!(",{key}=\"{value}\""));
+            }
+        }
+        let refusal = Refusal::from(RegistryError::new(ErrorCode::Unauthorized, message));
+        // Every part is printable ASCII.
+        match HeaderValue::from_str(&text) {
+            Ok(value) => refusal.with_header(WWW_AUTHENTICATE, value),
+            Err(_) => refusal,
+        }
     }
 }
 
@@ -198,40 +261,10 @@ pub(super) fn not_signed_in(error: SignInError) -> RegistryError {
     let (code, retry_after) = match error {
         SignInError::Wrong => (ErrorCode::Unauthorized, None),
         SignInError::TooMany { wait } => (ErrorCode::TooManyRequests, Some(wait)),
+        SignInError::Full { wait } => (ErrorCode::Unavailable, Some(wait)),
         SignInError::Lost => (ErrorCode::Unavailable, None),
     };
     RegistryError { retry_after, ..RegistryError::new(code, error.to_string()) }
-}
-
-/// 401 with the way to a token (RFC 6750, section 3). Parsers of clients want quotes around each value and one scheme.
-fn challenge(request: &HttpRequest, scope: Option<&str>, error: Option<&str>, message: &str) -> Refusal {
-    let Some(origin) = origin(request) else {
-        let error = RegistryError::new(ErrorCode::Unsupported, "Host names no host, so there is nowhere to sign in");
-        return error.with_status(400).into();
-    };
-    let mut text = format!("Bearer realm=\"{origin}/token\",service=\"{SERVICE}\"");
-    for (key, value) in [("scope", scope), ("error", error)] {
-        if let Some(value) = value {
-            text.push_str(&format!(",{key}=\"{value}\""));
-        }
-    }
-    let refusal = Refusal::from(RegistryError::new(ErrorCode::Unauthorized, message));
-    // Every part is printable ASCII.
-    match HeaderValue::from_str(&text) {
-        Ok(value) => refusal.with_header(WWW_AUTHENTICATE, value),
-        Err(_) => refusal,
-    }
-}
-
-/// Scheme and host as the client asked for them. None: its `Host` is none, and would not stand between quotes.
-fn origin(request: &HttpRequest) -> Option<String> {
-    let headers = request.headers();
-    // A proxy in front that speaks TLS says so; whoever lies about it lies to himself.
-    let secure = request.conn_data::<Secured>().is_some()
-        || headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
-    let part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
-    let host = headers.get(HOST)?.to_str().ok().filter(|host| !host.is_empty() && host.bytes().all(part))?;
-    Some(format!("{}://{host}", if secure { "https" } else { "http" }))
 }
 
 /// What a client is told to ask for. Pushing includes looking whether a thing is there.

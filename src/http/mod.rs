@@ -21,6 +21,7 @@ mod conditions;
 mod connection;
 mod delete;
 mod errors;
+mod forwarded;
 mod gate;
 mod health;
 mod intake;
@@ -32,6 +33,7 @@ mod referrers;
 mod reply;
 mod routes;
 mod server;
+mod site;
 mod tags;
 mod target;
 #[cfg(test)]
@@ -48,6 +50,7 @@ use std::sync::{
 pub use admin::{AdminSocket, SOCKET, SocketError, SocketFile};
 pub use api::{Admin, Repositories, Started, Status, UpstreamStatus};
 pub use server::{BindError, Limits, bind, run};
+pub use site::Site;
 pub use tls::{Certificate, TlsError};
 
 use actix_web::HttpRequest;
@@ -71,6 +74,8 @@ pub struct Face {
     pub push: Arc<Push>,
     /// Who may do what.
     pub access: Arc<Access>,
+    /// How clients reach it.
+    pub site: Arc<Site>,
     /// Whether this is the whole registry, or only its pulls.
     pub side: Side,
     /// Which repository a request means.
@@ -109,7 +114,7 @@ impl Face {
     /// Who is at the other end of the connection, as far as its address tells.
     fn peer(&self, request: &HttpRequest) -> Principal {
         match self.side {
-            Side::Whole => auth::peer(request),
+            Side::Whole => self.site.principal(request),
             Side::Mirror => Principal::Anonymous,
         }
     }

@@ -4,7 +4,10 @@ use actix_web::{
     HttpResponse,
     http::{
         Method, StatusCode,
-        header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue},
+        header::{
+            CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
+            X_CONTENT_TYPE_OPTIONS,
+        },
     },
 };
 use bytes::Bytes;
@@ -21,6 +24,11 @@ use crate::{
 pub(super) const JSON: &str = "application/json";
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CACHE: HeaderName = HeaderName::from_static("x-lanyard-cache");
+/// What a browser must not do with the registry's content, whatever it is (S32): guess its type, or run it.
+const NO_SNIFF: (HeaderName, HeaderValue) = (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+const INERT: (HeaderName, HeaderValue) =
+    (CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// What is answered. Made for GET; [`Reply::send`] leaves the body out for HEAD and keeps every header.
@@ -41,10 +49,10 @@ impl Reply {
         Reply { status, headers, length, payload: Payload::Bytes(Some(bytes)), trace: None }
     }
 
-    /// A manifest: its type is whatever upstream called it.
+    /// A manifest: its type is whatever upstream called it, where that is a type of data. Others a browser would show or run.
     pub(super) fn manifest(media_type: HeaderValue, bytes: Bytes) -> Self {
         let mut reply = Reply::bytes(StatusCode::OK, JSON, bytes);
-        reply.headers = vec![(CONTENT_TYPE, media_type)];
+        reply.headers = vec![(CONTENT_TYPE, if is_data(&media_type) { media_type } else { OCTETS })];
         reply
     }
 
@@ -112,11 +120,13 @@ impl Reply {
         let stream = head_only || matches!(payload, Payload::Stream { .. });
         let mut response = HttpResponse::with_body(status, Body::new(payload, length, entry));
         let out = response.headers_mut();
-        out.reserve(headers.len() + 3);
+        out.reserve(headers.len() + 5);
         for (name, value) in headers {
             out.insert(name, value);
         }
+        out.insert(NO_SNIFF.0, NO_SNIFF.1);
         if registry {
+            out.insert(INERT.0, INERT.1);
             out.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
             out.insert(CACHE, HeaderValue::from_static(outcome.as_str()));
         }
@@ -125,5 +135,42 @@ impl Reply {
             response.head_mut().no_chunking(true);
         }
         response
+    }
+}
+
+/// `application/` and a subtype.
+fn is_data(media_type: &HeaderValue) -> bool {
+    const DATA: &[u8] = b"application/";
+    let bytes = media_type.as_bytes();
+    bytes.len() > DATA.len() && bytes[..DATA.len()].eq_ignore_ascii_case(DATA)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s32_only_types_of_data_are_told() {
+        for (stored, told) in [
+            ("application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.index.v1+json"),
+            ("Application/JSON", "Application/JSON"),
+            (
+                "application/vnd.docker.distribution.manifest.v1+prettyjws",
+                "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            ),
+            ("text/html", "application/octet-stream"),
+            ("text/html; x=application/json", "application/octet-stream"),
+            ("TEXT/HTML", "application/octet-stream"),
+            ("image/svg+xml", "application/octet-stream"),
+            ("application/", "application/octet-stream"),
+            ("application", "application/octet-stream"),
+            ("applications/json", "application/octet-stream"),
+            (" application/json", "application/octet-stream"),
+            ("multipart/x-mixed-replace", "application/octet-stream"),
+            ("", "application/octet-stream"),
+        ] {
+            let reply = Reply::manifest(HeaderValue::from_str(stored).unwrap(), Bytes::new());
+            assert_eq!(reply.headers[0].1, told, "{stored}");
+        }
     }
 }

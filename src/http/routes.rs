@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `/`, `/livez`, `/readyz`, `/metrics` | [`health`] | 405 |
 //! | `/v2/` | `{}`, at once, whatever upstream does; a challenge where there are users | 405 |
-//! | `/token` | GET [`token`] | POST [`token`] |
+//! | `/v2/token`, `/token` | GET [`token`] | POST [`token`] |
 //! | `/v2/_catalog` | [`catalog`] | 405 |
 //! | `/v2/NAME/manifests/REFERENCE` | [`manifests`] | PUT [`push_manifests`], DELETE [`delete`] |
 //! | `/v2/NAME/blobs/DIGEST` | [`blobs`] | DELETE [`delete`] |
@@ -15,7 +15,8 @@
 //!
 //! `NAME` may have a registry's name in front, and `/v2/` may too. [`needs`] is the table of what each route
 //! needs, and [`auth::admit`] decides whether whoever asks has it, before anything else is done. A token is held to the
-//! repository of the path; `from=` of a mount and the catalogue go by what its user may pull ([`Asked::may_pull`]).
+//! repository of the path; `from=` of a mount goes by what its user may pull, and so does what the catalogue lists to a token
+//! that was asked for the catalogue ([`Asked::may_pull`]).
 
 use std::sync::Arc;
 
@@ -60,7 +61,7 @@ pub(super) enum Needs {
     Nothing,
     /// `/v2/`: where there are users, a token or a password.
     Greeting,
-    /// Nothing; what is listed is what the principal may pull.
+    /// `/v2/_catalog`: where there are users, a password or a token for it. What is listed is what the principal may pull.
     List,
     /// This right to the repository of the path.
     Right(Action),
@@ -145,8 +146,8 @@ impl Asked<'_> {
     }
 
     /// Whether this client may pull from repositories that its path does not name: to mount from one, to list them. That goes by
-    /// who it is. What its token was asked for is not looked at: docker brings one for the target of a mount alone, and the
-    /// catalogue has no scope that lanyard hands out.
+    /// who it is. Which repositories its token was asked for is not looked at: docker brings one for the target of a mount
+    /// alone, and the one for the catalogue names none.
     pub(super) fn may_pull(&self) -> MayPull {
         let access = Arc::clone(&self.face.access);
         // Signing in takes nothing away.
@@ -161,7 +162,7 @@ impl Asked<'_> {
     pub(super) fn owner(&self) -> String {
         match self.principal.user() {
             Some(user) => format!("user {user}"),
-            None => auth::address(self.request).to_string(),
+            None => self.face.site.address(self.request).to_string(),
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) enum Target {
     Ready,
     /// `/metrics`
     Metrics,
-    /// `/token`
+    /// `/v2/token`, which is no end point of a repository, and `/token`
     Token,
     /// `/v2`, `/v2/`, `/HOST/v2`, `/HOST/v2/`
     Ping(Option<UpstreamName>),
@@ -52,7 +52,7 @@ impl Target {
             "/livez" => return Ok(Target::Live),
             "/readyz" => return Ok(Target::Ready),
             "/metrics" => return Ok(Target::Metrics),
-            "/token" => return Ok(Target::Token),
+            "/token" | "/v2/token" => return Ok(Target::Token),
             "/v2" | "/v2/" => return Ok(Target::Ping(None)),
             "/v2/_catalog" => return Ok(Target::Catalog),
             _ => {}

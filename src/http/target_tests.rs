@@ -34,6 +34,7 @@ fn reads_every_end_point() {
         ("/readyz", "Ready"),
         ("/metrics", "Metrics"),
         ("/token", "Token"),
+        ("/v2/token", "Token"),
         ("/v2", "ping None"),
         ("/v2/", "ping None"),
         ("/docker.io/v2", "ping Some(docker.io)"),

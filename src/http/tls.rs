@@ -14,11 +14,12 @@ use std::{
 
 use rustls::{
     ServerConfig,
+    client::verify_server_name,
     crypto::{CryptoProvider, aws_lc_rs},
-    server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache},
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert, ServerSessionMemoryCache},
     sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 
 use crate::config::Tls;
 
@@ -77,6 +78,14 @@ impl Certificate {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
         Ok(config)
+    }
+
+    /// Whether the certificate that is shown is for this host name.
+    pub(super) fn names(&self, host: &str) -> bool {
+        let shown = Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner));
+        let (Some(first), Ok(host)) = (shown.cert.first(), ServerName::try_from(host)) else { return false };
+        let parsed = ParsedCertificate::try_from(first);
+        parsed.is_ok_and(|parsed| verify_server_name(&parsed, &host).is_ok())
     }
 
     /// Whether it is time to look at the files again. True for one caller.

@@ -1,5 +1,5 @@
-//! GET and POST of `/token` (Docker's token specification and its OAuth 2 form): a name and a password become a token that
-//! names what it may be used for.
+//! GET and POST of `/v2/token` and `/token` (Docker's token specification and its OAuth 2 form): a name and a password become a token that
+//! names what it may be used for. A challenge names the one below `/v2/`, so that a proxy in front has one path to pass on.
 //!
 //! - Whoever only asks to pull what they may pull anyway gets a token without a look at their password: dockerd sends people's
 //!   Docker Hub passwords to mirrors, and those are neither checked nor counted as wrong.
@@ -106,9 +106,9 @@ async fn sign_in(
         (Presented::Nothing | Presented::Token(_), Some(user)) => (user, wish.password.unwrap_or_default()),
         (Presented::Nothing | Presented::Token(_), None) => return Ok(here.clone()),
     };
-    face.access.sign_in(&user, &password, auth::address(request)).await.map_err(|error| match error {
+    face.access.sign_in(&user, &password, face.site.address(request)).await.map_err(|error| match error {
         SignInError::Wrong => wrong(),
-        SignInError::TooMany { .. } | SignInError::Lost => auth::not_signed_in(error).into(),
+        SignInError::TooMany { .. } | SignInError::Full { .. } | SignInError::Lost => auth::not_signed_in(error).into(),
     })
 }
 
@@ -144,7 +144,8 @@ impl Scope {
     }
 }
 
-/// A scope, and the repositories it means: one for pulls, and one for changes, which are about hosted repositories.
+/// A scope, and the repositories it means: one for pulls, and one for changes, which are about hosted repositories. The
+/// catalogue's is of another kind: it is given to everybody, as who asks says what is listed.
 struct Wanted {
     scope: Scope,
     rights: Vec<(Action, Repository)>,
@@ -169,12 +170,16 @@ impl Wanted {
 
     /// Adds what is allowed to what has been given.
     fn give(self, grants: &mut Vec<Grant>, allowed: impl Fn(Action, &Repository) -> bool) {
+        let lists = self.scope.kind == "registry" && self.scope.name == "catalog" && self.scope.actions == ["*"];
+        let listing = lists.then(Grant::catalog);
+        grants.extend(listing.filter(|listing| !grants.contains(listing)));
         for (right, repository) in self.rights {
             if !allowed(right, &repository) {
                 continue;
             }
             let action = auth::word(right).to_owned();
-            match grants.iter_mut().find(|grant| grant.name == self.scope.name) {
+            let same = |grant: &&mut Grant| grant.kind == self.scope.kind && grant.name == self.scope.name;
+            match grants.iter_mut().find(same) {
                 Some(grant) if grant.actions.contains(&action) => {}
                 Some(grant) => grant.actions.push(action),
                 None => grants.push(Grant {
@@ -198,7 +203,9 @@ mod tests {
             name: name.to_owned(),
             actions: actions.iter().map(|action| (*action).to_owned()).collect(),
         };
-        // docker, docker-cs, podman.
+        let catalog =
+            || Scope { kind: "registry".to_owned(), name: "catalog".to_owned(), actions: vec!["*".to_owned()] };
+        // docker, oras, docker-cs, podman.
         for (text, scopes, user) in [
             ("account=ann&client_id=docker&offline_token=true&service=lanyard", vec![], None),
             (
@@ -206,6 +213,7 @@ mod tests {
                 vec![scope("team/app", &["push", "pull"])],
                 None,
             ),
+            ("scope=registry%3Acatalog%3A%2A", vec![catalog()], None),
             (
                 "grant_type=password&service=lanyard&client_id=buildkit-client&scope=repository%3Aa%3Apull+repository%3Ab%3Apull%2Cpush&username=ann&password=p%26w",
                 vec![scope("a", &["pull"]), scope("b", &["pull", "push"])],

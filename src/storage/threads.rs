@@ -9,12 +9,18 @@ use tokio::{runtime::Handle, sync::Semaphore, task::JoinError};
 pub struct DiskThreads {
     runtime: Handle,
     permits: Arc<Semaphore>,
+    count: usize,
 }
 
 impl DiskThreads {
     /// At most `threads` closures run at a time.
     pub fn new(runtime: Handle, threads: usize) -> Self {
-        DiskThreads { runtime, permits: Arc::new(Semaphore::new(threads)) }
+        DiskThreads { runtime, permits: Arc::new(Semaphore::new(threads)), count: threads }
+    }
+
+    /// How many closures run at a time.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// So many threads more, with a queue of their own: for syncs, which take as long as the disk likes and must not keep

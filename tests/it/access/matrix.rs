@@ -141,8 +141,15 @@ fn s5_lists_and_tokens_hold_only_what_is_ones_own() {
     for who in Who::all() {
         let (headers, own, who) = (who.headers(), who.own, who.name);
         let hosted: Vec<_> = own.iter().filter(|repo| !repo.starts_with("private")).copied().collect();
+        let listing = scene.house.ask("GET", "/v2/token?service=lanyard&scope=registry:catalog:*", &headers);
+        let listing = format!("Bearer {}", listing.json()["token"].as_str().unwrap());
+        let anybody: Vec<_> = headers.iter().filter(|(name, _)| *name != "Authorization").copied().collect();
+        let with_listing = [anybody, vec![("Authorization", listing.as_str())]].concat();
+        let signed_in = matches!(who, "ann" | "bob");
         for path in ["/v2/_catalog", "/v2/_catalog?n=1", "/v2/_catalog?last=a"] {
-            let listed = scene.house.ask("GET", path, &headers);
+            let told = scene.house.ask("GET", path, &headers);
+            assert_eq!(told.status, if signed_in { 200 } else { 401 }, "{who} {path}");
+            let listed = scene.house.ask("GET", path, &with_listing);
             assert_eq!(
                 (listed.status, &listed.json()["repositories"]),
                 (200, &serde_json::json!(hosted)),
@@ -162,7 +169,14 @@ fn s5_lists_and_tokens_hold_only_what_is_ones_own() {
         for repo in ["ann/app", "bob/app", "here/app", "private.lan/team/app"] {
             let answer = scene.house.ask("GET", &format!("/v2/{repo}/manifests/secret-tag"), &with_token);
             assert_eq!(answer.status == 200, own.contains(&repo), "{who} {repo}: {}", answer.text());
+            // Nor does the one for the catalogue.
+            let path = format!("/v2/{repo}/manifests/secret-tag");
+            let answer = scene.house.ask("GET", &path, &with_listing);
+            assert_eq!(answer.status == 200, who == "loopback" && own.contains(&repo), "{who} {repo}");
         }
+        let told = scene.house.ask("GET", "/v2/_catalog", &with_token);
+        assert_eq!(told.status, 401, "{who}: a token for repositories does not list");
+        assert!(told.header("www-authenticate").unwrap().contains("error=\"insufficient_scope\""));
     }
 }
 

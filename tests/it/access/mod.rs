@@ -3,9 +3,13 @@
 //! Every test asks from this machine. Whoever is to be somebody else says so as a proxy would, with `X-Forwarded-For`, which
 //! takes the rights of this machine away.
 
+mod catalog;
+mod guessing;
+mod inert;
 mod matrix;
 mod mirror;
 mod named;
+mod proxy;
 mod routes;
 mod secrets;
 mod shadow;

@@ -77,9 +77,17 @@ impl Containerd {
     }
 }
 
+impl Containerd {
+    /// Pushes as this `USER:PASSWORD`, and keeps the image.
+    pub(super) fn push_as(&self, user: Option<&str>, from: &str, to: &str) -> Result<(), String> {
+        let user = user.map_or(Vec::new(), |user| vec!["--user", user]);
+        self.ctr(&[&["images", "push", "--plain-http"], &user[..], &[to, from]].concat()).map(drop)
+    }
+}
+
 impl Pushes for Containerd {
     fn push(&self, from: &str, to: &str) -> Result<(), String> {
-        self.ctr(&["images", "push", "--plain-http", to, from])?;
+        self.push_as(None, from, to)?;
         self.ctr(&["images", "rm", "--sync", from]).map(drop)
     }
 

@@ -1,0 +1,130 @@
+//! The table of the module, row by row, on a clock that stands still.
+
+use super::*;
+
+const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+
+/// The mark of the n-th password.
+fn mark(n: u32) -> Mark {
+    let mut mark = Mark::default();
+    mark[..4].copy_from_slice(&n.to_be_bytes());
+    mark
+}
+
+/// Guesses at a known user, and says what it was told.
+fn guess(throttle: &Throttle, address: IpAddr, user: &str, n: u32) -> &'static str {
+    if throttle.refused(address, user).is_some() {
+        return "refused";
+    }
+    match throttle.begin(address, user, mark(n), true) {
+        Start::Counted(attempt) => {
+            attempt.wrong();
+            "wrong"
+        }
+        Start::Again => "again",
+        Start::Aside(Some(attempt), _) => {
+            attempt.wrong();
+            "aside"
+        }
+        Start::Aside(None, _) => "not tried",
+        Start::Refused(_) => "refused",
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn s17_ten_wrong_guesses_a_minute_of_an_address_at_a_user() {
+    let throttle = Throttle::default();
+    for n in 0..GUESSES as u32 {
+        assert_eq!(guess(&throttle, ONE, "ann", n), "wrong");
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(throttle.refused(ONE, "ann"), Some(Duration::from_secs(50)));
+    assert_eq!(guess(&throttle, ONE, "ann", 0), "refused", "what was wrong before is refused too");
+    assert_eq!(guess(&throttle, ONE, "bob", 0), "again", "a mark is one of a user; here it is the same");
+    assert_eq!(guess(&throttle, ONE, "bob", 100), "wrong", "another user has nothing to do with it");
+    assert_eq!(guess(&throttle, OTHER, "ann", 100), "wrong", "nor has another address");
+    tokio::time::advance(Duration::from_secs(50)).await;
+    assert_eq!(guess(&throttle, ONE, "ann", 200), "wrong", "one guess has left the window");
+    assert_eq!(guess(&throttle, ONE, "ann", 201), "refused", "and one has come");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s27_a_guess_counts_from_its_start_and_the_right_one_is_taken_back() {
+    let throttle = Throttle::default();
+    for n in 0..GUESSES as u32 {
+        assert!(matches!(throttle.begin(ONE, "ann", mark(n), true), Start::Counted(_)), "{n}");
+    }
+    assert!(matches!(throttle.begin(ONE, "ann", mark(10), true), Start::Refused(_)), "their clients are gone");
+    let throttle = Throttle::default();
+    for n in 0..1000 {
+        let Start::Counted(attempt) = throttle.begin(ONE, "ann", mark(n), true) else { panic!("{n}") };
+        attempt.right();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_guess_counts_once() {
+    let throttle = Throttle::default();
+    let Start::Counted(first) = throttle.begin(ONE, "ann", mark(1), true) else { panic!() };
+    for _ in 0..100 {
+        assert!(matches!(throttle.begin(ONE, "ann", mark(1), true), Start::Counted(_)), "not answered yet");
+    }
+    first.wrong();
+    for _ in 0..100 {
+        assert_eq!(guess(&throttle, ONE, "ann", 1), "again");
+    }
+    for n in 2..=GUESSES as u32 {
+        assert_eq!(guess(&throttle, ONE, "ann", n), "wrong");
+    }
+    assert_eq!(guess(&throttle, ONE, "ann", 1), "refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s27_beyond_the_limit_of_an_address_a_user_has_three_guesses() {
+    let throttle = Throttle::default();
+    assert_eq!(guess(&throttle, ONE, "eve", 5000), "wrong");
+    for n in 1..BY_ADDRESS as u32 {
+        assert_eq!(guess(&throttle, ONE, &format!("user {n}"), n), "wrong");
+    }
+    for n in 200..210 {
+        let expected = if n < 200 + ASIDE as u32 { "aside" } else { "not tried" };
+        assert_eq!(guess(&throttle, ONE, "ann", n), expected, "{n}");
+        assert!(matches!(throttle.begin(ONE, "unknown", mark(n + 100), false), Start::Aside(None, _)));
+    }
+    for n in 300..310 {
+        let expected = if n < 299 + ASIDE as u32 { "aside" } else { "not tried" };
+        assert_eq!(guess(&throttle, ONE, "eve", n), expected, "the guess before counts: {n}");
+    }
+    assert_eq!(guess(&throttle, ONE, "eve", 5000), "not tried", "an answer at once would say that the user is known");
+    let Start::Aside(Some(bob), wait) = throttle.begin(ONE, "bob", mark(400), true) else { panic!() };
+    assert_eq!(wait, WINDOW);
+    bob.right();
+    tokio::time::advance(WINDOW).await;
+    assert_eq!(guess(&throttle, ONE, "ann", 500), "wrong");
+}
+
+#[test]
+fn an_ipv6_network_is_one_address() {
+    let net = |text: &str| network(text.parse().unwrap());
+    assert_eq!(net("2001:db8:1:2:3::4"), net("2001:db8:1:2:ffff::"));
+    assert_ne!(net("2001:db8:1:2::"), net("2001:db8:1:3::"));
+    assert_eq!(net("::ffff:192.0.2.1"), ONE);
+}
+
+/// A flood of addresses neither costs memory without bound nor makes an address that guesses forgotten.
+#[tokio::test(start_paused = true)]
+async fn s27_a_flood_of_addresses_forgets_nobody() {
+    let throttle = Throttle::default();
+    for n in 0..GUESSES as u32 {
+        assert_eq!(guess(&throttle, ONE, "ann", n), "wrong");
+    }
+    for n in 0..3 * ADDRESSES as u32 {
+        guess(&throttle, IpAddr::V4((0x0a00_0000 + n).into()), "ann", n);
+    }
+    assert!(throttle.lock().addresses.len() <= ADDRESSES + 1);
+    assert_eq!(guess(&throttle, ONE, "ann", 100), "refused");
+    tokio::time::advance(WINDOW).await;
+    assert_eq!(guess(&throttle, IpAddr::V4(1.into()), "ann", 100), "wrong");
+    assert!(throttle.lock().addresses.len() < 10, "they are let go of");
+}

@@ -1,0 +1,133 @@
+//! What a proxy in front says of the request that it passes on: `Forwarded` (RFC 7239), and `X-Forwarded-For`, `-Proto` and
+//! `-Host`, which came before it.
+//!
+//! Anybody can send these headers. For whom a wrong password counts, they are believed only from a configured proxy
+//! ([`client`]). What they say of the address that was asked ([`asked`]) is used for nothing but the answer to the same
+//! request, and only where it is a host.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName};
+
+/// The address that a request comes from: the last one in the list that is no proxy of ours. `peer`: the other end of the
+/// connection. Where the two kinds of headers do not agree, one of them is the client's own, and neither is believed.
+pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let peer = peer.to_canonical();
+    if !trusted(peer) {
+        return peer;
+    }
+    let walk = |hops: Vec<Option<IpAddr>>| {
+        let mut last = peer;
+        for hop in hops.into_iter().rev() {
+            // Whatever stands before a hop that does not say who it is, anybody may have written.
+            let Some(hop) = hop else { break };
+            last = hop;
+            if !trusted(hop) {
+                break;
+            }
+        }
+        last
+    };
+    let old = elements(headers, "x-forwarded-for").iter().map(|hop| address(hop)).collect::<Vec<_>>();
+    let new = elements(headers, FORWARDED.as_str());
+    let new = new.iter().map(|element| address(&pair(element, "for")?)).collect::<Vec<_>>();
+    match (old.is_empty(), new.is_empty()) {
+        (true, true) => peer,
+        (false, true) => walk(old),
+        (true, false) => walk(new),
+        (false, false) => {
+            let (old, new) = (walk(old), walk(new));
+            if old == new { old } else { peer }
+        }
+    }
+}
+
+/// What the client asked the first proxy for: whether over TLS, and which host. None: nobody says.
+pub(super) fn asked(headers: &HeaderMap) -> (Option<bool>, Option<String>) {
+    let element = elements(headers, FORWARDED.as_str()).into_iter().next().unwrap_or_default();
+    let first = |name| elements(headers, name).into_iter().next().map(|value| unquoted(&value));
+    let secure = |proto: String| proto.eq_ignore_ascii_case("https");
+    let said = [pair(&element, "proto"), first("x-forwarded-proto")].map(|proto| proto.map(secure));
+    // A password must not go in the clear because of a header, so one "https" is enough.
+    let secure = said.into_iter().flatten().reduce(|one, other| one || other);
+    let host = [pair(&element, "host"), first("x-forwarded-host")].into_iter().flatten().find(|host| is_host(host));
+    (secure, host)
+}
+
+/// Whether this can stand as the host of a URL between quotes: a name or an address, and a port.
+pub(super) fn is_host(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((literal, port)) if literal.parse::<Ipv6Addr>().is_ok() => (None, port),
+            Some(_) | None => return false,
+        },
+        None => {
+            let (host, port) = text.find(':').map_or((text, ""), |colon| text.split_at(colon));
+            (Some(host), port)
+        }
+    };
+    let part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    let is_port = |port: &str| {
+        !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    let host = host.is_none_or(|host| !host.is_empty() && host.len() <= 253 && host.bytes().all(part));
+    host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+/// The elements of all lines of a header, in order. A comma between quotes divides nothing.
+fn elements(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let Ok(name) = HeaderName::try_from(name) else { return Vec::new() };
+    let lines = headers.get_all(name).map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned());
+    let elements = lines.flat_map(|line| split(&line, ',').map(str::to_owned).collect::<Vec<_>>());
+    elements.map(|element| element.trim().to_owned()).filter(|element| !element.is_empty()).collect()
+}
+
+/// The value of a parameter of a `Forwarded` element, without quotes. The first, where it is there twice.
+fn pair(element: &str, key: &str) -> Option<String> {
+    let pairs = split(element, ';').filter_map(|pair| pair.split_once('='));
+    let mut values = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case(key)).map(|(_, value)| value);
+    values.next().map(|value| unquoted(value.trim()))
+}
+
+/// RFC 9110, section 5.6.4.
+fn unquoted(value: &str) -> String {
+    let Some(quoted) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return value.to_owned() };
+    let mut text = String::new();
+    let mut characters = quoted.chars();
+    while let Some(c) = characters.next() {
+        text.extend(if c == '\\' { characters.next() } else { Some(c) });
+    }
+    text
+}
+
+fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c| {
+        if std::mem::take(&mut escaped) {
+            return false;
+        }
+        match c {
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        c == at && !quoted
+    })
+}
+
+/// An address as these headers write it: alone, with a port, in brackets, or with the zone of its link.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim().trim_matches('"');
+    let text = match text.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map(|(literal, _)| literal)?,
+        // One colon stands before a port; an IPv6 address has two.
+        None if text.matches(':').count() == 1 => text.split_once(':').map(|(address, _)| address)?,
+        None => text,
+    };
+    let text = text.split_once('%').map_or(text, |(address, _)| address);
+    text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+#[path = "forwarded_tests.rs"]
+mod tests;
