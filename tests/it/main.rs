@@ -16,6 +16,7 @@ mod conformance;
 mod data_plane;
 mod face;
 mod faults;
+mod healthcheck;
 mod hub_extras;
 mod hub_faults;
 mod hub_works;
