@@ -8,6 +8,7 @@ mod hub;
 
 mod access;
 mod admin;
+mod books;
 mod canary;
 mod check;
 mod cli;
