@@ -13,7 +13,7 @@ USER 10001:10001
 WORKDIR /
 VOLUME /data
 EXPOSE 5000
-HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
-    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/5000 && printf 'GET /livez HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' >&3 && head -n 1 <&3 | grep -q ' 200 '"]
+# Asks where the configuration says; with `serve --config FILE` give it the same --config.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["lanyard", "healthcheck"]
 ENTRYPOINT ["lanyard"]
 CMD ["serve"]

@@ -3,13 +3,14 @@
 //!
 //! | code | when |
 //! |---|---|
-//! | 1 | it failed; `check`: something is damaged, and is not repaired |
+//! | 1 | it failed; `check`: something is damaged, and is not repaired; `healthcheck`: not ready |
 //! | 64 | the command or the configuration has to be changed |
 //! | 69 | no lanyard runs on the data folder |
 //! | 74 | the answer cannot be written |
 //! | 75 | not now: the data folder is in use, or takes no change |
 
 mod check;
+mod healthcheck;
 mod manage;
 pub mod setup;
 mod socket;
@@ -78,6 +79,11 @@ enum Command {
     /// Reads every blob and compares it with its digest, reads every tag and link, and looks for what they need. Exits
     /// with 0 when all is well, with 1 when something is damaged, with 75 when a running lanyard has the folder.
     Check(check::Check),
+    /// Ask the running lanyard whether it is ready for clients
+    ///
+    /// One request to the address that the configuration has, for a container's health check: 0.0.0.0 is asked at loopback,
+    /// and over TLS only the certificate of `tls.cert` is taken. Exits with 0 when lanyard is ready, else with 1.
+    Healthcheck(healthcheck::Healthcheck),
     /// Manage the file of users
     User {
         #[command(subcommand)]
@@ -191,6 +197,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, serve: impl FnOnce(Loa
         Command::Status(status) => status.run(),
         Command::Gc(gc) => gc.run(),
         Command::Check(check) => check.run(),
+        Command::Healthcheck(healthcheck) => healthcheck.run(),
         Command::User { command } => command.run(),
         Command::Setup { client, server } => match server.parse::<Server>() {
             Ok(server) => {

@@ -98,7 +98,7 @@ fn dead_addresses_refuse_or_stay_silent() {
 #[test]
 fn real_images_are_copied_by_skopeo_and_served_again_from_its_layout() {
     if Command::new("skopeo").arg("--version").output().is_err() {
-        println!("left out: skopeo is not installed");
+        crate::faults::left_out("skopeo is not installed (Debian package skopeo)");
         return;
     }
     let hub = Hub::start();

@@ -26,7 +26,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("actix_web", &["http", "app", "upstream/fetcher"]),
     ("actix_http", &["http", "app", "upstream/fetcher"]),
     ("bcrypt", &["access"]),
-    ("aws_lc_rs", &["access", "http/tls.rs", "main.rs", "upstream/fetcher"]),
+    ("aws_lc_rs", &["access", "cli/healthcheck.rs", "http/tls.rs", "main.rs", "upstream/fetcher"]),
     ("moka", &["pull"]),
     ("clap", &["cli", "main.rs"]),
     ("figment", &["config"]),
@@ -120,7 +120,7 @@ fn crates_stay_in_their_room() {
     assert!(wrong.is_empty(), "crates outside their room:\n{}", wrong.join("\n"));
 }
 
-/// STYLE.md: no file over 500 lines; 90 % under 350.
+/// CONTRIBUTING.md, "Shape": no file over 500 lines; 90 % under 350.
 #[test]
 fn files_stay_readable() {
     let mut lengths: Vec<_> = all_sources().iter().map(|(file, text)| (text.lines().count(), file.clone())).collect();

@@ -8,6 +8,7 @@ mod hub;
 
 mod access;
 mod admin;
+mod books;
 mod canary;
 mod check;
 mod cli;
@@ -16,6 +17,7 @@ mod conformance;
 mod data_plane;
 mod face;
 mod faults;
+mod healthcheck;
 mod hub_extras;
 mod hub_faults;
 mod hub_works;

@@ -21,7 +21,7 @@ fn in_namespace(script: &str, folder: &Path) -> Option<Command> {
     let mut command = Command::new("unshare");
     let may = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
     if !may.is_ok_and(|output| output.status.success()) {
-        eprintln!("left out: unshare -m is not allowed here");
+        crate::faults::left_out("unshare -m is not allowed here");
         return None;
     }
     command.args(["-m", "sh", "-c", script, "sh"]).arg(folder);
@@ -128,7 +128,7 @@ fn a_folder_of_somebody_else_is_named() {
     }
     let output = command.args(["-c", script, "sh"]).arg(&data).env("LANYARD", env!("CARGO_BIN_EXE_lanyard")).output();
     let Ok(output) = output else {
-        eprintln!("left out: there is no setpriv here");
+        crate::faults::left_out("setpriv does not run (Debian package util-linux)");
         return;
     };
     assert_one_line(&output, &["no permission to write", &*data.to_string_lossy(), "data_dir"]);

@@ -42,6 +42,36 @@ fn docker_is_json() {
     });
 }
 
+/// The lines of the notes that follow this one, as a file or a shell has them.
+fn shown_after<'a>(notes: &'a str, line: &str) -> impl Iterator<Item = &'a str> {
+    let (_, rest) = notes.split_once(line).unwrap();
+    rest.lines().skip_while(|line| line.trim_matches(['#', ' ']).is_empty()).map_while(|line| line.strip_prefix("#   "))
+}
+
+#[test]
+fn docker_with_the_containerd_store_has_a_hosts_toml_without_a_way_around() {
+    each(Client::Docker, |server, notes, _| {
+        assert!(notes.contains("Docker Engine 28.0 or newer, with the containerd image store"));
+        let file: String = shown_after(notes, "nothing is restarted:\n").map(|line| format!("{line}\n")).collect();
+        check_hosts_toml(&file, &server.to_string(), server);
+        // The command writes the same for each registry, whatever stood there before.
+        let command = shown_after(notes, "To write it for all of them:\n").next().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let script = command.replace("sudo ", "").replace("/etc/docker/certs.d", folder.path().to_str().unwrap());
+        let before = folder.path().join("ghcr.io/hosts.toml");
+        fs::create_dir(before.parent().unwrap()).unwrap();
+        fs::write(&before, "mine").unwrap();
+        for _ in 0..2 {
+            assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success(), "{script}");
+        }
+        for (name, _) in BUILT_IN {
+            let written = fs::read_to_string(folder.path().join(name).join("hosts.toml")).unwrap();
+            check_hosts_toml(&written, &server.to_string(), server);
+        }
+        assert_eq!(fs::read_to_string(folder.path().join("ghcr.io/hosts.toml.before-lanyard")).unwrap(), "mine");
+    });
+}
+
 #[test]
 fn containerd_is_a_script_that_writes_a_hosts_toml_for_each_upstream() {
     each(Client::Containerd, |server, _, text| {

@@ -9,7 +9,7 @@ fn on_a_small_disk(test: &str) {
     let dir = tempfile::tempdir().unwrap();
     let tried = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs"]).arg(dir.path()).output();
     if !tried.is_ok_and(|output| output.status.success()) {
-        eprintln!("left out: {test} (this user may not mount a tmpfs)");
+        left_out("this user may not mount a tmpfs");
         return;
     }
     let script = "mount -t tmpfs -o size=8m,mode=0777 tmpfs \"$LANYARD_TEST_DIR\" && exec \"$@\"";

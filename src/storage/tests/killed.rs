@@ -33,7 +33,7 @@ fn work(child_test: &str, dir: &Path, steps: &str, fault: &str, nth: usize) -> (
 fn strace_is_missing() -> bool {
     let runs = Command::new("strace").args(["-o", "/dev/null", "true"]).output().is_ok_and(|o| o.status.success());
     if !runs {
-        eprintln!("left out: faults at every system call (no strace here)");
+        left_out("strace does not run (Debian package strace)");
     }
     !runs
 }

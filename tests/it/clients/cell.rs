@@ -113,7 +113,8 @@ impl Cell {
 
     /// Starts a daemon and waits until it accepts connections on the Unix socket `socket`.
     pub(crate) fn daemon(&self, program: &str, args: &[&str], socket: &str) -> Daemon {
-        let log = self.path(&format!("{program}.log"));
+        let name = Path::new(program).file_name().expect("a program has a name").to_string_lossy();
+        let log = self.path(&format!("{name}.log"));
         let mut daemon = Daemon { process: Running(self.spawn(program, args, &log, &log)), log };
         let ready = eventually(PATIENCE, || match daemon.process.0.try_wait() {
             Ok(None) => UnixStream::connect(socket).is_ok().then_some(true),

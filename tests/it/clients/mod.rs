@@ -16,6 +16,7 @@ mod buildkit;
 mod cell;
 mod child;
 mod containerd;
+mod containerd_store;
 mod dockerd;
 mod link;
 mod podman;

@@ -11,6 +11,7 @@ use std::process::Command;
 use super::buildkit::BuildKit;
 use super::cell::Cell;
 use super::containerd::Containerd;
+use super::containerd_store::{self, ContainerdStore};
 use super::dockerd::Dockerd;
 use super::podman::Podman;
 use super::pulled::Expected;
@@ -46,6 +47,13 @@ impl Site {
         let output = command.args(["setup", client, "--server", &self.lanyard.url()]).env_clear().output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What is said besides: standard error.
+    fn notes(&self, client: &str) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lanyard"));
+        let output = command.args(["setup", client, "--server", &self.lanyard.url()]).env_clear().output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
     }
 
     /// What is printed for docker: standard output is all JSON.
@@ -111,6 +119,50 @@ fn the_builder_inside_docker_takes_the_same_daemon_json() {
         let buildkit = BuildKit::of(Dockerd::configured(&site.daemon_json()));
         site.pull_from_docker_hub(&buildkit);
         site.pull_from_ghcr(&buildkit, &format!("{}/ghcr.io/team/tool:v1", site.lanyard.host()));
+    }
+}
+
+/// The other way for docker, by which it can be kept from the registries: the command that the notes have, run in this
+/// cell for this folder of `hosts.toml` files.
+fn run_dockers_command(site: &Site, cell: &Cell, folder: &str) {
+    let notes = site.notes("docker");
+    let (_, command) = notes.split_once("To write it for all of them:\n#   ").unwrap();
+    let command = command.lines().next().unwrap().replace("/etc/docker/certs.d", &cell.text(folder));
+    let script = cell.write("setup.sh", &format!("sudo() {{ \"$@\"; }}\n{command}\n"));
+    cell.run("sh", &["-e", &script]).unwrap();
+}
+
+/// The form is containerd's own, so `ctr` takes the same files.
+#[test]
+fn containerd_takes_dockers_hosts_toml_and_goes_nowhere_else() {
+    if available(containerd::PROGRAMS) {
+        let site = Site::start();
+        let written = || {
+            let cell = Cell::new();
+            run_dockers_command(&site, &cell, "hosts");
+            Containerd::start_in(cell)
+        };
+        let (containerd, another) = (written(), written());
+        site.pull_from_docker_hub(&containerd);
+        site.pull_from_ghcr(&containerd, "ghcr.io/team/tool:v1");
+        site.pull_in_vain(&another);
+    }
+}
+
+#[test]
+fn docker_28_takes_its_hosts_toml_and_goes_nowhere_else() {
+    if let Some(program) = containerd_store::available() {
+        let site = Site::start();
+        let written = || {
+            let cell = Cell::new();
+            // The cell's own /etc/docker.
+            run_dockers_command(&site, &cell, "etc/docker/certs.d");
+            ContainerdStore::start_in(cell, &program)
+        };
+        let (docker, another) = (written(), written());
+        site.pull_from_docker_hub(&docker);
+        site.pull_from_ghcr(&docker, "ghcr.io/team/tool:v1");
+        site.pull_in_vain(&another);
     }
 }
 
