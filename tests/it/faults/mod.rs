@@ -16,6 +16,7 @@ mod lies;
 mod plight;
 mod power;
 mod readonly;
+mod reserved;
 mod rot;
 mod shelf;
 mod strace;
