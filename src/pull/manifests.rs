@@ -22,7 +22,7 @@ use crate::{
         OCI_INDEX, Outcome, Reference, Repository, Tag, is_index,
     },
     storage::{LinkRecord, Origin, Storage, StorageError, TagRecord},
-    upstream::{FetchedManifest, Health, Spend, UpstreamError},
+    upstream::{FetchedManifest, Health, ManifestHead, Spend, UpstreamError},
 };
 
 /// A manifest that is here.
@@ -43,6 +43,9 @@ pub(super) struct Fetched {
 
 /// What a fetch came to, and for which repository: others must ask for themselves (S5).
 pub(super) type Landed = (Repository, Result<Fetched, PullError>);
+
+/// What upstream said of a manifest by HEAD.
+pub(super) type HeadAsked = Result<ManifestHead, Arc<UpstreamError>>;
 
 /// What the store knows of a manifest in a repository.
 enum Look {
@@ -116,7 +119,8 @@ impl PullThrough {
                 // Verified bytes are at hand; whether this repository has them is still to be said.
                 Ok(fetched) => return self.adopt(repo, &source, digest, fetched.held.bytes, started).await,
                 Err(_) if last => {
-                    self.clone().fetch(source.clone(), repo.clone(), digest.into(), None, Spend::Needed).await?
+                    let fetch = self.clone().fetch(source.clone(), repo.clone(), digest.into(), None, Spend::Needed);
+                    self.tasks.apart(fetch).await.ok_or(PullError::Lost)??
                 }
                 Err(_) => continue,
             };
@@ -216,8 +220,12 @@ impl PullThrough {
         bytes: Bytes,
         started: Instant,
     ) -> Result<ManifestAnswer, PullError> {
-        let head = source.upstream.head_manifest(&source.name, &digest.into()).await.map_err(|error| {
-            let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
+        let asked = source.clone();
+        let mut flight = self.manifest_heads.join(&self.tasks, (repo.clone(), digest), || async move {
+            asked.upstream.head_manifest(&asked.name, &digest.into()).await.map_err(Arc::new)
+        });
+        let head = flight.landed().await.map_err(|_| PullError::Lost)?.map_err(|error| {
+            let error = PullError::Upstream { code: ErrorCode::ManifestUnknown, error };
             self.remember(repo, Missed::Manifest(digest.into()), &error);
             error
         })?;

@@ -42,6 +42,7 @@ use std::{
 };
 
 pub use answer::{BlobAnswer, BlobHead, ManifestAnswer, Referrers, TagList, TagPage, Trace};
+use blobs::SizeAsked;
 pub use body::{BlobBody, BodyError, Piece};
 use bytes::Bytes;
 use described::Described;
@@ -51,7 +52,7 @@ use fill::{Drive, Fills, Source};
 use flights::Flights;
 use freshness::{Checked, TagKey};
 use lists::Lists;
-use manifests::{Held, Landed};
+use manifests::{HeadAsked, Held, Landed};
 use missing::Missing;
 pub use range::FileRange;
 use ready::Ready;
@@ -113,6 +114,12 @@ pub struct PullThrough {
     checks: Recent<TagKey, bool>,
     tag_flights: Flights<TagKey, Checked>,
     manifest_flights: Flights<Digest, Landed>,
+    /// Whether this repository's upstream has a manifest, by HEAD.
+    manifest_heads: Flights<(Repository, Digest), HeadAsked>,
+    /// The same of a blob.
+    blob_heads: Flights<(Repository, Digest), SizeAsked>,
+    /// How long a blob is, by a GET of one byte.
+    blob_bytes: Flights<(Repository, Digest), SizeAsked>,
     missing: Missing,
     lists: Lists,
 }
@@ -159,6 +166,9 @@ impl PullThrough {
             checks: Recent::new(100_000, |_| 1),
             tag_flights: Flights::new(),
             manifest_flights: Flights::new(),
+            manifest_heads: Flights::new(),
+            blob_heads: Flights::new(),
+            blob_bytes: Flights::new(),
             missing: Missing::new(),
             lists: Lists::new(),
         });

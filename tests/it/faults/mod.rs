@@ -18,6 +18,7 @@ mod power;
 mod readonly;
 mod reserved;
 mod rot;
+mod scripts;
 mod shelf;
 mod strace;
 
