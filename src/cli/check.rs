@@ -68,11 +68,13 @@ fn refused(error: &CheckError) -> ExitCode {
 }
 
 fn in_words(report: &CheckReport, repair: bool) -> String {
-    let CheckReport { blobs, bytes, corrupt, records, damaged, strays, missing, absent, index_filled } = report;
+    let CheckReport { blobs, bytes, corrupt, records, damaged, strays, missing, absent, reserved, index_filled } =
+        report;
     let mut text = format!("Read {blobs} blobs, {}, and {records} records of tags and links.\n", size(*bytes));
     list(&mut text, "Corrupt blobs", corrupt);
     list(&mut text, "Damaged records", damaged);
     list(&mut text, "Missing, so that a pull of it fails until it is pushed again", missing);
+    list(&mut text, "Disk space that is held in vain; `lanyard check --repair` gives it back", reserved);
     let strays: Vec<_> = strays.iter().map(|path| path.display()).collect();
     list(&mut text, "No business of lanyard's, and left alone", &strays);
     if *absent > 0 {
@@ -127,10 +129,15 @@ fn in_json(report: &CheckReport) -> String {
             |m| serde_json::json!({ "repository": m.repository.to_string(), "digest": m.digest, "why": m.to_string() }),
         )
         .collect();
+    let reserved: Vec<_> = report
+        .reserved
+        .iter()
+        .map(|r| serde_json::json!({ "path": r.path, "bytes": r.bytes, "given_back": r.given_back }))
+        .collect();
     let report = serde_json::json!({
         "sound": report.is_sound(), "well": is_well(report), "blobs": report.blobs, "bytes": report.bytes,
         "records": report.records, "corrupt": corrupt, "damaged": damaged, "missing": missing,
-        "strays": report.strays, "absent": report.absent, "index_filled": report.index_filled,
+        "strays": report.strays, "absent": report.absent, "reserved": reserved, "index_filled": report.index_filled,
     });
     format!("{report}\n")
 }

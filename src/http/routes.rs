@@ -18,7 +18,7 @@
 //! repository of the path; `from=` of a mount goes by what its user may pull, and so does what the catalogue lists to a token
 //! that was asked for the catalogue ([`Asked::may_pull`]).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -28,6 +28,7 @@ use actix_web::{
     },
     web::{Data, Payload},
 };
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Face, Side, access_log::Entry, auth, blobs, body::Body, catalog, delete, errors::Refusal, health, intake::Intake,
@@ -180,11 +181,17 @@ pub(super) fn resolve(
     face.names.resolve(spelling, ns, |name| action != Action::Pull || hosted(name))
 }
 
-/// The one handler: actix-web's router would decode the path.
-pub(super) async fn serve(request: HttpRequest, face: Data<Face>, body: Payload) -> HttpResponse<Body> {
+/// The one handler: actix-web's router would decode the path. `patience`: how long a pull may take
+/// to its head.
+pub(super) async fn serve(
+    request: HttpRequest,
+    face: Data<Face>,
+    body: Payload,
+    patience: Duration,
+) -> HttpResponse<Body> {
     let mut entry = Entry::new(&request, &face.metrics);
     let path = request.uri().path();
-    let reply = match route(&request, &face, &mut entry, body).await {
+    let reply = match route(&request, &face, &mut entry, body, patience).await {
         Ok(reply) => reply,
         Err(refusal) => refusal.into_reply(path),
     };
@@ -192,7 +199,14 @@ pub(super) async fn serve(request: HttpRequest, face: Data<Face>, body: Payload)
     reply.send(request.method(), registry, entry)
 }
 
-async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry, body: Payload) -> Result<Reply, Refusal> {
+async fn route(
+    request: &HttpRequest,
+    face: &Face,
+    entry: &mut Entry,
+    body: Payload,
+    patience: Duration,
+) -> Result<Reply, Refusal> {
+    let deadline = Instant::now() + patience;
     let uri = request.uri();
     if uri.scheme().is_some() || uri.authority().is_some() {
         let error = RegistryError::new(ErrorCode::Unsupported, "lanyard is no open proxy").with_status(400);
@@ -216,7 +230,30 @@ async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry, body: Payl
     entry.by(principal.user());
     let repository = place.map(|(_, repository)| repository);
     let asked = Asked { request, face, query, entry, principal, body: Intake::new(body), repository };
-    answer(asked, target).await
+    let answer = answer(asked, target);
+    match needs {
+        // What waits for upstream goes on without the request, and the next one joins it.
+        Needs::Right(Action::Pull) => match timeout_at(deadline, answer).await {
+            Ok(answered) => answered,
+            Err(_) => Err(late(patience)),
+        },
+        Needs::Right(Action::Push | Action::Delete | Action::Admin)
+        | Needs::Nothing
+        | Needs::Greeting
+        | Needs::List => answer.await,
+    }
+}
+
+/// A client that waits longer for a head gives this mirror up, and begins again (containerd after
+/// 30 s).
+fn late(patience: Duration) -> Refusal {
+    let message = format!(
+        "upstream has not answered within {} s; lanyard goes on asking, and the next try joins it",
+        patience.as_secs_f64()
+    );
+    let mut error = RegistryError::new(ErrorCode::Unavailable, message).with_status(504);
+    error.retry_after = Some(Duration::from_secs(1));
+    error.into()
 }
 
 /// What is asked for most is answered here. The rest is on the heap, so that a pull makes no room for a push.

@@ -17,7 +17,7 @@ use actix_tls::accept::{
     rustls_0_23::{Acceptor, TlsStream},
 };
 use actix_web::{
-    App, FromRequest, Handler, Responder,
+    App, FromRequest, Handler, HttpRequest, Responder,
     dev::{AppConfig, Server, ServerHandle},
     rt::net::TcpStream,
     web,
@@ -43,6 +43,8 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// How long the head of a request may take; past it the answer is 408.
     pub head: Duration,
+    /// How long a pull may wait for upstream before its head is sent; past it the answer is 504.
+    pub answer: Duration,
     /// How long an answer may wait for its reader in all, unless the reader keeps `rate`.
     pub stall: Duration,
     /// Bytes per second that a reader must take.
@@ -61,6 +63,7 @@ impl Default for Limits {
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             keep_alive: Duration::from_secs(75),
             head: Duration::from_secs(30),
+            answer: Duration::from_secs(25),
             stall: Duration::from_secs(60),
             rate: 10 << 10,
             linger: Duration::from_secs(5),
@@ -114,7 +117,10 @@ pub fn run(
     limits: Limits,
 ) -> io::Result<(Server, ServerHandle)> {
     let faces = faces.into_iter().map(|(listener, face)| (listener, web::Data::new(face))).collect();
-    let server = listen(faces, certificate, limits, routes::serve)?;
+    let serve = move |request: HttpRequest, face: web::Data<Face>, body: web::Payload| {
+        routes::serve(request, face, body, limits.answer)
+    };
+    let server = listen(faces, certificate, limits, serve)?;
     let handle = server.handle();
     Ok((server, handle))
 }

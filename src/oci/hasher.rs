@@ -74,6 +74,13 @@ impl Hasher {
     }
 }
 
+impl Digest {
+    /// Whether it is the digest of no bytes at all.
+    pub fn is_of_nothing(&self) -> bool {
+        *self == Hasher::digest(self.algorithm(), b"")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     oci::{ByteRange, ContentRange, Digest, ErrorCode, Hasher, Outcome, Repository},
     storage::{LinkRecord, Origin, Storage, StorageError, StoredBlob},
-    upstream::Upstream,
+    upstream::{Upstream, UpstreamError},
 };
 
 /// A range that begins this many bytes past what a fill has so far is not waited for (F8).
@@ -69,7 +69,7 @@ impl PullThrough {
         Err(PullError::Fill(FillFailure::Abandoned))
     }
 
-    /// A blob's length. Never begins a download.
+    /// A blob's length. Begins a download only where neither a manifest nor upstream tells it.
     pub async fn blob_size(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<BlobHead, PullError> {
         let found = self.count_on_blob(repo, digest).await?;
         if let Some(stored) = &found.stored {
@@ -95,16 +95,29 @@ impl PullThrough {
         }
         let started = Instant::now();
         let named = found.link.as_ref();
-        let size = self.ask_blob(&source, repo, digest).await?.or(named.map(|link| link.size));
-        let size = match size {
+        // A manifest's word, or that of bytes that were here once. 0 is nobody's.
+        let known = named.map(|link| link.size).filter(|size| *size > 0);
+        let size = match known.or(self.ask_blob(&source, repo, digest).await?) {
             Some(size) => size,
-            None => self.size_by_a_byte(&source, digest).await?,
+            None => match self.ask_a_byte(&source, repo, digest).await? {
+                Some(size) => size,
+                // Only all of its bytes tell how many there are.
+                None => return self.counted(repo, digest).await,
+            },
         };
         if !found.is_held() {
-            // A manifest that is pushed under this name next may need it, and then it is known whose it is.
-            self.link(repo, records::link(*digest, "", size, Origin::Fetched)).await?;
+            // A manifest that is pushed under this name next may need it, and then it is known
+            // whose it is. A size that nobody has proven is not noted.
+            let noted = known.unwrap_or_default();
+            self.link(repo, records::link(*digest, "", noted, Origin::Fetched)).await?;
         }
         Ok(BlobHead { size, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
+    }
+
+    /// The length of a blob that nobody tells: it is downloaded, as for whoever asks for its bytes.
+    async fn counted(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<BlobHead, PullError> {
+        let BlobAnswer { size, trace, .. } = Box::pin(self.blob(repo, digest, None)).await?;
+        Ok(BlobHead { size, trace })
     }
 
     async fn try_blob(
@@ -247,7 +260,8 @@ impl PullThrough {
         Ok(BlobAnswer { size, range, body, trace })
     }
 
-    /// Straight from upstream, nothing kept.
+    /// Straight from upstream, nothing kept. `size` is a manifest's word, or what the client was
+    /// told: an answer that states another is refused before a head is sent.
     async fn pass(
         &self,
         source: &Source,
@@ -257,11 +271,16 @@ impl PullThrough {
     ) -> Result<BlobAnswer, PullError> {
         let started = Instant::now();
         let failed = |error| self.upstream_error(ErrorCode::BlobUnknown, error);
-        let size = match size {
+        let untrue = |message: String| failed(UpstreamError::Untrue { message });
+        let known = size.filter(|size| *size > 0);
+        let size = match known {
             Some(size) => size,
             None => match source.upstream.head_blob(&source.name, digest).await.map_err(failed)? {
                 Some(size) => size,
-                None => self.size_by_a_byte(source, digest).await?,
+                None => {
+                    let size = source.upstream.blob_size_by_a_byte(&source.name, digest).await.map_err(failed)?;
+                    size.ok_or_else(|| untrue("upstream does not tell how long the blob is".to_owned()))?
+                }
             },
         };
         let range = over(range, size)?;
@@ -269,9 +288,13 @@ impl PullThrough {
         let last = range.map(|range| range.last);
         let answer = source.upstream.blob(&source.name, digest, first, last).await.map_err(failed)?;
         let skip = first.checked_sub(answer.offset).ok_or(PullError::Lost)?;
-        // Of the whole, upstream knows the length better than a manifest.
         let (size, end) = match answer.total {
-            Some(total) if range.is_none() => (total, total),
+            _ if answer.page => return Err(untrue("the answer is a web page, and no blob".to_owned())),
+            // Of the whole, the answer knows the length better than a HEAD.
+            Some(total) if known.is_none() && range.is_none() && (total > 0 || size == 0) => (total, total),
+            Some(total) if total != size => {
+                return Err(untrue(format!("the blob is {total} bytes long there and {size} elsewhere")));
+            }
             Some(_) | None => (size, end),
         };
         let whole = first == 0 && end == size;

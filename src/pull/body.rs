@@ -135,6 +135,8 @@ impl BlobBody {
                         return Ok(range(&following.file, self.end.min(following.readable)));
                     }
                     match following.follower.readable_past(self.cursor).await {
+                        // Complete, and shorter than was told.
+                        Ok(readable) if readable <= self.cursor => return Err(BodyError::Untrue),
                         Ok(readable) => following.readable = readable,
                         Err(FillFailure::NoRoom | FillFailure::Storage(_)) => {
                             // Seldom, so it is on the heap.
@@ -156,6 +158,9 @@ impl Following {
     async fn pass(&self, disk: &DiskThreads, cursor: u64, end: u64) -> Result<Passing, BodyError> {
         let last = end.checked_sub(1);
         let answer = self.source.upstream.blob(&self.source.name, &self.digest, cursor, last).await?;
+        if answer.page || answer.total.is_some_and(|total| self.whole && total != end) {
+            return Err(BodyError::Untrue);
+        }
         let skip = cursor
             .checked_sub(answer.offset)
             .ok_or_else(|| UpstreamError::Untrue { message: "the answer begins past what was asked".into() })?;

@@ -116,7 +116,8 @@ impl PullThrough {
                 // Verified bytes are at hand; whether this repository has them is still to be said.
                 Ok(fetched) => return self.adopt(repo, &source, digest, fetched.held.bytes, started).await,
                 Err(_) if last => {
-                    self.clone().fetch(source.clone(), repo.clone(), digest.into(), None, Spend::Needed).await?
+                    let fetch = self.clone().fetch(source.clone(), repo.clone(), digest.into(), None, Spend::Needed);
+                    self.tasks.apart(fetch).await.ok_or(PullError::Lost)??
                 }
                 Err(_) => continue,
             };

@@ -115,6 +115,8 @@ pub struct PullThrough {
     manifest_flights: Flights<Digest, Landed>,
     /// Whether a repository has a blob: its upstream's word, with the length where it says one.
     blob_flights: Flights<(Repository, Digest), Result<Option<u64>, PullError>>,
+    /// How long a blob is, by a GET of one byte.
+    blob_bytes: Flights<(Repository, Digest), Result<Option<u64>, PullError>>,
     /// The same of what another repository has brought, written into the link.
     proofs: Flights<(Repository, Digest), Result<(), PullError>>,
     /// The same of manifests whose bytes are here.
@@ -166,6 +168,7 @@ impl PullThrough {
             tag_flights: Flights::new(),
             manifest_flights: Flights::new(),
             blob_flights: Flights::new(),
+            blob_bytes: Flights::new(),
             proofs: Flights::new(),
             adoptions: Flights::new(),
             configs: Configs::new(),

@@ -24,6 +24,16 @@ impl Tasks {
         self.tracker.spawn_on(work, &self.runtime);
     }
 
+    /// Runs `work` to its end, and brings back what came of it to a caller who may leave; `None` if
+    /// it panicked or the runtime is gone.
+    pub(super) async fn apart<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        self.spawn(async move {
+            let _ = tell.send(work.await);
+        });
+        told.await.ok()
+    }
+
     /// Says when it is time to keep what there is and end.
     pub fn stopping(&self) -> CancellationToken {
         self.stop.clone()

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Catalog, StorageError, Stored, clock, disk::Disk, durable, growing::Growing, index::Entry};
+use super::{Catalog, StorageError, Stored, blocks, clock, disk::Disk, durable, growing::Growing, index::Entry};
 use crate::oci::{Digest, Hasher};
 
 /// Where blobs are kept.
@@ -103,6 +103,14 @@ impl BlobStore {
     pub(super) fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
         match self {
             BlobStore::FileSystem(blobs) => blobs.quarantine(digest, None),
+        }
+    }
+
+    /// Gives back the disk space that a blob holds beyond its content. Says how much that was, in
+    /// bytes.
+    pub(super) fn give_back(&self, digest: &Digest) -> Result<u64, StorageError> {
+        match self {
+            BlobStore::FileSystem(blobs) => blobs.give_back(digest),
         }
     }
 
@@ -224,6 +232,13 @@ impl FsBlobs {
         Ok(())
     }
 
+    fn give_back(&self, digest: &Digest) -> Result<u64, StorageError> {
+        let _permission = self.disk.writing()?;
+        let path = self.disk.layout.blob(digest);
+        let cut = |length| blocks::cut(&File::options().write(true).open(&path)?, length);
+        self.disk.census.cut(digest, &path, cut).map_err(StorageError::io("cutting", &path))
+    }
+
     fn remove_unheld(&self, digest: &Digest, catalog: &Catalog) -> Result<Removal, StorageError> {
         let Some(_claim) = self.disk.leases.claim(digest) else {
             return Ok(Removal::Leased);
@@ -273,7 +288,7 @@ fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64) -> Result<(), Sto
     disk.folders.ensure(folder).map_err(StorageError::io("creating", folder))?;
     let now = clock::seconds(SystemTime::now());
     disk.census
-        .place(digest, from, &to, size, || disk.index.write(None, vec![Entry::blob(digest, size, now)]))
+        .place(digest, from, &to, || disk.index.write(None, vec![Entry::blob(digest, size, now)]))
         .map_err(StorageError::io("renaming into place", &to))?;
     sync_folder(disk, digest)
 }

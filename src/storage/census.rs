@@ -1,4 +1,5 @@
-//! How many blobs there are and how large they are together, and how many of those bytes are hosted.
+//! How many blobs there are and how large they are together, and how many of those bytes are
+//! hosted. A blob that holds much more disk than its content counts as what it holds (`blocks`).
 //!
 //! Known at once after an orderly stop; otherwise a background walk counts shard by shard. What is placed in a shard
 //! before the walk has been there is left to the walk, so nothing is counted twice and nothing is missed. Placing and
@@ -18,7 +19,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Usage, layout::Layout};
+use super::{Usage, blocks, layout::Layout};
 use crate::oci::{Algorithm, Digest, Namespace, Repository, RepositoryName};
 
 /// Shards of both algorithms.
@@ -85,22 +86,26 @@ impl Census {
         }
     }
 
-    /// Renames `from`, of `size` bytes, to the blob's place; then calls `placed`. What is there already makes way: it has
-    /// the same name, but only `from` was just proven.
-    pub(super) fn place(
-        &self,
-        digest: &Digest,
-        from: &Path,
-        to: &Path,
-        size: u64,
-        placed: impl FnOnce(),
-    ) -> io::Result<()> {
+    /// Renames `from` to the blob's place; then calls `placed`. What is there already makes way: it
+    /// has the same name, but only `from` was just proven.
+    pub(super) fn place(&self, digest: &Digest, from: &Path, to: &Path, placed: impl FnOnce()) -> io::Result<()> {
         let mut state = self.lock();
-        let before = length(to)?;
+        let (before, after) = (length(to)?, length(from)?);
         fs::rename(from, to)?;
         placed();
-        state.change(digest, before, Some(size));
+        state.change(digest, before, after);
         Ok(())
+    }
+
+    /// Has `cut` give back what the blob at `path` holds beyond its content. Says how much that
+    /// was.
+    pub(super) fn cut(&self, digest: &Digest, path: &Path, cut: impl FnOnce(u64) -> io::Result<()>) -> io::Result<u64> {
+        let mut state = self.lock();
+        let Some(there) = look(path)?.filter(|there| blocks::excess(there) > 0) else { return Ok(0) };
+        cut(there.len())?;
+        let after = length(path)?;
+        state.change(digest, Some(blocks::taken(&there)), after);
+        Ok(blocks::taken(&there).saturating_sub(after.unwrap_or_default()))
     }
 
     /// Has `away` take the blob at `path` away. Says how large it was; `None` if it is not there. `only`: and if another
@@ -120,7 +125,7 @@ impl Census {
                 return Ok(None);
             }
         }
-        let size = there.len();
+        let size = blocks::taken(&there);
         away()?;
         state.change(digest, Some(size), None);
         Ok(Some(size))
@@ -237,9 +242,9 @@ impl State {
     }
 }
 
-/// The size of a file; `None` if it is not there.
+/// The disk space that a file takes; `None` if it is not there.
 fn length(path: &Path) -> io::Result<Option<u64>> {
-    Ok(look(path)?.map(|metadata| metadata.len()))
+    Ok(look(path)?.map(|metadata| blocks::taken(&metadata)))
 }
 
 fn look(path: &Path) -> io::Result<Option<Metadata>> {

@@ -11,6 +11,7 @@
 //! the push story, the upkeep, and the app, which opens and closes it.
 
 mod blobs;
+mod blocks;
 mod catalog;
 mod census;
 mod check;
@@ -43,7 +44,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     blobs::{BlobStore, FsBlobs, Removal, StoredBlob},
     catalog::{Catalog, LinkRecord, Origin, Presence, TagRecord},
-    check::{CheckError, CheckOptions, CheckReport, Corrupt, Damaged, Mended, Missing, Needed, check},
+    check::{CheckError, CheckOptions, CheckReport, Corrupt, Damaged, Mended, Missing, Needed, Reserved, check},
     error::{OpenError, StorageError},
     leases::{Claim, Hold, Leases},
     parts::{Part, Parts},

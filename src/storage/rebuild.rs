@@ -1,5 +1,6 @@
-//! The background work after the start: removes abandoned downloads, counts the links of hosted repositories and the
-//! blobs, fills the index from the files.
+//! The background work after the start: removes abandoned downloads, gives back disk space that a
+//! crash has left reserved, counts the links of hosted repositories and the blobs, fills the index
+//! from the files.
 //!
 //! After an orderly stop there are no blobs to count and nothing to fill. Otherwise requests are served from files
 //! meanwhile, and what they change reaches the index in the order in which it reached the files: a record is read and
@@ -18,7 +19,7 @@ use std::{
 };
 
 use super::{
-    ABANDONED, Catalog, Parts, StorageError,
+    ABANDONED, BlobStore, Catalog, Parts, StorageError, blocks,
     disk::Disk,
     index::{Entry, Settled},
     shards,
@@ -38,7 +39,8 @@ pub(super) struct Rebuild {
 impl Rebuild {
     pub(super) fn start(disk: Arc<Disk>, catalog: Catalog, parts: Parts) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let work = Work { disk, catalog, parts, stop: Arc::clone(&stop) };
+        let blobs = BlobStore::file_system(Arc::clone(&disk));
+        let work = Work { disk, blobs, catalog, parts, stop: Arc::clone(&stop) };
         let thread = std::thread::Builder::new().name("lanyard-rebuild".to_owned()).spawn(move || work.run());
         if let Err(error) = &thread {
             tracing::warn!(%error, "no thread to fill the index; everything is served from files");
@@ -64,6 +66,7 @@ impl Rebuild {
 
 struct Work {
     disk: Arc<Disk>,
+    blobs: BlobStore,
     catalog: Catalog,
     parts: Parts,
     stop: Arc<AtomicBool>,
@@ -73,6 +76,8 @@ struct Work {
 struct Seen {
     digest: Digest,
     size: u64,
+    /// The disk space that it takes.
+    taken: u64,
     accessed: u64,
 }
 
@@ -95,6 +100,11 @@ impl Work {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "abandoned downloads were removed"),
             Err(error) => tracing::warn!(%error, "abandoned downloads cannot be removed"),
+        }
+        match self.parts.give_back() {
+            Ok(0) | Err(StorageError::ReadOnly | StorageError::Closed) => {}
+            Ok(bytes) => tracing::info!(bytes, "disk space that downloads had reserved was given back"),
+            Err(error) => tracing::warn!(%error, "disk space that downloads had reserved is not given back"),
         }
         // A counted blob needs no second look, so this is right with or without the clean mark.
         let hosted = self.hosted();
@@ -132,17 +142,25 @@ impl Work {
     fn blobs(&self) -> Result<(), Ended> {
         for (algorithm, first) in shards::all() {
             self.go_on()?;
-            let mut answer = None;
+            let (mut answer, mut large) = (None, Vec::new());
             let list = || {
                 let seen = self.shard(algorithm, first)?;
                 if !seen.is_empty() && !self.disk.index.is_off() {
                     let entry = |seen: &Seen| Entry::blob(&seen.digest, seen.size, seen.accessed);
                     answer = Some(self.disk.index.feed(seen.iter().map(entry).collect()));
                 }
-                Ok(seen.into_iter().map(|seen| (seen.digest, seen.size)).collect())
+                large.extend(seen.iter().filter(|seen| seen.taken > seen.size).map(|seen| seen.digest));
+                Ok(seen.into_iter().map(|seen| (seen.digest, seen.taken)).collect())
             };
             let folder = self.disk.layout.shard(algorithm, first);
             self.disk.census.count_shard(algorithm, first, list).map_err(StorageError::io("listing", &folder))?;
+            for digest in large {
+                match self.blobs.give_back(&digest) {
+                    Err(StorageError::ReadOnly | StorageError::Closed) => {}
+                    Ok(bytes) => tracing::info!(%digest, bytes, "disk space beyond a blob's content was given back"),
+                    Err(error) => tracing::warn!(%error, "disk space beyond a blob's content is not given back"),
+                }
+            }
             self.applied(answer)?;
         }
         Ok(())
@@ -155,7 +173,7 @@ impl Work {
             let metadata = file.metadata()?;
             // The kernel keeps the last access to about a day, which is what is left of it when the index is gone.
             let accessed = metadata.atime().max(metadata.mtime()).max(0).unsigned_abs();
-            seen.push(Seen { digest, size: metadata.len(), accessed });
+            seen.push(Seen { digest, size: metadata.len(), taken: blocks::taken(&metadata), accessed });
             Ok(())
         })?;
         Ok(seen)

@@ -26,6 +26,9 @@ pub struct BlobAnswer {
     pub offset: u64,
     /// How many bytes the body has, if told.
     pub length: Option<u64>,
+    /// Whether its type is that of a web page: a guest network's login, or a site that answers
+    /// everything.
+    pub page: bool,
     /// The bytes.
     pub body: BlobBody,
 }
@@ -73,14 +76,36 @@ impl BlobBody {
 }
 
 impl Upstream {
-    /// Asks for a blob's size; `None` where the registry has the blob and does not tell. Signed addresses are often good for
-    /// GET only, so a refusal by the place a registry redirected to is no error.
+    /// Asks for a blob's size; `None` where the registry has the blob and does not tell. A size of
+    /// 0 is none, unless the digest is that of nothing. Signed addresses are often good for GET
+    /// only, so a refusal by the place a registry redirected to is no error; and a web page in
+    /// answer to HEAD says nothing, so a GET of one byte decides.
     pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>, UpstreamError> {
         match self.call(&self.blob_call(Kind::BlobHead, repository, digest)).await {
-            Ok(answer) => Ok(words::content_length(&answer.headers)),
+            Ok(answer) if is_page(&answer.headers) => self.blob_size_by_a_byte(repository, digest).await,
+            Ok(answer) => Ok(words::content_length(&answer.headers).filter(|size| *size > 0 || digest.is_of_nothing())),
             Err(UpstreamError::Failed { status: 401 | 403 | 405, .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The size from the answer to a GET of one byte; `None` where that does not tell it either.
+    pub async fn blob_size_by_a_byte(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<u64>, UpstreamError> {
+        let answer = match self.blob(repository, digest, 0, Some(0)).await {
+            Err(UpstreamError::RangeNotSatisfiable) if digest.is_of_nothing() => return Ok(Some(0)),
+            answer => answer?,
+        };
+        let why = match answer.total {
+            _ if answer.page => "the answer is a web page, and no blob",
+            Some(0) if !digest.is_of_nothing() => "the answer has no bytes, and the blob has some",
+            total => return Ok(total),
+        };
+        self.wire.counters.disbelieved();
+        Err(UpstreamError::untrue(why))
     }
 
     /// Asks for a blob's bytes from offset `from` to `to_inclusive`, or to its end. `Range` is only sent where a part is asked
@@ -120,8 +145,9 @@ impl Upstream {
             }
         };
         let host = call.url.host_str().unwrap_or_default().to_owned();
+        let page = is_page(&answer.headers);
         let body = BlobBody { body: answer.body, wire: Arc::clone(&self.wire), left: length, host };
-        Ok(BlobAnswer { total, offset, length, body })
+        Ok(BlobAnswer { total, offset, length, page, body })
     }
 
     fn blob_call<'a>(&self, kind: Kind, repository: &'a RepositoryName, digest: &Digest) -> Call<'a> {
@@ -135,6 +161,10 @@ impl Upstream {
             whole: None,
         }
     }
+}
+
+fn is_page(headers: &HeaderMap) -> bool {
+    matches!(words::media_type(headers).as_deref(), Some("text/html" | "application/xhtml+xml"))
 }
 
 /// A 206's `Content-Range`, never empty nor past its total.

@@ -55,12 +55,12 @@ impl<S: Clone + PartialEq> Follower<S> {
         self.progress.borrow().clone()
     }
 
-    /// Waits until upstream has answered and the length is known. Without a length (a chunked answer for content that no
-    /// manifest named) that is the end of the fill.
+    /// Waits until upstream has answered and the length may be told. Where nothing vouches for the
+    /// length (`length`), that is the end of the fill.
     pub(crate) async fn opened(&mut self) -> Result<Opened, FillFailure> {
         self.wait(|p| match p {
-            Progress::Waiting | Progress::Streaming { total: None, .. } => None,
-            Progress::Streaming { total: Some(total), readable } => Some(Ok((*total, *readable))),
+            Progress::Waiting => None,
+            Progress::Streaming { total, readable } => Some(Ok((*total, *readable))),
             Progress::Complete { size } => Some(Ok((*size, *size))),
             Progress::Failed(failure) => Some(Err(failure.clone())),
         })
@@ -71,7 +71,9 @@ impl<S: Clone + PartialEq> Follower<S> {
         })
     }
 
-    /// Waits until the byte at `offset` can be read, and says how many bytes from the start can be.
+    /// Waits until the byte at `offset` can be read, or the fill is complete, and says how many
+    /// bytes from the start can be read. They are fewer than `offset` where readers were told too
+    /// great a length.
     pub(crate) async fn readable_past(&mut self, offset: u64) -> Result<u64, FillFailure> {
         self.wait(|p| match p {
             Progress::Streaming { readable, .. } if *readable > offset => Some(Ok(*readable)),

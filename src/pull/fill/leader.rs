@@ -48,13 +48,8 @@ impl<S> Leader<S> {
         self.shared.digest
     }
 
-    /// Whether readers have been told anything yet.
-    pub(crate) fn is_begun(&self) -> bool {
-        self.shared.file.get().is_some()
-    }
-
-    /// Upstream answered: readers may open `file`.
-    pub(crate) fn begin(&self, file: Arc<File>, total: Option<u64>) {
+    /// Readers may open `file`, and are told the length. What they are told first stays.
+    pub(crate) fn tell(&self, file: Arc<File>, total: u64) {
         let _ = self.shared.file.set(file);
         self.shared.progress.send_if_modified(|p| match p {
             Progress::Waiting => {
@@ -65,25 +60,27 @@ impl<S> Leader<S> {
         });
     }
 
-    /// The length has become known.
-    pub(crate) fn set_total(&self, size: u64) {
-        self.shared.progress.send_if_modified(|p| match p {
-            Progress::Streaming { total: total @ None, .. } => {
-                *total = Some(size);
-                true
-            }
-            Progress::Streaming { .. } | Progress::Waiting | Progress::Complete { .. } | Progress::Failed(_) => false,
-        });
+    /// `here` bytes are in the file. They may be read (F1), but never the last one (F2). Never goes
+    /// back.
+    pub(crate) fn advance(&self, here: u64) {
+        self.show(|total| here.min(total.saturating_sub(1)));
     }
 
-    /// `to` bytes are in the file and may be read (F1). Never goes back.
-    pub(crate) fn advance(&self, to: u64) {
+    /// The digest is proven, and all bytes may be read.
+    pub(crate) fn proven(&self, file: Arc<File>, size: u64) {
+        self.tell(file, size);
+        self.show(|total| if total == size { size } else { 0 });
+    }
+
+    fn show(&self, of: impl FnOnce(u64) -> u64) {
         self.shared.progress.send_if_modified(|p| match p {
-            Progress::Streaming { readable, .. } if *readable < to => {
-                *readable = to;
-                true
+            Progress::Streaming { readable, total } => {
+                let to = of(*total);
+                let forward = *readable < to;
+                *readable = (*readable).max(to);
+                forward
             }
-            Progress::Streaming { .. } | Progress::Waiting | Progress::Complete { .. } | Progress::Failed(_) => false,
+            Progress::Waiting | Progress::Complete { .. } | Progress::Failed(_) => false,
         });
     }
 

@@ -14,7 +14,8 @@
 //! Invariants, each with its test (here, in `drive`, or under `tests/it/`):
 //!
 //! - **F1** bytes are advertised only when a reader can read them (`advertises_only_what_is_readable`).
-//! - **F2** the last byte is withheld until the digest is proven (`f2_*`).
+//! - **F2** the last byte is withheld until the digest is proven; a length that nothing vouches for
+//!   is told to nobody before that (`length.rs`; `f2_*`).
 //! - **F3** commit precedes removal from the table (`commit_precedes_removal`).
 //! - **F4** one leader per digest and process (`one_leader_per_digest`).
 //! - **F5** no client's speed or departure touches a fill (`f5_*`).
@@ -22,9 +23,11 @@
 //! - **F7** every claim ends in `Complete` or `Failed` (`a_dropped_leader_has_failed`, `f7_*`).
 //! - **F8** a range of a blob being filled answers as soon as its bytes are there (`f8_*`).
 
+mod download;
 mod drive;
 mod follower;
 mod leader;
+mod length;
 mod progress;
 mod sources;
 
@@ -232,7 +235,7 @@ mod tests {
         let fills = Fills::new();
         let (leader, follower) = lead(&fills);
         let file = Arc::new(tempfile::tempfile().unwrap());
-        leader.begin(file, Some(1));
+        leader.tell(file, 1);
         leader.complete(1);
         assert!(matches!(follower.now(), Progress::Complete { size: 1 }));
         assert_eq!(fills.active(), 0);
@@ -242,11 +245,35 @@ mod tests {
     fn advertises_only_what_is_readable() {
         let fills = Fills::new();
         let (leader, follower) = lead(&fills);
-        assert!(matches!(follower.now(), Progress::Waiting));
-        leader.begin(Arc::new(tempfile::tempfile().unwrap()), Some(10));
-        assert!(matches!(follower.now(), Progress::Streaming { readable: 0, .. }));
+        let file = || Arc::new(tempfile::tempfile().unwrap());
+        let now = |readable| matches!(follower.now(), Progress::Streaming { readable: r, total: 10 } if r == readable);
+        leader.advance(5);
+        assert!(matches!(follower.now(), Progress::Waiting), "nobody was told a length");
+        leader.tell(file(), 10);
+        assert!(now(0));
         leader.advance(5);
         leader.advance(3);
-        assert!(matches!(follower.now(), Progress::Streaming { readable: 5, .. }), "progress goes forward only");
+        assert!(now(5), "progress goes forward only");
+        leader.tell(file(), 5);
+        assert!(now(5), "what was told stays");
+    }
+
+    /// The last byte of a length waits for the proof, whatever is in the file.
+    #[test]
+    fn f2_the_last_byte_is_withheld() {
+        for (here, size, readable) in [(10, 10, 10), (12, 12, 9), (10, 9, 9), (3, 3, 3)] {
+            let fills = Fills::new();
+            let (leader, follower) = lead(&fills);
+            let file = Arc::new(tempfile::tempfile().unwrap());
+            leader.tell(Arc::clone(&file), 10);
+            leader.advance(here);
+            let now = || match follower.now() {
+                Progress::Streaming { readable, .. } => readable,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(now(), here.min(9));
+            leader.proven(file, size);
+            assert_eq!(now(), readable, "{here} bytes, proven as {size}");
+        }
     }
 }

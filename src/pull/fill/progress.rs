@@ -14,14 +14,14 @@ use crate::{oci::Digest, storage::StorageError, upstream::UpstreamError};
 /// The state of a fill. Moves forward only; `Complete` and `Failed` are final.
 #[derive(Clone, Debug)]
 pub(super) enum Progress {
-    /// Upstream has not answered yet.
+    /// Upstream has not answered yet, or nothing is sure enough to be told: bytes may be coming.
     Waiting,
-    /// Bytes are coming.
+    /// Bytes are coming, and readers were told how many.
     Streaming {
         /// How many bytes from the start a reader can read now. The last one only after the digest is proven.
         readable: u64,
-        /// The length in bytes, where upstream or a manifest said it.
-        total: Option<u64>,
+        /// The length in bytes that readers were told. It never changes.
+        total: u64,
     },
     /// Verified and committed.
     Complete {
@@ -85,7 +85,7 @@ impl<S: Clone + PartialEq> Shared<S> {
 
     pub(super) fn size(&self) -> Option<u64> {
         match &*self.progress.borrow() {
-            Progress::Streaming { total, .. } => *total,
+            Progress::Streaming { total, .. } => Some(*total),
             Progress::Complete { size } => Some(*size),
             Progress::Waiting | Progress::Failed(_) => None,
         }

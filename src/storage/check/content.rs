@@ -33,6 +33,7 @@ impl Checker<'_> {
             Err(error) => return Err(StorageError::io("reading", &path)(error)),
         };
         report.blobs += 1;
+        self.space_of_blob(&digest, report)?;
         if let Some(why) = why {
             if self.options.repair {
                 self.blobs.quarantine(&digest)?;

@@ -3,12 +3,14 @@
 //!
 //! Promises: without a repair nothing in the folder changes, but for who is written into its `LOCK`. A repair moves corrupt
 //! blobs into the quarantine, writes damaged links anew where their content is here, removes other damaged records, and
-//! fills the index from the files; what it cannot mend it reports all the same. A check may be broken off at any moment.
+//! fills the index from the files, and gives back disk space that files hold beyond their content;
+//! what it cannot mend it reports all the same. A check may be broken off at any moment.
 //! Callers: the app, for `lanyard check`.
 
 mod content;
 mod records;
 mod report;
+mod reserved;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +21,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-pub use report::{CheckReport, Corrupt, Damaged, Mended, Missing, Needed};
+pub use report::{CheckReport, Corrupt, Damaged, Mended, Missing, Needed, Reserved};
 
 use super::{
     BlobStore, Catalog, Limits, OpenError, Storage, StorageError,
@@ -109,6 +111,7 @@ fn look(disk: Arc<Disk>, options: CheckOptions, progress: &(dyn Fn(u64) + Sync))
     checker.repositories.clone_from(&repositories);
     let repositories = repositories.into_iter().map(Ok);
     report.absorb(share(options.threads, repositories, |repository, report| checker.repository(&repository, report))?);
+    checker.growing(&mut report)?;
     Ok(report)
 }
 

@@ -23,6 +23,8 @@ pub struct CheckReport {
     pub missing: Vec<Missing>,
     /// Links of mirrored repositories to content that is not here. They are in order: it is fetched when it is asked for.
     pub absent: u64,
+    /// Files that hold much more disk space than their content. No pull is the worse for it.
+    pub reserved: Vec<Reserved>,
     /// Whether the index was filled from the files; never without a repair.
     pub index_filled: bool,
 }
@@ -36,6 +38,17 @@ pub struct Corrupt {
     pub why: String,
     /// Whether it is in the quarantine now.
     pub quarantined: bool,
+}
+
+/// A file that holds much more disk space than its content.
+#[derive(Clone, Debug)]
+pub struct Reserved {
+    /// The file.
+    pub path: PathBuf,
+    /// What it holds beyond its content, in bytes.
+    pub bytes: u64,
+    /// Whether that is free now.
+    pub given_back: bool,
 }
 
 /// A record that is torn or rotten, or is another's.
@@ -83,14 +96,16 @@ pub enum Needed {
 }
 
 impl CheckReport {
-    /// Whether everything is in order. Also `false` where a repair has mended everything that it can.
+    /// Whether everything is in order. Also `false` where a repair has mended everything that it
+    /// can. Space that is held in vain is no damage.
     pub fn is_sound(&self) -> bool {
         self.corrupt.is_empty() && self.damaged.is_empty() && self.missing.is_empty()
     }
 
     /// Adds what another thread found.
     pub(super) fn absorb(&mut self, other: CheckReport) {
-        let CheckReport { blobs, bytes, corrupt, records, damaged, strays, missing, absent, index_filled } = other;
+        let CheckReport { blobs, bytes, corrupt, records, damaged, strays, missing, absent, reserved, index_filled } =
+            other;
         self.blobs += blobs;
         self.bytes += bytes;
         self.corrupt.extend(corrupt);
@@ -99,6 +114,7 @@ impl CheckReport {
         self.strays.extend(strays);
         self.missing.extend(missing);
         self.absent += absent;
+        self.reserved.extend(reserved);
         self.index_filled |= index_filled;
     }
 }
@@ -107,6 +123,13 @@ impl fmt::Display for Corrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let done = if self.quarantined { "; it is in the quarantine now" } else { "" };
         write!(f, "{}: {}{done}", self.digest, self.why)
+    }
+}
+
+impl fmt::Display for Reserved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = if self.given_back { "; they are free now" } else { "" };
+        write!(f, "{}: {} bytes beyond its content{done}", self.path.display(), self.bytes)
     }
 }
 

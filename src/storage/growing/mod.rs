@@ -35,7 +35,7 @@ use rustix::{
 
 pub(super) use state::{Facts, State, boot_id, hash_from};
 
-use super::{StorageError, durable};
+use super::{StorageError, blocks, durable};
 use crate::oci::{Algorithm, Digest, Hasher};
 
 /// The smallest write, but for the last, in bytes: what is written in smaller ones is dearer to send later.
@@ -43,6 +43,10 @@ const PIECE: usize = 256 * 1024;
 
 /// The most pieces that the kernel takes in one write (IOV_MAX).
 const PIECES: usize = 1024;
+
+/// How much space is reserved ahead of what is written, in bytes: at least, and at most. A length
+/// is a stranger's word.
+const AHEAD: (u64, u64) = (64 << 20, 512 << 20);
 
 /// Progress between two checkpoints, in bytes: what a power cut can cost.
 const CHECKPOINT: u64 = 32 << 20;
@@ -67,6 +71,8 @@ pub(super) struct Growing {
     written: u64,
     gathered: Gathered,
     facts: Facts,
+    /// Up to here space is reserved.
+    reserved: u64,
     saved: u64,
     checkpoint: Option<JoinHandle<Result<(), StorageError>>>,
 }
@@ -75,6 +81,27 @@ impl Place {
     /// The file's path.
     pub(super) fn path(&self) -> PathBuf {
         self.folder.join(self.name)
+    }
+
+    /// What the file holds beyond its content, in bytes.
+    pub(super) fn excess(&self) -> Result<u64, StorageError> {
+        match fs::metadata(self.path()) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(0),
+            metadata => Ok(blocks::excess(&metadata.map_err(StorageError::io("looking at", &self.path()))?)),
+        }
+    }
+
+    /// Gives it back. Says how much that was. Nobody may be writing the file.
+    pub(super) fn give_back(&self) -> Result<u64, StorageError> {
+        let excess = self.excess()?;
+        if excess > 0 {
+            let cut = || {
+                let file = File::options().write(true).open(self.path())?;
+                blocks::cut(&file, file.metadata()?.len())
+            };
+            cut().map_err(StorageError::io("cutting", &self.path()))?;
+        }
+        Ok(excess)
     }
 
     /// Removes the file, its state and the folder.
@@ -102,6 +129,7 @@ impl Growing {
             written: 0,
             gathered: Gathered::default(),
             facts,
+            reserved: 0,
             saved: 0,
             checkpoint: None,
         };
@@ -125,6 +153,7 @@ impl Growing {
         let Some(resumed) = resumed.filter(|resumed| wanted(&resumed.facts, resumed.offset)) else {
             return Ok(None);
         };
+        // This also gives back what was reserved.
         file.set_len(resumed.offset).map_err(StorageError::io("cutting", &path))?;
         Ok(Some(Growing {
             place,
@@ -134,6 +163,7 @@ impl Growing {
             written: resumed.offset,
             gathered: Gathered::default(),
             facts: resumed.facts,
+            reserved: resumed.offset,
             saved: resumed.saved,
             checkpoint: None,
         }))
@@ -198,6 +228,7 @@ impl Growing {
 
     /// Writes what was gathered, and makes a checkpoint where one is due.
     pub(super) fn flush(&mut self) -> Result<(), StorageError> {
+        self.reserve_if_due()?;
         self.write_gathered()?;
         self.checkpoint_if_due()
     }
@@ -210,9 +241,11 @@ impl Growing {
         result
     }
 
-    /// Makes what is in the file survive a power cut, but not the right to go on with it: for a file that is complete.
+    /// Makes what is in the file survive a power cut, but not the right to go on with it: for a
+    /// file that is complete. Space that was reserved and not used is given back.
     pub(super) fn sync(&mut self) -> Result<(), StorageError> {
         self.finish_checkpoint()?;
+        self.give_back();
         sync(&self.file, &self.place)
     }
 
@@ -229,6 +262,8 @@ impl Growing {
     pub(super) fn discard(&mut self) -> Result<(), StorageError> {
         // How the checkpoint went no longer matters, only that it writes nothing any more.
         let _ = self.finish_checkpoint();
+        // Readers keep the file, and with it what was reserved.
+        self.give_back();
         self.place.remove()
     }
 
@@ -236,19 +271,20 @@ impl Growing {
     pub(super) fn restart(&mut self) -> Result<(), StorageError> {
         // As in `discard`.
         let _ = self.finish_checkpoint();
+        self.give_back();
         self.file = Arc::new(fresh(&self.place.path())?);
         self.hashing = Hashing::new(Hasher::new(self.algorithm));
-        (self.written, self.saved) = (0, 0);
+        (self.written, self.saved, self.reserved) = (0, 0, 0);
+        self.facts.total = None;
         drop(self.gathered.take());
-        self.state()?.save(&self.place.folder, false)?;
-        self.reserve()
+        self.state()?.save(&self.place.folder, false)
     }
 
-    /// Learns the size it will have, and reserves its space, where the file system can. The file's length stays what
-    /// was written.
+    /// Learns the size it will have. Its space is reserved a step ahead of what is written, where
+    /// the file system can; the file's length stays what was written.
     pub(super) fn set_total(&mut self, total: u64) -> Result<(), StorageError> {
         self.facts.total = Some(total);
-        self.reserve()
+        self.reserve_if_due()
     }
 
     /// Writes all pieces with as few calls as can be, and says which bytes went out before an error.
@@ -276,20 +312,39 @@ impl Growing {
         Ok(())
     }
 
-    /// Reserves the space of the total that is known.
-    pub(super) fn reserve(&mut self) -> Result<(), StorageError> {
-        let Some(total) = self.facts.total.filter(|total| *total > self.written && *total > PIECE as u64) else {
+    /// Reserves the next step of the total that is known, before the last one is used up.
+    fn reserve_if_due(&mut self) -> Result<(), StorageError> {
+        let ahead = (self.written / 4).clamp(AHEAD.0, AHEAD.1);
+        let Some(total) = self.facts.total.filter(|total| *total > self.reserved && *total > PIECE as u64) else {
             return Ok(());
         };
-        match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, self.written, total - self.written) {
+        if self.reserved > self.written + ahead / 2 {
+            return Ok(());
+        }
+        let (from, to) = (self.reserved.max(self.written), total.min(self.written + ahead));
+        if from >= to {
+            return Ok(());
+        }
+        self.reserved = to;
+        match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, from, to - from) {
             Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
-                // What was reserved before space ran out is given back; growing first makes it a change of length.
-                let _ = self.file.set_len(self.written + 1);
-                let _ = self.file.set_len(self.written);
+                // What was reserved before space ran out is given back.
+                self.give_back();
                 Err(StorageError::io("reserving space for", &self.place.path())(error.into()))
             }
             // Not every file system can, and then writing tells.
             Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Gives back what was reserved and is not written. A disk that cannot keeps it until the next
+    /// start or check.
+    fn give_back(&mut self) {
+        if self.reserved > self.written {
+            self.reserved = self.written;
+            if let Err(error) = blocks::cut(&self.file, self.written) {
+                tracing::warn!(%error, folder = %self.place.folder.display(), "reserved space is not given back");
+            }
         }
     }
 
@@ -338,6 +393,7 @@ impl Drop for Growing {
         if let Err(error) = self.finish_checkpoint() {
             tracing::warn!(%error, folder = %self.place.folder.display(), "what was received cannot be kept for later");
         }
+        self.give_back();
     }
 }
 

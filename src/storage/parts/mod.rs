@@ -35,14 +35,14 @@ impl Parts {
         Parts { disk, boot, open: Claims::default() }
     }
 
-    /// Begins a download, or takes up what an earlier one left: [`Part::offset`] says where to go on. `total`: the
-    /// size in bytes, if it is known; its space is reserved at once.
+    /// Begins a download, or takes up what an earlier one left: [`Part::offset`] says where to go
+    /// on. `most`: what is longer, in bytes, is not taken up. Nothing is reserved for it: it is a
+    /// manifest's word.
     ///
-    /// Errors: [`StorageError::Busy`] while another `Part` of this digest lives; [`StorageError::NoSpace`] if there is
-    /// no room for `total`.
-    pub fn open(&self, digest: Digest, total: Option<u64>) -> Result<Part, StorageError> {
+    /// Errors: [`StorageError::Busy`] while another `Part` of this digest lives.
+    pub fn open(&self, digest: Digest, most: Option<u64>) -> Result<Part, StorageError> {
         let claim = self.open.take(digest).ok_or(StorageError::Busy(digest))?;
-        Part::open(Arc::clone(&self.disk), self.boot.clone(), claim, total)
+        Part::open(Arc::clone(&self.disk), self.boot.clone(), claim, most)
     }
 
     /// The digests of which an earlier download left something, and none is under way.
@@ -69,6 +69,19 @@ impl Parts {
             }
         }
         Ok(removed)
+    }
+
+    /// Gives back the disk space that downloads which are not under way hold beyond their content:
+    /// a crash leaves what was reserved. Says how much, in bytes.
+    pub fn give_back(&self) -> Result<u64, StorageError> {
+        let mut given = 0;
+        for digest in self.leftovers()? {
+            // Held meanwhile: whoever takes it up cuts it too.
+            let Some(claim) = self.open.take(digest) else { continue };
+            let _permission = self.disk.writing()?;
+            given += Place { folder: self.disk.layout.fill(&claim.key), name: part::PART, boot: None }.give_back()?;
+        }
+        Ok(given)
     }
 
     /// Every part there is, and when it last grew.

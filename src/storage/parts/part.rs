@@ -41,24 +41,18 @@ impl Part {
         disk: Arc<Disk>,
         boot: Option<Arc<str>>,
         claim: Claim<Digest>,
-        total: Option<u64>,
+        most: Option<u64>,
     ) -> Result<Part, StorageError> {
         drop(disk.writing()?);
         let place = Place { folder: disk.layout.fill(&claim.key), name: PART, boot };
         let algorithm = claim.key.algorithm();
-        let fits = |_: &Facts, length| total.is_none_or(|total| length <= total);
+        let fits = |_: &Facts, length| most.is_none_or(|most| length <= most);
         if let Some(mut growing) = Growing::take_up(place.clone(), algorithm, fits)? {
-            match total {
-                Some(total) => growing.set_total(total)?,
-                None => growing.reserve()?,
-            }
             growing.checkpoint_if_due()?;
             let resumed = growing.written() > 0;
             return Ok(Part { disk, claim, growing, resumed, proven: false });
         }
-        let begun = Growing::begin(place.clone(), algorithm, Facts { total, ..Facts::default() })
-            .and_then(|mut growing| growing.reserve().map(|()| growing));
-        match begun {
+        match Growing::begin(place.clone(), algorithm, Facts::default()) {
             Ok(growing) => Ok(Part { disk, claim, growing, resumed: false, proven: false }),
             Err(error) => {
                 // A full disk is not filled further with folders of downloads that never began.
@@ -78,14 +72,17 @@ impl Part {
         self.growing.written()
     }
 
-    /// The blob's size in bytes, if it is known.
+    /// The size in bytes that the blob will have, as the source of these bytes has said. It may be
+    /// wrong.
     pub fn total(&self) -> Option<u64> {
         self.growing.facts().total
     }
 
-    /// Learns the blob's size, and reserves its space.
+    /// Learns the blob's size from the source of the bytes, and reserves space a step ahead of
+    /// them.
     ///
-    /// Errors: [`StorageError::NoSpace`] if there is no room for it. The part can be used all the same.
+    /// Errors: [`StorageError::NoSpace`] if there is no room for the step. The part can be used all
+    /// the same.
     pub fn set_total(&mut self, total: u64) -> Result<(), StorageError> {
         if self.total() == Some(total) { Ok(()) } else { self.growing.set_total(total) }
     }
@@ -115,11 +112,10 @@ impl Part {
         self.growing.flush()
     }
 
-    /// Whether the bytes are the blob: of its size, if that is known, and with its digest.
+    /// Whether the bytes are the blob. Its digest says so, whatever anybody has said of its size.
     pub fn verify(&mut self) -> Result<bool, StorageError> {
         self.flush()?;
-        let size_is_right = self.total().is_none_or(|total| total == self.offset());
-        self.proven = size_is_right && self.growing.digest()? == self.claim.key;
+        self.proven = self.growing.digest()? == self.claim.key;
         if self.proven && self.resumed {
             // The saved hash vouches for what was written then, not for what the disk has kept since.
             self.proven = self.growing.reread()? == self.claim.key;
@@ -150,7 +146,8 @@ impl Part {
         self.growing.discard()
     }
 
-    /// Begins again with no bytes, in a new file: readers of the old one see no byte of the new.
+    /// Begins again with no bytes and no size, in a new file: readers of the old one see no byte of
+    /// the new.
     pub fn restart(&mut self) -> Result<(), StorageError> {
         (self.resumed, self.proven) = (false, false);
         self.growing.restart()

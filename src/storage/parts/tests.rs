@@ -99,10 +99,13 @@ fn wrong_bytes_never_become_a_blob() {
     assert!(part.offset() <= MIB as u64);
     part.discard().unwrap();
     assert!(!folder(dir.path(), &name).exists());
-    // The right digest, but not the promised size: nobody can be sure what upstream meant.
-    let mut part = storage.parts.open(name, Some(MIB as u64 + 1)).unwrap();
+    // The right digest, and not the size that a source has said: the digest says what it is.
+    let mut part = storage.parts.open(name, None).unwrap();
+    part.set_total(MIB as u64 + 1).unwrap();
     part.append(batch(&right)).unwrap();
-    assert!(!part.verify().unwrap());
+    assert!(part.verify().unwrap());
+    part.restart().unwrap();
+    assert_eq!((part.offset(), part.total()), (0, None), "nor is a size kept that came with other bytes");
 }
 
 #[test]
@@ -123,6 +126,8 @@ fn a_parked_or_dropped_download_is_taken_up() {
     let name = digest(&bytes);
     let storage = open(dir.path());
     let mut part = storage.parts.open(name, Some(2 * MIB as u64)).unwrap();
+    assert_eq!(part.total(), None, "a manifest's word");
+    part.set_total(2 * MIB as u64).unwrap();
     part.append(batch(&bytes[..MIB])).unwrap();
     part.append(batch(&bytes[MIB..MIB + 5])).unwrap();
     part.park().unwrap();

@@ -7,6 +7,7 @@ mod known;
 mod measured;
 mod opening;
 mod removal;
+mod reserved;
 mod rot;
 
 use std::{

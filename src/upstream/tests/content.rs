@@ -167,6 +167,37 @@ async fn a_blob_comes_whole_or_in_part() {
     assert_eq!(upstream.snapshot().bytes_in, 10 + 6 + 2 + 10);
 }
 
+/// What a HEAD says of a blob, and what a GET of one byte makes of it where that is nothing.
+#[tokio::test]
+async fn a_size_is_believed_where_it_can_be() {
+    type Size = Result<Option<u64>, ()>;
+    type Case = (&'static str, fn() -> Answer, Size, Size);
+    let page = || status(200).header("content-type", "text/html; charset=utf-8");
+    let cases: [Case; 7] = [
+        ("a size", || status(200).without_length().header("content-length", "9"), Ok(Some(9)), Ok(Some(1))),
+        ("none", || status(200).without_length(), Ok(None), Ok(Some(1))),
+        ("0", || status(200).without_length().header("content-length", "0"), Ok(None), Ok(Some(1))),
+        ("refused", || status(405), Ok(None), Ok(Some(1))),
+        ("a page", || status(200).header("content-type", "text/html"), Ok(Some(1)), Ok(Some(1))),
+        ("pages", || status(200).header("content-type", "Text/HTML"), Err(()), Err(())),
+        ("nothing", || status(200).header("content-length", "0").without_length(), Ok(None), Err(())),
+    ];
+    for (name, head, by_head, by_a_byte) in cases {
+        let (upstream, _) = upstream(move |r| match (r.method == http::Method::HEAD, name) {
+            (true, _) => head().reply(),
+            (false, "pages") => page().body("<html>").reply(),
+            (false, "nothing") => status(200).reply(),
+            (false, _) => status(200).body("x").reply(),
+        });
+        let (repository, digest) = (repository(), digest(b"x"));
+        let told = |size: Result<Option<u64>, UpstreamError>| size.map_err(|error| is_untrue::<()>(Err(error)));
+        assert_eq!(told(upstream.head_blob(&repository, &digest).await), by_head, "{name}");
+        assert_eq!(told(upstream.blob_size_by_a_byte(&repository, &digest).await), by_a_byte, "{name}");
+    }
+    let (upstream, _) = upstream(|_| status(200).without_length().header("content-length", "0").reply());
+    assert_eq!(upstream.head_blob(&repository(), &digest(b"")).await.unwrap(), Some(0), "nothing is empty");
+}
+
 #[tokio::test]
 async fn a_blob_body_is_never_short_nor_long() {
     let (upstream, _) = upstream(|r| {

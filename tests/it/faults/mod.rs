@@ -16,7 +16,9 @@ mod lies;
 mod plight;
 mod power;
 mod readonly;
+mod reserved;
 mod rot;
+mod scripts;
 mod shelf;
 mod strace;
 

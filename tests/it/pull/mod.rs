@@ -3,6 +3,8 @@
 mod dialects;
 mod fill;
 mod freshness;
+mod late;
+mod lengths;
 mod outage;
 mod restart;
 mod rot;

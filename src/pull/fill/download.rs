@@ -1,0 +1,346 @@
+//! One fill's bytes: from a source into the part, and to readers as far as they may have them (F1,
+//! F2).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+
+use super::{
+    Drive, FillFailure, Leader, Source,
+    length::{Heard, Length, Stated},
+    sources::refuses,
+};
+use crate::{
+    storage::{Part, StorageError},
+    upstream::{BlobAnswer, BlobBody, UpstreamError},
+};
+
+/// One write: large enough to make large folios, small enough to keep nobody waiting for what is
+/// behind it.
+const WRITE: usize = 1 << 20;
+
+/// After so many bytes it is asked again whether there is room for the rest: only a step ahead is
+/// reserved, and others write too.
+const ROOM: u64 = 64 << 20;
+
+/// One fill under way.
+pub(super) struct Download<'a> {
+    drive: &'a Drive,
+    pub(super) leader: &'a Leader<Source>,
+    /// `None` before it is opened, and while the disk thread has it.
+    part: Option<Part>,
+    length: Length,
+    /// The length for which room was asked about.
+    expected: Option<u64>,
+    /// Where it was last asked whether there is room for the rest.
+    roomy: u64,
+    /// How often the source was taken up again.
+    pub(super) resumed: u32,
+}
+
+impl<'a> Download<'a> {
+    /// `expected`: the length that a manifest gives, in bytes.
+    pub(super) fn new(drive: &'a Drive, leader: &'a Leader<Source>, expected: Option<u64>) -> Self {
+        let length = Length::new(&leader.digest(), expected);
+        Download { drive, leader, part: None, length, expected: None, roomy: 0, resumed: 0 }
+    }
+
+    /// How many bytes are here.
+    pub(super) fn offset(&self) -> u64 {
+        self.part.as_ref().map_or(0, Part::offset)
+    }
+
+    /// Whether no reader was told anything yet.
+    pub(super) fn is_untold(&self) -> bool {
+        self.length.told().is_none()
+    }
+
+    /// Whether sources contradict each other about the length.
+    pub(super) fn is_disputed(&self) -> bool {
+        self.length.is_disputed()
+    }
+
+    /// The part, to be put down.
+    pub(super) fn into_part(self) -> Option<Part> {
+        self.part
+    }
+
+    /// Opens the part, with what an earlier download left of it.
+    pub(super) async fn open(&mut self) -> Result<(), FillFailure> {
+        let (storage, digest, named) = (Arc::clone(&self.drive.storage), self.leader.digest(), self.length.named());
+        if !self.fits(named.unwrap_or(0)).await? && !self.fits_after_all(named).await? {
+            return Err(FillFailure::NoRoom);
+        }
+        let opened = self.drive.disk.run(move || storage.parts.open(digest, named));
+        let part = opened.await.map_err(|_| FillFailure::Abandoned)??;
+        if part.offset() > 0 {
+            self.length.left(part.total());
+        }
+        self.part = Some(part);
+        Ok(())
+    }
+
+    /// A manifest names a length that there is no room for. Where there is some room, upstream is
+    /// asked: manifests may be wrong.
+    async fn fits_after_all(&self, named: Option<u64>) -> Result<bool, FillFailure> {
+        let Some(source) = self.leader.sources().into_iter().next() else { return Ok(false) };
+        if !self.fits(0).await? {
+            return Ok(false);
+        }
+        let digest = self.leader.digest();
+        let asked = tokio::select! {
+            biased;
+            () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
+            asked = source.upstream.head_blob(&source.name, &digest) => asked,
+        };
+        match asked {
+            Ok(Some(said)) if Some(said) != named => self.fits(said).await,
+            Ok(_) | Err(_) => Ok(false),
+        }
+    }
+
+    /// An earlier download may have left all of it. Says whether that is proven. A source must
+    /// vouch for whoever began this one first: the earlier one may have been for another repository
+    /// (S5).
+    pub(super) async fn take_up(&mut self) -> Result<bool, FillFailure> {
+        if !self.length.may_be_whole(self.offset()) {
+            return Ok(false);
+        }
+        if self.leader.sure_sources().is_empty() {
+            let Some(source) = self.leader.sources().into_iter().next() else { return Err(FillFailure::Abandoned) };
+            let digest = self.leader.digest();
+            let asked = tokio::select! {
+                biased;
+                () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
+                asked = source.upstream.head_blob(&source.name, &digest) => asked,
+            };
+            match asked {
+                Ok(_) => self.leader.has(&source),
+                Err(error) => {
+                    let error = Arc::new(error);
+                    if refuses(&error) {
+                        self.leader.refused(&source, Arc::clone(&error));
+                    }
+                    return Err(FillFailure::Upstream(error));
+                }
+            }
+        }
+        let whole = self.prove().await?;
+        if !whole {
+            self.begin_again().await?;
+        }
+        Ok(whole)
+    }
+
+    /// One request, from where the part ends to the end of the content. `Ok`: the digest is proven.
+    pub(super) async fn attempt(&mut self, source: &Source) -> Result<(), FillFailure> {
+        let from = self.offset();
+        let (stop, digest) = (self.drive.stop.clone(), self.leader.digest());
+        // A stop is heard only where nothing is lost by it: never while the disk thread has the
+        // part.
+        let answer = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(FillFailure::Stopping),
+            answer = source.upstream.blob(&source.name, &digest, from, None) => answer,
+        };
+        let answer = match answer {
+            Err(UpstreamError::RangeNotSatisfiable) if from > 0 => return self.nothing_follows().await,
+            answer => answer?,
+        };
+        let BlobAnswer { total, offset, length, mut body, .. } = self.hear(source, answer).await?;
+        // A source that ignores Range begins at 0: what is here already is skipped, not written
+        // twice.
+        let mut skip =
+            self.offset().checked_sub(offset).ok_or_else(|| untrue("the answer begins past what was asked"))?;
+        while !self.take(&mut body, &mut skip).await? {}
+        // A 206 that states no total may be followed by more.
+        self.whole(total.is_none() && length.is_some()).await?;
+        self.leader.has(source);
+        Ok(())
+    }
+
+    /// Decides what an answer's statements are worth, and tells readers what they may be told.
+    async fn hear(&mut self, source: &Source, answer: BlobAnswer) -> Result<BlobAnswer, FillFailure> {
+        let stated = Stated { total: answer.total, page: answer.page };
+        let mut heard = self.length.hear(stated, self.offset());
+        if heard == Heard::BeginAgain {
+            self.begin_again().await?;
+            if answer.offset > 0 {
+                return Err(untrue("what came before has another length than the blob has there"));
+            }
+            heard = self.length.hear(stated, 0);
+        }
+        if let Heard::Refuse(why) = heard {
+            return Err(untrue(&why));
+        }
+        if !answer.page {
+            // Before readers are told anything: they look whether their source has it.
+            self.leader.has(source);
+        }
+        if let Some(total) = answer.total {
+            self.expect(total).await?;
+        }
+        if let Heard::Tell(total) = heard {
+            let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
+            self.leader.tell(file, total);
+            self.leader.advance(self.offset());
+        }
+        Ok(answer)
+    }
+
+    /// Upstream's own answer says how much comes: there must be room for it.
+    async fn expect(&mut self, total: u64) -> Result<(), FillFailure> {
+        if self.expected == Some(total) {
+            return Ok(());
+        }
+        // What is reserved is gone from the room: it is asked about before.
+        self.room(total.saturating_sub(self.offset())).await?;
+        (self.roomy, self.expected) = (self.offset(), Some(total));
+        self.with_part(move |part| part.set_total(total)).await
+    }
+
+    /// Writes what comes next. Whether that was the end.
+    async fn take(&mut self, body: &mut BlobBody, skip: &mut u64) -> Result<bool, FillFailure> {
+        let mut batch = Vec::new();
+        let mut size = 0;
+        let mut end = None;
+        // Wait for the first piece; take along what else is there already.
+        let mut next = tokio::select! {
+            biased;
+            () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
+            piece = body.chunk() => Some(piece),
+        };
+        while let Some(piece) = next {
+            match piece {
+                Some(Ok(bytes)) => {
+                    let bytes = skipped(bytes, skip);
+                    size += bytes.len();
+                    batch.push(bytes);
+                    next = if size < WRITE { body.chunk().now_or_never() } else { None };
+                }
+                Some(Err(error)) => {
+                    end = Some(Err(UpstreamError::from(error)));
+                    next = None;
+                }
+                None => {
+                    end = Some(Ok(()));
+                    next = None;
+                }
+            }
+        }
+        if size > 0 {
+            self.append(batch, size as u64).await?;
+        }
+        match end {
+            None => Ok(false),
+            Some(Ok(())) => Ok(true),
+            Some(Err(error)) => Err(error.into()),
+        }
+    }
+
+    async fn append(&mut self, batch: Vec<Bytes>, size: u64) -> Result<(), FillFailure> {
+        let here = self.offset() + size;
+        if self.length.told().is_some_and(|told| here > told) {
+            return Err(FillFailure::Corrupt);
+        }
+        match self.part.as_ref().and_then(Part::total) {
+            Some(total) if here <= total && here < self.roomy + ROOM => {}
+            Some(total) if here <= total => {
+                self.room(total.saturating_sub(self.offset())).await?;
+                self.roomy = here;
+            }
+            // It may never end.
+            Some(_) | None => self.room(here).await?,
+        }
+        self.with_part(move |part| {
+            part.append(batch)?;
+            part.flush()
+        })
+        .await?;
+        self.leader.advance(self.offset());
+        Ok(())
+    }
+
+    /// An answer ended in good order. `partial`: more may follow.
+    async fn whole(&mut self, partial: bool) -> Result<(), FillFailure> {
+        if self.prove().await? {
+            return Ok(());
+        }
+        match self.length.end() {
+            Some(end) if self.offset() < end => Err(untrue("the blob ended early")),
+            None if partial => Err(untrue("the blob ended early")),
+            Some(_) | None => self.wrong().await,
+        }
+    }
+
+    /// A source says that nothing follows what is here.
+    async fn nothing_follows(&mut self) -> Result<(), FillFailure> {
+        if self.prove().await? {
+            return Ok(());
+        }
+        match self.length.hear_the_end(self.offset()) {
+            Heard::Refuse(why) => Err(untrue(&why)),
+            Heard::BeginAgain | Heard::Hold | Heard::Tell(_) => self.wrong().await,
+        }
+    }
+
+    /// What is here is not the blob. Where nobody was told anything, the next answer may be.
+    async fn wrong(&mut self) -> Result<(), FillFailure> {
+        if self.is_untold() {
+            self.begin_again().await?;
+        }
+        Err(FillFailure::Corrupt)
+    }
+
+    /// Removes the bytes that are here, which nobody has been shown.
+    async fn begin_again(&mut self) -> Result<(), FillFailure> {
+        self.length.begun_again();
+        self.expected = None;
+        self.with_part(Part::restart).await
+    }
+
+    /// Whether what is here is the blob. Then readers may have all of it.
+    async fn prove(&mut self) -> Result<bool, FillFailure> {
+        let proven = self.with_part(Part::verify).await?;
+        if proven {
+            let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
+            self.leader.proven(file, self.offset());
+        }
+        Ok(proven)
+    }
+
+    async fn fits(&self, bytes: u64) -> Result<bool, FillFailure> {
+        let storage = Arc::clone(&self.drive.storage);
+        self.drive.disk.run(move || storage.room_for(bytes)).await.map_err(|_| FillFailure::Abandoned)
+    }
+
+    async fn room(&self, bytes: u64) -> Result<(), FillFailure> {
+        if self.fits(bytes).await? { Ok(()) } else { Err(FillFailure::NoRoom) }
+    }
+
+    /// Runs `work` on a disk thread, which has the part meanwhile.
+    async fn with_part<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Part) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, FillFailure> {
+        let mut part = self.part.take().ok_or(FillFailure::Abandoned)?;
+        let done = self.drive.disk.run(move || {
+            let result = work(&mut part);
+            (part, result)
+        });
+        let (part, result) = done.await.map_err(|_| FillFailure::Abandoned)?;
+        self.part = Some(part);
+        Ok(result?)
+    }
+}
+
+fn skipped(mut bytes: Bytes, skip: &mut u64) -> Bytes {
+    let cut = (*skip).min(bytes.len() as u64);
+    *skip -= cut;
+    bytes.split_off(cut as usize)
+}
+
+fn untrue(message: &str) -> FillFailure {
+    FillFailure::Upstream(Arc::new(UpstreamError::Untrue { message: message.into() }))
+}

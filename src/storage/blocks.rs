@@ -1,0 +1,66 @@
+//! Disk space that a file holds beyond its content (S25).
+//!
+//! `fallocate` reserves blocks beyond a file's end. They outlive the process, a rename and a
+//! restart, so every end of a download gives them back, and so do the start and `lanyard check
+//! --repair` for what a crash has left.
+
+use std::{
+    fs::{File, Metadata},
+    io,
+    os::unix::fs::MetadataExt as _,
+};
+
+/// What a file may hold beyond its content, in bytes: a file system rounds up.
+const SLACK: u64 = 1 << 20;
+
+/// The disk space that a file takes, in bytes: its length, unless it holds much more.
+pub(super) fn taken(metadata: &Metadata) -> u64 {
+    metadata.len() + excess(metadata)
+}
+
+/// What a file holds beyond its content, in bytes; 0 where that is what any file does.
+pub(super) fn excess(metadata: &Metadata) -> u64 {
+    let beyond = metadata.blocks().saturating_mul(512).saturating_sub(metadata.len());
+    if beyond > SLACK { beyond } else { 0 }
+}
+
+/// Gives back what the file holds beyond its length, which must be `length`. Its content stays.
+pub(super) fn cut(file: &File, length: u64) -> io::Result<()> {
+    file.set_len(length)?;
+    if excess(&file.metadata()?) == 0 {
+        return Ok(());
+    }
+    // Some file systems do nothing where the length does not change.
+    file.set_len(length + 1)?;
+    file.set_len(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write as _};
+
+    use rustix::fs::{FallocateFlags, fallocate};
+
+    use super::*;
+
+    #[test]
+    fn what_is_reserved_is_seen_and_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        for length in [0, 1, 4096, 300_000] {
+            let path = dir.path().join(length.to_string());
+            let mut file = fs::File::create(&path).unwrap();
+            file.write_all(&vec![7; length]).unwrap();
+            file.sync_all().unwrap();
+            assert_eq!(excess(&file.metadata().unwrap()), 0, "{length}");
+            if fallocate(&file, FallocateFlags::KEEP_SIZE, length as u64, 8 << 20).is_err() {
+                eprintln!("left out: this file system reserves nothing");
+                return;
+            }
+            let metadata = file.metadata().unwrap();
+            assert!(excess(&metadata) >= 8 << 20 && taken(&metadata) >= 8 << 20, "{length}: {metadata:?}");
+            cut(&file, length as u64).unwrap();
+            assert_eq!(taken(&file.metadata().unwrap()), length as u64);
+            assert_eq!(fs::read(&path).unwrap(), vec![7; length]);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Files that hold much more disk space than their content: what was reserved for a download that a
+//! crash has ended, and blobs of an earlier lanyard, which reserved what a manifest said.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{CheckReport, Checker, Reserved};
+use crate::{
+    oci::Digest,
+    storage::{StorageError, blocks, growing::Place},
+};
+
+impl Checker<'_> {
+    /// Looks at the disk space of a blob.
+    pub(super) fn space_of_blob(&self, digest: &Digest, report: &mut CheckReport) -> Result<(), StorageError> {
+        let path = self.disk.layout.blob(digest);
+        let bytes = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            metadata => blocks::excess(&metadata.map_err(StorageError::io("looking at", &path))?),
+        };
+        if bytes > 0 {
+            if self.options.repair {
+                self.blobs.give_back(digest)?;
+            }
+            report.reserved.push(Reserved { path, bytes, given_back: self.options.repair });
+        }
+        Ok(())
+    }
+
+    /// Looks at the disk space of downloads and uploads that were broken off.
+    pub(super) fn growing(&self, report: &mut CheckReport) -> Result<(), StorageError> {
+        for (folder, name) in [(self.disk.layout.fills(), "part"), (self.disk.layout.uploads(), "data")] {
+            for folder in folders(&folder).map_err(StorageError::io("listing", &folder))? {
+                let place = Place { folder, name, boot: None };
+                let bytes = if self.options.repair { place.give_back()? } else { place.excess()? };
+                if bytes > 0 {
+                    report.reserved.push(Reserved { path: place.path(), bytes, given_back: self.options.repair });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn folders(above: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(above) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+    }
+}
