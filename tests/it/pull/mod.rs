@@ -6,6 +6,7 @@ mod freshness;
 mod outage;
 mod restart;
 mod rot;
+mod signing;
 mod spellings;
 mod standing;
 mod storm;
