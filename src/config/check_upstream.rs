@@ -1,6 +1,9 @@
 //! From `[[upstream]]` entries to the closed list of upstreams.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use figment::value::Value;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -14,7 +17,7 @@ use super::{
     units,
     upstream::{built_in, redacted},
 };
-use crate::oci::UpstreamName;
+use crate::oci::{RepositoryName, UpstreamName};
 
 /// The most connections to one upstream that can be asked for; more would only be refused there.
 const MOST_CONNECTIONS: usize = 1000;
@@ -64,7 +67,9 @@ fn one(reader: &mut Reader<'_>, scope: &mut Scope<'_>, source: &Source) -> Optio
         }
     };
     let url = url(reader, scope, name.as_ref(), source);
+    let prefix = reader.take(scope, "prefix", prefix);
     let credentials = credentials(reader, scope, source);
+    let password_file = scope.get("password_file").and_then(Value::as_str).map(PathBuf::from);
     let ca_file = reader.take(scope, "ca_file", |value| {
         let path = Path::new(text(value)?);
         has_certificates(path).map(|()| path.to_owned())
@@ -91,6 +96,8 @@ fn one(reader: &mut Reader<'_>, scope: &mut Scope<'_>, source: &Source) -> Optio
     }
     let plain = Upstream::new(name?, url?);
     Some(Upstream {
+        prefix,
+        password_file: password_file.filter(|_| credentials.is_some()),
         credentials,
         ca_file,
         proxy,
@@ -156,6 +163,16 @@ fn base_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
+fn prefix(value: &Value) -> Result<RepositoryName, String> {
+    let text = text(value)?;
+    let bare = text.trim_matches('/');
+    match bare.parse::<RepositoryName>() {
+        Ok(_) if bare != text => Err(format!("must neither begin nor end with a slash; write {bare:?}")),
+        Ok(prefix) => Ok(prefix),
+        Err(error) => Err(format!("{text:?} cannot stand before repository names: {error}")),
+    }
+}
+
 fn proxy(value: &Value) -> Result<Url, String> {
     let wrong = || "must be \"http://host:port\" or \"http://user:password@host:port\"".to_owned();
     let text = text(value)?;
@@ -175,7 +192,7 @@ fn credentials(reader: &mut Reader<'_>, scope: &mut Scope<'_>, source: &Source) 
             Ok(text.to_owned())
         }
     });
-    let password = reader.take(scope, "password_file", |value| password(Path::new(text(value)?)));
+    let password = reader.take(scope, "password_file", |value| read_password(Path::new(text(value)?)));
     for (key, other) in [("username", "password_file"), ("password_file", "username")] {
         if scope.get(key).is_none() && scope.get(other).is_some() {
             reader.problem(source.clone(), scope.path(key), format!("is missing: there is a {other}"));
@@ -184,9 +201,10 @@ fn credentials(reader: &mut Reader<'_>, scope: &mut Scope<'_>, source: &Source) 
     Some(Credentials { username: username?, password: password? })
 }
 
-/// One line; the newline that editors put at the end is not part of it. The path is not told in errors, because
-/// people write the password itself there; the line of the file is told.
-fn password(path: &Path) -> Result<String, String> {
+/// Reads a password's file. One line; the newline that editors put at the end is not part of it.
+/// The path is not told in errors, because people write the password itself there; the line of the
+/// file is told.
+pub(crate) fn read_password(path: &Path) -> Result<String, String> {
     let bytes = fs::read(path).map_err(|error| format!("the file cannot be read: {error}"))?;
     let text = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".to_owned())?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
@@ -238,6 +256,32 @@ mod tests {
             let what = base_url(bad).unwrap_err();
             assert!(!what.contains("secret"), "{what}");
         }
+    }
+
+    #[test]
+    fn prefixes_are_repository_names() {
+        for good in ["project", "a/b/c", "team-1_x.y/z"] {
+            assert_eq!(prefix(&Value::from(good)).unwrap().as_str(), good);
+        }
+        for (bad, hint) in [
+            ("/project", "write \"project\""),
+            ("project/", "write \"project\""),
+            ("/a/b/", "write \"a/b\""),
+            ("//a", "write \"a\""),
+            ("", "not empty"),
+            ("/", "cannot stand before"),
+            ("a//b", "cannot stand before"),
+            ("Project", "lower-case"),
+            ("a/../b", "lower-case"),
+            ("https://a", "lower-case"),
+            ("a b", "lower-case"),
+            ("a:b", "lower-case"),
+        ] {
+            let what = prefix(&Value::from(bad)).unwrap_err();
+            assert!(what.contains(hint), "{bad}: {what}");
+        }
+        assert!(prefix(&Value::from("a".repeat(254))).is_err());
+        assert!(prefix(&Value::from(5)).is_err());
     }
 
     #[test]

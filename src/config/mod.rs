@@ -44,6 +44,8 @@ pub use rule::{Action, Place, Rule, Who};
 pub use tag_pattern::{TagPattern, TagPatternError};
 pub use upstream::{BUILT_IN, Credentials, Upstream};
 
+pub(crate) use check_upstream::read_password;
+
 /// Everything the operator can say, with defaults filled in and every value checked.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {

@@ -59,6 +59,7 @@ const KEYS: &[Key] = &[
 const UPSTREAM: &[Key] = &[
     value("name"),
     value("url"),
+    value("prefix"),
     value("username"),
     value("password_file"),
     value("ca_file"),

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use url::Url;
 
 use super::Pattern;
-use crate::oci::UpstreamName;
+use crate::oci::{RepositoryName, UpstreamName};
 
 /// The upstreams that are there without a word of configuration: name, and base URL. All are asked anonymously.
 pub const BUILT_IN: [(&str, &str); 8] = [
@@ -31,8 +31,13 @@ pub struct Upstream {
     pub url: Url,
     /// Whether `url` is the built-in one: then only public addresses are ever dialled.
     pub built_in_url: bool,
+    /// The name that stands before repository names there, such as a project of Harbor's. Clients
+    /// do not write it.
+    pub prefix: Option<RepositoryName>,
     /// For Basic, and for the token endpoint.
     pub credentials: Option<Credentials>,
+    /// Where the password was read from. It may change while lanyard runs.
+    pub password_file: Option<PathBuf>,
     /// PEM file with additional trust anchors. It held at least one certificate when the configuration was read.
     pub ca_file: Option<PathBuf>,
     /// `http://[user:password@]host:port`; absent: `HTTPS_PROXY`/`HTTP_PROXY`/`NO_PROXY` of the environment.
@@ -40,7 +45,8 @@ pub struct Upstream {
     pub proxy: Option<Url>,
     /// Hosts (`host` or `host:port`, lower case) beside the upstream's own that may issue tokens.
     pub token_hosts: Vec<String>,
-    /// Repositories that may be pulled; empty: all. Never empty where there are credentials (SECURITY.md S6).
+    /// Repositories that may be pulled, by the names that clients use; empty: all. Never empty
+    /// where there are credentials (SECURITY.md S6).
     pub allow: Vec<Pattern>,
     /// Repositories that may not be pulled, whatever `allow` says.
     pub block: Vec<Pattern>,
@@ -60,7 +66,9 @@ impl Upstream {
             name,
             url,
             built_in_url,
+            prefix: None,
             credentials: None,
+            password_file: None,
             ca_file: None,
             proxy: None,
             token_hosts: Vec::new(),
@@ -93,7 +101,9 @@ impl fmt::Debug for Upstream {
             .field("name", &self.name)
             .field("url", &redacted(&self.url))
             .field("built_in_url", &self.built_in_url)
+            .field("prefix", &self.prefix)
             .field("credentials", &self.credentials)
+            .field("password_file", &self.password_file)
             .field("ca_file", &self.ca_file)
             .field("proxy", &self.proxy.as_ref().map(redacted))
             .field("token_hosts", &self.token_hosts)

@@ -1,47 +1,66 @@
 //! What lanyard shows a registry of itself: nothing, a user name and password, or a token.
 //!
-//! The first request to a registry is anonymous. What it challenges with is remembered, so that a later request, for
-//! another repository as well, brings its token along and saves a round trip. Credentials go to the registry itself and to
-//! its token endpoint, which [`realm`] must have allowed (S1).
+//! The first request to a registry is anonymous. What it challenges with is remembered, so that a
+//! later request, for another repository as well, brings its token along and saves a round trip.
+//! With credentials, `/v2/` is asked first what it wants to see: a registry may hide from strangers
+//! that there is anything to sign in for.
+//!
+//! Credentials go to the registry itself and to its token endpoint, which [`realm`] must have
+//! allowed (S1). A place that a redirect led to is shown a token of its own where `token_hosts`
+//! says so, and never a password.
+//!
+//! A 401 is answered in `answering.rs`. Nothing that a fault taught outlives it: a remembered
+//! challenge that no longer opens anything is dropped, and the registry is asked anew without it; a
+//! token that is refused is replaced once. All of it within [`DOUBT`], and each request is sent a
+//! few times at most (`call.rs`).
 
-use std::sync::Mutex;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use tokio::time::Instant;
 use url::Url;
 
 use super::{
     challenge::{self, Challenge},
+    counters::Kind,
     error::UpstreamError,
+    fetcher::{Request, Response},
+    identity::{Identities, Identity},
+    known::{Known, Memory, Shape},
     lock, realm,
-    token::{Bearer, Grant, Identity, Tokens},
-    wire::Wire,
+    token::{Bearer, Grant, Tokens},
+    wire::{Wire, user_agent},
 };
-use crate::{config, oci::RepositoryName};
+use crate::config;
+
+/// What came less than this ago is not asked for again because of a refusal: it would come out the
+/// same.
+const DOUBT: Duration = Duration::from_secs(1);
+
+/// How long `/v2/` may take to say what it wants to see.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One upstream's way of being asked.
 pub(super) struct Auth {
-    upstream: Url,
-    token_hosts: Vec<String>,
-    identity: Identity,
-    known: Mutex<Option<Known>>,
-    tokens: Tokens,
+    pub(super) upstream: Url,
+    ping: Url,
+    pub(super) token_hosts: Vec<String>,
+    pub(super) identities: Identities,
+    pub(super) memory: Memory,
+    /// The last look at `/v2/`. Held while it is asked, so that it is asked once for all.
+    look: tokio::sync::Mutex<Option<Look>>,
+    /// When a password was last left out because of a refusal.
+    doubted: Mutex<Option<Instant>>,
+    pub(super) tokens: Tokens,
 }
 
-/// What the last challenge taught.
-#[derive(Clone)]
-enum Known {
-    Basic,
-    Bearer { realm: Url, service: Option<String>, shape: Shape },
-}
-
-/// How scopes follow from repository names.
-#[derive(Clone)]
-enum Shape {
-    /// The same for all, such as `aws` at public.ecr.aws.
-    Fixed(String),
-    /// The name between two strings, such as `repository:` and `:pull`.
-    Around(String, String),
+/// When `/v2/` was asked, and why that led to nothing, where it did not.
+struct Look {
+    at: Instant,
+    trouble: Option<UpstreamError>,
 }
 
 /// What a request carries.
@@ -50,7 +69,7 @@ pub(super) enum Authorization {
     /// Nothing.
     Anonymous,
     /// User name and password.
-    Basic,
+    Basic(Arc<Identity>),
     /// A token.
     Bearer(Box<Carried>),
 }
@@ -59,35 +78,31 @@ pub(super) enum Authorization {
 #[derive(Clone)]
 pub(super) struct Carried {
     /// What it is for.
-    grant: Grant,
-    bearer: Bearer,
+    pub(super) grant: Grant,
+    pub(super) bearer: Bearer,
     /// It was got for this very request: when it is refused, another would be refused as well.
-    fresh: bool,
+    pub(super) fresh: bool,
+    /// Whom it was given to.
+    pub(super) identity: Arc<Identity>,
 }
 
-impl Authorization {
-    fn bearer(grant: Grant, bearer: Bearer, fresh: bool) -> Self {
-        Authorization::Bearer(Box::new(Carried { grant, bearer, fresh }))
-    }
+/// What a request should carry at first.
+pub(super) struct Ready {
+    pub(super) authorization: Authorization,
+    /// Why it does not carry what it should. A refusal then tells nothing.
+    pub(super) trouble: Option<UpstreamError>,
 }
 
 impl Auth {
-    pub(super) fn new(config: &config::Upstream) -> Self {
-        let mut identity = Identity::default();
-        if let Some(credentials) = &config.credentials {
-            let encoded = STANDARD.encode(format!("{}:{}", credentials.username, credentials.password));
-            // Base64 always fits into a header.
-            identity.basic = HeaderValue::from_str(&format!("Basic {encoded}")).ok().map(|mut basic| {
-                basic.set_sensitive(true);
-                basic
-            });
-            identity.secrets = vec![credentials.password.clone(), encoded];
-        }
+    pub(super) fn new(config: &config::Upstream, ping: Url, runtime: tokio::runtime::Handle) -> Self {
         Auth {
             upstream: config.url.clone(),
+            ping,
             token_hosts: config.token_hosts.clone(),
-            identity,
-            known: Mutex::default(),
+            identities: Identities::new(config, runtime),
+            memory: Memory::default(),
+            look: tokio::sync::Mutex::default(),
+            doubted: Mutex::default(),
             tokens: Tokens::default(),
         }
     }
@@ -96,121 +111,245 @@ impl Auth {
     pub(super) fn header(&self, authorization: &Authorization) -> Option<HeaderValue> {
         match authorization {
             Authorization::Anonymous => None,
-            Authorization::Basic => self.identity.basic.clone(),
+            Authorization::Basic(identity) => identity.basic.clone(),
             Authorization::Bearer(carried) => Some(carried.bearer.header.clone()),
         }
     }
 
     /// What a request for this repository should carry, as far as is known.
-    pub(super) async fn ready(&self, wire: &Wire, repository: &RepositoryName) -> Result<Authorization, UpstreamError> {
-        let known = lock(&self.known).clone();
-        let grant = match known {
-            None => return Ok(Authorization::Anonymous),
-            Some(Known::Basic) => return Ok(Authorization::Basic),
-            Some(Known::Bearer { realm, service, shape }) => {
-                let scope = match shape {
-                    Shape::Fixed(scope) => scope,
-                    Shape::Around(before, after) => format!("{before}{repository}{after}"),
-                };
-                Grant { realm, service, scope }
+    pub(super) async fn ready(&self, wire: &Wire, repository: &str) -> Ready {
+        let mut trouble = None;
+        if self.memory.get().is_none() && self.identities.is_somebody() {
+            trouble = self.look(wire, None).await;
+        }
+        let authorization = match self.remembered(wire, repository).await {
+            Ok(authorization) => authorization.unwrap_or(Authorization::Anonymous),
+            // The registry is asked without: it may have another token server by now, or want no
+            // token here.
+            Err(error) => {
+                trouble = Some(error).filter(UpstreamError::is_outage);
+                if trouble.is_some() && self.memory.get().is_none() {
+                    *self.look.lock().await = Some(Look { at: Instant::now(), trouble: trouble.clone() });
+                }
+                Authorization::Anonymous
             }
         };
-        match self.tokens.get(&grant, None, &self.identity, wire).await {
-            Ok((bearer, fresh)) => Ok(Authorization::bearer(grant, bearer, fresh)),
-            Err(error) if error.is_outage() => Err(error),
-            // The registry's own answer says more; it may not even want a token here.
-            Err(_) => Ok(Authorization::Anonymous),
+        Ready { authorization, trouble }
+    }
+
+    /// What memory says to carry. A challenge that leads to no token is forgotten.
+    async fn remembered(&self, wire: &Wire, repository: &str) -> Result<Option<Authorization>, UpstreamError> {
+        let known = self.memory.get();
+        let (realm, service, shape) = match &known {
+            None => return Ok(None),
+            Some(Known::Basic) => return Ok(Some(Authorization::Basic(self.identities.current().await))),
+            Some(Known::Bearer { realm, service, shape }) => (realm.clone(), service.clone(), shape),
+        };
+        let grant = Grant { realm, service, scope: shape.scope(repository), holder: 0 };
+        let carried = self.token(wire, grant, None).await;
+        if let (Some(known), Err(error)) = (&known, &carried) {
+            match error {
+                // An answer of the token server, to this repository's name.
+                UpstreamError::Denied { .. } | UpstreamError::RateLimited { .. } => {}
+                UpstreamError::NotFound { .. }
+                | UpstreamError::Failed { .. }
+                | UpstreamError::Unreachable(_)
+                | UpstreamError::CircuitOpen { .. }
+                | UpstreamError::Untrue { .. }
+                | UpstreamError::RangeNotSatisfiable
+                | UpstreamError::Blocked
+                | UpstreamError::Offline => self.memory.forget(known),
+            }
+        }
+        carried.map(|carried| Some(Authorization::Bearer(carried)))
+    }
+
+    /// Asks `/v2/` what the registry wants to see, and remembers it. `older`: also where it was
+    /// asked before, so long ago at least; without it, only a failure is asked for again. Why that
+    /// told nothing, where it did not.
+    async fn look(&self, wire: &Wire, older: Option<Duration>) -> Option<UpstreamError> {
+        let mut look = self.look.lock().await;
+        if self.memory.get().is_some() {
+            return None;
+        }
+        if let Some(last) = &*look {
+            let due = if last.trouble.is_some() { Some(DOUBT) } else { older };
+            if due.is_none_or(|due| last.at.elapsed() < due) {
+                return last.trouble.clone();
+            }
+        }
+        let headers = HeaderMap::from_iter([user_agent()]);
+        let url = self.ping.clone();
+        let request = Request { method: Method::GET, url, headers, head_timeout: PING_TIMEOUT };
+        let trouble = match wire.send(Kind::Probe, request).await {
+            Ok(response) => self.learn(&response),
+            Err(error) => Some(error),
+        };
+        *look = Some(Look { at: Instant::now(), trouble: trouble.clone() });
+        trouble
+    }
+
+    fn learn(&self, response: &Response) -> Option<UpstreamError> {
+        let status = response.status.as_u16();
+        if status >= 500 || status == 429 {
+            return Some(UpstreamError::Failed { status, message: format!("/v2/ was answered with status {status}") });
+        }
+        if status != 401 || response.url.origin() != self.upstream.origin() {
+            return None;
+        }
+        let challenges = parsed(&response.headers);
+        let mut refused = None;
+        for bearer in bearers(&challenges) {
+            match realm::check(bearer.param("realm").unwrap_or_default(), &self.upstream, &self.token_hosts) {
+                Ok(realm) => {
+                    // Its scope, where it has one, is that of `/v2/` itself.
+                    let service = bearer.param("service").map(str::to_owned);
+                    self.memory.remember(Known::Bearer { realm, service, shape: Shape::usual() });
+                    return None;
+                }
+                Err(why) => refused = Some(why),
+            }
+        }
+        if challenges.iter().any(Challenge::is_basic) {
+            self.memory.remember(Known::Basic);
+            return None;
+        }
+        refused.map(|message| UpstreamError::Denied { status, message })
+    }
+
+    /// The registry refused, in another way than by 401, a request that carried `used`: what to
+    /// carry instead, where that may come out otherwise.
+    pub(super) async fn instead(
+        &self,
+        wire: &Wire,
+        repository: &str,
+        status: StatusCode,
+        used: &Authorization,
+    ) -> Result<Option<Authorization>, UpstreamError> {
+        match used {
+            // It may hide what is there from strangers.
+            Authorization::Anonymous => self.introduced(wire, repository).await,
+            // Whoever asked for a password may not have been the registry.
+            Authorization::Basic(_) if self.doubts() => {
+                self.memory.forget(&Known::Basic);
+                match self.introduced(wire, repository).await? {
+                    Some(Authorization::Basic(_)) => Ok(None),
+                    other => Ok(Some(other.unwrap_or(Authorization::Anonymous))),
+                }
+            }
+            Authorization::Basic(_) => Ok(None),
+            Authorization::Bearer(carried) => {
+                // A token that has opened something is good: then it is the content that is not
+                // there. One that was got with credentials may be a stranger's all the same.
+                let doubted =
+                    status == StatusCode::FORBIDDEN || carried.bearer.is_unproven() && self.identities.is_somebody();
+                if carried.fresh || !doubted || carried.bearer.age() < DOUBT {
+                    return Ok(None);
+                }
+                if let Some(other) = self.reintroduced(wire, repository, carried).await {
+                    return Ok(Some(other));
+                }
+                // Without another token, the refusal is the answer.
+                let stale = Some(carried.bearer.serial());
+                let Ok(mut another) = self.token(wire, carried.grant.clone(), stale).await else {
+                    return Ok(None);
+                };
+                another.fresh = true;
+                Ok(Some(Authorization::Bearer(another)))
+            }
         }
     }
 
-    /// The registry answered 401 to a request that carried `used`: what to carry instead. The error is
-    /// [`UpstreamError::Denied`] when nothing would help; `words` are the registry's.
-    pub(super) async fn answer(
-        &self,
-        wire: &Wire,
-        repository: &RepositoryName,
-        headers: &HeaderMap,
-        used: &Authorization,
-        words: Option<String>,
-    ) -> Result<Authorization, UpstreamError> {
-        let denied = |why: Option<String>| UpstreamError::Denied {
-            status: 401,
-            message: why.or(words.clone()).unwrap_or_else(|| "authentication required".into()),
-        };
-        let lines = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|line| line.to_str().ok());
-        let challenges = challenge::parse(lines);
-        let Some(bearer) = challenges.iter().find(|c| c.is_bearer() && c.param("realm").is_some()) else {
-            let wants_basic = challenges.iter().any(Challenge::is_basic);
-            return match used {
-                Authorization::Anonymous | Authorization::Bearer(_) if wants_basic && self.identity.basic.is_some() => {
-                    *lock(&self.known) = Some(Known::Basic);
-                    Ok(Authorization::Basic)
-                }
-                Authorization::Anonymous | Authorization::Basic | Authorization::Bearer(_) => Err(denied(None)),
-            };
-        };
-        let grant = self.grant(bearer, repository).map_err(|why| denied(Some(why)))?;
-        let stale = match used {
-            Authorization::Bearer(carried) if carried.grant == grant => {
-                if carried.fresh && carried.bearer.is_good() {
-                    self.tokens.forget(&grant, carried.bearer.serial()).await;
-                    return Err(denied(None));
-                }
-                Some(carried.bearer.serial())
-            }
-            Authorization::Anonymous | Authorization::Basic | Authorization::Bearer(_) => None,
-        };
-        let (bearer, fetched) = self.tokens.get(&grant, stale, &self.identity, wire).await?;
-        Ok(Authorization::bearer(grant, bearer, fetched || stale.is_some()))
+    /// The challenge that a token was got for may have been a fault's: what `/v2/` says to carry by
+    /// now, if that is something else.
+    async fn reintroduced(&self, wire: &Wire, repository: &str, carried: &Carried) -> Option<Authorization> {
+        let known = self.memory.get().filter(|_| carried.bearer.is_unproven());
+        known.iter().for_each(|known| self.memory.forget(known));
+        let introduced = self.introduced(wire, repository).await;
+        if let Some(known) = known
+            && self.memory.get().is_none()
+        {
+            // Nothing better was learned.
+            self.memory.remember(known);
+        }
+        match introduced.ok()?? {
+            Authorization::Bearer(another) if another.grant.is_like(&carried.grant) => None,
+            other => Some(other),
+        }
     }
 
-    /// Reads a Bearer challenge, and remembers it. The error is a sentence for the operator.
-    fn grant(&self, challenge: &Challenge, repository: &RepositoryName) -> Result<Grant, String> {
-        let realm = realm::check(challenge.param("realm").unwrap_or_default(), &self.upstream, &self.token_hosts)?;
-        let service = challenge.param("service").map(str::to_owned);
-        let usual = || format!("repository:{repository}:pull");
-        let scope = challenge.param("scope").map_or_else(usual, str::to_owned);
-        let shape = Shape::of(&scope, repository);
-        *lock(&self.known) = Some(Known::Bearer { realm: realm.clone(), service: service.clone(), shape });
-        Ok(Grant { realm, service, scope })
+    /// Whether to ask without a password. True for one caller, and not again for a while.
+    fn doubts(&self) -> bool {
+        let mut doubted = lock(&self.doubted);
+        let due = doubted.is_none_or(|at| at.elapsed() >= DOUBT);
+        if due {
+            *doubted = Some(Instant::now());
+        }
+        due
+    }
+
+    /// What to carry to a registry that has not said by itself what it wants, with credentials.
+    pub(super) async fn introduced(
+        &self,
+        wire: &Wire,
+        repository: &str,
+    ) -> Result<Option<Authorization>, UpstreamError> {
+        if !self.identities.is_somebody() {
+            return Ok(None);
+        }
+        match self.look(wire, Some(DOUBT)).await {
+            Some(trouble) => Err(trouble),
+            None => self.remembered(wire, repository).await,
+        }
+    }
+
+    /// A token, with the credentials as of now; where those are refused, with those that the file
+    /// holds by now.
+    pub(super) async fn token(
+        &self,
+        wire: &Wire,
+        mut grant: Grant,
+        stale: Option<u64>,
+    ) -> Result<Box<Carried>, UpstreamError> {
+        let mut identity = self.identities.current().await;
+        grant.holder = identity.number;
+        let mut got = self.tokens.get(&grant, stale, &identity, wire).await;
+        if got.as_ref().is_err_and(|error| !error.is_outage())
+            && let Some(renewed) = self.identities.instead_of(&identity).await
+        {
+            (grant.holder, identity) = (renewed.number, renewed);
+            got = self.tokens.get(&grant, None, &identity, wire).await;
+        }
+        got.map(|(bearer, fresh)| Box::new(Carried { grant, bearer, fresh, identity }))
+    }
+
+    /// The registry answered a request that carried `used` with success.
+    pub(super) fn opened(&self, used: &Authorization) {
+        if let Authorization::Bearer(carried) = used {
+            carried.bearer.has_opened();
+        }
     }
 
     /// What must not be passed on where the upstream echoes it (S18).
-    pub(super) fn secrets<'a>(&'a self, used: &'a Authorization) -> Vec<&'a str> {
-        let token = match used {
-            Authorization::Bearer(carried) => carried.bearer.token(),
-            Authorization::Anonymous | Authorization::Basic => None,
-        };
-        self.identity.secrets.iter().map(String::as_str).chain(token).collect()
+    pub(super) fn secrets(&self, used: &Authorization) -> Vec<String> {
+        let mut secrets = self.identities.now().secrets.clone();
+        match used {
+            Authorization::Anonymous => {}
+            Authorization::Basic(identity) => secrets.extend(identity.secrets.iter().cloned()),
+            Authorization::Bearer(carried) => {
+                secrets.extend(carried.identity.secrets.iter().cloned());
+                secrets.extend(carried.bearer.token().map(str::to_owned));
+            }
+        }
+        secrets
     }
 }
 
-impl Shape {
-    fn of(scope: &str, repository: &RepositoryName) -> Self {
-        let found = scope.match_indices(repository.as_str()).find_map(|(at, name)| {
-            let (before, after) = (&scope[..at], &scope[at + name.len()..]);
-            let whole = before.ends_with([':', '/']) && after.starts_with(':');
-            whole.then(|| Shape::Around(before.into(), after.into()))
-        });
-        found.unwrap_or_else(|| Shape::Fixed(scope.into()))
-    }
+pub(super) fn parsed(headers: &HeaderMap) -> Vec<Challenge> {
+    challenge::parse(headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|line| line.to_str().ok()))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn learns_how_scopes_are_made() {
-        let around = |scope: &str, name: &str| match Shape::of(scope, &name.parse().unwrap()) {
-            Shape::Around(before, after) => Some((before, after)),
-            Shape::Fixed(_) => None,
-        };
-        let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
-        assert_eq!(around("repository:library/x:pull", "library/x"), pair("repository:", ":pull"));
-        assert_eq!(around("repository:a:pull", "a"), pair("repository:", ":pull"));
-        assert_eq!(around("repository:virtual/library/x:pull", "library/x"), pair("repository:virtual/", ":pull"));
-        assert_eq!(around("aws", "library/x"), None);
-        assert_eq!(around("aws", "a"), None);
-    }
+/// The Bearer challenges that can be answered.
+pub(super) fn bearers(challenges: &[Challenge]) -> impl Iterator<Item = &Challenge> {
+    challenges.iter().filter(|challenge| challenge.is_bearer() && challenge.param("realm").is_some())
 }

@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    auth::Authorization,
+    answering::Challenged,
+    auth::{Authorization, Ready},
     counters::Kind,
     error::UpstreamError,
     fetcher::{Body, Request, Response},
@@ -72,6 +73,19 @@ impl Call<'_> {
     }
 }
 
+/// Why an attempt gave nothing.
+struct Miss {
+    error: UpstreamError,
+    /// It was not the registry that refused, but a content network that it had redirected to.
+    elsewhere: bool,
+}
+
+impl From<UpstreamError> for Miss {
+    fn from(error: UpstreamError) -> Self {
+        Miss { error, elsewhere: false }
+    }
+}
+
 impl Upstream {
     /// Makes the call. Any answer that is not a 2xx is an error.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer, UpstreamError> {
@@ -84,13 +98,19 @@ impl Upstream {
         self.wire.admit()?;
         lock(&self.governor).admit(call.kind, call.spend, Instant::now())?;
         let mut attempts = self.wire.retries.begin();
+        let mut readdressed = false;
         loop {
-            let error = match self.attempt(call).await {
+            let Miss { error, elsewhere } = match self.attempt(call).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) => error,
+                Err(miss) => miss,
             };
             if matches!(error, UpstreamError::Untrue { .. }) {
                 self.wire.counters.disbelieved();
+            }
+            // The address may have been an old one. The registry gives a fresh one, once.
+            if elsewhere && !std::mem::replace(&mut readdressed, true) {
+                self.wire.counters.retried();
+                continue;
             }
             // A circuit that this very failure opened is reported as the failure itself.
             if self.wire.admit().is_err() || !attempts.again(&error).await || self.wire.admit().is_err() {
@@ -101,29 +121,79 @@ impl Upstream {
     }
 
     /// Sends the request, and again with what the registry asks for.
-    async fn attempt(&self, call: &Call<'_>) -> Result<Answer, UpstreamError> {
-        let mut used = self.auth.ready(&self.wire, call.repository).await?;
-        for _ in 0..MAX_CHALLENGES {
-            let mut response = self.wire.send(call.kind, call.request(self.auth.header(&used))).await?;
-            if response.status != StatusCode::UNAUTHORIZED || self.is_foreign(&response) {
-                return self.judge(call, response, &used).await;
+    async fn attempt(&self, call: &Call<'_>) -> Result<Answer, Miss> {
+        let name = self.name_there(call.repository);
+        let Ready { authorization: mut used, trouble } = self.auth.ready(&self.wire, &name).await;
+        // Where a redirect led, once a token was got for that place: it would not survive another
+        // redirect (S3).
+        let mut there: Option<Url> = None;
+        for round in 0..MAX_CHALLENGES {
+            let mut request = call.request(self.auth.header(&used));
+            if let Some(url) = &there {
+                request.url = url.clone();
             }
-            let words = self.words(call, &mut response, &used).await;
-            // The body is let go before the token is asked for: it holds a connection, and the token needs one.
-            let Response { headers, body, .. } = response;
-            drop(body);
-            used = self.auth.answer(&self.wire, call.repository, &headers, &used, words).await?;
+            let response = self.wire.send(call.kind, request).await?;
+            let foreign = self.is_foreign(&response);
+            let status = response.status;
+            let hidden = matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) && !foreign;
+            if status == StatusCode::UNAUTHORIZED {
+                (used, there) = match self.challenged(call, &name, response, &used, round == 0).await {
+                    Err(Miss { error: UpstreamError::Denied { .. }, .. }) if trouble.is_some() => break,
+                    other => other?,
+                };
+                continue;
+            }
+            // The body is let go first.
+            let judged = self.judge(call, response, &used).await;
+            if !hidden {
+                return judged;
+            }
+            match self.auth.instead(&self.wire, &name, status, &used).await? {
+                Some(other) => used = other,
+                None if trouble.is_some() && matches!(used, Authorization::Anonymous) => break,
+                None => return judged,
+            }
         }
-        Err(UpstreamError::Denied { status: 401, message: "the registry takes none of its own tokens".into() })
+        let exhausted =
+            || UpstreamError::Denied { status: 401, message: "the registry takes none of its own tokens".into() };
+        // Strangers were refused, and why lanyard was one says more.
+        Err(trouble.unwrap_or_else(exhausted).into())
+    }
+
+    /// What to carry after a 401, and where to, if a redirect had led elsewhere.
+    async fn challenged(
+        &self,
+        call: &Call<'_>,
+        name: &str,
+        mut response: Response,
+        used: &Authorization,
+        from_memory: bool,
+    ) -> Result<(Authorization, Option<Url>), Miss> {
+        let foreign = self.is_foreign(&response);
+        let registry = is_registry(&call.url, &response);
+        let words = self.words(call, &mut response, used).await;
+        if foreign && !registry && !response.headers.contains_key(header::WWW_AUTHENTICATE) {
+            return Err(self.refused_elsewhere(call, &response, words));
+        }
+        // The body is let go before the token is asked for: it holds a connection, and the token
+        // needs one.
+        let Response { headers, url, body, .. } = response;
+        drop(body);
+        let elsewhere = foreign.then_some(&url);
+        let challenged = Challenged { headers: &headers, words, elsewhere, from_memory };
+        match self.auth.answer(&self.wire, name, challenged, used).await {
+            Ok(authorization) => Ok((authorization, foreign.then_some(url))),
+            // A registry's refusal, wherever it stands: it is not the silence of an address that is
+            // signed for GET.
+            Err(UpstreamError::Failed { status: 401, message }) if registry => {
+                Err(UpstreamError::Denied { status: 401, message }.into())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// What the answer means.
-    async fn judge(
-        &self,
-        call: &Call<'_>,
-        mut response: Response,
-        used: &Authorization,
-    ) -> Result<Answer, UpstreamError> {
+    async fn judge(&self, call: &Call<'_>, mut response: Response, used: &Authorization) -> Result<Answer, Miss> {
         let foreign = self.is_foreign(&response);
         if !foreign {
             lock(&self.governor).observe(&response.headers, Instant::now());
@@ -134,21 +204,24 @@ impl Upstream {
                 Some(cap) => words::whole(&mut response, cap, &self.wire.counters).await?,
                 None => Bytes::new(),
             };
+            self.auth.opened(used);
             let Response { status, headers, url: _, body } = response;
             return Ok(Answer { status, headers, bytes, body });
         }
         let status = response.status.as_u16();
         let words = self.words(call, &mut response, used).await;
+        if matches!(status, 400 | 401 | 403 | 404 | 410) && foreign && !is_registry(&call.url, &response) {
+            return Err(self.refused_elsewhere(call, &response, words));
+        }
         let message = words.unwrap_or_else(|| match status {
             404 => "not found".into(),
             403 => "access denied".into(),
             429 => "too many requests".into(),
             status => format!("status {status}"),
         });
-        Err(match status {
+        Err(Miss::from(match status {
             404 => UpstreamError::NotFound { message },
-            // A content network that refuses a signed address says nothing about the repository.
-            401 | 403 if !foreign => UpstreamError::Denied { status, message },
+            401 | 403 => UpstreamError::Denied { status, message },
             416 => UpstreamError::RangeNotSatisfiable,
             429 => {
                 let (now, wall) = (Instant::now(), SystemTime::now());
@@ -156,7 +229,19 @@ impl Upstream {
                 UpstreamError::RateLimited { retry_after, message }
             }
             status => UpstreamError::Failed { status, message },
-        })
+        }))
+    }
+
+    /// A content network that has not what it was asked for, or refuses a signed address, says
+    /// nothing about the registry.
+    fn refused_elsewhere(&self, call: &Call<'_>, response: &Response, words: Option<String>) -> Miss {
+        let status = response.status.as_u16();
+        let host = response.url.host_str().unwrap_or_default();
+        let words = words.map(|words| format!(": {words}")).unwrap_or_default();
+        let message = format!("{host}, where the registry redirects to, answered with status {status}{words}");
+        // Addresses that are signed for GET refuse a HEAD, however fresh they are.
+        let signed = call.kind == Kind::BlobHead && matches!(status, 401 | 403);
+        Miss { error: UpstreamError::Failed { status, message }, elsewhere: !signed }
     }
 
     /// Whether it was answered by another origin than the registry's own, after a redirect.
@@ -171,11 +256,22 @@ impl Upstream {
             Kind::Manifest | Kind::Blob | Kind::Tags | Kind::Referrers | Kind::Token | Kind::Probe => {
                 let signature = if self.is_foreign(response) { signature(&response.url) } else { Vec::new() };
                 let mut secrets = self.auth.secrets(used);
-                secrets.extend(signature.iter().map(String::as_str));
+                secrets.extend(signature);
+                let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
                 words::of_error(response, &self.wire.counters, &secrets).await
             }
         }
     }
+}
+
+/// Whether a foreign answer is a registry's nevertheless: registry.k8s.io and registries under a
+/// vanity name redirect their whole API, so that the last answer is the only one there is. Such a
+/// place says that it is a registry, or is asked for the same thing under a `/v2/` of its own. The
+/// paths of content networks are others, and their 404 is the loss of an object.
+fn is_registry(asked: &Url, response: &Response) -> bool {
+    let thing = |url: &Url| url.path().rsplit('/').take(2).map(str::to_owned).collect::<Vec<_>>();
+    let same = response.url.path().contains("/v2/") && thing(asked) == thing(&response.url);
+    same || response.headers.contains_key("docker-distribution-api-version")
 }
 
 /// What of a signed address its server must not be quoted with (S18): the query, and each of its longer values, as they were

@@ -22,7 +22,7 @@ pub enum Kind {
     Referrers,
     /// A token.
     Token,
-    /// A probe of a failed upstream.
+    /// GET of `/v2/`: a probe of a failed upstream, or a look at what it wants to see.
     Probe,
 }
 

@@ -10,9 +10,11 @@
 //!   (`circuit.rs`), and what its rate limit leaves is spent with care (`governor.rs`).
 //! - Every future is `Send` and may be dropped at any time.
 //!
-//! From the caller inwards: [`registry`](Upstream), `blobs`, `lists` → `call` (what one request goes through) → `auth`, with
-//! `challenge`, `realm` and `token` → `wire` (counted, timed, circuit) → [`fetcher`], the only one to know awc.
+//! From the caller inwards: [`registry`](Upstream), `blobs`, `lists` → `call` (what one request
+//! goes through) → `auth` and `answering`, with `challenge`, `known`, `realm`, `identity` and
+//! `token` → `wire` (counted, timed, circuit) → [`fetcher`], the only one to know awc.
 
+mod answering;
 mod auth;
 mod blobs;
 mod call;
@@ -22,6 +24,8 @@ mod counters;
 mod error;
 pub mod fetcher;
 mod governor;
+mod identity;
+mod known;
 mod list;
 mod lists;
 mod realm;

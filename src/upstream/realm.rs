@@ -20,17 +20,19 @@ pub(super) fn check(realm: &str, upstream: &Url, token_hosts: &[String]) -> Resu
     if !url.username().is_empty() || url.password().is_some() {
         return Err(format!("its token server's address at {host} holds credentials"));
     }
-    let listed = || {
-        let (host, port) = (host.to_string(), url.port_or_known_default().unwrap_or_default());
-        let with_port = format!("{host}:{port}");
-        token_hosts.iter().any(|h| h.eq_ignore_ascii_case(&host) || h.eq_ignore_ascii_case(&with_port))
-    };
-    if host == own || share_a_domain(&host, &own) || listed() {
+    if host == own || share_a_domain(&host, &own) || is_listed(&url, token_hosts) {
         url.set_fragment(None);
         Ok(url)
     } else {
         Err(format!("it sends lanyard to {host} for a token, which is not its own; `token_hosts` would allow it"))
     }
+}
+
+/// Whether `token_hosts` names the host of this URL.
+pub(super) fn is_listed(url: &Url, token_hosts: &[String]) -> bool {
+    let Some(host) = url.host_str() else { return false };
+    let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
+    token_hosts.iter().any(|h| h.eq_ignore_ascii_case(host) || h.eq_ignore_ascii_case(&with_port))
 }
 
 /// Whether both are names under one registrable domain.

@@ -75,8 +75,8 @@ impl Upstream {
         Upstream {
             tag_ttl: config.tag_ttl.unwrap_or(default_tag_ttl),
             mode,
+            auth: Auth::new(&config, under(&config.url, ""), runtime.clone()),
             wire: Wire::new(config.name.clone(), transport, under(&config.url, ""), runtime),
-            auth: Auth::new(&config),
             governor: Mutex::default(),
             config,
         }
@@ -107,7 +107,8 @@ impl Upstream {
         self.config.credentials.is_none()
     }
 
-    /// Whether `allow` and `block` let this repository be pulled.
+    /// Whether `allow` and `block` let this repository be pulled. They are about the names that
+    /// clients use.
     pub fn allows(&self, repository: &RepositoryName) -> bool {
         let matches = |patterns: &[config::Pattern]| patterns.iter().any(|pattern| pattern.matches(repository));
         (self.config.allow.is_empty() || matches(&self.config.allow)) && !matches(&self.config.block)
@@ -188,9 +189,21 @@ impl Upstream {
         self.mode == Mode::Offline
     }
 
-    /// The URL of something under `/v2/`.
+    /// The name that a repository has there.
+    pub(super) fn name_there(&self, repository: &RepositoryName) -> String {
+        match &self.config.prefix {
+            Some(prefix) => format!("{prefix}/{repository}"),
+            None => repository.to_string(),
+        }
+    }
+
+    /// The URL of something in a repository: `path` begins with the name that the repository has
+    /// here.
     pub(super) fn url(&self, path: &str) -> Url {
-        under(&self.config.url, path)
+        match &self.config.prefix {
+            Some(prefix) => under(&self.config.url, &format!("{prefix}/{path}")),
+            None => under(&self.config.url, path),
+        }
     }
 }
 

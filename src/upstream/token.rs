@@ -10,7 +10,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -24,7 +24,9 @@ use super::{
     counters::Kind,
     error::UpstreamError,
     fetcher::{Request, Response},
-    governor, lock,
+    governor,
+    identity::Identity,
+    lock,
     wire::{Wire, user_agent},
     words,
 };
@@ -56,15 +58,8 @@ pub(super) struct Grant {
     pub(super) service: Option<String>,
     /// From the challenge; several are divided by spaces.
     pub(super) scope: String,
-}
-
-/// Who lanyard is at an upstream, if it is anybody there.
-#[derive(Default)]
-pub(super) struct Identity {
-    /// `Basic …`, marked sensitive: for the token endpoint, and for registries without one.
-    pub(super) basic: Option<HeaderValue>,
-    /// Not to be shown, wherever an upstream might echo them.
-    pub(super) secrets: Vec<String>,
+    /// The number of the identity that it is given to: a new password gets new tokens.
+    pub(super) holder: u64,
 }
 
 /// A token, as the header it is sent in. Its `Debug` does not show it.
@@ -73,7 +68,9 @@ pub(super) struct Bearer {
     /// Marked sensitive.
     pub(super) header: HeaderValue,
     serial: u64,
+    asked: Instant,
     good_until: Instant,
+    opened: Arc<AtomicBool>,
 }
 
 impl Bearer {
@@ -90,6 +87,21 @@ impl Bearer {
     /// Whether it may be sent.
     pub(super) fn is_good(&self) -> bool {
         Instant::now() < self.good_until
+    }
+
+    /// A request that carried it has succeeded.
+    pub(super) fn has_opened(&self) {
+        self.opened.store(true, Relaxed);
+    }
+
+    /// Whether nothing has succeeded with it yet.
+    pub(super) fn is_unproven(&self) -> bool {
+        !self.opened.load(Relaxed)
+    }
+
+    /// How long ago it was asked for.
+    pub(super) fn age(&self) -> Duration {
+        self.asked.elapsed()
     }
 }
 
@@ -176,11 +188,17 @@ impl Tokens {
         let bytes = words::whole(&mut response, MAX_ANSWER, &wire.counters).await?;
         let (header, life) = read(&bytes)?;
         let good_until = begun + life - (life / 4).min(MARGIN);
-        Ok(Bearer { header, serial: self.serials.fetch_add(1, Relaxed), good_until })
+        let serial = self.serials.fetch_add(1, Relaxed);
+        Ok(Bearer { header, serial, asked: begun, good_until, opened: Arc::default() })
     }
 }
 
 impl Grant {
+    /// Whether the other is for the same, whoever holds it.
+    pub(super) fn is_like(&self, other: &Grant) -> bool {
+        (&self.realm, &self.service, &self.scope) == (&other.realm, &other.service, &other.scope)
+    }
+
     fn url(&self) -> Url {
         let mut url = self.realm.clone();
         {
@@ -251,7 +269,8 @@ mod tests {
     #[test]
     fn s18_a_token_is_not_shown() {
         let (header, _) = read(br#"{"token":"CANARY"}"#).unwrap();
-        let bearer = Bearer { header, serial: 0, good_until: Instant::now() };
+        let now = Instant::now();
+        let bearer = Bearer { header, serial: 0, asked: now, good_until: now, opened: Arc::default() };
         assert!(!format!("{bearer:?}").contains("CANARY"));
         let error = read(br#"{"token":"CANARY","expires_in":"CANARY"}"#).unwrap_err();
         assert!(!format!("{error:?} {error}").contains("CANARY"));

@@ -1,8 +1,11 @@
 //! awc itself: one client per upstream, scheme and thread, and one request with its answer's head.
 //!
-//! What is done because of how awc 3.11 behaves: redirects, timeouts and connection limits are ours and are off in awc; a
-//! stale keep-alive connection is retried once, on a fresh client; after a 1xx the clients of all threads are dropped,
-//! because awc has already put that connection back, and the origin's connections are used for one request each from then on.
+//! What is done because of how awc 3.11 behaves: redirects, timeouts and connection limits are ours
+//! and are off in awc; a request that met a stale or spoiled keep-alive connection is sent once
+//! more, on a fresh client; a 1xx is passed over before awc sees it (`interim.rs`). Where one comes
+//! as the final answer all the same, the clients of all threads are dropped, because awc has
+//! already put that connection back, and the origin's connections are used for one request each
+//! from then on.
 
 use std::{cell::RefCell, collections::HashMap, future::poll_fn, pin::Pin, rc::Rc, sync::Arc};
 
@@ -49,54 +52,51 @@ pub(super) struct Answer {
 }
 
 impl Clients {
-    /// One hop of a request, with the one retry.
+    /// One hop of a request. One that met a connection which had gone away, or bytes on it that an
+    /// earlier answer had left, is sent once more, on a new connection.
     pub(super) async fn ask(&self, upstream: &Arc<Upstream>, chain: &Chain) -> Result<Answer, FetchError> {
         let seen = Rc::new(Seen::default());
-        let error = match self.send(upstream, chain, &seen).await {
-            Ok(answer) => return self.judge(upstream, chain, answer),
+        let error = match self.hop(upstream, chain, self.client(upstream, chain), &seen).await {
+            Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        let again = (chain.method == Method::GET || chain.method == Method::HEAD) && seen.was_stale();
-        if !(again && lost_connection(&error)) {
-            return Err(explain(error, chain.host()));
+        let leftover = matches!(error, FetchError::Broken { .. } | FetchError::Protocol { .. }) && seen.was_used();
+        if !(leftover && (chain.method == Method::GET || chain.method == Method::HEAD)) {
+            return Err(error);
         }
-        // The others of this client have idled as long. A new one has none.
+        // The others of this client have idled as long, or are spoiled alike. A new one has none;
+        // and as nobody else knows it yet, it gets none before this request has its own.
         self.forget(upstream, chain);
-        let answer = self.send(upstream, chain, &Rc::new(Seen::default())).await;
-        self.judge(upstream, chain, answer.map_err(|error| explain(error, chain.host()))?)
+        let client = build(upstream, chain);
+        let answer = self.hop(upstream, chain, client.clone(), &Rc::new(Seen::default())).await?;
+        if client.generation == upstream.generation() && answer.framing != Framing::Withheld {
+            self.0.borrow_mut().insert(key(upstream, chain), client);
+        }
+        Ok(answer)
     }
 
-    async fn send(&self, upstream: &Arc<Upstream>, chain: &Chain, seen: &Rc<Seen>) -> Result<Answer, SendRequestError> {
-        let client = self.client(upstream, chain);
-        let url = chain.url();
-        let host = chain.host();
-        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-        // Always http: the connection that awc gets is already secure where it has to be.
-        let mut request = client.awc.request(chain.method.clone(), format!("http://{host}{}{query}", url.path()));
-        for (name, value) in &chain.headers {
-            request = request.append_header((name.clone(), value.clone()));
-        }
-        let name = url.host_str().unwrap_or_default();
-        let authority = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
-        request = request
-            .insert_header((header::HOST, authority))
-            .insert_header((header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
-            .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
-            .no_decompress();
-        if upstream.closes(&host) {
-            request = request.force_close();
-        }
-        let response = client.watch.during(seen, request.send()).await?;
-        let headers = response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let (status, framing, seen) = (response.status(), Framing::Withheld, seen.clone());
-        Ok(Answer { status, headers, framing, host, response, client, seen })
+    /// One request and the head of its answer, which is accepted or refused.
+    async fn hop(
+        &self,
+        upstream: &Arc<Upstream>,
+        chain: &Chain,
+        client: Rc<Client>,
+        seen: &Rc<Seen>,
+    ) -> Result<Answer, FetchError> {
+        let answer = send(upstream, chain, client, seen).await.map_err(|error| explain(error, chain.host()))?;
+        self.judge(upstream, chain, answer)
     }
 
     fn judge(&self, upstream: &Upstream, chain: &Chain, mut answer: Answer) -> Result<Answer, FetchError> {
         let version = answer.response.version();
         match head::accept(&chain.method, answer.status, version, &answer.headers) {
             Ok(framing) => {
-                if framing == Framing::Withheld {
+                // A body that is not read stays in the connection.
+                let behind = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+                let unread = framing == Framing::Nothing
+                    && chain.method != Method::HEAD
+                    && behind.iter().any(|name| answer.headers.get(name).is_some_and(|value| value != "0"));
+                if framing == Framing::Withheld || unread {
                     self.forget(upstream, chain);
                 }
                 answer.framing = framing;
@@ -114,21 +114,13 @@ impl Clients {
     }
 
     fn client(&self, upstream: &Arc<Upstream>, chain: &Chain) -> Rc<Client> {
-        let (secure, generation) = (chain.url().scheme() == "https", upstream.generation());
+        let generation = upstream.generation();
         let mut clients = self.0.borrow_mut();
-        if let Some(client) = clients.get(&(upstream.id, secure)).filter(|client| client.generation == generation) {
+        if let Some(client) = clients.get(&key(upstream, chain)).filter(|client| client.generation == generation) {
             return client.clone();
         }
-        let watch = Watch::default();
-        let limits = &upstream.timeouts;
-        let connector = awc::Connector::new()
-            .connector(Dialer::new(upstream.clone(), secure, watch.clone()))
-            // The dialler keeps its own, finer limits; this one only stands behind them.
-            .timeout(limits.connect.saturating_add(limits.handshake).saturating_mul(2))
-            .limit(0);
-        let awc = awc::Client::builder().connector(connector).disable_timeout().disable_redirects().finish();
-        let client = Rc::new(Client { awc, watch, generation });
-        clients.insert((upstream.id, secure), client.clone());
+        let client = build(upstream, chain);
+        clients.insert(key(upstream, chain), client.clone());
         client
     }
 
@@ -139,8 +131,58 @@ impl Clients {
 
     /// No connection that this client holds is used again. Answers that are being read go on.
     fn forget(&self, upstream: &Upstream, chain: &Chain) {
-        self.0.borrow_mut().remove(&(upstream.id, chain.url().scheme() == "https"));
+        self.0.borrow_mut().remove(&key(upstream, chain));
     }
+}
+
+/// Which client a hop is sent by.
+fn key(upstream: &Upstream, chain: &Chain) -> (u64, bool) {
+    (upstream.id, chain.url().scheme() == "https")
+}
+
+/// A client without connections.
+fn build(upstream: &Arc<Upstream>, chain: &Chain) -> Rc<Client> {
+    let (_, secure) = key(upstream, chain);
+    let watch = Watch::default();
+    let limits = &upstream.timeouts;
+    let connector = awc::Connector::new()
+        .connector(Dialer::new(upstream.clone(), secure, watch.clone()))
+        // The dialler keeps its own, finer limits; this one only stands behind them.
+        .timeout(limits.connect.saturating_add(limits.handshake).saturating_mul(2))
+        .limit(0);
+    let awc = awc::Client::builder().connector(connector).disable_timeout().disable_redirects().finish();
+    Rc::new(Client { awc, watch, generation: upstream.generation() })
+}
+
+/// Sends a request and waits for the head of its answer.
+async fn send(
+    upstream: &Arc<Upstream>,
+    chain: &Chain,
+    client: Rc<Client>,
+    seen: &Rc<Seen>,
+) -> Result<Answer, SendRequestError> {
+    let url = chain.url();
+    let host = chain.host();
+    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    // Always http: the connection that awc gets is already secure where it has to be.
+    let mut request = client.awc.request(chain.method.clone(), format!("http://{host}{}{query}", url.path()));
+    for (name, value) in &chain.headers {
+        request = request.append_header((name.clone(), value.clone()));
+    }
+    let name = url.host_str().unwrap_or_default();
+    let authority = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
+    request = request
+        .insert_header((header::HOST, authority))
+        .insert_header((header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+        .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
+        .no_decompress();
+    if upstream.closes(&host) {
+        request = request.force_close();
+    }
+    let response = client.watch.during(seen, request.send()).await?;
+    let headers = response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let (status, framing, seen) = (response.status(), Framing::Withheld, seen.clone());
+    Ok(Answer { status, headers, framing, host, response, client, seen })
 }
 
 impl Answer {
@@ -163,16 +205,6 @@ impl Answer {
             Framing::Chunked => !self.seen.has_ended(),
         }
     }
-}
-
-/// Whether the connection went away, in contrast to an answer that made no sense.
-fn lost_connection(error: &SendRequestError) -> bool {
-    matches!(
-        error,
-        SendRequestError::Connect(ConnectError::Disconnected)
-            | SendRequestError::Send(_)
-            | SendRequestError::Response(ParseError::Io(_) | ParseError::Incomplete)
-    )
 }
 
 /// In this room's words. awc's own texts are not used where they could quote what was received or sent (S18).

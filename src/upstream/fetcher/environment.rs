@@ -37,12 +37,26 @@ impl Environment {
         Environment::default()
     }
 
-    /// Of any source of variables. The lower-case spelling wins; an empty value is none.
+    /// Of any source of variables. The lower-case spelling wins. An empty variable is as good as
+    /// none, so that the other spelling counts then, as in Go's programs. Where `REQUEST_METHOD` is
+    /// set, as for CGI programs, `HTTP_PROXY` may be the header `Proxy` of somebody's request, and
+    /// is not followed.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let said = |name: &str| {
+            let value = variable(name)?.trim().to_owned();
+            (!value.is_empty()).then_some(value)
+        };
+        let cgi = said("REQUEST_METHOD").is_some();
         let get = |name: &str| {
-            let value = variable(name).or_else(|| variable(&name.to_ascii_uppercase()))?;
-            let value = value.trim();
-            (!value.is_empty()).then(|| value.to_owned())
+            said(name).or_else(|| {
+                let upper = name.to_ascii_uppercase();
+                let value = said(&upper)?;
+                if cgi && upper == "HTTP_PROXY" {
+                    tracing::warn!(variable = upper, "not used: REQUEST_METHOD is set, so it may be a client's word");
+                    return None;
+                }
+                Some(value)
+            })
         };
         let proxy = |name: &str| get(name).or_else(|| get("all_proxy")).and_then(|value| parse_proxy(name, &value));
         let direct = get("no_proxy").unwrap_or_default();
@@ -134,6 +148,29 @@ mod tests {
         assert!(environment(&[("HTTPS_PROXY", "")]).proxy_for(true, "a.example", 443).is_none());
         assert!(environment(&[("HTTPS_PROXY", "socks5://s:1")]).proxy_for(true, "a.example", 443).is_none());
         assert!(Environment::none().proxy_for(true, "a.example", 443).is_none());
+    }
+
+    #[test]
+    fn an_empty_variable_hides_nothing() {
+        for (variables, http, https) in [
+            (&[("http_proxy", ""), ("HTTP_PROXY", "h:1")][..], Some(1), None),
+            (&[("https_proxy", " \t"), ("HTTPS_PROXY", "h:1")], None, Some(1)),
+            (&[("http_proxy", ""), ("HTTP_PROXY", ""), ("ALL_PROXY", "a:3")], Some(3), Some(3)),
+            (&[("all_proxy", ""), ("ALL_PROXY", "a:3")], Some(3), Some(3)),
+            (&[("http_proxy", "h:2"), ("HTTP_PROXY", "h:1")], Some(2), None),
+            (&[("http_proxy", ""), ("HTTPS_PROXY", "")], None, None),
+            (&[("HTTP_PROXY", "h:1"), ("no_proxy", ""), ("NO_PROXY", "a.example")], None, None),
+            (&[("HTTP_PROXY", "h:1"), ("no_proxy", "b.example"), ("NO_PROXY", "a.example")], Some(1), None),
+            (&[("HTTP_PROXY", "h:1"), ("REQUEST_METHOD", "GET")], None, None),
+            (&[("HTTP_PROXY", "h:1"), ("REQUEST_METHOD", "")], Some(1), None),
+            (&[("http_proxy", "h:2"), ("HTTP_PROXY", "h:1"), ("REQUEST_METHOD", "GET")], Some(2), None),
+            (&[("HTTP_PROXY", "h:1"), ("HTTPS_PROXY", "s:4"), ("REQUEST_METHOD", "GET")], None, Some(4)),
+            (&[("HTTP_PROXY", "h:1"), ("ALL_PROXY", "a:3"), ("REQUEST_METHOD", "GET")], Some(3), Some(3)),
+        ] {
+            let env = environment(variables);
+            let port = |https| env.proxy_for(https, "a.example", 443).and_then(Url::port);
+            assert_eq!((port(false), port(true)), (http, https), "{variables:?}");
+        }
     }
 
     #[test]

@@ -11,22 +11,27 @@
 //! - `threads`: the jobs and the order of stopping. `exchange`: one request from its first hop to its last byte.
 //! - `redirect`: where a redirect leads, and what is left behind (S3). `head`: which heads are accepted. `body`: that the
 //!   bytes end with `None` only when they are complete.
-//! - `client`: awc itself. `wire`: what awc does not tell about its connections.
-//! - `dial`: a connection from nothing: `resolver` and `addresses` (S4), `proxy` and `environment`, `tls` (S19).
+//! - `client`: awc itself. `wire`: what awc does not tell about its connections. `interim`: what it
+//!   must not see.
+//! - `dial`: a connection from nothing: `resolver` and `addresses` (S4), `proxy` and `environment`,
+//!   `tls`, `verifier` and `certificate` (S19).
 
 mod addresses;
 mod body;
+mod certificate;
 mod client;
 mod dial;
 mod environment;
 mod exchange;
 mod handle;
 mod head;
+mod interim;
 mod proxy;
 mod redirect;
 mod resolver;
 mod threads;
 mod tls;
+mod verifier;
 mod wire;
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Whom lanyard trusts (S19): TLS 1.2 or newer, chain and host name checked, no way to switch that off.
 //!
-//! Trust anchors are the system's; where it has none (scratch images) Mozilla's list is used instead; an upstream's
-//! `ca_file` adds to them. One `ClientConfig` is shared by all upstreams with the same anchors, so that sessions resume.
+//! Trust anchors are the system's; where it has none (scratch images) Mozilla's list is used
+//! instead; an upstream's `ca_file` adds to them (`verifier.rs`). One `ClientConfig` is shared by
+//! all upstreams with the same anchors, so that sessions resume.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +14,7 @@ use std::{
 use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::FetcherError;
+use super::{FetcherError, certificate::Facts, verifier::Verifier};
 
 /// The configurations made so far, by the additional anchors they have.
 #[derive(Default)]
@@ -35,24 +36,37 @@ impl Trust {
             return Ok(config.clone());
         }
         let mut roots = self.base.get_or_insert_with(base_roots).clone();
+        let mut pinned = Vec::with_capacity(extra.len());
         for anchor in &extra {
-            let named = |source: rustls::Error| FetcherError::CaFile {
+            let named = |source: io::Error| FetcherError::CaFile {
                 path: ca_file.map(PathBuf::from).unwrap_or_default(),
-                source: io::Error::other(source),
+                source,
             };
-            roots.add(CertificateDer::from(anchor.as_slice())).map_err(named)?;
+            let anchor = CertificateDer::from(anchor.clone());
+            let facts =
+                Facts::read(&anchor).ok_or_else(|| named(io::Error::other("one of its certificates is none")))?;
+            if facts.is_authority {
+                roots.add(anchor.clone()).map_err(|error| named(io::Error::other(error)))?;
+            }
+            pinned.push((anchor, facts));
         }
-        let config = Arc::new(client_config(roots)?);
+        let config = Arc::new(client_config(roots, pinned)?);
         self.configs.insert(extra, config.clone());
         Ok(config)
     }
 }
 
-fn client_config(roots: RootCertStore) -> Result<ClientConfig, FetcherError> {
+fn client_config(
+    roots: RootCertStore,
+    pinned: Vec<(CertificateDer<'static>, Facts)>,
+) -> Result<ClientConfig, FetcherError> {
     // The provider is named here, so that it does not matter what else the process has installed.
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = Verifier::new(roots, pinned, Arc::clone(&provider))?;
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
@@ -101,6 +115,10 @@ pub(super) fn explain(error: &io::Error) -> String {
             }
             CertificateError::UnknownIssuer => {
                 "its certificate is not signed by an authority that is trusted here (see ca_file)".into()
+            }
+            // webpki's word for a server that shows a certificate with CA:TRUE.
+            other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+                "its certificate is its own authority, and trusted only where it stands in ca_file itself".into()
             }
             other => format!("its certificate is not accepted: {other}"),
         },

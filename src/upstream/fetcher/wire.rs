@@ -1,8 +1,9 @@
 //! The connections awc uses, and what awc does not tell about them.
 //!
-//! awc takes a plain end of the stream for the end of a chunked body, and does not say whether a failed request met a fresh
-//! connection or a stale one. So the connections are ours: each notes what happens on it for the exchange that is being
-//! polled at that moment. All of it lives on one thread, and awc polls a connection only from within an exchange.
+//! awc takes a plain end of the stream for the end of a chunked body, and does not say whether a
+//! failed request met a fresh connection or a used one. So the connections are ours: each notes
+//! what happens on it for the exchange that is being polled at that moment. All of it lives on one
+//! thread, and awc polls a connection only from within an exchange.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,25 +12,27 @@ use std::{
     io,
     pin::{Pin, pin},
     rc::Rc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use actix_rt::net::{ActixStream, Ready, TcpStream};
 use actix_tls::connect::rustls_0_23::reexports::AsyncTlsStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::interim::Interim;
+
 /// What one exchange has seen of its connection.
 #[derive(Default)]
 pub(super) struct Seen {
     fresh: Cell<bool>,
-    answered: Cell<bool>,
     ended: Cell<bool>,
 }
 
 impl Seen {
-    /// The request went out on a connection that had been used before, and not a byte came back.
-    pub(super) fn was_stale(&self) -> bool {
-        !self.fresh.get() && !self.answered.get()
+    /// The request went out on a connection that had been used before: what it met there may not
+    /// have been meant for it.
+    pub(super) fn was_used(&self) -> bool {
+        !self.fresh.get()
     }
 
     /// The peer closed its side.
@@ -66,6 +69,7 @@ impl Watch {
 pub(super) struct Wire {
     stream: Stream,
     watch: Watch,
+    interim: Interim,
 }
 
 /// Both kinds.
@@ -80,7 +84,7 @@ impl Wire {
     /// Just connected, for the exchange that is being polled.
     pub(super) fn new(stream: Stream, watch: Watch) -> Self {
         watch.note(|seen| seen.fresh.set(true));
-        Wire { stream, watch }
+        Wire { stream, watch, interim: Interim::default() }
     }
 
     fn tcp(&self) -> &TcpStream {
@@ -113,15 +117,38 @@ macro_rules! either {
     };
 }
 
+/// How much of an answer's head is read at a time.
+const PIECE: usize = 4096;
+
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let (before, room) = (buf.filled().len(), buf.remaining());
-        let result = either!(self.as_mut(), stream => stream.poll_read(cx, buf));
-        if let Poll::Ready(Ok(())) = &result {
-            let read = buf.filled().len() > before;
-            self.watch.note(|seen| if read { seen.answered.set(true) } else { seen.ended.set(room > 0) });
+        let room = buf.remaining();
+        loop {
+            if room == 0 || self.interim.give(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            if self.interim.is_spoiled() {
+                // As a closed connection is: awc does not use it again.
+                self.watch.note(|seen| seen.ended.set(true));
+                return Poll::Ready(Ok(()));
+            }
+            if !self.interim.is_waiting() {
+                let before = buf.filled().len();
+                let result = either!(self.as_mut(), stream => stream.poll_read(cx, buf));
+                if let Poll::Ready(Ok(())) = &result {
+                    let ended = buf.filled().len() == before;
+                    self.watch.note(|seen| seen.ended.set(ended));
+                }
+                return result;
+            }
+            let mut space = [0; PIECE];
+            let mut head = ReadBuf::new(&mut space);
+            ready!(either!(self.as_mut(), stream => stream.poll_read(cx, &mut head)))?;
+            match head.filled() {
+                [] => self.interim.end(),
+                bytes => self.interim.feed(bytes),
+            }
         }
-        result
     }
 }
 
@@ -129,11 +156,10 @@ impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         // awc probes idle connections by reading from them. What that met is not this exchange's: its own connection is
         // the one it writes its request to.
-        self.watch.note(|seen| {
-            seen.answered.set(false);
-            seen.ended.set(false);
-        });
-        either!(self.as_mut(), stream => stream.poll_write(cx, buf))
+        self.watch.note(|seen| seen.ended.set(false));
+        let written = ready!(either!(self.as_mut(), stream => stream.poll_write(cx, buf)))?;
+        self.interim.sent(&buf[..written]);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,20 +1,25 @@
 //! The room as its callers see it, over a scripted network.
 
 mod content;
+mod faults;
+mod hiding;
 mod lists;
 mod outage;
+mod prefix;
+mod redirected;
+mod renewed;
 mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Upstream,
+    Spend, Upstream, UpstreamError,
     fetcher::Request,
     script::{Reply, Script},
     transport::Transport,
 };
 use crate::{
-    config::{self, Mode},
+    config::{self, Credentials, Mode},
     oci::{Algorithm, Digest, Hasher, OCI_IMAGE, Reference, RepositoryName},
 };
 
@@ -59,6 +64,24 @@ fn authorization(request: &Request) -> Option<String> {
     request.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned())
 }
 
+/// A pull of a manifest.
+async fn pull(upstream: &Upstream, name: &str) -> Result<(), UpstreamError> {
+    upstream.manifest(&name.parse().unwrap(), &tag(), Spend::Needed).await.map(drop)
+}
+
+/// With user `robot`, and this password.
+fn signed_in(password: &str) -> config::Upstream {
+    let mut config = config(BASE);
+    config.credentials = Some(Credentials { username: "robot".into(), password: password.into() });
+    config
+}
+
+/// What `robot` shows of itself with a password.
+fn basic(password: &str) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    format!("Basic {}", STANDARD.encode(format!("robot:{password}")))
+}
+
 #[test]
 fn futures_may_travel() {
     fn travels<T: Send>(_: impl FnOnce(&'static Upstream, &'static RepositoryName, &'static Digest) -> T) {}
@@ -70,5 +93,5 @@ fn futures_may_travel() {
     travels(|u, r, d| u.referrers(r, d));
     travels(|u, r, _| u.tags(r));
     travels(|u, r, _| async move { u.head_manifest(r, &tag()).await });
-    travels(|u, r, _| async move { u.manifest(r, &tag(), super::Spend::Needed).await });
+    travels(|u, r, _| async move { u.manifest(r, &tag(), Spend::Needed).await });
 }

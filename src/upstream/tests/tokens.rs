@@ -163,7 +163,8 @@ async fn s1_a_challenge_from_where_a_redirect_led_is_not_answered() {
         basic.from("https://cdn.elsewhere.example/x").reply()
     });
     assert!(matches!(get(&upstream, "library/x").await, Err(UpstreamError::Failed { status: 401, .. })));
-    assert_eq!(script.asked().len(), 1);
+    assert_eq!(script.asked(), ["GET /v2/", "GET /v2/library/x/manifests/latest"]);
+    assert!(script.requests().iter().all(|r| authorization(r).is_none()));
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod lengths;
 mod outage;
 mod restart;
 mod rot;
+mod signing;
 mod spellings;
 mod standing;
 mod storm;

@@ -1,7 +1,9 @@
 //! The room from outside: scripted servers on loopback sockets, one thread per connection.
 
 mod answers;
+mod excess;
 mod limits;
+mod pinned;
 mod proxies;
 mod redirects;
 mod secure;

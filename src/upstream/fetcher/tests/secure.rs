@@ -52,9 +52,9 @@ impl Authority {
 }
 
 /// What a handshake was like: its kind and its protocol.
-type Handshakes = Arc<Mutex<Vec<(Option<HandshakeKind>, Option<Vec<u8>>)>>>;
+pub(super) type Handshakes = Arc<Mutex<Vec<(Option<HandshakeKind>, Option<Vec<u8>>)>>>;
 
-fn tls_server(
+pub(super) fn tls_server(
     config: Arc<ServerConfig>,
     script: impl Fn(usize, &mut Conn) + Send + Sync + 'static,
 ) -> (Server, Handshakes) {

@@ -1,0 +1,172 @@
+//! How a challenge is answered: with a token, with user name and password, or not at all (S1).
+
+use http::HeaderMap;
+use url::Url;
+
+use super::{
+    auth::{Auth, Authorization, bearers, parsed},
+    challenge::Challenge,
+    error::UpstreamError,
+    fetcher::FetchError,
+    known::{Known, Shape},
+    realm,
+    token::Grant,
+    wire::Wire,
+};
+
+/// A 401.
+pub(super) struct Challenged<'a> {
+    pub(super) headers: &'a HeaderMap,
+    /// The registry's own words.
+    pub(super) words: Option<String>,
+    /// Where a redirect had led, if it had.
+    pub(super) elsewhere: Option<&'a Url>,
+    /// What was carried came from memory, and not from an earlier answer to this request.
+    pub(super) from_memory: bool,
+}
+
+impl Auth {
+    /// The answer was a 401 to a request that carried `used`: what to carry instead. The error is
+    /// [`UpstreamError::Denied`] when nothing would help.
+    pub(super) async fn answer(
+        &self,
+        wire: &Wire,
+        repository: &str,
+        challenged: Challenged<'_>,
+        used: &Authorization,
+    ) -> Result<Authorization, UpstreamError> {
+        let challenges = parsed(challenged.headers);
+        let mut refused = None;
+        for bearer in bearers(&challenges) {
+            match self.grant(bearer, repository, challenged.elsewhere) {
+                Ok((grant, known)) => {
+                    let authorization = self.by_token(wire, grant, used, &challenged).await?;
+                    if challenged.elsewhere.is_none() && known.is_general() {
+                        self.memory.remember(known);
+                    }
+                    return Ok(authorization);
+                }
+                Err(why) => refused = Some(why),
+            }
+        }
+        if challenged.elsewhere.is_some() {
+            return Err(self.turned_away(challenged, refused));
+        }
+        if challenges.iter().any(Challenge::is_basic) && self.identities.is_somebody() {
+            return self.by_password(used, challenged).await;
+        }
+        match refused {
+            Some(why) => Err(denied(&challenged, Some(why))),
+            None => self.without_a_word(wire, repository, challenged, used).await,
+        }
+    }
+
+    /// A token for a Bearer challenge.
+    async fn by_token(
+        &self,
+        wire: &Wire,
+        grant: Grant,
+        used: &Authorization,
+        challenged: &Challenged<'_>,
+    ) -> Result<Authorization, UpstreamError> {
+        let mut stale = None;
+        if let Authorization::Bearer(carried) = used
+            && carried.grant.is_like(&grant)
+        {
+            if carried.fresh && carried.bearer.is_good() {
+                self.tokens.forget(&carried.grant, carried.bearer.serial()).await;
+                if self.identities.instead_of(&carried.identity).await.is_none() {
+                    return Err(denied(challenged, None));
+                }
+            }
+            stale = Some(carried.bearer.serial());
+        }
+        let mut carried = self.token(wire, grant, stale).await?;
+        carried.fresh |= stale.is_some();
+        Ok(Authorization::Bearer(carried))
+    }
+
+    /// User name and password for a Basic challenge.
+    async fn by_password(
+        &self,
+        used: &Authorization,
+        challenged: Challenged<'_>,
+    ) -> Result<Authorization, UpstreamError> {
+        let identity = match used {
+            Authorization::Basic(refused) => self.identities.instead_of(refused).await,
+            Authorization::Anonymous | Authorization::Bearer(_) => Some(self.identities.current().await),
+        };
+        let identity = identity.ok_or_else(|| denied(&challenged, None))?;
+        self.memory.remember(Known::Basic);
+        Ok(Authorization::Basic(identity))
+    }
+
+    /// A 401 that does not say what it wants.
+    async fn without_a_word(
+        &self,
+        wire: &Wire,
+        repository: &str,
+        challenged: Challenged<'_>,
+        used: &Authorization,
+    ) -> Result<Authorization, UpstreamError> {
+        match used {
+            Authorization::Basic(_) | Authorization::Bearer(_) if challenged.from_memory => {
+                if let Some(known) = self.memory.get() {
+                    self.memory.forget(&known);
+                }
+                if let Authorization::Bearer(carried) = used {
+                    self.tokens.forget(&carried.grant, carried.bearer.serial()).await;
+                }
+                Ok(Authorization::Anonymous)
+            }
+            Authorization::Anonymous => {
+                self.introduced(wire, repository).await?.ok_or_else(|| denied(&challenged, None))
+            }
+            Authorization::Basic(_) | Authorization::Bearer(_) => Err(denied(&challenged, None)),
+        }
+    }
+
+    /// Reads a Bearer challenge. The error is a sentence for the operator.
+    fn grant(
+        &self,
+        challenge: &Challenge,
+        repository: &str,
+        elsewhere: Option<&Url>,
+    ) -> Result<(Grant, Known), String> {
+        let realm = realm::check(challenge.param("realm").unwrap_or_default(), &self.upstream, &self.token_hosts)?;
+        // A token that was got with credentials opens what is private: it is shown to a place that
+        // the operator has named.
+        if let Some(there) = elsewhere
+            && self.identities.is_somebody()
+            && !realm::is_listed(there, &self.token_hosts)
+        {
+            let host = there.host_str().unwrap_or_default();
+            return Err(format!("it sends lanyard to {host}, which wants a token; `token_hosts` would allow it"));
+        }
+        let service = challenge.param("service").map(str::to_owned);
+        let scope = challenge.param("scope").map_or_else(|| Shape::usual().scope(repository), str::to_owned);
+        let known =
+            Known::Bearer { realm: realm.clone(), service: service.clone(), shape: Shape::of(&scope, repository) };
+        Ok((Grant { realm, service, scope, holder: 0 }, known))
+    }
+
+    /// Why a 401 from where a redirect led stays unanswered.
+    fn turned_away(&self, challenged: Challenged<'_>, refused: Option<String>) -> UpstreamError {
+        match refused {
+            Some(reason) => {
+                let host = self.upstream.host_str().unwrap_or_default().to_owned();
+                FetchError::Redirect { host, reason }.into()
+            }
+            None => UpstreamError::Failed { status: 401, message: challenged.words.unwrap_or_else(unauthenticated) },
+        }
+    }
+}
+
+fn denied(challenged: &Challenged<'_>, why: Option<String>) -> UpstreamError {
+    let message = why.or_else(|| challenged.words.clone()).unwrap_or_else(unauthenticated);
+    UpstreamError::Denied { status: 401, message }
+}
+
+fn unauthenticated() -> String {
+    "authentication required".into()
+}

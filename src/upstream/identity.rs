@@ -1,0 +1,278 @@
+//! Who lanyard is at an upstream: nobody, or a user with a password.
+//!
+//! The password's file may be renewed at any time, as a token that a cron job fetches. It is looked
+//! at at most once a second while the upstream is asked, and read at once where the upstream
+//! refuses the password. A file that is missing, empty or wrong changes nothing: the last good
+//! password stays, and the log says so once. The disk is touched on blocking threads only, by one
+//! look at a time, and a disk that does not answer delays a request by a second at most.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::HeaderValue;
+use tokio::{runtime::Handle, time::Instant};
+
+use super::lock;
+use crate::{
+    config::{self, Credentials},
+    oci::UpstreamName,
+};
+
+/// How long what was read counts, and how long a request waits for a look.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// One password's worth of identity.
+#[derive(Default)]
+pub(super) struct Identity {
+    /// Tells an identity from its successor.
+    pub(super) number: u64,
+    /// `Basic …`, marked sensitive: for the token endpoint, and for registries without one.
+    pub(super) basic: Option<HeaderValue>,
+    /// Not to be shown, wherever an upstream might echo them.
+    pub(super) secrets: Vec<String>,
+}
+
+impl Identity {
+    pub(super) fn new(number: u64, credentials: &Credentials) -> Self {
+        let encoded = STANDARD.encode(format!("{}:{}", credentials.username, credentials.password));
+        // Base64 always fits into a header.
+        let basic = HeaderValue::from_str(&format!("Basic {encoded}")).ok().map(|mut basic| {
+            basic.set_sensitive(true);
+            basic
+        });
+        Identity { number, basic, secrets: vec![credentials.password.clone(), encoded] }
+    }
+}
+
+/// The identity as of now.
+pub(super) struct Identities {
+    file: Option<Arc<File>>,
+    fixed: Arc<Identity>,
+}
+
+struct File {
+    path: PathBuf,
+    upstream: UpstreamName,
+    now: Mutex<(Credentials, Arc<Identity>)>,
+    looked: Mutex<Instant>,
+    /// Held during a look, by the thread that looks.
+    turn: Arc<tokio::sync::Mutex<Look>>,
+    runtime: Handle,
+}
+
+/// What the last look found.
+#[derive(Default)]
+struct Look {
+    stamp: Option<Stamp>,
+    at: Option<Instant>,
+    /// The log has said that the file is of no use.
+    said: bool,
+}
+
+/// What tells one content of the file from the next: which file it is, its length, and when it was
+/// changed.
+type Stamp = (u64, u64, u64, [i64; 4]);
+
+impl Identities {
+    /// What the configuration read counts at first. Looks run on `runtime`'s blocking threads.
+    pub(super) fn new(config: &config::Upstream, runtime: Handle) -> Self {
+        let Some(credentials) = &config.credentials else {
+            return Identities { file: None, fixed: Arc::default() };
+        };
+        let fixed = Arc::new(Identity::new(0, credentials));
+        let file = config.password_file.clone().map(|path| {
+            Arc::new(File {
+                path,
+                upstream: config.name.clone(),
+                now: Mutex::new((credentials.clone(), Arc::clone(&fixed))),
+                looked: Mutex::new(Instant::now()),
+                turn: Arc::default(),
+                runtime,
+            })
+        });
+        Identities { file, fixed }
+    }
+
+    /// Whether there are credentials at all.
+    pub(super) fn is_somebody(&self) -> bool {
+        self.fixed.basic.is_some()
+    }
+
+    /// As of the last look.
+    pub(super) fn now(&self) -> Arc<Identity> {
+        self.file.as_ref().map_or_else(|| Arc::clone(&self.fixed), |file| Arc::clone(&lock(&file.now).1))
+    }
+
+    /// The same after a look, unless the last one is a moment old.
+    pub(super) async fn current(&self) -> Arc<Identity> {
+        if let Some(file) = &self.file
+            && file.is_due()
+        {
+            file.look(false).await;
+        }
+        self.now()
+    }
+
+    /// The upstream has refused `used`: another identity, if the file holds one by now.
+    pub(super) async fn instead_of(&self, used: &Identity) -> Option<Arc<Identity>> {
+        let file = self.file.as_ref()?;
+        if self.now().number == used.number {
+            file.look(true).await;
+        }
+        Some(self.now()).filter(|now| now.number != used.number)
+    }
+}
+
+impl File {
+    /// Whether it is time for a look. True for one caller.
+    fn is_due(&self) -> bool {
+        let mut looked = lock(&self.looked);
+        let due = looked.elapsed() >= FRESH;
+        if due {
+            *looked = Instant::now();
+        }
+        due
+    }
+
+    async fn look(self: &Arc<Self>, refused: bool) {
+        let asked = Instant::now();
+        let look = async {
+            let mut turn = Arc::clone(&self.turn).lock_owned().await;
+            // A look that began after this request did tells as much.
+            if turn.at.is_some_and(|at| at > asked) {
+                return;
+            }
+            let file = Arc::clone(self);
+            let looking = self.runtime.spawn_blocking(move || file.read(&mut turn, refused));
+            if looking.await.is_err() {
+                tracing::error!(upstream = %self.upstream, "the password's file was not read, by an error of lanyard's own");
+            }
+        };
+        // A disk that does not answer keeps no request waiting. Its look keeps the turn.
+        let _ = tokio::time::timeout(FRESH, look).await;
+    }
+
+    /// Blocking. Reads the file if it is another than last time, or if the password was `refused`.
+    fn read(&self, look: &mut Look, refused: bool) {
+        look.at = Some(Instant::now());
+        let stamp = self.stamp();
+        if !refused && !look.said && stamp.as_ref().ok() == look.stamp.as_ref() {
+            return;
+        }
+        let read = stamp.map_err(|error| format!("the file cannot be read: {error}")).and_then(|stamp| {
+            let password = config::read_password(&self.path)?;
+            Ok((stamp, password))
+        });
+        match read {
+            Ok((stamp, password)) => {
+                (look.stamp, look.said) = (Some(stamp), false);
+                let mut now = lock(&self.now);
+                if now.0.password != password {
+                    now.0.password = password;
+                    now.1 = Arc::new(Identity::new(now.1.number + 1, &now.0));
+                    tracing::info!(upstream = %self.upstream, "the password has changed");
+                }
+            }
+            Err(what) if !look.said => {
+                look.said = true;
+                // Without its path: a password can stand there by mistake.
+                tracing::warn!(upstream = %self.upstream, "the password stays as it was: {what}");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn stamp(&self) -> io::Result<Stamp> {
+        let meta = fs::metadata(&self.path)?;
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        Ok((meta.dev(), meta.ino(), meta.len(), times))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::symlink, path::Path};
+
+    use super::*;
+
+    fn identities(path: &Path) -> Identities {
+        let mut config = config::Upstream::new("a.example".parse().unwrap(), "https://a.example".parse().unwrap());
+        config.credentials = Some(Credentials { username: "me".into(), password: "first".into() });
+        config.password_file = Some(path.to_owned());
+        Identities::new(&config, Handle::current())
+    }
+
+    fn password(identity: &Arc<Identity>) -> &str {
+        &identity.secrets[0]
+    }
+
+    async fn after_a_second(identities: &Identities) -> String {
+        tokio::time::advance(FRESH).await;
+        password(&identities.current().await).to_owned()
+    }
+
+    /// A file that is written in place, replaced by rename, swapped behind two links as Kubernetes
+    /// does, and that is missing, empty, half a file or no text for a moment.
+    #[tokio::test(start_paused = true)]
+    async fn a_renewed_password_counts_within_seconds_and_a_bad_one_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("password"), "first\n").unwrap();
+        let identities = identities(&at("password"));
+        assert_eq!(after_a_second(&identities).await, "first");
+        assert_eq!(identities.now().number, 0, "the same again is no change");
+        fs::write(at("password"), "in-place").unwrap();
+        assert_eq!(password(&identities.current().await), "first", "a look a second");
+        assert_eq!(after_a_second(&identities).await, "in-place");
+        fs::write(at("new"), "renamed\r\n").unwrap();
+        fs::rename(at("new"), at("password")).unwrap();
+        assert_eq!(after_a_second(&identities).await, "renamed");
+        for bad in [None, Some(&b""[..]), Some(b"\n"), Some(b"two\nlines\n"), Some(b"\xff\xfe")] {
+            match bad {
+                None => fs::remove_file(at("password")).unwrap(),
+                Some(bytes) => fs::write(at("password"), bytes).unwrap(),
+            }
+            for _ in 0..3 {
+                assert_eq!(after_a_second(&identities).await, "renamed", "{bad:?}");
+            }
+        }
+        fs::remove_file(at("password")).unwrap();
+        fs::create_dir(at("password")).unwrap();
+        assert_eq!(after_a_second(&identities).await, "renamed", "a folder");
+        fs::remove_dir(at("password")).unwrap();
+        for (name, content) in [("..1", "linked"), ("..2", "swapped")] {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("password"), content).unwrap();
+        }
+        symlink("..1", at("..data")).unwrap();
+        symlink("..data/password", at("password")).unwrap();
+        assert_eq!(after_a_second(&identities).await, "linked");
+        symlink("..2", at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        fs::remove_dir_all(at("..1")).unwrap();
+        assert_eq!(after_a_second(&identities).await, "swapped");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_password_is_read_again_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        fs::write(&path, "first").unwrap();
+        let identities = identities(&path);
+        let first = identities.current().await;
+        assert!(identities.instead_of(&first).await.is_none(), "nothing has changed");
+        fs::write(&path, "second").unwrap();
+        let second = identities.instead_of(&first).await.unwrap();
+        assert_eq!(password(&second), "second");
+        assert_eq!(identities.instead_of(&first).await.unwrap().number, second.number, "who comes late is told too");
+        assert!(identities.instead_of(&second).await.is_none());
+        let nobody = Identities { file: None, fixed: Arc::default() };
+        assert!(nobody.instead_of(&Identity::default()).await.is_none() && !nobody.is_somebody());
+    }
+}
