@@ -332,7 +332,10 @@ async fn s17_an_unknown_user_takes_as_long_as_a_known_one() {
     };
     let [known, cheap, unknown] = spent.map(quick);
     for known in [known, cheap] {
-        assert!(known.abs_diff(unknown) < Duration::from_millis(2), "known {known:?}, unknown {unknown:?}");
+        // A machine that is busy stretches both. A check that is missing is three quarters of the
+        // time, or all of it.
+        let most = Duration::from_millis(2).max(unknown / 4);
+        assert!(known.abs_diff(unknown) < most, "known {known:?}, unknown {unknown:?}");
     }
     assert!(unknown > Duration::from_micros(500), "no hash was made: {unknown:?}");
 }
