@@ -7,13 +7,14 @@ pub(super) const MOST_COST: u32 = 15;
 /// The longest password, in bytes: bcrypt reads no further.
 pub(super) const LONGEST: usize = 72;
 
-/// Whether bcrypt reads all of the password. It goes by its bytes up to the 72nd, and a NUL ends it.
+/// Whether bcrypt reads all of the password. It goes by its bytes up to the 72nd, and a NUL ends
+/// it.
 pub(super) fn reads(password: &str) -> bool {
     password.len() <= LONGEST && !password.contains('\0')
 }
 
-/// Whether the password has this hash. No password has a malformed hash, and one that bcrypt would cut short has none; that
-/// takes as long.
+/// Whether the password has this hash. No password has a malformed hash, and one that bcrypt would
+/// cut short has none; that takes as long.
 pub(super) fn matches(password: &str, hash: &str) -> bool {
     ::bcrypt::verify(password, hash).unwrap_or(false) && reads(password)
 }

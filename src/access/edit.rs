@@ -51,8 +51,8 @@ pub fn set(path: &Path, user: &str, password: &str) -> Result<bool, EditError> {
     Ok(place.is_some())
 }
 
-/// Removes a user. Returns whether it was there. Where it was the last one, the file says so: a running lanyard takes an empty
-/// list for an edit that is not finished.
+/// Removes a user. Returns whether it was there. Where it was the last one, the file says so: a
+/// running lanyard takes an empty list for an edit that is not finished.
 pub fn remove(path: &Path, user: &str) -> Result<bool, EditError> {
     let mut lines = lines(path)?;
     let before = lines.len();

@@ -1,11 +1,12 @@
-//! The file of users: `name:hash` lines as `htpasswd -B` writes them, empty lines and `#` comments. Lines may end in CRLF, and a
-//! byte order mark before the first is skipped: editors write both.
+//! The file of users: `name:hash` lines as `htpasswd -B` writes them, empty lines and `#` comments.
+//! Lines may end in CRLF, and a byte order mark before the first is skipped: editors write both.
 
 use std::{collections::HashMap, fs, io, path::Path};
 
 use super::bcrypt;
 
-/// The line that says that a list without users is meant so. An empty file is not: an editor may be about to write it.
+/// The line that says that a list without users is meant so. An empty file is not: an editor may be
+/// about to write it.
 pub(super) const NOBODY: &str = "# nobody: the last user was removed";
 /// UTF-8's byte order mark.
 pub(super) const MARK: &str = "\u{feff}";

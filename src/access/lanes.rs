@@ -1,14 +1,15 @@
 //! Who has a password checked when: each check takes a tenth of a second or more of a processor.
 //!
 //! ```text
-//!              ┌ ordinary: in the order of coming, as many at a time as there are threads, 64 waiting ─┐
-//! a guess ─────┤                                                                                       ├─► threads
-//!              └ its user's: where it would have to wait, and the user is known: one of each user ─────┘
+//!           ┌ ordinary: in the order of coming, at most 256 for 10 s ┐
+//! a guess ──┤                                                        ├─► threads
+//!           └ its user's, if it would wait: one of each known user ──┘
 //! ```
 //!
-//! Strangers fill the ordinary lane and never the others: a right password waits at most for one check of each user who signs in
-//! at this moment. A wrong one is told so in its turn of the ordinary lane, and is checked there once more, so that it takes as
-//! long as for a user that is not known (S17). Whoever leaves gives up its place; a check that runs goes on.
+//! Strangers fill the ordinary lane and never the others: a right password waits at most for one
+//! check of each user who signs in at this moment. A wrong one is told so in its turn of the
+//! ordinary lane, and is checked there once more, so that it takes as long as for a user that is
+//! not known (S17). Whoever leaves gives up its place; a check that runs goes on.
 
 use std::{
     collections::HashMap,
@@ -26,14 +27,16 @@ use super::bcrypt;
 use crate::storage::DiskThreads;
 
 /// Guesses in the ordinary lane.
-const PLACES: usize = 64;
+const PLACES: usize = 256;
+/// How long one waits there for its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Users whose lanes are kept when nobody is in them.
 const USERS: usize = 1_000;
 /// How many checks long an answer takes that is given without a place in the ordinary lane.
 const HOLD: u32 = 8;
 /// The least and the most of that.
 const LEAST_HOLD: Duration = Duration::from_millis(100);
-const MOST_HOLD: Duration = Duration::from_secs(5);
+const MOST_HOLD: Duration = Duration::from_secs(10);
 
 pub(super) struct Lanes {
     threads: DiskThreads,
@@ -58,7 +61,7 @@ pub(super) struct Guess<'a> {
 /// Why a password was not checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Unchecked {
-    /// There is no place.
+    /// There is no place, or no turn within [`PATIENCE`].
     Full,
     /// The machine stops.
     Lost,
@@ -92,11 +95,12 @@ impl Lanes {
                 Some(right) => Ok(right),
                 None => self.run(guess).await,
             },
+            () = tokio::time::sleep(PATIENCE) => Err(Unchecked::Full),
         }
     }
 
-    /// The same without the ordinary lane: true where the password is right, and else false after a time that is the same for
-    /// all.
+    /// The same without the ordinary lane: true where the password is right, and else false after a
+    /// time that is the same for all.
     pub(super) async fn aside(&self, guess: &Guess<'_>) -> bool {
         let took = Duration::from_micros(self.took.load(Ordering::Relaxed));
         let hold = (took * HOLD).clamp(LEAST_HOLD, MOST_HOLD);

@@ -4,11 +4,13 @@
 //! refused? ─► remembered? ─► counted ─► a turn in its lane ─► bcrypt ─► remembered, or wrong
 //! ```
 //!
-//! - A right password is remembered for a minute under a keyed HMAC of name, password and hash, so that Basic on every request
-//!   costs one check. The password itself is kept nowhere, and a changed hash is another entry.
-//! - `throttle.rs` says how often a client may be wrong, and refuses before this memory is asked. `lanes.rs` says who waits.
-//! - Every wrong answer takes the time of the dearest hash: for a name that is not there, for a cheaper hash, and for a password
-//!   that bcrypt would cut short.
+//! - A right password is remembered for a minute under a keyed HMAC of name, password and hash, so
+//!   that Basic on every request costs one check. The password itself is kept nowhere, and a
+//!   changed hash is another entry.
+//! - `throttle.rs` says how often a client may be wrong, and refuses before this memory is asked.
+//!   `lanes.rs` says who waits.
+//! - Every wrong answer takes the time of the dearest hash: for a name that is not there, for a
+//!   cheaper hash, and for a password that bcrypt would cut short.
 
 use std::{
     collections::HashMap,

@@ -183,7 +183,8 @@ async fn s27_a_right_password_is_checked_once_a_minute_and_refused_after_ten_wro
     assert_eq!(access.sign_in("ann", "secret", other).await, Ok(user("ann")));
 }
 
-/// S27: beyond the limit of an address every wrong password gets the same answer, and a right one signs in.
+/// S27: beyond the limit of an address every wrong password gets the same answer, and a right one
+/// signs in.
 #[tokio::test]
 async fn s27_an_address_that_guesses_at_many_users_keeps_nobody_out() {
     let house = House::new("");
@@ -202,7 +203,8 @@ async fn s27_an_address_that_guesses_at_many_users_keeps_nobody_out() {
     assert_eq!(access.sign_in("ann", "secret", CLIENT).await, Ok(user("ann")), "guessed at twice");
 }
 
-/// S27: a guess counts although its client leaves before the answer, and however many are made at once.
+/// S27: a guess counts although its client leaves before the answer, and however many are made at
+/// once.
 #[tokio::test]
 async fn s27_neither_leaving_nor_hurry_gives_more_guesses() {
     let house = House::new("");
@@ -229,7 +231,8 @@ async fn s27_neither_leaving_nor_hurry_gives_more_guesses() {
     assert!(told.iter().all(|told| *told == Ok(user("bob"))), "{told:?}");
 }
 
-/// S27: strangers who guess fill the queue, and a right password does not wait in it. A hash of the usual cost.
+/// S27: strangers who guess fill the queue, and a right password does not wait in it. A hash of the
+/// usual cost.
 #[tokio::test(flavor = "multi_thread")]
 async fn s27_two_hundred_wrong_logins_delay_a_right_one_by_no_more_than_a_few_checks() {
     let house = House::new("");
@@ -279,7 +282,8 @@ async fn a_password_is_never_cut_short() {
     assert_eq!(access.sign_in("bob", "abc", CLIENT).await, Ok(user("bob")));
 }
 
-/// What a file looks like while somebody edits it, and when it is gone: who could sign in still can.
+/// What a file looks like while somebody edits it, and when it is gone: who could sign in still
+/// can.
 #[tokio::test]
 async fn a_list_that_is_not_one_keeps_the_last_good_one() {
     let house = House::new("");
@@ -321,14 +325,17 @@ async fn s17_an_unknown_user_takes_as_long_as_a_known_one() {
         spent[which].push(began.elapsed());
         assert_eq!(answer, Err(SignInError::Wrong));
     }
-    // Other tests run beside this one; the middle of the measurements is what the mean is without them.
-    let middle = |mut times: Vec<Duration>| {
+    // Other tests run beside this one. What the quickest tenth takes, it takes without them.
+    let quick = |mut times: Vec<Duration>| {
         times.sort();
-        times[times.len() / 2]
+        times[times.len() / 10]
     };
-    let [known, cheap, unknown] = spent.map(middle);
+    let [known, cheap, unknown] = spent.map(quick);
     for known in [known, cheap] {
-        assert!(known.abs_diff(unknown) < Duration::from_millis(2), "known {known:?}, unknown {unknown:?}");
+        // A machine that is busy stretches both. A check that is missing is three quarters of the
+        // time, or all of it.
+        let most = Duration::from_millis(2).max(unknown / 4);
+        assert!(known.abs_diff(unknown) < most, "known {known:?}, unknown {unknown:?}");
     }
     assert!(unknown > Duration::from_micros(500), "no hash was made: {unknown:?}");
 }

@@ -2,17 +2,18 @@
 //!
 //! | counted by | in a minute | beyond it |
 //! |---|---|---|
-//! | address, user and password | one guess, however often it is sent | the answer to the first, at once |
-//! | address and user | [`GUESSES`], 10 | 429 for this user from this address, before any memory of a success is asked |
-//! | address | [`BY_ADDRESS`], 100, over all names | 429 for a wrong password; a right one signs in |
+//! | address, user and password | one guess, however often sent | the answer to the first, at once |
+//! | address and user | [`GUESSES`], 10 | 429, before any memory of a success is asked |
+//! | address | [`BY_ADDRESS`], 100, over all names | 429 for a wrong password, a right one is in |
 //! | address beyond its 100, and user | [`ASIDE`], 3 | 429 |
 //! | addresses | [`ADDRESSES`], 4,096 | the others are counted together, as one |
 //!
-//! - A guess counts when it starts. A right one is taken back; one whose client leaves stays. So neither hanging up nor asking
-//!   many times at once gives more guesses.
-//! - Nobody pays for a stranger: another user of the same address has guesses of its own. Where an address is beyond its 100, a
-//!   wrong password, an unknown user and a user without guesses left get the same answer after the same time
-//!   ([`Lanes::aside`](super::lanes::Lanes::aside)), and a user who was not guessed at signs in as always.
+//! - A guess counts when it starts. A right one is taken back; one whose client leaves stays. So
+//!   neither hanging up nor asking many times at once gives more guesses.
+//! - Nobody pays for a stranger: another user of the same address has guesses of its own. Where an
+//!   address is beyond its 100, a wrong password, an unknown user and a user without guesses left
+//!   get the same answer after the same time ([`Lanes::aside`](super::lanes::Lanes::aside)), and a
+//!   user who was not guessed at signs in as always.
 //! - An IPv6 /64 is one address, and so are an IPv4 address and its mapped form.
 
 use std::{
@@ -83,7 +84,8 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Throttle {
-    /// How long this address has no guess left at this user. It is asked before any memory of a success.
+    /// How long this address has no guess left at this user. It is asked before any memory of a
+    /// success.
     pub(super) fn refused(&self, address: IpAddr, user: &str) -> Option<Duration> {
         let user = self.names.hash_one(user);
         let mut counts = self.lock();
@@ -108,7 +110,8 @@ impl Throttle {
         let guess = Guess { at: Instant::now(), user, mark, wrong: false };
         if guesses.len() >= BY_ADDRESS {
             let wait = left(guesses.front());
-            // What is told must not depend on whether the user is known, so what was wrong before is not told either.
+            // What is told must not depend on whether the user is known, so what was wrong before
+            // is not told either.
             let tries = known && same != Some(true);
             let at_user = guesses.iter().filter(|guess| guess.user == user).count();
             if same.is_none() && tries && at_user < ASIDE {

@@ -112,7 +112,8 @@ fn an_ipv6_network_is_one_address() {
     assert_eq!(net("::ffff:192.0.2.1"), ONE);
 }
 
-/// A flood of addresses neither costs memory without bound nor makes an address that guesses forgotten.
+/// A flood of addresses neither costs memory without bound nor makes an address that guesses
+/// forgotten.
 #[tokio::test(start_paused = true)]
 async fn s27_a_flood_of_addresses_forgets_nobody() {
     let throttle = Throttle::default();

@@ -9,10 +9,10 @@
 //! | is empty, or has only comments: an editor truncates it first | stay |
 //! | has a line that is wrong, or half a line | stay |
 //! | is gone, or cannot be read: a mount comes back | stay |
-//! | says that nobody is left, as `lanyard user rm` of the last user does ([`htpasswd::NOBODY`](super::htpasswd::NOBODY)) | nobody |
+//! | says that nobody is left: `lanyard user rm` of the last user writes so | nobody |
 //!
-//! Where they stay, the log says so once. At the start a file that is empty or missing is a list without users, and one that is
-//! wrong is an error.
+//! Where they stay, the log says so once. At the start a file that is empty or missing is a list
+//! without users, and one that is wrong is an error.
 
 use std::{
     fs, io,

@@ -4,8 +4,9 @@
 //! the one before; every problem of all of them at once, each with its source; no secret in anything that can be
 //! printed. What it returns is right in itself: no room above has to check a value again.
 //!
-//! A reader starts at `load.rs`, which puts the layers together; `schema.rs` lists every key, `check.rs`,
-//! `check_access.rs`, `check_site.rs`, `check_tls.rs` and `check_upstream.rs` turn their text into the types below, `show.rs` prints them.
+//! A reader starts at `load.rs`, which puts the layers together; `schema.rs` lists every key,
+//! `check.rs`, `check_access.rs`, `check_site.rs`, `check_tls.rs` and `check_upstream.rs` turn
+//! their text into the types below, `show.rs` prints them.
 
 mod advice;
 mod check;
@@ -53,10 +54,11 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where a second face listens that only pulls and never challenges; absent: nowhere. Never the same as `listen`.
     pub mirror_listen: Option<SocketAddr>,
-    /// Names of this machine, beside those that public DNS cannot give to anybody: lower case, without a port or a dot at the
-    /// end.
+    /// Names of this machine, beside those that public DNS cannot give to anybody: lower case,
+    /// without a port or a dot at the end.
     pub names: Vec<String>,
-    /// Scheme, host and port at which clients reach lanyard, without a slash at the end; absent: as each request says.
+    /// Scheme, host and port at which clients reach lanyard, without a slash at the end; absent: as
+    /// each request says.
     pub public_url: Option<String>,
     /// Proxies whose word is taken for the address that a request comes from.
     pub trusted_proxies: Vec<IpNet>,

@@ -1,11 +1,12 @@
 //! Who asks, and whether they may: the one call of `authorize`, and the challenges (SECURITY.md S5, S7).
 //!
 //! - A pull that the peer's address alone may do is done, whatever its `Authorization` says: it was meant for somebody else.
-//! - Where users exist, `/v2/` is a challenge, because classic docker and podman read it only there. So is `/v2/_catalog`,
-//!   because a client that is logged in sends its token only when it is asked for it.
+//! - Where users exist, `/v2/` is a challenge, because classic docker and podman read it only
+//!   there. So is `/v2/_catalog`, because a client that is logged in sends its token only when it
+//!   is asked for it.
 //! - What may not be pulled is answered without a look at what exists, so the answer tells nothing about that.
-//! - A HEAD before a push, with a token that permits nothing, is answered like one for what is not there. A HEAD has no words,
-//!   so the POST or PUT that follows is the one that refuses.
+//! - A HEAD before a push, with a token that permits nothing, is answered like one for what is not
+//!   there. A HEAD has no words, so the POST or PUT that follows is the one that refuses.
 
 use actix_web::{
     HttpRequest,
@@ -107,7 +108,8 @@ impl Gate<'_> {
         Ok(known.principal)
     }
 
-    /// `/v2/_catalog`: a password, or a token that was asked for it. An anonymous one lists what everybody may pull.
+    /// `/v2/_catalog`: a password, or a token that was asked for it. An anonymous one lists what
+    /// everybody may pull.
     async fn list(self) -> Result<Principal, Refusal> {
         let known = self.who(Some(CATALOG)).await?;
         let refused = match &known.token {
@@ -149,8 +151,8 @@ impl Gate<'_> {
         }
     }
 
-    /// Whether this is the HEAD of a client that has the content and asks if it still has to push it. A pull asks for a blob by
-    /// GET alone, and for a manifest with all types.
+    /// Whether this is the HEAD of a client that has the content and asks if it still has to push
+    /// it. A pull asks for a blob by GET alone, and for a manifest with all types.
     fn asks_before_a_push(&self) -> bool {
         let of_one_type = || {
             let lines = self.request.headers().get_all(ACCEPT);
@@ -234,7 +236,8 @@ impl Gate<'_> {
         }
     }
 
-    /// 401 with the way to a token (RFC 6750, section 3). Parsers of clients want quotes around each value and one scheme.
+    /// 401 with the way to a token (RFC 6750, section 3). Parsers of clients want quotes around
+    /// each value and one scheme.
     fn challenge(&self, scope: Option<&str>, error: Option<&str>, message: &str) -> Refusal {
         let Some(origin) = self.face.site.origin(self.request) else {
             let error =

@@ -1,16 +1,17 @@
-//! What a proxy in front says of the request that it passes on: `Forwarded` (RFC 7239), and `X-Forwarded-For`, `-Proto` and
-//! `-Host`, which came before it.
+//! What a proxy in front says of the request that it passes on: `Forwarded` (RFC 7239), and
+//! `X-Forwarded-For`, `-Proto` and `-Host`, which came before it.
 //!
-//! Anybody can send these headers. For whom a wrong password counts, they are believed only from a configured proxy
-//! ([`client`]). What they say of the address that was asked ([`asked`]) is used for nothing but the answer to the same
-//! request, and only where it is a host.
+//! Anybody can send these headers. For whom a wrong password counts, they are believed only from a
+//! configured proxy ([`client`]). What they say of the address that was asked ([`asked`]) is used
+//! for nothing but the answer to the same request, and only where it is a host.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName};
 
-/// The address that a request comes from: the last one in the list that is no proxy of ours. `peer`: the other end of the
-/// connection. Where the two kinds of headers do not agree, one of them is the client's own, and neither is believed.
+/// The address that a request comes from: the last one in the list that is no proxy of ours.
+/// `peer`: the other end of the connection. Where the two kinds of headers do not agree, one of
+/// them is the client's own, and neither is believed.
 pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
     let peer = peer.to_canonical();
     if !trusted(peer) {
@@ -82,7 +83,8 @@ fn elements(headers: &HeaderMap, name: &str) -> Vec<String> {
     elements.map(|element| element.trim().to_owned()).filter(|element| !element.is_empty()).collect()
 }
 
-/// The value of a parameter of a `Forwarded` element, without quotes. The first, where it is there twice.
+/// The value of a parameter of a `Forwarded` element, without quotes. The first, where it is there
+/// twice.
 fn pair(element: &str, key: &str) -> Option<String> {
     let pairs = split(element, ';').filter_map(|pair| pair.split_once('='));
     let mut values = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case(key)).map(|(_, value)| value);
@@ -115,7 +117,8 @@ fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// An address as these headers write it: alone, with a port, in brackets, or with the zone of its link.
+/// An address as these headers write it: alone, with a port, in brackets, or with the zone of its
+/// link.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim().trim_matches('"');
     let text = match text.strip_prefix('[') {

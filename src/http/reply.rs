@@ -24,7 +24,8 @@ use crate::{
 pub(super) const JSON: &str = "application/json";
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CACHE: HeaderName = HeaderName::from_static("x-lanyard-cache");
-/// What a browser must not do with the registry's content, whatever it is (S32): guess its type, or run it.
+/// What a browser must not do with the registry's content, whatever it is (S32): guess its type, or
+/// run it.
 const NO_SNIFF: (HeaderName, HeaderValue) = (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 const INERT: (HeaderName, HeaderValue) =
     (CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
@@ -49,7 +50,8 @@ impl Reply {
         Reply { status, headers, length, payload: Payload::Bytes(Some(bytes)), trace: None }
     }
 
-    /// A manifest: its type is whatever upstream called it, where that is a type of data. Others a browser would show or run.
+    /// A manifest: its type is whatever upstream called it, where that is a type of data. Others a
+    /// browser would show or run.
     pub(super) fn manifest(media_type: HeaderValue, bytes: Bytes) -> Self {
         let mut reply = Reply::bytes(StatusCode::OK, JSON, bytes);
         reply.headers = vec![(CONTENT_TYPE, if is_data(&media_type) { media_type } else { OCTETS })];

@@ -13,10 +13,11 @@
 //! | `/v2/NAME/tags/list` | [`tags`] | 405 |
 //! | `/v2/NAME/referrers/DIGEST` | [`referrers`] | 405 |
 //!
-//! `NAME` may have a registry's name in front, and `/v2/` may too. [`needs`] is the table of what each route
-//! needs, and [`auth::admit`] decides whether whoever asks has it, before anything else is done. A token is held to the
-//! repository of the path; `from=` of a mount goes by what its user may pull, and so does what the catalogue lists to a token
-//! that was asked for the catalogue ([`Asked::may_pull`]).
+//! `NAME` may have a registry's name in front, and `/v2/` may too. [`needs`] is the table of what
+//! each route needs, and [`auth::admit`] decides whether whoever asks has it, before anything else
+//! is done. A token is held to the repository of the path; `from=` of a mount goes by what its user
+//! may pull, and so does what the catalogue lists to a token that was asked for the catalogue
+//! ([`Asked::may_pull`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -62,7 +63,8 @@ pub(super) enum Needs {
     Nothing,
     /// `/v2/`: where there are users, a token or a password.
     Greeting,
-    /// `/v2/_catalog`: where there are users, a password or a token for it. What is listed is what the principal may pull.
+    /// `/v2/_catalog`: where there are users, a password or a token for it. What is listed is what
+    /// the principal may pull.
     List,
     /// This right to the repository of the path.
     Right(Action),
@@ -146,9 +148,10 @@ impl Asked<'_> {
         resolve(self.face, &Spelling { host: None, name }, None, Action::Pull, Some(blob))
     }
 
-    /// Whether this client may pull from repositories that its path does not name: to mount from one, to list them. That goes by
-    /// who it is. Which repositories its token was asked for is not looked at: docker brings one for the target of a mount
-    /// alone, and the one for the catalogue names none.
+    /// Whether this client may pull from repositories that its path does not name: to mount from
+    /// one, to list them. That goes by who it is. Which repositories its token was asked for is not
+    /// looked at: docker brings one for the target of a mount alone, and the one for the catalogue
+    /// names none.
     pub(super) fn may_pull(&self) -> MayPull {
         let access = Arc::clone(&self.face.access);
         // Signing in takes nothing away.

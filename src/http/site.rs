@@ -1,16 +1,18 @@
-//! How clients reach this lanyard: who is at the other end of a connection, and at which address it was asked.
+//! How clients reach this lanyard: who is at the other end of a connection, and at which address it
+//! was asked.
 //!
-//! A connection from this machine has rights that others have not ([`Principal::Loopback`]). It has them only where it cannot be
-//! a stranger's (S32):
+//! A connection from this machine has rights that others have not ([`Principal::Loopback`]). It has
+//! them only where it cannot be a stranger's (S32):
 //!
 //! | the request | why |
 //! |---|---|
-//! | says that it is passed on (`Forwarded`, `Via`, `X-Forwarded-…`, `X-Real-IP`) | a proxy on this machine speaks for others |
-//! | has an `Origin`, or a `Sec-Fetch-Site` that is neither `same-origin` nor `none` | a browser speaks for who wrote the page |
-//! | has no single `Host` that public DNS cannot point to this machine | DNS rebinding: a page's own name leads here, and nothing else shows it |
+//! | has `Forwarded`, `Via`, `X-Forwarded-…` or `X-Real-IP` | a proxy here speaks for others |
+//! | has `Origin`, or a `Sec-Fetch-Site` but `same-origin`, `none` | a page in a browser asks |
+//! | has no single `Host` that public DNS cannot point here | a page whose name leads here asks |
 //!
-//! Such a `Host` is an address, `localhost` and names below it, a single label, a name below `.local`, this machine's name, a
-//! name of the certificate, or one of `names` in the configuration.
+//! Such a `Host` is an address, `localhost` and names below it, a single label, a name below
+//! `.local`, this machine's name, a name of the certificate, or one of `names` in the
+//! configuration.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -88,7 +90,8 @@ impl Site {
         forwarded::client(request.headers(), peer, |address| self.proxies.iter().any(|net| net.contains(&address)))
     }
 
-    /// Scheme and host as the client asked for them, for the address that it is sent to. None: nobody says which host it is.
+    /// Scheme and host as the client asked for them, for the address that it is sent to. None:
+    /// nobody says which host it is.
     pub(super) fn origin(&self, request: &HttpRequest) -> Option<String> {
         if let Some(url) = &self.public_url {
             return Some(url.clone());
@@ -103,7 +106,8 @@ impl Site {
         Some(format!("{}://{}", if secure { "https" } else { "http" }, host.or_else(own)?))
     }
 
-    /// Whether public DNS cannot point this name to this machine, or the operator says that it is this machine's.
+    /// Whether public DNS cannot point this name to this machine, or the operator says that it is
+    /// this machine's.
     fn is_local(&self, name: &str) -> bool {
         let below = |domain| name.strip_suffix(domain).is_some_and(|label| label.ends_with('.') && label.len() > 1);
         let single = !name.contains('.');
@@ -163,7 +167,8 @@ impl Host {
         if name.is_empty() || name.split('.').any(str::is_empty) {
             return None;
         }
-        // With its dot a single label is a name in the root of public DNS, and not one of this network.
+        // With its dot a single label is a name in the root of public DNS, and not one of this
+        // network.
         let rooted = name.len() < host.len() && !name.contains('.') && name != "localhost";
         (!rooted).then(|| Host::Name(name.to_owned()))
     }

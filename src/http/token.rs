@@ -1,5 +1,6 @@
-//! GET and POST of `/v2/token` and `/token` (Docker's token specification and its OAuth 2 form): a name and a password become a token that
-//! names what it may be used for. A challenge names the one below `/v2/`, so that a proxy in front has one path to pass on.
+//! GET and POST of `/v2/token` and `/token` (Docker's token specification and its OAuth 2 form): a
+//! name and a password become a token that names what it may be used for. A challenge names the one
+//! below `/v2/`, so that a proxy in front has one path to pass on.
 //!
 //! - Whoever only asks to pull what they may pull anyway gets a token without a look at their password: dockerd sends people's
 //!   Docker Hub passwords to mirrors, and those are neither checked nor counted as wrong.
@@ -144,8 +145,9 @@ impl Scope {
     }
 }
 
-/// A scope, and the repositories it means: one for pulls, and one for changes, which are about hosted repositories. The
-/// catalogue's is of another kind: it is given to everybody, as who asks says what is listed.
+/// A scope, and the repositories it means: one for pulls, and one for changes, which are about
+/// hosted repositories. The catalogue's is of another kind: it is given to everybody, as who asks
+/// says what is listed.
 struct Wanted {
     scope: Scope,
     rights: Vec<(Action, Repository)>,

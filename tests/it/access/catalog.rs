@@ -1,4 +1,5 @@
-//! `_catalog` where there are users: a client that has a password sends its token only when it is asked for it.
+//! `_catalog` where there are users: a client that has a password sends its token only when it is
+//! asked for it.
 
 use super::{ANN, BOB, ELSEWHERE, House, Small, basic, send};
 

@@ -1,4 +1,5 @@
-//! What a browser may do with the registry (S32): nothing with its content, and nothing with this machine's rights.
+//! What a browser may do with the registry (S32): nothing with its content, and nothing with this
+//! machine's rights.
 
 use super::{ANN, ELSEWHERE, House, MANIFEST, Small, basic, send};
 use crate::{
@@ -9,6 +10,9 @@ use crate::{
 };
 
 const SANDBOX: &str = "sandbox; default-src 'none'";
+
+/// A method, a path and headers.
+type Request<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
 
 fn is_inert(answer: &Answer) -> bool {
     answer.header("x-content-type-options") == Some("nosniff")
@@ -29,7 +33,7 @@ fn s32_every_answer_of_the_registry_is_inert() {
     let wrong = basic(("ann", "wrong"));
     let etag = format!("\"{}\"", image.digest);
     let upload = "/v2/team/app/blobs/uploads/0b1f6f0e-4a55-4f7a-9d3e-5f2f3a1c2b4d";
-    let many: &[(&str, &str, &[(&str, &str)])] = &[
+    let many: &[Request<'_>] = &[
         ("GET", "/v2/", &[]),
         ("GET", "/v2", &[]),
         ("GET", "/docker.io/v2/", &[]),
@@ -74,7 +78,8 @@ fn s32_every_answer_of_the_registry_is_inert() {
     }
 }
 
-/// A type that a browser would show or run is kept to itself, by GET and by HEAD; a client's types are not touched.
+/// A type that a browser would show or run is kept to itself, by GET and by HEAD; a client's types
+/// are not touched.
 #[test]
 fn s32_content_of_another_type_is_told_as_bytes() {
     let page = br#"{"schemaVersion":2,"mediaType":"text/html","x":"<script>alert(1)</script>"}"#.to_vec();
@@ -114,7 +119,8 @@ fn by_host(port: u16, method: &str, path: &str, host: Option<&str>, body: &[u8])
     connection.answer(method).unwrap_or_else(|error| panic!("{method} {path} {host}: {error}"))
 }
 
-/// FACE F9: a page whose name leads to this machine pushes nothing and reads nothing that is this machine's.
+/// A page whose name leads to this machine pushes nothing and reads nothing that is this
+/// machine's.
 #[test]
 fn s32_this_machines_rights_need_a_name_of_its_own() {
     const RULES: &str = "[[access]]\nwho = [\"anonymous\"]\nrepositories = [\"docker.io/**\"]\nactions = [\"pull\"]\n\

@@ -1,6 +1,7 @@
 //! docs/PROXY.md, word for word: nginx in front of lanyard, with TLS.
 //!
-//! A machine without nginx leaves the test out and says so; with `LANYARD_REQUIRE_CLIENTS=1` that is a failure.
+//! A machine without nginx leaves the test out and says so; with `LANYARD_REQUIRE_CLIENTS=1` that
+//! is a failure.
 
 use std::{
     fs,
@@ -86,7 +87,8 @@ impl Nginx {
         fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
-        // nginx takes no port 0, so a free one is looked for; the program ends where somebody was quicker.
+        // nginx takes no port 0, so a free one is looked for; the program ends where somebody was
+        // quicker.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (file, log) = (folder.path().join("nginx.conf"), folder.path().join("error.log"));
         fs::write(&file, configuration(folder.path(), port, lanyard)).unwrap();
@@ -107,7 +109,8 @@ impl Nginx {
         Nginx::start(program, lanyard)
     }
 
-    /// One request over TLS, from this address of the machine: its status, its head in lower case, and its body.
+    /// One request over TLS, from this address of the machine: its status, its head in lower case,
+    /// and its body.
     fn ask(&self, from: u8, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String, Vec<u8>) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, from), 0)).into()).unwrap();
@@ -133,7 +136,8 @@ impl Nginx {
         (status, head, answer[end + 4..].to_vec())
     }
 
-    /// What a client does that wants to push: asks, is sent to sign in, and signs in where it is sent to.
+    /// What a client does that wants to push: asks, is sent to sign in, and signs in where it is
+    /// sent to.
     fn token(&self, from: u8, login: (&str, &str), spoofed: &[(&str, &str)]) -> Result<String, u16> {
         let (status, head, _) = self.ask(from, "POST", "/v2/team/app/blobs/uploads/", spoofed, b"");
         assert_eq!(status, 401);

@@ -1,10 +1,11 @@
 //! Real clients: dockerd, containerd, podman, skopeo and buildah pull through a lanyard, and push to it.
 //!
-//! One driver per client ([`dockerd`], [`containerd`], [`podman`], [`skopeo`], [`buildah`]) runs it in a [`cell`] of
-//! its own, points it at a mirror in that client's way, and reports by digest what it pulled. [`scenario`] tells the
-//! story they all go through, and [`pulls`] lists who goes through it with which image. In [`setup`] the clients take
-//! what `lanyard setup` prints for them. [`pushes`] is the way back, [`refused`] what is told to a client that may not, [`another_host`] tells what it takes from elsewhere in
-//! the LAN, and [`artifacts`] pushes what is no image.
+//! One driver per client ([`dockerd`], [`containerd`], [`podman`], [`skopeo`], [`buildah`]) runs it
+//! in a [`cell`] of its own, points it at a mirror in that client's way, and reports by digest what
+//! it pulled. [`scenario`] tells the story they all go through, and [`pulls`] lists who goes
+//! through it with which image. In [`setup`] the clients take what `lanyard setup` prints for them.
+//! [`pushes`] is the way back, [`refused`] what is told to a client that may not, [`another_host`]
+//! tells what it takes from elsewhere in the LAN, and [`artifacts`] pushes what is no image.
 //!
 //! A client that this machine does not have is left out, and said so by name on the real standard error, which the
 //! test runner does not swallow. With `LANYARD_REQUIRE_CLIENTS=1` a missing client is a failure.
