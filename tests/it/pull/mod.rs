@@ -1,6 +1,7 @@
 //! The pull through the real binary, with a Docker Hub stand-in that counts and misbehaves.
 
 mod dialects;
+mod documents;
 mod fill;
 mod freshness;
 mod outage;
