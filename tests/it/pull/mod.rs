@@ -10,6 +10,7 @@ mod neighbours;
 mod outage;
 mod restart;
 mod rot;
+mod signatures;
 mod spellings;
 mod standing;
 mod storm;
