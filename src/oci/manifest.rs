@@ -1,10 +1,10 @@
 //! What lanyard reads in a manifest: the descriptors it names (OCI image-spec; Docker schema 2 has the same shape).
 //!
-//! Served bytes are never re-encoded; this view only says what else must be here for the manifest to be of use. S10 and
-//! S21 of the security table are held here: a manifest that is both an index and an image is refused, so are more than
-//! [`MAX_DESCRIPTORS`] descriptors and JSON nested deeper than [`MAX_DEPTH`].
-
-use serde::Deserialize;
+//! Served bytes are never re-encoded; this view only says what else must be here for the manifest
+//! to be of use. How the JSON is read: `fields.rs`. Pushed and pulled manifests are read alike. S10
+//! and S21 of the security table are held here: a manifest that is both an index and an image is
+//! refused, so are more than [`MAX_DESCRIPTORS`] descriptors and JSON nested deeper than
+//! [`MAX_DEPTH`].
 
 use super::{Digest, media_type};
 
@@ -26,7 +26,7 @@ pub enum ManifestError {
     /// Both `manifests` and `layers` or `config` (CVE-2021-41190).
     #[error("the manifest is both an index and an image")]
     Ambiguous,
-    /// `mediaType` inside disagrees with the `Content-Type` it came with.
+    /// `mediaType` inside is another kind of manifest than the `Content-Type` it came with.
     #[error("the manifest calls itself {inside} and was sent as {outside}")]
     MediaType {
         /// The field in the JSON.
@@ -43,8 +43,7 @@ pub enum ManifestError {
 }
 
 /// A manifest's view of its parts.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default)]
 pub struct Manifest {
     /// The type it calls itself, if it does.
     pub media_type: Option<String>,
@@ -58,32 +57,33 @@ pub struct Manifest {
     pub subject: Option<Descriptor>,
     /// The type of an artifact.
     pub artifact_type: Option<String>,
+    /// A key of an image is there, if only with `null`.
+    pub(super) image_key: bool,
+    /// The key of an index is there, if only with `null`.
+    pub(super) index_key: bool,
 }
 
 /// A reference to content (OCI image-spec, descriptor.md).
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub struct Descriptor {
     /// Media type of the content; Docker's config and old tools leave it out at times.
-    #[serde(default)]
     pub media_type: String,
     /// The content's digest.
     pub digest: Digest,
-    /// The content's length in bytes.
+    /// The content's length in bytes; 0 where it is not told.
     pub size: u64,
     /// For which platform, in an index.
     pub platform: Option<Platform>,
     /// Where a non-distributable layer may be had. Never fetched (S2); its presence means the content may not be here.
-    #[serde(default)]
     pub urls: Vec<String>,
 }
 
 /// A descriptor's platform.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Platform {
-    /// CPU architecture in Go's words, e.g. `amd64`.
+    /// CPU architecture in Go's words, e.g. `amd64`. Empty where it is not told.
     pub architecture: String,
-    /// Operating system in Go's words, e.g. `linux`.
+    /// Operating system in Go's words, e.g. `linux`. Empty where it is not told.
     pub os: String,
     /// CPU variant, e.g. `v7`.
     pub variant: Option<String>,
@@ -102,13 +102,29 @@ impl Manifest {
         if manifest.manifests.is_some() && (manifest.layers.is_some() || manifest.config.is_some()) {
             return Err(ManifestError::Ambiguous);
         }
-        if let Some(inside) = manifest.media_type.as_deref().filter(|inside| *inside != content_type) {
+        // Clients go by the type that it came with, and mind only whether that is an index.
+        let other_kind = |inside: &&str| {
+            media_type::is_manifest(inside) && media_type::is_index(inside) != media_type::is_index(content_type)
+        };
+        if let Some(inside) = manifest.media_type.as_deref().filter(other_kind) {
             return Err(ManifestError::MediaType { inside: inside.into(), outside: content_type.into() });
         }
         if manifest.parts().count() > MAX_DESCRIPTORS {
             return Err(ManifestError::TooMany);
         }
         Ok(manifest)
+    }
+
+    /// Whether this is what a registry may keep as `content_type`: it calls itself so, or has a key
+    /// of that kind and does not call itself otherwise, and has no part of the other kind.
+    pub fn is_kept_as(&self, content_type: &str) -> Result<bool, ManifestError> {
+        if let Some(inside) = self.media_type.as_deref().filter(|inside| *inside != content_type) {
+            return Err(ManifestError::MediaType { inside: inside.into(), outside: content_type.into() });
+        }
+        Ok(match media_type::is_index(content_type) {
+            true => self.config.is_none() && self.layers.is_none() && (self.index_key || self.media_type.is_some()),
+            false => self.manifests.is_none() && (self.image_key || self.media_type.is_some()),
+        })
     }
 
     /// The type of bytes that came without one, by what they hold; an OCI image where nothing tells.
@@ -212,3 +228,7 @@ mod tests {
         assert!(matches!(Manifest::parse(DOCKER_LIST, many.as_bytes()), Err(ManifestError::TooMany)));
     }
 }
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod reading;

@@ -6,6 +6,7 @@
 mod accept;
 mod digest;
 mod error;
+mod fields;
 mod hasher;
 mod manifest;
 mod media_type;

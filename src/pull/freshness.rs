@@ -4,12 +4,18 @@
 //! |---|---|---|
 //! | same digest | served, `revalidated` | – |
 //! | another digest | fetched, `filled`; `stale` while the quota is nearly spent | fetched, `filled` |
-//! | 404 | passed on; served `stale` with `keep_deleted` | passed on |
+//! | 404, in a list of errors | passed on; served `stale` with `keep_deleted` | passed on |
 //! | 401, 403 | served `stale` where the upstream is anonymous | 404 with upstream's words |
-//! | 429, 5xx, nonsense, silence | served `stale` | 502, 503, 504 |
+//! | anything else, or nothing | served `stale` | 404 as it is, else 502, 503, 504 |
 //!
-//! A check runs once for all who wait, on a task of its own. Who has a tag at hand waits for it only [`PATIENCE`], and not at
-//! all while the upstream is known to be late: a black hole costs one request its patience, not every request.
+//! A tag that is here is asked for by HEAD, which costs no pull. Only "the same" and "another one,
+//! and here it is" are believed of a HEAD. Before anything else is said, one GET by the tag
+//! decides: there are registries whose HEAD is refused, lags behind, or names what GET does not
+//! have. A tag that is not here is asked for by GET at once.
+//!
+//! A check runs once for all who wait, on a task of its own. A request that has a tag at hand waits
+//! for it only [`PATIENCE`], and not at all while the upstream is known to be late: a black hole
+//! costs one request its patience, not every request.
 
 use std::{
     sync::Arc,
@@ -27,7 +33,7 @@ use super::{
 use crate::{
     config::Mode,
     oci::{ErrorCode, Outcome, Reference, Repository, Tag},
-    upstream::{Health, Spend, UpstreamError},
+    upstream::{Health, ManifestHead, Spend, UpstreamError},
 };
 
 /// How long a request that could be answered from the store waits for upstream's opinion.
@@ -171,40 +177,59 @@ impl PullThrough {
         let (repo, tag) = key;
         let by_tag = Reference::Tag(tag.clone());
         let Some(held) = held else {
-            return self.fetched(repo, tag, source, by_tag, Spend::Needed).await;
+            let fetched = Arc::clone(self).fetch(source, repo.clone(), by_tag, Some(tag.clone()), Spend::Needed).await;
+            return fetched.map_or_else(Checked::Failed, Checked::Fetched);
         };
         self.metrics.tag_checked(source.upstream.name());
-        let head = match source.upstream.head_manifest(&source.name, &by_tag).await {
-            Ok(head) => head,
-            Err(error) => {
-                let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
-                self.remember(repo, Missed::Manifest(by_tag), &error);
-                return Checked::Failed(error);
+        match source.upstream.head_manifest(&source.name, &by_tag).await {
+            Ok(ManifestHead { digest: Some(digest), .. }) if digest == held.digest => {
+                self.found(repo, Missed::Manifest(by_tag));
+                return Checked::Unmoved(held);
             }
-        };
-        self.found(repo, Missed::Manifest(by_tag.clone()));
-        match head.digest {
-            Some(digest) if digest == held.digest => Checked::Unmoved(held),
-            Some(digest) => match self.held(repo, &digest).await {
-                Ok(Some(now)) => self.repoint(repo, tag, now).await,
-                Ok(None) => self.fetched(repo, tag, source, digest.into(), Spend::Refresh).await,
-                Err(error) => Checked::Failed(error),
+            Ok(ManifestHead { digest: Some(digest), .. }) => match self.held(repo, &digest).await {
+                Ok(Some(now)) => {
+                    self.found(repo, Missed::Manifest(by_tag));
+                    return self.repoint(repo, tag, now).await;
+                }
+                Ok(None) => match self.got(key, &source, digest.into(), &held).await {
+                    Err(PullError::Upstream { error, .. }) if error.may_be_of_head_alone() => {}
+                    got => return got.unwrap_or_else(Checked::Failed),
+                },
+                Err(error) => return Checked::Failed(error),
             },
-            None => self.fetched(repo, tag, source, by_tag, Spend::Refresh).await,
+            Ok(ManifestHead { digest: None, .. }) => {}
+            Err(error) if error.may_be_of_head_alone() => {}
+            Err(error) => return Checked::Failed(self.upstream_error(ErrorCode::ManifestUnknown, error)),
         }
+        // Nothing that can be relied on: one GET by the tag decides.
+        self.got(key, &source, by_tag, &held).await.unwrap_or_else(Checked::Failed)
     }
 
-    async fn fetched(
+    /// What a GET says that a tag is now, which was `held` before. The error is upstream's.
+    async fn got(
         self: &Arc<Self>,
-        repo: &Repository,
-        tag: &Tag,
-        source: Source,
+        (repo, tag): &TagKey,
+        source: &Source,
         reference: Reference,
-        spend: Spend,
-    ) -> Checked {
-        match Arc::clone(self).fetch(source, repo.clone(), reference, Some(tag.clone()), spend).await {
-            Ok(fetched) => Checked::Fetched(fetched),
-            Err(error) => Checked::Failed(error),
+        held: &Held,
+    ) -> Result<Checked, PullError> {
+        // Whoever may serve nothing stale fails without the answer.
+        let spend = if self.mode == Mode::Online { Spend::Needed } else { Spend::Refresh };
+        match source.upstream.manifest(&source.name, &reference, spend).await {
+            Ok(fetched) => {
+                self.found(repo, Missed::Manifest(reference));
+                self.found(repo, Missed::Manifest(tag.clone().into()));
+                if fetched.digest == held.digest {
+                    return Ok(Checked::Unmoved(held.clone()));
+                }
+                let kept = self.keep(repo.clone(), fetched, Some(tag.clone())).await;
+                Ok(kept.map_or_else(Checked::Failed, Checked::Fetched))
+            }
+            Err(error) => {
+                let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
+                self.remember(repo, Missed::Manifest(reference), &error);
+                Err(error)
+            }
         }
     }
 
@@ -235,7 +260,7 @@ impl PullThrough {
         Ok(held)
     }
 
-    fn serves_stale(&self, source: &Source, error: &PullError) -> bool {
+    pub(super) fn serves_stale(&self, source: &Source, error: &PullError) -> bool {
         if self.mode == Mode::Online {
             return false;
         }
@@ -249,10 +274,15 @@ impl PullThrough {
             | PullError::Lost => return error.is_outage(),
         };
         match &**answered {
-            UpstreamError::NotFound { .. } => source.upstream.keep_deleted(),
+            // A page of a proxy or a load balancer is no clear "gone".
+            UpstreamError::NotFound { told, .. } => !told || source.upstream.keep_deleted(),
             UpstreamError::Denied { .. } => source.upstream.anonymous(),
-            UpstreamError::Untrue { .. } => true,
-            other => other.is_outage(),
+            UpstreamError::Failed { .. } | UpstreamError::Untrue { .. } | UpstreamError::RangeNotSatisfiable => true,
+            UpstreamError::RateLimited { .. }
+            | UpstreamError::Unreachable(_)
+            | UpstreamError::CircuitOpen { .. }
+            | UpstreamError::Offline => true,
+            UpstreamError::Blocked => false,
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What refers to a manifest, page by page (distribution-spec, "Listing Referrers").
 //!
 //! Promises:
+//! - An empty list means that there are no referrers: upstream has said so, or nobody is ever
+//!   asked. In an outage what is known is told, `stale`; where nothing is known, that is no list
+//!   but an error.
 //! - An answer is an index of at most [`MAX_MANIFEST_BYTES`]. What does not fit is on the next page, and so on.
 //! - Pages go in the order of the digests, each one begins behind the last, and what is filtered out is on none of them.
 //! - A request holds one page, one manifest and a batch of links (without the index: the repository's), however much the referrers
@@ -67,12 +70,31 @@ impl PullThrough {
         let told = |outcome| -> Trace { trace(outcome, &source.upstream, started.elapsed()) };
         match answer {
             Ok(index) => self.referrers_there(index, wanted, told(outcome(flight.joined))).await,
-            Err(error) if error.is_outage() => match self.lists.referrers.get(&key) {
-                Some((_, index)) => self.referrers_there(index, wanted, told(Outcome::Stale)).await,
-                None => self.referrers_here(repo, subject, wanted, told(Outcome::Stale)).await,
-            },
+            Err(error) if error.is_outage() || self.serves_stale(&source, &error) => {
+                if let Some((_, index)) = self.lists.referrers.get(&key) {
+                    return self.referrers_there(index, wanted, told(Outcome::Stale)).await;
+                }
+                if self.has_referrers(repo, subject).await? {
+                    return self.referrers_here(repo, subject, wanted, told(Outcome::Stale)).await;
+                }
+                Err(error)
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the store holds any.
+    async fn has_referrers(&self, repo: &Repository, subject: &Digest) -> Result<bool, PullError> {
+        let (storage, at, subject) = (Arc::clone(&self.storage), repo.clone(), *subject);
+        self.on_disk(move || {
+            for link in Links::new(&storage, &at, &subject, None) {
+                if storage.blobs.size(&link?.digest)?.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
     }
 
     /// Those that the store holds.

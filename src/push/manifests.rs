@@ -120,11 +120,8 @@ fn understand(put: PutManifest) -> Result<Understood, PushError> {
     let PutManifest { reference, mut tags, content_type, bytes } = put;
     let media_type = media_type(content_type, &bytes)?;
     let manifest = Manifest::parse(&media_type, &bytes)?;
-    let (whole, needed) = match is_index(&media_type) {
-        true => (manifest.manifests.is_some(), "manifests"),
-        false => (manifest.config.is_some() && manifest.layers.is_some(), "config and layers"),
-    };
-    if !whole {
+    if !manifest.is_kept_as(&media_type)? {
+        let needed = if is_index(&media_type) { "manifests" } else { "config and layers" };
         return Err(PushError::Invalid(format!("a manifest of the type {media_type} has {needed}; this one has not")));
     }
     let digest = match reference {

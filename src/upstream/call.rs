@@ -14,11 +14,12 @@ use super::{
     counters::Kind,
     error::UpstreamError,
     fetcher::{Body, Request, Response},
-    governor::Spend,
+    governor::{self, Limit, Spend},
     lock,
     registry::Upstream,
+    trouble::Patience,
     wire::user_agent,
-    words,
+    words::{self, Said},
 };
 use crate::oci::RepositoryName;
 
@@ -95,14 +96,32 @@ impl Upstream {
         if self.is_offline() {
             return Err(UpstreamError::Offline);
         }
-        self.wire.admit()?;
-        lock(&self.governor).admit(call.kind, call.spend, Instant::now())?;
+        let mut patience = Patience::of(call);
+        loop {
+            let error = match self.call_now(call).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if !patience.outlasts(&error).await {
+                return Err(error);
+            }
+        }
+    }
+
+    /// The same without waiting for a rate limit.
+    async fn call_now(&self, call: &Call<'_>) -> Result<Answer, UpstreamError> {
+        self.admit(call)?;
         let mut attempts = self.wire.retries.begin();
         let mut readdressed = false;
         loop {
-            let Miss { error, elsewhere } = match self.attempt(call).await {
+            let (ended, elsewhere) = match self.attempt(call).await {
+                Ok(answer) => (Ok(answer), false),
+                Err(Miss { error, elsewhere }) => (Err(error), elsewhere),
+            };
+            self.note(call, &ended);
+            let error = match ended {
                 Ok(answer) => return Ok(answer),
-                Err(miss) => miss,
+                Err(error) => error,
             };
             if matches!(error, UpstreamError::Untrue { .. }) {
                 self.wire.counters.disbelieved();
@@ -113,7 +132,8 @@ impl Upstream {
                 continue;
             }
             // A circuit that this very failure opened is reported as the failure itself.
-            if self.wire.admit().is_err() || !attempts.again(&error).await || self.wire.admit().is_err() {
+            let again = self.is_worth_another(call, &error) && attempts.again(&error).await;
+            if !again || !self.is_worth_another(call, &error) {
                 return Err(error);
             }
             self.wire.counters.retried();
@@ -196,7 +216,11 @@ impl Upstream {
     async fn judge(&self, call: &Call<'_>, mut response: Response, used: &Authorization) -> Result<Answer, Miss> {
         let foreign = self.is_foreign(&response);
         if !foreign {
-            lock(&self.governor).observe(&response.headers, Instant::now());
+            let (mut governor, now) = (lock(&self.governor), Instant::now());
+            governor.observe(&response.headers, now);
+            if response.status != StatusCode::TOO_MANY_REQUESTS {
+                governor.passed(call.kind, call.repository, now);
+            }
         }
         if response.status.is_success() {
             refuse_encoding(&response.headers)?;
@@ -209,7 +233,7 @@ impl Upstream {
             return Ok(Answer { status, headers, bytes, body });
         }
         let status = response.status.as_u16();
-        let words = self.words(call, &mut response, used).await;
+        let Said { words, listed } = self.said(call, &mut response, used).await;
         if matches!(status, 400 | 401 | 403 | 404 | 410) && foreign && !is_registry(&call.url, &response) {
             return Err(self.refused_elsewhere(call, &response, words));
         }
@@ -220,12 +244,18 @@ impl Upstream {
             status => format!("status {status}"),
         });
         Err(Miss::from(match status {
-            404 => UpstreamError::NotFound { message },
+            404 | 410 => UpstreamError::NotFound { message, told: listed },
             401 | 403 => UpstreamError::Denied { status, message },
             416 => UpstreamError::RangeNotSatisfiable,
+            // That of a content network says nothing about the registry's other repositories.
+            429 if foreign => {
+                UpstreamError::RateLimited { retry_after: governor::retry_after_now(&response.headers), message }
+            }
             429 => {
                 let (now, wall) = (Instant::now(), SystemTime::now());
-                let retry_after = lock(&self.governor).limited(call.kind, &response.headers, &message, now, wall);
+                let mut governor = lock(&self.governor);
+                let limit = Limit { kind: call.kind, repository: call.repository, message: &message };
+                let retry_after = governor.limited(&limit, &response.headers, now, wall);
                 UpstreamError::RateLimited { retry_after, message }
             }
             status => UpstreamError::Failed { status, message },
@@ -251,14 +281,18 @@ impl Upstream {
 
     /// The upstream's own words about an error.
     async fn words(&self, call: &Call<'_>, response: &mut Response, used: &Authorization) -> Option<String> {
+        self.said(call, response, used).await.words
+    }
+
+    async fn said(&self, call: &Call<'_>, response: &mut Response, used: &Authorization) -> Said {
         match call.kind {
-            Kind::ManifestHead | Kind::BlobHead => None,
+            Kind::ManifestHead | Kind::BlobHead => Said::default(),
             Kind::Manifest | Kind::Blob | Kind::Tags | Kind::Referrers | Kind::Token | Kind::Probe => {
                 let signature = if self.is_foreign(response) { signature(&response.url) } else { Vec::new() };
                 let mut secrets = self.auth.secrets(used);
                 secrets.extend(signature);
                 let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-                words::of_error(response, &self.wire.counters, &secrets).await
+                words::said(response, &self.wire.counters, &secrets).await
             }
         }
     }

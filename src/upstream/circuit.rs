@@ -1,10 +1,14 @@
-//! A circuit per upstream: after a few failures in a row it opens, and requests fail at once instead of queueing behind a
-//! dead host. A probe closes it again (`wire.rs` runs the probe).
+//! A circuit per upstream: when the registry itself fails it opens, and requests fail at once
+//! instead of queueing behind a dead host. A probe closes it again (`wire.rs` runs the probe).
 //!
 //! | state | entered by | left by |
 //! |---|---|---|
-//! | closed | start; any answer below 500, a probe's included | 2 requests in a row unreachable, or 5 in a row failed |
-//! | open | the above | the above |
+//! | closed | start; any answer below 500, a probe's included | the two below |
+//! | in doubt | 5 failures in a row; a silence of 2 s | the probe that is sent at once |
+//! | open | 2 requests in a row without a connection; a failed probe | an answer, of a probe too |
+//!
+//! A doubt is no verdict: what fails, or hangs, may be one repository (S30), which then rests by
+//! itself (`trouble.rs`). Requests pass until the probe, which asks for no repository, has decided.
 //!
 //! Pure: the time is handed in, and the caller holds the lock.
 
@@ -19,10 +23,14 @@ use tokio::time::Instant;
 /// So many requests in a row that found nobody, and the circuit opens.
 const UNREACHABLE_LIMIT: u32 = 2;
 
-/// So many requests in a row that drew a 5xx, a reset or nonsense, and the circuit opens.
+/// So many requests in a row that drew a 5xx, a reset or nonsense, and the registry is in doubt.
 const FAILED_LIMIT: u32 = 5;
 
-/// A request that has waited this long for its head makes its upstream [`Health::Late`].
+/// The least time between two doubts, and so between the probes that they cause.
+const BETWEEN_DOUBTS: Duration = Duration::from_secs(1);
+
+/// A request that has waited this long for its head makes its upstream [`Health::Late`], and
+/// doubtful.
 pub(super) const LATE: Duration = Duration::from_secs(2);
 
 /// How an upstream is doing.
@@ -44,10 +52,24 @@ pub(super) enum Verdict {
     Answered,
     /// A 5xx, a reset, nonsense. In words.
     Failed(String),
-    /// No connection, or no head in time. In words.
+    /// No head in time. In words.
+    Silent(String),
+    /// No connection. In words.
     Unreachable(String),
     /// Says nothing about the upstream: lanyard would not go there, or is stopping.
     Neutral,
+}
+
+/// What the caller does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub(super) enum Next {
+    /// Nothing.
+    Nothing,
+    /// A probe now. Its end goes to [`Circuit::probed`].
+    Probe,
+    /// The circuit has just been opened: a probe after a while, until one closes it.
+    Opened,
 }
 
 /// A request under way. Handed back to [`Circuit::end`].
@@ -64,6 +86,7 @@ pub(super) struct Circuit {
     waiting: BTreeSet<Ticket>,
     tickets: u64,
     last_answer: Option<Instant>,
+    last_doubt: Option<Instant>,
 }
 
 impl Circuit {
@@ -72,8 +95,8 @@ impl Circuit {
         self.open.as_deref()
     }
 
-    /// A request is sent. One that is not `watched` may wait for a connection behind long downloads, so its waiting says
-    /// nothing about the upstream; its end does.
+    /// A request is sent. One that is not `watched` may wait for a connection behind long
+    /// downloads, so its waiting says nothing about the upstream; its end does.
     pub(super) fn begin(&mut self, now: Instant, watched: bool) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(now, self.tickets);
@@ -83,42 +106,74 @@ impl Circuit {
         ticket
     }
 
-    /// A request has ended. True when this opened the circuit: the caller starts the probe.
-    pub(super) fn end(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) -> bool {
+    /// A request has ended.
+    pub(super) fn end(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) -> Next {
         self.waiting.remove(&ticket);
-        let reason = match verdict {
+        match verdict {
             Verdict::Answered => {
-                (self.unreachable, self.failed, self.open, self.last_answer) = (0, 0, None, Some(now));
-                return false;
+                self.answered(now);
+                Next::Nothing
             }
-            Verdict::Failed(reason) => {
+            Verdict::Failed(_) => {
                 (self.unreachable, self.failed, self.last_answer) = (0, self.failed + 1, Some(now));
-                reason
+                if self.failed >= FAILED_LIMIT { self.doubt(now) } else { Next::Nothing }
             }
+            Verdict::Silent(_) => self.doubt(now),
             Verdict::Unreachable(reason) => {
                 self.unreachable += 1;
-                reason
+                if self.unreachable >= UNREACHABLE_LIMIT { self.opens(reason) } else { Next::Nothing }
             }
-            Verdict::Neutral => return false,
-        };
-        let opens = self.open.is_none() && (self.unreachable >= UNREACHABLE_LIMIT || self.failed >= FAILED_LIMIT);
-        if opens {
-            self.open = Some(reason);
+            Verdict::Neutral => Next::Nothing,
         }
-        opens
     }
 
-    /// Whoever waited for the head has gone. Someone who goes after [`LATE`] with nothing answered meanwhile has as good as
-    /// seen a timeout: a caller's own short deadline must not hide a dead upstream.
-    pub(super) fn give_up(&mut self, ticket: Ticket, now: Instant) -> bool {
+    /// A probe has ended. It asks for no repository, so it speaks for the registry.
+    pub(super) fn probed(&mut self, verdict: Verdict, now: Instant) -> Next {
+        match verdict {
+            Verdict::Answered => {
+                self.answered(now);
+                Next::Nothing
+            }
+            Verdict::Failed(reason) | Verdict::Silent(reason) | Verdict::Unreachable(reason) => self.opens(reason),
+            Verdict::Neutral => Next::Nothing,
+        }
+    }
+
+    /// Whoever waited for the head has gone. A caller's own short deadline must not hide a dead
+    /// upstream.
+    pub(super) fn give_up(&mut self, ticket: Ticket, now: Instant) -> Next {
+        let next = self.waits(ticket, now);
+        self.waiting.remove(&ticket);
+        next
+    }
+
+    /// A request still waits for its head. After [`LATE`] with nothing answered meanwhile the
+    /// registry is in doubt.
+    pub(super) fn waits(&mut self, ticket: Ticket, now: Instant) -> Next {
         let silent = self.last_answer.is_none_or(|at| at < ticket.0);
-        let watched = self.waiting.contains(&ticket);
-        let verdict = if watched && silent && now.saturating_duration_since(ticket.0) >= LATE {
-            Verdict::Unreachable("it did not answer in time".into())
-        } else {
-            Verdict::Neutral
-        };
-        self.end(ticket, verdict, now)
+        let late = self.waiting.contains(&ticket) && now.saturating_duration_since(ticket.0) >= LATE;
+        if silent && late { self.doubt(now) } else { Next::Nothing }
+    }
+
+    fn answered(&mut self, now: Instant) {
+        (self.unreachable, self.failed, self.open, self.last_answer) = (0, 0, None, Some(now));
+    }
+
+    fn doubt(&mut self, now: Instant) -> Next {
+        let lately = self.last_doubt.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_DOUBTS);
+        if self.open.is_some() || lately {
+            return Next::Nothing;
+        }
+        self.last_doubt = Some(now);
+        Next::Probe
+    }
+
+    fn opens(&mut self, reason: String) -> Next {
+        if self.open.is_some() {
+            return Next::Nothing;
+        }
+        self.open = Some(reason);
+        Next::Opened
     }
 
     /// How the upstream is doing.
@@ -144,7 +199,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn step(circuit: &mut Circuit, verdict: Verdict, now: Instant) -> bool {
+    fn step(circuit: &mut Circuit, verdict: Verdict, now: Instant) -> Next {
         let ticket = circuit.begin(now, true);
         circuit.end(ticket, verdict, now)
     }
@@ -154,35 +209,52 @@ mod tests {
     fn failed() -> Verdict {
         Verdict::Failed("500".into())
     }
+    fn silent() -> Verdict {
+        Verdict::Silent("the head".into())
+    }
 
     #[test]
     fn opens_once_after_two_unreachable() {
         let (mut circuit, now) = (Circuit::default(), Instant::now());
-        assert!(!step(&mut circuit, unreachable(), now));
+        assert_eq!(step(&mut circuit, unreachable(), now), Next::Nothing);
         assert_eq!(circuit.health(now), Health::Good);
-        assert!(step(&mut circuit, unreachable(), now));
+        assert_eq!(step(&mut circuit, unreachable(), now), Next::Opened);
         assert_eq!((circuit.health(now), circuit.open()), (Health::Open, Some("refused")));
-        assert!(!step(&mut circuit, unreachable(), now), "it opens only once, so there is only one probe");
-        assert!(!step(&mut circuit, Verdict::Answered, now));
+        let again = step(&mut circuit, unreachable(), now);
+        assert_eq!(again, Next::Nothing, "it opens only once, so there is only one probe");
+        assert_eq!(step(&mut circuit, Verdict::Answered, now), Next::Nothing);
         assert_eq!((circuit.health(now), circuit.open()), (Health::Good, None));
+        for _ in 0..3 {
+            assert_eq!(step(&mut circuit, unreachable(), now), Next::Nothing);
+            assert_eq!(step(&mut circuit, Verdict::Answered, now), Next::Nothing);
+        }
     }
 
     #[test]
-    fn opens_after_five_failures_in_a_row_only() {
+    fn five_failures_in_a_row_are_a_doubt_and_the_probe_decides() {
         let (mut circuit, now) = (Circuit::default(), Instant::now());
-        for _ in 0..4 {
-            assert!(!step(&mut circuit, failed(), now));
-        }
-        step(&mut circuit, Verdict::Answered, now);
-        for _ in 0..4 {
-            assert!(!step(&mut circuit, failed(), now));
-            assert!(!step(&mut circuit, Verdict::Neutral, now));
-        }
-        assert!(step(&mut circuit, failed(), now));
-        let (mut circuit, now) = (Circuit::default(), Instant::now());
-        for _ in 0..3 {
-            assert!(!step(&mut circuit, unreachable(), now));
-            assert!(!step(&mut circuit, Verdict::Answered, now));
+        let row = |circuit: &mut Circuit, now| {
+            for _ in 0..4 {
+                assert_eq!(step(circuit, failed(), now), Next::Nothing);
+                assert_eq!(step(circuit, Verdict::Neutral, now), Next::Nothing);
+            }
+        };
+        row(&mut circuit, now);
+        let _ = step(&mut circuit, Verdict::Answered, now);
+        row(&mut circuit, now);
+        assert_eq!(step(&mut circuit, failed(), now), Next::Probe);
+        assert_eq!(circuit.health(now), Health::Good, "requests pass until the probe has decided");
+        assert_eq!(circuit.probed(Verdict::Answered, now), Next::Nothing);
+        row(&mut circuit, now);
+        assert_eq!(step(&mut circuit, failed(), now), Next::Nothing, "a doubt of a moment ago");
+        assert_eq!(step(&mut circuit, failed(), now + SECOND), Next::Probe);
+        for verdict in [failed(), silent(), unreachable()] {
+            let mut circuit = Circuit::default();
+            assert_eq!(circuit.probed(verdict, now), Next::Opened);
+            assert_eq!(circuit.health(now), Health::Open);
+            assert_eq!(step(&mut circuit, silent(), now), Next::Nothing, "the probes go on already");
+            assert_eq!(circuit.probed(Verdict::Answered, now), Next::Nothing);
+            assert_eq!(circuit.health(now), Health::Good);
         }
     }
 
@@ -194,27 +266,31 @@ mod tests {
         assert_eq!(circuit.health(start + LATE + SECOND), Health::Late);
         let second = circuit.begin(start + 3 * SECOND, true);
         assert_eq!(circuit.health(start + 4 * SECOND), Health::Late);
-        circuit.end(second, Verdict::Answered, start + 4 * SECOND);
+        let _ = circuit.end(second, Verdict::Answered, start + 4 * SECOND);
         assert_eq!(circuit.health(start + 9 * SECOND), Health::Good, "something was answered since");
         let third = circuit.begin(start + 5 * SECOND, true);
         assert_eq!(circuit.health(start + 8 * SECOND), Health::Late);
-        circuit.end(third, Verdict::Neutral, start + 8 * SECOND);
-        circuit.end(first, Verdict::Neutral, start + 8 * SECOND);
+        let _ = circuit.end(third, Verdict::Neutral, start + 8 * SECOND);
+        let _ = circuit.end(first, Verdict::Neutral, start + 8 * SECOND);
         assert_eq!(circuit.health(start + 20 * SECOND), Health::Good);
         let queued = circuit.begin(start + 20 * SECOND, false);
         assert_eq!(circuit.health(start + 60 * SECOND), Health::Good);
-        assert!(!circuit.give_up(queued, start + 60 * SECOND));
-        assert!(!step(&mut circuit, unreachable(), start), "whoever gave up while queued has seen no timeout");
+        let gone = circuit.give_up(queued, start + 60 * SECOND);
+        assert_eq!(gone, Next::Nothing, "a request that waited for a connection has seen no silence");
     }
 
     #[test]
-    fn who_gives_up_late_has_seen_a_timeout() {
+    fn a_silence_is_a_doubt_whoever_goes() {
         let (mut circuit, start) = (Circuit::default(), Instant::now());
         let early = circuit.begin(start, true);
-        assert!(!circuit.give_up(early, start + SECOND));
+        assert_eq!(circuit.give_up(early, start + SECOND), Next::Nothing);
         let (a, b) = (circuit.begin(start, true), circuit.begin(start, true));
-        assert!(!circuit.give_up(a, start + LATE));
-        assert!(circuit.give_up(b, start + LATE));
-        assert_eq!(circuit.health(start + LATE), Health::Open);
+        assert_eq!(circuit.waits(a, start + SECOND), Next::Nothing);
+        assert_eq!(circuit.waits(a, start + LATE), Next::Probe, "while it still waits");
+        assert_eq!(circuit.give_up(b, start + LATE + SECOND), Next::Probe, "when it goes");
+        assert_eq!(circuit.end(a, silent(), start + LATE + 2 * SECOND), Next::Probe, "when its time is over");
+        let answered = circuit.begin(start, true);
+        let _ = step(&mut circuit, Verdict::Answered, start + 6 * SECOND);
+        assert_eq!(circuit.waits(answered, start + 9 * SECOND), Next::Nothing, "others are answered");
     }
 }

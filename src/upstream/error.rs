@@ -8,11 +8,14 @@ use super::fetcher::FetchError;
 /// it had any, without control characters and cut at 300 characters, and never a credential or a signed query string (S18).
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// 404. An answer, not a failure: it is passed on.
+    /// 404 or 410. An answer, not a failure: it is passed on.
     #[error("{message}")]
     NotFound {
         /// Upstream's words.
         message: String,
+        /// Whether it came with the specification's list of errors: a registry's own word, in
+        /// contrast to the page of a proxy or a load balancer. Never so for HEAD.
+        told: bool,
     },
     /// 401 or 403, from the registry or its token endpoint, after everything lanyard may do about it was done.
     #[error("{message}")]
@@ -79,6 +82,29 @@ impl UpstreamError {
             | UpstreamError::Untrue { .. }
             | UpstreamError::RangeNotSatisfiable
             | UpstreamError::Blocked => false,
+        }
+    }
+
+    /// Whether the same question may have another answer when it is asked by GET instead of HEAD.
+    /// There are registries, and things in front of them, that refuse HEAD, drop it, or answer it
+    /// with something else.
+    pub fn may_be_of_head_alone(&self) -> bool {
+        match self {
+            UpstreamError::NotFound { .. }
+            | UpstreamError::Denied { .. }
+            | UpstreamError::Failed { .. }
+            | UpstreamError::Untrue { .. }
+            | UpstreamError::RangeNotSatisfiable
+            // HEADs of one repository may rest while its GETs do not.
+            | UpstreamError::CircuitOpen { .. } => true,
+            UpstreamError::Unreachable(error) => match error {
+                FetchError::Timeout { .. }
+                | FetchError::Broken { .. }
+                | FetchError::Protocol { .. }
+                | FetchError::Redirect { .. } => true,
+                FetchError::Connect { .. } | FetchError::Forbidden { .. } | FetchError::Stopped => false,
+            },
+            UpstreamError::RateLimited { .. } | UpstreamError::Blocked | UpstreamError::Offline => false,
         }
     }
 

@@ -1,20 +1,28 @@
-//! What an upstream's rate limit leaves: manifest GETs are what Docker Hub counts, so they are spent last, and on content that
-//! is not here.
+//! What an upstream's rate limit leaves: manifest GETs are what Docker Hub counts, so they are
+//! spent last, and on content that is not here.
 //!
-//! - `ratelimit-limit` and `ratelimit-remaining` (`100;w=21600`; the `x-` twins as well) are remembered for their window. When
-//!   a tenth or less remains, a [`Spend::Refresh`] GET is refused.
-//! - After a 429, requests of that kind fail fast until `Retry-After` has passed. Where it is absent manifests rest 60 s;
-//!   blobs and lists do not rest.
+//! - `ratelimit-limit` and `ratelimit-remaining` (`100;w=21600`; the `x-` twins as well) are
+//!   remembered for their window. When a tenth or less remains, a [`Spend::Refresh`] GET is
+//!   refused.
+//! - After a 429, requests of that kind in that repository fail fast until `Retry-After` has
+//!   passed. Where it is absent manifests rest 60 s; blobs and lists do not rest. Then one is let
+//!   through, and the others when it was no 429 again.
+//! - Three repositories that drew a 429, and no other answer since: it is the upstream's limit, and
+//!   all repositories rest, at most 60 s from the last one (S30).
 //! - HEADs are free; they rest only after a 429 of their own.
 //!
 //! Pure: both clocks are handed in, and the caller holds the lock.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::{counters::Kind, error::UpstreamError};
+use crate::oci::RepositoryName;
 
 /// How long manifests rest after a 429 that does not say.
 const DEFAULT_REST: Duration = Duration::from_secs(60);
@@ -24,6 +32,15 @@ const MAX_REST: Duration = Duration::from_secs(3600);
 
 /// The window of a limit that does not name one (Docker Hub's documented one).
 const DEFAULT_WINDOW: Duration = Duration::from_secs(21_600);
+
+/// So many repositories, and the limit is the upstream's.
+const SEVERAL: usize = 3;
+
+/// After a rest one request is let through, and another one after so long without an answer.
+const BETWEEN_TRIALS: Duration = Duration::from_millis(250);
+
+/// Of how many repositories the rests are remembered, each class of requests by itself.
+const MOST: usize = 1024;
 
 /// What a manifest GET is spent on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,25 +65,81 @@ pub struct Budget {
 /// A 429 that still counts.
 #[derive(Clone, Debug)]
 struct Rest {
+    at: Instant,
     until: Instant,
     message: String,
+}
+
+impl Rest {
+    fn error(&self, until: Instant, now: Instant) -> UpstreamError {
+        let retry_after = Some(until.saturating_duration_since(now));
+        UpstreamError::RateLimited { retry_after, message: self.message.clone() }
+    }
+}
+
+/// The rests of one class of requests.
+#[derive(Debug, Default)]
+struct Rests {
+    of: HashMap<RepositoryName, Rest>,
+    /// When another answer than a 429 last came.
+    passed: Option<Instant>,
+}
+
+/// A request that drew a 429.
+pub(super) struct Limit<'a> {
+    pub(super) kind: Kind,
+    pub(super) repository: &'a RepositoryName,
+    /// Upstream's words.
+    pub(super) message: &'a str,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Governor {
     budget: Option<(Budget, Instant)>,
-    manifests: Option<Rest>,
-    heads: Option<Rest>,
-    content: Option<Rest>,
+    manifests: Rests,
+    heads: Rests,
+    content: Rests,
+}
+
+impl Rests {
+    fn admit(&mut self, repository: &RepositoryName, now: Instant) -> Result<(), UpstreamError> {
+        if let Some(rest) = self.of.get_mut(repository) {
+            if rest.until > now {
+                return Err(rest.error(rest.until, now));
+            }
+            rest.until = now + BETWEEN_TRIALS;
+            return Ok(());
+        }
+        let since = |rest: &&Rest| rest.until > now && self.passed.is_none_or(|passed| rest.at > passed);
+        let lately: Vec<&Rest> = self.of.values().filter(since).collect();
+        let Some(last) = lately.iter().max_by_key(|rest| rest.at).filter(|_| lately.len() >= SEVERAL) else {
+            return Ok(());
+        };
+        let until = last.until.min(last.at + DEFAULT_REST);
+        if until > now { Err(last.error(until, now)) } else { Ok(()) }
+    }
+
+    fn limited(&mut self, repository: &RepositoryName, rest: Rest) {
+        if self.of.len() >= MOST && !self.of.contains_key(repository) {
+            let first = self.of.iter().min_by_key(|(_, rest)| rest.until).map(|(name, _)| name.clone());
+            first.and_then(|first| self.of.remove(&first));
+        }
+        self.of.insert(repository.clone(), rest);
+    }
 }
 
 impl Governor {
     /// Whether a request may be sent; the error is [`UpstreamError::RateLimited`].
-    pub(super) fn admit(&self, kind: Kind, spend: Spend, now: Instant) -> Result<(), UpstreamError> {
-        if let Some(rest) = self.rest(kind).filter(|rest| rest.until > now) {
-            let retry_after = Some(rest.until - now);
-            return Err(UpstreamError::RateLimited { retry_after, message: rest.message.clone() });
+    pub(super) fn admit(
+        &mut self,
+        kind: Kind,
+        spend: Spend,
+        repository: &RepositoryName,
+        now: Instant,
+    ) -> Result<(), UpstreamError> {
+        if let Some(rests) = self.rests(kind) {
+            rests.admit(repository, now)?;
         }
         if kind != Kind::Manifest || spend == Spend::Needed {
             return Ok(());
@@ -94,29 +167,33 @@ impl Governor {
         }
     }
 
-    /// A request of this kind drew a 429. Returns how long to wait, as far as anybody knows.
+    /// A request drew a 429. Returns how long to wait, as far as anybody knows.
     pub(super) fn limited(
         &mut self,
-        kind: Kind,
+        limit: &Limit<'_>,
         headers: &HeaderMap,
-        message: &str,
         now: Instant,
         wall: SystemTime,
     ) -> Option<Duration> {
         let said = retry_after(headers, wall).map(|d| d.min(MAX_REST));
-        let length = match kind {
+        let length = match limit.kind {
             Kind::Manifest | Kind::ManifestHead => Some(said.unwrap_or(DEFAULT_REST)),
             Kind::Blob | Kind::BlobHead | Kind::Tags | Kind::Referrers => said,
             Kind::Token | Kind::Probe => None,
         };
-        let rest = length.map(|length| Rest { until: now + length, message: message.into() });
-        match kind {
-            Kind::Manifest => self.manifests = rest,
-            Kind::ManifestHead => self.heads = rest,
-            Kind::Blob | Kind::BlobHead | Kind::Tags | Kind::Referrers => self.content = rest,
-            Kind::Token | Kind::Probe => {}
+        if let (Some(rests), Some(length)) = (self.rests(limit.kind), length) {
+            let rest = Rest { at: now, until: now + length, message: limit.message.into() };
+            rests.limited(limit.repository, rest);
         }
         length.or(said)
+    }
+
+    /// A request drew another answer than a 429.
+    pub(super) fn passed(&mut self, kind: Kind, repository: &RepositoryName, now: Instant) {
+        if let Some(rests) = self.rests(kind) {
+            rests.of.remove(repository);
+            rests.passed = Some(now);
+        }
     }
 
     /// What remains, as the upstream last told it, within its window.
@@ -124,11 +201,11 @@ impl Governor {
         self.budget.filter(|(budget, seen)| now.saturating_duration_since(*seen) < budget.window).map(|(b, _)| b)
     }
 
-    fn rest(&self, kind: Kind) -> Option<&Rest> {
+    fn rests(&mut self, kind: Kind) -> Option<&mut Rests> {
         match kind {
-            Kind::Manifest => self.manifests.as_ref(),
-            Kind::ManifestHead => self.heads.as_ref(),
-            Kind::Blob | Kind::BlobHead | Kind::Tags | Kind::Referrers => self.content.as_ref(),
+            Kind::Manifest => Some(&mut self.manifests),
+            Kind::ManifestHead => Some(&mut self.heads),
+            Kind::Blob | Kind::BlobHead | Kind::Tags | Kind::Referrers => Some(&mut self.content),
             Kind::Token | Kind::Probe => None,
         }
     }
@@ -169,39 +246,93 @@ mod tests {
         Duration::from_secs(s)
     }
 
+    fn name(name: &str) -> RepositoryName {
+        name.parse().unwrap()
+    }
+    fn admit(governor: &mut Governor, kind: Kind, repository: &str, now: Instant) -> Result<(), UpstreamError> {
+        governor.admit(kind, Spend::Needed, &name(repository), now)
+    }
+    fn limited(
+        governor: &mut Governor,
+        kind: Kind,
+        repository: &str,
+        said: Option<&str>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let headers = said.map_or_else(HeaderMap::new, |said| headers(&[("retry-after", said)]));
+        let limit = Limit { kind, repository: &name(repository), message: "slow down" };
+        governor.limited(&limit, &headers, now, SystemTime::now())
+    }
+
     #[test]
     fn the_last_tenth_is_for_what_is_not_here() {
         let (mut governor, now) = (Governor::default(), Instant::now());
+        let refresh = |governor: &mut Governor, kind, now| governor.admit(kind, Spend::Refresh, &name("a"), now);
         governor.observe(&headers(&[("ratelimit-limit", "100;w=3600"), ("ratelimit-remaining", "11;w=3600")]), now);
         assert_eq!(governor.budget(now), Some(Budget { limit: 100, remaining: 11, window: secs(3600) }));
-        assert!(governor.admit(Kind::Manifest, Spend::Refresh, now).is_ok());
+        assert!(refresh(&mut governor, Kind::Manifest, now).is_ok());
         governor.observe(&headers(&[("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "10;w=60")]), now);
-        let refused = governor.admit(Kind::Manifest, Spend::Refresh, now + secs(20)).unwrap_err();
+        let refused = refresh(&mut governor, Kind::Manifest, now + secs(20)).unwrap_err();
         assert!(refused.is_outage());
         assert_eq!(refused.retry_after(), Some(secs(40)));
-        assert!(governor.admit(Kind::Manifest, Spend::Needed, now).is_ok());
-        assert!(governor.admit(Kind::ManifestHead, Spend::Refresh, now).is_ok());
-        assert!(governor.admit(Kind::Manifest, Spend::Refresh, now + secs(60)).is_ok(), "the window has passed");
+        assert!(admit(&mut governor, Kind::Manifest, "a", now).is_ok());
+        assert!(refresh(&mut governor, Kind::ManifestHead, now).is_ok());
+        assert!(refresh(&mut governor, Kind::Manifest, now + secs(60)).is_ok(), "the window has passed");
     }
 
     #[test]
     fn a_429_gives_rest_to_its_kind() {
-        let (mut governor, now, wall) = (Governor::default(), Instant::now(), SystemTime::now());
-        let none = HeaderMap::new();
-        assert_eq!(governor.limited(Kind::Manifest, &none, "slow down", now, wall), Some(secs(60)));
-        let refused = governor.admit(Kind::Manifest, Spend::Needed, now + secs(59)).unwrap_err();
+        let (mut governor, now) = (Governor::default(), Instant::now());
+        assert_eq!(limited(&mut governor, Kind::Manifest, "a", None, now), Some(secs(60)));
+        let refused = admit(&mut governor, Kind::Manifest, "a", now + secs(59)).unwrap_err();
         assert_eq!((refused.message().as_str(), refused.retry_after()), ("slow down", Some(secs(1))));
-        assert!(governor.admit(Kind::ManifestHead, Spend::Needed, now).is_ok());
-        assert!(governor.admit(Kind::Blob, Spend::Needed, now).is_ok());
-        assert!(governor.admit(Kind::Manifest, Spend::Needed, now + secs(60)).is_ok());
+        assert!(admit(&mut governor, Kind::ManifestHead, "a", now).is_ok());
+        assert!(admit(&mut governor, Kind::Blob, "a", now).is_ok());
+        assert!(admit(&mut governor, Kind::Manifest, "a", now + secs(60)).is_ok());
 
-        assert_eq!(governor.limited(Kind::Blob, &none, "", now, wall), None);
-        assert!(governor.admit(Kind::Blob, Spend::Needed, now).is_ok());
-        assert_eq!(governor.limited(Kind::Blob, &headers(&[("retry-after", "7")]), "", now, wall), Some(secs(7)));
-        assert!(governor.admit(Kind::Blob, Spend::Needed, now + secs(6)).is_err());
+        assert_eq!(limited(&mut governor, Kind::Blob, "a", None, now), None);
+        assert!(admit(&mut governor, Kind::Blob, "a", now).is_ok());
+        assert_eq!(limited(&mut governor, Kind::Blob, "a", Some("7"), now), Some(secs(7)));
+        assert!(admit(&mut governor, Kind::BlobHead, "a", now + secs(6)).is_err());
 
-        assert_eq!(governor.limited(Kind::ManifestHead, &none, "", now, wall), Some(secs(60)));
-        assert!(governor.admit(Kind::ManifestHead, Spend::Needed, now).is_err());
+        assert_eq!(limited(&mut governor, Kind::ManifestHead, "a", None, now), Some(secs(60)));
+        assert!(admit(&mut governor, Kind::ManifestHead, "a", now).is_err());
+    }
+
+    #[test]
+    fn after_a_rest_one_goes_first() {
+        let (mut governor, now) = (Governor::default(), Instant::now());
+        limited(&mut governor, Kind::Manifest, "a", Some("1"), now);
+        let then = now + secs(1);
+        assert!(admit(&mut governor, Kind::Manifest, "a", then).is_ok());
+        for _ in 0..50 {
+            let told = admit(&mut governor, Kind::Manifest, "a", then).unwrap_err();
+            assert_eq!(told.retry_after(), Some(BETWEEN_TRIALS));
+        }
+        assert!(admit(&mut governor, Kind::Manifest, "a", then + BETWEEN_TRIALS).is_ok(), "the first may be slow");
+        governor.passed(Kind::Manifest, &name("a"), then);
+        assert!((0..50).all(|_| admit(&mut governor, Kind::Manifest, "a", then).is_ok()));
+    }
+
+    #[test]
+    fn s30_one_or_two_repositories_are_not_the_upstream() {
+        let (mut governor, now) = (Governor::default(), Instant::now());
+        for (n, repository) in ["a", "b", "c"].into_iter().enumerate() {
+            assert!(admit(&mut governor, Kind::Manifest, "other", now).is_ok(), "after {n}");
+            limited(&mut governor, Kind::Manifest, repository, Some("3600"), now + secs(1));
+        }
+        let wide = admit(&mut governor, Kind::Manifest, "other", now + secs(2)).unwrap_err();
+        assert_eq!(wide.retry_after(), Some(secs(59)), "not as long as three repositories say");
+        assert!(admit(&mut governor, Kind::Blob, "other", now + secs(2)).is_ok());
+        assert!(admit(&mut governor, Kind::Manifest, "other", now + secs(61)).is_ok());
+        // Somebody is served: it was those three.
+        governor.passed(Kind::Manifest, &name("other"), now + secs(61));
+        assert!(admit(&mut governor, Kind::Manifest, "third", now + secs(61)).is_ok());
+        assert!(admit(&mut governor, Kind::Manifest, "a", now + secs(61)).is_err(), "who rest as long as they say");
+        for n in 0..3000 {
+            limited(&mut governor, Kind::Manifest, &format!("r{n}"), Some("3600"), now);
+        }
+        assert!(governor.manifests.of.len() <= MOST);
     }
 
     #[test]
@@ -214,8 +345,8 @@ mod tests {
         assert_eq!(read("soon"), None);
         assert_eq!(read("-1"), None);
         let mut governor = Governor::default();
-        let long = headers(&[("retry-after", "99999999999999999999")]);
-        assert_eq!(governor.limited(Kind::Manifest, &long, "", Instant::now(), wall), Some(MAX_REST));
+        let long = limited(&mut governor, Kind::Manifest, "a", Some("99999999999999999999"), Instant::now());
+        assert_eq!(long, Some(MAX_REST));
     }
 
     proptest! {
@@ -224,8 +355,9 @@ mod tests {
             let (mut governor, now) = (Governor::default(), Instant::now());
             let map = headers(&[("ratelimit-limit", &text), ("ratelimit-remaining", &text), ("retry-after", &text)]);
             governor.observe(&map, now);
-            governor.limited(Kind::Manifest, &map, &text, now, SystemTime::now());
-            let _ = governor.admit(Kind::Manifest, Spend::Refresh, now);
+            let limit = Limit { kind: Kind::Manifest, repository: &name("a"), message: &text };
+            governor.limited(&limit, &map, now, SystemTime::now());
+            let _ = governor.admit(Kind::Manifest, Spend::Refresh, &name("a"), now);
         }
     }
 }

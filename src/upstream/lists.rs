@@ -15,6 +15,7 @@ use super::{
     fetcher::FetchError,
     governor::Spend,
     registry::Upstream,
+    words,
 };
 use crate::oci::{Digest, MAX_MANIFEST_BYTES, OCI_INDEX, Reference, RepositoryName, Tag};
 
@@ -39,9 +40,44 @@ struct TagPage {
     tags: Option<Vec<String>>,
 }
 
+/// A page of referrers: an OCI index.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct ReferrersPage {
+    #[serde(default)]
+    media_type: Value,
+    /// `null` where there are none.
     manifests: Option<Vec<Value>>,
+}
+
+impl ReferrersPage {
+    /// The answer as a page, if it is one: what a registry without the API says is a page for
+    /// people, an error, an empty object, another manifest. The first page says what it is.
+    fn of(answer: &Answer, first: bool) -> Option<ReferrersPage> {
+        // An object without `manifests` is no list, however it is called.
+        let fields: serde_json::Map<String, Value> = serde_json::from_slice(&answer.bytes).ok()?;
+        let listed = fields.contains_key("manifests") && !fields.contains_key("errors");
+        let page: ReferrersPage = serde_json::from_value(Value::Object(fields)).ok()?;
+        let called = match &page.media_type {
+            Value::Null => None,
+            Value::String(called) => Some(called.as_str()),
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => return None,
+        };
+        let sent = words::media_type(&answer.headers);
+        let telling = sent.as_deref().filter(|sent| words::is_telling(sent));
+        let types = [called, telling];
+        let told = types.iter().any(Option::is_some) || !first;
+        let index = types.into_iter().flatten().all(|told| told == OCI_INDEX);
+        (listed && told && index).then_some(page)
+    }
+}
+
+/// What asking the referrers API came to.
+enum Api {
+    /// A whole list: an OCI index.
+    Listed(Bytes),
+    /// There is no such API. In words.
+    Absent(String),
 }
 
 impl Upstream {
@@ -50,15 +86,17 @@ impl Upstream {
         self.in_time(self.all_tags(repository)).await
     }
 
-    /// The OCI index of what refers to a digest (distribution-spec, "Listing Referrers"), at most 4 MiB, all pages joined. A
-    /// registry without that API is asked for the referrers tag; without one either, the index is empty.
+    /// The OCI index of what refers to a digest (distribution-spec, "Listing Referrers"), at most 4
+    /// MiB, all pages joined.
+    ///
+    /// Only a 200 with an OCI index is the API. A registry that says anything else is asked for the
+    /// referrers tag. The index is empty where the API says so, or where there is no API and the
+    /// registry itself says that there is no such tag: an empty list means "no signatures" to a
+    /// client, so nothing else is taken for one.
     pub async fn referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Bytes, UpstreamError> {
-        match self.in_time(self.all_referrers(repository, digest)).await {
-            // The API answers 200 for any digest. Any "no" means that the API is not there.
-            Err(UpstreamError::NotFound { .. } | UpstreamError::Failed { status: 400..500, .. }) => {
-                self.referrers_tag(repository, digest).await
-            }
-            result => result,
+        match self.in_time(self.all_referrers(repository, digest)).await? {
+            Api::Listed(index) => Ok(index),
+            Api::Absent(instead) => self.referrers_tag(repository, digest, &instead).await,
         }
     }
 
@@ -98,38 +136,54 @@ impl Upstream {
         Err(UpstreamError::untrue(format!("the list of tags has more than {MAX_PAGES} pages")))
     }
 
-    async fn all_referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Bytes, UpstreamError> {
+    async fn all_referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Api, UpstreamError> {
         let mut url = self.url(&format!("{repository}/referrers/{digest}"));
         let (mut all, mut size) = (Vec::new(), 0);
         for page in 0..MAX_PAGES {
-            let answer = self.page(Kind::Referrers, &url, repository, Some(OCI_INDEX)).await?;
-            let listed: ReferrersPage = serde_json::from_slice(&answer.bytes)
-                .map_err(|_| UpstreamError::untrue("the answer is not a list of referrers"))?;
+            let answer = match self.page(Kind::Referrers, &url, repository, Some(OCI_INDEX)).await {
+                Err(error) if page == 0 && means_no_api(&error) => return Ok(Api::Absent(error.message())),
+                answer => answer?,
+            };
+            let no_list = "the answer is not a list of referrers";
+            let listed = match ReferrersPage::of(&answer, page == 0) {
+                Some(listed) => listed,
+                None if page == 0 => return Ok(Api::Absent(no_list.to_owned())),
+                None => return Err(UpstreamError::untrue(no_list)),
+            };
             size += answer.bytes.len();
             if size > MAX_MANIFEST_BYTES {
                 return Err(UpstreamError::untrue("the list of referrers is larger than 4 MiB"));
             }
+            let whole = page == 0 && listed.manifests.is_some();
             all.extend(listed.manifests.into_iter().flatten());
             match next(&answer.headers, &url)? {
                 Some(next) => url = next,
                 // One page is passed on as it is.
-                None if page == 0 => return Ok(answer.bytes),
-                None => return Ok(index_of(all)),
+                None if whole => return Ok(Api::Listed(answer.bytes)),
+                None => return Ok(Api::Listed(index_of(all))),
             }
         }
         Err(UpstreamError::untrue(format!("the list of referrers has more than {MAX_PAGES} pages")))
     }
 
     /// The index behind the tag `sha256-HEX` (distribution-spec, "Referrers Tag Schema").
-    async fn referrers_tag(&self, repository: &RepositoryName, digest: &Digest) -> Result<Bytes, UpstreamError> {
+    async fn referrers_tag(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        instead: &str,
+    ) -> Result<Bytes, UpstreamError> {
         let mut hex = digest.hex();
         hex.truncate(64);
-        let Ok(tag) = format!("{}-{hex}", digest.algorithm().as_str()).parse() else {
-            return Ok(index_of(Vec::new()));
-        };
-        match self.manifest(repository, &Reference::Tag(tag), Spend::Refresh).await {
+        let tag = format!("{}-{hex}", digest.algorithm().as_str());
+        let tag = tag.parse().map_err(|_| UpstreamError::untrue("the digest makes no tag"))?;
+        match self.manifest(repository, &Reference::Tag(tag), Spend::Needed).await {
             Ok(manifest) if manifest.media_type == OCI_INDEX => Ok(manifest.bytes),
-            Ok(_) | Err(UpstreamError::NotFound { .. }) => Ok(index_of(Vec::new())),
+            Ok(_) => Err(UpstreamError::untrue("the tag of the referrers is no OCI index")),
+            Err(UpstreamError::NotFound { told: true, .. }) => Ok(index_of(Vec::new())),
+            Err(UpstreamError::NotFound { told: false, message }) => Err(UpstreamError::untrue(format!(
+                "there is neither a list of referrers ({instead}) nor a clear answer about their tag ({message})"
+            ))),
             Err(error) => Err(error),
         }
     }
@@ -144,6 +198,25 @@ impl Upstream {
         let (url, accept) = (url.clone(), accept.or(Some("application/json")));
         let call = Call { kind, url, repository, accept, range: None, spend: Spend::Needed, whole: Some(MAX_PAGE) };
         self.call(&call).await
+    }
+}
+
+/// Whether a registry that fails so has no referrers API. In trouble, it may have one.
+fn means_no_api(error: &UpstreamError) -> bool {
+    match error {
+        UpstreamError::NotFound { .. }
+        | UpstreamError::Denied { .. }
+        | UpstreamError::Failed { status: ..=499 | 501, .. }
+        | UpstreamError::RangeNotSatisfiable
+        | UpstreamError::Unreachable(FetchError::Redirect { .. }) => true,
+        UpstreamError::Failed { .. }
+        // Too long, or encoded: that may well be a list.
+        | UpstreamError::Untrue { .. }
+        | UpstreamError::Unreachable(_)
+        | UpstreamError::RateLimited { .. }
+        | UpstreamError::CircuitOpen { .. }
+        | UpstreamError::Blocked
+        | UpstreamError::Offline => false,
     }
 }
 

@@ -6,8 +6,9 @@
 //! - Credentials go to the registry itself, and to a token endpoint that belongs to it (S1); never into a message (S18).
 //! - A manifest has the digest it was asked by, or that came with it (S11). A blob's bytes are only counted: the fill
 //!   proves them.
-//! - A request ends within its deadlines; retries are few (`retry.rs`); while an upstream is down requests fail at once
-//!   (`circuit.rs`), and what its rate limit leaves is spent with care (`governor.rs`).
+//! - A request ends within its deadlines; retries are few (`retry.rs`); while an upstream is down
+//!   requests fail at once (`circuit.rs`), and so do those of a repository that fails
+//!   (`trouble.rs`). What the rate limit leaves is spent with care (`governor.rs`).
 //! - Every future is `Send` and may be dropped at any time.
 //!
 //! From the caller inwards: [`registry`](Upstream), `blobs`, `lists` → `call` (what one request
@@ -33,6 +34,7 @@ mod registry;
 mod retry;
 mod token;
 mod transport;
+mod trouble;
 mod wire;
 mod words;
 

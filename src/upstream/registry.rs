@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
 use tokio::{runtime::Handle, time::Instant};
 use url::Url;
 
@@ -21,6 +22,7 @@ use super::{
     governor::{Budget, Governor, Spend},
     lock,
     transport::Transport,
+    trouble::Troubles,
     wire::Wire,
     words,
 };
@@ -39,6 +41,7 @@ pub struct Upstream {
     pub(super) wire: Arc<Wire>,
     pub(super) auth: Auth,
     pub(super) governor: Mutex<Governor>,
+    pub(super) troubles: Troubles,
 }
 
 /// What a HEAD of a manifest tells. Nothing of it is proven.
@@ -78,6 +81,7 @@ impl Upstream {
             auth: Auth::new(&config, under(&config.url, ""), runtime.clone()),
             wire: Wire::new(config.name.clone(), transport, under(&config.url, ""), runtime),
             governor: Mutex::default(),
+            troubles: Troubles::default(),
             config,
         }
     }
@@ -129,31 +133,54 @@ impl Upstream {
         self.wire.counters.snapshot()
     }
 
-    /// Asks which manifest a reference means now, without spending a pull: a HEAD. A registry that knows no HEAD (405, 501) is
-    /// sent a GET.
+    /// Asks which manifest a reference means now, without spending a pull: a HEAD. What it says is
+    /// no more than that: see [`UpstreamError::may_be_of_head_alone`].
     pub async fn head_manifest(
         &self,
         repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<ManifestHead, UpstreamError> {
-        let mut call = self.manifest_call(repository, reference, Spend::Refresh);
+        // Whoever may serve nothing stale fails without the answer.
+        let spend = if self.mode == Mode::Online { Spend::Needed } else { Spend::Refresh };
+        self.head(repository, reference, spend).await
+    }
+
+    async fn head(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        spend: Spend,
+    ) -> Result<ManifestHead, UpstreamError> {
+        let mut call = self.manifest_call(repository, reference, spend);
         (call.kind, call.whole) = (Kind::ManifestHead, None);
-        match self.call(&call).await {
-            Ok(answer) => Ok(ManifestHead {
-                digest: content_digest(&answer.headers),
-                media_type: words::media_type(&answer.headers),
-                size: words::content_length(&answer.headers),
-            }),
-            Err(UpstreamError::Failed { status: 405 | 501, .. }) => {
-                let manifest = self.manifest(repository, reference, Spend::Refresh).await?;
-                Ok(ManifestHead {
-                    digest: Some(manifest.digest),
-                    media_type: Some(manifest.media_type),
-                    size: Some(manifest.bytes.len() as u64),
-                })
+        let answer = self.call(&call).await?;
+        Ok(ManifestHead {
+            digest: content_digest(&answer.headers),
+            media_type: words::media_type(&answer.headers),
+            size: words::content_length(&answer.headers),
+        })
+    }
+
+    /// Makes sure that the repository has a manifest whose `size` bytes are known; its type, where
+    /// the registry tells it. Asked by HEAD, and by GET where the HEAD is refused or is about
+    /// something else.
+    pub async fn has_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<Option<String>, UpstreamError> {
+        let reference = Reference::from(*digest);
+        match self.head(repository, &reference, Spend::Needed).await {
+            // A guest network's login page says 200 to everything.
+            Ok(head) if head.digest.map_or(head.size == Some(size), |said| said == *digest) => {
+                return Ok(head.media_type);
             }
-            Err(error) => Err(error),
+            Ok(_) => {}
+            Err(error) if error.may_be_of_head_alone() => {}
+            Err(error) => return Err(error),
         }
+        Ok(Some(self.manifest(repository, &reference, Spend::Needed).await?.media_type))
     }
 
     /// Fetches a manifest of at most 4 MiB and proves it: against the reference where that is a digest, else against
@@ -239,12 +266,14 @@ fn prove(answer: Answer, reference: &Reference) -> Result<FetchedManifest, Upstr
     Ok(FetchedManifest { bytes, media_type, digest })
 }
 
-/// What a manifest's JSON tells of its kind.
+/// What a manifest's JSON tells of its kind. What it holds is read with `oci::Manifest`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Shape {
-    schema_version: Option<i64>,
-    media_type: Option<String>,
+    #[serde(default)]
+    schema_version: Value,
+    #[serde(default)]
+    media_type: Value,
     manifests: Option<IgnoredAny>,
     config: Option<IgnoredAny>,
     layers: Option<IgnoredAny>,
@@ -254,15 +283,13 @@ struct Shape {
 fn media_type(header: Option<String>, bytes: &[u8]) -> Result<String, UpstreamError> {
     let shape: Shape =
         serde_json::from_slice(bytes).map_err(|_| UpstreamError::untrue("the manifest is not a JSON object"))?;
-    // Some registries and every static file server send a type that says nothing.
-    let telling =
-        |t: &String| !t.starts_with("text/") && !matches!(t.as_str(), "application/json" | "application/octet-stream");
     let index = shape.manifests.is_some().then(|| oci::OCI_INDEX.to_owned());
     let image = (shape.config.is_some() || shape.layers.is_some()).then(|| oci::OCI_IMAGE.to_owned());
-    let media_type = header.filter(telling).or(shape.media_type).or(index).or(image);
+    let inside = shape.media_type.as_str().filter(|told| !told.is_empty()).map(str::to_owned);
+    let media_type = header.filter(|told| words::is_telling(told)).or(inside).or(index).or(image);
     match media_type {
         Some(t) if oci::is_schema1(&t) => Err(UpstreamError::untrue("the manifest is of Docker's schema 1")),
-        None if shape.schema_version == Some(1) => Err(UpstreamError::untrue("the manifest is of Docker's schema 1")),
+        None if shape.schema_version == 1 => Err(UpstreamError::untrue("the manifest is of Docker's schema 1")),
         Some(t) => Ok(t),
         None => Err(UpstreamError::untrue("the answer is not a manifest")),
     }

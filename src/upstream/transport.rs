@@ -21,4 +21,13 @@ impl Transport {
             Transport::Script(script) => script.send(request).await,
         }
     }
+
+    /// Whether the host of this failure is not dialled for now.
+    pub(super) fn is_resting(&self, error: &FetchError) -> bool {
+        match self {
+            Transport::Fetcher(fetcher) => fetcher.is_resting(error),
+            #[cfg(test)]
+            Transport::Script(_) => false,
+        }
+    }
 }

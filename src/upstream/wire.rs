@@ -1,5 +1,6 @@
-//! Every request to one upstream goes through its [`Wire`], tokens and probes included: it is counted, timed, and its outcome
-//! moves the circuit. When the circuit opens, the wire's own task probes the upstream until something answers.
+//! Every request to one upstream goes through its [`Wire`], tokens and probes included: it is
+//! counted, timed, and its outcome moves the circuit. When the registry is in doubt, the wire's own
+//! task probes it; when the circuit opens, until something answers.
 
 use std::{
     sync::{Arc, Mutex, Weak},
@@ -11,7 +12,7 @@ use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use url::Url;
 
 use super::{
-    circuit::{Circuit, Health, Ticket, Verdict},
+    circuit::{Circuit, Health, LATE, Next, Ticket, Verdict},
     counters::{Kind, UpstreamCounters},
     error::UpstreamError,
     fetcher::{FetchError, Request, Response},
@@ -85,9 +86,19 @@ impl Wire {
     pub(super) async fn send(&self, kind: Kind, request: Request) -> Result<Response, UpstreamError> {
         self.counters.requested(kind);
         let begun = Instant::now();
-        let ticket = lock(&self.circuit).begin(begun, kind != Kind::Blob);
-        let waiting = Waiting { wire: self, ticket: Some(ticket) };
-        let result = self.transport.send(request).await;
+        let watched = !matches!(kind, Kind::Blob | Kind::Probe);
+        let ticket = lock(&self.circuit).begin(begun, watched);
+        let waiting = Waiting { wire: self, ticket: Some(ticket), probe: kind == Kind::Probe };
+        let mut answer = std::pin::pin!(self.transport.send(request));
+        let result = tokio::select! {
+            biased;
+            result = &mut answer => result,
+            () = tokio::time::sleep(LATE), if watched => {
+                let next = lock(&self.circuit).waits(ticket, Instant::now());
+                self.goes_on(next);
+                answer.await
+            }
+        };
         self.counters.waited(begun.elapsed());
         if result.as_ref().is_ok_and(|r| r.status.as_u16() == 429 || r.status.is_server_error()) || result.is_err() {
             self.counters.erred();
@@ -96,23 +107,33 @@ impl Wire {
         Ok(result?)
     }
 
-    /// What a request's end says about the upstream. A content network that fails at blobs is not the registry: it would
-    /// close the way to manifests that are well.
+    /// What a request's end says about the registry. A place that it redirected to is not the
+    /// registry, which has answered by that; and a token server elsewhere says nothing about it.
     fn verdict(&self, kind: Kind, result: &Result<Response, FetchError>) -> Verdict {
-        let blob = matches!(kind, Kind::Blob | Kind::BlobHead);
+        let elsewhere = if kind == Kind::Token { Verdict::Neutral } else { Verdict::Answered };
         match result {
-            Ok(response) if blob && response.url.origin() != self.ping.origin() => Verdict::Answered,
+            Ok(response) if response.url.origin() != self.ping.origin() => elsewhere,
             Ok(response) if response.status.is_server_error() => {
                 Verdict::Failed(format!("it answered with status {}", response.status.as_u16()))
             }
             Ok(_) => Verdict::Answered,
-            Err(error) if blob && host_of(error) != Some(self.authority().as_str()) => Verdict::Neutral,
+            Err(FetchError::Forbidden { .. } | FetchError::Stopped) => Verdict::Neutral,
+            Err(error) if host_of(error) != Some(self.authority().as_str()) => elsewhere,
             Err(error) => match error {
-                FetchError::Connect { .. } | FetchError::Timeout { .. } => Verdict::Unreachable(error.to_string()),
+                FetchError::Connect { .. } => Verdict::Unreachable(error.to_string()),
+                FetchError::Timeout { .. } if error.found_nobody() => Verdict::Unreachable(error.to_string()),
+                FetchError::Timeout { .. } => Verdict::Silent(error.to_string()),
                 FetchError::Broken { .. } | FetchError::Protocol { .. } => Verdict::Failed(error.to_string()),
-                FetchError::Redirect { .. } | FetchError::Forbidden { .. } | FetchError::Stopped => Verdict::Neutral,
+                FetchError::Redirect { .. } => Verdict::Answered,
+                FetchError::Forbidden { .. } | FetchError::Stopped => Verdict::Neutral,
             },
         }
+    }
+
+    /// Whether to send the same request again at once is of no use: the host that failed is not
+    /// dialled.
+    pub(super) fn is_resting(&self, error: &FetchError) -> bool {
+        self.transport.is_resting(error)
     }
 
     /// Host and port of the registry, as errors name it.
@@ -134,13 +155,25 @@ impl Wire {
         }
     }
 
-    fn start_probe(&self) {
+    /// Does what the circuit says.
+    fn goes_on(&self, next: Next) {
+        let first = match next {
+            Next::Nothing => return,
+            Next::Probe => Duration::ZERO,
+            Next::Opened => {
+                tracing::warn!(upstream = %self.name, "upstream fails; it is probed until it answers");
+                FIRST_PAUSE
+            }
+        };
         let mut probe = lock(&self.probe);
-        if matches!(*probe, Probe::Stopped) {
-            return;
+        match &*probe {
+            Probe::Stopped => return,
+            // It has not decided yet.
+            Probe::Running(earlier) if next == Next::Probe && !earlier.is_finished() => return,
+            Probe::Running(_) | Probe::Idle => {}
         }
-        let task = self.runtime.spawn(probe_until_closed(self.me.clone()));
-        // An earlier probe has closed the circuit and is about to end.
+        let task = self.runtime.spawn(probe_until_closed(self.me.clone(), first));
+        // An earlier one has closed the circuit and is about to end, or asks what is known now.
         if let Probe::Running(earlier) = std::mem::replace(&mut *probe, Probe::Running(task)) {
             earlier.abort();
         }
@@ -155,14 +188,15 @@ impl Drop for Wire {
     }
 }
 
-/// Asks for `/v2/`, without credentials, until something has closed the circuit: the probe's answer, or that to a request
-/// which was already under way.
-async fn probe_until_closed(wire: Weak<Wire>) {
-    let mut pause = FIRST_PAUSE;
+/// Asks for `/v2/`, without credentials, until something has closed the circuit: the probe's
+/// answer, or that to a request which was already under way. A `first` pause of nothing: the
+/// registry is in doubt.
+async fn probe_until_closed(wire: Weak<Wire>, first: Duration) {
+    let (mut pause, mut in_doubt) = (first, first.is_zero());
     loop {
         tokio::time::sleep(pause).await;
         let Some(wire) = wire.upgrade() else { return };
-        if wire.admit().is_ok() {
+        if wire.admit().is_ok() && !in_doubt {
             return;
         }
         let request = Request {
@@ -173,10 +207,12 @@ async fn probe_until_closed(wire: Weak<Wire>) {
         };
         match wire.send(Kind::Probe, request).await {
             Ok(response) if !response.status.is_server_error() => {
-                tracing::info!(upstream = %wire.name, "upstream answers again");
+                if !in_doubt {
+                    tracing::info!(upstream = %wire.name, "upstream answers again");
+                }
                 return;
             }
-            Ok(_) | Err(_) => pause = (pause * 2).min(LONGEST_PAUSE),
+            Ok(_) | Err(_) => (pause, in_doubt) = ((pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE), false),
         }
     }
 }
@@ -203,29 +239,31 @@ fn host_of(error: &FetchError) -> Option<&str> {
 struct Waiting<'a> {
     wire: &'a Wire,
     ticket: Option<Ticket>,
+    probe: bool,
 }
 
 impl Waiting<'_> {
     fn end(mut self, verdict: Verdict) {
-        if let Some(ticket) = self.ticket.take() {
-            let opened = lock(&self.wire.circuit).end(ticket, verdict, Instant::now());
-            self.opened(opened);
+        let Some(ticket) = self.ticket.take() else { return };
+        let mut circuit = lock(&self.wire.circuit);
+        if self.probe {
+            // The task that sent it goes on by itself.
+            if circuit.probed(verdict, Instant::now()) == Next::Opened {
+                tracing::warn!(upstream = %self.wire.name, "upstream fails; it is probed until it answers");
+            }
+            return;
         }
-    }
-
-    fn opened(&self, opened: bool) {
-        if opened {
-            tracing::warn!(upstream = %self.wire.name, "upstream fails; it is probed until it answers");
-            self.wire.start_probe();
-        }
+        let next = circuit.end(ticket, verdict, Instant::now());
+        drop(circuit);
+        self.wire.goes_on(next);
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            let opened = lock(&self.wire.circuit).give_up(ticket, Instant::now());
-            self.opened(opened);
+            let next = lock(&self.wire.circuit).give_up(ticket, Instant::now());
+            self.wire.goes_on(next);
         }
     }
 }

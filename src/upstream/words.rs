@@ -74,13 +74,38 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     (!media_type.is_empty()).then_some(media_type)
 }
 
-/// The upstream's own words about an error: the messages of the specification's `errors` list, or a short plain text. XML and
-/// HTML are not passed on: object stores put keys and signatures there. What lanyard sent and the upstream may have echoed,
-/// `secrets`, is taken out (S18).
-pub(super) async fn of_error(response: &mut Response, counters: &UpstreamCounters, secrets: &[&str]) -> Option<String> {
+/// Whether a media type says what the body is. Some registries, and every static file server, send
+/// one that does not.
+pub(super) fn is_telling(media_type: &str) -> bool {
+    !media_type.starts_with("text/") && !matches!(media_type, "application/json" | "application/octet-stream")
+}
+
+/// What an error's body says.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// The upstream's own words, if it had any.
+    pub(super) words: Option<String>,
+    /// Whether they stand in the specification's list of errors. Then a registry speaks, and not
+    /// the page of a proxy, a load balancer or a guest network.
+    pub(super) listed: bool,
+}
+
+/// What an error's body says: the messages of the specification's `errors` list, or a short plain
+/// text. XML and HTML are not passed on: object stores put keys and signatures there. What lanyard
+/// sent and the upstream may have echoed, `secrets`, is taken out (S18).
+pub(super) async fn said(response: &mut Response, counters: &UpstreamCounters, secrets: &[&str]) -> Said {
     let read = async { whole(response, MAX_WORDS_BODY, counters).await.ok() };
-    let bytes = tokio::time::timeout(WORDS_PATIENCE, read).await.ok()??;
-    from_body(media_type(&response.headers).as_deref(), &bytes, secrets)
+    let Ok(Some(bytes)) = tokio::time::timeout(WORDS_PATIENCE, read).await else { return Said::default() };
+    Said { words: from_body(media_type(&response.headers).as_deref(), &bytes, secrets), listed: is_listed(&bytes) }
+}
+
+/// The words alone.
+pub(super) async fn of_error(response: &mut Response, counters: &UpstreamCounters, secrets: &[&str]) -> Option<String> {
+    said(response, counters, secrets).await.words
+}
+
+fn is_listed(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Errors>(bytes).is_ok_and(|said| !said.errors.is_empty())
 }
 
 #[derive(Deserialize)]
@@ -128,6 +153,23 @@ fn clean(words: &str) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_registry_lists_its_errors() {
+        for (body, listed) in [
+            (r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#, true),
+            (r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#, true),
+            (r#"{"errors":[{}]}"#, true),
+            (r#"{"errors":[]}"#, false),
+            (r#"{"message":"no route"}"#, false),
+            ("404 page not found\n", false),
+            ("default backend - 404", false),
+            ("<html>404</html>", false),
+            ("", false),
+        ] {
+            assert_eq!(is_listed(body.as_bytes()), listed, "{body}");
+        }
+    }
 
     #[test]
     fn finds_the_words() {

@@ -114,9 +114,9 @@ fn errors_are_the_specifications_json() {
         assert_head_equals_get(&lanyard, path, &[]);
     }
     assert_eq!(hub.count(|r| r.path.contains(&digest_of(b"nobody has this")) && r.status == 404), 1, "asked once");
-    hub.fault(On::any_manifest().any_method(), Fault::too_many_requests(Some("7")));
+    hub.fault(On::any_manifest().any_method(), Fault::too_many_requests(Some("70")));
     let limited = get(lanyard.port(), &manifest(REPO, "limited"));
-    assert_eq!((limited.status, limited.header("retry-after")), (503, Some("7")), "{}", limited.text());
+    assert_eq!((limited.status, limited.header("retry-after")), (503, Some("70")), "{}", limited.text());
     hub.go_down();
     let dead = blob("library/other", &digest_of(b"something"));
     eventually("the circuit is open", || get(lanyard.port(), &dead).status == 503);

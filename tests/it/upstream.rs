@@ -249,10 +249,10 @@ async fn a_429_is_told_in_its_own_words() {
     let hub = Hub::start();
     hub.image(REPOSITORY, "latest").publish();
     let world = World::new(hub.url(), |_| {});
-    hub.fault(On::any_manifest(), Fault::too_many_requests(Some("7")));
+    hub.fault(On::any_manifest(), Fault::too_many_requests(Some("30")));
     for _ in 0..5 {
         let limited = world.manifest("latest").await.unwrap_err();
-        assert!(limited.retry_after().unwrap() <= Duration::from_secs(7), "{limited:?}");
+        assert!(limited.retry_after().unwrap() <= Duration::from_secs(30), "{limited:?}");
         assert!(limited.message().contains("pull rate limit"), "{limited:?}");
     }
     assert_eq!(hub.manifest_gets(), 1);

@@ -71,6 +71,11 @@ impl Connection {
         Ok(Connection { stream, buffer: Vec::new() })
     }
 
+    /// Waits so long for each piece of an answer from now on.
+    pub(crate) fn patience(&self, patience: Duration) {
+        self.stream.set_read_timeout(Some(patience)).unwrap();
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("lanyard reads");

@@ -114,7 +114,7 @@ impl Drive {
                 FillFailure::Upstream(error) if refuses(error) => others > 0 && attempts <= sources.len(),
                 FillFailure::Upstream(error) if error.is_outage() && seen > 0 => true,
                 // Whoever waited so long for nothing is told; only another place may be quicker.
-                FillFailure::Upstream(error) if is_timeout(error) => attempts < others,
+                FillFailure::Upstream(error) if has_waited(error) => attempts < others,
                 // The content network's refusals, a length that is not true: the next answer may be another.
                 FillFailure::Upstream(_) => attempts < FIRST_ATTEMPTS.max(others) + usize::from(seen > 0),
                 // Where readers were told nothing, the next answer may be the blob.
@@ -186,8 +186,13 @@ fn link(storage: &Storage, sources: &[Source], digest: Digest, size: u64) -> Res
     Ok(())
 }
 
-fn is_timeout(error: &UpstreamError) -> bool {
-    matches!(error, UpstreamError::Unreachable(FetchError::Timeout { .. }))
+/// A timeout, or a rate limit that the request has waited for as long as it may.
+fn has_waited(error: &UpstreamError) -> bool {
+    matches!(
+        error,
+        UpstreamError::Unreachable(FetchError::Timeout { .. })
+            | UpstreamError::RateLimited { retry_after: Some(_), .. }
+    )
 }
 
 impl From<UpstreamError> for FillFailure {

@@ -204,7 +204,7 @@ mod tests {
         assert!(matches!(first.standing(), Some(Standing::Asked)));
         let joined = fills.claim(digest(), 2, true, || Ok::<Option<()>, Infallible>(None)).unwrap();
         let Claim::Follow { follower: second, .. } = joined else { panic!("the first leads") };
-        leader.refused(&1, Arc::new(UpstreamError::NotFound { message: "no".into() }));
+        leader.refused(&1, Arc::new(UpstreamError::NotFound { message: "no".into(), told: true }));
         assert!(matches!(first.standing(), Some(Standing::Refused(_))));
         assert!(matches!(second.standing(), Some(Standing::Has)));
         assert_eq!((leader.sources(), leader.sure_sources()), (vec![2], vec![2]));

@@ -22,7 +22,7 @@ const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs a job. Dropping the answer's receiver, or later the body, ends it and closes its connection.
 pub(super) async fn perform(clients: Rc<Clients>, job: Job) {
-    let Job { upstream, request, mut reply, permits, load } = job;
+    let Job { upstream, request, mut reply, share, load } = job;
     let answer = tokio::select! {
         biased;
         () = reply.closed() => return,
@@ -41,7 +41,7 @@ pub(super) async fn perform(clients: Rc<Clients>, job: Job) {
             let _ = reply.send(Err(error));
         }
     }
-    drop((permits, load));
+    drop((share, load));
 }
 
 /// The final head, within the request's time.
@@ -63,7 +63,10 @@ async fn follow(
 ) -> Result<(Answer, Url), FetchError> {
     loop {
         asked.replace(chain.host());
-        let answer = clients.ask(upstream, &chain).await?;
+        upstream.may_dial(&chain.host())?;
+        let answer = clients.ask(upstream, &chain).await;
+        upstream.dialled(&chain.host(), answer.as_ref().err());
+        let answer = answer?;
         if !Chain::is_redirect(answer.status) {
             return Ok((answer, chain.url().clone()));
         }

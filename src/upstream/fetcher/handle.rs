@@ -5,7 +5,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,16 +13,24 @@ use std::{
 
 use http::Method;
 use rustls::ClientConfig;
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use url::Url;
 
 use super::{
     Environment, FetchError, Lookup, Request, Response, authority,
     proxy::Proxy,
     resolver::Resolver,
-    threads::{self, Entrances, Permits, Threads},
+    rests::Rests,
+    shares::{Share, Shares},
+    threads::{self, Entrances, Threads},
     tls::Trust,
 };
+
+/// Of how many hosts beside an upstream it is remembered that they cannot be reached.
+const HOSTS: usize = 64;
+
+/// The most connections to one upstream, whatever is configured.
+const MOST_CONNECTIONS: usize = 1 << 20;
 
 /// Settings of one upstream's connections.
 #[derive(Clone, Debug)]
@@ -35,8 +43,8 @@ pub struct Origin {
     pub ca_file: Option<PathBuf>,
     /// `http://[user:password@]host:port`, for every host. Absent: what the environment says.
     pub proxy: Option<Url>,
-    /// The most connections at a time. A quarter of them, at least one, is kept free of blob downloads; with a setting of
-    /// one, there is one more for everything that is no blob.
+    /// The most connections at a time; with a setting of one, there is one more for everything that
+    /// is no blob. How they are shared: `shares`.
     pub connections: usize,
 }
 
@@ -132,8 +140,11 @@ pub(super) struct Upstream {
     pub(super) timeouts: Timeouts,
     proxy: Option<Proxy>,
     environment: Environment,
-    any: Arc<Semaphore>,
-    long: Arc<Semaphore>,
+    shares: Shares,
+    /// Host and port of the configured URL.
+    authority: String,
+    /// Other hosts that a redirect or a challenge led to, and that could not be reached.
+    unreachable: Mutex<Rests<String>>,
     generation: AtomicU64,
     closing: Mutex<HashSet<String>>,
 }
@@ -163,7 +174,6 @@ impl Fetchers {
             None => None,
         };
         let tls = self.trust.lock().unwrap_or_else(PoisonError::into_inner).config(origin.ca_file.as_deref())?;
-        let all = origin.connections.clamp(2, Semaphore::MAX_PERMITS);
         let upstream = Upstream {
             id: self.upstreams.fetch_add(1, Ordering::Relaxed),
             host,
@@ -173,8 +183,9 @@ impl Fetchers {
             timeouts: self.settings.timeouts.clone(),
             proxy,
             environment: self.settings.environment.clone(),
-            any: Arc::new(Semaphore::new(all)),
-            long: Arc::new(Semaphore::new(all - (all / 4).max(1))),
+            shares: Shares::new(origin.connections.min(MOST_CONNECTIONS)),
+            authority: authority(&origin.url),
+            unreachable: Mutex::new(Rests::new(HOSTS)),
             generation: AtomicU64::new(0),
             closing: Mutex::default(),
         };
@@ -189,17 +200,32 @@ impl Fetchers {
 }
 
 impl Fetcher {
-    /// Sends a request; returns when the final answer's head is here. The request's `head_timeout` begins when it has its
-    /// connection permit: waiting behind other requests is not the upstream's fault, and ends when the caller gives up.
-    /// The permit is held until the body has been read, or dropped. Dropping the future closes the connection.
+    /// Sends a request; returns when the final answer's head is here. The request's `head_timeout`
+    /// begins when it has its share of the connections: waiting behind other requests is not the
+    /// upstream's fault, and ends when the caller gives up. The share is held until the body has
+    /// been read, or dropped. Dropping the future closes the connection.
     pub async fn send(&self, request: Request) -> Result<Response, FetchError> {
         let host = authority(&request.url);
-        let permits = self.upstream.admit(&request).await?;
-        let answer = self.entrances.submit(self.upstream.clone(), request, permits)?;
+        let share = self.upstream.admit(&request).await?;
+        let answer = self.entrances.submit(self.upstream.clone(), request, share)?;
         match answer.await {
             Ok(answer) => answer,
             Err(_) if self.entrances.are_closed() => Err(FetchError::Stopped),
             Err(_) => Err(FetchError::Broken { host, reason: "an error of lanyard's own; see the log".into() }),
+        }
+    }
+
+    /// Whether the host of this failure is not dialled for now: to ask again at once is of no use.
+    pub(in crate::upstream) fn is_resting(&self, error: &FetchError) -> bool {
+        match error {
+            FetchError::Connect { host, .. } | FetchError::Timeout { host, .. } => {
+                lock(&self.upstream.unreachable).is_resting(host, Instant::now())
+            }
+            FetchError::Broken { .. }
+            | FetchError::Protocol { .. }
+            | FetchError::Redirect { .. }
+            | FetchError::Forbidden { .. }
+            | FetchError::Stopped => false,
         }
     }
 }
@@ -213,16 +239,34 @@ impl Fetcher {
 }
 
 impl Upstream {
-    /// Waits for a permit, in the order of asking. Blob downloads, which can take hours, first wait for one of the places
-    /// that they share, so that the rest of the connections only ever carries short requests.
-    async fn admit(&self, request: &Request) -> Result<Permits, FetchError> {
-        let closed = |_| FetchError::Stopped;
-        let long = match request.method == Method::GET && request.url.path().contains("/blobs/") {
-            true => Some(self.long.clone().acquire_owned().await.map_err(closed)?),
-            false => None,
-        };
-        let any = self.any.clone().acquire_owned().await.map_err(closed)?;
-        Ok(Permits { _any: any, _long: long })
+    /// Waits for the right to a connection.
+    async fn admit(&self, request: &Request) -> Result<Share, FetchError> {
+        let long = request.method == Method::GET && request.url.path().contains("/blobs/");
+        self.shares.take(&sharer(&request.url), long).await.ok_or(FetchError::Stopped)
+    }
+
+    /// Fails at once for a host beside the registry that could not be reached a moment ago. How the
+    /// registry itself is doing is known above.
+    pub(super) fn may_dial(&self, host: &str) -> Result<(), FetchError> {
+        if host == self.authority {
+            return Ok(());
+        }
+        lock(&self.unreachable).admit(&host.to_owned(), Instant::now()).map_err(|reason| FetchError::Connect {
+            host: host.to_owned(),
+            reason: format!("not tried, because it failed a moment ago: {reason}"),
+        })
+    }
+
+    /// Remembers whether a host could be reached. What it answered does not matter.
+    pub(super) fn dialled(&self, host: &str, error: Option<&FetchError>) {
+        if host == self.authority {
+            return;
+        }
+        let (mut unreachable, host) = (lock(&self.unreachable), host.to_owned());
+        match error.filter(|error| error.found_nobody()) {
+            Some(error) => unreachable.failed(&host, true, error.to_string(), Instant::now()),
+            None => unreachable.answered(&host),
+        }
     }
 
     /// The proxy to go through to a host, if there is one. The environment's values were checked when it was read.
@@ -248,4 +292,19 @@ impl Upstream {
         self.closing.lock().unwrap_or_else(PoisonError::into_inner).insert(host);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
+}
+
+/// Who shares the connections: the repository of a URL; of a token, what it is asked for.
+fn sharer(url: &Url) -> String {
+    let path = url.path();
+    match path.contains("/v2/") {
+        // What is asked for takes two segments: `manifests/latest`, `tags/list`.
+        true => path.rsplitn(3, '/').nth(2).unwrap_or(path).to_owned(),
+        false => format!("{path}?{}", url.query().unwrap_or_default()),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The critical sections cannot leave what they guard half-changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

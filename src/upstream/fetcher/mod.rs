@@ -7,7 +7,8 @@
 //!
 //! What the files promise, from the caller inwards:
 //!
-//! - [`handle`](Fetchers): who may send, and how many requests of one upstream run at a time.
+//! - [`handle`](Fetchers): who may send. `shares`: how many requests of one upstream run at a time.
+//!   `rests`: when a host beside the registry is not dialled.
 //! - `threads`: the jobs and the order of stopping. `exchange`: one request from its first hop to its last byte.
 //! - `redirect`: where a redirect leads, and what is left behind (S3). `head`: which heads are accepted. `body`: that the
 //!   bytes end with `None` only when they are complete.
@@ -29,6 +30,8 @@ mod interim;
 mod proxy;
 mod redirect;
 mod resolver;
+mod rests;
+mod shares;
 mod threads;
 mod tls;
 mod verifier;
@@ -48,6 +51,7 @@ use url::Url;
 pub use environment::Environment;
 pub use handle::{Fetcher, FetcherError, Fetchers, Origin, Settings, Timeouts};
 pub use resolver::Lookup;
+pub(super) use rests::Rests;
 
 /// A request to an upstream. Redirects are followed here, credentials never cross an origin (S3).
 #[derive(Clone)]
@@ -154,6 +158,21 @@ pub enum FetchError {
     /// The fetchers are stopped.
     #[error("lanyard is stopping")]
     Stopped,
+}
+
+impl FetchError {
+    /// Whether there was no connection at all, in contrast to one that brought nothing good.
+    pub(super) fn found_nobody(&self) -> bool {
+        match self {
+            FetchError::Connect { .. } => true,
+            FetchError::Timeout { what, .. } => matches!(*what, "the connection" | "the TLS handshake"),
+            FetchError::Broken { .. }
+            | FetchError::Protocol { .. }
+            | FetchError::Redirect { .. }
+            | FetchError::Forbidden { .. }
+            | FetchError::Stopped => false,
+        }
+    }
 }
 
 /// Host and port of a URL, the way errors name it.

@@ -16,12 +16,12 @@ use std::{
 
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::{JoinSet, LocalSet},
     time::timeout_at,
 };
 
-use super::{FetchError, Request, Response, client::Clients, exchange::perform, handle::Upstream};
+use super::{FetchError, Request, Response, client::Clients, exchange::perform, handle::Upstream, shares::Share};
 
 /// Name lookups at a time and thread. They block, and a dead name server blocks them for long.
 const LOOKUPS: usize = 8;
@@ -33,14 +33,9 @@ pub(super) struct Job {
     pub(super) upstream: Arc<Upstream>,
     pub(super) request: Request,
     pub(super) reply: oneshot::Sender<Result<Response, FetchError>>,
-    pub(super) permits: Permits,
+    /// The right to a connection.
+    pub(super) share: Share,
     pub(super) load: Load,
-}
-
-/// The right to use connections of an upstream.
-pub(super) struct Permits {
-    pub(super) _any: OwnedSemaphorePermit,
-    pub(super) _long: Option<OwnedSemaphorePermit>,
 }
 
 /// Counts a job of a thread while it lives.
@@ -73,7 +68,7 @@ pub(super) fn start(count: usize, reuse: Duration) -> io::Result<(Threads, Entra
     let mut entrances = Vec::with_capacity(count);
     for number in 0..count.max(1) {
         let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS).build()?;
-        // Unbounded, because an upstream's permits bound what can be in it.
+        // Unbounded, because an upstream's shares bound what can be in it.
         let (jobs, receiver) = mpsc::unbounded_channel();
         let stop = threads.deadline.subscribe();
         let thread = thread::Builder::new().name(format!("fetcher-{number}"));
@@ -90,14 +85,14 @@ impl Entrances {
         &self,
         upstream: Arc<Upstream>,
         request: Request,
-        permits: Permits,
+        share: Share,
     ) -> Result<oneshot::Receiver<Result<Response, FetchError>>, FetchError> {
         let least = self.0.iter().min_by_key(|entrance| entrance.load.load(Ordering::Relaxed));
         let entrance = least.ok_or(FetchError::Stopped)?;
         entrance.load.fetch_add(1, Ordering::Relaxed);
         let load = Load(entrance.load.clone());
         let (reply, answer) = oneshot::channel();
-        let job = Job { upstream, request, reply, permits, load };
+        let job = Job { upstream, request, reply, share, load };
         entrance.jobs.send(job).map_err(|_| FetchError::Stopped)?;
         Ok(answer)
     }

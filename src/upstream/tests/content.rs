@@ -125,14 +125,51 @@ async fn a_head_tells_without_proof() {
     assert_eq!(script.asked(), ["HEAD /v2/library/x/manifests/latest"]);
 }
 
+/// What a HEAD is worth differs: whether a repository has a manifest is asked by GET where it says
+/// something else.
 #[tokio::test]
-async fn a_registry_without_head_is_sent_a_get() {
-    let (upstream, _) = upstream(|r| match r.method {
-        http::Method::HEAD => status(405).reply(),
-        _ => manifest_answer(&image()).reply(),
-    });
-    let head = upstream.head_manifest(&repository(), &tag()).await.unwrap();
-    assert_eq!((head.digest, head.size), (Some(digest(&image())), Some(image().len() as u64)));
+async fn a_head_that_is_refused_or_lies_is_followed_by_one_get() {
+    let size = image().len() as u64;
+    let head = |status_: u16, told: Option<Digest>, length: Option<u64>| {
+        let mut answer = status(status_).header("content-type", OCI_IMAGE);
+        if let Some(told) = told {
+            answer = answer.header("docker-content-digest", told);
+        }
+        if let Some(length) = length {
+            answer = answer.header("content-length", length);
+        }
+        answer
+    };
+    let it = Some(digest(&image()));
+    for (status_, told, length, gets) in [
+        (200, it, Some(size), 0),
+        (200, it, None, 0),
+        (200, it, Some(7), 0),
+        (200, None, Some(size), 0),
+        (200, None, None, 1),
+        (200, None, Some(7), 1),
+        (200, Some(digest(b"x")), Some(size), 1),
+        (400, None, None, 1),
+        (403, None, None, 1),
+        (404, None, None, 1),
+        (405, None, None, 1),
+        (500, None, None, 1),
+        (501, None, None, 1),
+    ] {
+        for has in [true, false] {
+            let (upstream, script) = upstream(move |r| match (r.method.as_str(), has) {
+                ("HEAD", _) => head(status_, told, length).reply(),
+                (_, true) => manifest_answer(&image()).reply(),
+                (_, false) => status(404).reply(),
+            });
+            let told = upstream.has_manifest(&repository(), &digest(&image()), size).await;
+            assert_eq!(script.count("GET"), gets, "{status_} {length:?}");
+            match told {
+                Ok(media_type) => assert!(media_type.as_deref() == Some(OCI_IMAGE) && (has || gets == 0)),
+                Err(error) => assert!(!has && matches!(error, UpstreamError::NotFound { .. }), "{status_}: {error:?}"),
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::{
-    oci::OCI_INDEX,
-    upstream::{UpstreamError, script::status},
+    oci::{DOCKER_LIST, OCI_INDEX},
+    upstream::{
+        UpstreamError,
+        script::{Answer, status},
+    },
 };
 
 fn texts(tags: &[crate::oci::Tag]) -> Vec<&str> {
@@ -74,25 +77,114 @@ async fn referrers_are_passed_on_and_joined() {
     assert_eq!((joined["schemaVersion"].as_u64(), joined["mediaType"].as_str()), (Some(2), Some(OCI_INDEX)));
 }
 
-#[tokio::test]
-async fn without_the_api_there_is_a_tag_or_nothing() {
+const GONE: &str = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
+const PAGE: &str = "<!doctype html><html>Please log in</html>";
+
+/// What a registry says, by path: to the API, and to the tag.
+async fn referrers(
+    api: impl Fn() -> Answer + Send + Sync + 'static,
+    tag: impl Fn() -> Answer + Send + Sync + 'static,
+) -> (Result<serde_json::Value, UpstreamError>, usize) {
     let subject = digest(b"subject");
     let fallback = format!("/v2/library/x/manifests/sha256-{}", subject.hex());
-    let index = r#"{"schemaVersion":2,"manifests":[{"x":1}]}"#;
-    let path = fallback.clone();
-    let (with_tag, _) = upstream(move |r| match r.url.path() == path {
-        true => status(200).header("content-type", OCI_INDEX).body(index).reply(),
-        false => status(404).reply(),
+    let (upstream, script) = upstream(move |r| match r.url.path().contains("/referrers/") {
+        true => api().reply(),
+        false => tag().reply(),
     });
-    assert_eq!(with_tag.referrers(&repository(), &subject).await.unwrap(), index);
+    let told = upstream.referrers(&repository(), &subject).await;
+    (told.map(|index| serde_json::from_slice(&index).unwrap()), script.count(&fallback))
+}
 
-    let (without, script) = upstream(|r| status(if r.url.path().contains("referrers") { 405 } else { 404 }).reply());
-    let empty: serde_json::Value =
-        serde_json::from_slice(&without.referrers(&repository(), &subject).await.unwrap()).unwrap();
-    assert_eq!(empty["manifests"], serde_json::json!([]));
-    assert_eq!(script.count(&fallback), 1);
+#[tokio::test(start_paused = true)]
+async fn only_an_index_is_the_api_and_anything_else_leads_to_the_tag() {
+    let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"x":1}]}"#;
+    let no_api: [fn() -> Answer; 20] = [
+        || status(404),
+        || status(404).body(PAGE),
+        || status(404).body(GONE),
+        || status(405).header("content-type", "text/html").body(PAGE),
+        || status(400).body(PAGE),
+        || status(401).body(PAGE),
+        || status(403).body(PAGE),
+        || status(406),
+        || status(410),
+        || status(501).body(PAGE),
+        || status(200).header("content-type", "text/html").body(PAGE),
+        || status(200).from("https://www.registry.example/login").body(PAGE),
+        || status(200).header("content-type", OCI_INDEX),
+        || status(200).header("content-type", OCI_INDEX).body("{}"),
+        || status(200).header("content-type", OCI_INDEX).body(GONE),
+        || status(200).header("content-type", OCI_INDEX).body(r#"{"schemaVersion":2,"manifests":[{"x""#),
+        || status(200).header("content-type", OCI_IMAGE).body(image()),
+        || {
+            status(200)
+                .header("content-type", OCI_INDEX)
+                .body(format!(r#"{{"mediaType":"{OCI_IMAGE}","manifests":[]}}"#))
+        },
+        || status(200).header("content-type", DOCKER_LIST).body(r#"{"schemaVersion":2,"manifests":[]}"#),
+        || status(200).header("content-type", "application/json").body(r#"{"manifests":[]}"#),
+    ];
+    for (n, api) in no_api.into_iter().enumerate() {
+        let (told, asked) = referrers(api, move || status(200).header("content-type", OCI_INDEX).body(index)).await;
+        assert_eq!((told.unwrap()["manifests"].clone(), asked), (serde_json::json!([{"x":1}]), 1), "{n}");
+        let (told, asked) = referrers(api, || status(404).body(GONE)).await;
+        assert_eq!((told.unwrap()["manifests"].clone(), asked), (serde_json::json!([]), 1), "{n}: no such tag");
+        // Whatever is no clear word is no empty list.
+        let unclear: [fn() -> Answer; 6] = [
+            || status(404).body(PAGE),
+            || status(404),
+            || status(200).body(PAGE),
+            || status(200).header("content-type", OCI_IMAGE).body(image()),
+            || status(403),
+            || status(503),
+        ];
+        for (m, tag) in unclear.into_iter().enumerate() {
+            assert!(referrers(api, tag).await.0.is_err(), "{n} {m}");
+        }
+    }
+}
 
-    let (limited, script) = upstream(|_| status(429).reply());
-    assert!(limited.referrers(&repository(), &subject).await.unwrap_err().is_outage());
-    assert_eq!(script.asked().len(), 1);
+#[tokio::test(start_paused = true)]
+async fn a_list_is_a_list_and_trouble_is_trouble() {
+    let lists: [fn() -> Answer; 5] = [
+        || status(200).header("content-type", OCI_INDEX).body(r#"{"manifests":[]}"#),
+        || status(200).header("content-type", OCI_INDEX).body(r#"{"manifests":null}"#),
+        || {
+            status(200)
+                .header("content-type", "application/vnd.oci.image.index.v1+json; charset=utf-8")
+                .body(r#"{"manifests":[]}"#)
+        },
+        || {
+            status(200)
+                .header("content-type", "application/json")
+                .body(format!(r#"{{"mediaType":"{OCI_INDEX}","manifests":[]}}"#))
+        },
+        || status(200).body(format!(r#"{{"mediaType":"{OCI_INDEX}","manifests":[],"annotations":null}}"#)),
+    ];
+    for (n, api) in lists.into_iter().enumerate() {
+        let (told, asked) = referrers(api, || status(500)).await;
+        assert_eq!((told.unwrap()["manifests"].clone(), asked), (serde_json::json!([]), 0), "{n}");
+    }
+    let trouble: [fn() -> Answer; 6] = [
+        || status(500),
+        || status(502).body(PAGE),
+        || status(503).header("retry-after", "1"),
+        || status(429),
+        || status(200).header("content-type", OCI_INDEX).body(r#"{"manifests":[]}"#).breaks_off(),
+        || status(200).header("content-type", OCI_INDEX).body("x".repeat((4 << 20) + 1)),
+    ];
+    for (n, api) in trouble.into_iter().enumerate() {
+        let (told, asked) = referrers(api, || status(404).body(GONE)).await;
+        assert!(told.is_err() && asked == 0, "{n}: {told:?}");
+    }
+    // A later page that is none spoils the list.
+    let (upstream, _) = upstream(|r| match r.url.query() {
+        None => status(200)
+            .header("content-type", OCI_INDEX)
+            .header("link", "<?last=1>; rel=next")
+            .body(r#"{"manifests":[]}"#)
+            .reply(),
+        Some(_) => status(200).body(PAGE).reply(),
+    });
+    assert!(upstream.referrers(&repository(), &digest(b"subject")).await.is_err());
 }

@@ -1,13 +1,18 @@
 //! The pull through the real binary, with a Docker Hub stand-in that counts and misbehaves.
 
 mod dialects;
+mod documents;
 mod fill;
 mod freshness;
+mod heads;
 mod late;
 mod lengths;
+mod limits;
+mod neighbours;
 mod outage;
 mod restart;
 mod rot;
+mod signatures;
 mod signing;
 mod spellings;
 mod standing;
