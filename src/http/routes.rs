@@ -30,7 +30,8 @@ use actix_web::{
 
 use super::{
     Face, Side, access_log::Entry, auth, blobs, body::Body, catalog, delete, errors::Refusal, health, intake::Intake,
-    manifests, push_manifests, query::Query, referrers, reply, reply::Reply, tags, target::Target, token, uploads,
+    manifests, places, push_manifests, query::Query, referrers, reply, reply::Reply, tags, target::Target, token,
+    uploads,
 };
 use crate::{
     access::{Action, Principal},
@@ -138,11 +139,11 @@ impl Asked<'_> {
         Arc::new(move |repo| everybody.iter().any(|who| access.authorize(who, Action::Pull, repo).is_ok()))
     }
 
-    /// Whose uploads these are, for their number: a user's, or an address's.
+    /// Whose uploads these are, for their number: a user's, or an address's, as [`places::owner`] counts those.
     pub(super) fn owner(&self) -> String {
         match self.principal.user() {
             Some(user) => format!("user {user}"),
-            None => auth::address(self.request).to_string(),
+            None => places::owner(auth::address(self.request)).to_string(),
         }
     }
 }
@@ -168,7 +169,7 @@ pub(super) async fn serve(request: HttpRequest, face: Data<Face>, body: Payload)
         Err(refusal) => refusal.into_reply(path),
     };
     let registry = path.split('/').skip(1).take(2).any(|segment| segment == "v2");
-    reply.send(request.method(), registry, entry)
+    reply.carried_by(&mut entry, request.method(), path).send(request.method(), registry, entry)
 }
 
 async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry, body: Payload) -> Result<Reply, Refusal> {
@@ -194,7 +195,7 @@ async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry, body: Payl
     let principal = auth::admit(request, face, &target, needs, place.as_ref()).await?;
     entry.by(principal.user());
     let repository = place.map(|(_, repository)| repository);
-    let asked = Asked { request, face, query, entry, principal, body: Intake::new(body), repository };
+    let asked = Asked { request, face, query, entry, principal, body: Intake::new(body, request), repository };
     answer(asked, target).await
 }
 

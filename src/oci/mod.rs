@@ -15,6 +15,7 @@ mod outcome;
 mod range;
 mod reference;
 mod repository;
+mod tags;
 
 pub use accept::Accept;
 pub use digest::{Algorithm, Digest, DigestError};
@@ -30,3 +31,4 @@ pub use outcome::Outcome;
 pub use range::{ByteRange, ContentRange, Unsatisfiable};
 pub use reference::{Reference, ReferenceError, Tag};
 pub use repository::{Namespace, Repository};
+pub use tags::{Tags, TooManyTags};

@@ -29,5 +29,6 @@ mod raw;
 mod refusals;
 mod secure;
 mod soak;
+mod transport;
 mod upstream;
 mod wire;
