@@ -11,10 +11,13 @@ use super::{
     Auth, Cache, Config, Hosted, Loaded, Log, LogFormat, Mode, Pattern, Problem, Provenance, Source, TagPattern,
     Upstream, check_access, check_site, check_tls, check_upstream,
     layer::Layers,
-    reader::{Reader, Scope, boolean, parsed, text, word},
+    reader::{Reader, Scope, boolean, number, parsed, text, word},
     units,
 };
 use crate::oci::UpstreamName;
+
+/// The most uploads that can be allowed: each open one is a folder, and a descriptor while it is written.
+const MOST_UPLOADS: usize = 1_000_000;
 
 /// Checks the layers, the last of which wins. Every problem is in the answer, none of them twice.
 pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
@@ -131,7 +134,16 @@ fn hosted(reader: &mut Reader<'_>, table: &mut Scope<'_>) -> Option<Hosted> {
     let immutable_tags = reader
         .list(table, "immutable_tags", |text| text.parse::<TagPattern>().map_err(|error| format!("{text:?}: {error}")));
     let sparse = reader.take(table, "sparse", boolean);
-    Some(Hosted { namespaces: namespaces?, reserved: reserved?, immutable_tags: immutable_tags?, sparse: sparse? })
+    let uploads_per_user = reader.take(table, "uploads_per_user", |value| number(value, 1, MOST_UPLOADS));
+    let uploads = reader.take(table, "uploads", |value| number(value, 1, MOST_UPLOADS));
+    Some(Hosted {
+        namespaces: namespaces?,
+        reserved: reserved?,
+        immutable_tags: immutable_tags?,
+        sparse: sparse?,
+        uploads_per_user: uploads_per_user?,
+        uploads: uploads?,
+    })
 }
 
 /// A pattern from text.

@@ -60,6 +60,8 @@ impl Layer {
             ("hosted.reserved", Value::from(vec!["library/**"])),
             ("hosted.immutable_tags", Value::from(Vec::<String>::new())),
             ("hosted.sparse", Value::from(false)),
+            ("hosted.uploads_per_user", Value::from(64)),
+            ("hosted.uploads", Value::from(1024)),
             ("log.format", Value::from("text")),
         ] {
             layer.insert(path, value, Source::Default);

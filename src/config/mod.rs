@@ -118,7 +118,7 @@ pub enum MinFree {
 }
 
 /// `[hosted]`
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Hosted {
     /// Name patterns that are never looked up upstream. None begins with an upstream's name (SECURITY.md S16).
     pub namespaces: Vec<Pattern>,
@@ -128,6 +128,10 @@ pub struct Hosted {
     pub immutable_tags: Vec<TagPattern>,
     /// Whether manifests are accepted whose parts are not here.
     pub sparse: bool,
+    /// How many uploads one user, or one address without a user, may have open.
+    pub uploads_per_user: usize,
+    /// How many uploads may be open in all.
+    pub uploads: usize,
 }
 
 /// `[tls]`: files in PEM. They may change while lanyard runs.

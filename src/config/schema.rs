@@ -48,7 +48,17 @@ const KEYS: &[Key] = &[
     value("mode"),
     value("default_upstream"),
     table("cache", &[value("max_size"), value("min_free"), value("tag_ttl"), value("negative_ttl")]),
-    table("hosted", &[value("namespaces"), value("reserved"), value("immutable_tags"), value("sparse")]),
+    table(
+        "hosted",
+        &[
+            value("namespaces"),
+            value("reserved"),
+            value("immutable_tags"),
+            value("sparse"),
+            value("uploads_per_user"),
+            value("uploads"),
+        ],
+    ),
     Key { name: "upstream", kind: Kind::Tables(UPSTREAM) },
     table("tls", &[value("cert"), value("key"), not_built("client_ca", "telling who asks by client certificates")]),
     table("auth", &[value("htpasswd")]),

@@ -14,20 +14,23 @@ use std::{
 
 use actix_web::{
     HttpRequest,
-    http::{
-        StatusCode,
-        header::{CONTENT_LENGTH, TRANSFER_ENCODING, USER_AGENT},
-    },
+    http::{StatusCode, Version, header::USER_AGENT},
 };
 
+use bytes::Bytes;
+
 use super::{
-    connection::{Busy, Traffic},
+    framing::Coming,
+    gate::EXPECT,
+    loads::Load,
+    plane::Item,
     query::Query,
+    traffic::{Busy, Traffic},
 };
 use crate::{
     metrics::{Answered, Metrics},
     oci::{Digest, Repository},
-    pull::{FileRange, Trace},
+    pull::Trace,
 };
 
 /// The longest path and user agent that are written, in characters.
@@ -49,6 +52,8 @@ pub(super) struct Entry {
     expected: u64,
     sent: u64,
     cut: bool,
+    /// What the answer holds in memory, if that is more than a few bytes.
+    load: Option<Load>,
     /// Tells the connection that it is not idle.
     busy: Option<Busy>,
 }
@@ -71,7 +76,11 @@ impl Entry {
             expected: 0,
             sent: 0,
             cut: false,
-            busy: traffic.map(|traffic| Busy::new(traffic, has_body(request))),
+            load: None,
+            busy: traffic.map(|traffic| {
+                let coming = Coming::of(request);
+                Busy::new(traffic, coming, coming.has_body() && waits(request))
+            }),
         }
     }
 
@@ -95,9 +104,10 @@ impl Entry {
         self.digest = Some(*digest);
     }
 
-    /// The head is decided; `expected` body bytes will follow.
-    pub(super) fn answered(&mut self, status: StatusCode, trace: Option<Trace>, expected: u64) {
+    /// The head is decided; `expected` body bytes will follow. True where the connection ends with them.
+    pub(super) fn answered(&mut self, status: StatusCode, trace: Option<Trace>, expected: u64) -> bool {
         (self.status, self.trace, self.expected) = (Some(status), trace, expected);
+        self.busy.as_ref().is_some_and(Busy::answered)
     }
 
     /// So many bytes more were handed over.
@@ -105,9 +115,23 @@ impl Entry {
         self.sent += bytes;
     }
 
-    /// The connection sends these bytes next. False where there is no connection.
-    pub(super) fn hand_over(&self, range: FileRange) -> bool {
-        self.busy.as_ref().map(|busy| busy.slot().put(range)).is_some()
+    /// Counts bytes that the answer will hold in memory. False: all answers together hold too many.
+    pub(super) fn carries(&mut self, bytes: &Bytes) -> bool {
+        if let (None, Some(busy)) = (&self.load, &self.busy) {
+            self.load = busy.load(bytes);
+            return self.load.is_some();
+        }
+        true
+    }
+
+    /// Whether there is a connection to hand over to.
+    pub(super) fn is_connected(&self) -> bool {
+        self.busy.is_some()
+    }
+
+    /// The connection sends this next. False where there is no connection.
+    pub(super) fn hand_over(&self, item: Item) -> bool {
+        self.busy.as_ref().map(|busy| busy.slot().put(item)).is_some()
     }
 
     /// Ready when they are sent, with how many they were, or with what is wrong with the file.
@@ -192,9 +216,13 @@ impl Drop for Entry {
     }
 }
 
-fn has_body(request: &HttpRequest) -> bool {
-    let headers = request.headers();
-    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
+/// Whether the client holds its body back until it is asked for. HTTP/1.0 knows no such thing.
+fn waits(request: &HttpRequest) -> bool {
+    request.version() == Version::HTTP_11
+        && request.headers().get_all(EXPECT).any(|value| {
+            let mut words = value.as_bytes().split(|byte| *byte == b',');
+            words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"100-continue"))
+        })
 }
 
 fn milliseconds(duration: Duration) -> u64 {

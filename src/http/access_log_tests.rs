@@ -91,7 +91,9 @@ fn a_line_says_everything() {
 
 #[test]
 fn a_client_that_leaves_is_told_from_a_body_that_is_cut() {
-    let leave = |entry: &mut Entry| entry.answered(StatusCode::OK, None, 100);
+    let leave = |entry: &mut Entry| {
+        entry.answered(StatusCode::OK, None, 100);
+    };
     let (fields, _, metrics) = line(TestRequest::get(), leave);
     assert_eq!((&fields["aborted"], &fields["cut"]), (&Value::from(true), &Value::Null));
     assert!(metrics.contains("lanyard_requests_aborted_total 1"));

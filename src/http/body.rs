@@ -1,6 +1,6 @@
 //! A response's body, as actix-web polls it.
 //!
-//! Every body has a known length. What comes of files it leaves to the connection (`plane/`), and waits. One that fails, or
+//! Every body has a known length. What comes of files, and bytes beyond [`SHARED`], it leaves to the connection (`plane/`), and waits. One that fails, or
 //! ends early, takes the connection with it, short of `Content-Length`: no client takes it for the whole. Dropping a body is how
 //! a client's leaving looks.
 
@@ -13,8 +13,11 @@ use actix_web::body::{BodySize, MessageBody};
 use bytes::Bytes;
 use futures_core::{Stream, ready};
 
-use super::{access_log::Entry, errors};
+use super::{access_log::Entry, errors, plane::Item};
 use crate::pull::Piece;
+
+/// Bytes beyond this are left to the connection, as files are, and so are not copied for each client.
+pub(super) const SHARED: u64 = 64 << 10;
 
 /// Pieces as they come; an error is told to the log in these words, and to the client by cutting the connection.
 pub(super) type Pieces = Pin<Box<dyn Stream<Item = Result<Piece, String>>>>;
@@ -72,6 +75,7 @@ impl MessageBody for Body {
         match self.payload {
             // actix-http would want to see the bytes of a body whose size it knows; the head says it all the same.
             Payload::Nothing | Payload::Stream { .. } => BodySize::Stream,
+            Payload::Bytes(_) if self.length > SHARED => BodySize::Stream,
             Payload::Bytes(_) => BodySize::Sized(self.length),
         }
     }
@@ -91,13 +95,17 @@ impl MessageBody for Body {
             return match ready!(self.payload.poll(cx)) {
                 // An empty piece would end the transfer.
                 Some(Ok(piece)) if piece.length() == 0 => continue,
+                Some(Ok(Piece::Bytes(bytes))) if bytes.len() as u64 > SHARED && self.entry.is_connected() => {
+                    self.sending = self.entry.hand_over(Item::Bytes(bytes));
+                    Poll::Pending
+                }
                 Some(Ok(Piece::Bytes(bytes))) => {
                     self.entry.sent(bytes.len() as u64);
                     Poll::Ready(Some(Ok(bytes)))
                 }
                 // The flush that follows sends it, and wakes us.
                 Some(Ok(Piece::File(range))) => {
-                    self.sending = self.entry.hand_over(range);
+                    self.sending = self.entry.hand_over(Item::File(range));
                     if self.sending { Poll::Pending } else { self.cut("there is no connection to send it") }
                 }
                 Some(Err(error)) => self.cut(&error),

@@ -8,16 +8,18 @@
 //!   in which there was nothing to write does not count, so a slow upstream never costs a client its connection.
 //! - *Slow heads:* no request in progress for `idle`.
 //!
-//! What a body leaves in the slot is sent in the flush (`plane/`). Requests are let through one at a time (`gate.rs`). A body that fails is cut here as well ([`Busy::cut`]): what was written before the failure is still delivered, and then the
-//! connection ends short of the promised length.
+//! What a body leaves in the slot is sent in the flush (`plane/`). Requests are let through one at a time (`gate.rs`). A body that
+//! fails is cut here as well ([`Busy::cut`](super::traffic::Busy::cut)): what was written before the failure is still delivered, and then the connection ends
+//! short of the promised length.
+//!
+//! A client that waits for `100 Continue` gets it when its body is asked for, and not where it is refused before.
 
 use std::{
-    cell::Cell,
     io,
     mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -27,9 +29,14 @@ use tokio::{
 };
 
 use super::{
-    gate::Gate,
-    plane::{Plane, Slot, Step, Wire},
+    gate::{Gate, Lets},
+    places::Place,
+    plane::{Plane, Step, Wire},
+    traffic::{Traffic, Waits},
 };
+
+/// What tells a client to send the body that it holds back.
+const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// How long a peer may take.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +47,8 @@ pub(super) struct Patience {
     pub(super) rate: u64,
     /// How long there may be no request.
     pub(super) idle: Duration,
+    /// How long the rest of a request may take whose answer ends the connection.
+    pub(super) linger: Duration,
 }
 
 impl Patience {
@@ -50,56 +59,8 @@ impl Patience {
     }
 }
 
-/// What the requests of a connection tell it. Lies in the connection's data, where handlers find it.
-#[derive(Default)]
-pub(super) struct Traffic {
-    /// How many requests are in progress.
-    requests: Cell<usize>,
-    /// There was one since this was last looked at.
-    seen: Cell<bool>,
-    /// The latest of them has a body, which is to come in.
-    body: Cell<bool>,
-    /// Who waits until none is in progress.
-    waiting: Cell<Option<Waker>>,
-    /// A body has failed: nothing more may be sent.
-    cut: Cell<bool>,
-    /// What a body wants sent.
-    slot: Slot,
-}
-
 /// Lies in the data of connections that are secured by TLS.
 pub(super) struct Secured;
-
-/// One request in progress, while it lives.
-pub(super) struct Busy(Rc<Traffic>);
-
-impl Busy {
-    pub(super) fn new(traffic: &Rc<Traffic>, body: bool) -> Self {
-        traffic.requests.set(traffic.requests.get() + 1);
-        traffic.seen.set(true);
-        traffic.body.set(body);
-        Busy(Rc::clone(traffic))
-    }
-
-    /// Ends the connection as soon as what is written already has left.
-    pub(super) fn cut(&self) {
-        self.0.cut.set(true);
-    }
-
-    /// Where the connection finds what it shall send.
-    pub(super) fn slot(&self) -> &Slot {
-        &self.0.slot
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.requests.set(self.0.requests.get().saturating_sub(1));
-        if let Some(waker) = self.0.waiting.take() {
-            waker.wake();
-        }
-    }
-}
 
 /// The stream, watched.
 pub(super) struct Connection<S> {
@@ -108,10 +69,14 @@ pub(super) struct Connection<S> {
     traffic: Rc<Traffic>,
     gate: Gate,
     plane: Plane,
+    /// What is still to be sent of [`GO_ON`].
+    go_on: &'static [u8],
     /// Since there was no request when it was last looked at: until when there may be none.
     idle_until: Option<Instant>,
     /// What wakes us then, or earlier: it is set anew when it has rung too early, and not with each request.
     alarm: Option<Pin<Box<Sleep>>>,
+    /// Set while a client that was answered for the last time is heard out.
+    ending: Option<Pin<Box<Sleep>>>,
     /// Set while a write waits: since when, and until when it may.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
     /// Since the peer last had its due: how long writes waited, and how many bytes it took.
@@ -120,15 +85,17 @@ pub(super) struct Connection<S> {
 }
 
 impl<S> Connection<S> {
-    pub(super) fn new(io: S, patience: Patience) -> Self {
+    pub(super) fn new(io: S, patience: Patience, place: Option<Place>) -> Self {
         Connection {
             io,
             patience,
-            traffic: Rc::default(),
+            traffic: Rc::new(Traffic { place, ..Traffic::default() }),
             gate: Gate::default(),
             plane: Plane::default(),
+            go_on: &[],
             idle_until: None,
             alarm: None,
+            ending: None,
             waiting: None,
             waited: Duration::ZERO,
             taken: 0,
@@ -140,8 +107,17 @@ impl<S> Connection<S> {
         Rc::clone(&self.traffic)
     }
 
+    /// Whether the connection has to make room for others. Once it has, nothing goes in or out.
+    fn sent_away(&self) -> io::Result<()> {
+        match &self.traffic.place {
+            Some(place) if place.is_gone() => Err(io::ErrorKind::ConnectionAborted.into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn wrote(&mut self, bytes: usize) {
         if let Some((since, _)) = self.waiting.take() {
+            self.traffic.client_goes_on();
             self.waited += since.elapsed();
         }
         self.taken += bytes as u64;
@@ -155,6 +131,7 @@ impl<S> Connection<S> {
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let left = self.patience.stall.saturating_sub(self.waited);
         let (_, deadline) = self.waiting.get_or_insert_with(|| {
+            self.traffic.client_waited_for();
             let now = Instant::now();
             (now, Box::pin(tokio::time::sleep_until(now + left)))
         });
@@ -171,8 +148,12 @@ impl<S> Connection<S> {
         if busy {
             return Poll::Pending;
         }
-        let until = *self.idle_until.get_or_insert_with(|| Instant::now() + self.patience.idle);
+        let patience = if self.traffic.leaving.get() { self.patience.linger } else { self.patience.idle };
+        let until = *self.idle_until.get_or_insert_with(|| Instant::now() + patience);
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if alarm.deadline() > until {
+            alarm.as_mut().reset(until);
+        }
         while alarm.deadline() < until {
             ready!(alarm.as_mut().poll(cx));
             alarm.as_mut().reset(until);
@@ -183,32 +164,45 @@ impl<S> Connection<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(place) = &self.traffic.place
+            && place.poll_gone(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if let Some(coming) = self.traffic.coming.take() {
+            self.gate.told(coming);
+        }
+        if self.traffic.leaving.get() {
+            self.gate.shut();
+        }
         let in_progress = self.traffic.requests.get() > 0;
-        let read = if in_progress && self.traffic.body.get() {
-            self.gate.closed = false;
-            self.poll_through(cx, buf)
-        } else if in_progress {
-            self.gate.closed = false;
-            let read = self.poll_hold(cx);
-            if !self.gate.is_empty() {
-                self.traffic.waiting.set(Some(cx.waker().clone()));
+        let read = match self.gate.lets(in_progress) {
+            Lets::Through => {
+                let read = self.poll_through(cx, buf);
+                if read.is_pending() && in_progress {
+                    // A body. When its request ends before it does, it is time to look at the clock.
+                    self.traffic.waiting.set(Some(cx.waker().clone()));
+                }
+                read
             }
-            read
-        } else if std::mem::take(&mut self.gate.closed) {
-            let read = self.poll_hold(cx);
-            if !self.gate.is_empty() {
-                cx.waker().wake_by_ref();
+            Lets::Nothing => {
+                let read = self.poll_hold(cx);
+                if !self.gate.is_empty() {
+                    self.traffic.waiting.set(Some(cx.waker().clone()));
+                }
+                read
             }
-            if read.is_pending() {
-                // The head that was let through is not answered yet: this is no idle connection.
-                return Poll::Pending;
+            Lets::NothingYet => {
+                let read = self.poll_hold(cx);
+                if !self.gate.is_empty() {
+                    cx.waker().wake_by_ref();
+                }
+                if read.is_pending() {
+                    // The head that was let through is not answered yet: this is no idle connection.
+                    return Poll::Pending;
+                }
+                read
             }
-            read
-        } else {
-            let before = buf.filled().len();
-            let read = self.poll_through(cx, buf);
-            self.gate.check(buf, before);
-            read
         };
         match read {
             Poll::Ready(result) => Poll::Ready(result),
@@ -218,13 +212,48 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
 }
 
 impl<S: AsyncRead + Unpin> Connection<S> {
-    /// What was held back, or else what comes in.
+    /// What was held back, or else what comes in, as far as it may go through.
     fn poll_through(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.gate.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
+        let before = buf.filled().len();
+        loop {
+            self.gate.resume(buf);
+            let resumed = buf.filled().len();
+            if self.gate.is_empty() {
+                let read = Pin::new(&mut self.io).poll_read(cx, buf);
+                if !matches!(read, Poll::Ready(Ok(()))) {
+                    self.gate.take_back(buf, before);
+                    return read;
+                }
+                if buf.filled().len() == resumed {
+                    // The end. What was held back of a line goes before it.
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                self.gate.release(buf);
+            }
+            self.gate.pass(buf, before);
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
         }
-        self.gate.release(buf);
-        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what a client goes on sending behind its last answer, for a moment: closed unread, it would be sent a reset, which may
+    /// overtake that answer.
+    fn poll_hear_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut more = !self.gate.is_empty() || self.ending.is_some();
+        loop {
+            let mut space = [MaybeUninit::uninit(); 4096];
+            let mut piece = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut self.io).poll_read(cx, &mut piece) {
+                Poll::Ready(Ok(())) if !piece.filled().is_empty() => more = true,
+                Poll::Ready(Ok(()) | Err(_)) => return Poll::Ready(()),
+                Poll::Pending if more => break,
+                Poll::Pending => return Poll::Ready(()),
+            }
+        }
+        let linger = self.patience.linger;
+        self.ending.get_or_insert_with(|| Box::pin(tokio::time::sleep(linger))).as_mut().poll(cx)
     }
 
     /// Takes in what comes and lets nothing through but the end of the stream, which tells that the client has left.
@@ -258,10 +287,9 @@ impl<S: Wire> Connection<S> {
     }
 }
 
-impl<S: Wire> AsyncWrite for Connection<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        this.plane.before_write(&this.io, &this.traffic.slot);
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Writes to the stream, and counts what it takes and how long it waits.
+    fn poll_out(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.io).poll_write(cx, buf) {
             Poll::Ready(Ok(bytes)) => {
                 self.wrote(bytes);
@@ -272,7 +300,33 @@ impl<S: Wire> AsyncWrite for Connection<S> {
         }
     }
 
+    /// Sends what is begun of [`GO_ON`] to its end.
+    fn poll_go_on(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.go_on.is_empty() {
+            let written = ready!(self.poll_out(cx, self.go_on))?;
+            self.go_on = &self.go_on[written..];
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Wire> AsyncWrite for Connection<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.sent_away()?;
+        ready!(self.poll_go_on(cx))?;
+        let this = &mut *self;
+        this.plane.before_write(&this.io, &this.traffic.slot);
+        self.poll_out(cx, buf)
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sent_away()?;
+        // Everything before it is written.
+        if self.traffic.waits.get() == Waits::Asked {
+            self.traffic.waits.set(Waits::No);
+            self.go_on = GO_ON;
+        }
+        ready!(self.poll_go_on(cx))?;
         ready!(self.poll_slot(cx))?;
         match Pin::new(&mut self.io).poll_flush(cx) {
             Poll::Ready(Ok(())) if self.traffic.cut.get() => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
@@ -286,7 +340,10 @@ impl<S: Wire> AsyncWrite for Connection<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if self.ending.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        }
+        self.poll_hear_out(cx).map(Ok)
     }
 }
 
@@ -295,97 +352,5 @@ fn timed_out(what: &str) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-
-    use super::*;
-
-    const PATIENCE: Patience =
-        Patience { stall: Duration::from_secs(60), rate: 10 << 10, idle: Duration::from_secs(105) };
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_does_not_read_is_let_go_after_the_stall() {
-        let (ours, _theirs) = duplex(1 << 10);
-        let mut connection = Connection::new(ours, PATIENCE);
-        let began = Instant::now();
-        let error = connection.write_all(&[0; 64 << 10]).await.unwrap_err();
-        assert_eq!((error.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, 60));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_peer_that_reads_too_slowly_is_let_go_and_one_that_keeps_the_rate_is_not() {
-        for (piece, survives) in [(1 << 10, false), (32 << 10, true)] {
-            let (ours, mut theirs) = duplex(1 << 10);
-            let reader = tokio::spawn(async move {
-                let mut buffer = vec![0; piece];
-                while theirs.read_exact(&mut buffer).await.is_ok() {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            });
-            let mut connection = Connection::new(ours, PATIENCE);
-            let result = connection.write_all(&vec![0; 4 << 20]).await;
-            assert_eq!(result.is_ok(), survives, "{piece} bytes a second");
-            drop(connection);
-            reader.await.unwrap();
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_slow_source_costs_the_reader_nothing() {
-        let (ours, mut theirs) = duplex(1 << 10);
-        let reader = tokio::spawn(async move { theirs.read_to_end(&mut Vec::new()).await.unwrap() });
-        let mut connection = Connection::new(ours, PATIENCE);
-        for _ in 0..300 {
-            connection.write_all(&[0; 4 << 10]).await.unwrap();
-            tokio::time::sleep(Duration::from_secs(5)).await;
-        }
-        drop(connection);
-        assert_eq!(reader.await.unwrap(), 300 * (4 << 10));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_connection_without_requests_is_let_go_and_a_busy_one_is_not() {
-        let (ours, mut theirs) = duplex(1 << 10);
-        let mut connection = Connection::new(ours, PATIENCE);
-        let busy = Busy::new(&connection.traffic(), false);
-        let waits = tokio::time::timeout(Duration::from_secs(1000), connection.read_u8()).await;
-        assert!(waits.is_err(), "a request in progress may take its time");
-        drop(busy);
-        // A head that comes a byte at a time is no request.
-        let dribble = tokio::spawn(async move {
-            while theirs.write_u8(b'G').await.is_ok() {
-                tokio::time::sleep(Duration::from_secs(10)).await;
-            }
-        });
-        let began = Instant::now();
-        let error = loop {
-            if let Err(error) = connection.read_u8().await {
-                break error;
-            }
-        };
-        assert_eq!((error.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, 105));
-        drop(connection);
-        dribble.await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn requests_that_are_answered_at_once_keep_a_connection() {
-        let (ours, mut theirs) = duplex(1 << 10);
-        let mut connection = Connection::new(ours, PATIENCE);
-        let client = tokio::spawn(async move {
-            for _ in 0..100 {
-                tokio::time::sleep(Duration::from_secs(10)).await;
-                theirs.write_u8(b'x').await.unwrap();
-            }
-            theirs
-        });
-        for _ in 0..100 {
-            connection.read_u8().await.unwrap();
-            drop(Busy::new(&connection.traffic(), false));
-        }
-        let began = Instant::now();
-        let error = connection.read_u8().await.unwrap_err();
-        assert_eq!((error.kind(), began.elapsed().as_secs()), (io::ErrorKind::TimedOut, 105));
-        drop(client.await.unwrap());
-    }
-}
+#[path = "connection_tests.rs"]
+mod tests;

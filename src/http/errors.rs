@@ -1,5 +1,7 @@
 //! Errors on their way out: the only place that turns them into HTTP, and the place that logs each of them once.
 
+use std::time::Duration;
+
 use actix_web::http::{
     StatusCode,
     header::{CONTENT_RANGE, HeaderName, HeaderValue, RETRY_AFTER},
@@ -67,6 +69,11 @@ impl Refusal {
         self
     }
 
+    #[cfg(test)]
+    pub(super) fn status(&self) -> u16 {
+        self.error.status
+    }
+
     /// The answer: the specification's JSON, `Retry-After` in whole seconds, `Content-Range: bytes */N` with a 416.
     pub(super) fn into_reply(self, path: &str) -> Reply {
         let Refusal { error, total, trace, extra } = self;
@@ -92,6 +99,14 @@ impl Refusal {
         reply.trace = trace;
         reply
     }
+}
+
+/// Answers under way hold as much in memory as they may together.
+pub(super) fn too_much_in_memory() -> Refusal {
+    let message = "too many long answers are under way; try again in a few seconds";
+    let mut error = RegistryError::new(ErrorCode::Unavailable, message).with_status(503);
+    error.retry_after = Some(Duration::from_secs(5));
+    error.into()
 }
 
 /// A body failed with its head long gone: the connection is cut, and this line is all there is to say.

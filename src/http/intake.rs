@@ -1,36 +1,95 @@
-//! Request bodies on their way in: in pieces, each awaited only so long, and never more than is wanted.
+//! Request bodies on their way in: in pieces, at a least rate, and never more than is wanted.
+//!
+//! - A body of any size brings at least [`RATE`] bytes a second, averaged over a minute. Time in which nobody asks for its next
+//!   piece does not count, so a slow disk costs no client its upload, and a large body has no total.
+//! - A body that is wanted as a whole, a form or a manifest, also has a total: 30 s, and one more for each 64 KiB beyond the first.
+//!
+//! What is slower is answered 408, and its connection ends. What came of an upload stays: it can go on.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::Pin, rc::Rc, time::Duration};
 
-use actix_web::{error::PayloadError, web::Payload};
+use actix_web::{HttpRequest, dev::Payload, error::PayloadError, web};
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use futures_core::Stream as _;
+use tokio::time::Instant;
 
-use super::errors::Refusal;
+use super::{errors::Refusal, traffic::Traffic};
 use crate::oci::{ErrorCode, RegistryError};
 
-/// How long the next piece may take.
-const IDLE: Duration = Duration::from_secs(60);
+/// How many bytes a second a body brings at least.
+const RATE: u64 = 1 << 10;
+
+/// What that is averaged over.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// How long a whole body of [`SHORT`] bytes may take.
+const TOTAL: Duration = Duration::from_secs(30);
+const SHORT: u64 = 64 << 10;
 
 /// A body that nobody has read yet. Dropped unread, it costs its sender the connection.
-pub(super) struct Intake(Payload);
+pub(super) struct Intake {
+    payload: Payload,
+    traffic: Option<Rc<Traffic>>,
+    /// Since it last had brought its due: how long it was waited for, and how many bytes it brought.
+    waited: Duration,
+    came: u64,
+}
 
 impl Intake {
-    pub(super) fn new(payload: Payload) -> Self {
-        Intake(payload)
+    /// The body of `request`.
+    pub(super) fn new(payload: web::Payload, request: &HttpRequest) -> Self {
+        Intake::on(payload.into_inner(), request.conn_data::<Rc<Traffic>>().map(Rc::clone))
     }
 
-    /// The next piece; `None` at the end. An error where the body breaks off or stops coming.
+    fn on(payload: Payload, traffic: Option<Rc<Traffic>>) -> Self {
+        Intake { payload, traffic, waited: Duration::ZERO, came: 0 }
+    }
+
+    /// The next piece; `None` at the end. An error where the body breaks off, stops coming, or comes too slowly.
     pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, Refusal> {
-        match tokio::time::timeout(IDLE, self.0.next()).await {
-            Ok(Some(Ok(piece))) => Ok(Some(piece)),
-            Ok(None) => Ok(None),
-            Ok(Some(Err(error))) => Err(broken(&error).into()),
-            Err(_) => {
-                let message = "nothing came for a minute; what had come before is kept where the upload can go on";
-                Err(RegistryError::new(ErrorCode::BlobUploadInvalid, message).with_status(408).into())
+        let (payload, traffic) = (&mut self.payload, self.traffic.as_deref());
+        let next = poll_fn(|cx| {
+            let next = Pin::new(&mut *payload).poll_next(cx);
+            if let (true, Some(traffic)) = (next.is_pending(), traffic) {
+                traffic.ask_for_body();
             }
+            next
+        });
+        let since = Instant::now();
+        match tokio::time::timeout(WINDOW.saturating_sub(self.waited), next).await {
+            Ok(Some(Ok(piece))) => {
+                self.has_come(piece.len(), since.elapsed());
+                Ok(Some(piece))
+            }
+            Ok(None) => {
+                if let Some(traffic) = &self.traffic {
+                    traffic.body_ends();
+                }
+                Ok(None)
+            }
+            Ok(Some(Err(error))) => Err(broken(&error).into()),
+            Err(_) => Err(self.too_slow("less than 1 KiB a second came for a minute")),
         }
+    }
+
+    fn has_come(&mut self, bytes: usize, after: Duration) {
+        if let Some(traffic) = &self.traffic {
+            traffic.body_comes();
+        }
+        self.came += bytes as u64;
+        self.waited += after;
+        if self.came >= RATE * WINDOW.as_secs() {
+            (self.came, self.waited) = (0, Duration::ZERO);
+        }
+    }
+
+    /// The connection ends with this answer.
+    fn too_slow(&self, why: &str) -> Refusal {
+        if let Some(traffic) = &self.traffic {
+            traffic.leave();
+        }
+        let message = format!("{why}; what had come before is kept where the upload can go on");
+        RegistryError::new(ErrorCode::BlobUploadInvalid, message).with_status(408).into()
     }
 
     /// All of it; `None` where it is more than `most` bytes. `told`: its length, where the head has it.
@@ -38,9 +97,17 @@ impl Intake {
         if told.is_some_and(|told| told > most as u64) {
             return Ok(None);
         }
+        let longest = told.unwrap_or(most as u64);
+        let total = TOTAL + Duration::from_secs(longest.saturating_sub(SHORT) / SHORT);
+        match tokio::time::timeout(total, self.gather(longest, most)).await {
+            Ok(whole) => whole,
+            Err(_) => Err(self.too_slow("the body took too long")),
+        }
+    }
+
+    async fn gather(&mut self, expected: u64, most: usize) -> Result<Option<Bytes>, Refusal> {
         // What the head promises is believed only up to a point: promising costs nothing.
-        let expected = told.map_or(0, |told| told as usize).min(64 << 10);
-        let mut whole = BytesMut::with_capacity(expected);
+        let mut whole = BytesMut::with_capacity(expected.min(4 << 10) as usize);
         while let Some(piece) = self.piece().await? {
             if whole.len() + piece.len() > most {
                 return Ok(None);
@@ -53,4 +120,88 @@ impl Intake {
 
 fn broken(error: &PayloadError) -> RegistryError {
     RegistryError::new(ErrorCode::BlobUploadInvalid, format!("the body broke off: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_http::h1;
+
+    use super::*;
+
+    /// What becomes of a body of which `piece` bytes come every `every` seconds, for an hour at most: the status, if it is
+    /// refused, and after how many seconds.
+    async fn dribbled(piece: usize, every: u64, read: impl AsyncFn(&mut Intake) -> Option<u16>) -> (Option<u16>, u64) {
+        let (mut sender, payload) = h1::Payload::create(false);
+        let mut intake = Intake::on(Payload::H1 { payload }, None);
+        let began = Instant::now();
+        let dribble = async {
+            for _ in 0..3600 / every {
+                tokio::time::sleep(Duration::from_secs(every)).await;
+                sender.feed_data(Bytes::from(vec![b'x'; piece]));
+            }
+            sender.feed_eof();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            status = read(&mut intake) => (status, began.elapsed().as_secs()),
+            () = dribble => unreachable!(),
+        }
+    }
+
+    async fn pieces(intake: &mut Intake) -> Option<u16> {
+        loop {
+            match intake.piece().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(refusal) => return Some(refusal.status()),
+            }
+        }
+    }
+
+    async fn form(intake: &mut Intake) -> Option<u16> {
+        intake.whole(None, 64 << 10).await.err().map(|refusal| refusal.status())
+    }
+
+    async fn manifest(intake: &mut Intake) -> Option<u16> {
+        intake.whole(None, 4 << 20).await.err().map(|refusal| refusal.status())
+    }
+
+    async fn small_manifest(intake: &mut Intake) -> Option<u16> {
+        intake.whole(Some(1000), 4 << 20).await.err().map(|refusal| refusal.status())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_brings_its_rate_or_is_refused() {
+        for (piece, every) in [(1, 20), (1, 1), (1000, 1), (30 << 10, 31), (59 << 10, 59), (1 << 20, 61)] {
+            let (status, after) = dribbled(piece, every, pieces).await;
+            assert!(
+                (status, after <= 61) == (Some(408), true),
+                "{piece} bytes every {every} s: {status:?} after {after} s"
+            );
+        }
+        for (piece, every) in [(1100, 1), (31 << 10, 29), (1 << 20, 59)] {
+            assert_eq!(dribbled(piece, every, pieces).await.0, None, "{piece} bytes every {every} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_whole_body_has_a_total() {
+        for piece in [1, 1 << 10] {
+            assert_eq!(dribbled(piece, 1, form).await, (Some(408), 30), "{piece} bytes a second");
+            assert_eq!(dribbled(piece, 1, small_manifest).await, (Some(408), 30), "{piece} bytes a second");
+        }
+        assert_eq!(dribbled(1, 20, manifest).await, (Some(408), 60));
+        assert_eq!(dribbled(2 << 10, 1, manifest).await, (Some(408), 93));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_disk_costs_no_client_its_upload() {
+        let (mut sender, payload) = h1::Payload::create(false);
+        let mut intake = Intake::on(Payload::H1 { payload }, None);
+        for _ in 0..100 {
+            sender.feed_data(Bytes::from_static(b"x"));
+            assert!(intake.piece().await.is_ok());
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    }
 }

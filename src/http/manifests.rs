@@ -2,15 +2,17 @@
 
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderValue, VARY};
 
-use super::{conditions, errors::Refusal, reply::Reply, routes::Asked};
+use bytes::Bytes;
+
+use super::{body::SHARED, conditions, errors::Refusal, reply::Reply, routes::Asked};
 use crate::{
     names::Spelling,
-    oci::{Accept, ErrorCode, Reference, RegistryError, Repository},
+    oci::{Accept, Digest, ErrorCode, Reference, RegistryError, Repository},
 };
 
 /// The bytes that the reference names, exactly as upstream sent them. HEAD takes the same way, so that its headers are
 /// GET's; a manifest is small.
-pub(super) async fn get(asked: Asked<'_>, spelling: &Spelling, reference: &Reference) -> Result<Reply, Refusal> {
+pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, reference: &Reference) -> Result<Reply, Refusal> {
     let repository = asked.repository()?;
     let headers = asked.request.headers();
     // What a GET by digest names is sent whatever the client takes.
@@ -46,7 +48,7 @@ pub(super) async fn get(asked: Asked<'_>, spelling: &Spelling, reference: &Refer
     let mut reply = if conditions::has_it(headers, &answer.digest) {
         Reply::not_modified()
     } else {
-        Reply::manifest(media_type, answer.bytes)
+        whole(&mut asked, media_type, answer.bytes, &answer.digest).await
     };
     reply.digest(&answer.digest);
     reply.header(VARY, HeaderValue::from_static("accept"));
@@ -72,4 +74,15 @@ async fn elsewhere(
         Reference::Digest(digest) => Ok(asked.elsewhere(repository, digest).await?),
         Reference::Tag(_) => Ok(None),
     }
+}
+
+/// From memory, where it lies once for all who ask. Where too much lies there for clients that do not read, from its file.
+async fn whole(asked: &mut Asked<'_>, media_type: HeaderValue, bytes: Bytes, digest: &Digest) -> Reply {
+    let length = bytes.len() as u64;
+    if length > SHARED && !asked.is_head() && !asked.entry.carries(&bytes) {
+        if let Some(file) = asked.face.pull.manifest_file(digest, length).await {
+            return Reply::manifest_from(media_type, file);
+        }
+    }
+    Reply::manifest(media_type, bytes)
 }

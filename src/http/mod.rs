@@ -20,12 +20,16 @@ mod catalog;
 mod conditions;
 mod connection;
 mod delete;
+mod door;
 mod errors;
 mod forwarded;
+mod framing;
 mod gate;
 mod health;
 mod intake;
+mod loads;
 mod manifests;
+mod places;
 mod plane;
 mod push_manifests;
 mod query;
@@ -40,6 +44,7 @@ mod target;
 pub(crate) mod testing;
 mod tls;
 mod token;
+mod traffic;
 mod uploads;
 
 use std::sync::{

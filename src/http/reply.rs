@@ -1,5 +1,6 @@
 //! An answer before it becomes actix-web's: status, headers, and a body whose length is always known.
 
+use actix_http::ConnectionType;
 use actix_web::{
     HttpResponse,
     http::{
@@ -14,11 +15,12 @@ use bytes::Bytes;
 
 use super::{
     access_log::Entry,
-    body::{Body, Payload, Pieces},
+    body::{Body, Payload, Pieces, SHARED},
+    errors,
 };
 use crate::{
     oci::{Digest, Outcome},
-    pull::{Piece, Trace},
+    pull::{FileRange, Piece, Trace},
 };
 
 pub(super) const JSON: &str = "application/json";
@@ -62,6 +64,14 @@ impl Reply {
     pub(super) fn head(content_type: &'static str, length: u64) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
         Reply { status: StatusCode::OK, headers, length, payload: Payload::Nothing, trace: None }
+    }
+
+    /// A manifest that is sent from its file.
+    pub(super) fn manifest_from(media_type: HeaderValue, file: FileRange) -> Self {
+        let rest = Box::pin(futures_util::stream::empty());
+        let mut reply = Reply::stream(StatusCode::OK, JSON, file.length(), Piece::File(file), rest);
+        reply.headers = vec![(CONTENT_TYPE, media_type)];
+        reply
     }
 
     /// Pieces that come as they come, `length` bytes in all; the first is here already.
@@ -110,16 +120,27 @@ impl Reply {
         }
     }
 
+    /// The same where all answers together do not hold too much in memory; else 503.
+    pub(super) fn carried_by(self, entry: &mut Entry, method: &Method, path: &str) -> Reply {
+        match &self.payload {
+            Payload::Bytes(Some(bytes)) if self.length > SHARED && *method != Method::HEAD && !entry.carries(bytes) => {
+                errors::too_much_in_memory().into_reply(path)
+            }
+            Payload::Bytes(_) | Payload::Nothing | Payload::Stream { .. } => self,
+        }
+    }
+
     /// As actix-web's, with the log entry riding on the body. `registry`: an answer below `/v2/`.
     pub(super) fn send(self, method: &Method, registry: bool, mut entry: Entry) -> HttpResponse<Body> {
         let Reply { status, headers, length, payload, trace } = self;
         let head_only = *method == Method::HEAD && status != StatusCode::NOT_MODIFIED;
         let payload = if head_only { Payload::Nothing } else { payload };
         let outcome = trace.as_ref().map_or(Outcome::Bypassed, |trace| trace.outcome);
-        entry.answered(status, trace, if head_only { 0 } else { length });
+        let last = entry.answered(status, trace, if head_only { 0 } else { length });
         // actix-http would take a pipelined HEAD for a GET and wait for the bytes, and it does not see those that the connection
         // sends: both get a stream without a size, and the length from us.
-        let stream = head_only || matches!(payload, Payload::Stream { .. });
+        let sends = matches!(payload, Payload::Stream { .. }) || length > SHARED;
+        let stream = head_only || sends;
         let mut response = HttpResponse::with_body(status, Body::new(payload, length, entry));
         let out = response.headers_mut();
         out.reserve(headers.len() + 5);
@@ -135,6 +156,9 @@ impl Reply {
         if stream {
             response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
             response.head_mut().no_chunking(true);
+        }
+        if last {
+            response.head_mut().set_connection_type(ConnectionType::Close);
         }
         response
     }

@@ -33,7 +33,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Face, Side, access_log::Entry, auth, blobs, body::Body, catalog, delete, errors::Refusal, health, intake::Intake,
-    manifests, push_manifests, query::Query, referrers, reply, reply::Reply, tags, target::Target, token, uploads,
+    manifests, places, push_manifests, query::Query, referrers, reply, reply::Reply, tags, target::Target, token,
+    uploads,
 };
 use crate::{
     access::{Action, Principal},
@@ -162,11 +163,11 @@ impl Asked<'_> {
         })
     }
 
-    /// Whose uploads these are, for their number: a user's, or an address's.
+    /// Whose uploads these are, for their number: a user's, or an address's, as [`places::owner`] counts those.
     pub(super) fn owner(&self) -> String {
         match self.principal.user() {
             Some(user) => format!("user {user}"),
-            None => self.face.site.address(self.request).to_string(),
+            None => places::owner(self.face.site.address(self.request)).to_string(),
         }
     }
 }
@@ -199,7 +200,7 @@ pub(super) async fn serve(
         Err(refusal) => refusal.into_reply(path),
     };
     let registry = path.split('/').skip(1).take(2).any(|segment| segment == "v2");
-    reply.send(request.method(), registry, entry)
+    reply.carried_by(&mut entry, request.method(), path).send(request.method(), registry, entry)
 }
 
 async fn route(
@@ -232,7 +233,7 @@ async fn route(
     let principal = auth::admit(request, face, &target, needs, place.as_ref()).await?;
     entry.by(principal.user());
     let repository = place.map(|(_, repository)| repository);
-    let asked = Asked { request, face, query, entry, principal, body: Intake::new(body), repository };
+    let asked = Asked { request, face, query, entry, principal, body: Intake::new(body, request), repository };
     let answer = answer(asked, target);
     match needs {
         // What waits for upstream goes on without the request, and the next one joins it.

@@ -12,10 +12,7 @@ use std::{
 use actix_http::{HttpService, error::DispatchError};
 use actix_server::GracefulShutdownSignal;
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
-use actix_tls::accept::{
-    TlsError as Unsecured,
-    rustls_0_23::{Acceptor, TlsStream},
-};
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{
     App, FromRequest, Handler, HttpRequest, Responder,
     dev::{AppConfig, Server, ServerHandle},
@@ -26,7 +23,9 @@ use actix_web::{
 use super::{
     Face,
     connection::{Connection, Patience, Secured},
-    plane::{READ, Wire},
+    door::Door,
+    places::Places,
+    plane::Wire,
     routes,
     tls::{Certificate, TlsError},
 };
@@ -45,6 +44,8 @@ pub struct Limits {
     pub head: Duration,
     /// How long a pull may wait for upstream before its head is sent; past it the answer is 504.
     pub answer: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
     /// How long an answer may wait for its reader in all, unless the reader keeps `rate`.
     pub stall: Duration,
     /// Bytes per second that a reader must take.
@@ -53,6 +54,8 @@ pub struct Limits {
     pub linger: Duration,
     /// Connections per worker; more wait in the kernel's queue.
     pub connections: usize,
+    /// Descriptors that the process may have; connections share them (`places.rs`).
+    pub descriptors: usize,
     /// How long answers under way may take after a stop was asked for.
     pub drain: Duration,
 }
@@ -64,13 +67,21 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(75),
             head: Duration::from_secs(30),
             answer: Duration::from_secs(25),
+            handshake: Duration::from_secs(10),
             stall: Duration::from_secs(60),
             rate: 10 << 10,
             linger: Duration::from_secs(5),
             connections: 25_600,
+            descriptors: descriptors(),
             drain: Duration::from_secs(300),
         }
     }
+}
+
+/// How many descriptors the process may have.
+fn descriptors() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
 /// Why lanyard cannot listen, in one line that says what to do.
@@ -138,9 +149,15 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    let patience = Patience { stall: limits.stall, rate: limits.rate, idle: limits.keep_alive + limits.head };
-    let secured = certificate.map(|certificate| Ok((certificate.config()?, certificate))).transpose();
+    let patience = Patience {
+        stall: limits.stall,
+        rate: limits.rate,
+        idle: limits.keep_alive + limits.head,
+        linger: limits.linger,
+    };
+    let secured = certificate.map(|certificate| Ok((Arc::new(certificate.config()?), certificate))).transpose();
     let secured = secured.map_err(|error: TlsError| io::Error::other(error))?;
+    let places = Places::new(limits.descriptors);
     let mut builder = Server::build()
         .workers(limits.workers)
         .max_concurrent_connections(limits.connections)
@@ -150,59 +167,32 @@ where
         let address = listener.local_addr()?;
         let name = format!("registry on {address}");
         let draining = builder.graceful_shutdown_signal();
+        let door = Door::new(patience, limits, Arc::clone(&places), draining.clone());
         let answers = Answers { data, handler: handler.clone(), limits, address, draining };
         builder = match &secured {
             None => builder.listen(name, listener, move || {
-                let http = answers.service::<TcpStream, Args>();
-                fn_service(move |io: TcpStream| async move { Ok(begun(io, patience)) })
-                    .map(move |(io, peer)| (Connection::new(io, patience), peer))
-                    .and_then(http)
+                let (http, door) = (answers.service::<TcpStream, Args>(), door.clone());
+                fn_service(move |io: TcpStream| {
+                    let door = door.clone();
+                    async move { door.plain(io).await }
+                })
+                .and_then(http)
             })?,
             Some((config, certificate)) => {
-                let (config, certificate) = (config.clone(), Arc::clone(certificate));
+                let (config, certificate) = (Arc::clone(config), Arc::clone(certificate));
                 builder.listen(name, listener, move || {
-                    let (http, certificate) =
-                        (answers.service::<TlsStream<TcpStream>, Args>(), Arc::clone(&certificate));
-                    let acceptor = Acceptor::new(config.clone());
+                    let (http, door) = (answers.service::<TlsStream<TcpStream>, Args>(), door.clone());
+                    let (config, certificate) = (Arc::clone(&config), Arc::clone(&certificate));
                     fn_service(move |io: TcpStream| {
-                        let certificate = Arc::clone(&certificate);
-                        async move {
-                            look(&certificate).await;
-                            Ok(begun(io, patience).0)
-                        }
+                        let (door, config, certificate) = (door.clone(), Arc::clone(&config), Arc::clone(&certificate));
+                        async move { door.secured(io, config, &certificate).await }
                     })
-                    .and_then(acceptor.map_err(Unsecured::into_service_error))
-                    .map(move |mut io: TlsStream<TcpStream>| {
-                        // As much as is read at once.
-                        io.get_mut().1.set_buffer_limit(Some(READ));
-                        let peer = io.get_ref().0.peer_addr().ok();
-                        (Connection::new(io, patience), peer)
-                    })
-                    .and_then(http.map_err(Unsecured::Service))
+                    .and_then(http)
                 })?
             }
         };
     }
     Ok(builder.run())
-}
-
-/// A connection that has just been accepted, and its peer. Heads and small answers leave at once, and a peer that vanished is
-/// noticed while there is nothing to write. A socket that refuses works all the same.
-fn begun(io: TcpStream, patience: Patience) -> (TcpStream, Option<SocketAddr>) {
-    let _ = io.set_nodelay(true);
-    #[cfg(target_os = "linux")]
-    let _ = rustix::net::sockopt::set_tcp_user_timeout(&io, patience.milliseconds());
-    let peer = io.peer_addr().ok();
-    (io, peer)
-}
-
-/// Looks at the certificate's files where that is due. A disk that does not answer keeps nobody waiting for long.
-async fn look(certificate: &Arc<Certificate>) {
-    if certificate.is_due() {
-        let certificate = Arc::clone(certificate);
-        let looked = actix_web::rt::task::spawn_blocking(move || certificate.look());
-        let _ = tokio::time::timeout(Duration::from_secs(1), looked).await;
-    }
 }
 
 /// What answers the requests of one listener.

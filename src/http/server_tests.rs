@@ -13,6 +13,7 @@ use futures_util::{StreamExt, stream};
 use super::super::{
     access_log::Entry,
     body::Body,
+    intake::Intake,
     reply::Reply,
     testing::{Answer, Running},
 };
@@ -25,8 +26,9 @@ use crate::{
 type Counted = web::Data<Arc<Metrics>>;
 
 /// `/never`: no answer; `/head`: the head of 1000 bytes; `/cut`: half of 200,000; `/endless`: as many as are taken; else an echo.
-async fn echo(request: HttpRequest, metrics: Counted, mut payload: web::Payload) -> HttpResponse<Body> {
+async fn echo(request: HttpRequest, metrics: Counted, payload: web::Payload) -> HttpResponse<Body> {
     let entry = Entry::new(&request, &metrics);
+    let mut payload = Intake::new(payload, &request);
     let piece = || Bytes::from(vec![b'x'; 50_000]);
     let pieces = |count: usize| stream::iter((0..count).map(move |_| Ok(Piece::Bytes(piece()))));
     let reply = match request.uri().path() {
@@ -45,8 +47,8 @@ async fn echo(request: HttpRequest, metrics: Counted, mut payload: web::Payload)
         }
         "/count" => {
             let mut count = 0;
-            while let Some(piece) = payload.next().await {
-                count += piece.unwrap().len();
+            while let Ok(Some(piece)) = payload.piece().await {
+                count += piece.len();
             }
             Reply::bytes(StatusCode::OK, "text/plain", count.to_string().into())
         }

@@ -4,26 +4,41 @@ use actix_web::http::{
     StatusCode,
     header::{CACHE_CONTROL, HeaderValue, LINK},
 };
-use serde_json::json;
 use url::form_urlencoded::Serializer;
 
 use super::{errors::Refusal, query::Query, reply, reply::Reply, routes::Asked};
-use crate::{names::Spelling, oci::Tag, pull::TagPage};
+use crate::{names::Spelling, pull::TagPage};
 
 /// The repository's tags in bytewise order, all of them unless `n` says how many.
 pub(super) async fn list(asked: Asked<'_>, spelling: &Spelling) -> Result<Reply, Refusal> {
     let repository = asked.repository()?;
     let wanted = TagPage { last: asked.query.last.clone(), n: asked.query.n.and_then(|n| usize::try_from(n).ok()) };
     let list = asked.face.pull.tags(&repository, wanted).await?;
-    // The name as the client wrote it: it compares.
-    let body = json!({ "name": spelling.name.as_str(), "tags": list.tags.iter().map(Tag::as_str).collect::<Vec<_>>() });
-    let mut reply = Reply::bytes(StatusCode::OK, reply::JSON, body.to_string().into());
+    let tags = list.all.range(list.wanted.clone());
+    let mut reply = Reply::bytes(StatusCode::OK, reply::JSON, body(spelling.name.as_str(), tags.clone()).into());
     reply.header(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    if let (true, Some(last)) = (list.more, list.tags.last()) {
-        reply.text(LINK, &next(asked.request.uri().path(), &asked.query, last.as_str()));
+    if let (true, Some(last)) = (list.more, tags.last()) {
+        reply.text(LINK, &next(asked.request.uri().path(), &asked.query, last));
     }
     reply.trace = Some(list.trace);
     Ok(reply)
+}
+
+/// The list as JSON, made in one piece of memory. The name is as the client wrote it: it compares. Neither it nor a tag has anything
+/// that JSON would have to escape.
+fn body<'a>(name: &str, tags: impl Iterator<Item = &'a str> + Clone) -> String {
+    let length: usize = tags.clone().map(|tag| tag.len() + 3).sum();
+    let mut body = String::with_capacity(length + name.len() + 32);
+    body.push_str("{\"name\":\"");
+    body.push_str(name);
+    body.push_str("\",\"tags\":[");
+    for (at, tag) in tags.enumerate() {
+        body.push_str(if at == 0 { "\"" } else { ",\"" });
+        body.push_str(tag);
+        body.push('"');
+    }
+    body.push_str("]}");
+    body
 }
 
 /// The next page, in the spelling of this request: same path, same `ns`, same filter.
@@ -44,6 +59,12 @@ pub(super) fn next(path: &str, query: &Query, last: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_list_is_json() {
+        assert_eq!(body("a/b", ["1", "b-2"].into_iter()), r#"{"name":"a/b","tags":["1","b-2"]}"#);
+        assert_eq!(body("a", [].into_iter()), r#"{"name":"a","tags":[]}"#);
+    }
 
     #[test]
     fn the_link_keeps_the_clients_spelling() {

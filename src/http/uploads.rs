@@ -44,7 +44,7 @@ pub(super) async fn post(mut asked: Asked<'_>) -> Result<Reply, Refusal> {
         return Ok(under_way(&asked, StatusCode::ACCEPTED, id, 0));
     };
     // There is no second request to go on with this upload: it goes with this one, whatever becomes of that.
-    let single = push.begin_single(&repo, &asked.owner()).await?;
+    let single = push.begin_single(&repo).await?;
     let writing = push.open(&repo, single.id(), None).await?;
     pour(&mut asked, writing, None).await?.finish(digest).await?;
     single.ended();

@@ -16,6 +16,7 @@ mod outcome;
 mod range;
 mod reference;
 mod repository;
+mod tags;
 
 pub use accept::Accept;
 pub use digest::{Algorithm, Digest, DigestError};
@@ -31,3 +32,4 @@ pub use outcome::Outcome;
 pub use range::{ByteRange, ContentRange, Unsatisfiable};
 pub use reference::{Reference, ReferenceError, Tag};
 pub use repository::{Namespace, Repository};
+pub use tags::{Tags, TooManyTags};

@@ -1,11 +1,11 @@
 //! What a pull gives back: plain values that know nothing of HTTP.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use super::BlobBody;
-use crate::oci::{ContentRange, Digest, Outcome, Tag, UpstreamName};
+use crate::oci::{ContentRange, Digest, Outcome, Tags, UpstreamName};
 
 /// How an answer came about, for header, log and metrics.
 #[derive(Clone, Debug)]
@@ -64,8 +64,10 @@ pub struct TagPage {
 /// A repository's tags, or a page of them.
 #[derive(Clone, Debug)]
 pub struct TagList {
-    /// Sorted by their bytes.
-    pub tags: Vec<Tag>,
+    /// Sorted by their bytes; all that are known.
+    pub all: Arc<Tags>,
+    /// Which of them are wanted.
+    pub wanted: Range<usize>,
     /// Whether others follow.
     pub more: bool,
     /// How they came.

@@ -1,22 +1,39 @@
 //! Tag lists, and what is kept of them and of referrers (`referrers.rs`): asked of upstream once per TTL, kept in memory; when
 //! upstream cannot be asked, the last answer, or what the store holds.
+//!
+//! A list has at most 8 MiB ([`Tags`]). An upstream is asked for [`AT_ONCE`] of them at a time, and so many bytes of them are kept in
+//! all that what a hostile one tells costs little memory, and nobody else a list (S28).
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::{PullError, PullThrough, TagList, TagPage, blobs::trace, flights::Flights, recent::Recent};
-use crate::oci::{Digest, ErrorCode, Namespace, Outcome, Repository, Tag};
+use crate::oci::{Digest, ErrorCode, Namespace, Outcome, Repository, Tags, UpstreamName};
 
 /// How many bytes of lists are kept.
-const LISTS: usize = 32 << 20;
+const LISTS: usize = 16 << 20;
+
+/// How many lists of tags an upstream is asked for at once.
+const AT_ONCE: usize = 2;
+
+/// How many tags that are here one answer has at most; the others are on the next page.
+const HERE: usize = 100_000;
 
 type Answer<T> = Result<T, PullError>;
 
 /// What is known of lists.
 pub(super) struct Lists {
-    tags: Recent<Repository, Arc<Vec<Tag>>>,
-    tag_flights: Flights<Repository, Answer<Arc<Vec<Tag>>>>,
+    tags: Recent<Repository, Arc<Tags>>,
+    tag_flights: Flights<Repository, Answer<Arc<Tags>>>,
+    /// The list of upstreams is closed, and so is this.
+    turns: Mutex<HashMap<UpstreamName, Arc<Semaphore>>>,
     pub(super) referrers: Recent<(Repository, Digest), Bytes>,
     pub(super) referrer_flights: Flights<(Repository, Digest), Answer<Bytes>>,
 }
@@ -24,28 +41,40 @@ pub(super) struct Lists {
 impl Lists {
     pub(super) fn new() -> Self {
         Lists {
-            tags: Recent::new(LISTS, |tags| tags.iter().map(|tag| tag.as_str().len() + 32).sum::<usize>() + 64),
+            tags: Recent::new(LISTS, |tags| tags.weight() + 64),
             tag_flights: Flights::new(),
+            turns: Mutex::default(),
             referrers: Recent::new(LISTS, |index| index.len() + 128),
             referrer_flights: Flights::new(),
         }
     }
+
+    /// The turns to ask this upstream for a list of tags.
+    fn turns(&self, upstream: &UpstreamName) -> Arc<Semaphore> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(upstream.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))))
+    }
 }
+
+/// A list, which of it is wanted, and whether others follow.
+type Listed = (Arc<Tags>, Range<usize>, bool);
 
 impl PullThrough {
     /// A repository's tags, as many as are wanted: upstream's, or those that are here.
     pub async fn tags(self: &Arc<Self>, repo: &Repository, wanted: TagPage) -> Result<TagList, PullError> {
-        let listed = |(tags, more), trace| Ok(TagList { tags, more, trace });
+        let listed = |(all, wanted, more): Listed, trace| Ok(TagList { all, wanted, more, trace });
         let source = match self.source(repo, ErrorCode::NameUnknown) {
             Ok(source) => source,
             Err(nobody) => return listed(self.tags_here(repo, wanted).await?.ok_or(nobody)?, self.hit(repo)),
         };
         if let Some(tags) = self.lists.tags.within(repo, source.upstream.tag_ttl()) {
-            return listed(page(&tags, &wanted), self.hit(repo));
+            return listed(page(tags, &wanted), self.hit(repo));
         }
         let started = Instant::now();
         let (this, key, asked) = (Arc::clone(self), repo.clone(), source.clone());
+        let turns = self.lists.turns(&source.upstream.config().name);
         let mut flight = self.lists.tag_flights.join(&self.tasks, repo.clone(), || async move {
+            let _turn = turns.acquire().await.map_err(|_| PullError::Lost)?;
             let tags = asked.upstream.tags(&asked.name).await;
             let tags = Arc::new(tags.map_err(|error| this.upstream_error(ErrorCode::NameUnknown, error))?);
             this.lists.tags.put(key, Arc::clone(&tags));
@@ -54,9 +83,9 @@ impl PullThrough {
         let answer = flight.landed().await.unwrap_or(Err(PullError::Lost));
         let told = |outcome| trace(outcome, &source.upstream, started.elapsed());
         match answer {
-            Ok(tags) => listed(page(&tags, &wanted), told(outcome(flight.joined))),
+            Ok(tags) => listed(page(tags, &wanted), told(outcome(flight.joined))),
             Err(error) if error.is_outage() => match self.lists.tags.get(repo) {
-                Some((_, tags)) => listed(page(&tags, &wanted), told(Outcome::Stale)),
+                Some((_, tags)) => listed(page(tags, &wanted), told(Outcome::Stale)),
                 None => listed(self.tags_here(repo, wanted).await?.ok_or(error)?, told(Outcome::Stale)),
             },
             Err(error) => Err(error),
@@ -64,29 +93,34 @@ impl PullThrough {
     }
 
     /// Those in the store; `None` where the repository is not known.
-    async fn tags_here(&self, repo: &Repository, wanted: TagPage) -> Result<Option<(Vec<Tag>, bool)>, PullError> {
+    async fn tags_here(&self, repo: &Repository, wanted: TagPage) -> Result<Option<Listed>, PullError> {
         let (storage, at) = (Arc::clone(&self.storage), repo.clone());
         let hosted = repo.namespace == Namespace::Hosted;
         self.on_disk(move || {
+            let most = wanted.n.unwrap_or(HERE).min(HERE);
             // One more, which tells whether others follow.
-            let limit = wanted.n.map_or(usize::MAX, |n| n.saturating_add(1));
-            let tags = storage.catalog.tags_after(&at, wanted.last.as_deref(), limit)?;
+            let found = storage.catalog.tags_after(&at, wanted.last.as_deref(), most + 1)?;
             // A hosted repository whose tags are all deleted is one that has none.
-            let known = !tags.is_empty()
+            let known = !found.is_empty()
                 || (hosted && storage.catalog.knows(&at))
                 || !storage.catalog.tags_after(&at, None, 1)?.is_empty();
-            Ok(known.then(|| page(&tags, &wanted)))
+            let mut tags = Tags::default();
+            // What does not fit follows.
+            let fitting = found.iter().take_while(|tag| tags.push(tag).is_ok()).count();
+            let page = 0..fitting.min(most);
+            let more = most > 0 && page.end < found.len();
+            Ok(known.then(|| (Arc::new(tags), page, more)))
         })
         .await
     }
 }
 
 /// The part of a sorted list that is wanted, and whether others follow.
-fn page(tags: &[Tag], wanted: &TagPage) -> (Vec<Tag>, bool) {
-    let start = wanted.last.as_deref().map_or(0, |last| tags.partition_point(|tag| tag.as_str() <= last));
-    let rest = tags.get(start..).unwrap_or_default();
-    let n = wanted.n.unwrap_or(rest.len());
-    (rest.get(..n).unwrap_or(rest).to_vec(), n > 0 && n < rest.len())
+fn page(tags: Arc<Tags>, wanted: &TagPage) -> Listed {
+    let start = wanted.last.as_deref().map_or(0, |last| tags.up_to(last));
+    let rest = tags.len() - start;
+    let n = wanted.n.unwrap_or(rest).min(rest);
+    (tags, start..start + n, n > 0 && n < rest)
 }
 
 pub(super) fn outcome(joined: bool) -> Outcome {
@@ -98,9 +132,10 @@ mod tests {
     use super::*;
 
     fn ask(last: Option<&str>, n: Option<usize>) -> (Vec<String>, bool) {
-        let tags: Vec<Tag> = ["1", "10", "2", "B", "a", "b"].iter().map(|tag| tag.parse().unwrap()).collect();
-        let (page, more) = page(&tags, &TagPage { last: last.map(str::to_owned), n });
-        (page.iter().map(Tag::to_string).collect(), more)
+        let mut tags = Tags::default();
+        ["1", "10", "2", "B", "a", "b"].iter().for_each(|tag| tags.push(&tag.parse().unwrap()).unwrap());
+        let (tags, page, more) = page(Arc::new(tags), &TagPage { last: last.map(str::to_owned), n });
+        (tags.range(page).map(str::to_owned).collect(), more)
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl PullThrough {
     }
 
     async fn look(&self, repo: &Repository, digest: &Digest) -> Result<Look, PullError> {
-        let hot = self.hot.get(digest);
+        let (hot, cache) = (self.hot.get(digest), self.hot.clone());
         let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
         let known = hot.is_some();
         let (link, bytes) = self
@@ -185,7 +185,8 @@ impl PullThrough {
                 if hosted && link.as_ref().is_none_or(|link| link.media_type.is_empty()) {
                     return Ok((None, None));
                 }
-                let bytes = match hot {
+                // Another may have read them while this waited for its turn.
+                let bytes = match hot.or_else(|| cache.get(&digest)) {
                     Some(bytes) => Some(bytes),
                     None => small(&storage, &digest)?,
                 };
@@ -193,6 +194,8 @@ impl PullThrough {
             })
             .await?;
         let Some(bytes) = bytes else { return Ok(Look::Absent) };
+        // However many have read them at once, they stay here once.
+        let bytes = self.hot.get(&digest).unwrap_or(bytes);
         if link.as_ref().is_some_and(|link| !is_manifest(link, &bytes)) {
             return Ok(Look::Absent);
         }

@@ -27,6 +27,7 @@ mod fill;
 mod flights;
 mod freshness;
 mod hosted;
+mod large;
 mod lists;
 mod manifests;
 mod missing;

@@ -95,7 +95,8 @@ impl Push {
     pub fn new(rules: Hosted, parts: Parts) -> Arc<Push> {
         let Parts { storage, disk, pull, names, tasks } = parts;
         let turns = (0..TURNS).map(|_| Arc::default()).collect();
-        Arc::new(Push { storage, disk, pull, names, tasks, rules, sessions: Sessions::new(), turns })
+        let sessions = Sessions::new(rules.uploads_per_user, rules.uploads);
+        Arc::new(Push { storage, disk, pull, names, tasks, rules, sessions, turns })
     }
 
     /// Runs `work` to its end, whether or not the caller stays.

@@ -1,34 +1,41 @@
-//! How many uploads are open, and whose: at most 64 for one client and 1,024 in all (SECURITY.md S14).
+//! How many uploads are open, and whose (SECURITY.md S14).
 //!
-//! Whose an upload is lives in memory. After a restart those that were open before count only in all; they still go on. A
-//! client that has 64 open gets another one where one of them has been idle for a while: pushes that break off, again and
-//! again, must not keep it from pushing for a day.
+//! One owner may have `hosted.uploads_per_user`, all together `hosted.uploads`. At a limit an upload that no request is writing makes
+//! place for the new one:
+//!
+//! | limit | goes |
+//! |---|---|
+//! | the owner's | its own that has been idle for longest |
+//! | that of all | one that was found at the start and is nobody's; else the longest idle of the owner that has the most |
+//!
+//! An upload that is being written never goes. Only where all are, the new one is refused. One that a single request does from begin
+//! to end takes no place: its connection bounds it.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::sync::Notify;
 
 use super::PushError;
-use crate::{oci::Repository, storage::UploadId};
+use crate::storage::UploadId;
 
-/// The most that one client may have open.
-pub(super) const OF_ONE: usize = 64;
-/// The most that may be open in all.
-pub(super) const IN_ALL: usize = 1024;
-
-/// The uploads of this process.
+/// The uploads that wait for a next request, or have one.
 pub(super) struct Sessions {
     table: Arc<Mutex<Table>>,
+    of_one: usize,
+    in_all: usize,
     /// Told each time a request is done with an upload.
     pub(super) released: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Table {
+    /// Those of an earlier process are known.
+    stocked: bool,
     open: HashMap<UploadId, Open>,
     counts: HashMap<Arc<str>, usize>,
     /// Slots taken by uploads that have no name yet.
@@ -36,10 +43,12 @@ struct Table {
 }
 
 struct Open {
-    owner: Arc<str>,
-    repo: Repository,
-    /// When a request last asked for it.
+    /// None: it was found.
+    owner: Option<Arc<str>>,
+    /// When a request last had it.
     used: Instant,
+    /// How many requests have it, or wait for it.
+    writing: usize,
 }
 
 /// The right to begin one upload. Given back when dropped, unless it was used.
@@ -49,58 +58,82 @@ pub(super) struct Slot {
     used: bool,
 }
 
+/// There is no slot.
+pub(super) struct Full {
+    /// What may go to make one.
+    pub(super) idle: Option<UploadId>,
+    /// What the client is told where nothing may.
+    pub(super) error: PushError,
+}
+
 impl Sessions {
-    pub(super) fn new() -> Self {
-        Sessions { table: Arc::default(), released: Arc::default() }
+    pub(super) fn new(of_one: usize, in_all: usize) -> Self {
+        Sessions { table: Arc::default(), of_one, in_all, released: Arc::default() }
     }
 
-    /// A slot for `owner`, where `open` uploads are on disk.
-    pub(super) fn slot(&self, owner: &str, open: usize) -> Result<Slot, PushError> {
+    /// Whether the uploads of an earlier process are still to be told.
+    pub(super) fn is_unstocked(&self) -> bool {
+        !lock(&self.table).stocked
+    }
+
+    /// These uploads were found: all but those that are known here are of an earlier process.
+    pub(super) fn stock(&self, found: Vec<UploadId>) {
         let mut table = lock(&self.table);
-        if open + table.opening >= IN_ALL {
-            return Err(PushError::TooMany("too many uploads are open; finish or cancel some, or try again later"));
+        if !std::mem::replace(&mut table.stocked, true) {
+            let used = Instant::now();
+            for id in found {
+                table.open.entry(id).or_insert(Open { owner: None, used, writing: 0 });
+            }
+        }
+    }
+
+    /// A slot for `owner`.
+    pub(super) fn slot(&self, owner: &str) -> Result<Slot, Full> {
+        let mut table = lock(&self.table);
+        if table.counts.get(owner).is_some_and(|count| *count >= self.of_one) {
+            let error = PushError::TooMany("you have too many uploads open; finish or cancel some of them");
+            return Err(Full { idle: table.idle_of(Some(owner)), error });
+        }
+        if table.open.len() + table.opening >= self.in_all {
+            let error = PushError::TooMany("too many uploads are open; finish or cancel some, or try again later");
+            return Err(Full { idle: table.idle_of(None).or_else(|| table.idle_of_the_greediest()), error });
         }
         let owner: Arc<str> = owner.into();
-        let count = table.counts.entry(Arc::clone(&owner)).or_default();
-        if *count >= OF_ONE {
-            return Err(PushError::TooMany("you have too many uploads open; finish or cancel some of them"));
-        }
-        *count += 1;
+        *table.counts.entry(Arc::clone(&owner)).or_default() += 1;
         table.opening += 1;
         drop(table);
         Ok(Slot { table: Arc::clone(&self.table), owner, used: false })
     }
 
-    /// A request asks for the upload.
-    pub(super) fn used(&self, id: &UploadId) {
+    /// A request has the upload, or waits for it.
+    pub(super) fn taken(&self, id: &UploadId) {
         if let Some(open) = lock(&self.table).open.get_mut(id) {
             open.used = Instant::now();
+            open.writing += 1;
+        }
+    }
+
+    /// It has it no more.
+    pub(super) fn left(&self, id: &UploadId) {
+        if let Some(open) = lock(&self.table).open.get_mut(id) {
+            open.used = Instant::now();
+            open.writing = open.writing.saturating_sub(1);
         }
     }
 
     /// The upload is no more.
     pub(super) fn gone(&self, id: &UploadId) {
         let mut table = lock(&self.table);
-        if let Some(open) = table.open.remove(id) {
-            table.less(&open.owner);
+        if let Some(Open { owner: Some(owner), .. }) = table.open.remove(id) {
+            table.less(&owner);
         }
-    }
-
-    /// The uploads of `owner`, each with the repository it goes to, and since when no request has asked for it; the longest
-    /// idle first.
-    pub(super) fn of(&self, owner: &str) -> Vec<(UploadId, Repository, Duration)> {
-        let table = lock(&self.table);
-        let mine = table.open.iter().filter(|(_, open)| *open.owner == *owner);
-        let mut mine: Vec<_> = mine.map(|(id, open)| (*id, open.repo.clone(), open.used.elapsed())).collect();
-        mine.sort_unstable_by_key(|(_, _, idle)| std::cmp::Reverse(*idle));
-        mine
     }
 }
 
 impl Slot {
     /// The upload is on disk and has a name.
-    pub(super) fn used_by(mut self, id: UploadId, repo: Repository) {
-        let open = Open { owner: Arc::clone(&self.owner), repo, used: Instant::now() };
+    pub(super) fn used_by(mut self, id: UploadId) {
+        let open = Open { owner: Some(Arc::clone(&self.owner)), used: Instant::now(), writing: 0 };
         lock(&self.table).open.insert(id, open);
         self.used = true;
     }
@@ -117,6 +150,19 @@ impl Drop for Slot {
 }
 
 impl Table {
+    /// The upload of this owner that has been idle for longest.
+    fn idle_of(&self, owner: Option<&str>) -> Option<UploadId> {
+        let theirs = self.open.iter().filter(|(_, open)| open.owner.as_deref() == owner && open.writing == 0);
+        theirs.min_by_key(|(_, open)| open.used).map(|(id, _)| *id)
+    }
+
+    /// The same of the owner that has the most, or the next where all of those are being written.
+    fn idle_of_the_greediest(&self) -> Option<UploadId> {
+        let mut owners: Vec<_> = self.counts.iter().collect();
+        owners.sort_unstable_by_key(|(_, count)| Reverse(**count));
+        owners.into_iter().find_map(|(owner, _)| self.idle_of(Some(owner)))
+    }
+
     fn less(&mut self, owner: &Arc<str>) {
         if let Some(count) = self.counts.get_mut(owner) {
             *count -= 1;
@@ -139,31 +185,86 @@ mod tests {
         format!("00000000-0000-4000-8000-{n:012x}").parse().unwrap()
     }
 
-    fn repo() -> Repository {
-        Repository { namespace: crate::oci::Namespace::Hosted, name: "a".parse().unwrap() }
+    fn open(sessions: &Sessions, owner: &str, ids: std::ops::Range<u64>) {
+        for n in ids {
+            sessions.slot(owner).unwrap_or_else(|_| panic!("no slot for {owner}")).used_by(id(n));
+        }
+    }
+
+    /// What makes place for an upload of `owner`; an error where it is refused.
+    fn makes_place(sessions: &Sessions, owner: &str) -> Result<Option<UploadId>, ()> {
+        match sessions.slot(owner) {
+            Ok(_) => Ok(None),
+            Err(Full { idle: Some(idle), .. }) => Ok(Some(idle)),
+            Err(Full { idle: None, .. }) => Err(()),
+        }
     }
 
     #[test]
-    fn s14_one_client_has_64_and_all_have_1024() {
-        let sessions = Sessions::new();
-        for n in 0..OF_ONE as u64 {
-            sessions.slot("a", n as usize).unwrap().used_by(id(n), repo());
-        }
-        assert!(matches!(sessions.slot("a", 64), Err(PushError::TooMany(_))));
-        assert!(sessions.slot("b", 64).is_ok(), "another client is not held up");
-        assert!(matches!(sessions.slot("b", IN_ALL), Err(PushError::TooMany(_))));
+    fn s14_the_longest_idle_of_an_owner_makes_place_for_its_next() {
+        let sessions = Sessions::new(4, 100);
+        open(&sessions, "a", 0..4);
+        assert_eq!(makes_place(&sessions, "a"), Ok(Some(id(0))));
+        assert_eq!(makes_place(&sessions, "b"), Ok(None), "another owner is not held up");
+        sessions.taken(&id(0));
+        sessions.taken(&id(1));
+        sessions.left(&id(1));
+        assert_eq!(makes_place(&sessions, "a"), Ok(Some(id(2))), "what is being written stays");
+        (2..4).for_each(|n| sessions.taken(&id(n)));
+        assert_eq!(makes_place(&sessions, "a"), Ok(Some(id(1))));
+        sessions.taken(&id(1));
+        assert_eq!(makes_place(&sessions, "a"), Err(()), "all are being written");
+        sessions.left(&id(0));
         sessions.gone(&id(0));
         sessions.gone(&id(0));
-        let slot = sessions.slot("a", 63).unwrap();
-        assert!(sessions.slot("a", 63).is_err(), "a slot counts before it is used");
+        let slot = sessions.slot("a").ok().unwrap();
+        assert!(sessions.slot("a").is_err(), "a slot counts before it is used");
         drop(slot);
-        sessions.used(&id(1));
-        let mine = sessions.of("a");
-        assert_eq!((mine.len(), mine[62].0), (63, id(1)), "the longest idle first");
-        for n in 1..64 {
-            sessions.gone(&id(n));
-        }
+        (1..4).for_each(|n| sessions.gone(&id(n)));
         let table = lock(&sessions.table);
         assert!(table.open.is_empty() && table.counts.is_empty() && table.opening == 0);
+    }
+
+    /// Each line: who has how many, how many of them are being written, who asks, and whose makes place.
+    #[test]
+    fn s14_no_owner_blocks_another() {
+        for (owners, asks, expected) in [
+            (&[("a", 6, 0), ("b", 4, 0)][..], "c", Ok("a")),
+            (&[("a", 6, 6), ("b", 4, 0)], "c", Ok("b")),
+            (&[("a", 6, 5), ("b", 4, 0)], "c", Ok("a")),
+            (&[("a", 6, 6), ("b", 4, 4)], "c", Err(())),
+            (&[("a", 6, 0), ("b", 4, 0)], "b", Ok("a")),
+            (&[("a", 6, 0), ("b", 4, 0)], "a", Ok("a")),
+            (&[("", 9, 0), ("b", 1, 0)], "b", Ok("")),
+            (&[("", 4, 4), ("b", 6, 0)], "c", Ok("b")),
+            (&[("", 10, 0)], "c", Ok("")),
+        ] {
+            let sessions = Sessions::new(6, 10);
+            let mut whose = HashMap::new();
+            for (owner, count, writing) in owners {
+                let first = whose.len() as u64;
+                let ids = first..first + count;
+                match *owner {
+                    "" => sessions.stock(ids.clone().map(id).collect()),
+                    owner => open(&sessions, owner, ids.clone()),
+                }
+                ids.clone().take(*writing).for_each(|n| sessions.taken(&id(n)));
+                whose.extend(ids.map(|n| (id(n), *owner)));
+            }
+            let found = makes_place(&sessions, asks).map(|idle| idle.map_or("nobody's", |idle| whose[&idle]));
+            assert_eq!(found, expected, "{owners:?}, and {asks} asks");
+        }
+    }
+
+    #[test]
+    fn what_was_found_is_told_once_and_counts() {
+        let sessions = Sessions::new(4, 4);
+        open(&sessions, "a", 0..1);
+        assert!(sessions.is_unstocked());
+        sessions.stock((0..3).map(id).collect());
+        sessions.stock((3..9).map(id).collect());
+        assert!(!sessions.is_unstocked());
+        open(&sessions, "a", 3..4);
+        assert!(matches!(makes_place(&sessions, "b"), Ok(Some(idle)) if idle == id(1) || idle == id(2)));
     }
 }

@@ -1,5 +1,5 @@
 //! Uploads that one request does from begin to end. No other could go on with one, so what is left of it when the request is
-//! over is no use to anybody, and would take a place among the client's open uploads for a day.
+//! over is no use to anybody.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ pub struct Single {
 }
 
 impl Push {
-    /// Begins an upload to `repo` that goes with the answer, for the client `owner` as [`begin`](Push::begin) has it.
-    pub async fn begin_single(self: &Arc<Self>, repo: &Repository, owner: &str) -> Result<Single, PushError> {
-        let (this, repo, owner) = (Arc::clone(self), repo.clone(), owner.to_owned());
+    /// Begins an upload to `repo` that goes with the answer. It takes no place among the open ones (`sessions.rs`).
+    pub async fn begin_single(self: &Arc<Self>, repo: &Repository) -> Result<Single, PushError> {
+        let (this, repo) = (Arc::clone(self), repo.clone());
         // Where the client has left meanwhile the answer is dropped, and the upload cancelled.
         self.to_the_end(async move {
-            let id = this.begin(&repo, &owner).await?;
+            let id = this.begin_on_disk(&repo).await?;
             Ok(Single { push: this, repo, id, ended: false })
         })
         .await

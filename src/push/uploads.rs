@@ -12,61 +12,60 @@ use crate::{
 /// before the end of the old one has been noticed.
 const TURN: Duration = Duration::from_secs(10);
 
-/// After how long without a request an upload makes place for another one of its client, where that has no other place.
-const IDLE: Duration = Duration::from_secs(600);
+/// How many uploads that turn out to be wanted are asked to make place for another.
+const TRIES: usize = 16;
 
 impl Push {
     /// Begins an upload to `repo` for the client `owner`, a word that is the same for all its requests.
     pub async fn begin(self: &Arc<Self>, repo: &Repository, owner: &str) -> Result<UploadId, PushError> {
-        let slot = self.slot(owner, IDLE).await?;
+        let slot = self.slot(owner).await?;
         let (this, repo) = (Arc::clone(self), repo.clone());
         // To the end, so that every upload on disk is counted.
         self.to_the_end(async move {
-            let at = repo.clone();
-            let begun = this.on_disk(move |storage| {
-                if !storage.room_to_host(0) {
-                    return Ok(None);
-                }
-                storage.uploads.begin(&at).map(Some)
-            });
-            let id = begun.await?.ok_or(PushError::NoRoom)?;
-            slot.used_by(id, repo);
+            let id = this.begin_on_disk(&repo).await?;
+            slot.used_by(id);
             Ok(id)
         })
         .await
     }
 
-    async fn slot(&self, owner: &str, idle: Duration) -> Result<Slot, PushError> {
-        let open = self.on_disk(|storage| Ok(storage.uploads.count())).await?;
-        let refused = match self.sessions.slot(owner, open) {
-            Ok(slot) => return Ok(slot),
-            Err(refused) => refused,
-        };
-        // Some may have been swept, and one may have been left.
-        let mine = self.sessions.of(owner);
-        let gone = self
-            .on_disk(move |storage| {
-                let mut gone = Vec::new();
-                for (id, repo, _) in &mine {
-                    if storage.uploads.offset(repo, id)?.is_none() {
-                        gone.push(*id);
+    pub(super) async fn begin_on_disk(&self, repo: &Repository) -> Result<UploadId, PushError> {
+        let at = repo.clone();
+        let begun = self.on_disk(move |storage| {
+            if !storage.room_to_host(0) {
+                return Ok(None);
+            }
+            storage.uploads.begin(&at).map(Some)
+        });
+        begun.await?.ok_or(PushError::NoRoom)
+    }
+
+    /// A slot for `owner`; an idle upload goes to make one where that is needed.
+    async fn slot(&self, owner: &str) -> Result<Slot, PushError> {
+        if self.sessions.is_unstocked() {
+            self.sessions.stock(self.on_disk(|storage| storage.uploads.all()).await?);
+        }
+        let mut tries = 0;
+        loop {
+            let full = match self.sessions.slot(owner) {
+                Ok(slot) => return Ok(slot),
+                Err(full) => full,
+            };
+            let (Some(id), true) = (full.idle, tries < TRIES) else { return Err(full.error) };
+            tries += 1;
+            match self.on_disk(move |storage| storage.uploads.discard(&id)).await {
+                // One that is not there was swept.
+                Ok(was_there) => {
+                    self.sessions.gone(&id);
+                    if was_there {
+                        tracing::info!(upload = %id, "an idle upload makes place for another one");
                     }
                 }
-                if gone.is_empty()
-                    && let Some((id, repo, _)) = mine.first().filter(|(_, _, since)| *since >= idle)
-                    && storage.uploads.cancel(repo, id)?
-                {
-                    tracing::info!(repo = %repo, "an upload that was left makes place for another one of its client");
-                    gone.push(*id);
-                }
-                Ok(gone)
-            })
-            .await?;
-        if gone.is_empty() {
-            return Err(refused);
+                // A request has taken it up meanwhile, and is about to say so.
+                Err(PushError::Busy) => {}
+                Err(error) => return Err(error),
+            }
         }
-        gone.iter().for_each(|id| self.sessions.gone(id));
-        self.sessions.slot(owner, open)
     }
 
     /// Opens an upload for writing. `at`: where the client believes that it goes on; anywhere else is
@@ -77,14 +76,16 @@ impl Push {
         id: UploadId,
         at: Option<u64>,
     ) -> Result<Writing, PushError> {
+        let mut taken = Taken::new(self, id);
         let upload = self.take(repo, id).await?;
-        self.sessions.used(&id);
         let offset = upload.offset();
         if at.is_some_and(|at| at != offset) {
             drop(upload);
             self.sessions.released.notify_waiters();
             return Err(PushError::OutOfOrder { offset });
         }
+        // From here on the task says when it is done.
+        taken.id = None;
         Ok(Writing::start(self, repo.clone(), id, upload))
     }
 
@@ -133,5 +134,27 @@ impl Push {
             }
         })
         .await
+    }
+}
+
+/// A request that has an upload, or waits for it.
+struct Taken<'a> {
+    push: &'a Push,
+    /// None: another has it now.
+    id: Option<UploadId>,
+}
+
+impl<'a> Taken<'a> {
+    fn new(push: &'a Push, id: UploadId) -> Self {
+        push.sessions.taken(&id);
+        Taken { push, id: Some(id) }
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.push.sessions.left(&id);
+        }
     }
 }

@@ -216,6 +216,7 @@ impl Task {
             let _ = self.push.on_disk(move |storage| storage.uploads.cancel(&repo, &id)).await;
             self.push.sessions.gone(&self.id);
         }
+        self.push.sessions.left(&self.id);
         self.push.sessions.released.notify_waiters();
     }
 }

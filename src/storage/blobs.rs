@@ -25,6 +25,21 @@ pub enum BlobStore {
     FileSystem(FsBlobs),
 }
 
+/// Beyond so many bytes, memory is asked for with [`ROOMY`] bytes of room, of which only what is used costs anything: an allocator
+/// gives so much back to the kernel as soon as it is free, and would keep what large manifests leave.
+const LARGE: u64 = 256 << 10;
+const ROOMY: usize = 33 << 20;
+
+/// The first `size` bytes of a file; fewer where it is shorter.
+fn whole(file: &File, size: u64) -> io::Result<Bytes> {
+    let mut bytes = Vec::new();
+    if size <= LARGE || bytes.try_reserve_exact(ROOMY).is_err() {
+        bytes.reserve_exact(size as usize);
+    }
+    file.take(size).read_to_end(&mut bytes)?;
+    Ok(bytes.into())
+}
+
 /// Blobs as files in the data folder.
 #[derive(Clone, Debug)]
 pub struct FsBlobs {
@@ -177,13 +192,10 @@ impl FsBlobs {
         if size > max as u64 {
             return Err(StorageError::TooLarge { digest: *digest, size, max });
         }
-        let mut bytes = Vec::with_capacity(size as usize);
-        (&*file)
-            .take(size)
-            .read_to_end(&mut bytes)
-            .map_err(StorageError::io("reading", &self.disk.layout.blob(digest)))?;
+        let bytes = whole(&file, size);
+        let bytes = bytes.map_err(StorageError::io("reading", &self.disk.layout.blob(digest)))?;
         if Hasher::digest(digest.algorithm(), &bytes) == *digest {
-            return Ok(Some(bytes.into()));
+            return Ok(Some(bytes));
         }
         self.rotten(digest, &file).map(|()| None)
     }

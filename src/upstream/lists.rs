@@ -1,10 +1,13 @@
 //! What an upstream has: a repository's tags, and what refers to a digest. Both come in pages.
 
-use std::time::Duration;
+use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::Value;
 use url::Url;
 
@@ -17,7 +20,7 @@ use super::{
     registry::Upstream,
     words,
 };
-use crate::oci::{Digest, MAX_MANIFEST_BYTES, OCI_INDEX, Reference, RepositoryName, Tag};
+use crate::oci::{Digest, MAX_MANIFEST_BYTES, OCI_INDEX, Reference, RepositoryName, Tags};
 
 /// The largest page, in bytes.
 const MAX_PAGE: usize = 4 << 20;
@@ -25,19 +28,72 @@ const MAX_PAGE: usize = 4 << 20;
 /// The most pages of one list.
 const MAX_PAGES: usize = 1000;
 
-/// The most tags of one repository.
-const MAX_TAGS: usize = 1_000_000;
-
 /// How many tags a page should have. Registries give less as they please; some refuse a number, then theirs is taken.
 const TAGS_A_PAGE: &str = "n=1000";
 
 /// How long a whole list may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[derive(Deserialize)]
-struct TagPage {
-    /// `null` where there are none.
-    tags: Option<Vec<String>>,
+/// A page of tags, which is read into a list as it comes: what is no tag is left out, and nothing is kept of it.
+struct TagPage<'a>(&'a mut Tags);
+
+impl<'de> DeserializeSeed<'de> for TagPage<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, page: D) -> Result<(), D::Error> {
+        page.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for TagPage<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of tags")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut page: A) -> Result<(), A::Error> {
+        while let Some(key) = page.next_key::<Cow<'de, str>>()? {
+            if key == "tags" {
+                page.next_value_seed(TagList(self.0))?;
+            } else {
+                page.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Its tags; `null` where there are none.
+struct TagList<'a>(&'a mut Tags);
+
+impl<'de> DeserializeSeed<'de> for TagList<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, list: D) -> Result<(), D::Error> {
+        list.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for TagList<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tags")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while let Some(text) = list.next_element::<Cow<'de, str>>()? {
+            if let Ok(tag) = text.parse() {
+                self.0.push(&tag).map_err(A::Error::custom)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A page of referrers: an OCI index.
@@ -82,7 +138,7 @@ enum Api {
 
 impl Upstream {
     /// All tags of a repository, in the order of their bytes. What is no tag is left out.
-    pub async fn tags(&self, repository: &RepositoryName) -> Result<Vec<Tag>, UpstreamError> {
+    pub async fn tags(&self, repository: &RepositoryName) -> Result<Tags, UpstreamError> {
         self.in_time(self.all_tags(repository)).await
     }
 
@@ -106,10 +162,10 @@ impl Upstream {
         tokio::time::timeout(PATIENCE, list).await.unwrap_or_else(|_| Err(late().into()))
     }
 
-    async fn all_tags(&self, repository: &RepositoryName) -> Result<Vec<Tag>, UpstreamError> {
+    async fn all_tags(&self, repository: &RepositoryName) -> Result<Tags, UpstreamError> {
         let mut url = self.url(&format!("{repository}/tags/list"));
         url.set_query(Some(TAGS_A_PAGE));
-        let mut tags: Vec<Tag> = Vec::new();
+        let mut tags = Tags::default();
         for page in 0..MAX_PAGES {
             let answer = match self.page(Kind::Tags, &url, repository, None).await {
                 Err(UpstreamError::Failed { status: 400..500, .. }) if page == 0 => {
@@ -118,17 +174,15 @@ impl Upstream {
                 }
                 answer => answer?,
             };
-            let listed: TagPage = serde_json::from_slice(&answer.bytes)
-                .map_err(|_| UpstreamError::untrue("the answer is not a list of tags"))?;
-            tags.extend(listed.tags.into_iter().flatten().filter_map(|tag| tag.parse().ok()));
-            if tags.len() > MAX_TAGS {
-                return Err(UpstreamError::untrue(format!("the repository has more than {MAX_TAGS} tags")));
-            }
+            let mut page = serde_json::Deserializer::from_slice(&answer.bytes);
+            TagPage(&mut tags)
+                .deserialize(&mut page)
+                .and_then(|()| page.end())
+                .map_err(|error| UpstreamError::untrue(format!("the answer is not a list of tags: {error}")))?;
             match next(&answer.headers, &url)? {
                 Some(next) => url = next,
                 None => {
-                    tags.sort_unstable();
-                    tags.dedup();
+                    tags.sort();
                     return Ok(tags);
                 }
             }

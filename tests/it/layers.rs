@@ -28,6 +28,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("bcrypt", &["access"]),
     ("aws_lc_rs", &["access", "cli/healthcheck.rs", "http/tls.rs", "main.rs", "upstream/fetcher"]),
     ("moka", &["pull"]),
+    ("tokio_rustls", &["http"]),
     ("clap", &["cli", "main.rs"]),
     ("figment", &["config"]),
 ];

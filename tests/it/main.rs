@@ -31,5 +31,6 @@ mod raw;
 mod refusals;
 mod secure;
 mod soak;
+mod transport;
 mod upstream;
 mod wire;

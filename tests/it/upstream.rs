@@ -91,7 +91,7 @@ async fn a_whole_pull() {
     let (rest, _) = world.blob(&layer, 1_000_000).await.unwrap();
     assert_eq!(rest, bytes[1_000_000..]);
     let tags = world.upstream.tags(&repository()).await.unwrap();
-    assert_eq!(tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["latest"]);
+    assert_eq!(tags.iter().collect::<Vec<_>>(), ["latest"]);
     let referrers = world.upstream.referrers(&repository(), &image.digest.parse().unwrap()).await.unwrap();
     assert!(String::from_utf8_lossy(&referrers).contains("\"manifests\""));
 

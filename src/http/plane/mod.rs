@@ -11,12 +11,15 @@
 //! | TLS | 256 KiB at a time out of the page cache, which rustls encrypts while they are in the processor's |
 //! | any other, or a file that neither takes | 1 MiB at a time, read on a disk thread |
 //!
+//! Bytes in memory that are more than a few go the same way, a slice at a time and never copied: however many connections ask for a
+//! large manifest, it is there once.
+//!
 //! Promises:
 //! - D1 A worker never waits for the disk: each window of 4 MiB is looked for in the page cache before it is sent, one window
 //!   ahead, and what is not there is read by a disk thread.
 //! - D2 A connection sends at most 4 MiB before the worker's others have their turn.
 //! - D3 A file that is shorter than its range, or cannot be read, fails the body: nothing is made up.
-//! - D4 What a connection holds in memory does not grow with the blob.
+//! - D4 What a connection holds in memory does not grow with the blob, nor with the manifest (S28).
 //!
 //! Called by the connection; bodies know the slot alone. `unsafe` is in `kernel.rs`, and nowhere else.
 
@@ -34,7 +37,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-pub(super) use slot::Slot;
+pub(super) use slot::{Item, Slot};
 pub(super) use wire::{READ, Wire};
 
 use crate::pull::FileRange;
@@ -47,6 +50,10 @@ const TURN: usize = 4 << 20;
 
 /// How much is read at once where a file is copied, in bytes.
 const COPIED: u64 = 1 << 20;
+
+/// How much of what lies in memory goes out at once, in bytes: for a stream that encrypts, what it holds for a client that reads
+/// nothing.
+const SLICE: usize = 32 << 10;
 
 /// What became of an attempt to send.
 pub(super) enum Step {
@@ -110,7 +117,11 @@ impl Plane {
     /// Sends some of what is in the slot. An error is the connection's; one of the file ends in the slot. Where nothing went
     /// out, whoever is waited for wakes the task.
     pub(super) fn step<S: Wire>(&mut self, io: &mut S, slot: &Slot, cx: &mut Context<'_>) -> io::Result<Step> {
-        let Some(range) = slot.rest() else { return Ok(Step::Nothing) };
+        let Some(item) = slot.rest() else { return Ok(Step::Nothing) };
+        let range = match item {
+            Item::Bytes(bytes) => return self.step_bytes(io, slot, &bytes, cx),
+            Item::File(range) => range,
+        };
         if self.number != slot.number() {
             (self.number, self.warm) = (slot.number(), range.first);
             (self.ahead, self.missed, self.copy) = (None, None, None);
@@ -141,6 +152,31 @@ impl Plane {
                 Ok(Step::Nothing)
             }
             Err(Trouble::Connection(error)) => Err(error),
+        }
+    }
+
+    /// The same of bytes.
+    fn step_bytes<S: Wire>(
+        &mut self,
+        io: &mut S,
+        slot: &Slot,
+        bytes: &Bytes,
+        cx: &mut Context<'_>,
+    ) -> io::Result<Step> {
+        if self.is_others_turn(cx) {
+            return Ok(Step::Waits);
+        }
+        match io.poll_slice(cx, &bytes[..bytes.len().min(SLICE)]) {
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(sent)) => {
+                self.in_turn += sent;
+                if slot.sent(sent) {
+                    self.over(io, cx);
+                }
+                Ok(Step::Sent(sent))
+            }
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(Step::Full),
         }
     }
 

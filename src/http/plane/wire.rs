@@ -37,6 +37,11 @@ pub(in crate::http) trait Wire: AsyncRead + AsyncWrite + Unpin {
     /// file or this stream.
     fn poll_send(&mut self, cx: &mut Context<'_>, file: &File, at: u64, most: usize) -> Poll<io::Result<usize>>;
 
+    /// Sends bytes; how many. A stream that encrypts takes none while what it took before waits for the peer.
+    fn poll_slice(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write(cx, bytes)
+    }
+
     /// Holds back what is written until there is a packet full of it, or lets go of it.
     fn cork(&self, on: bool) {
         let _ = on;
@@ -72,7 +77,14 @@ impl Wire for TcpStream {
 impl Wire for TlsStream<TcpStream> {
     const SECURED: bool = true;
 
+    fn poll_slice(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(poll_sent(self, cx))?;
+        Pin::new(self).poll_write(cx, bytes)
+    }
+
     fn poll_send(&mut self, cx: &mut Context<'_>, file: &File, at: u64, most: usize) -> Poll<io::Result<usize>> {
+        // Read once more what waits already, and it would be kept twice.
+        ready!(poll_sent(self, cx))?;
         SPACE.with_borrow_mut(|space| match kernel::read_resident(file, &mut space[..most.min(READ)], at) {
             Ok(0) => Poll::Ready(Ok(0)),
             Ok(read) => Pin::new(self).poll_write(cx, &space[..read]),
@@ -86,6 +98,12 @@ impl Wire for TlsStream<TcpStream> {
     fn cork(&self, on: bool) {
         self.get_ref().0.cork(on);
     }
+}
+
+/// Ready when all that was encrypted has been taken by the peer's socket: so a connection holds no more of it than it is given at
+/// once.
+fn poll_sent(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    if stream.get_ref().1.wants_write() { Pin::new(stream).poll_flush(cx) } else { Poll::Ready(Ok(())) }
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -112,6 +112,19 @@ impl Uploads {
         Ok(true)
     }
 
+    /// The same whichever repository it is of. `false`: there is none of this name.
+    pub fn discard(&self, id: &UploadId) -> Result<bool, StorageError> {
+        let _permission = self.disk.writing()?;
+        let place = self.place(id);
+        if !place.folder.is_dir() {
+            return Ok(false);
+        }
+        let _claim = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
+        place.remove()?;
+        self.uses.gone(id);
+        Ok(true)
+    }
+
     /// Removes the uploads that were given nothing for this long, and that no request writes. Says how many.
     ///
     /// How long that is, only the clock can say, which may jump. So one that this process has used, or may have missed,
@@ -168,7 +181,8 @@ impl Uploads {
         Ok(state.filter(|state| state.facts.repository == Some(names::whole_repository(repository))))
     }
 
-    fn all(&self) -> Result<Vec<UploadId>, StorageError> {
+    /// All of them, waiting or not.
+    pub fn all(&self) -> Result<Vec<UploadId>, StorageError> {
         let folder = self.disk.layout.uploads();
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

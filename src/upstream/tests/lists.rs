@@ -9,8 +9,41 @@ use crate::{
     },
 };
 
-fn texts(tags: &[crate::oci::Tag]) -> Vec<&str> {
-    tags.iter().map(|tag| tag.as_str()).collect()
+fn texts(tags: &crate::oci::Tags) -> Vec<&str> {
+    tags.iter().collect()
+}
+
+/// S9: pages that are one after the other within their bound are not so together, and nothing is kept of them.
+#[tokio::test]
+async fn a_list_of_long_pages_is_ended() {
+    let tags: Vec<_> = (0..100_000).map(|n| format!("\"tag-number-{n:020}\"")).collect();
+    let page = format!(r#"{{"tags":[{}]}}"#, tags.join(","));
+    let (upstream, script) = upstream(move |r| {
+        let last: u64 = r.url.query().unwrap().rsplit('=').next().unwrap().parse().unwrap();
+        let link = format!("<?last={}>; rel=next", last + 1);
+        status(200).header("link", link).body(page.clone()).reply()
+    });
+    let error = upstream.tags(&repository()).await.unwrap_err();
+    assert!(error.to_string().contains("longer than 8 MiB"), "{error}");
+    assert_eq!(script.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_list_may_hold_anything_beside_tags() {
+    for (page, expected) in [
+        (r#"{"tags":["a"],"more":{"tags":["x"]},"name":7}"#, Some(&["a"][..])),
+        (r#"{"name":"x"}"#, Some(&[])),
+        (r#"{"tags":["\u0061","b"]}"#, Some(&["a", "b"])),
+        (r#"{"tags":[1]}"#, None),
+        (r#"{"tags":{}}"#, None),
+        (r#"["a"]"#, None),
+        (r#"{"tags":["a"]} x"#, None),
+        ("<html>", None),
+    ] {
+        let (upstream, _) = upstream(move |_| status(200).body(page).reply());
+        let tags = upstream.tags(&repository()).await;
+        assert_eq!(tags.as_ref().ok().map(|tags| texts(tags)), expected.map(<[_]>::to_vec), "{page}");
+    }
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use sha2::{Digest, Sha512};
 use super::{Pusher, registry};
 use crate::{
     hub::digest_of,
+    lanyard::Lanyard,
     wire::{Answer, Connection, ask, blob, eventually, get, send},
 };
 
@@ -231,21 +232,111 @@ fn two_requests_take_turns() {
 }
 
 #[test]
-fn s14_a_client_has_64_uploads_and_no_more() {
+fn s14_a_client_has_64_uploads_and_its_oldest_makes_place_for_the_next() {
     let lanyard = registry("");
     let client = Pusher(lanyard.port());
-    let places: Vec<_> = (0..64).map(|_| client.begin(REPO)).collect();
-    for _ in 0..100 {
-        let answer = send(lanyard.port(), "POST", &format!("/v2/{REPO}/blobs/uploads/"), &[], b"");
-        assert_eq!((answer.status, answer.error_code()), (429, "TOOMANYREQUESTS".to_owned()));
-        assert!(answer.header("retry-after").is_some());
+    let folders = || std::fs::read_dir(lanyard.data_dir().join("uploads")).unwrap().count();
+    let places: Vec<_> = (0..164).map(|_| client.begin(REPO)).collect();
+    assert_eq!(folders(), 64);
+    for place in &places[..100] {
+        let late = client.patch(place, None, b"late");
+        assert_eq!((late.status, late.error_code()), (404, "BLOB_UPLOAD_UNKNOWN".to_owned()));
     }
-    assert_eq!(client.delete(&places[0]), 204);
     client.blob(REPO, b"there is room for one");
-    client.blob(REPO, b"at a time");
-    for place in &places[1..] {
+    let path = format!("/v2/{REPO}/blobs/uploads/?digest={}", digest_of(b"at once"));
+    assert_eq!(send(lanyard.port(), "POST", &path, &[], b"at once").status, 201);
+    for place in &places[101..] {
         assert_eq!(client.delete(place), 204);
     }
-    let left = std::fs::read_dir(lanyard.data_dir().join("uploads")).unwrap().count();
-    assert_eq!(left, 0, "the disk is as it was");
+    assert_eq!(folders(), 0, "the disk is as it was");
+}
+
+/// One owner, two limits of its own, and the same after a restart, when nobody knows whose the uploads are.
+#[test]
+fn s14_what_is_being_written_stays_and_what_was_left_goes() {
+    let mut lanyard = registry("[hosted]\nuploads_per_user = 3\nuploads = 4\n");
+    let client = Pusher(lanyard.port());
+    let begin = |port: u16| send(port, "POST", &format!("/v2/{REPO}/blobs/uploads/"), &[], b"");
+    let places: Vec<_> = (0..3).map(|_| client.begin(REPO)).collect();
+    let writing: Vec<_> = places
+        .iter()
+        .map(|place| {
+            let mut writing = Connection::open(lanyard.port());
+            writing.request("PATCH", place, &[("Content-Length", "10")]);
+            writing.send(b"12345");
+            writing
+        })
+        .collect();
+    let open = format!("/proc/{}/fd", lanyard.pid().unwrap());
+    eventually("all three are being written", || {
+        let links = std::fs::read_dir(&open).unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|link| link.ends_with("data") && link.to_string_lossy().contains("/uploads/")).count() == 3
+    });
+    let fourth = begin(lanyard.port());
+    assert_eq!((fourth.status, fourth.error_code()), (429, "TOOMANYREQUESTS".to_owned()));
+    assert!(fourth.header("retry-after").is_some());
+    let single = format!("/v2/{REPO}/blobs/uploads/?digest={}", digest_of(b"single"));
+    assert_eq!(send(lanyard.port(), "POST", &single, &[], b"single").status, 201, "it needs no place");
+    for (mut writing, place) in writing.into_iter().zip(&places) {
+        writing.send(b"67890");
+        assert_eq!(writing.answer("PATCH").unwrap().status, 202);
+        assert_eq!(client.close(place, &digest_of(b"1234567890"), b"").status, 201);
+    }
+
+    let left: Vec<_> = (0..3).map(|_| client.begin(REPO)).collect();
+    lanyard.restart();
+    let new: Vec<_> = (0..3).map(|_| client.begin(REPO)).collect();
+    let there =
+        |places: &[String]| places.iter().filter(|place| ask(lanyard.port(), "GET", place, &[]).status == 204).count();
+    assert_eq!((there(&left), there(&new)), (1, 3), "what is nobody's goes first");
+}
+
+/// Two addresses of this machine are one owner, and an upload of one is the other's to lose.
+#[test]
+fn s14_loopback_addresses_are_one_owner() {
+    let lanyard = Lanyard::start("mode = \"offline\"\n[hosted]\nuploads_per_user = 2\n");
+    let from = |source: [u8; 4]| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&std::net::SocketAddr::from(([127, 0, 0, 1], lanyard.port())).into()).unwrap();
+        let path = format!("/v2/{REPO}/blobs/uploads/");
+        let mut tcp = std::net::TcpStream::from(socket);
+        let host = [("Host", lanyard.host())];
+        let text =
+            format!("POST {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", host[0].1);
+        std::io::Write::write_all(&mut tcp, text.as_bytes()).unwrap();
+        assert_eq!(crate::raw::finish(&mut tcp).status, 202);
+    };
+    for last in 1..20 {
+        from([127, 0, 0, last]);
+    }
+    assert_eq!(std::fs::read_dir(lanyard.data_dir().join("uploads")).unwrap().count(), 2);
+}
+
+/// As Go does: no `100 Continue` before the body is wanted; a refusal comes instead of it, and the connection ends.
+#[test]
+fn a_refused_push_is_not_told_to_go_on() {
+    let lanyard = registry("");
+    let uploads = |repo: &str| format!("/v2/{repo}/blobs/uploads/?digest={}", digest_of(b"1234"));
+    for (method, path, status) in [
+        ("POST", uploads("library/reserved"), 403),
+        ("PUT", "/v2/library/reserved/manifests/v1".to_owned(), 403),
+        ("PATCH", format!("/v2/{REPO}/blobs/uploads/00000000-0000-4000-8000-000000000000"), 404),
+        ("POST", "/livez".to_owned(), 405),
+        ("GET", "/v2/".to_owned(), 200),
+    ] {
+        for framing in [("Content-Length", "4"), ("Transfer-Encoding", "chunked")] {
+            let mut tcp = Connection::open(lanyard.port());
+            tcp.request(method, &path, &[framing, ("Expect", "100-Continue")]);
+            let answer = tcp.answer(method).unwrap();
+            assert_eq!((answer.status, answer.header("connection")), (status, Some("close")), "{method} {path}");
+        }
+    }
+    let mut tcp = Connection::open(lanyard.port());
+    for _ in 0..2 {
+        tcp.request("POST", &uploads(REPO), &[("content-length", "4"), ("eXPECT", "100-continue")]);
+        assert_eq!(tcp.head().unwrap(), (100, vec![]));
+        tcp.send(b"1234");
+        assert_eq!(tcp.answer("POST").unwrap().status, 201);
+    }
 }

@@ -1,0 +1,138 @@
+//! What the requests of a connection and the connection tell each other. Neither knows the other otherwise.
+
+use std::{cell::Cell, rc::Rc, task::Waker};
+
+use bytes::Bytes;
+
+use super::{framing::Coming, loads::Load, places::Place, plane::Slot};
+
+/// What the requests of a connection tell it. Lies in the connection's data, where handlers find it.
+#[derive(Default)]
+pub(super) struct Traffic {
+    /// How many requests are in progress.
+    pub(super) requests: Cell<usize>,
+    /// There was one since this was last looked at.
+    pub(super) seen: Cell<bool>,
+    /// The connection ends with this request: what is still to come of it is awaited for a moment only.
+    pub(super) leaving: Cell<bool>,
+    /// A body that is not read to its end yet.
+    pub(super) unread: Cell<bool>,
+    /// What the gate is told next.
+    pub(super) coming: Cell<Option<Coming>>,
+    /// The client's body, where it waits to be asked for.
+    pub(super) waits: Cell<Waits>,
+    /// Who waits until none is in progress.
+    pub(super) waiting: Cell<Option<Waker>>,
+    /// A body has failed: nothing more may be sent.
+    pub(super) cut: Cell<bool>,
+    /// What a body wants sent.
+    pub(super) slot: Slot,
+    /// What the connection holds among all others.
+    pub(super) place: Option<Place>,
+}
+
+/// A body that its client may hold back until it is asked for (RFC 9110, section 10.1.1).
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// It does not.
+    #[default]
+    No,
+    /// Nobody has asked for it.
+    Unasked,
+    /// Somebody has, and the client is to be told.
+    Asked,
+}
+
+impl Traffic {
+    /// A handler waits for the body.
+    pub(super) fn ask_for_body(&self) {
+        self.client_waited_for();
+        if self.waits.get() == Waits::Unasked {
+            self.waits.set(Waits::Asked);
+        }
+    }
+
+    /// Some of the body is here: its client does not wait.
+    pub(super) fn body_comes(&self) {
+        self.waits.set(Waits::No);
+        self.client_goes_on();
+    }
+
+    pub(super) fn client_waited_for(&self) {
+        if let Some(place) = &self.place {
+            place.waits();
+        }
+    }
+
+    pub(super) fn client_goes_on(&self) {
+        if let Some(place) = &self.place {
+            place.goes_on();
+        }
+    }
+
+    /// The body is read to its end.
+    pub(super) fn body_ends(&self) {
+        self.unread.set(false);
+        self.body_comes();
+    }
+
+    /// The body comes too slowly: the connection ends with the answer.
+    pub(super) fn leave(&self) {
+        self.leaving.set(true);
+    }
+}
+
+/// One request in progress, while it lives.
+pub(super) struct Busy(Rc<Traffic>);
+
+impl Busy {
+    /// A request whose body comes as `coming` says, and which waits to be asked for or not.
+    pub(super) fn new(traffic: &Rc<Traffic>, coming: Coming, waits: bool) -> Self {
+        traffic.requests.set(traffic.requests.get() + 1);
+        traffic.seen.set(true);
+        traffic.coming.set(Some(coming));
+        traffic.unread.set(coming.has_body());
+        traffic.waits.set(if waits { Waits::Unasked } else { Waits::No });
+        if let Some(place) = &traffic.place {
+            place.busy();
+        }
+        Busy(Rc::clone(traffic))
+    }
+
+    /// The answer is made. True where the connection ends with it: a body that nobody has read to its end may have come or not, and a
+    /// client that still waits to be asked for it may send it or not, so what comes next would be anything.
+    pub(super) fn answered(&self) -> bool {
+        self.0.waits.set(Waits::No);
+        if self.0.unread.get() {
+            self.0.leaving.set(true);
+        }
+        self.0.leaving.get()
+    }
+
+    /// Ends the connection as soon as what is written already has left.
+    pub(super) fn cut(&self) {
+        self.0.cut.set(true);
+    }
+
+    /// Counts bytes that the answer holds in memory, among those of all connections. `None`: there are too many of them.
+    pub(super) fn load(&self, bytes: &Bytes) -> Option<Load> {
+        self.0.place.as_ref()?.load(bytes)
+    }
+
+    /// Where the connection finds what it shall send.
+    pub(super) fn slot(&self) -> &Slot {
+        &self.0.slot
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.requests.set(self.0.requests.get().saturating_sub(1));
+        if let Some(place) = &self.0.place {
+            place.idle();
+        }
+        if let Some(waker) = self.0.waiting.take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Manifests that are too large to be kept in memory for a client that does not read.
+
+use std::sync::Arc;
+
+use super::{FileRange, PullThrough};
+use crate::oci::Digest;
+
+impl PullThrough {
+    /// The file of a manifest of this length that was just answered, to be sent from there. `None`: the disk has none.
+    pub async fn manifest_file(&self, digest: &Digest, length: u64) -> Option<FileRange> {
+        let (storage, digest) = (Arc::clone(&self.storage), *digest);
+        let stored = self.on_disk(move || storage.blobs.open(&digest)).await.ok().flatten()?;
+        (stored.size == length).then(|| FileRange::new(self.disk.clone(), stored.file, 0, length))
+    }
+}

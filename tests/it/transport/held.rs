@@ -1,0 +1,120 @@
+//! S28, S20: handshakes, heads and bodies that never end delay nobody who is served.
+//!
+//! `LANYARD_HELD=2000` holds so many connections instead of a few hundred, and prints how long others waited.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use rustls::ClientConnection;
+
+use super::{Served, ask, descriptors, runtime};
+use crate::wire::eventually;
+
+/// What becomes of few descriptors.
+const FEW: [&str; 4] = ["sh", "-c", "ulimit -n 256 && exec \"$@\"", "sh"];
+
+fn count() -> usize {
+    std::env::var("LANYARD_HELD").map_or(600, |text| text.parse().expect("a number"))
+}
+
+/// Connections that have sent this much and wait.
+fn hold(served: &Served, count: usize, sent: &[u8]) -> Vec<TcpStream> {
+    let connect = |_| {
+        let mut tcp = TcpStream::connect(served.lanyard.host()).unwrap();
+        // One that is closed at once may be so before this.
+        let _ = tcp.write_all(sent);
+        tcp.set_nonblocking(true).unwrap();
+        tcp
+    };
+    (0..count).map(connect).collect()
+}
+
+fn is_open(mut tcp: &TcpStream) -> bool {
+    tcp.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+/// Half of what a client says first.
+fn half_a_hello(served: &Served) -> Vec<u8> {
+    let config = served.tls.clone().unwrap();
+    let mut client = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello.truncate(hello.len() / 2);
+    hello
+}
+
+/// Asks a hundred times, each on a connection of its own, while all of these are held. How long the slowest but one took.
+fn served_meanwhile(served: &Served, held: &[TcpStream]) -> Duration {
+    let mut times: Vec<_> = runtime().block_on(async {
+        let mut times = Vec::new();
+        for _ in 0..100 {
+            let began = Instant::now();
+            assert_eq!(ask(served, "GET", "/v2/").await.unwrap().status, 200);
+            times.push(began.elapsed());
+        }
+        times
+    });
+    assert_eq!(held.iter().filter(|tcp| is_open(tcp)).count(), held.len(), "all of them are held");
+    times.sort_unstable();
+    times[times.len() - 2]
+}
+
+#[test]
+fn s20_unfinished_handshakes_delay_nobody() {
+    if !descriptors(2 * count() as u64 + 500) {
+        return;
+    }
+    let (served, ()) = Served::start("", true, |_| ());
+    for (what, sent) in
+        [("silent", vec![]), ("half a ClientHello", half_a_hello(&served)), ("a record's head", vec![22, 3, 1, 2])]
+    {
+        let held = hold(&served, count(), &sent);
+        println!("{} connections, {what}: p99 of others {:?}", held.len(), served_meanwhile(&served, &held));
+    }
+}
+
+#[test]
+fn s28_unfinished_heads_and_bodies_delay_nobody() {
+    if !descriptors(2 * count() as u64 + 500) {
+        return;
+    }
+    let (served, ()) = Served::start("", false, |_| ());
+    for (what, sent) in [
+        ("silent", &b""[..]),
+        ("half a head", b"GET /v2/ HTTP/1.1\r\nHost: x\r\nExp"),
+        ("half a form", b"POST /token HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx"),
+        (
+            "half a manifest",
+            b"PUT /v2/a/manifests/b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1",
+        ),
+    ] {
+        // What is refused before its body has come ends by itself.
+        let held = hold(&served, count(), sent);
+        let held = if what == "half a form" { vec![] } else { held };
+        println!("{} connections, {what}: p99 of others {:?}", held.len(), served_meanwhile(&served, &held));
+    }
+}
+
+/// With few descriptors the oldest that ask for nothing make place, and those whose clients dribble.
+#[test]
+fn s28_few_descriptors_are_not_held_by_the_slow() {
+    for secured in [false, true] {
+        let (served, ()) = Served::start_through(&FEW, "", secured, |_| ());
+        let held = hold(&served, 400, b"");
+        let runtime = runtime();
+        let status = || runtime.block_on(ask(&served, "GET", "/v2/")).map(|answer| answer.status);
+        assert_eq!(status(), Ok(200), "silent, secured: {secured}");
+        drop(held);
+    }
+    let (served, ()) = Served::start_through(&FEW, "", false, |_| ());
+    let slow = b"PUT /v2/team/app/manifests/v1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx";
+    let held = hold(&served, 400, slow);
+    let runtime = runtime();
+    eventually("somebody else is served", || {
+        runtime.block_on(ask(&served, "GET", "/v2/")).is_ok_and(|answer| answer.status == 200)
+    });
+    assert!(held.iter().any(is_open), "no more of them went than had to");
+}

@@ -1,0 +1,152 @@
+//! S28: answers that nobody reads cost bounded memory, together.
+
+use std::fs;
+
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::{Served, Stream, ask, descriptors, runtime};
+use crate::{hub::digest_of, lanyard::Lanyard, push::Pusher, wire::eventually};
+
+/// Clients that ask and do not read.
+const CLIENTS: usize = 600;
+
+/// The process's resident memory, in MiB.
+fn resident(lanyard: &Lanyard) -> u64 {
+    memory(lanyard, "VmRSS:")
+}
+
+fn memory(lanyard: &Lanyard, what: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", lanyard.pid().unwrap())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
+}
+
+/// So many different manifests of almost 4 MB; their paths.
+fn large_manifests(lanyard: &Lanyard, count: usize) -> Vec<String> {
+    let pusher = Pusher(lanyard.port());
+    let config = pusher.blob("team/app", b"{}");
+    let push = |number| {
+        let manifest = json!({ "schemaVersion": 2, "mediaType": crate::push::OCI_IMAGE,
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2 },
+            "layers": [], "annotations": { "number": number, "filler": "x".repeat(4_100_000) } });
+        let bytes = manifest.to_string();
+        let digest = digest_of(bytes.as_bytes());
+        let answer = pusher.manifest("team/app", &digest, crate::push::OCI_IMAGE, bytes.as_bytes());
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        format!("/v2/team/app/manifests/{digest}")
+    };
+    (0..count).map(|number| push(number.to_string())).collect()
+}
+
+fn unread(secured: bool, manifests: usize) {
+    if !descriptors(3 * CLIENTS as u64) {
+        return;
+    }
+    let (served, paths) = Served::start("", secured, |lanyard| large_manifests(lanyard, manifests));
+    let runtime = runtime();
+    let before = resident(&served.lanyard);
+    let clients: Vec<Box<dyn Stream>> = runtime.block_on(async {
+        let mut clients = Vec::new();
+        for path in paths.iter().cycle().take(CLIENTS) {
+            let mut client = served.connect().await;
+            client.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+            client.flush().await.unwrap();
+            clients.push(client);
+        }
+        clients
+    });
+    let in_flight = || {
+        let metrics = runtime.block_on(ask(&served, "GET", "/metrics")).unwrap();
+        let text = String::from_utf8(metrics.body).unwrap();
+        let line = text.lines().find(|line| line.starts_with("lanyard_requests_in_flight")).unwrap().to_owned();
+        line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    eventually("all have their answers under way", || in_flight() >= CLIENTS);
+    let held = resident(&served.lanyard);
+    drop(clients);
+    eventually("they are gone", || in_flight() <= 1);
+    let after = resident(&served.lanyard);
+    println!(
+        "{manifests} manifests, secured: {secured}: {before} MiB before, {held} with {CLIENTS} that do not read, {after} after"
+    );
+    assert!(held < 256, "{held} MiB, {before} before");
+    // Of different manifests, those that were asked for last stay at hand.
+    let kept = 4 * manifests.min(16) as u64;
+    assert!(after < 64 + kept, "{after} MiB afterwards, {before} before");
+}
+
+#[test]
+fn s28_a_manifest_that_nobody_reads_is_there_once() {
+    unread(false, 1);
+}
+
+#[test]
+fn s28_a_manifest_that_nobody_reads_is_there_once_over_tls() {
+    unread(true, 1);
+}
+
+#[test]
+fn s28_many_manifests_that_nobody_reads_stay_on_disk() {
+    unread(false, 60);
+}
+
+/// An upstream whose every list goes on and on, in pages of almost 4 MiB.
+async fn endless_lists() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                for page in 0.. {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        let Ok(byte) = tcp.read_u8().await else { return };
+                        head.push(byte);
+                    }
+                    let tags: Vec<_> = (0..900_000).map(|n| format!("\"{}\"", n % 10)).collect();
+                    let body = format!(r#"{{"tags":[{},"{}"]}}"#, tags.join(","), "x".repeat(page % 100));
+                    let path =
+                        String::from_utf8_lossy(&head).split(' ').nth(1).unwrap().split('?').next().unwrap().to_owned();
+                    let length = body.len();
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+                         Link: <{path}?last={page}>; rel=\"next\"\r\n\r\n"
+                    );
+                    if tcp.write_all(head.as_bytes()).await.is_err() || tcp.write_all(body.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn s28_lists_without_end_cost_bounded_memory_together() {
+    let runtime = runtime();
+    let port = runtime.block_on(endless_lists());
+    let upstreams: Vec<_> = (0..2)
+        .map(|n| format!("[[upstream]]\nname = \"hostile{n}.example\"\nurl = \"http://127.0.0.1:{port}\"\n"))
+        .collect();
+    let lanyard = Lanyard::start(&upstreams.concat());
+    let before = resident(&lanyard);
+    let served = Served { lanyard, tls: None, _files: tempfile::tempdir().unwrap() };
+    runtime.block_on(async {
+        let paths: Vec<_> = (0..8).map(|n| format!("/v2/hostile{}.example/a/r{n}/tags/list", n % 2)).collect();
+        let asked = paths.iter().map(|path| ask(&served, "GET", path));
+        for answer in futures_util::future::join_all(asked).await {
+            let answer = answer.unwrap();
+            // Cut at its bound, or too slow for this machine.
+            assert!(matches!(answer.status, 502 | 504), "{}", String::from_utf8_lossy(&answer.body));
+        }
+    });
+    let (most, after) = (memory(&served.lanyard, "VmHWM:"), resident(&served.lanyard));
+    println!("{before} MiB before, {most} at most, {after} afterwards");
+    assert!(most < 256, "{most} MiB, {before} before");
+    assert!(after < 64, "{after} MiB afterwards, {before} before");
+}
