@@ -25,6 +25,7 @@ mod gate;
 mod health;
 mod intake;
 mod manifests;
+mod multipart;
 mod plane;
 mod push_manifests;
 mod query;

@@ -13,6 +13,7 @@ mod name;
 mod needed;
 mod outcome;
 mod range;
+mod ranges;
 mod reference;
 mod repository;
 
@@ -28,5 +29,6 @@ pub use name::{NameError, RepositoryName, UpstreamName};
 pub use needed::{NeededError, needed};
 pub use outcome::Outcome;
 pub use range::{ByteRange, ContentRange, Unsatisfiable};
+pub use ranges::{ByteRanges, ContentRanges, MOST_RANGES, NotRanges};
 pub use reference::{Reference, ReferenceError, Tag};
 pub use repository::{Namespace, Repository};

@@ -122,7 +122,7 @@ fn one(way: &Way, stream: &mut Box<dyn Wire>, rng: &mut StdRng, path: &str, byte
         (a.min(b), a.max(b))
     };
     let range = format!("Range: bytes={first}-{last}\r\n");
-    match rng.random_range(0..6) {
+    match rng.random_range(0..7) {
         0 => {
             stream.write_all(ask("GET", "").as_bytes()).unwrap();
             let (status, _, body) = answer(stream, false).unwrap();
@@ -151,6 +151,34 @@ fn one(way: &Way, stream: &mut Box<dyn Wire>, rng: &mut StdRng, path: &str, byte
             let mut some = vec![0; rng.random_range(0..100)];
             let _ = stream.read_exact(&mut some);
             *stream = way.connect();
+        }
+        // Several ranges: the parts' heads aside, these bytes.
+        5 => {
+            let range = format!("Range: bytes={last}-,{first}-{first}\r\n");
+            stream.write_all(ask("GET", &range).as_bytes()).unwrap();
+            let (status, _, body) = answer(stream, false).unwrap();
+            if first == last {
+                assert!(status == 206 && body == bytes[last..], "{path} {range}");
+            } else {
+                let head = |first: usize, last: usize| {
+                    let kind = "Content-Type: application/octet-stream";
+                    format!("\r\n{kind}\r\nContent-Range: bytes {first}-{last}/{size}\r\n\r\n").into_bytes()
+                };
+                let line = body.split(|byte| *byte == b'\r').next().unwrap();
+                let parts: [&[u8]; 10] = [
+                    line,
+                    &head(last, size - 1),
+                    &bytes[last..],
+                    b"\r\n",
+                    line,
+                    &head(first, first),
+                    &bytes[first..=first],
+                    b"\r\n",
+                    line,
+                    b"--\r\n",
+                ];
+                assert!(status == 206 && line.starts_with(b"--") && body == parts.concat(), "{path} {range}");
+            }
         }
         // Slow: a piece at a time, on a connection of its own.
         _ => {

@@ -18,6 +18,7 @@ mod child;
 mod containerd;
 mod dockerd;
 mod link;
+mod partial;
 mod podman;
 mod pulled;
 mod pulls;

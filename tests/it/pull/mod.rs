@@ -4,6 +4,7 @@ mod dialects;
 mod fill;
 mod freshness;
 mod outage;
+mod ranges;
 mod restart;
 mod rot;
 mod spellings;
