@@ -23,7 +23,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{
         Method, StatusCode,
-        header::{ALLOW, HeaderValue},
+        header::{ALLOW, HeaderName, HeaderValue},
     },
     web::{Data, Payload},
 };
@@ -38,6 +38,9 @@ use crate::{
     oci::{Digest, ErrorCode, RegistryError, Repository, RepositoryName},
     push::MayPull,
 };
+
+/// Tells a client that its `ns=` was understood (distribution-spec, "Registry Proxying").
+const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 
 /// A request that has been understood, for the files that answer it.
 pub(super) struct Asked<'a> {
@@ -163,15 +166,26 @@ pub(super) fn resolve(
 pub(super) async fn serve(request: HttpRequest, face: Data<Face>, body: Payload) -> HttpResponse<Body> {
     let mut entry = Entry::new(&request, &face.metrics);
     let path = request.uri().path();
-    let reply = match route(&request, &face, &mut entry, body).await {
+    let mut scope = None;
+    let mut reply = match route(&request, &face, &mut entry, body, &mut scope).await {
         Ok(reply) => reply,
         Err(refusal) => refusal.into_reply(path),
     };
+    if let Some(ns) = scope {
+        reply.text(NAMESPACE, &ns);
+    }
     let registry = path.split('/').skip(1).take(2).any(|segment| segment == "v2");
     reply.send(request.method(), registry, entry)
 }
 
-async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry, body: Payload) -> Result<Reply, Refusal> {
+/// `scope` becomes the value of `ns=` where that has said which registry is meant.
+async fn route(
+    request: &HttpRequest,
+    face: &Face,
+    entry: &mut Entry,
+    body: Payload,
+    scope: &mut Option<String>,
+) -> Result<Reply, Refusal> {
     let uri = request.uri();
     if uri.scheme().is_some() || uri.authority().is_some() {
         let error = RegistryError::new(ErrorCode::Unsupported, "lanyard is no open proxy").with_status(400);
@@ -187,6 +201,7 @@ async fn route(request: &HttpRequest, face: &Face, entry: &mut Entry, body: Payl
         (Needs::Right(action), Some(spelling)) => {
             let repository = resolve(face, spelling, query.ns.as_deref(), action, target.blob())?;
             entry.about(&repository);
+            scope.clone_from(&query.ns);
             Some((spelling, repository))
         }
         (Needs::Right(_) | Needs::Nothing | Needs::Greeting | Needs::List, _) => None,
