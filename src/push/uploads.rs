@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Push, PushError, Writing, sessions::Slot};
 use crate::{
-    oci::Repository,
+    oci::{Algorithm, Repository},
     storage::{Upload, UploadId},
 };
 
@@ -16,8 +16,14 @@ const TURN: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(600);
 
 impl Push {
-    /// Begins an upload to `repo` for the client `owner`, a word that is the same for all its requests.
-    pub async fn begin(self: &Arc<Self>, repo: &Repository, owner: &str) -> Result<UploadId, PushError> {
+    /// Begins an upload to `repo` for the client `owner`, a word that is the same for all its
+    /// requests. `algorithm`: that of the digest it will have, where the client says so.
+    pub async fn begin(
+        self: &Arc<Self>,
+        repo: &Repository,
+        owner: &str,
+        algorithm: Option<Algorithm>,
+    ) -> Result<UploadId, PushError> {
         let slot = self.slot(owner, IDLE).await?;
         let (this, repo) = (Arc::clone(self), repo.clone());
         // To the end, so that every upload on disk is counted.
@@ -27,7 +33,10 @@ impl Push {
                 if !storage.room_to_host(0) {
                     return Ok(None);
                 }
-                storage.uploads.begin(&at).map(Some)
+                match algorithm {
+                    Some(algorithm) => storage.uploads.begin_with(&at, algorithm).map(Some),
+                    None => storage.uploads.begin(&at).map(Some),
+                }
             });
             let id = begun.await?.ok_or(PushError::NoRoom)?;
             slot.used_by(id, repo);
