@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | POST | 202 and a place to upload to; `?digest=` with the bytes, 201; `?mount=`, 201 or 202 |
-//! | POST `?digest-algorithm=` | 202: it is hashed so from its first byte, and ends with such a digest |
+//! | POST `?digest-algorithm=` | 202: it is hashed so from its first byte on |
 //! | GET | 204: how much is here |
 //! | PATCH | 202: the next bytes; where they do not follow, 416 and where it goes on |
 //! | PUT `?digest=` | 201: the last bytes, or none, and the digest of all |

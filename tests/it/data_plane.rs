@@ -114,6 +114,23 @@ fn mixed(way: &Way, all: &[Vec<u8>], requests: usize) {
     });
 }
 
+/// Whether a body is the bytes from `at` on, and then the one at `single`; one range where that is
+/// the same byte's.
+fn is_two_ranges(body: &[u8], bytes: &[u8], at: usize, single: usize) -> bool {
+    if single == at {
+        return *body == bytes[at..];
+    }
+    let kind = "Content-Type: application/octet-stream";
+    let head = |first: usize, last: usize| {
+        format!("\r\n{kind}\r\nContent-Range: bytes {first}-{last}/{}\r\n\r\n", bytes.len()).into_bytes()
+    };
+    let line = body.split(|byte| *byte == b'\r').next().unwrap();
+    let (first, second) = (head(at, bytes.len() - 1), head(single, single));
+    let parts: [&[u8]; 10] =
+        [line, &first, &bytes[at..], b"\r\n", line, &second, &bytes[single..=single], b"\r\n", line, b"--\r\n"];
+    line.starts_with(b"--") && body == parts.concat()
+}
+
 fn one(way: &Way, stream: &mut Box<dyn Wire>, rng: &mut StdRng, path: &str, bytes: &[u8]) {
     let size = bytes.len();
     let ask = |method: &str, more: &str| format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
@@ -152,33 +169,11 @@ fn one(way: &Way, stream: &mut Box<dyn Wire>, rng: &mut StdRng, path: &str, byte
             let _ = stream.read_exact(&mut some);
             *stream = way.connect();
         }
-        // Several ranges: the parts' heads aside, these bytes.
         5 => {
             let range = format!("Range: bytes={last}-,{first}-{first}\r\n");
             stream.write_all(ask("GET", &range).as_bytes()).unwrap();
             let (status, _, body) = answer(stream, false).unwrap();
-            if first == last {
-                assert!(status == 206 && body == bytes[last..], "{path} {range}");
-            } else {
-                let head = |first: usize, last: usize| {
-                    let kind = "Content-Type: application/octet-stream";
-                    format!("\r\n{kind}\r\nContent-Range: bytes {first}-{last}/{size}\r\n\r\n").into_bytes()
-                };
-                let line = body.split(|byte| *byte == b'\r').next().unwrap();
-                let parts: [&[u8]; 10] = [
-                    line,
-                    &head(last, size - 1),
-                    &bytes[last..],
-                    b"\r\n",
-                    line,
-                    &head(first, first),
-                    &bytes[first..=first],
-                    b"\r\n",
-                    line,
-                    b"--\r\n",
-                ];
-                assert!(status == 206 && line.starts_with(b"--") && body == parts.concat(), "{path} {range}");
-            }
+            assert!(status == 206 && is_two_ranges(&body, bytes, last, first), "{path} {range}");
         }
         // Slow: a piece at a time, on a connection of its own.
         _ => {
