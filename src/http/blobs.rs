@@ -9,7 +9,7 @@ use actix_web::http::{
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::{conditions, errors::Refusal, reply::Reply, routes::Asked};
+use super::{body::Pieces, conditions, errors::Refusal, multipart::Multipart, reply::Reply, routes::Asked};
 use crate::{
     names::Spelling,
     oci::{Digest, ErrorCode, RegistryError, Repository},
@@ -20,7 +20,7 @@ const OCTETS: &str = "application/octet-stream";
 /// How long a client that is about to push waits for upstream's word on what it could leave out.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The blob, or the range of it that was asked for.
+/// The blob, or the ranges of it that were asked for.
 pub(super) async fn get(asked: Asked<'_>, spelling: &Spelling, digest: &Digest) -> Result<Reply, Refusal> {
     asked.entry.digest(digest);
     let repository = asked.repository()?;
@@ -70,36 +70,45 @@ fn send_it(spelling: &Spelling) -> Refusal {
 }
 
 async fn whole_or_part(asked: &Asked<'_>, repository: &Repository, digest: &Digest) -> Result<Reply, Refusal> {
-    let range = conditions::range(asked.request.headers(), digest);
-    let answer = match asked.face.pull.blob(repository, digest, range).await {
+    let ranges = conditions::ranges(asked.request.headers(), digest)?;
+    let answer = match asked.face.pull.blob(repository, digest, ranges.as_ref()).await {
         Err(error) if error.is_outage() => match asked.elsewhere(repository, digest).await? {
-            Some(holder) => asked.face.pull.blob(&holder, digest, range).await?,
+            Some(holder) => asked.face.pull.blob(&holder, digest, ranges.as_ref()).await?,
             None => return Err(error.into()),
         },
         answer => answer?,
     };
-    let BlobAnswer { size, range, mut body, trace } = answer;
-    let length = range.as_ref().map_or(size, |range| range.length());
-    let first = match first_piece(&mut body, length).await {
+    let BlobAnswer { size, ranges, mut body, trace } = answer;
+    let first = match first_piece(&mut body, size).await {
         Ok(first) => first,
         Err(error) => return Err(Refusal::before_first_byte(error, trace)),
     };
-    let status = if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let rest = stream::unfold(body, |mut body| async move {
-        let piece = body.next().await?;
-        Some((piece.map_err(|error| error.to_string()), body))
-    });
-    let mut reply = Reply::stream(status, OCTETS, length, first, Box::pin(rest));
-    if let Some(range) = range {
-        reply.text(CONTENT_RANGE, &range.to_string());
-    }
+    let mut reply = match ranges {
+        None => Reply::stream(StatusCode::OK, OCTETS, size, first, pieces(body)),
+        Some(ranges) => match ranges.single() {
+            Some(range) => {
+                let (status, length) = (StatusCode::PARTIAL_CONTENT, range.length());
+                let mut reply = Reply::stream(status, OCTETS, length, first, pieces(body));
+                reply.text(CONTENT_RANGE, &range.to_string());
+                reply
+            }
+            None => Multipart::new(OCTETS, ranges).reply(first, pieces(body)),
+        },
+    };
     reply.trace = Some(trace);
     Ok(reply)
 }
 
+fn pieces(body: BlobBody) -> Pieces {
+    Box::pin(stream::unfold(body, |mut body| async move {
+        let piece = body.next().await?;
+        Some((piece.map_err(|error| error.to_string()), body))
+    }))
+}
+
 /// Awaited before the head is sent, so that a failure before the first byte can still be told as one.
-async fn first_piece(body: &mut BlobBody, length: u64) -> Result<Piece, Option<BodyError>> {
-    if length == 0 {
+async fn first_piece(body: &mut BlobBody, size: u64) -> Result<Piece, Option<BodyError>> {
+    if size == 0 {
         return Ok(Piece::Bytes(Bytes::new()));
     }
     loop {

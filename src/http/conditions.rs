@@ -2,7 +2,7 @@
 
 use actix_web::http::header::{HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE};
 
-use crate::oci::{ByteRange, Digest};
+use crate::oci::{ByteRanges, Digest, ErrorCode, MOST_RANGES, NotRanges, RegistryError};
 
 /// Whether `If-None-Match` names the content: 304.
 pub(super) fn has_it(headers: &HeaderMap, digest: &Digest) -> bool {
@@ -16,18 +16,28 @@ pub(super) fn has_it(headers: &HeaderMap, digest: &Digest) -> bool {
     tags.any(|t| t == "*" || t.strip_prefix("W/").unwrap_or(t) == tag)
 }
 
-/// The range to send. None: the whole, because none was asked for, the header is nonsense, or `If-Range` names other content
-/// (strong comparison; a date never matches, as there is no `Last-Modified`).
-pub(super) fn range(headers: &HeaderMap, digest: &Digest) -> Option<ByteRange> {
+/// The ranges to send. None: the whole, because none was asked for, the header is nonsense, or
+/// `If-Range` names other content (strong comparison; a date never matches, as there is no
+/// `Last-Modified`).
+///
+/// Too many ranges are 400: containers/storage and the stargz snapshotter then ask again for fewer.
+/// 416 would end their partial pull, and 200 would send them all of a blob of which they want a
+/// little.
+pub(super) fn ranges(headers: &HeaderMap, digest: &Digest) -> Result<Option<ByteRanges>, RegistryError> {
     if let Some(condition) = headers.get(IF_RANGE)
-        && condition.to_str().ok()?.trim() != digest.quoted()
+        && condition.to_str().ok().map(str::trim) != Some(&*digest.quoted())
     {
-        return None;
+        return Ok(None);
     }
-    let mut lines = headers.get_all(RANGE);
-    match (lines.next(), lines.next()) {
-        (Some(line), None) => line.to_str().ok()?.parse().ok(),
-        (_, _) => None,
+    let mut lines = headers.get_all(RANGE).map(HeaderValue::to_str);
+    let (Some(Ok(line)), None) = (lines.next(), lines.next()) else { return Ok(None) };
+    match line.parse() {
+        Ok(ranges) => Ok(Some(ranges)),
+        Err(NotRanges::Malformed) => Ok(None),
+        Err(NotRanges::TooMany) => {
+            let message = format!("one request may ask for {MOST_RANGES} ranges");
+            Err(RegistryError::new(ErrorCode::RangeInvalid, message).with_status(400))
+        }
     }
 }
 
@@ -62,14 +72,17 @@ mod tests {
         let ask = |condition: Option<&str>, spec: &str| {
             let mut lines = vec![(RANGE, spec)];
             lines.extend(condition.map(|c| (IF_RANGE, c)));
-            range(&headers(&lines), &digest)
+            ranges(&headers(&lines), &digest).map_err(|error| error.status)
         };
-        let first = Some(ByteRange::From { first: 0, last: Some(9) });
+        let first = Ok(Some("bytes=0-9".parse().unwrap()));
         assert_eq!(ask(None, "bytes=0-9"), first);
         assert_eq!(ask(Some(&format!("\"{digest}\"")), "bytes=0-9"), first);
-        assert_eq!(ask(Some(&format!("W/\"{digest}\"")), "bytes=0-9"), None);
-        assert_eq!(ask(Some("Wed, 21 Oct 2015 07:28:00 GMT"), "bytes=0-9"), None);
-        assert_eq!(ask(None, "bytes=0-1,3-4"), None);
-        assert_eq!(range(&headers(&[(RANGE, "bytes=0-1"), (RANGE, "bytes=3-4")]), &digest), None);
+        assert_eq!(ask(Some(&format!("W/\"{digest}\"")), "bytes=0-9"), Ok(None));
+        assert_eq!(ask(Some("Wed, 21 Oct 2015 07:28:00 GMT"), "bytes=0-9"), Ok(None));
+        assert_eq!(ask(None, "bytes=0-1,x"), Ok(None));
+        let many = format!("bytes={}", "0-0,".repeat(1001));
+        assert_eq!(ask(None, &many), Err(400));
+        assert_eq!(ask(Some("\"another\""), &many), Ok(None));
+        assert_eq!(ranges(&headers(&[(RANGE, "bytes=0-1"), (RANGE, "bytes=3-4")]), &digest), Ok(None));
     }
 }

@@ -29,6 +29,7 @@ mod health;
 mod intake;
 mod loads;
 mod manifests;
+mod multipart;
 mod places;
 mod plane;
 mod push_manifests;

@@ -1,6 +1,6 @@
 //! What a request's query says. Unknown keys are harmless, as clients and proxies add their own.
 
-use crate::oci::{Digest, ErrorCode, RegistryError, Tag};
+use crate::oci::{Algorithm, Digest, DigestError, ErrorCode, RegistryError, Tag};
 
 /// The largest page of a list (S9).
 pub(super) const MAX_PAGE: u64 = 1000;
@@ -21,6 +21,7 @@ pub(super) struct Query {
     /// `from=`: the repository to mount from.
     pub(super) from: Option<String>,
     digest: Option<String>,
+    digest_algorithm: Option<String>,
     mount: Option<String>,
     tags: Vec<String>,
 }
@@ -40,6 +41,7 @@ impl Query {
                 "artifactType" => &mut query.artifact_type,
                 "from" => &mut query.from,
                 "digest" => &mut query.digest,
+                "digest-algorithm" => &mut query.digest_algorithm,
                 "mount" => &mut query.mount,
                 "tag" => {
                     query.tags.push(value.into_owned());
@@ -59,6 +61,20 @@ impl Query {
     /// `digest=`: what an upload is to have. DIGEST_INVALID where it is none.
     pub(super) fn digest(&self) -> Result<Option<Digest>, RegistryError> {
         digest(self.digest.as_deref())
+    }
+
+    /// `digest-algorithm=`: what the digest of an upload will be of. DIGEST_INVALID where lanyard
+    /// has no such, or where a digest beside it is of another.
+    pub(super) fn digest_algorithm(&self) -> Result<Option<Algorithm>, RegistryError> {
+        let invalid = |message| RegistryError::new(ErrorCode::DigestInvalid, message);
+        let Some(text) = self.digest_algorithm.as_deref() else { return Ok(None) };
+        let algorithm = text.parse().map_err(|error: DigestError| invalid(error.to_string()))?;
+        for digest in [self.digest()?, self.mount()?].into_iter().flatten() {
+            if digest.algorithm() != algorithm {
+                return Err(invalid(format!("{digest} is not of the digest-algorithm {}", algorithm.as_str())));
+            }
+        }
+        Ok(Some(algorithm))
     }
 
     /// `mount=`: the blob to mount. The same.
@@ -81,7 +97,10 @@ impl Query {
     pub(super) fn known(raw: &str) -> String {
         let known = |part: &&str| {
             let key = part.split('=').next().unwrap_or_default();
-            matches!(key, "ns" | "n" | "last" | "artifactType" | "digest" | "mount" | "from" | "tag")
+            matches!(
+                key,
+                "ns" | "n" | "last" | "artifactType" | "digest" | "digest-algorithm" | "mount" | "from" | "tag"
+            )
         };
         raw.split('&').filter(known).collect::<Vec<_>>().join("&")
     }

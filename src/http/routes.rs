@@ -25,7 +25,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{
         Method, StatusCode,
-        header::{ALLOW, HeaderValue},
+        header::{ALLOW, HeaderName, HeaderValue},
     },
     web::{Data, Payload},
 };
@@ -43,6 +43,9 @@ use crate::{
     pull::PullError,
     push::MayPull,
 };
+
+/// Tells a client that its `ns=` was understood (distribution-spec, "Registry Proxying").
+const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 
 /// A request that has been understood, for the files that answer it.
 pub(super) struct Asked<'a> {
@@ -195,20 +198,26 @@ pub(super) async fn serve(
 ) -> HttpResponse<Body> {
     let mut entry = Entry::new(&request, &face.metrics);
     let path = request.uri().path();
-    let reply = match route(&request, &face, &mut entry, body, patience).await {
+    let mut scope = None;
+    let mut reply = match route(&request, &face, &mut entry, body, patience, &mut scope).await {
         Ok(reply) => reply,
         Err(refusal) => refusal.into_reply(path),
     };
+    if let Some(ns) = scope {
+        reply.text(NAMESPACE, &ns);
+    }
     let registry = path.split('/').skip(1).take(2).any(|segment| segment == "v2");
     reply.carried_by(&mut entry, request.method(), path).send(request.method(), registry, entry)
 }
 
+/// `scope` becomes the value of `ns=` where that has said which registry is meant.
 async fn route(
     request: &HttpRequest,
     face: &Face,
     entry: &mut Entry,
     body: Payload,
     patience: Duration,
+    scope: &mut Option<String>,
 ) -> Result<Reply, Refusal> {
     let deadline = Instant::now() + patience;
     let uri = request.uri();
@@ -226,6 +235,7 @@ async fn route(
         (Needs::Right(action), Some(spelling)) => {
             let repository = resolve(face, spelling, query.ns.as_deref(), action, target.blob())?;
             entry.about(&repository);
+            scope.clone_from(&query.ns);
             Some((spelling, repository))
         }
         (Needs::Right(_) | Needs::Nothing | Needs::Greeting | Needs::List, _) => None,

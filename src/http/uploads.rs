@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | POST | 202 and a place to upload to; `?digest=` with the bytes, 201; `?mount=`, 201 or 202 |
+//! | POST `?digest-algorithm=` | 202: it is hashed so from its first byte on |
 //! | GET | 204: how much is here |
 //! | PATCH | 202: the next bytes; where they do not follow, 416 and where it goes on |
 //! | PUT `?digest=` | 201: the last bytes, or none, and the digest of all |
@@ -29,6 +30,7 @@ const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 pub(super) async fn post(mut asked: Asked<'_>) -> Result<Reply, Refusal> {
     let repo = asked.push_target()?;
     let push = Arc::clone(&asked.face.push);
+    let algorithm = asked.query.digest_algorithm()?;
     if let Some(digest) = asked.query.mount()? {
         // A name that is none has no blob to mount: the client uploads, as from any other that has not.
         let from = asked.query.from.as_deref().map(|from| asked.named(from, &digest)).transpose();
@@ -40,11 +42,11 @@ pub(super) async fn post(mut asked: Asked<'_>) -> Result<Reply, Refusal> {
     }
     let digest = asked.query.digest()?;
     let Some(digest) = digest else {
-        let id = push.begin(&repo, &asked.owner()).await?;
+        let id = push.begin(&repo, &asked.owner(), algorithm).await?;
         return Ok(under_way(&asked, StatusCode::ACCEPTED, id, 0));
     };
     // There is no second request to go on with this upload: it goes with this one, whatever becomes of that.
-    let single = push.begin_single(&repo).await?;
+    let single = push.begin_single(&repo, digest.algorithm()).await?;
     let writing = push.open(&repo, single.id(), None).await?;
     pour(&mut asked, writing, None).await?.finish(digest).await?;
     single.ended();
@@ -76,6 +78,7 @@ pub(super) async fn put(mut asked: Asked<'_>, id: UploadId) -> Result<Reply, Ref
     })?;
     let chunk = Chunk::of(&asked)?;
     let writing = open(&asked, &repo, id, chunk.as_ref()).await?;
+    writing.may_have(&digest)?;
     let writing = pour(&mut asked, writing, chunk.as_ref()).await?;
     writing.finish(digest).await?;
     Ok(created(&mut asked, &digest))

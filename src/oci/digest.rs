@@ -3,7 +3,8 @@
 use std::{fmt, str::FromStr};
 
 /// The registered digest algorithms that lanyard stores and verifies.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Algorithm {
     /// SHA-256, 32 bytes; what every image in the wild uses.
     Sha256,
@@ -17,6 +18,18 @@ impl Algorithm {
         match self {
             Algorithm::Sha256 => "sha256",
             Algorithm::Sha512 => "sha512",
+        }
+    }
+}
+
+impl FromStr for Algorithm {
+    type Err = DigestError;
+
+    fn from_str(s: &str) -> Result<Self, DigestError> {
+        match s {
+            "sha256" => Ok(Algorithm::Sha256),
+            "sha512" => Ok(Algorithm::Sha512),
+            _ => Err(DigestError::Algorithm),
         }
     }
 }
@@ -61,6 +74,14 @@ impl Digest {
         }
     }
 
+    /// Its first bytes, for tables of many digests: enough that no two are found that share them,
+    /// and a quarter of the memory.
+    pub fn beginning(&self) -> [u8; 16] {
+        let mut beginning = [0; 16];
+        beginning.copy_from_slice(&self.as_bytes()[..16]);
+        beginning
+    }
+
     /// The lower-case hex after the colon.
     pub fn hex(&self) -> String {
         self.with_hex(str::to_owned)
@@ -103,10 +124,9 @@ impl FromStr for Digest {
 
     fn from_str(s: &str) -> Result<Self, DigestError> {
         let (algorithm, hex) = s.split_once(':').ok_or(DigestError::NoAlgorithm)?;
-        match algorithm {
-            "sha256" => decode(hex).map(Digest::Sha256),
-            "sha512" => decode(hex).map(Digest::Sha512),
-            _ => Err(DigestError::Algorithm),
+        match algorithm.parse()? {
+            Algorithm::Sha256 => decode(hex).map(Digest::Sha256),
+            Algorithm::Sha512 => decode(hex).map(Digest::Sha512),
         }
     }
 }

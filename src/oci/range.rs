@@ -1,33 +1,33 @@
-//! A request's byte range (RFC 9110 section 14) over a blob.
+//! One byte range of a request (RFC 9110 section 14) over a blob. The header, which may have
+//! several, is `ranges.rs`.
 
 use std::{fmt, str::FromStr};
 
-/// One range as the client wrote it. Several ranges in one header, other units and nonsense are no `ByteRange`: RFC 9110
-/// lets a server ignore such a header and answer with the whole, and lanyard does.
+/// One range as the client wrote it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ByteRange {
-    /// `bytes=first-last`, both inclusive; `last` absent means to the end.
+    /// `first-last`, both inclusive; `last` absent means to the end.
     From {
         /// Offset of the first byte.
         first: u64,
         /// Offset of the last byte, inclusive.
         last: Option<u64>,
     },
-    /// `bytes=-length`: the last `length` bytes.
+    /// `-length`: the last `length` bytes.
     Suffix {
         /// How many bytes from the end.
         length: u64,
     },
 }
 
-/// The header is to be ignored.
+/// The text is not a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotARange;
 
 impl FromStr for ByteRange {
     type Err = NotARange;
 
-    fn from_str(header: &str) -> Result<Self, NotARange> {
+    fn from_str(spec: &str) -> Result<Self, NotARange> {
         let digits = |s: &str| {
             if s.is_empty() || !s.bytes().all(|b| b.is_ascii_digit()) {
                 return Err(NotARange);
@@ -35,7 +35,6 @@ impl FromStr for ByteRange {
             // Past 2^64 it is past the end of anything.
             Ok(s.parse().unwrap_or(u64::MAX))
         };
-        let spec = header.trim().strip_prefix("bytes=").ok_or(NotARange)?.trim();
         let (first, last) = spec.split_once('-').ok_or(NotARange)?;
         match (first, last) {
             ("", length) => Ok(ByteRange::Suffix { length: digits(length)? }),
@@ -69,6 +68,11 @@ pub struct ContentRange {
 }
 
 impl ByteRange {
+    /// Whether it ends before it begins.
+    pub(super) fn is_backward(&self) -> bool {
+        matches!(*self, ByteRange::From { first, last: Some(last) } if last < first)
+    }
+
     /// Lays the range over `total` bytes, clipping its end.
     pub fn over(self, total: u64) -> Result<ContentRange, Unsatisfiable> {
         let none = Unsatisfiable { total };
@@ -104,17 +108,17 @@ mod tests {
     #[test]
     fn lays_ranges_over_content() {
         let over = |s: &str, total| s.parse::<ByteRange>().map(|r| r.over(total).map(|c| (c.first, c.last)));
-        assert_eq!(over("bytes=0-99", 1000), Ok(Ok((0, 99))));
-        assert_eq!(over("bytes=990-2000", 1000), Ok(Ok((990, 999))));
-        assert_eq!(over("bytes=500-", 1000), Ok(Ok((500, 999))));
-        assert_eq!(over("bytes=-500", 1000), Ok(Ok((500, 999))));
-        assert_eq!(over("bytes=-5000", 1000), Ok(Ok((0, 999))));
-        assert_eq!(over("bytes=500-0", 1000), Ok(Err(Unsatisfiable { total: 1000 })));
-        assert_eq!(over("bytes=1000-", 1000), Ok(Err(Unsatisfiable { total: 1000 })));
-        assert_eq!(over("bytes=-0", 1000), Ok(Err(Unsatisfiable { total: 1000 })));
-        assert_eq!(over("bytes=0-", 0), Ok(Err(Unsatisfiable { total: 0 })));
-        assert_eq!(over("bytes=99999999999999999999-", 1000), Ok(Err(Unsatisfiable { total: 1000 })));
-        for ignored in ["", "bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,3-4", "lines=0-1", "bytes=+1-2"] {
+        assert_eq!(over("0-99", 1000), Ok(Ok((0, 99))));
+        assert_eq!(over("990-2000", 1000), Ok(Ok((990, 999))));
+        assert_eq!(over("500-", 1000), Ok(Ok((500, 999))));
+        assert_eq!(over("-500", 1000), Ok(Ok((500, 999))));
+        assert_eq!(over("-5000", 1000), Ok(Ok((0, 999))));
+        assert_eq!(over("500-0", 1000), Ok(Err(Unsatisfiable { total: 1000 })));
+        assert_eq!(over("1000-", 1000), Ok(Err(Unsatisfiable { total: 1000 })));
+        assert_eq!(over("-0", 1000), Ok(Err(Unsatisfiable { total: 1000 })));
+        assert_eq!(over("0-", 0), Ok(Err(Unsatisfiable { total: 0 })));
+        assert_eq!(over("99999999999999999999-", 1000), Ok(Err(Unsatisfiable { total: 1000 })));
+        for ignored in ["", "-", "5", "a-b", "0-1,3-4", "bytes=0-1", "+1-2", "1 -2", "1-2-3", " 0-1"] {
             assert_eq!(ignored.parse::<ByteRange>(), Err(NotARange), "{ignored}");
         }
     }

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::BlobBody;
-use crate::oci::{ContentRange, Digest, Outcome, Tags, UpstreamName};
+use crate::oci::{ContentRanges, Digest, Outcome, Tags, UpstreamName};
 
 /// How an answer came about, for header, log and metrics.
 #[derive(Clone, Debug)]
@@ -31,12 +31,13 @@ pub struct ManifestAnswer {
     pub trace: Trace,
 }
 
-/// A blob, or a range of one.
+/// A blob, or ranges of one.
 pub struct BlobAnswer {
     /// The whole blob's length in bytes.
     pub size: u64,
-    /// Present where a range was asked: what `body` will bring. Absent: `body` is the whole.
-    pub range: Option<ContentRange>,
+    /// Present where ranges were asked for: what `body` will bring, in this order. Absent: `body`
+    /// is the whole.
+    pub ranges: Option<ContentRanges>,
     /// The bytes.
     pub body: BlobBody,
     /// How they come.

@@ -8,19 +8,21 @@ use std::{
 
 use super::{
     BlobAnswer, BlobBody, BlobHead, PullError, PullThrough, Trace,
-    body::{Following, Passing},
+    body::{Following, Passing, Proof, Wanted},
     fill::{Claim, FillFailure, Follower, Opened, Source, Standing, refuses},
     missing::Missed,
     records::{self, no_room},
 };
 use crate::{
-    oci::{ByteRange, ContentRange, Digest, ErrorCode, Hasher, Outcome, Repository},
+    oci::{ByteRanges, ContentRanges, Digest, ErrorCode, Hasher, Outcome, Repository},
     storage::{LinkRecord, Origin, Storage, StorageError, StoredBlob},
     upstream::{Upstream, UpstreamError},
 };
 
 /// A range that begins this many bytes past what a fill has so far is not waited for (F8).
 const FAR: u64 = 32 << 20;
+/// So many bytes between several such ranges are fetched with them.
+const GAPS: u64 = 1 << 20;
 
 /// What the disk knows of a blob in a repository.
 pub(super) struct Found {
@@ -52,12 +54,12 @@ impl Found {
 }
 
 impl PullThrough {
-    /// A blob, or a range of it. The first bytes are awaited by the body, not here.
+    /// A blob, or ranges of it. The first bytes are awaited by the body, not here.
     pub async fn blob(
         self: &Arc<Self>,
         repo: &Repository,
         digest: &Digest,
-        range: Option<ByteRange>,
+        range: Option<&ByteRanges>,
     ) -> Result<BlobAnswer, PullError> {
         // A fill that this request joined may turn out to be over, or its leader may have died: look again.
         for _ in 0..3 {
@@ -124,7 +126,7 @@ impl PullThrough {
         self: &Arc<Self>,
         repo: &Repository,
         digest: &Digest,
-        range: Option<ByteRange>,
+        range: Option<&ByteRanges>,
     ) -> Result<BlobAnswer, PullError> {
         let generation = self.storage.catalog.generation(repo);
         // One that was cut short or removed meanwhile is looked at again.
@@ -142,7 +144,7 @@ impl PullThrough {
         self: &Arc<Self>,
         repo: &Repository,
         digest: &Digest,
-        range: Option<ByteRange>,
+        range: Option<&ByteRanges>,
         generation: u64,
     ) -> Result<BlobAnswer, PullError> {
         let found = self.find_blob(repo, digest).await?;
@@ -232,11 +234,11 @@ impl PullThrough {
         }
     }
 
-    fn stored(&self, stored: &StoredBlob, range: Option<ByteRange>, trace: Trace) -> Result<BlobAnswer, PullError> {
-        let range = over(range, stored.size)?;
-        let (first, end) = span(range, stored.size);
-        let body = BlobBody::stored(self.disk.clone(), Arc::clone(&stored.file), first, end);
-        Ok(BlobAnswer { size: stored.size, range, body, trace })
+    fn stored(&self, stored: &StoredBlob, range: Option<&ByteRanges>, trace: Trace) -> Result<BlobAnswer, PullError> {
+        let ranges = over(range, stored.size)?;
+        let wanted = Wanted::new(stored.size, ranges.as_ref());
+        let body = BlobBody::stored(self.disk.clone(), Arc::clone(&stored.file), wanted);
+        Ok(BlobAnswer { size: stored.size, ranges, body, trace })
     }
 
     async fn follow(
@@ -245,19 +247,19 @@ impl PullThrough {
         digest: Digest,
         follower: Follower<Source>,
         opened: Opened,
-        range: Option<ByteRange>,
+        range: Option<&ByteRanges>,
         trace: Trace,
     ) -> Result<BlobAnswer, PullError> {
         let size = opened.total;
-        let range = over(range, size)?;
-        let (first, end) = span(range, size);
-        if first > opened.readable.saturating_add(FAR) {
-            return self.pass(&source, &digest, Some(size), range.map(explicit)).await;
+        let ranges = over(range, size)?;
+        if ranges.as_ref().is_some_and(|ranges| is_far(ranges, opened.readable)) {
+            return self.pass(&source, &digest, Some(size), range).await;
         }
-        let whole = first == 0 && end == size;
-        let following = Following { follower, file: opened.file, readable: opened.readable, source, digest, whole };
-        let body = BlobBody::following(self.disk.clone(), following, first, end);
-        Ok(BlobAnswer { size, range, body, trace })
+        let whole = ranges.as_ref().is_none_or(ContentRanges::is_whole);
+        let (file, readable) = (opened.file, opened.readable);
+        let following = Following { follower, file, readable, source, digest, whole, passing: None };
+        let body = BlobBody::following(self.disk.clone(), following, Wanted::new(size, ranges.as_ref()));
+        Ok(BlobAnswer { size, ranges, body, trace })
     }
 
     /// Straight from upstream, nothing kept. `size` is a manifest's word, or what the client was
@@ -267,7 +269,7 @@ impl PullThrough {
         source: &Source,
         digest: &Digest,
         size: Option<u64>,
-        range: Option<ByteRange>,
+        range: Option<&ByteRanges>,
     ) -> Result<BlobAnswer, PullError> {
         let started = Instant::now();
         let failed = |error| self.upstream_error(ErrorCode::BlobUnknown, error);
@@ -283,24 +285,25 @@ impl PullThrough {
                 }
             },
         };
-        let range = over(range, size)?;
-        let (first, end) = span(range, size);
-        let last = range.map(|range| range.last);
+        // One answer of upstream serves them all, or none of them: then the client gets the whole.
+        let ranges = over(range, size)?.filter(ContentRanges::is_ascending);
+        let first = ranges.as_ref().map_or(0, ContentRanges::start);
+        let last = ranges.as_ref().map(|ranges| ranges.end() - 1);
         let answer = source.upstream.blob(&source.name, digest, first, last).await.map_err(failed)?;
-        let skip = first.checked_sub(answer.offset).ok_or(PullError::Lost)?;
-        let (size, end) = match answer.total {
+        let size = match answer.total {
             _ if answer.page => return Err(untrue("the answer is a web page, and no blob".to_owned())),
             // Of the whole, the answer knows the length better than a HEAD.
-            Some(total) if known.is_none() && range.is_none() && (total > 0 || size == 0) => (total, total),
+            Some(total) if known.is_none() && ranges.is_none() && (total > 0 || size == 0) => total,
             Some(total) if total != size => {
                 return Err(untrue(format!("the blob is {total} bytes long there and {size} elsewhere")));
             }
-            Some(_) | None => (size, end),
+            Some(_) | None => size,
         };
-        let whole = first == 0 && end == size;
-        let proof = whole.then(|| (Hasher::new(digest.algorithm()), *digest));
-        let body = BlobBody::passing(self.disk.clone(), Passing { body: answer.body, skip, proof }, first, end);
-        Ok(BlobAnswer { size, range, body, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
+        let whole = ranges.as_ref().is_none_or(ContentRanges::is_whole);
+        let proof = whole.then(|| Proof { hasher: Hasher::new(digest.algorithm()), digest: *digest, size });
+        let passing = Passing::new(answer, first, proof).ok_or(PullError::Lost)?;
+        let body = BlobBody::passing(self.disk.clone(), passing, Wanted::new(size, ranges.as_ref()));
+        Ok(BlobAnswer { size, ranges, body, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
     }
 
     pub(super) async fn find_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
@@ -353,17 +356,15 @@ fn look(storage: &Storage, repo: &Repository, digest: &Digest) -> Result<Found, 
     }
 }
 
-fn over(range: Option<ByteRange>, size: u64) -> Result<Option<ContentRange>, PullError> {
+fn over(range: Option<&ByteRanges>, size: u64) -> Result<Option<ContentRanges>, PullError> {
     range.map(|range| range.over(size)).transpose().map_err(|none| PullError::Range { total: none.total })
 }
 
-fn explicit(range: ContentRange) -> ByteRange {
-    ByteRange::From { first: range.first, last: Some(range.last) }
-}
-
-/// First offset and the offset past the last.
-fn span(range: Option<ContentRange>, size: u64) -> (u64, u64) {
-    range.map_or((0, size), |range| (range.first, range.last + 1))
+/// Whether the ranges are not waited for (F8): all begin far past what can be read, and one request
+/// upstream brings them without much that is not asked for. Others are followed, so that no request
+/// costs more than one upstream.
+fn is_far(ranges: &ContentRanges, readable: u64) -> bool {
+    ranges.start() > readable.saturating_add(FAR) && ranges.is_ascending() && ranges.gaps() <= GAPS
 }
 
 pub(super) fn trace(outcome: Outcome, upstream: &Upstream, upstream_time: Duration) -> Trace {

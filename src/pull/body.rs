@@ -1,20 +1,21 @@
 //! The bytes of a blob on their way to one client: from the store, from a fill under way, or straight from upstream.
 //!
-//! A body brings exactly the bytes of its range or ends with an error, in which case the connection is cut short of its
-//! `Content-Length`: no client can take a part for the whole. What is on disk it does not read: it says which range of the file
-//! comes next, and the connection sends it. A body that follows a fill goes on straight from upstream
+//! A body brings exactly the bytes of its ranges, one range behind the other, or ends with an
+//! error, in which case the connection is cut short of its `Content-Length`: no client can take a
+//! part for the whole. What is on disk it does not read: it says which range of the file comes
+//! next, and the connection sends it. A body that follows a fill goes on straight from upstream
 //! when the disk is full (F7). Dropping a body is how a client leaves; nothing else notices (F5).
 
-use std::{fs::File, sync::Arc};
+use std::{fs::File, sync::Arc, vec};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use super::{
     fill::{FillFailure, Follower, Source},
     range::FileRange,
 };
 use crate::{
-    oci::{Digest, Hasher},
+    oci::{ContentRange, ContentRanges, Digest, Hasher},
     storage::DiskThreads,
     upstream::{self, UpstreamError},
 };
@@ -60,11 +61,12 @@ pub enum BodyError {
     Over,
 }
 
-/// A blob's bytes from `cursor` to `end`, in order.
+/// A blob's bytes from `cursor` to `end`, then those of the ranges behind.
 pub struct BlobBody {
     state: State,
     cursor: u64,
     end: u64,
+    behind: vec::IntoIter<ContentRange>,
     disk: DiskThreads,
 }
 
@@ -84,76 +86,130 @@ pub(super) struct Following {
     /// Where to go on when the disk is full.
     pub(super) source: Source,
     pub(super) digest: Digest,
-    /// Whether the body is the whole blob, which can be proven, and not a range, which cannot.
+    /// Whether the body is the whole blob, which can be proven, and not a part, which cannot.
     pub(super) whole: bool,
+    /// Since the disk is full.
+    pub(super) passing: Option<Box<Passing>>,
 }
 
 /// Passes an upstream's answer on.
 pub(super) struct Passing {
-    pub(super) body: upstream::BlobBody,
-    /// Bytes to leave out first, where upstream began before what was asked.
-    pub(super) skip: u64,
+    body: upstream::BlobBody,
+    /// The offset of the next byte that upstream sends, where `rest` is empty; else of its first
+    /// byte.
+    at: u64,
+    /// What has come and is not passed on yet.
+    rest: Bytes,
     /// Present when the whole blob passes: then its last piece is held back until the digest is proven.
-    pub(super) proof: Option<(Hasher, Digest)>,
+    proof: Option<Proof>,
+}
+
+/// What is known of a blob that passes as a whole.
+pub(super) struct Proof {
+    pub(super) hasher: Hasher,
+    pub(super) digest: Digest,
+    /// The blob's length in bytes.
+    pub(super) size: u64,
+}
+
+/// What a body is to bring.
+pub(super) struct Wanted {
+    first: u64,
+    end: u64,
+    behind: vec::IntoIter<ContentRange>,
+}
+
+impl Wanted {
+    /// The whole, of this many bytes, or these ranges of it.
+    pub(super) fn new(size: u64, ranges: Option<&ContentRanges>) -> Wanted {
+        let Some(ranges) = ranges else { return Wanted { first: 0, end: size, behind: Vec::new().into_iter() } };
+        let (first, behind) = ranges.clone().split();
+        Wanted { first: first.first, end: first.last + 1, behind: behind.into_iter() }
+    }
 }
 
 impl BlobBody {
-    pub(super) fn stored(disk: DiskThreads, file: Arc<File>, first: u64, end: u64) -> Self {
-        BlobBody { state: State::Stored(file), cursor: first, end, disk }
+    fn new(disk: DiskThreads, state: State, wanted: Wanted) -> Self {
+        let Wanted { first, end, behind } = wanted;
+        BlobBody { state, cursor: first, end, behind, disk }
     }
 
-    pub(super) fn following(disk: DiskThreads, following: Following, first: u64, end: u64) -> Self {
-        BlobBody { state: State::Following(following), cursor: first, end, disk }
+    pub(super) fn stored(disk: DiskThreads, file: Arc<File>, wanted: Wanted) -> Self {
+        BlobBody::new(disk, State::Stored(file), wanted)
     }
 
-    pub(super) fn passing(disk: DiskThreads, passing: Passing, first: u64, end: u64) -> Self {
-        BlobBody { state: State::Passing(Box::new(passing)), cursor: first, end, disk }
+    pub(super) fn following(disk: DiskThreads, following: Following, wanted: Wanted) -> Self {
+        BlobBody::new(disk, State::Following(following), wanted)
     }
 
-    /// The next piece: of a file, all that can be read now. `None` after the last; after an error there is nothing more.
+    /// The ranges that are wanted ascend: upstream is asked once.
+    pub(super) fn passing(disk: DiskThreads, passing: Passing, wanted: Wanted) -> Self {
+        BlobBody::new(disk, State::Passing(Box::new(passing)), wanted)
+    }
+
+    /// The next piece: of a file, all that can be read now. No piece has bytes of two ranges.
+    /// `None` after the last; after an error there is nothing more.
     pub async fn next(&mut self) -> Option<Result<Piece, BodyError>> {
         if self.cursor >= self.end {
-            self.state = State::Over;
-            return None;
+            let Some(range) = self.behind.next() else {
+                self.state = State::Over;
+                return None;
+            };
+            (self.cursor, self.end) = (range.first, range.last + 1);
         }
         let piece = self.piece().await;
         match &piece {
             Ok(piece) => self.cursor += piece.length(),
-            Err(_) => (self.state, self.end) = (State::Over, self.cursor),
+            Err(_) => {
+                (self.state, self.end) = (State::Over, self.cursor);
+                self.behind = Vec::new().into_iter();
+            }
         }
         Some(piece)
     }
 
     async fn piece(&mut self) -> Result<Piece, BodyError> {
-        let (disk, cursor) = (self.disk.clone(), self.cursor);
-        let range = |file: &Arc<File>, end| Piece::File(FileRange::new(disk.clone(), Arc::clone(file), cursor, end));
-        loop {
-            match &mut self.state {
-                State::Stored(file) => return Ok(range(file, self.end)),
-                State::Following(following) => {
-                    if self.cursor < following.readable {
-                        return Ok(range(&following.file, self.end.min(following.readable)));
-                    }
-                    match following.follower.readable_past(self.cursor).await {
-                        // Complete, and shorter than was told.
-                        Ok(readable) if readable <= self.cursor => return Err(BodyError::Untrue),
-                        Ok(readable) => following.readable = readable,
-                        Err(FillFailure::NoRoom | FillFailure::Storage(_)) => {
-                            // Seldom, so it is on the heap.
-                            let passing = Box::pin(following.pass(&self.disk, self.cursor, self.end)).await?;
-                            self.state = State::Passing(Box::new(passing));
-                        }
-                        Err(failure) => return Err(BodyError::Fill(failure)),
-                    }
-                }
-                State::Passing(passing) => return passing.next(self.end - self.cursor).await.map(Piece::Bytes),
-                State::Over => return Err(BodyError::Over),
-            }
+        let (cursor, end) = (self.cursor, self.end);
+        match &mut self.state {
+            State::Stored(file) => Ok(Piece::File(FileRange::new(self.disk.clone(), Arc::clone(file), cursor, end))),
+            State::Following(following) => following.next(&self.disk, cursor, end, self.behind.as_slice()).await,
+            State::Passing(passing) => passing.next(cursor, end).await.map(Piece::Bytes),
+            State::Over => Err(BodyError::Over),
         }
     }
 }
 
 impl Following {
+    /// The next piece from `cursor` on, up to `end`. `behind`: the ranges that follow.
+    async fn next(
+        &mut self,
+        disk: &DiskThreads,
+        cursor: u64,
+        end: u64,
+        behind: &[ContentRange],
+    ) -> Result<Piece, BodyError> {
+        loop {
+            if cursor < self.readable {
+                let end = end.min(self.readable);
+                return Ok(Piece::File(FileRange::new(disk.clone(), Arc::clone(&self.file), cursor, end)));
+            }
+            if let Some(passing) = self.passing.as_mut().filter(|passing| passing.at <= cursor) {
+                return passing.next(cursor, end).await.map(Piece::Bytes);
+            }
+            match self.follower.readable_past(cursor).await {
+                // Complete, and shorter than was told.
+                Ok(readable) if readable <= cursor => return Err(BodyError::Untrue),
+                Ok(readable) => self.readable = readable,
+                Err(FillFailure::NoRoom | FillFailure::Storage(_)) => {
+                    // Seldom, so it is on the heap.
+                    let passing = Box::pin(self.pass(disk, cursor, run(end, behind))).await?;
+                    self.passing = Some(Box::new(passing));
+                }
+                Err(failure) => return Err(BodyError::Fill(failure)),
+            }
+        }
+    }
+
     /// What is still missing, straight from upstream. What was sent so far is proven together with it (F2).
     async fn pass(&self, disk: &DiskThreads, cursor: u64, end: u64) -> Result<Passing, BodyError> {
         let last = end.checked_sub(1);
@@ -161,36 +217,45 @@ impl Following {
         if answer.page || answer.total.is_some_and(|total| self.whole && total != end) {
             return Err(BodyError::Untrue);
         }
-        let skip = cursor
-            .checked_sub(answer.offset)
-            .ok_or_else(|| UpstreamError::Untrue { message: "the answer begins past what was asked".into() })?;
         let proof = match self.whole {
-            true => Some((hashed(disk, Arc::clone(&self.file), &self.digest, cursor).await?, self.digest)),
+            true => {
+                let hasher = hashed(disk, Arc::clone(&self.file), &self.digest, cursor).await?;
+                Some(Proof { hasher, digest: self.digest, size: end })
+            }
             false => None,
         };
-        Ok(Passing { body: answer.body, skip, proof })
+        let too_late = || UpstreamError::Untrue { message: "the answer begins past what was asked".into() };
+        Ok(Passing::new(answer, cursor, proof).ok_or_else(too_late)?)
     }
 }
 
 impl Passing {
-    /// The next piece; `left` bytes are still to come.
-    async fn next(&mut self, left: u64) -> Result<Bytes, BodyError> {
+    /// Passes on what the answer has from `first` on. `None`: it begins behind that.
+    pub(super) fn new(answer: upstream::BlobAnswer, first: u64, proof: Option<Proof>) -> Option<Passing> {
+        (answer.offset <= first).then(|| Passing { body: answer.body, at: answer.offset, rest: Bytes::new(), proof })
+    }
+
+    /// The next piece from `cursor` on, up to `end`. What lies before it is left out.
+    async fn next(&mut self, cursor: u64, end: u64) -> Result<Bytes, BodyError> {
         loop {
-            let mut bytes = match self.body.chunk().await {
-                Some(piece) => piece.map_err(UpstreamError::from)?,
-                None => return Err(BodyError::Untrue),
-            };
-            let cut = self.skip.min(bytes.len() as u64);
-            self.skip -= cut;
-            let mut bytes = bytes.split_off(cut as usize);
-            bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            if self.rest.is_empty() {
+                self.rest = match self.body.chunk().await {
+                    Some(piece) => piece.map_err(UpstreamError::from)?,
+                    None => return Err(BodyError::Untrue),
+                };
+            }
+            let cut = cursor.saturating_sub(self.at).min(self.rest.len() as u64);
+            self.rest.advance(cut as usize);
+            let most = usize::try_from(end - cursor).unwrap_or(usize::MAX);
+            let bytes = self.rest.split_to(self.rest.len().min(most));
+            self.at += cut + bytes.len() as u64;
             if bytes.is_empty() {
                 continue;
             }
-            if let Some((hasher, _)) = &mut self.proof {
-                hasher.update(&bytes);
-                if bytes.len() as u64 == left
-                    && let Some((hasher, digest)) = self.proof.take()
+            if let Some(proof) = &mut self.proof {
+                proof.hasher.update(&bytes);
+                if self.at >= proof.size
+                    && let Some(Proof { hasher, digest, .. }) = self.proof.take()
                     && hasher.finish() != digest
                 {
                     return Err(BodyError::Untrue);
@@ -199,6 +264,17 @@ impl Passing {
             return Ok(bytes);
         }
     }
+}
+
+/// Where a run of ranges ends that has come to `end`: at the end of the last that ascends.
+fn run(mut end: u64, behind: &[ContentRange]) -> u64 {
+    for range in behind {
+        if range.first < end {
+            break;
+        }
+        end = range.last + 1;
+    }
+    end
 }
 
 /// The hash of what the file holds up to `end`, a piece at a time: others want the disk threads too.

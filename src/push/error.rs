@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    oci::{Digest, ErrorCode, ManifestError, RegistryError},
+    oci::{Algorithm, Digest, ErrorCode, ManifestError, RegistryError},
     pull::PullError,
     storage::StorageError,
 };
@@ -40,6 +40,14 @@ pub enum PushError {
     /// The bytes are not what their digest says.
     #[error("the content does not have the digest {0}")]
     WrongDigest(Digest),
+    /// The digest is not of the algorithm that was said when the upload was begun.
+    #[error("this upload was begun with digest-algorithm={}, and {digest} is of another algorithm", algorithm.as_str())]
+    WrongAlgorithm {
+        /// What was said.
+        algorithm: Algorithm,
+        /// What it is to have now.
+        digest: Digest,
+    },
     /// The bytes are no manifest that lanyard keeps.
     #[error("{0}")]
     Manifest(Arc<ManifestError>),
@@ -113,7 +121,7 @@ impl PushError {
             PushError::OutOfOrder { .. } => told(ErrorCode::RangeInvalid),
             PushError::TooMany(_) => later(told(ErrorCode::TooManyRequests), 60),
             PushError::NoRoom => told(ErrorCode::Unavailable).with_status(507),
-            PushError::WrongDigest(_) => told(ErrorCode::DigestInvalid),
+            PushError::WrongDigest(_) | PushError::WrongAlgorithm { .. } => told(ErrorCode::DigestInvalid),
             PushError::Manifest(_) | PushError::Invalid(_) => told(ErrorCode::ManifestInvalid),
             PushError::PartsUnknown(_) => told(ErrorCode::ManifestBlobUnknown),
             PushError::Unknown { code, .. } => told(*code),

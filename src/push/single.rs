@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::{Push, PushError};
-use crate::{oci::Repository, storage::UploadId};
+use crate::{
+    oci::{Algorithm, Repository},
+    storage::UploadId,
+};
 
 /// An upload that goes with the request that began it: dropped, it is cancelled, on a task that nobody's leaving ends.
 pub struct Single {
@@ -15,12 +18,17 @@ pub struct Single {
 }
 
 impl Push {
-    /// Begins an upload to `repo` that goes with the answer. It takes no place among the open ones (`sessions.rs`).
-    pub async fn begin_single(self: &Arc<Self>, repo: &Repository) -> Result<Single, PushError> {
+    /// Begins an upload to `repo` that goes with the answer, with a digest of this algorithm. It takes
+    /// no place among the open ones (`sessions.rs`).
+    pub async fn begin_single(
+        self: &Arc<Self>,
+        repo: &Repository,
+        algorithm: Algorithm,
+    ) -> Result<Single, PushError> {
         let (this, repo) = (Arc::clone(self), repo.clone());
         // Where the client has left meanwhile the answer is dropped, and the upload cancelled.
         self.to_the_end(async move {
-            let id = this.begin_on_disk(&repo).await?;
+            let id = this.begin_on_disk(&repo, Some(algorithm)).await?;
             Ok(Single { push: this, repo, id, ended: false })
         })
         .await

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Push, PushError, Writing, sessions::Slot};
 use crate::{
-    oci::Repository,
+    oci::{Algorithm, Repository},
     storage::{Upload, UploadId},
 };
 
@@ -16,26 +16,39 @@ const TURN: Duration = Duration::from_secs(10);
 const TRIES: usize = 16;
 
 impl Push {
-    /// Begins an upload to `repo` for the client `owner`, a word that is the same for all its requests.
-    pub async fn begin(self: &Arc<Self>, repo: &Repository, owner: &str) -> Result<UploadId, PushError> {
+    /// Begins an upload to `repo` for the client `owner`, a word that is the same for all its
+    /// requests. `algorithm`: that of the digest it will have, where the client says so.
+    pub async fn begin(
+        self: &Arc<Self>,
+        repo: &Repository,
+        owner: &str,
+        algorithm: Option<Algorithm>,
+    ) -> Result<UploadId, PushError> {
         let slot = self.slot(owner).await?;
         let (this, repo) = (Arc::clone(self), repo.clone());
         // To the end, so that every upload on disk is counted.
         self.to_the_end(async move {
-            let id = this.begin_on_disk(&repo).await?;
+            let id = this.begin_on_disk(&repo, algorithm).await?;
             slot.used_by(id);
             Ok(id)
         })
         .await
     }
 
-    pub(super) async fn begin_on_disk(&self, repo: &Repository) -> Result<UploadId, PushError> {
+    pub(super) async fn begin_on_disk(
+        &self,
+        repo: &Repository,
+        algorithm: Option<Algorithm>,
+    ) -> Result<UploadId, PushError> {
         let at = repo.clone();
         let begun = self.on_disk(move |storage| {
             if !storage.room_to_host(0) {
                 return Ok(None);
             }
-            storage.uploads.begin(&at).map(Some)
+            match algorithm {
+                Some(algorithm) => storage.uploads.begin_with(&at, algorithm).map(Some),
+                None => storage.uploads.begin(&at).map(Some),
+            }
         });
         begun.await?.ok_or(PushError::NoRoom)
     }

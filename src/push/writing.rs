@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Push, PushError};
 use crate::{
-    oci::{Digest, Repository},
+    oci::{Algorithm, Digest, Repository},
     storage::{StorageError, Upload, UploadId},
 };
 
@@ -39,15 +39,28 @@ enum Order {
 pub struct Writing {
     orders: mpsc::Sender<Order>,
     failed: oneshot::Receiver<PushError>,
+    algorithm: Option<Algorithm>,
 }
 
 impl Writing {
     pub(super) fn start(push: &Arc<Push>, repo: Repository, id: UploadId, upload: Upload) -> Writing {
         let (orders, received) = mpsc::channel(PIECES);
         let (tell, failed) = oneshot::channel();
+        let algorithm = upload.algorithm();
         let task = Task { push: Arc::clone(push), repo, id, upload: Some(upload), orders: received, next: None };
         push.tasks.spawn(task.run(tell));
-        Writing { orders, failed }
+        Writing { orders, failed, algorithm }
+    }
+
+    /// Whether the upload can end with this digest, as far as can be said before its last bytes are
+    /// here. Where it cannot, nothing changes, and another digest can be told.
+    pub fn may_have(&self, digest: &Digest) -> Result<(), PushError> {
+        match self.algorithm {
+            Some(algorithm) if algorithm != digest.algorithm() => {
+                Err(PushError::WrongAlgorithm { algorithm, digest: *digest })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Takes the next bytes. Returns when there is room for more, not when these are written.

@@ -44,8 +44,8 @@ struct State {
 /// The hosted part of the count.
 #[derive(Debug)]
 struct Hosted {
-    /// In how many hosted repositories a digest is linked.
-    links: HashMap<Digest, u32>,
+    /// In how many hosted repositories a digest is linked, by its beginning.
+    links: HashMap<[u8; 16], u32>,
     /// The bytes of those that are here, as far as their shards are counted.
     bytes: u64,
     /// The repositories that were walked; `None`: all.
@@ -181,11 +181,11 @@ impl Census {
     pub(super) fn unlinked(&self, repository: &Repository, digest: &Digest, layout: &Layout) {
         let mut state = self.lock();
         if state.follows(repository)
-            && let Some(count) = state.hosted.links.get_mut(digest)
+            && let Some(count) = state.hosted.links.get_mut(&digest.beginning())
         {
             *count -= 1;
             if *count == 0 {
-                state.hosted.links.remove(digest);
+                state.hosted.links.remove(&digest.beginning());
                 let size = state.size(digest, layout);
                 state.hosted.bytes = state.hosted.bytes.saturating_sub(size);
             }
@@ -207,14 +207,14 @@ impl State {
         self.blobs = count(self.blobs, before.is_some().into(), after.is_some().into());
         let (before, after) = (before.unwrap_or(0), after.unwrap_or(0));
         self.bytes = count(self.bytes, before, after);
-        if self.hosted.links.contains_key(digest) {
+        if self.hosted.links.contains_key(&digest.beginning()) {
             self.hosted.bytes = count(self.hosted.bytes, before, after);
         }
     }
 
     /// Counts a link of a hosted repository.
     fn link(&mut self, digest: &Digest, layout: &Layout) {
-        let links = self.hosted.links.entry(*digest).or_default();
+        let links = self.hosted.links.entry(digest.beginning()).or_default();
         *links += 1;
         if *links == 1 {
             self.hosted.bytes = self.hosted.bytes.saturating_add(self.size(digest, layout));

@@ -108,7 +108,11 @@ fn make(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// The folders below the data folder of which this process knows that they are durable.
+/// Folders that are remembered as durable, at most: a megabyte of them. One that is forgotten is
+/// synced once more.
+const REMEMBERED: usize = 4096;
+
+/// Folders below the data folder of which this process knows that they are durable.
 #[derive(Debug)]
 pub(super) struct Folders {
     root: PathBuf,
@@ -138,7 +142,11 @@ impl Folders {
         self.ensure_by(above(dir), sync)?;
         make(dir)?;
         sync(above(dir))?;
-        self.lock().insert(dir.to_owned());
+        let mut durable = self.lock();
+        if durable.len() >= REMEMBERED {
+            durable.clear();
+        }
+        durable.insert(dir.to_owned());
         Ok(())
     }
 
@@ -208,6 +216,13 @@ mod tests {
         fs::remove_dir_all(at("repos/b")).unwrap();
         ensure("repos/b/links").unwrap();
         assert_eq!(synced(), ["repos", "repos/b"]);
+        // What is remembered is bounded, and what is forgotten is synced again.
+        for n in 0..=REMEMBERED {
+            folders.ensure_by(&at(&format!("blobs/{n}")), &|_| Ok(())).unwrap();
+        }
+        assert!(folders.lock().len() < REMEMBERED / 2);
+        ensure("repos/a/links").unwrap();
+        assert_eq!(synced(), ["", "repos", "repos/a"]);
         fs::write(at("file"), b"").unwrap();
         assert!(folders.ensure(&at("file/x")).is_err() && folders.ensure(&at("file")).is_err());
     }

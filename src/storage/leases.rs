@@ -34,8 +34,8 @@ const GRACE: Duration = Duration::from_secs(3600);
 /// Leases that are kept before those that have run out are looked for.
 const SPARE: usize = 1024;
 
-/// Leases that are kept at most: some 20 MB of them. Where they are not enough everything is protected for the grace, as
-/// after a start, and single ones are not kept.
+/// Leases that are kept at most: some 9 MB of them. Where they are not enough everything is
+/// protected for the grace, as after a start, and single ones are not kept.
 const MOST: usize = 1 << 17;
 
 /// The leases of one data folder. Cheap to clone.
@@ -54,7 +54,9 @@ struct Shared {
 struct State {
     began: Instant,
     grace: Duration,
-    touched: HashMap<Digest, Instant>,
+    /// By the first bytes of the digest: two that share them protect each other, which nobody
+    /// notices.
+    touched: HashMap<[u8; 16], Instant>,
     held: HashMap<Digest, usize>,
     claimed: HashSet<Digest>,
     /// At this many leases those that have run out are removed.
@@ -132,6 +134,13 @@ impl Leases {
         self.shared.lock().protects(digest)
     }
 
+    /// Forgets the leases that have run out, and gives their memory back. For whoever comes by now
+    /// and then: a client that has pushed a lot may not come again.
+    pub fn tidy(&self) {
+        let mut state = self.shared.lock();
+        state.prune(Instant::now());
+    }
+
     /// The grace: an hour, unless it was set.
     pub fn grace(&self) -> Duration {
         self.shared.lock().grace
@@ -152,7 +161,9 @@ impl Shared {
 impl State {
     fn protects(&self, digest: &Digest) -> bool {
         let recent = |since: &Instant| since.elapsed() < self.grace;
-        self.held.contains_key(digest) || recent(&self.began) || self.touched.get(digest).is_some_and(recent)
+        self.held.contains_key(digest)
+            || recent(&self.began)
+            || self.touched.get(&digest.beginning()).is_some_and(recent)
     }
 
     fn release(&mut self, digest: &Digest) {
@@ -165,16 +176,23 @@ impl State {
     }
 
     fn touch(&mut self, digest: Digest, now: Instant) {
-        self.touched.insert(digest, now);
+        self.touched.insert(digest.beginning(), now);
         if self.touched.len() >= self.prune_at {
-            let grace = self.grace;
-            self.touched.retain(|_, since| now.saturating_duration_since(*since) < grace);
+            self.prune(now);
             if self.touched.len() >= MOST {
                 tracing::warn!(leases = MOST, "too many leases to keep: for as long as they last nothing is collected");
                 self.began = now;
                 self.touched = HashMap::new();
             }
             self.prune_at = (self.touched.len() * 2 + SPARE).min(MOST);
+        }
+    }
+
+    fn prune(&mut self, now: Instant) {
+        let grace = self.grace;
+        self.touched.retain(|_, since| now.saturating_duration_since(*since) < grace);
+        if self.touched.capacity() > 4 * (self.touched.len() + SPARE) {
+            self.touched.shrink_to(2 * self.touched.len());
         }
     }
 }
@@ -236,7 +254,11 @@ mod tests {
         drop(leases.claim(&x).unwrap());
         leases.touch(&x);
         assert!(leases.claim(&x).is_none() && leases.claim(&digest(b"y")).is_some());
-        leases.shared.lock().touched.insert(x, Instant::now().checked_sub(Duration::from_secs(3601)).unwrap());
+        leases
+            .shared
+            .lock()
+            .touched
+            .insert(x.beginning(), Instant::now().checked_sub(Duration::from_secs(3601)).unwrap());
         assert!(leases.claim(&x).is_some());
     }
 
@@ -316,5 +338,16 @@ mod tests {
             leases.touch(&digest(&n.to_le_bytes()));
         }
         assert!(leases.shared.lock().touched.len() < 2 * SPARE);
+        // Also where nobody touches anything any more.
+        leases.set_grace(GRACE);
+        for n in 0..10_000_u32 {
+            leases.touch(&digest(&n.to_le_bytes()));
+        }
+        leases.tidy();
+        assert!(leases.shared.lock().touched.len() >= 10_000, "they last for the grace");
+        leases.set_grace(Duration::ZERO);
+        leases.tidy();
+        let state = leases.shared.lock();
+        assert!(state.touched.is_empty() && state.touched.capacity() < 4 * SPARE);
     }
 }

@@ -95,6 +95,7 @@ impl Upkeep {
         let began = Instant::now();
         let (removed, now_settled) = self.pass(How::Removing, std::mem::take(&mut *settled)).await?;
         *settled = now_settled;
+        self.storage.leases.tidy();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Passed { at, duration_ms, removed });

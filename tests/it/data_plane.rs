@@ -114,6 +114,23 @@ fn mixed(way: &Way, all: &[Vec<u8>], requests: usize) {
     });
 }
 
+/// Whether a body is the bytes from `at` on, and then the one at `single`; one range where that is
+/// the same byte's.
+fn is_two_ranges(body: &[u8], bytes: &[u8], at: usize, single: usize) -> bool {
+    if single == at {
+        return *body == bytes[at..];
+    }
+    let kind = "Content-Type: application/octet-stream";
+    let head = |first: usize, last: usize| {
+        format!("\r\n{kind}\r\nContent-Range: bytes {first}-{last}/{}\r\n\r\n", bytes.len()).into_bytes()
+    };
+    let line = body.split(|byte| *byte == b'\r').next().unwrap();
+    let (first, second) = (head(at, bytes.len() - 1), head(single, single));
+    let parts: [&[u8]; 10] =
+        [line, &first, &bytes[at..], b"\r\n", line, &second, &bytes[single..=single], b"\r\n", line, b"--\r\n"];
+    line.starts_with(b"--") && body == parts.concat()
+}
+
 fn one(way: &Way, stream: &mut Box<dyn Wire>, rng: &mut StdRng, path: &str, bytes: &[u8]) {
     let size = bytes.len();
     let ask = |method: &str, more: &str| format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n");
@@ -122,7 +139,7 @@ fn one(way: &Way, stream: &mut Box<dyn Wire>, rng: &mut StdRng, path: &str, byte
         (a.min(b), a.max(b))
     };
     let range = format!("Range: bytes={first}-{last}\r\n");
-    match rng.random_range(0..6) {
+    match rng.random_range(0..7) {
         0 => {
             stream.write_all(ask("GET", "").as_bytes()).unwrap();
             let (status, _, body) = answer(stream, false).unwrap();
@@ -151,6 +168,12 @@ fn one(way: &Way, stream: &mut Box<dyn Wire>, rng: &mut StdRng, path: &str, byte
             let mut some = vec![0; rng.random_range(0..100)];
             let _ = stream.read_exact(&mut some);
             *stream = way.connect();
+        }
+        5 => {
+            let range = format!("Range: bytes={last}-,{first}-{first}\r\n");
+            stream.write_all(ask("GET", &range).as_bytes()).unwrap();
+            let (status, _, body) = answer(stream, false).unwrap();
+            assert!(status == 206 && is_two_ranges(&body, bytes, last, first), "{path} {range}");
         }
         // Slow: a piece at a time, on a connection of its own.
         _ => {

@@ -179,6 +179,11 @@ impl Growing {
         self.written + self.gathered.length() as u64
     }
 
+    /// How it is hashed.
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
     pub(super) fn facts(&self) -> &Facts {
         &self.facts
     }

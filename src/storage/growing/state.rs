@@ -42,6 +42,9 @@ pub(in crate::storage) struct Facts {
     /// The repository that it belongs to, if to one: namespace and name as they are on disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::storage) repository: Option<String>,
+    /// The algorithm of the digest that it will have, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::storage) algorithm: Option<Algorithm>,
 }
 
 impl State {

@@ -31,6 +31,9 @@ use super::{
 };
 use crate::oci::{Algorithm, Repository};
 
+/// How an upload is hashed whose digest may be of any algorithm.
+const USUAL: Algorithm = Algorithm::Sha256;
+
 /// The file's name.
 const DATA: &str = "data";
 
@@ -48,13 +51,24 @@ impl Uploads {
         Uploads { disk, boot, open: Claims::default(), uses: Uses::new() }
     }
 
-    /// Begins an upload, which is empty and waits.
+    /// Begins an upload, which is empty and waits. Its digest may be of any algorithm.
     pub fn begin(&self, repository: &Repository) -> Result<UploadId, StorageError> {
+        self.begin_as(repository, None)
+    }
+
+    /// Begins an upload whose digest is of this algorithm: its bytes are hashed so from the first
+    /// on.
+    pub fn begin_with(&self, repository: &Repository, algorithm: Algorithm) -> Result<UploadId, StorageError> {
+        self.begin_as(repository, Some(algorithm))
+    }
+
+    fn begin_as(&self, repository: &Repository, algorithm: Option<Algorithm>) -> Result<UploadId, StorageError> {
         let _permission = self.disk.writing()?;
         let id = UploadId::random();
-        let facts = Facts { repository: Some(names::whole_repository(repository)), ..Facts::default() };
+        let repository = Some(names::whole_repository(repository));
+        let facts = Facts { repository, algorithm, ..Facts::default() };
         let place = self.place(&id);
-        if let Err(error) = Growing::begin(place.clone(), Algorithm::Sha256, facts) {
+        if let Err(error) = Growing::begin(place.clone(), algorithm.unwrap_or(USUAL), facts) {
             // A full disk is not filled further with folders of uploads that never began.
             let _ = place.remove();
             return Err(error);
@@ -68,13 +82,13 @@ impl Uploads {
     /// Errors: [`StorageError::UploadBusy`] while another [`Upload`] of this name lives.
     pub fn open(&self, repository: &Repository, id: &UploadId) -> Result<Option<Upload>, StorageError> {
         drop(self.disk.writing()?);
-        if self.waiting(repository, id)?.is_none() {
+        let Some(state) = self.waiting(repository, id)? else {
             return Ok(None);
-        }
+        };
         let claim = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
         let whose = names::whole_repository(repository);
         let ours = |facts: &Facts, _| facts.repository.as_ref() == Some(&whose);
-        let growing = Growing::take_up(self.place(id), Algorithm::Sha256, ours)?;
+        let growing = Growing::take_up(self.place(id), state.facts.algorithm.unwrap_or(USUAL), ours)?;
         if growing.is_some() {
             self.uses.opened(id);
         }

@@ -1,5 +1,7 @@
 use std::{fs, os::unix::fs::FileExt, path::Path};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
 use super::*;
 use crate::{
     oci::{Digest, Hasher},
@@ -91,6 +93,39 @@ fn an_upload_belongs_to_its_repository_and_to_one_request_at_a_time() {
     assert!(uploads.cancel(&a, &id).unwrap() && !uploads.cancel(&a, &id).unwrap());
     assert!(uploads.open(&a, &id).unwrap().is_none());
     assert_eq!(folders(dir.path()), 0);
+}
+
+/// The hash of an upload whose algorithm was said is kept from its first byte on, and beside it on
+/// disk.
+#[test]
+fn an_upload_is_hashed_by_the_algorithm_it_was_begun_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = content(MIB);
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        let storage = open(dir.path());
+        let id = storage.uploads.begin_with(&hosted("a"), algorithm).unwrap();
+        let mut upload = take_up(&storage, &id);
+        assert_eq!(upload.algorithm(), Some(algorithm));
+        upload.append(batch(&bytes[..600_000])).unwrap();
+        upload.park().unwrap();
+        let state = State::read(&dir.path().join(format!("uploads/{id}"))).unwrap().unwrap();
+        assert_eq!(state.facts.algorithm, Some(algorithm));
+        let saved = BASE64_STANDARD.decode(&state.hash_state).unwrap();
+        let hasher = Hasher::restore(algorithm, &saved).unwrap();
+        assert_eq!(hasher.finish(), Hasher::digest(algorithm, &bytes[..600_000]));
+        drop(storage);
+        let storage = open(dir.path());
+        let upload = take_up(&storage, &id);
+        assert_eq!((upload.algorithm(), upload.offset()), (Some(algorithm), 600_000));
+        let name = Hasher::digest(algorithm, &bytes);
+        assert!(read(&finish(upload, &bytes, &name)) == bytes);
+    }
+    // What an earlier lanyard wrote says nothing.
+    let storage = open(dir.path());
+    let id = storage.uploads.begin(&hosted("a")).unwrap();
+    let text = fs::read_to_string(dir.path().join(format!("uploads/{id}/state"))).unwrap();
+    assert!(!text.contains("algorithm"));
+    assert_eq!(take_up(&storage, &id).algorithm(), None);
 }
 
 #[test]

@@ -45,6 +45,11 @@ impl Upload {
         self.growing.given()
     }
 
+    /// The algorithm that its digest was said to be of when it was begun.
+    pub fn algorithm(&self) -> Option<Algorithm> {
+        self.growing.facts().algorithm
+    }
+
     /// Takes the next bytes.
     ///
     /// After an error drop it: what arrived before is kept, and the next [`open`](super::Uploads::open) says how much.
@@ -76,12 +81,15 @@ impl Upload {
         Err(StorageError::WrongDigest(*digest))
     }
 
-    /// Only the SHA-256 is kept while the bytes come in, since the digest is not known before they all have. For any
-    /// other they are read once more; so they are where an earlier process began, whose saved hash vouches for what was
-    /// written then, not for what the disk has kept since.
+    /// One hash is kept while the bytes come in: that of the algorithm that was said at the
+    /// beginning, or else SHA-256. For a digest of the other they are read once more. So they are
+    /// where an earlier process began: its saved hash vouches for what was written then, not for
+    /// what the disk has kept since.
     fn proves(&self, digest: &Digest) -> Result<bool, StorageError> {
         let found = match digest.algorithm() {
-            Algorithm::Sha256 if self.uses.is_own(&self.id()) => self.growing.digest()?,
+            algorithm if algorithm == self.growing.algorithm() && self.uses.is_own(&self.id()) => {
+                self.growing.digest()?
+            }
             algorithm => {
                 let mut hasher = Hasher::new(algorithm);
                 hash_from(&mut hasher, self.growing.reader()?.as_ref(), 0)

@@ -20,6 +20,7 @@ mod containerd;
 mod containerd_store;
 mod dockerd;
 mod link;
+mod partial;
 mod podman;
 mod pulled;
 mod pulls;

@@ -10,6 +10,7 @@ mod lengths;
 mod limits;
 mod neighbours;
 mod outage;
+mod ranges;
 mod restart;
 mod rot;
 mod signatures;

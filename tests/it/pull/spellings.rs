@@ -39,6 +39,68 @@ fn every_spelling_means_the_same_content() {
     assert_eq!((hub.manifest_gets(), hub.blob_gets(image.layer(0))), (1, 1), "one download for all spellings");
 }
 
+/// distribution-spec, "Registry Proxying": who sends `ns=` is told that it counted, and nobody else
+/// is told anything.
+#[test]
+fn a_namespace_that_counted_is_told_back() {
+    let hub = Hub::start();
+    let image = hub.image(REPO, "latest").layer(1000).publish();
+    let lanyard = mirror_with(&hub, "[hosted]\nnamespaces = [\"team/**\"]");
+    let missing = digest_of(b"nobody has this");
+    let ends = [
+        ("manifests/latest".to_owned(), 200),
+        (format!("manifests/{}", image.digest), 200),
+        (format!("blobs/{}", image.layer(0)), 200),
+        ("tags/list".to_owned(), 200),
+        (format!("referrers/{}", image.digest), 200),
+        ("manifests/none".to_owned(), 404),
+        (format!("blobs/{missing}"), 404),
+    ];
+    let bases = ["/v2/library/busybox", "/v2/busybox", "/v2/docker.io/library/busybox", "/docker.io/v2/busybox"];
+    for (base, (end, status)) in bases.iter().flat_map(|base| ends.iter().map(move |end| (base, end))) {
+        for method in ["GET", "HEAD"] {
+            for (query, told) in [
+                ("?ns=docker.io", Some("docker.io")),
+                ("?x=y&ns=docker%2eio", Some("docker.io")),
+                // As it was sent, also where it is another name of the same.
+                ("?ns=index.docker.io", Some("index.docker.io")),
+                ("", None),
+                ("?x=ns", None),
+            ] {
+                let path = format!("{base}/{end}{query}");
+                let answer = ask(lanyard.port(), method, &path, &[]);
+                // A blob's HEAD on a name that can be pushed to is another matter.
+                assert!(answer.status == *status || method == "HEAD", "{method} {path}: {}", answer.status);
+                assert_eq!(answer.header("oci-namespace"), told, "{method} {path}");
+            }
+        }
+    }
+    let path = format!("/v2/{REPO}/blobs/{}?ns=docker.io", image.layer(0));
+    for (header, value, status) in [
+        ("Range", "bytes=0-9".to_owned(), 206),
+        ("Range", "bytes=0-9,20-29".to_owned(), 206),
+        ("Range", "bytes=5000-".to_owned(), 416),
+        ("If-None-Match", format!("\"{}\"", image.layer(0)), 304),
+    ] {
+        let answer = ask(lanyard.port(), "GET", &path, &[(header, &value)]);
+        assert_eq!((answer.status, answer.header("oci-namespace")), (status, Some("docker.io")), "{header}: {value}");
+    }
+    // It did not count where there is no such upstream, and where nothing is looked for.
+    for path in [
+        &*format!("/v2/{REPO}/manifests/latest?ns=evil.example.com"),
+        "/v2/",
+        "/v2/?ns=docker.io",
+        "/livez?ns=docker.io",
+    ] {
+        assert_eq!(get(lanyard.port(), path).header("oci-namespace"), None, "{path}");
+    }
+    let push = ask(lanyard.port(), "POST", &format!("/v2/{REPO}/blobs/uploads/?ns=docker.io"), &[]);
+    assert_eq!((push.status, push.header("oci-namespace")), (403, Some("docker.io")));
+    hub.go_down();
+    let answer = get(lanyard.port(), &format!("/v2/{REPO}/manifests/other?ns=docker.io"));
+    assert_eq!((answer.status >= 500, answer.header("oci-namespace")), (true, Some("docker.io")), "an outage");
+}
+
 /// S4: the list of upstreams is closed.
 #[test]
 fn an_unknown_upstream_is_404_and_nobody_is_asked() {

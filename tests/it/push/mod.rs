@@ -1,5 +1,6 @@
 //! The push through the real binary, on raw sockets.
 
+mod algorithms;
 mod catalog;
 mod deletes;
 mod durable;
