@@ -30,6 +30,7 @@ pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
     let data_dir = reader.take(&mut root, "data_dir", |value| Ok(text(value)?.into()));
     let mode = reader.take(&mut root, "mode", mode);
     let default_upstream = reader.take(&mut root, "default_upstream", parsed::<UpstreamName>);
+    let scrub_every = reader.take(&mut root, "scrub_every", |value| units::duration(text(value)?));
     let (mut cache_table, mut hosted_table) = (root.table("cache"), root.table("hosted"));
     let (mut tls_table, mut auth_table, mut log_table) = (root.table("tls"), root.table("auth"), root.table("log"));
     let cache = cache(&mut reader, &mut cache_table);
@@ -61,6 +62,7 @@ pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
             data_dir: data_dir?,
             mode: mode?,
             default_upstream: default_upstream?,
+            scrub_every: scrub_every?,
             cache: cache?,
             hosted: hosted?,
             upstreams,
@@ -125,7 +127,14 @@ fn hosted(reader: &mut Reader<'_>, table: &mut Scope<'_>) -> Option<Hosted> {
     let immutable_tags = reader
         .list(table, "immutable_tags", |text| text.parse::<TagPattern>().map_err(|error| format!("{text:?}: {error}")));
     let sparse = reader.take(table, "sparse", boolean);
-    Some(Hosted { namespaces: namespaces?, reserved: reserved?, immutable_tags: immutable_tags?, sparse: sparse? })
+    let gc_grace = reader.take(table, "gc_grace", |value| units::duration(text(value)?));
+    Some(Hosted {
+        namespaces: namespaces?,
+        reserved: reserved?,
+        immutable_tags: immutable_tags?,
+        sparse: sparse?,
+        gc_grace: gc_grace?,
+    })
 }
 
 /// A pattern from text.

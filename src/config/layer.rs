@@ -51,6 +51,7 @@ impl Layer {
             ("data_dir", Value::from("data")),
             ("mode", Value::from("auto")),
             ("default_upstream", Value::from("docker.io")),
+            ("scrub_every", Value::from("30d")),
             ("cache.min_free", Value::from("10%")),
             ("cache.tag_ttl", Value::from("60s")),
             ("cache.negative_ttl", Value::from("10s")),
@@ -58,6 +59,7 @@ impl Layer {
             ("hosted.reserved", Value::from(vec!["library/**"])),
             ("hosted.immutable_tags", Value::from(Vec::<String>::new())),
             ("hosted.sparse", Value::from(false)),
+            ("hosted.gc_grace", Value::from("1h")),
             ("log.format", Value::from("text")),
         ] {
             layer.insert(path, value, Source::Default);

@@ -53,6 +53,8 @@ pub struct Config {
     pub mode: Mode,
     /// Whose names need no prefix. Always one of `upstreams`.
     pub default_upstream: UpstreamName,
+    /// Within how long everything on disk is read and hashed again; zero: never. At most a year.
+    pub scrub_every: Duration,
     /// How much is kept, and how long tags are believed.
     pub cache: Cache,
     /// What may be pushed, and what is never looked up upstream.
@@ -113,6 +115,9 @@ pub struct Hosted {
     pub immutable_tags: Vec<TagPattern>,
     /// Whether manifests are accepted whose parts are not here.
     pub sparse: bool,
+    /// How long pushed content that nothing needs stays after it was last asked for. At most a
+    /// year.
+    pub gc_grace: Duration,
 }
 
 /// `[tls]`: files in PEM. They may change while lanyard runs.

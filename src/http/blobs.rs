@@ -9,26 +9,28 @@ use actix_web::http::{
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::{conditions, errors::Refusal, reply::Reply, routes::Asked};
+use super::{auth, conditions, errors::Refusal, reply::Reply, routes::Asked};
 use crate::{
     names::Spelling,
     oci::{Digest, ErrorCode, RegistryError, Repository},
-    pull::{BlobAnswer, BlobBody, BodyError, Piece},
+    pull::{BlobAnswer, BlobBody, BodyError, Piece, StillProving},
 };
 
 const OCTETS: &str = "application/octet-stream";
 /// How long a client that is about to push waits for upstream's word on what it could leave out.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// When to ask again for a blob that is being proven.
+const SOON: Duration = Duration::from_secs(5);
 
 /// The blob, or the range of it that was asked for.
-pub(super) async fn get(asked: Asked<'_>, spelling: &Spelling, digest: &Digest) -> Result<Reply, Refusal> {
+pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, digest: &Digest) -> Result<Reply, Refusal> {
     asked.entry.digest(digest);
     let repository = asked.repository()?;
     let has_it = conditions::has_it(asked.request.headers(), digest);
     let mut reply = if has_it || asked.is_head() {
         Box::pin(sized(&asked, spelling, &repository, digest, has_it)).await?
     } else {
-        whole_or_part(&asked, &repository, digest).await?
+        whole_or_part(&mut asked, &repository, digest).await?
     };
     reply.digest(digest);
     reply.header(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -65,14 +67,18 @@ fn send_it(spelling: &Spelling) -> Refusal {
     RegistryError::new(ErrorCode::BlobUnknown, message).into()
 }
 
-async fn whole_or_part(asked: &Asked<'_>, repository: &Repository, digest: &Digest) -> Result<Reply, Refusal> {
+async fn whole_or_part(asked: &mut Asked<'_>, repository: &Repository, digest: &Digest) -> Result<Reply, Refusal> {
     let range = conditions::range(asked.request.headers(), digest);
+    let client = auth::address(asked.request).to_canonical();
+    asked.face.pull.look_again(client, repository, digest).await.map_err(still_proving)?;
     let BlobAnswer { size, range, mut body, trace } = asked.face.pull.blob(repository, digest, range).await?;
     let length = range.as_ref().map_or(size, |range| range.length());
     let first = match first_piece(&mut body, length).await {
         Ok(first) => first,
         Err(error) => return Err(Refusal::before_first_byte(error, trace)),
     };
+    let offset = range.as_ref().map_or(0, |range| range.first);
+    asked.entry.gives(asked.face.pull.giving(client, digest, offset, size));
     let status = if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
     let rest = stream::unfold(body, |mut body| async move {
         let piece = body.next().await?;
@@ -84,6 +90,11 @@ async fn whole_or_part(asked: &Asked<'_>, repository: &Repository, digest: &Dige
     }
     reply.trace = Some(trace);
     Ok(reply)
+}
+
+fn still_proving(proving: StillProving) -> Refusal {
+    let error = RegistryError::new(ErrorCode::Unavailable, proving.to_string());
+    RegistryError { retry_after: Some(SOON), ..error }.into()
 }
 
 /// Awaited before the head is sent, so that a failure before the first byte can still be told as one.

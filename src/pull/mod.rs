@@ -11,15 +11,18 @@
 //!                                                     └─ follower: tail the growing file (joined)
 //! ```
 //!
-//! The files: `manifests` and `freshness` for the upper half, `blobs`, `body` and `fill` for the lower, `lists` and
-//! `referrers` for what is listed, `stored` for pushes that need what is upstream's, `hosted` for which names are the team's,
-//! `ready` for what is answered from memory. Called by [`crate::http`] and [`crate::push`]. Every method may be dropped at any
-//! time: what it began goes on, on tasks that [`Tasks`] owns.
+//! The files: `manifests` and `freshness` for the upper half, `blobs`, `body` and `fill` for the
+//! lower, `lists` and `referrers` for what is listed, `stored` for pushes that need what is
+//! upstream's, `hosted` for which names are the team's, `ready` for what is answered from memory,
+//! `second_look` and `elsewhere` for what has rotted. Called by [`crate::http`] and
+//! [`crate::push`]. Every method may be dropped at any time: what it began goes on, on tasks that
+//! [`Tasks`] owns.
 
 mod answer;
 mod blobs;
 mod body;
 mod described;
+mod elsewhere;
 mod error;
 mod fill;
 mod flights;
@@ -33,6 +36,7 @@ mod ready;
 mod recent;
 mod records;
 mod referrers;
+mod second_look;
 mod stored;
 mod tasks;
 
@@ -58,6 +62,8 @@ use ready::Ready;
 use recent::Recent;
 use records::no_room;
 pub use referrers::Selection;
+use second_look::SecondLook;
+pub use second_look::{Giving, StillProving};
 pub use tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 
@@ -115,6 +121,7 @@ pub struct PullThrough {
     manifest_flights: Flights<Digest, Landed>,
     missing: Missing,
     lists: Lists,
+    second_look: SecondLook,
 }
 
 /// What the pull is built from.
@@ -143,6 +150,7 @@ impl PullThrough {
         let pull = Arc::new(PullThrough {
             storage,
             writing: disk.apart(WRITERS),
+            second_look: SecondLook::new(&disk),
             disk,
             upstreams,
             metrics,

@@ -17,6 +17,7 @@ mod plight;
 mod power;
 mod readonly;
 mod rot;
+mod second_look;
 mod shelf;
 mod strace;
 
