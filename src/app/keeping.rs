@@ -18,32 +18,32 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     http::{Admin, AdminSocket, Face, SocketFile, Started},
-    storage::{DiskThreads, Storage},
-    upkeep::{self, Upkeep},
+    upkeep::{self, Scrub, Upkeep},
 };
 
-/// The collector's task, and the word that ends it.
+/// The tasks of the collector and the scrub, and the word that ends them.
 pub(super) struct Keeping {
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
     stop: CancellationToken,
 }
 
 impl Keeping {
-    /// Starts the collector.
-    pub(super) fn start(storage: &Arc<Storage>, background: &Handle) -> (Keeping, Arc<Upkeep>) {
-        // One thread: what is collected can wait for what is served.
-        let upkeep = Upkeep::new(Arc::clone(storage), DiskThreads::new(background.clone(), 1));
+    /// Starts both.
+    pub(super) fn start(upkeep: &Arc<Upkeep>, scrub: &Arc<Scrub>, background: &Handle) -> Keeping {
         let stop = CancellationToken::new();
-        let task = background.spawn(Arc::clone(&upkeep).run(upkeep::EVERY, stop.clone()));
-        (Keeping { task, stop }, upkeep)
+        let collector = background.spawn(Arc::clone(upkeep).run(upkeep::EVERY, stop.clone()));
+        let scrub = background.spawn(Arc::clone(scrub).run(stop.clone()));
+        Keeping { tasks: [collector, scrub], stop }
     }
 
-    /// Ends it after the bite it is at.
+    /// Ends each after the bite it is at.
     pub(super) fn end(self, background: &Runtime, patience: Duration) {
         self.stop.cancel();
-        let ended = background.block_on(async { tokio::time::timeout(patience, self.task).await });
-        if !matches!(ended, Ok(Ok(()))) {
-            tracing::warn!("the collection of unneeded content did not end in order");
+        for (task, what) in self.tasks.into_iter().zip(["the collection of unneeded content", "the scrub"]) {
+            let ended = background.block_on(async { tokio::time::timeout(patience, task).await });
+            if !matches!(ended, Ok(Ok(()))) {
+                tracing::warn!("{what} did not end in order");
+            }
         }
     }
 }
@@ -59,7 +59,13 @@ pub(super) struct Administered(Option<(actix_web::rt::task::JoinHandle<io::Resul
 
 impl Administration {
     /// Takes the socket's name. Where that fails the log says so.
-    pub(super) fn bind(config: &Config, listening: SocketAddr, face: Face, upkeep: Arc<Upkeep>) -> Administration {
+    pub(super) fn bind(
+        config: &Config,
+        listening: SocketAddr,
+        face: Face,
+        upkeep: Arc<Upkeep>,
+        scrub: Arc<Scrub>,
+    ) -> Administration {
         let started = Arc::new(Started {
             listening,
             data_dir: absolute(&config.data_dir),
@@ -68,7 +74,7 @@ impl Administration {
         let socket = AdminSocket::bind(&config.data_dir)
             .inspect_err(|error| tracing::warn!("`lanyard gc` and `lanyard status` cannot reach this process: {error}"))
             .ok();
-        Administration { admin: Admin { face, upkeep, started }, socket }
+        Administration { admin: Admin { face, upkeep, scrub, started }, socket }
     }
 
     /// Serves it, on the actix system of this thread.

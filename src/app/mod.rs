@@ -32,7 +32,8 @@ use crate::{
     names::Names,
     pull::{Parts, PullThrough, Tasks},
     push::{self, Push},
-    storage::{DiskThreads, Limits, Storage},
+    storage::{DiskThreads, Limits, RotCount, Storage},
+    upkeep::{Scrub, Upkeep},
     upstream::{
         Health, Kind, Upstream, Upstreams,
         fetcher::{FetcherError, Fetchers},
@@ -147,6 +148,7 @@ impl App {
         let background = background()?;
         let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
         let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
+        storage.leases.set_grace(config.hosted.gc_grace);
         if storage.writable() && !storage.room_for(0) {
             tracing::warn!("cache.max_size or cache.min_free is reached: what is new is passed on and not kept");
         }
@@ -180,6 +182,10 @@ impl App {
                 tasks: tasks.clone(),
             },
         );
+        // One thread each: what is collected and what is scrubbed can wait for what is served.
+        let one_thread = || DiskThreads::new(background.handle().clone(), 1);
+        let scrub = Scrub::new(Arc::clone(&storage), one_thread(), config.scrub_every);
+        let upkeep = Upkeep::new(Arc::clone(&storage), one_thread());
         let ready = Arc::new(AtomicBool::new(true));
         // Half the machine may be busy with passwords and serves all the same.
         let passwords = DiskThreads::new(background.handle().clone(), cores.div_ceil(2));
@@ -189,14 +195,14 @@ impl App {
             site: Arc::new(Site::new(config, certificate.clone())),
             side: Side::Whole,
             names,
-            sample: sample(&storage, &upstreams, &pull),
+            sample: sample(&storage, &upstreams, &pull, &scrub),
             pull,
             push,
             metrics,
             ready: Arc::clone(&ready),
         };
-        let (keeping, upkeep) = Keeping::start(&storage, background.handle());
-        let administration = Administration::bind(config, listener.local_addr()?, face.clone(), upkeep);
+        let keeping = Keeping::start(&upkeep, &scrub, background.handle());
+        let administration = Administration::bind(config, listener.local_addr()?, face.clone(), upkeep, scrub);
         Ok(App {
             background,
             storage,
@@ -291,17 +297,28 @@ fn sample(
     storage: &Arc<Storage>,
     upstreams: &Arc<Upstreams>,
     pull: &Arc<PullThrough>,
+    scrub: &Arc<Scrub>,
 ) -> Arc<dyn Fn() -> Sample + Send + Sync> {
-    let (storage, upstreams, pull) = (Arc::clone(storage), Arc::clone(upstreams), Arc::clone(pull));
+    let (storage, upstreams) = (Arc::clone(storage), Arc::clone(upstreams));
+    let (pull, scrub) = (Arc::clone(pull), Arc::clone(scrub));
     Arc::new(move || {
         let usage = storage.usage();
         Sample {
-            cache_bytes: usage.bytes,
-            cache_blobs: usage.blobs,
+            cache_bytes: usage.bytes - usage.hosted,
+            cache_blobs: usage.blobs - usage.hosted_blobs,
+            hosted_bytes: usage.hosted,
+            hosted_blobs: usage.hosted_blobs,
+            scrubbed: scrub.bytes_read(),
+            rotten: rotten(&storage),
             fills_active: pull.active_fills() as u64,
             upstreams: upstreams.iter().map(|upstream| sample_of(upstream)).collect(),
         }
     })
+}
+
+fn rotten(storage: &Storage) -> Vec<(&'static str, &'static str, u64)> {
+    let by_kind = |RotCount { by, cached, hosted }| [("cached", by.as_str(), cached), ("hosted", by.as_str(), hosted)];
+    storage.rotten().into_iter().flat_map(by_kind).collect()
 }
 
 fn sample_of(upstream: &Upstream) -> UpstreamSample {

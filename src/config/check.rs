@@ -36,6 +36,7 @@ pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
     let data_dir = reader.take(&mut root, "data_dir", |value| Ok(text(value)?.into()));
     let mode = reader.take(&mut root, "mode", mode);
     let default_upstream = reader.take(&mut root, "default_upstream", parsed::<UpstreamName>);
+    let scrub_every = reader.take(&mut root, "scrub_every", |value| units::duration(text(value)?));
     let (mut cache_table, mut hosted_table) = (root.table("cache"), root.table("hosted"));
     let (mut tls_table, mut auth_table, mut log_table) = (root.table("tls"), root.table("auth"), root.table("log"));
     let cache = cache(&mut reader, &mut cache_table);
@@ -70,6 +71,7 @@ pub(super) fn check(layers: &Layers) -> Result<Loaded, Vec<Problem>> {
             data_dir: data_dir?,
             mode: mode?,
             default_upstream: default_upstream?,
+            scrub_every: scrub_every?,
             cache: cache?,
             hosted: hosted?,
             upstreams,
@@ -136,6 +138,7 @@ fn hosted(reader: &mut Reader<'_>, table: &mut Scope<'_>) -> Option<Hosted> {
     let sparse = reader.take(table, "sparse", boolean);
     let uploads_per_user = reader.take(table, "uploads_per_user", |value| number(value, 1, MOST_UPLOADS));
     let uploads = reader.take(table, "uploads", |value| number(value, 1, MOST_UPLOADS));
+    let gc_grace = reader.take(table, "gc_grace", |value| units::duration(text(value)?));
     Some(Hosted {
         namespaces: namespaces?,
         reserved: reserved?,
@@ -143,6 +146,7 @@ fn hosted(reader: &mut Reader<'_>, table: &mut Scope<'_>) -> Option<Hosted> {
         sparse: sparse?,
         uploads_per_user: uploads_per_user?,
         uploads: uploads?,
+        gc_grace: gc_grace?,
     })
 }
 

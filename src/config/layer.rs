@@ -53,6 +53,7 @@ impl Layer {
             ("data_dir", Value::from("data")),
             ("mode", Value::from("auto")),
             ("default_upstream", Value::from("docker.io")),
+            ("scrub_every", Value::from("30d")),
             ("cache.min_free", Value::from("10%")),
             ("cache.tag_ttl", Value::from("60s")),
             ("cache.negative_ttl", Value::from("10s")),
@@ -62,6 +63,7 @@ impl Layer {
             ("hosted.sparse", Value::from(false)),
             ("hosted.uploads_per_user", Value::from(64)),
             ("hosted.uploads", Value::from(1024)),
+            ("hosted.gc_grace", Value::from("1h")),
             ("log.format", Value::from("text")),
         ] {
             layer.insert(path, value, Source::Default);

@@ -68,6 +68,8 @@ pub struct Config {
     pub mode: Mode,
     /// Whose names need no prefix. Always one of `upstreams`.
     pub default_upstream: UpstreamName,
+    /// Within how long everything on disk is read and hashed again; zero: never. At most a year.
+    pub scrub_every: Duration,
     /// How much is kept, and how long tags are believed.
     pub cache: Cache,
     /// What may be pushed, and what is never looked up upstream.
@@ -132,6 +134,9 @@ pub struct Hosted {
     pub uploads_per_user: usize,
     /// How many uploads may be open in all.
     pub uploads: usize,
+    /// How long pushed content that nothing needs stays after it was last asked for. At most a
+    /// year.
+    pub gc_grace: Duration,
 }
 
 /// `[tls]`: files in PEM. They may change while lanyard runs.

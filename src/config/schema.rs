@@ -47,23 +47,24 @@ const KEYS: &[Key] = &[
     value("data_dir"),
     value("mode"),
     value("default_upstream"),
+    value("scrub_every"),
     table("cache", &[value("max_size"), value("min_free"), value("tag_ttl"), value("negative_ttl")]),
-    table(
-        "hosted",
-        &[
-            value("namespaces"),
-            value("reserved"),
-            value("immutable_tags"),
-            value("sparse"),
-            value("uploads_per_user"),
-            value("uploads"),
-        ],
-    ),
+    table("hosted", HOSTED),
     Key { name: "upstream", kind: Kind::Tables(UPSTREAM) },
     table("tls", &[value("cert"), value("key"), not_built("client_ca", "telling who asks by client certificates")]),
     table("auth", &[value("htpasswd")]),
     Key { name: "access", kind: Kind::Tables(&[value("who"), value("repositories"), value("actions")]) },
     table("log", &[value("format")]),
+];
+
+const HOSTED: &[Key] = &[
+    value("namespaces"),
+    value("reserved"),
+    value("immutable_tags"),
+    value("sparse"),
+    value("uploads_per_user"),
+    value("uploads"),
+    value("gc_grace"),
 ];
 
 const UPSTREAM: &[Key] = &[

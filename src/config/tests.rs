@@ -35,6 +35,8 @@ fn nothing_said_is_docker_hub_on_port_5000() {
     assert_eq!(config.cache.min_free, MinFree::Percent(10.0));
     assert_eq!(config.cache.tag_ttl, Duration::from_secs(60));
     assert_eq!(config.cache.negative_ttl, Duration::from_secs(10));
+    assert_eq!(config.scrub_every, Duration::from_secs(30 * 24 * 3600));
+    assert_eq!(config.hosted.gc_grace, Duration::from_secs(3600));
     assert!(config.hosted.namespaces.is_empty() && config.hosted.immutable_tags.is_empty() && !config.hosted.sparse);
     assert_eq!(config.hosted.reserved, ["library/**".parse().unwrap()]);
     assert_eq!(config.log.format, LogFormat::Text);

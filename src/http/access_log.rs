@@ -30,7 +30,7 @@ use super::{
 use crate::{
     metrics::{Answered, Metrics},
     oci::{Digest, Repository},
-    pull::Trace,
+    pull::{Giving, Trace},
 };
 
 /// The longest path and user agent that are written, in characters.
@@ -56,6 +56,12 @@ pub(super) struct Entry {
     load: Option<Load>,
     /// Tells the connection that it is not idle.
     busy: Option<Busy>,
+    /// The blob that the answer brings, for whoever wants to know how much of it went out.
+    giving: Option<Giving>,
+    /// All of it has gone out, or is about to, and that was said.
+    given: bool,
+    /// Its file could not be read to the end.
+    unreadable: bool,
 }
 
 impl Entry {
@@ -81,6 +87,9 @@ impl Entry {
                 let coming = Coming::of(request);
                 Busy::new(traffic, coming, coming.has_body() && waits(request))
             }),
+            giving: None,
+            given: false,
+            unreadable: false,
         }
     }
 
@@ -112,6 +121,7 @@ impl Entry {
 
     /// So many bytes more were handed over.
     pub(super) fn sent(&mut self, bytes: u64) {
+        self.completes(bytes);
         self.sent += bytes;
     }
 
@@ -129,8 +139,36 @@ impl Entry {
         self.busy.is_some()
     }
 
+    /// So many bytes more are about to go out. A client that has the last of them may ask again
+    /// before this entry ends, so whoever wants to know is told before.
+    fn completes(&mut self, bytes: u64) {
+        if !self.given
+            && self.sent + bytes >= self.expected
+            && let Some(giving) = &self.giving
+        {
+            giving.ends(self.expected);
+            self.given = true;
+        }
+    }
+
+    /// Whether the answer's body is a blob, or some of one, and so many bytes are the rest of it.
+    pub(super) fn is_rest_of_blob(&self, bytes: u64) -> bool {
+        self.giving.is_some() && self.sent + bytes >= self.expected
+    }
+
+    /// The answer's body is a blob, or some of one.
+    pub(super) fn gives(&mut self, giving: Giving) {
+        self.giving = Some(giving);
+    }
+
+    /// The file of the body could not be read.
+    pub(super) fn unreadable(&mut self) {
+        self.unreadable = true;
+    }
+
     /// The connection sends this next. False where there is no connection.
-    pub(super) fn hand_over(&self, item: Item) -> bool {
+    pub(super) fn hand_over(&mut self, item: Item) -> bool {
+        self.completes(item.length());
         self.busy.as_ref().map(|busy| busy.slot().put(item)).is_some()
     }
 
@@ -211,6 +249,9 @@ impl Drop for Entry {
             duration: self.started.elapsed(),
             aborted: !self.cut && (self.status.is_none() || !self.is_whole()),
         };
+        if let Some(giving) = self.giving.take() {
+            giving.ended(if self.given { 0 } else { self.sent }, self.unreadable);
+        }
         self.metrics.request_ended(&answered);
         self.write(&answered);
     }

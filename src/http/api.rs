@@ -4,7 +4,9 @@
 //! |---|---|---|
 //! | `/api/v1/status` | what runs here, and what is kept | 405 |
 //! | `/api/v1/repositories` | the hosted repositories with what they hold | 405 |
-//! | `/api/v1/gc?dry_run=BOOL` | 405 | collects what nothing needs; `dry_run=true` only says what it would |
+//! | `/api/v1/gc` | 405 | collects what nothing needs |
+//! | `/api/v1/gc?dry_run=true` | 405 | only says what it would collect |
+//! | `/api/v1/gc?now=true` | 405 | waits for no grace: nobody pushes. With `dry_run=true` too |
 //!
 //! Errors have the registry's form. A query key that is not in the table is 400: a dry run with a slip in its name must not
 //! remove anything.
@@ -24,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::{Face, access_log::Entry, body::Body, errors::Refusal, reply, reply::Reply};
 use crate::{
     oci::{ErrorCode, RegistryError},
-    upkeep::{HostedRepository, Kept, Upkeep},
+    upkeep::{HostedRepository, Kept, Patience, Scrub, ScrubStatus, Upkeep},
 };
 
 /// What the administration needs of the house. Cheap to clone.
@@ -34,6 +36,8 @@ pub struct Admin {
     pub face: Face,
     /// The collector.
     pub upkeep: Arc<Upkeep>,
+    /// What reads everything again.
+    pub scrub: Arc<Scrub>,
     /// What was started.
     pub started: Arc<Started>,
 }
@@ -66,6 +70,9 @@ pub struct Status {
     pub ready: bool,
     /// What is on disk.
     pub kept: Kept,
+    /// How reading it again gets on.
+    #[serde(default)]
+    pub scrub: ScrubStatus,
     /// Downloads under way.
     pub fills: u64,
     /// The registries of the internet.
@@ -117,7 +124,10 @@ async fn route(request: &HttpRequest, admin: &Admin) -> Result<Reply, Refusal> {
             Ok(json(&Repositories { repositories: admin.upkeep.repositories().await? })?)
         }
         "/api/v1/gc" if *method == Method::POST => {
-            let collection = if dry_run(query)? { admin.upkeep.plan().await? } else { admin.upkeep.collect().await? };
+            let [dry_run, now] = switches(query, ["dry_run", "now"])?;
+            let patience = if now { Patience::None } else { Patience::Grace };
+            let upkeep = &admin.upkeep;
+            let collection = if dry_run { upkeep.plan(patience).await? } else { upkeep.collect(patience).await? };
             Ok(json(&collection)?)
         }
         "/api/v1/status" | "/api/v1/repositories" => Err(not_allowed("GET, HEAD")),
@@ -143,6 +153,7 @@ fn status(admin: &Admin) -> Status {
         data_dir: data_dir.clone(),
         ready: admin.face.is_ready(),
         kept: admin.upkeep.kept(),
+        scrub: admin.scrub.status(),
         fills: sample.fills_active,
         upstreams: upstreams.collect(),
     }
@@ -162,17 +173,20 @@ fn none(query: &str) -> Result<(), RegistryError> {
     }
 }
 
-fn dry_run(query: &str) -> Result<bool, RegistryError> {
-    let mut dry_run = None;
+/// The values of these keys, each of which is said once, as `true` or `false`, or is false.
+fn switches<const N: usize>(query: &str, keys: [&str; N]) -> Result<[bool; N], RegistryError> {
+    let mut said = [None; N];
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        match (key.as_ref(), value.as_ref(), dry_run) {
-            ("dry_run", "true", None) => dry_run = Some(true),
-            ("dry_run", "false", None) => dry_run = Some(false),
-            ("dry_run", ..) => return Err(bad("dry_run is said once, and is true or false")),
-            _ => return Err(bad(format!("the query key {key:?} means nothing here"))),
-        }
+        let Some(at) = keys.iter().position(|known| *known == key) else {
+            return Err(bad(format!("the query key {key:?} means nothing here")));
+        };
+        said[at] = match (value.as_ref(), said[at]) {
+            ("true", None) => Some(true),
+            ("false", None) => Some(false),
+            _ => return Err(bad(format!("{key} is said once, and is true or false"))),
+        };
     }
-    Ok(dry_run.unwrap_or(false))
+    Ok(said.map(|said| said.unwrap_or(false)))
 }
 
 fn bad(message: impl Into<String>) -> RegistryError {

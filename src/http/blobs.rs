@@ -13,22 +13,24 @@ use super::{body::Pieces, conditions, errors::Refusal, multipart::Multipart, rep
 use crate::{
     names::Spelling,
     oci::{Digest, ErrorCode, RegistryError, Repository},
-    pull::{BlobAnswer, BlobBody, BodyError, Piece},
+    pull::{BlobAnswer, BlobBody, BodyError, Piece, StillProving},
 };
 
 const OCTETS: &str = "application/octet-stream";
 /// How long a client that is about to push waits for upstream's word on what it could leave out.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// When to ask again for a blob that is being proven.
+const SOON: Duration = Duration::from_secs(5);
 
 /// The blob, or the ranges of it that were asked for.
-pub(super) async fn get(asked: Asked<'_>, spelling: &Spelling, digest: &Digest) -> Result<Reply, Refusal> {
+pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, digest: &Digest) -> Result<Reply, Refusal> {
     asked.entry.digest(digest);
     let repository = asked.repository()?;
     let has_it = conditions::has_it(asked.request.headers(), digest);
     let mut reply = if has_it || asked.is_head() {
         Box::pin(sized(&asked, spelling, &repository, digest, has_it)).await?
     } else {
-        whole_or_part(&asked, &repository, digest).await?
+        whole_or_part(&mut asked, &repository, digest).await?
     };
     reply.digest(digest);
     reply.header(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -69,8 +71,10 @@ fn send_it(spelling: &Spelling) -> Refusal {
     RegistryError::new(ErrorCode::BlobUnknown, message).into()
 }
 
-async fn whole_or_part(asked: &Asked<'_>, repository: &Repository, digest: &Digest) -> Result<Reply, Refusal> {
+async fn whole_or_part(asked: &mut Asked<'_>, repository: &Repository, digest: &Digest) -> Result<Reply, Refusal> {
     let ranges = conditions::ranges(asked.request.headers(), digest)?;
+    let client = asked.face.site.address(asked.request).to_canonical();
+    asked.face.pull.look_again(client, repository, digest).await.map_err(still_proving)?;
     let answer = match asked.face.pull.blob(repository, digest, ranges.as_ref()).await {
         Err(error) if error.is_outage() => match asked.elsewhere(repository, digest).await? {
             Some(holder) => asked.face.pull.blob(&holder, digest, ranges.as_ref()).await?,
@@ -83,6 +87,10 @@ async fn whole_or_part(asked: &Asked<'_>, repository: &Repository, digest: &Dige
         Ok(first) => first,
         Err(error) => return Err(Refusal::before_first_byte(error, trace)),
     };
+    let offset = ranges.as_ref().map_or(Some(0), |ranges| ranges.single().map(|range| range.first));
+    if let Some(offset) = offset {
+        asked.entry.gives(asked.face.pull.giving(client, digest, offset, size));
+    }
     let mut reply = match ranges {
         None => Reply::stream(StatusCode::OK, OCTETS, size, first, pieces(body)),
         Some(ranges) => match ranges.single() {
@@ -104,6 +112,11 @@ fn pieces(body: BlobBody) -> Pieces {
         let piece = body.next().await?;
         Some((piece.map_err(|error| error.to_string()), body))
     }))
+}
+
+fn still_proving(proving: StillProving) -> Refusal {
+    let error = RegistryError::new(ErrorCode::Unavailable, proving.to_string());
+    RegistryError { retry_after: Some(SOON), ..error }.into()
 }
 
 /// Awaited before the head is sent, so that a failure before the first byte can still be told as one.

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use futures_core::{Stream, ready};
 
 use super::{access_log::Entry, errors, plane::Item};
-use crate::pull::Piece;
+use crate::pull::{FileRange, Piece};
+
+/// How many bytes of a blob go by themselves at its end.
+const TAIL: u64 = 1 << 20;
 
 /// Bytes beyond this are left to the connection, as files are, and so are not copied for each client.
 pub(super) const SHARED: u64 = 64 << 10;
@@ -55,6 +58,8 @@ pub(super) struct Body {
     entry: Entry,
     /// The connection has a range of ours.
     sending: bool,
+    /// What comes next, where a range was divided.
+    rest: Option<FileRange>,
 }
 
 /// The body was cut. What happened is logged already.
@@ -64,7 +69,7 @@ pub(super) struct Cut;
 
 impl Body {
     pub(super) fn new(payload: Payload, length: u64, entry: Entry) -> Self {
-        Body { payload, length, entry, sending: false }
+        Body { payload, length, entry, sending: false, rest: None }
     }
 }
 
@@ -88,11 +93,18 @@ impl MessageBody for Body {
             if self.sending {
                 match ready!(self.entry.handed_over()) {
                     Ok(bytes) => self.entry.sent(bytes),
-                    Err(error) => return self.cut(error),
+                    Err(error) => {
+                        self.entry.unreadable();
+                        return self.cut(error);
+                    }
                 }
                 self.sending = false;
             }
-            return match ready!(self.payload.poll(cx)) {
+            let next = match self.rest.take() {
+                Some(rest) => Some(Ok(Piece::File(rest))),
+                None => ready!(self.payload.poll(cx)),
+            };
+            return match next {
                 // An empty piece would end the transfer.
                 Some(Ok(piece)) if piece.length() == 0 => continue,
                 Some(Ok(Piece::Bytes(bytes))) if bytes.len() as u64 > SHARED && self.entry.is_connected() => {
@@ -105,6 +117,7 @@ impl MessageBody for Body {
                 }
                 // The flush that follows sends it, and wakes us.
                 Some(Ok(Piece::File(range))) => {
+                    let range = self.before_tail(range);
                     self.sending = self.entry.hand_over(Item::File(range));
                     if self.sending { Poll::Pending } else { self.cut("there is no connection to send it") }
                 }
@@ -126,6 +139,19 @@ impl Drop for Body {
 }
 
 impl Body {
+    /// The range that goes next. A blob's last bytes go by themselves, so that it is known when
+    /// they are about to.
+    fn before_tail(&mut self, range: FileRange) -> FileRange {
+        if range.length() <= TAIL || !self.entry.is_rest_of_blob(range.length()) {
+            return range;
+        }
+        let (mut head, mut tail) = (range.clone(), range);
+        head.end -= TAIL;
+        tail.first = head.end;
+        self.rest = Some(tail);
+        head
+    }
+
     /// Pending for ever is right: the connection ends at the flush that follows, with what was sent before delivered.
     fn cut(&mut self, why: &str) -> Poll<Option<Result<Bytes, Cut>>> {
         errors::body_failed(why, self.entry.repo(), self.entry.bytes_sent());

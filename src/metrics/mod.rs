@@ -70,6 +70,12 @@ struct AskedLabels {
     kind: &'static str,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct RottenLabels {
+    what: &'static str,
+    by: &'static str,
+}
+
 type PerUpstream = Family<UpstreamLabel, Counter>;
 type Durations = Family<KindLabel, Histogram, fn() -> Histogram>;
 
@@ -101,6 +107,10 @@ struct Sampled {
     uptime: Gauge<f64, AtomicU64>,
     cache_bytes: Gauge,
     cache_blobs: Gauge,
+    hosted_bytes: Gauge,
+    hosted_blobs: Gauge,
+    scrubbed: Counter,
+    rotten: Family<RottenLabels, Counter>,
     fills_active: Gauge,
     limit: Family<UpstreamLabel, Gauge>,
     remaining: Family<UpstreamLabel, Gauge>,
@@ -170,8 +180,12 @@ impl Metrics {
     fn register_gauges(&mut self) {
         let (r, g) = (&mut self.registry, &self.sampled);
         r.register_with_unit("uptime", "Time since start", Unit::Seconds, g.uptime.clone());
-        r.register_with_unit("cache", "Bytes cached", Unit::Bytes, g.cache_bytes.clone());
+        r.register_with_unit("cache", "Bytes cached, which nobody pushed", Unit::Bytes, g.cache_bytes.clone());
         r.register("cache_blobs", "Blobs and manifests cached", g.cache_blobs.clone());
+        r.register_with_unit("hosted", "Bytes of pushed repositories", Unit::Bytes, g.hosted_bytes.clone());
+        r.register("hosted_blobs", "Blobs and manifests of pushed repositories", g.hosted_blobs.clone());
+        r.register_with_unit("scrubbed", "Bytes read again by the scrub", Unit::Bytes, g.scrubbed.clone());
+        r.register("rotten", "Blobs and manifests that were found rotten on disk", g.rotten.clone());
         r.register("fills_active", "Downloads under way", g.fills_active.clone());
         r.register("upstream_ratelimit_limit", "Pulls an upstream allows in its window", g.limit.clone());
         r.register("upstream_ratelimit_remaining", "Pulls left in that window", g.remaining.clone());
@@ -236,6 +250,12 @@ impl Sampled {
     fn set(&self, sample: &Sample) {
         self.cache_bytes.set(signed(sample.cache_bytes));
         self.cache_blobs.set(signed(sample.cache_blobs));
+        self.hosted_bytes.set(signed(sample.hosted_bytes));
+        self.hosted_blobs.set(signed(sample.hosted_blobs));
+        raise(&self.scrubbed, sample.scrubbed);
+        for (what, by, count) in &sample.rotten {
+            raise(&self.rotten.get_or_create(&RottenLabels { what, by }), *count);
+        }
         self.fills_active.set(signed(sample.fills_active));
         for upstream in &sample.upstreams {
             let label = label(&upstream.name);

@@ -5,10 +5,19 @@ use crate::oci::UpstreamName;
 /// What the stores, fills and upstreams are like right now.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
-    /// Bytes cached on disk; hosted bytes do not count.
+    /// Bytes on disk that no hosted repository holds.
     pub cache_bytes: u64,
-    /// Blobs and manifests cached.
+    /// The blobs and manifests of those.
     pub cache_blobs: u64,
+    /// Bytes on disk that a hosted repository holds, whoever else does.
+    pub hosted_bytes: u64,
+    /// The blobs and manifests of those.
+    pub hosted_blobs: u64,
+    /// Bytes that the scrub has read.
+    pub scrubbed: u64,
+    /// Blobs and manifests that were found rotten: of what kind, by whom, how many. The first two
+    /// are from fixed lists.
+    pub rotten: Vec<(&'static str, &'static str, u64)>,
     /// Downloads under way.
     pub fills_active: u64,
     /// Each configured upstream.

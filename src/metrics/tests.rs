@@ -26,7 +26,16 @@ fn prints_what_was_counted() {
         untrue: 0,
         received: 4096,
     };
-    let sample = Sample { cache_bytes: u64::MAX, cache_blobs: 7, fills_active: 1, upstreams: vec![upstream] };
+    let sample = Sample {
+        cache_bytes: u64::MAX,
+        cache_blobs: 7,
+        hosted_bytes: 70,
+        hosted_blobs: 2,
+        scrubbed: 900,
+        rotten: vec![("cached", "scrub", 3), ("hosted", "second_look", 0)],
+        fills_active: 1,
+        upstreams: vec![upstream],
+    };
     metrics.encode(&sample);
     let text = metrics.encode(&sample);
     for line in [
@@ -46,6 +55,11 @@ fn prints_what_was_counted() {
         "lanyard_fills_failed_total{upstream=\"docker.io\"} 0",
         "lanyard_cache_bytes 9223372036854775807",
         "lanyard_cache_blobs 7",
+        "lanyard_hosted_bytes 70",
+        "lanyard_hosted_blobs 2",
+        "lanyard_scrubbed_bytes_total 900",
+        "lanyard_rotten_total{what=\"cached\",by=\"scrub\"} 3",
+        "lanyard_rotten_total{what=\"hosted\",by=\"second_look\"} 0",
         "lanyard_fills_active 1",
         "lanyard_upstream_ratelimit_limit{upstream=\"docker.io\"} 100",
         "lanyard_upstream_ratelimit_remaining{upstream=\"docker.io\"} 42",

@@ -65,6 +65,7 @@ impl PullThrough {
         for _ in 0..3 {
             match self.try_blob(repo, digest, range).await {
                 Err(PullError::Fill(FillFailure::Abandoned)) => {}
+                Err(PullError::Unknown { .. }) if Box::pin(self.refetched_blob(repo, digest)).await => {}
                 answer => return answer,
             }
         }

@@ -52,8 +52,8 @@ enum Look {
 }
 
 impl PullThrough {
-    /// A manifest by tag or digest.
-    pub async fn manifest(
+    /// A manifest by tag or digest, where it is here or upstream has it.
+    pub(super) async fn find_manifest(
         self: &Arc<Self>,
         repo: &Repository,
         reference: &Reference,

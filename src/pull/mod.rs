@@ -11,17 +11,20 @@
 //!                                                     └─ follower: tail the growing file (joined)
 //! ```
 //!
-//! The files: `manifests` and `freshness` for the upper half, `blobs`, `body` and `fill` for the lower, `lists` and
-//! `referrers` for what is listed, `stored` for pushes that need what is upstream's, `hosted` for which names are the team's,
-//! `ready` for what is answered from memory, `proof` for what a repository may give out, `configs`
-//! for what is fetched for later. Called by [`crate::http`] and [`crate::push`]. Every method may
-//! be dropped at any time: what it began goes on, on tasks that [`Tasks`] owns.
+//! The files: `manifests` and `freshness` for the upper half, `blobs`, `body` and `fill` for the
+//! lower, `lists` and `referrers` for what is listed, `stored` for pushes that need what is
+//! upstream's, `hosted` for which names are the team's, `ready` for what is answered from memory,
+//! `proof` for what a repository may give out, `configs` for what is fetched for later,
+//! `second_look` and `elsewhere` for what has rotted. Called by [`crate::http`] and
+//! [`crate::push`]. Every method may be dropped at any time: what it began goes on, on tasks that
+//! [`Tasks`] owns.
 
 mod answer;
 mod blobs;
 mod body;
 mod configs;
 mod described;
+mod elsewhere;
 mod error;
 mod fill;
 mod flights;
@@ -37,6 +40,7 @@ mod ready;
 mod recent;
 mod records;
 mod referrers;
+mod second_look;
 mod stored;
 mod tasks;
 
@@ -63,6 +67,8 @@ use ready::Ready;
 use recent::Recent;
 use records::no_room;
 pub use referrers::Selection;
+use second_look::SecondLook;
+pub use second_look::{Giving, StillProving};
 pub use tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 
@@ -125,6 +131,7 @@ pub struct PullThrough {
     configs: Configs,
     missing: Missing,
     lists: Lists,
+    second_look: SecondLook,
 }
 
 /// What the pull is built from.
@@ -153,6 +160,7 @@ impl PullThrough {
         let pull = Arc::new(PullThrough {
             storage,
             writing: disk.apart(WRITERS),
+            second_look: SecondLook::new(&disk),
             disk,
             upstreams,
             metrics,

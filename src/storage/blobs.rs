@@ -15,7 +15,14 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Catalog, StorageError, Stored, blocks, clock, disk::Disk, durable, growing::Growing, index::Entry};
+use super::{
+    Catalog, Finder, Respect, StorageError, Stored, blocks, clock,
+    disk::Disk,
+    durable,
+    growing::Growing,
+    index::Entry,
+    rot::{found_rotten, is_loss},
+};
 use crate::oci::{Digest, Hasher};
 
 /// Where blobs are kept.
@@ -43,7 +50,7 @@ fn whole(file: &File, size: u64) -> io::Result<Bytes> {
 /// Blobs as files in the data folder.
 #[derive(Clone, Debug)]
 pub struct FsBlobs {
-    disk: Arc<Disk>,
+    pub(super) disk: Arc<Disk>,
 }
 
 /// A complete blob, open for reading.
@@ -105,19 +112,11 @@ impl BlobStore {
         }
     }
 
-    /// Reads a blob of any size and verifies it again, which takes a second per gigabyte or so. Content that has rotted, or was
-    /// cut short, goes to the quarantine and is `None`, so that it is fetched again.
-    pub fn prove(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
-        match self {
-            BlobStore::FileSystem(blobs) => blobs.prove(digest),
-        }
-    }
-
     /// Moves a blob that was found rotten out of the way, into the folder `quarantine`, whatever is there by now: for the
     /// check, which has the folder to itself. Open readers keep it.
     pub(super) fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
         match self {
-            BlobStore::FileSystem(blobs) => blobs.quarantine(digest, None),
+            BlobStore::FileSystem(blobs) => quarantine(&blobs.disk, digest, None).map(drop),
         }
     }
 
@@ -134,24 +133,46 @@ impl BlobStore {
     /// Of this and a [`Catalog::put_links`] of the same digest one comes first: either the blob is kept, or the link is
     /// refused with [`StorageError::Gone`]. Whether it is linked is asked of the files, not only of the index.
     pub fn remove_unheld(&self, digest: &Digest, catalog: &Catalog) -> Result<Removal, StorageError> {
+        self.remove_unheld_by(digest, catalog, Respect::All)
+    }
+
+    /// The same, where not every lease need be respected.
+    pub fn remove_unheld_by(
+        &self,
+        digest: &Digest,
+        catalog: &Catalog,
+        respect: Respect,
+    ) -> Result<Removal, StorageError> {
         match self {
-            BlobStore::FileSystem(blobs) => blobs.remove_unheld(digest, catalog),
+            BlobStore::FileSystem(blobs) => blobs.remove_unheld(digest, catalog, respect),
         }
     }
 
-    /// Every blob that is here, in no order. What comes or goes meanwhile may be among them or not.
+    /// Every blob that is here. What comes or goes meanwhile may be among them or not.
     pub fn all(&self) -> Stored {
+        self.after(None)
+    }
+
+    /// The same from behind a digest on, in the order of digests.
+    pub fn after(&self, last: Option<Digest>) -> Stored {
         match self {
-            BlobStore::FileSystem(blobs) => Stored::new(blobs.disk.layout.clone()),
+            BlobStore::FileSystem(blobs) => Stored::new(blobs.disk.layout.clone(), last),
         }
     }
 }
 
 impl FsBlobs {
-    fn open(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
+    pub(super) fn open(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
         let path = self.disk.layout.blob(digest);
+        if self.disk.rots.is_stuck(digest) {
+            return Ok(None);
+        }
         let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_loss(&error) => {
+                found_rotten(&self.disk, digest, None, Finder::Read);
+                return Ok(None);
+            }
             opened => opened.map_err(StorageError::io("opening", &path))?,
         };
         let size = file.metadata().map_err(StorageError::io("looking at", &path))?.len();
@@ -162,6 +183,7 @@ impl FsBlobs {
     fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
         let path = self.disk.layout.blob(digest);
         match fs::metadata(&path) {
+            Ok(_) if self.disk.rots.is_stuck(digest) => Ok(None),
             Ok(metadata) => Ok(Some(metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(StorageError::io("looking at", &path)(error)),
@@ -192,56 +214,14 @@ impl FsBlobs {
         if size > max as u64 {
             return Err(StorageError::TooLarge { digest: *digest, size, max });
         }
-        let bytes = whole(&file, size);
-        let bytes = bytes.map_err(StorageError::io("reading", &self.disk.layout.blob(digest)))?;
-        if Hasher::digest(digest.algorithm(), &bytes) == *digest {
-            return Ok(Some(bytes));
+        match whole(&file, size) {
+            Ok(bytes) if Hasher::digest(digest.algorithm(), &bytes) == *digest => return Ok(Some(bytes)),
+            Ok(_) => {}
+            Err(error) if is_loss(&error) => {}
+            Err(error) => return Err(StorageError::io("reading", &self.disk.layout.blob(digest))(error)),
         }
-        self.rotten(digest, &file).map(|()| None)
-    }
-
-    fn prove(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
-        let Some(blob) = self.open(digest)? else { return Ok(None) };
-        let mut hasher = Hasher::new(digest.algorithm());
-        let mut piece = vec![0; 256 * 1024];
-        let mut file = &*blob.file;
-        loop {
-            match file.read(&mut piece) {
-                Ok(0) => break,
-                Ok(count) => hasher.update(&piece[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(StorageError::io("reading", &self.disk.layout.blob(digest))(error)),
-            }
-        }
-        if hasher.finish() == *digest {
-            return Ok(Some(blob));
-        }
-        self.rotten(digest, &blob.file).map(|()| None)
-    }
-
-    /// The file that was read out of the way, where that can be done; missing in any case. One that was put in its place
-    /// meanwhile stays.
-    pub(super) fn rotten(&self, digest: &Digest, read: &File) -> Result<(), StorageError> {
-        tracing::warn!(%digest, "a blob has rotted on disk and is treated as missing");
-        match self.quarantine(digest, Some(read)) {
-            Ok(()) | Err(StorageError::ReadOnly | StorageError::Closed) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn quarantine(&self, digest: &Digest, only: Option<&File>) -> Result<(), StorageError> {
-        // Whoever keeps it open looks again.
-        let _change = self.disk.generations.removal();
-        let _permission = self.disk.writing()?;
-        let from = self.disk.layout.blob(digest);
-        let away = || {
-            fs::rename(&from, self.disk.layout.quarantined(digest))?;
-            self.disk.index.write(None, vec![Entry::no_blob(digest)]);
-            Ok(())
-        };
-        let taken = self.disk.census.take(digest, &from, only, away);
-        taken.map_err(StorageError::io("moving to the quarantine", &from))?;
-        Ok(())
+        found_rotten(&self.disk, digest, Some(&file), Finder::Read);
+        Ok(None)
     }
 
     fn give_back(&self, digest: &Digest) -> Result<u64, StorageError> {
@@ -251,8 +231,8 @@ impl FsBlobs {
         self.disk.census.cut(digest, &path, cut).map_err(StorageError::io("cutting", &path))
     }
 
-    fn remove_unheld(&self, digest: &Digest, catalog: &Catalog) -> Result<Removal, StorageError> {
-        let Some(_claim) = self.disk.leases.claim(digest) else {
+    fn remove_unheld(&self, digest: &Digest, catalog: &Catalog, respect: Respect) -> Result<Removal, StorageError> {
+        let Some(_claim) = self.disk.leases.claim_by(digest, respect) else {
             return Ok(Removal::Leased);
         };
         let _permission = self.disk.writing()?;
@@ -270,6 +250,22 @@ impl FsBlobs {
         let size = self.disk.census.take(digest, &path, None, away).map_err(StorageError::io("removing", &path))?;
         Ok(size.map_or(Removal::Absent, Removal::Removed))
     }
+}
+
+/// Moves the blob's file into the quarantine; says whether it was there. `only`: if it is still
+/// this file.
+pub(super) fn quarantine(disk: &Disk, digest: &Digest, only: Option<&File>) -> Result<bool, StorageError> {
+    // Whoever keeps it open looks again.
+    let _change = disk.generations.removal();
+    let _permission = disk.writing()?;
+    let from = disk.layout.blob(digest);
+    let away = || {
+        fs::rename(&from, disk.layout.quarantined(digest))?;
+        disk.index.write(None, vec![Entry::no_blob(digest)]);
+        Ok(())
+    };
+    let taken = disk.census.take(digest, &from, only, away);
+    Ok(taken.map_err(StorageError::io("moving to the quarantine", &from))?.is_some())
 }
 
 /// Makes a file that is complete and proven a blob, and removes what else is in its folder.
@@ -302,6 +298,7 @@ fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64) -> Result<(), Sto
     disk.census
         .place(digest, from, &to, || disk.index.write(None, vec![Entry::blob(digest, size, now)]))
         .map_err(StorageError::io("renaming into place", &to))?;
+    disk.rots.healed(digest);
     sync_folder(disk, digest)
 }
 

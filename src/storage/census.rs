@@ -1,5 +1,5 @@
-//! How many blobs there are and how large they are together, and how many of those bytes are
-//! hosted. A blob that holds much more disk than its content counts as what it holds (`blocks`).
+//! How many blobs there are and how large they are together, and how many of those are hosted. A
+//! blob that holds much more disk than its content counts as what it holds (`blocks`).
 //!
 //! Known at once after an orderly stop; otherwise a background walk counts shard by shard. What is placed in a shard
 //! before the walk has been there is left to the walk, so nothing is counted twice and nothing is missed. Placing and
@@ -35,8 +35,7 @@ pub(super) struct Census {
 
 #[derive(Debug)]
 struct State {
-    blobs: u64,
-    bytes: u64,
+    all: Count,
     counted: Vec<bool>,
     hosted: Hosted,
 }
@@ -46,12 +45,28 @@ struct State {
 struct Hosted {
     /// In how many hosted repositories a digest is linked, by its beginning.
     links: HashMap<[u8; 16], u32>,
-    /// The bytes of those that are here, as far as their shards are counted.
-    bytes: u64,
+    /// Those that are here, as far as their shards are counted.
+    here: Count,
     /// The repositories that were walked; `None`: all.
     walked: Option<HashSet<RepositoryName>>,
-    /// The bytes at the last orderly stop, if there was one.
-    before: Option<u64>,
+    /// The same at the last orderly stop, if there was one.
+    before: Option<Count>,
+}
+
+/// Some blobs, and their bytes together.
+#[derive(Clone, Copy, Default, Debug)]
+struct Count {
+    blobs: u64,
+    bytes: u64,
+}
+
+impl Count {
+    /// One blob is of the size `after` now and was of `before`; `None`: not there.
+    fn change(&mut self, before: Option<u64>, after: Option<u64>) {
+        let count = |total: u64, before: u64, after: u64| total.saturating_sub(before).saturating_add(after);
+        self.blobs = count(self.blobs, before.is_some().into(), after.is_some().into());
+        self.bytes = count(self.bytes, before.unwrap_or(0), after.unwrap_or(0));
+    }
 }
 
 impl Census {
@@ -60,14 +75,13 @@ impl Census {
         let usage = known.unwrap_or_default();
         let hosted = Hosted {
             links: HashMap::new(),
-            bytes: 0,
+            here: Count::default(),
             walked: Some(HashSet::new()),
-            before: known.map(|usage| usage.hosted),
+            before: known.map(|usage| Count { blobs: usage.hosted_blobs, bytes: usage.hosted }),
         };
         Census {
             state: Mutex::new(State {
-                blobs: usage.blobs,
-                bytes: usage.bytes,
+                all: Count { blobs: usage.blobs, bytes: usage.bytes },
                 counted: vec![known.is_some(); SHARDS],
                 hosted,
             }),
@@ -76,12 +90,14 @@ impl Census {
 
     pub(super) fn usage(&self) -> Usage {
         let state = self.lock();
-        let Hosted { bytes, walked, before, .. } = &state.hosted;
-        let hosted = if walked.is_none() { Some(*bytes) } else { *before };
+        let Hosted { here, walked, before, .. } = &state.hosted;
+        let hosted = if walked.is_none() { Some(*here) } else { *before };
+        let Count { blobs, bytes } = hosted.unwrap_or_default();
         Usage {
-            blobs: state.blobs,
-            bytes: state.bytes,
-            hosted: hosted.unwrap_or(0).min(state.bytes),
+            blobs: state.all.blobs,
+            bytes: state.all.bytes,
+            hosted: bytes.min(state.all.bytes),
+            hosted_blobs: blobs.min(state.all.blobs),
             complete: state.counted.iter().all(|counted| *counted) && hosted.is_some(),
         }
     }
@@ -187,7 +203,7 @@ impl Census {
             if *count == 0 {
                 state.hosted.links.remove(&digest.beginning());
                 let size = state.size(digest, layout);
-                state.hosted.bytes = state.hosted.bytes.saturating_sub(size);
+                state.hosted.here.change(size, None);
             }
         }
     }
@@ -203,12 +219,9 @@ impl State {
         if !self.counts(digest) {
             return;
         }
-        let count = |total: u64, before: u64, after: u64| total.saturating_sub(before).saturating_add(after);
-        self.blobs = count(self.blobs, before.is_some().into(), after.is_some().into());
-        let (before, after) = (before.unwrap_or(0), after.unwrap_or(0));
-        self.bytes = count(self.bytes, before, after);
+        self.all.change(before, after);
         if self.hosted.links.contains_key(&digest.beginning()) {
-            self.hosted.bytes = count(self.hosted.bytes, before, after);
+            self.hosted.here.change(before, after);
         }
     }
 
@@ -217,14 +230,15 @@ impl State {
         let links = self.hosted.links.entry(digest.beginning()).or_default();
         *links += 1;
         if *links == 1 {
-            self.hosted.bytes = self.hosted.bytes.saturating_add(self.size(digest, layout));
+            let size = self.size(digest, layout);
+            self.hosted.here.change(None, size);
         }
     }
 
-    /// What a blob adds to the count, as far as its shard is counted.
-    fn size(&self, digest: &Digest, layout: &Layout) -> u64 {
+    /// What a blob adds to the count, as far as its shard is counted; `None`: it is not here.
+    fn size(&self, digest: &Digest, layout: &Layout) -> Option<u64> {
         // One that cannot be looked at is counted as cached, of which there may be less then, never more.
-        if self.counts(digest) { length(&layout.blob(digest)).ok().flatten().unwrap_or(0) } else { 0 }
+        if self.counts(digest) { length(&layout.blob(digest)).ok().flatten() } else { None }
     }
 
     /// Whether a change in the digest's shard is to be counted here, because the walk will not see it any more.

@@ -11,6 +11,7 @@ use super::{
     index::Index,
     layout::Layout,
     lock::Lock,
+    rot::Rots,
     space::Space,
 };
 use crate::config::MinFree;
@@ -25,6 +26,7 @@ pub(super) struct Disk {
     pub(super) index: Index,
     pub(super) leases: Leases,
     pub(super) generations: Generations,
+    pub(super) rots: Rots,
     /// Held as long as anybody is left who could write.
     pub(super) lock: Option<Arc<Lock>>,
     pub(super) gate: RwLock<Gate>,
@@ -59,6 +61,7 @@ impl Disk {
             index,
             leases: Leases::new(),
             generations: Generations::new(),
+            rots: Rots::default(),
             layout,
             gate: RwLock::new(gate),
             lock,

@@ -9,6 +9,7 @@
 //! fills/<digest>/{part,state}                 a download under way
 //! uploads/<uuid>/{data,state}                 a push of a blob under way
 //! quarantine/<digest>                         content that was found rotten
+//! scrub                                       record: where the scrub is
 //! tmp/                                        files not yet renamed into place; emptied at start
 //! index/, index.clean                         sled, and the mark that it was closed in order
 //! ```
@@ -102,6 +103,10 @@ impl Layout {
 
     pub(super) fn index(&self) -> PathBuf {
         self.root.join("index")
+    }
+
+    pub(super) fn scrub(&self) -> PathBuf {
+        self.root.join("scrub")
     }
 
     pub(super) fn clean_mark(&self) -> PathBuf {

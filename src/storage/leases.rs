@@ -38,6 +38,15 @@ const SPARE: usize = 1024;
 /// protected for the grace, as after a start, and single ones are not kept.
 const MOST: usize = 1 << 17;
 
+/// Which leases a removal respects. What is held now is respected in any case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Respect {
+    /// Every one that lasts, and the grace after a start.
+    All,
+    /// Only those from this moment on: an operator says that no push is under way.
+    Since(Instant),
+}
+
 /// The leases of one data folder. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Leases {
@@ -122,8 +131,13 @@ impl Leases {
     /// ([`BlobStore::remove_unheld`](super::BlobStore::remove_unheld) takes it itself), and of links that no manifest
     /// names any more: a manifest that is being pushed holds, or touches, what it names before it looks for the links.
     pub fn claim(&self, digest: &Digest) -> Option<Claim> {
+        self.claim_by(digest, Respect::All)
+    }
+
+    /// The same, where not every lease need be respected.
+    pub fn claim_by(&self, digest: &Digest, respect: Respect) -> Option<Claim> {
         let mut state = self.shared.lock();
-        if state.protects(digest) || !state.claimed.insert(*digest) {
+        if state.left(digest, respect).is_some() || !state.claimed.insert(*digest) {
             return None;
         }
         Some(Claim { digest: *digest, shared: Arc::clone(&self.shared) })
@@ -131,7 +145,13 @@ impl Leases {
 
     /// Whether a [`claim`](Self::claim) would be refused now because somebody counts on the digest.
     pub fn protects(&self, digest: &Digest) -> bool {
-        self.shared.lock().protects(digest)
+        self.left(digest, Respect::All).is_some()
+    }
+
+    /// For how long a [`claim_by`](Self::claim_by) will be refused, if nothing touches the digest
+    /// any more; `None` if it would not be refused now.
+    pub fn left(&self, digest: &Digest, respect: Respect) -> Option<Duration> {
+        self.shared.lock().left(digest, respect)
     }
 
     /// Forgets the leases that have run out, and gives their memory back. For whoever comes by now
@@ -159,11 +179,17 @@ impl Shared {
 }
 
 impl State {
-    fn protects(&self, digest: &Digest) -> bool {
-        let recent = |since: &Instant| since.elapsed() < self.grace;
-        self.held.contains_key(digest)
-            || recent(&self.began)
-            || self.touched.get(&digest.beginning()).is_some_and(recent)
+    fn left(&self, digest: &Digest, respect: Respect) -> Option<Duration> {
+        if self.held.contains_key(digest) {
+            return Some(self.grace);
+        }
+        let counts = |at: &Instant| match respect {
+            Respect::All => true,
+            Respect::Since(moment) => *at >= moment,
+        };
+        let touched = self.touched.get(&digest.beginning()).copied();
+        let last = [Some(self.began), touched].into_iter().flatten().filter(counts).max();
+        last.and_then(|last| self.grace.checked_sub(last.elapsed())).filter(|left| !left.is_zero())
     }
 
     fn release(&mut self, digest: &Digest) {
@@ -262,6 +288,30 @@ mod tests {
         assert!(leases.claim(&x).is_some());
     }
 
+    /// `lanyard gc --now`: what was told before counts no more, what is told meanwhile does, and so
+    /// does what is held.
+    #[test]
+    fn an_operator_may_end_the_leases_from_before_a_moment() {
+        let leases = Leases::new();
+        let [before, after, held, never] = [b"b", b"a", b"h", b"n"].map(|name| digest(name));
+        leases.touch(&before);
+        let hold = leases.hold([held]);
+        let now = Respect::Since(Instant::now());
+        leases.touch(&after);
+        for (digest, stays) in [(before, false), (after, true), (held, true), (never, false)] {
+            assert!(leases.claim(&digest).is_none(), "an ordinary removal respects all of them");
+            assert_eq!(leases.claim_by(&digest, now).is_none(), stays);
+            assert_eq!(leases.left(&digest, now).is_some(), stays);
+        }
+        drop(hold);
+        assert!(leases.claim_by(&held, now).is_none(), "a hold leaves a lease");
+        // Too many leases protect everything from then on, and that is no start.
+        leases.shared.lock().began = Instant::now();
+        assert!(leases.claim_by(&before, now).is_none());
+        let left = leases.left(&never, Respect::All).unwrap();
+        assert!(left <= GRACE && left > GRACE / 2);
+    }
+
     #[test]
     fn a_hold_outlasts_any_grace_and_may_be_taken_twice() {
         let leases = leases();
@@ -328,7 +378,8 @@ mod tests {
         assert!(leases.protects(&first) && !leases.protects(&never));
         leases.touch(&digest(&u64::MAX.to_be_bytes()[1..]));
         let state = leases.shared.lock();
-        assert!(state.touched.is_empty() && state.protects(&first) && state.protects(&never));
+        let protects = |digest| state.left(digest, Respect::All).is_some();
+        assert!(state.touched.is_empty() && protects(&first) && protects(&never));
     }
 
     #[test]

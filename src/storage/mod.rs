@@ -28,8 +28,11 @@ mod leases;
 mod lock;
 mod names;
 mod parts;
+mod proof;
 mod rebuild;
 mod record;
+mod rot;
+mod scrubbing;
 mod shards;
 mod space;
 #[cfg(test)]
@@ -46,8 +49,11 @@ pub use self::{
     catalog::{Catalog, LinkRecord, Origin, Presence, TagRecord},
     check::{CheckError, CheckOptions, CheckReport, Corrupt, Damaged, Mended, Missing, Needed, Reserved, check},
     error::{OpenError, StorageError},
-    leases::{Claim, Hold, Leases},
+    leases::{Claim, Hold, Leases, Respect},
     parts::{Part, Parts},
+    proof::{PIECE, Proof, Step},
+    rot::{Finder, RotCount},
+    scrubbing::{Scrubbed, Scrubbing},
     shards::Stored,
     threads::DiskThreads,
     uploads::{Upload, UploadId, UploadIdError, Uploads},
@@ -79,8 +85,11 @@ pub struct Usage {
     pub blobs: u64,
     /// Their bytes together.
     pub bytes: u64,
-    /// Of those, the bytes that a hosted repository links. The others are cached.
+    /// Of those bytes, the ones that a hosted repository links, whoever else does. The others are
+    /// cached.
     pub hosted: u64,
+    /// Of those blobs, the ones that a hosted repository links.
+    pub hosted_blobs: u64,
     /// Whether everything is counted yet. After a crash it takes a while; until then this is a lower bound.
     pub complete: bool,
 }
@@ -115,6 +124,8 @@ struct CleanMark {
     bytes: u64,
     #[serde(default)]
     hosted: u64,
+    #[serde(default)]
+    hosted_blobs: u64,
 }
 
 impl Storage {
@@ -150,7 +161,13 @@ impl Storage {
 
     fn build(layout: Layout, limits: Limits, lock: Option<Arc<Lock>>, gate: Gate, mark: Option<CleanMark>) -> Storage {
         let token = mark.as_ref().and_then(|mark| mark.token);
-        let known = mark.map(|CleanMark { blobs, bytes, hosted, .. }| Usage { blobs, bytes, hosted, complete: true });
+        let known = mark.map(|CleanMark { blobs, bytes, hosted, hosted_blobs, .. }| Usage {
+            blobs,
+            bytes,
+            hosted,
+            hosted_blobs,
+            complete: true,
+        });
         let index = match gate {
             Gate::Open => Index::start(layout.index(), token, Space::new(layout.root().to_owned(), limits.min_free)),
             Gate::ReadOnly | Gate::Closed => Index::none(),
@@ -188,13 +205,13 @@ impl Storage {
             return;
         }
         let token = self.disk.index.close();
-        let Usage { blobs, bytes, hosted, complete } = self.disk.census.usage();
+        let Usage { blobs, bytes, hosted, hosted_blobs, complete } = self.disk.census.usage();
         if !complete {
             return;
         }
         let path = self.disk.layout.clean_mark();
         let holder = self.disk.lock.as_ref().map(|lock| lock.holder.clone()).unwrap_or_default();
-        let written = record::encode(&CleanMark { token, holder, blobs, bytes, hosted })
+        let written = record::encode(&CleanMark { token, holder, blobs, bytes, hosted, hosted_blobs })
             .map_err(std::io::Error::other)
             .and_then(|text| self.disk.temporaries.replace(&path, &text))
             .and_then(|()| durable::sync_dir(self.disk.layout.root()));
@@ -226,6 +243,11 @@ impl Storage {
     /// How much is kept.
     pub fn usage(&self) -> Usage {
         self.disk.census.usage()
+    }
+
+    /// What was found rotten since the start, by who found it.
+    pub fn rotten(&self) -> [RotCount; 3] {
+        self.disk.rots.found()
     }
 
     /// Whether reads come from the index. Files serve them otherwise, with the same answers.

@@ -44,6 +44,12 @@ pub(super) fn whole_repository(whole: &Repository) -> String {
     format!("{}/{}", namespace(&whole.namespace), repository(&whole.name))
 }
 
+/// The repository of such a line; `None` if it is none.
+pub(super) fn parse_whole_repository(line: &str) -> Option<Repository> {
+    let (namespace, name) = line.split_once('/')?;
+    Some(Repository { namespace: parse_namespace(namespace)?, name: parse_repository(name)? })
+}
+
 /// The file of a tag: its lower-case form. Where that alone would not do (capitals, or a dot at the end, which
 /// Windows drops) there follows `+` and, in hex, the number whose bit `i` says that letter `i` is a capital.
 pub(super) fn tag(tag: &Tag) -> String {
@@ -193,6 +199,13 @@ mod tests {
             let name: RepositoryName = name.parse().unwrap();
             assert_safe(&repository(&name));
             prop_assert_eq!(parse_repository(&repository(&name)), Some(name));
+        }
+
+        #[test]
+        fn a_line_says_which_repository(name in NAME, hosted: bool) {
+            let namespace = if hosted { Namespace::Hosted } else { Namespace::Upstream("docker.io".parse().unwrap()) };
+            let whole = Repository { namespace, name: name.parse().unwrap() };
+            prop_assert_eq!(parse_whole_repository(&whole_repository(&whole)), Some(whole));
         }
 
         #[test]

@@ -5,18 +5,21 @@ use std::{fs, io};
 use super::{StorageError, layout::Layout, names};
 use crate::oci::{Algorithm, Digest};
 
-/// The blobs of a data folder, one after the other: [`BlobStore::all`](super::BlobStore::all).
+/// The blobs of a data folder, one after the other, in the order of digests:
+/// [`BlobStore::all`](super::BlobStore::all), [`BlobStore::after`](super::BlobStore::after).
 #[derive(Debug)]
 pub struct Stored {
     layout: Layout,
+    last: Option<Digest>,
     shards: std::vec::IntoIter<(Algorithm, u8)>,
     found: std::vec::IntoIter<Digest>,
 }
 
 impl Stored {
-    pub(super) fn new(layout: Layout) -> Self {
-        let shards: Vec<_> = all().collect();
-        Stored { layout, shards: shards.into_iter(), found: Vec::new().into_iter() }
+    pub(super) fn new(layout: Layout, last: Option<Digest>) -> Self {
+        let reached = last.map(|last| (last.algorithm(), last.as_bytes().first().copied().unwrap_or_default()));
+        let shards: Vec<_> = all().filter(|shard| Some(*shard) >= reached).collect();
+        Stored { layout, last, shards: shards.into_iter(), found: Vec::new().into_iter() }
     }
 }
 
@@ -34,7 +37,11 @@ impl Iterator for Stored {
                 found.push(digest);
                 Ok(())
             }) {
-                Ok(()) => self.found = found.into_iter(),
+                Ok(()) => {
+                    found.retain(|digest| Some(*digest) > self.last);
+                    found.sort_unstable();
+                    self.found = found.into_iter();
+                }
                 Err(error) => {
                     let folder = self.layout.shard(algorithm, first);
                     return Some(Err(StorageError::io("listing", &folder)(error)));

@@ -1,9 +1,12 @@
 //! Upkeep: what nobody needs any more goes away in the background, while everything is served.
 //!
 //! Promises:
-//! - What a client was told is here – by the 201 of an upload or mount, by the 200 of a HEAD – stays for the grace
-//!   ([`Leases`](crate::storage::Leases), an hour), whatever names it or not. A push that goes on within it never meets
-//!   "blob unknown".
+//! - What a client was told is here – by the 201 of an upload or mount, by the 200 of a HEAD –
+//!   stays for the grace ([`Leases`](crate::storage::Leases), an hour unless `hosted.gc_grace` says
+//!   otherwise), whatever names it or not. A push that goes on within it never meets "blob
+//!   unknown". A pass [without patience](Patience::None) is for an operator who knows that nobody
+//!   pushes; it respects what is held, what is told while it runs, and repositories that an upload
+//!   is under way to.
 //! - What a manifest of a repository needs stays in that repository. Untagged manifests are manifests.
 //! - Content that an upstream's repository holds is never collected here.
 //! - No lock is held while anything is read: a pass goes in bites, on one thread, and each removal is one step of the store
@@ -16,11 +19,14 @@
 //! uploads idle for a day, parts of downloads older than a week                          ─► go
 //! ```
 //!
+//! Beside that goes the scrub (`scrub.rs`), which reads everything again.
+//!
 //! Called by [`app`](crate::app), which owns the background task, and by the admin API of [`http`](crate::http).
 
 mod collect;
 mod error;
 mod report;
+mod scrub;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -31,7 +37,8 @@ use std::{
 };
 
 pub use error::UpkeepError;
-pub use report::{Collection, HostedRepository, Kept, Passed};
+pub use report::{Collection, HostedRepository, Kept, Passed, ScrubStatus, Scrubbed};
+pub use scrub::Scrub;
 use sweep::{How, Pass, Settled};
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +58,15 @@ const PART_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How many blobs are looked at in one bite.
 const BITE: usize = 512;
+
+/// Whether a pass waits for graces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// It does.
+    Grace,
+    /// It does not: nobody pushes.
+    None,
+}
 
 /// The collector. One per process.
 pub struct Upkeep {
@@ -76,7 +92,7 @@ impl Upkeep {
             }
             let passed = tokio::select! {
                 () = stop.cancelled() => return,
-                passed = self.collect() => passed,
+                passed = self.collect(Patience::Grace) => passed,
             };
             match passed {
                 Ok(_) => {}
@@ -90,16 +106,16 @@ impl Upkeep {
     ///
     /// # Errors
     /// What ended the pass early: a disk that takes no change, or a stop. What cannot be read does not; it is skipped.
-    pub async fn collect(&self) -> Result<Collection, UpkeepError> {
+    pub async fn collect(&self, patience: Patience) -> Result<Collection, UpkeepError> {
         let mut settled = self.turn.lock().await;
         let began = Instant::now();
-        let (removed, now_settled) = self.pass(How::Removing, std::mem::take(&mut *settled)).await?;
+        let (removed, now_settled) = self.pass(How::Removing, patience, std::mem::take(&mut *settled)).await?;
         *settled = now_settled;
         self.storage.leases.tidy();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Passed { at, duration_ms, removed });
-        let Collection { links, blobs, bytes, uploads, waiting, skipped } = removed;
+        let Collection { links, blobs, bytes, uploads, waiting, skipped, .. } = removed;
         if removed.is_empty() {
             tracing::debug!(waiting, skipped, duration_ms, "nothing to collect");
         } else {
@@ -112,8 +128,8 @@ impl Upkeep {
     ///
     /// # Errors
     /// As there.
-    pub async fn plan(&self) -> Result<Collection, UpkeepError> {
-        let (planned, _) = self.pass(How::Looking, Settled::default()).await?;
+    pub async fn plan(&self, patience: Patience) -> Result<Collection, UpkeepError> {
+        let (planned, _) = self.pass(How::Looking, patience, Settled::default()).await?;
         Ok(planned)
     }
 
@@ -123,6 +139,8 @@ impl Upkeep {
         Kept {
             blobs: usage.blobs,
             bytes: usage.bytes,
+            hosted_blobs: usage.hosted_blobs,
+            hosted_bytes: usage.hosted,
             counted: usage.complete,
             writable: self.storage.writable(),
             index: self.storage.index_is_ready(),
@@ -144,8 +162,12 @@ impl Upkeep {
         Ok(repositories)
     }
 
-    async fn pass(&self, how: How, settled: Settled) -> Result<(Collection, Settled), UpkeepError> {
+    async fn pass(&self, how: How, patience: Patience, settled: Settled) -> Result<(Collection, Settled), UpkeepError> {
         let pass = Pass::new(how, settled);
+        let pass = match patience {
+            Patience::Grace => pass,
+            Patience::None => self.on_disk(move |storage| pass.without_patience(storage)).await?,
+        };
         let (mut pass, repositories) = self.on_disk(move |storage| pass.repositories(storage)).await?;
         for repository in repositories {
             pass = self.on_disk(move |storage| pass.repository(storage, repository)).await?;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::storage::Scrubbed;
+
 /// What one pass removed, or would have removed.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
@@ -16,6 +18,14 @@ pub struct Collection {
     pub uploads: u64,
     /// Links and blobs that are needed as little, and stay until their grace is over.
     pub waiting: u64,
+    /// The bytes of those, each content once.
+    pub waiting_bytes: u64,
+    /// When the grace of the last of them is over, in seconds since 1970; later where a client asks
+    /// for it meanwhile.
+    pub waiting_until: Option<u64>,
+    /// Repositories that an upload is under way to. A pass that waits for no grace leaves them
+    /// alone.
+    pub pushed_to: u64,
     /// Repositories and blobs that were left alone, because it cannot be told what is needed. The log says why.
     pub skipped: u64,
 }
@@ -23,9 +33,24 @@ pub struct Collection {
 impl Collection {
     /// Whether there was nothing to do.
     pub fn is_empty(&self) -> bool {
-        let Collection { links, blobs, bytes: _, uploads, waiting: _, skipped: _ } = *self;
-        links == 0 && blobs == 0 && uploads == 0
+        self.links == 0 && self.blobs == 0 && self.uploads == 0
     }
+}
+
+/// How the scrub gets on.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScrubStatus {
+    /// Within how many seconds everything is read again; 0: never.
+    pub every: u64,
+    /// Whether a pass is under way. What remains of it can wait until its time comes.
+    pub under_way: bool,
+    /// The bytes there are to read.
+    pub total: u64,
+    /// The pass under way, or the last that was begun.
+    pub pass: Scrubbed,
+    /// The last pass that came to its end.
+    pub finished: Option<Scrubbed>,
 }
 
 /// A pass that has ended.
@@ -47,6 +72,11 @@ pub struct Kept {
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Of those blobs, the ones that a hosted repository holds, whoever else does. The others are
+    /// cached.
+    pub hosted_blobs: u64,
+    /// Their bytes.
+    pub hosted_bytes: u64,
     /// Whether all of them are counted yet; the numbers above are a lower bound until then.
     pub counted: bool,
     /// Whether the disk takes anything new.

@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, HashSet, hash_map::DefaultHasher},
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
@@ -16,11 +16,14 @@ use super::{
 };
 use crate::{
     oci::{Digest, Namespace, Repository},
-    storage::{LinkRecord, Removal, Storage, StorageError, TagRecord},
+    storage::{LinkRecord, Removal, Respect, Storage, StorageError, TagRecord},
 };
 
 /// Below this a grace promises nothing; only tests have such a one.
 const LEAST: Duration = Duration::from_secs(1);
+
+/// How long after its last byte an upload counts as under way, where no grace is waited for.
+const UNDER_WAY: Duration = Duration::from_secs(600);
 
 /// Whether a pass removes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,20 +40,42 @@ pub(super) struct Settled(HashMap<Repository, u64>);
 /// A pass under way.
 pub(super) struct Pass {
     how: How,
+    respect: Respect,
+    /// The repositories that an upload is under way to, where that matters.
+    pushed_to: HashSet<Repository>,
     report: Collection,
     before: Settled,
     settled: Settled,
     /// The beginnings of all digests that are linked. Two that begin alike keep each other, which costs nothing but a few
     /// bytes; a set of whole digests would cost ten times the memory.
     linked: HashSet<u64>,
+    /// The same of what waits for its grace.
+    waiting: HashSet<u64>,
     /// The log has been told why blobs were left alone.
     told: bool,
 }
 
 impl Pass {
     pub(super) fn new(how: How, before: Settled) -> Self {
-        let (report, settled, linked) = (Collection::default(), Settled::default(), HashSet::new());
-        Pass { how, report, before, settled, linked, told: false }
+        Pass {
+            how,
+            respect: Respect::All,
+            pushed_to: HashSet::new(),
+            report: Collection::default(),
+            before,
+            settled: Settled::default(),
+            linked: HashSet::new(),
+            waiting: HashSet::new(),
+            told: false,
+        }
+    }
+
+    /// From now on only what is told to clients is waited for, and uploads that are under way.
+    /// Before anything is looked at.
+    pub(super) fn without_patience(mut self, storage: &Storage) -> Result<Self, UpkeepError> {
+        self.respect = Respect::Since(Instant::now());
+        self.pushed_to = storage.uploads.under_way(UNDER_WAY)?;
+        Ok(self)
     }
 
     /// Every repository there is, of every namespace. One whose names cannot be listed costs only its own their turn.
@@ -117,6 +142,10 @@ impl Pass {
                 return Ok(links);
             }
         };
+        if !unneeded.links.is_empty() && self.pushed_to.contains(repository) {
+            self.report.pushed_to += 1;
+            return Ok(links);
+        }
         if unneeded.links.is_empty() {
             if !unneeded.borrowed {
                 self.settled.0.insert(repository.clone(), fingerprint);
@@ -131,14 +160,14 @@ impl Pass {
                 break;
             }
             match self.how {
-                How::Looking if storage.leases.protects(&link.digest) => {
-                    self.report.waiting += 1;
+                How::Looking if storage.leases.left(&link.digest, self.respect).is_some() => {
+                    self.waits(storage, &link.digest, link.size);
                     continue;
                 }
                 How::Looking => {}
                 How::Removing => {
-                    let Some(_claim) = storage.leases.claim(&link.digest) else {
-                        self.report.waiting += 1;
+                    let Some(_claim) = storage.leases.claim_by(&link.digest, self.respect) else {
+                        self.waits(storage, &link.digest, link.size);
                         continue;
                     };
                     let deleted = storage.catalog.delete_link(repository, &link.digest);
@@ -188,23 +217,38 @@ impl Pass {
     /// A blob that no repository held when its links were taken down.
     fn unlinked(&mut self, storage: &Storage, digest: &Digest) -> Result<(), StorageError> {
         let removal = match self.how {
-            How::Looking if storage.leases.protects(digest) => Removal::Leased,
+            How::Looking if storage.leases.left(digest, self.respect).is_some() => Removal::Leased,
             How::Looking => {
                 // Whoever holds it now would not after a removal of links; but it must be possible to tell.
                 storage.catalog.holders(digest)?;
                 storage.blobs.size(digest)?.map_or(Removal::Absent, Removal::Removed)
             }
-            How::Removing => storage.blobs.remove_unheld(digest, &storage.catalog)?,
+            How::Removing => storage.blobs.remove_unheld_by(digest, &storage.catalog, self.respect)?,
         };
         match removal {
             Removal::Removed(size) => {
                 self.report.blobs += 1;
                 self.report.bytes += size;
             }
-            Removal::Leased => self.report.waiting += 1,
+            Removal::Leased => {
+                let size = storage.blobs.size(digest)?.unwrap_or(0);
+                self.waits(storage, digest, size);
+            }
             Removal::Held | Removal::Absent => {}
         }
         Ok(())
+    }
+
+    /// It is needed as little, but not yet garbage.
+    fn waits(&mut self, storage: &Storage, digest: &Digest, size: u64) {
+        self.report.waiting += 1;
+        if self.waiting.insert(beginning(digest)) {
+            self.report.waiting_bytes += size;
+        }
+        let left = storage.leases.left(digest, Respect::All).unwrap_or_default();
+        let until = SystemTime::now() + left;
+        let until = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.report.waiting_until = self.report.waiting_until.max(Some(until));
     }
 
     /// Removes what was begun and never ended.

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Write,
     os::unix::{
-        fs::{FileTypeExt, PermissionsExt},
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
@@ -14,6 +14,7 @@ use std::{
 use crate::{
     cli::{lanyard, stderr, stdout},
     lanyard::Lanyard,
+    push::{self, Pusher},
     raw::{self, Answer},
 };
 
@@ -63,8 +64,12 @@ fn the_api_answers_on_the_socket_and_nowhere_else() {
     assert_eq!(status["listening"], server.host());
     assert_eq!((&status["ready"], &status["kept"]["blobs"]), (&true.into(), &0.into()));
     assert_eq!(ask(&server, "GET", "/api/v1/repositories").json(), serde_json::json!({ "repositories": [] }));
-    let nothing = serde_json::json!({ "links": 0, "blobs": 0, "bytes": 0, "uploads": 0, "waiting": 0, "skipped": 0 });
-    for path in ["/api/v1/gc", "/api/v1/gc?dry_run=true", "/api/v1/gc?dry_run=false"] {
+    let nothing = serde_json::json!({
+        "links": 0, "blobs": 0, "bytes": 0, "uploads": 0, "waiting": 0, "waiting_bytes": 0, "waiting_until": null,
+        "pushed_to": 0, "skipped": 0,
+    });
+    for query in ["", "?dry_run=true", "?dry_run=false", "?now=true", "?now=false&dry_run=true"] {
+        let path = &format!("/api/v1/gc{query}");
         assert_eq!(ask(&server, "POST", path).json(), nothing, "{path}");
     }
     for (method, path, status, allow) in [
@@ -77,6 +82,9 @@ fn the_api_answers_on_the_socket_and_nowhere_else() {
         ("POST", "/api/v1/gc?dry_run", 400, ""),
         ("POST", "/api/v1/gc?dry_run=1", 400, ""),
         ("POST", "/api/v1/gc?dry_run=false&dry_run=true", 400, ""),
+        ("POST", "/api/v1/gc?now", 400, ""),
+        ("POST", "/api/v1/gc?now=true&now=false", 400, ""),
+        ("POST", "/api/v1/gc?now=true&dryrun=true", 400, ""),
         ("GET", "/api/v1/status?x=y", 400, ""),
         ("GET", "/api/v1", 404, ""),
         ("GET", "/api/v1/status/", 404, ""),
@@ -119,6 +127,142 @@ fn status_and_gc_speak_to_people_and_to_programs() {
     }
     let wrong = lanyard(Path::new("/"), &["gc", "--data-dir", ""], &[]);
     assert_eq!(wrong.status.code(), Some(64), "{}", stderr(&wrong));
+}
+
+/// Blocks on disk below a folder, in bytes.
+fn disk_usage(folder: &Path) -> u64 {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let metadata = entry.metadata().unwrap();
+        bytes += if metadata.is_dir() { disk_usage(&entry.path()) } else { metadata.blocks() * 512 };
+    }
+    bytes
+}
+
+/// What is deleted waits for its grace, and says how much that is and until when; an operator need
+/// not wait.
+#[test]
+fn deleted_content_waits_for_its_grace_or_for_an_operator() {
+    const SIZE: usize = 200 << 20;
+    let mut server = Lanyard::start("mode = \"offline\"");
+    let client = Pusher(server.port());
+    let kept = client.image("team/kept", "v1", b"kept");
+    let digest = client.image("team/app", "v1", &vec![7; SIZE]);
+    assert_eq!(client.delete(&format!("/v2/team/app/manifests/{digest}")), 202);
+    let mut full = disk_usage(&server.data_dir());
+    assert!(full >= SIZE as u64, "{full}");
+    let gc = |server: &Lanyard, words: &[&str]| -> serde_json::Value {
+        let words: Vec<_> = ["gc", "--json"].iter().chain(words).copied().collect();
+        let output = command(server, &words);
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for words in [&[][..], &["--dry-run"]] {
+        let waits = gc(&server, words);
+        // The manifest, its layer, and its config, which the other image has too.
+        assert_eq!((&waits["blobs"], &waits["links"], &waits["waiting"]), (&0.into(), &0.into(), &3.into()), "{waits}");
+        assert!(waits["waiting_bytes"].as_u64().unwrap() > SIZE as u64);
+        let left = waits["waiting_until"].as_u64().unwrap() - now();
+        assert!((3300..=3600).contains(&left), "{left}");
+        assert!(disk_usage(&server.data_dir()) >= full);
+    }
+    let text = stdout(&command(&server, &["gc"]));
+    for part in ["Nothing to collect.", "3 more (200.0 MiB)", "They wait until 2", "`lanyard gc --now`"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    // A restart protects everything once more, and `--now` does not wait for that either.
+    server.restart();
+    assert_eq!(gc(&server, &[])["waiting"], 3);
+    let planned = gc(&server, &["--now", "--dry-run"]);
+    full = disk_usage(&server.data_dir());
+    assert_eq!((&planned["links"], &planned["blobs"], &planned["waiting"]), (&2.into(), &2.into(), &0.into()));
+    assert!(full >= SIZE as u64, "a dry run removes nothing");
+    assert_eq!(gc(&server, &["--now"]), planned);
+    let rest = disk_usage(&server.data_dir());
+    assert!(full - rest >= SIZE as u64 && rest < 4 << 20, "{full} before, {rest} after");
+    assert_eq!(raw::get(server.host().parse().unwrap(), &format!("/v2/team/kept/manifests/{kept}"), &[]).status, 200);
+    let text = stdout(&command(&server, &["gc", "--now"]));
+    assert!(text.starts_with("Nothing to collect.\nNo grace was waited for"), "{text}");
+}
+
+/// An upload under way is nobody's garbage, also for an operator in a hurry, and neither is what it
+/// came with.
+#[test]
+fn a_collection_without_grace_leaves_pushes_under_way_alone() {
+    let server = Lanyard::start("mode = \"offline\"");
+    let client = Pusher(server.port());
+    let first = client.blob("team/app", b"the first layer");
+    let stray = client.blob("team/other", b"stray");
+    let place = client.begin("team/app");
+    assert_eq!(client.patch(&place, None, b"the second").status, 202);
+    let output = stdout(&command(&server, &["gc", "--now"]));
+    assert!(output.contains("1 repositories were left alone: an upload to them is under way."), "{output}");
+    let status = |repo: &str, digest: &str| {
+        raw::get(server.host().parse().unwrap(), &format!("/v2/{repo}/blobs/{digest}"), &[]).status
+    };
+    assert_eq!((status("team/app", &first), status("team/other", &stray)), (200, 404));
+    let second = crate::hub::digest_of(b"the second layer");
+    assert_eq!(client.patch(&place, Some(10), b" layer").status, 202);
+    assert_eq!(crate::wire::send(server.port(), "PUT", &format!("{place}?digest={second}"), &[], b"").status, 201);
+    let image = push::image(&first, &[&second]).to_string();
+    assert_eq!(client.manifest("team/app", "v1", push::OCI_IMAGE, image.as_bytes()).status, 201);
+    assert!(stdout(&command(&server, &["gc", "--now"])).starts_with("Nothing to collect."));
+}
+
+/// `hosted.gc_grace` is what leases last, and what the start protects for.
+#[test]
+fn the_grace_can_be_set() {
+    let mut server = Lanyard::start("mode = \"offline\"\n[hosted]\ngc_grace = \"2s\"");
+    let client = Pusher(server.port());
+    let stray = client.blob("team/app", b"stray");
+    let collected = || ask(&server, "POST", "/api/v1/gc").json();
+    let first = collected();
+    assert!(first["waiting"] == 1 || first["blobs"] == 1, "{first}");
+    crate::wire::eventually("the grace is over", || {
+        ask(&server, "POST", "/api/v1/gc");
+        raw::get(server.host().parse().unwrap(), &format!("/v2/team/app/blobs/{stray}"), &[]).status == 404
+    });
+    server.stop();
+}
+
+#[test]
+fn the_status_tells_pushed_from_cached_and_how_the_scrub_gets_on() {
+    let server = Lanyard::start("mode = \"offline\"\nscrub_every = \"1s\"");
+    let client = Pusher(server.port());
+    client.image("team/app", "v1", &[7; 5000]);
+    let metric = |name: &str| {
+        let text = crate::wire::get(server.port(), "/metrics").text();
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok())
+    };
+    crate::wire::eventually("a pass has read all of it", || {
+        ask(&server, "GET", "/api/v1/status").json()["scrub"]["finished"]["blobs"] == 3
+    });
+    let status = ask(&server, "GET", "/api/v1/status").json();
+    assert_eq!(status["kept"]["hosted_blobs"], 3);
+    assert_eq!(status["kept"]["hosted_bytes"], status["kept"]["bytes"]);
+    assert_eq!((&status["scrub"]["every"], &status["scrub"]["finished"]["rotten"]), (&1.into(), &0.into()));
+    assert!(metric("lanyard_scrubbed_bytes_total ").unwrap() >= status["kept"]["bytes"].as_u64().unwrap());
+    assert_eq!((metric("lanyard_cache_bytes "), metric("lanyard_cache_blobs ")), (Some(0), Some(0)));
+    assert_eq!(
+        (metric("lanyard_hosted_bytes "), metric("lanyard_hosted_blobs ")),
+        (status["kept"]["bytes"].as_u64(), Some(3))
+    );
+    let text = stdout(&command(&server, &["status"]));
+    for part in ["of these 3 blobs", "are of pushed repositories", "scrub  ", "finished ", "0 rotten"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    // The scrub alone finds rot, and says whose it is.
+    let layer = crate::hub::digest_of(&[7; 5000]);
+    let hex = layer.trim_start_matches("sha256:");
+    fs::write(server.data_dir().join("blobs/sha256").join(&hex[..2]).join(hex), [8; 5000]).unwrap();
+    crate::wire::eventually("the scrub finds it", || {
+        metric("lanyard_rotten_total{what=\"hosted\",by=\"scrub\"} ") == Some(1)
+    });
+    crate::wire::eventually("it is told", || server.logs().contains("pushed content has rotted on disk"));
+    assert!(server.logs().lines().any(|line| line.contains(&layer) && line.contains("team/app")), "{}", server.logs());
+    assert_eq!(crate::wire::get(server.port(), &format!("/v2/team/app/blobs/{layer}")).status, 404);
 }
 
 /// A socket that is no lanyard, or one that dies within its answer, is told in one line.

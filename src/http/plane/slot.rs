@@ -22,7 +22,8 @@ pub(in crate::http) enum Item {
 }
 
 impl Item {
-    fn length(&self) -> u64 {
+    /// In bytes.
+    pub(in crate::http) fn length(&self) -> u64 {
         match self {
             Item::File(range) => range.length(),
             Item::Bytes(bytes) => bytes.len() as u64,

@@ -65,7 +65,7 @@ fn a_repository_without_an_image_is_counted_checked_and_collected() {
     drop(storage);
     let storage = open_ready(dir.path());
     assert!(!folder(&storage).join("tags").exists());
-    eventually(|| storage.usage() == Usage { blobs: 1, bytes: 1, hosted: 1, complete: true });
+    eventually(|| storage.usage() == Usage { blobs: 1, bytes: 1, hosted: 1, hosted_blobs: 1, complete: true });
     assert_eq!(storage.catalog.links(&hosted("app")).unwrap(), [pushed(b"x", "")], "from the index");
     assert_eq!(storage.catalog.folders(&Namespace::Hosted).unwrap(), [hosted("app").name]);
     assert_eq!(storage.catalog.tags(&hosted("app")).unwrap(), []);

@@ -3,6 +3,13 @@
 use std::{fs, io::Read, os::unix::fs::FileExt};
 
 use super::*;
+use crate::storage::rot::found_rotten;
+
+/// What was found by one finder: cached, hosted.
+fn counts(storage: &Storage, finder: Finder) -> (u64, u64) {
+    let found = storage.rotten().into_iter().find(|found| found.by == finder).unwrap();
+    (found.cached, found.hosted)
+}
 
 /// Flips a bit of the blob's file: it stays as long as it was.
 fn rot(storage: &Storage, name: &Digest) {
@@ -22,7 +29,7 @@ fn what_is_stored_again_takes_the_place_of_what_has_rotted() {
     let storage = open(dir.path());
     let bytes = content(300_000);
     let name = digest(&bytes);
-    let usage = Usage { blobs: 1, bytes: 300_000, hosted: 300_000, complete: true };
+    let usage = Usage { blobs: 1, bytes: 300_000, hosted: 300_000, hosted_blobs: 1, complete: true };
     storage.blobs.put(&name, &bytes).unwrap();
     storage.catalog.put_links(&hosted("a"), &[link_record(&bytes)]).unwrap();
     let put = || storage.blobs.put(&name, &bytes).unwrap();
@@ -59,7 +66,6 @@ fn what_is_stored_again_takes_the_place_of_what_has_rotted() {
 fn only_the_file_that_was_found_rotten_goes_to_the_quarantine() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
-    let BlobStore::FileSystem(blobs) = &storage.blobs;
     let name = digest(b"blob");
     let away = dir.path().join(format!("quarantine/sha256-{}", name.hex()));
     storage.blobs.put(&name, b"blob").unwrap();
@@ -69,14 +75,68 @@ fn only_the_file_that_was_found_rotten_goes_to_the_quarantine() {
     (&*found.file).read_to_end(&mut read).unwrap();
     assert_ne!(read, b"blob");
     storage.blobs.put(&name, b"blob").unwrap();
-    blobs.rotten(&name, &found.file).unwrap();
+    let rotten = |file: &fs::File| found_rotten(&storage.disk, &name, Some(file), Finder::Read);
+    rotten(&found.file);
     assert_eq!(on_disk(&storage, &name), b"blob");
     assert!(!away.exists());
     eventually(|| storage.usage() == Usage { blobs: 1, bytes: 4, complete: true, ..Usage::default() });
     rot(&storage, &name);
     let found = storage.blobs.open(&name).unwrap().unwrap();
-    blobs.rotten(&name, &found.file).unwrap();
+    rotten(&found.file);
     assert!(away.exists() && storage.blobs.size(&name).unwrap().is_none());
-    blobs.rotten(&name, &found.file).unwrap();
+    rotten(&found.file);
     assert_eq!(storage.usage().blobs, 0);
+    assert_eq!(counts(&storage, Finder::Read), (1, 0), "one find is counted once");
+}
+
+/// Where rot cannot be moved away it is not given out either, by any way of reading, until good
+/// content takes its place.
+#[test]
+fn rot_that_cannot_be_moved_away_is_kept_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    storage.blobs.put(&digest(b"blob"), b"blob").unwrap();
+    storage.catalog.put_links(&hosted("a"), &[link_record(b"blob")]).unwrap();
+    let name = digest(b"blob");
+    let generation = storage.catalog.generation(&hosted("a"));
+    rot(&storage, &name);
+    fs::remove_dir(dir.path().join("quarantine")).unwrap();
+    for _ in 0..2 {
+        assert!(storage.blobs.prove_for(&name, Finder::SecondLook).unwrap().is_none());
+        assert!(storage.blobs.open(&name).unwrap().is_none() && storage.blobs.size(&name).unwrap().is_none());
+        assert!(storage.blobs.read(&name, 100).unwrap().is_none() && storage.blobs.proof(&name).unwrap().is_none());
+    }
+    assert!(storage.disk.layout.blob(&name).exists());
+    assert!(storage.catalog.generation(&hosted("a")) > generation, "who has it open looks again");
+    assert_eq!(counts(&storage, Finder::SecondLook), (0, 1));
+    storage.blobs.put(&name, b"blob").unwrap();
+    assert_eq!(storage.blobs.read(&name, 100).unwrap().unwrap(), "blob");
+    assert_eq!(storage.blobs.size(&name).unwrap(), Some(4));
+}
+
+/// What the disk has lost is rot; what it merely does not give now is not.
+#[test]
+fn errors_that_say_that_content_is_lost() {
+    let is_loss = |errno: rustix::io::Errno| crate::storage::rot::is_loss(&errno.into());
+    use rustix::io::Errno;
+    assert!([Errno::IO, Errno::BADMSG, Errno::UCLEAN].into_iter().all(is_loss));
+    assert!(![Errno::MFILE, Errno::ACCESS, Errno::NOENT, Errno::NOMEM, Errno::STALE].into_iter().any(is_loss));
+}
+
+/// Every blob in the order of digests, and from behind any of them on.
+#[test]
+fn blobs_are_listed_in_order_from_anywhere_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let mut all: Vec<_> = (0..60_u8).map(|n| digest(&[n])).collect();
+    let long = Hasher::digest(Algorithm::Sha512, b"x");
+    (0..60_u8).for_each(|n| storage.blobs.put(&digest(&[n]), &[n]).unwrap());
+    storage.blobs.put(&long, b"x").unwrap();
+    all.sort();
+    all.push(long);
+    for skip in 0..=all.len() {
+        let last = skip.checked_sub(1).map(|at| all[at]);
+        let listed: Vec<_> = storage.blobs.after(last).map(Result::unwrap).collect();
+        assert_eq!(listed, all[skip..]);
+    }
 }

@@ -13,6 +13,7 @@ mod upload;
 mod uses;
 
 use std::{
+    collections::HashSet,
     fs, io,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -176,11 +177,35 @@ impl Uploads {
         Ok(idle)
     }
 
-    fn is_idle(&self, id: &UploadId, for_at_least: Duration) -> bool {
+    /// The repositories that an upload is being written to, or that was begun or written to within
+    /// `recent`.
+    pub fn under_way(&self, recent: Duration) -> Result<HashSet<Repository>, StorageError> {
+        let mut repositories = HashSet::new();
+        for id in self.all()? {
+            let age = match self.uses.age(&id) {
+                Some(age) => Some(age),
+                None => self.unchanged_for(&id),
+            };
+            if !self.open.is_taken(&id) && age.is_none_or(|age| age >= recent) {
+                continue;
+            }
+            let state = State::read(&self.place(&id).folder)?;
+            let whole = state.and_then(|state| state.facts.repository);
+            repositories.extend(whole.as_deref().and_then(names::parse_whole_repository));
+        }
+        Ok(repositories)
+    }
+
+    /// How long ago the clock says that it was last written to; `None` if it is gone.
+    fn unchanged_for(&self, id: &UploadId) -> Option<Duration> {
         let place = self.place(id);
         let changed = fs::metadata(place.path()).or_else(|_| fs::metadata(&place.folder)).and_then(|m| m.modified());
         // One whose time stands in the future is as old as one that has just changed.
-        let age = changed.ok().map(|changed| SystemTime::now().duration_since(changed).unwrap_or_default());
+        changed.ok().map(|changed| SystemTime::now().duration_since(changed).unwrap_or_default())
+    }
+
+    fn is_idle(&self, id: &UploadId, for_at_least: Duration) -> bool {
+        let age = self.unchanged_for(id);
         age.is_some_and(|age| age >= for_at_least) && self.uses.unused_for(id) >= self.disk.leases.grace()
     }
 

@@ -67,6 +67,11 @@ impl Uses {
         table.uses.get(id).map_or(table.started, |known| known.last).elapsed()
     }
 
+    /// How long ago this process has used it; `None` if it never has.
+    pub(super) fn age(&self, id: &UploadId) -> Option<Duration> {
+        self.lock().uses.get(id).map(|known| known.last.elapsed())
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.lock().uses.len()

@@ -4,6 +4,7 @@ mod model;
 mod needed;
 mod passes;
 mod races;
+mod scrub;
 mod unreadable;
 
 use std::{path::Path, time::Duration};

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     oci::{Namespace, Repository},
     storage::{DiskThreads, LinkRecord, Origin},
-    upkeep::{HostedRepository, Upkeep},
+    upkeep::{HostedRepository, Patience, Upkeep},
 };
 
 fn hosted(name: &str) -> Repository {
@@ -107,6 +107,79 @@ fn a_start_protects_everything_for_the_grace() {
     assert_eq!((removed.links, removed.blobs, removed.bytes), (1, 1, 5));
 }
 
+/// One pass that waits for no grace.
+fn pass_now(storage: &Storage, how: How) -> Collection {
+    let pass = Pass::new(how, Settled::default()).without_patience(storage).unwrap();
+    let (mut pass, repositories) = pass.repositories(storage).unwrap();
+    for repository in repositories {
+        pass = pass.repository(storage, repository).unwrap();
+    }
+    pass.blobs(storage, storage.blobs.all()).unwrap().end().0
+}
+
+/// An operator who knows that nobody pushes waits neither for leases nor for the hour after a
+/// start. A dry run agrees.
+#[test]
+fn a_pass_without_patience_waits_for_what_is_held_and_for_uploads_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    storage.leases.set_grace(Duration::from_secs(3600));
+    let (app, busy) = (hosted("team/app"), hosted("team/busy"));
+    let layer = push(&storage, &app, b"layer", "");
+    let manifest = push(&storage, &app, &image(&[layer]), OCI_IMAGE);
+    let (stray, held) = (push(&storage, &app, b"stray", ""), push(&storage, &app, b"held", ""));
+    let unlinked = digest(b"unlinked");
+    storage.blobs.put(&unlinked, b"unlinked").unwrap();
+    let of_busy = push(&storage, &busy, b"of busy", "");
+    let upload = storage.uploads.begin(&busy).unwrap();
+    let hold = storage.leases.hold([held]);
+    let (waits, _) = pass(&storage, How::Looking, Settled::default());
+    assert!(waits.is_empty() && waits.waiting == 4 && waits.pushed_to == 0);
+    assert_eq!(waits.waiting_bytes, 5 + 4 + 8 + 7);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    assert!((now + 3590..=now + 3601).contains(&waits.waiting_until.unwrap()));
+    let planned = pass_now(&storage, How::Looking);
+    assert_eq!((planned.links, planned.blobs, planned.bytes), (1, 2, 5 + 8));
+    assert_eq!((planned.waiting, planned.waiting_bytes, planned.pushed_to), (1, 4, 1));
+    assert!(holds(&storage, &app, &stray), "a plan changes nothing");
+    assert_eq!(pass_now(&storage, How::Removing), planned);
+    assert!(!holds(&storage, &app, &stray) && storage.blobs.size(&unlinked).unwrap().is_none());
+    assert!(holds(&storage, &app, &held) && holds(&storage, &busy, &of_busy));
+    assert!(holds(&storage, &app, &layer) && holds(&storage, &app, &manifest));
+    drop(hold);
+    assert!(storage.uploads.cancel(&busy, &upload).unwrap());
+    let rest = pass_now(&storage, How::Removing);
+    assert_eq!((rest.links, rest.blobs, rest.waiting, rest.pushed_to), (2, 2, 0, 0));
+}
+
+/// A manifest that comes while such a pass is under way keeps what it names.
+#[test]
+fn a_push_during_a_pass_without_patience_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    storage.leases.set_grace(Duration::from_secs(3600));
+    let app = hosted("team/app");
+    let layer = push(&storage, &app, b"layer", "");
+    let begun = Pass::new(How::Removing, Settled::default()).without_patience(&storage).unwrap();
+    // As a manifest's push does: held, looked for, linked.
+    let hold = storage.leases.hold([layer]);
+    assert!(holds(&storage, &app, &layer));
+    drop(hold);
+    let after = begun.repository(&storage, app.clone()).unwrap().blobs(&storage, storage.blobs.all()).unwrap().end().0;
+    assert_eq!((after.links, after.blobs, after.waiting), (0, 0, 1));
+    let manifest = push(&storage, &app, &image(&[layer]), OCI_IMAGE);
+    assert!(holds(&storage, &app, &layer) && holds(&storage, &app, &manifest));
+    // Uploads of an earlier process count only while they are fresh.
+    let upload = storage.uploads.begin(&app).unwrap();
+    drop(storage);
+    let storage = open(dir.path());
+    assert!(storage.uploads.under_way(Duration::from_secs(600)).unwrap().contains(&app));
+    let [data] = &files(dir.path().join("uploads").join(upload.to_string()), "data")[..] else { panic!("one file") };
+    let before = std::time::SystemTime::now() - Duration::from_secs(700);
+    fs::File::options().write(true).open(data).unwrap().set_modified(before).unwrap();
+    assert!(storage.uploads.under_way(Duration::from_secs(600)).unwrap().is_empty());
+}
+
 #[test]
 fn what_an_upstreams_repository_holds_and_what_two_share_stays() {
     let dir = tempfile::tempdir().unwrap();
@@ -179,6 +252,6 @@ fn the_background_task_collects_and_ends_when_told() {
     });
     assert!(holds(&storage, &repository, &tag_less), "an untagged manifest is a manifest");
     storage.close();
-    let closed = runtime.block_on(upkeep.collect());
+    let closed = runtime.block_on(upkeep.collect(Patience::Grace));
     assert!(closed.is_err_and(|error| error.is_expected()) || storage.usage().blobs == 1);
 }

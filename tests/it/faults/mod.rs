@@ -19,6 +19,7 @@ mod readonly;
 mod reserved;
 mod rot;
 mod scripts;
+mod second_look;
 mod shelf;
 mod strace;
 

@@ -1,0 +1,76 @@
+//! Pushed content that has rotted, and that a mirrored repository holds too: it is fetched again
+//! where that one's upstream still has it. The push gave it to the hosted repository, so whoever
+//! may pull there gets the same bytes as before (S5).
+
+use std::sync::Arc;
+
+use super::{ManifestAnswer, PullError, PullThrough};
+use crate::{
+    config::Mode,
+    oci::{Accept, Digest, Namespace, Reference, Repository},
+};
+
+impl PullThrough {
+    /// A manifest by tag or digest.
+    pub async fn manifest(
+        self: &Arc<Self>,
+        repo: &Repository,
+        reference: &Reference,
+        accept: &Accept<'_>,
+    ) -> Result<ManifestAnswer, PullError> {
+        match self.find_manifest(repo, reference, accept).await {
+            Err(PullError::Unknown { .. }) if Box::pin(self.refetched_manifest(repo, reference)).await => {
+                Box::pin(self.find_manifest(repo, reference, accept)).await
+            }
+            found => found,
+        }
+    }
+
+    /// Whether a blob that a hosted repository holds, and that is not here any more, has been
+    /// fetched again.
+    pub(super) async fn refetched_blob(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> bool {
+        for holder in self.mirrors_of_lost(repo, Reference::Digest(*digest)).await.unwrap_or_default() {
+            if Box::pin(self.stored_blob(&holder.0, &holder.1)).await.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The same of a manifest.
+    async fn refetched_manifest(self: &Arc<Self>, repo: &Repository, reference: &Reference) -> bool {
+        for holder in self.mirrors_of_lost(repo, reference.clone()).await.unwrap_or_default() {
+            if Box::pin(self.by_digest(&holder.0, &holder.1)).await.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The mirrored repositories that hold what this hosted one has lost, with its digest.
+    async fn mirrors_of_lost(
+        &self,
+        repo: &Repository,
+        reference: Reference,
+    ) -> Result<Vec<(Repository, Digest)>, PullError> {
+        if repo.namespace != Namespace::Hosted || self.mode == Mode::Offline {
+            return Ok(Vec::new());
+        }
+        let (storage, repo) = (Arc::clone(&self.storage), repo.clone());
+        self.on_disk(move || {
+            let digest = match &reference {
+                Reference::Digest(digest) => Some(*digest),
+                Reference::Tag(tag) => storage.catalog.tag(&repo, tag)?.map(|tag| tag.digest),
+            };
+            let Some(digest) = digest else { return Ok(Vec::new()) };
+            // Seldom: the repository holds it, and it is not here. Only then is it worth asking who
+            // else does.
+            if storage.catalog.link(&repo, &digest)?.is_none() || storage.blobs.size(&digest)?.is_some() {
+                return Ok(Vec::new());
+            }
+            let holders = storage.catalog.holders(&digest)?.into_iter();
+            Ok(holders.filter(|holder| holder.namespace != Namespace::Hosted).map(|holder| (holder, digest)).collect())
+        })
+        .await
+    }
+}

@@ -1,0 +1,287 @@
+//! The second look: a blob that an address was given whole, and asks for again within a minute, is
+//! read and hashed before it is given again. A client whose digest check failed asks again at once;
+//! so rot reaches it once and not for ever.
+//!
+//! | | |
+//! |---|---|
+//! | given whole | one answer, or ranges in any order, have brought the address every byte |
+//! | asks again | by GET, from any byte; a HEAD gives nothing, and asks for nothing |
+//! | proven | one proof of a digest at a time, for all who wait, on threads of its own |
+//! | rotten | the store moves it away: it is fetched again, or is 404 where it was pushed |
+//!
+//! Many clients behind one address ask for the same blob for good reasons. So what was proven less
+//! than [`LASTS`] ago, or twenty times as long ago as the proof took, is not proven again, unless
+//! somebody has changed its file since: proofs of a blob take a twentieth of a thread in the long
+//! run.
+//!
+//! An answer that ends because its file cannot be read has its blob proven at once.
+
+use std::{
+    fs::File,
+    io,
+    net::IpAddr,
+    os::unix::fs::MetadataExt as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{PullThrough, flights::Flights};
+use crate::{
+    oci::{Digest, Repository},
+    storage::{DiskThreads, Finder, StorageError},
+};
+
+/// For how long it is remembered that an address was given a blob.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// Of how many addresses and blobs.
+const MOST: u64 = 1 << 15;
+
+/// How many pieces of a blob are remembered that do not touch.
+const PIECES: usize = 32;
+
+/// For how long a proof is good, at least.
+const LASTS: Duration = Duration::from_secs(10);
+
+/// How long a client waits for a proof. Clients give up an answer whose head does not come within
+/// half a minute.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How many proofs there are at a time.
+const THREADS: usize = 2;
+
+type Quick = foldhash::fast::RandomState;
+
+/// What was given, and what is being proven.
+pub(super) struct SecondLook {
+    given: moka::sync::Cache<(IpAddr, Digest), Arc<Mutex<Given>>, Quick>,
+    proven: moka::sync::Cache<Digest, Proven, Quick>,
+    proofs: Flights<Digest, ()>,
+    disk: DiskThreads,
+}
+
+/// What an address was given of a blob.
+#[derive(Default)]
+struct Given {
+    /// From the first byte to behind the last; none touches another.
+    pieces: Vec<(u64, u64)>,
+    whole: Option<Instant>,
+}
+
+/// A blob that was proven.
+#[derive(Clone, Copy)]
+struct Proven {
+    mark: Mark,
+    when: Instant,
+    lasts: Duration,
+}
+
+/// What changes when somebody writes to a file. Rot changes none of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Mark {
+    file: (u64, u64),
+    size: u64,
+    changed: (i64, i64),
+}
+
+/// An answer on its way to a client. Whoever sends it says how it [ended](Giving::ended).
+pub struct Giving {
+    pull: Arc<PullThrough>,
+    to: IpAddr,
+    digest: Digest,
+    first: u64,
+    size: u64,
+}
+
+/// The blob is being read again, which takes longer than a client waits.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "this blob was just given, and is read again from the disk before it is given once more; ask again in a moment"
+)]
+pub struct StillProving;
+
+impl SecondLook {
+    pub(super) fn new(disk: &DiskThreads) -> SecondLook {
+        SecondLook {
+            given: remembering(REMEMBERED),
+            proven: remembering(10 * REMEMBERED),
+            proofs: Flights::new(),
+            disk: disk.apart(THREADS),
+        }
+    }
+
+    /// Whether this address was just given all of it.
+    fn was_given(&self, to: IpAddr, digest: &Digest) -> bool {
+        let given = self.given.get(&(to, *digest));
+        given.is_some_and(|given| lock(&given).whole.is_some_and(|when| when.elapsed() < REMEMBERED))
+    }
+
+    /// From now on it counts anew.
+    fn forget(&self, to: IpAddr, digest: &Digest) {
+        if let Some(given) = self.given.get(&(to, *digest)) {
+            *lock(&given) = Given::default();
+        }
+    }
+
+    fn gave(&self, to: IpAddr, digest: Digest, piece: (u64, u64), size: u64) {
+        let given = self.given.get_with((to, digest), Arc::default);
+        lock(&given).add(piece, size);
+    }
+
+    /// The mark of a blob whose proof is still good.
+    fn known(&self, digest: &Digest) -> Option<Mark> {
+        let proven = self.proven.get(digest)?;
+        (proven.when.elapsed() < proven.lasts).then_some(proven.mark)
+    }
+}
+
+impl PullThrough {
+    /// Before a blob is given: proves it where this address was just given it whole.
+    pub async fn look_again(
+        self: &Arc<Self>,
+        to: IpAddr,
+        repo: &Repository,
+        digest: &Digest,
+    ) -> Result<(), StillProving> {
+        if !self.second_look.was_given(to, digest) || self.was_proven(repo, digest) {
+            return Ok(());
+        }
+        // On the heap: what is asked for once makes no room for it.
+        let proven = Box::pin(async {
+            let (this, digest) = (Arc::clone(self), *digest);
+            let mut proof = self.second_look.proofs.join(&self.tasks, digest, || this.prove_again(digest));
+            // One that panicked has proven nothing, and has said so in the log.
+            tokio::time::timeout(PATIENCE, proof.landed()).await.map_err(|_| StillProving)
+        });
+        let _ = proven.await?;
+        self.second_look.forget(to, digest);
+        Ok(())
+    }
+
+    /// Whether the proof of a blob that is open is still good.
+    fn was_proven(&self, repo: &Repository, digest: &Digest) -> bool {
+        let Some(mark) = self.second_look.known(digest) else { return false };
+        let opened = self.opened.get(self.storage.catalog.generation(repo), repo, digest);
+        opened.is_some_and(|stored| Mark::of(&stored.file).is_ok_and(|now| now == mark))
+    }
+
+    /// A blob, or a range of it from `first` on, is about to be given to this address.
+    pub fn giving(self: &Arc<Self>, to: IpAddr, digest: &Digest, first: u64, size: u64) -> Giving {
+        Giving { pull: Arc::clone(self), to, digest: *digest, first, size }
+    }
+
+    async fn prove_again(self: Arc<Self>, digest: Digest) {
+        let (storage, known) = (Arc::clone(&self.storage), self.second_look.known(&digest));
+        let prove = move || {
+            let Some(found) = storage.blobs.open(&digest)? else { return Ok(None) };
+            // From before the proof, so that no change during it is taken for proven.
+            let mark = Mark::of(&found.file).ok();
+            if mark.is_none() || mark == known {
+                return Ok(None);
+            }
+            let when = Instant::now();
+            let sound = storage.blobs.prove_for(&digest, Finder::SecondLook)?;
+            let lasts = LASTS.max(20 * when.elapsed());
+            Ok::<_, StorageError>(sound.and(mark).map(|mark| Proven { mark, when, lasts }))
+        };
+        match self.second_look.disk.run(prove).await {
+            Ok(Ok(Some(proven))) => self.second_look.proven.insert(digest, proven),
+            Ok(Ok(None)) | Err(_) => {}
+            Ok(Err(error)) => tracing::warn!(%digest, %error, "a blob that is asked for again could not be proven"),
+        }
+    }
+}
+
+impl Giving {
+    /// The last of so many bytes are about to go out, and then the client may ask again.
+    pub fn ends(&self, bytes: u64) {
+        self.pull.second_look.gave(self.to, self.digest, (self.first, self.first + bytes), self.size);
+    }
+
+    /// So many bytes went out that were not told of. `unreadable`: it ended because the file could
+    /// not be read.
+    pub fn ended(self, sent: u64, unreadable: bool) {
+        let Giving { pull, to, digest, first, size } = self;
+        if sent > 0 {
+            pull.second_look.gave(to, digest, (first, first + sent), size);
+        }
+        if unreadable {
+            pull.second_look.proven.invalidate(&digest);
+            let this = Arc::clone(&pull);
+            // Whoever asks next waits for it only if it was given the whole: a flight that nobody
+            // has to wait for.
+            drop(pull.second_look.proofs.join(&pull.tasks, digest, || this.prove_again(digest)));
+        }
+    }
+}
+
+impl Given {
+    /// A piece was given. Pieces that touch become one.
+    fn add(&mut self, (mut first, mut end): (u64, u64), size: u64) {
+        self.pieces.retain(|piece| {
+            let apart = piece.1 < first || end < piece.0;
+            if !apart {
+                (first, end) = (first.min(piece.0), end.max(piece.1));
+            }
+            apart
+        });
+        if first == 0 && end >= size {
+            *self = Given { pieces: Vec::new(), whole: Some(Instant::now()) };
+        } else if self.pieces.len() < PIECES {
+            self.pieces.push((first, end));
+        }
+    }
+}
+
+impl Mark {
+    fn of(file: &File) -> io::Result<Mark> {
+        let metadata = file.metadata()?;
+        Ok(Mark {
+            file: (metadata.dev(), metadata.ino()),
+            size: metadata.len(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+fn remembering<K, V>(time: Duration) -> moka::sync::Cache<K, V, Quick>
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    let cache = moka::sync::Cache::builder().max_capacity(MOST).time_to_idle(time);
+    cache.eviction_policy(moka::policy::EvictionPolicy::lru()).build_with_hasher(Quick::default())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_is_every_byte_in_any_order_and_nothing_less() {
+        for (pieces, whole) in [
+            (&[(0, 100)][..], true),
+            (&[(0, 99)], false),
+            (&[(1, 100)], false),
+            (&[(0, 0)], false),
+            (&[(0, 60), (60, 100)], true),
+            (&[(0, 60), (50, 100)], true),
+            (&[(50, 100), (0, 50)], true),
+            (&[(0, 20), (80, 100), (40, 60), (20, 40), (60, 80)], true),
+            (&[(0, 20), (80, 100), (40, 60), (20, 40), (61, 80)], false),
+            (&[(0, 50), (0, 50)], false),
+            (&[(0, 50), (51, 100), (10, 70)], true),
+        ] {
+            let mut given = Given::default();
+            pieces.iter().for_each(|piece| given.add(*piece, 100));
+            assert_eq!(given.whole.is_some(), whole, "{pieces:?}");
+        }
+        let mut given = Given::default();
+        (0..10_000).for_each(|n| given.add((2 * n, 2 * n + 1), 1 << 40));
+        assert_eq!(given.pieces.len(), PIECES);
+    }
+}

@@ -1,0 +1,183 @@
+//! A blob that is read again from its first byte, a piece at a time, as the scrub does.
+//!
+//! Promises: it is the disk that is read, not the page cache: with `O_DIRECT`, which leaves the
+//! cache as it is. A file system that knows no `O_DIRECT` is read the ordinary way, and forgets
+//! what was read (`POSIX_FADV_DONTNEED`). Content that turns out rotten is out of the way when
+//! [`Proof::step`] says so.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    num::NonZeroU64,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    sync::Arc,
+};
+
+use rustix::{fs::Advice, io::Errno};
+
+use super::{
+    BlobStore, Finder, FsBlobs, StorageError, StoredBlob,
+    disk::Disk,
+    rot::{found_rotten, is_loss},
+};
+use crate::oci::{Digest, Hasher};
+
+/// How much is read at once, in bytes.
+pub const PIECE: usize = 1 << 20;
+
+/// What `O_DIRECT` wants addresses, offsets and lengths to be multiples of, on every disk.
+const BLOCK: usize = 4096;
+
+/// See the module.
+pub struct Proof {
+    disk: Arc<Disk>,
+    digest: Digest,
+    file: File,
+    direct: bool,
+    hasher: Option<Hasher>,
+    at: u64,
+    buffer: Vec<u8>,
+}
+
+/// What a step of a [`Proof`] came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// So many bytes were read, and there are more.
+    More(u64),
+    /// That was all, and the blob is what its name says.
+    Sound,
+    /// The blob is not what its name says, or cannot be read. It is out of the way.
+    Rotten,
+}
+
+impl BlobStore {
+    /// Reads a blob of any size and verifies it again, which takes a second per gigabyte or so.
+    /// Content that has rotted, was cut short, or cannot be read goes to the quarantine and is
+    /// `None`, so that it is fetched again.
+    pub fn prove(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
+        self.prove_for(digest, Finder::Read)
+    }
+
+    /// The same on behalf of `finder`. What is read is what a client would be given, the page cache
+    /// included.
+    pub fn prove_for(&self, digest: &Digest, finder: Finder) -> Result<Option<StoredBlob>, StorageError> {
+        match self {
+            BlobStore::FileSystem(blobs) => blobs.prove(digest, finder),
+        }
+    }
+
+    /// Begins to read a blob again, from the disk; `None` if it is not here.
+    pub fn proof(&self, digest: &Digest) -> Result<Option<Proof>, StorageError> {
+        match self {
+            BlobStore::FileSystem(blobs) => blobs.proof(digest),
+        }
+    }
+}
+
+impl FsBlobs {
+    fn prove(&self, digest: &Digest, finder: Finder) -> Result<Option<StoredBlob>, StorageError> {
+        let Some(blob) = self.open(digest)? else { return Ok(None) };
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut piece = vec![0; 256 * 1024];
+        let mut file = &*blob.file;
+        let whole = loop {
+            match file.read(&mut piece) {
+                Ok(0) => break hasher.finish() == *digest,
+                Ok(count) => hasher.update(&piece[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_loss(&error) => break false,
+                Err(error) => return Err(StorageError::io("reading", &self.disk.layout.blob(digest))(error)),
+            }
+        };
+        if whole {
+            return Ok(Some(blob));
+        }
+        found_rotten(&self.disk, digest, Some(&blob.file), finder);
+        Ok(None)
+    }
+
+    fn proof(&self, digest: &Digest) -> Result<Option<Proof>, StorageError> {
+        let path = self.disk.layout.blob(digest);
+        if self.disk.rots.is_stuck(digest) {
+            return Ok(None);
+        }
+        let direct = File::options().read(true).custom_flags(direct_flag()).open(&path);
+        let (file, direct) = match direct {
+            Ok(file) => (Ok(file), true),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => (File::open(&path), false),
+            Err(error) => (Err(error), true),
+        };
+        let file = match file {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_loss(&error) => {
+                found_rotten(&self.disk, digest, None, Finder::Scrub);
+                return Ok(None);
+            }
+            Err(error) => return Err(StorageError::io("opening", &path)(error)),
+        };
+        let hasher = Some(Hasher::new(digest.algorithm()));
+        let buffer = vec![0; PIECE + BLOCK];
+        Ok(Some(Proof { disk: Arc::clone(&self.disk), digest: *digest, file, direct, hasher, at: 0, buffer }))
+    }
+}
+
+impl Proof {
+    /// Reads and hashes the next piece. Not to be called again after another answer than
+    /// [`Step::More`].
+    pub fn step(&mut self) -> Result<Step, StorageError> {
+        // The address, too, has to be a multiple.
+        let skip = self.buffer.as_ptr().align_offset(BLOCK).min(BLOCK);
+        let read = loop {
+            match self.file.read_at(&mut self.buffer[skip..skip + PIECE], self.at) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A file system may refuse when it reads what it took when it opened, or refuse the
+                // offset of a short read.
+                Err(error) if self.direct && Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+                    // From the first byte: it may be another file by now. One that is gone has
+                    // nobody to harm.
+                    let Ok(file) = File::open(self.disk.layout.blob(&self.digest)) else { return Ok(Step::Sound) };
+                    (self.file, self.direct, self.at) = (file, false, 0);
+                    self.hasher = Some(Hasher::new(self.digest.algorithm()));
+                }
+                read => break read,
+            }
+        };
+        let read = match read {
+            Ok(read) => read,
+            Err(error) if is_loss(&error) => return Ok(self.rotten()),
+            Err(error) => return Err(StorageError::io("reading", &self.disk.layout.blob(&self.digest))(error)),
+        };
+        if read > 0 {
+            if let Some(hasher) = &mut self.hasher {
+                hasher.update(&self.buffer[skip..skip + read]);
+            }
+            if !self.direct {
+                // An advice: where it is not taken, nothing is lost.
+                let _ = rustix::fs::fadvise(&self.file, self.at, NonZeroU64::new(read as u64), Advice::DontNeed);
+            }
+            self.at += read as u64;
+            return Ok(Step::More(read as u64));
+        }
+        match self.hasher.take().map(Hasher::finish) {
+            Some(found) if found != self.digest => Ok(self.rotten()),
+            Some(_) | None => Ok(Step::Sound),
+        }
+    }
+
+    fn rotten(&self) -> Step {
+        found_rotten(&self.disk, &self.digest, Some(&self.file), Finder::Scrub);
+        Step::Rotten
+    }
+}
+
+fn direct_flag() -> i32 {
+    #[cfg(target_os = "linux")]
+    {
+        rustix::fs::OFlags::DIRECT.bits() as i32
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        0
+    }
+}
