@@ -167,7 +167,7 @@ impl PullThrough {
         self: &Arc<Self>,
         repo: &Repository,
         digest: &Digest,
-        range: Option<ByteRange>,
+        range: Option<&ByteRanges>,
         found: Found,
     ) -> Result<BlobAnswer, PullError> {
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
@@ -191,7 +191,7 @@ impl PullThrough {
             (Ok(opened), standing) => {
                 if !matches!(standing, Some(Standing::Has)) {
                     // The bytes come by way of another repository, and this one's upstream has not said anything yet.
-                    self.ask_blob(&source, repo, digest).await?;
+                    self.vouch(&source, repo, digest).await?;
                     follower.vouch();
                 }
                 let trace = trace(outcome, &source.upstream, started.elapsed());
@@ -227,7 +227,7 @@ impl PullThrough {
                 self.metrics.fill_joined(source.upstream.name());
                 if stranger {
                     // Somebody else's repository has it; whether this one does is for its upstream to say (S5).
-                    self.ask_blob(source, repo, digest).await?;
+                    self.vouch(source, repo, digest).await?;
                     follower.vouch();
                 }
                 Ok(Filling::Under { follower, outcome: Outcome::Joined, stranger })

@@ -77,14 +77,14 @@ impl PullThrough {
             // The one before has asked.
             return Ok(());
         }
-        let size = self.ask_blob(source, repo, digest).await?;
+        let size = self.vouch(source, repo, digest).await?;
         if size.is_some_and(|size| size != stored) {
             if !self.is_sound(digest).await? {
                 // It is not here any more: look again.
                 return Err(PullError::Fill(FillFailure::Abandoned));
             }
             // Some registries say a wrong length by HEAD, and a login page says 200 to everything.
-            if self.size_by_a_byte(source, digest).await? != stored {
+            if self.ask_a_byte(source, repo, digest).await? != Some(stored) {
                 let message = "the answer is not about the blob asked for".into();
                 return Err(self.upstream_error(ErrorCode::BlobUnknown, UpstreamError::Untrue { message }));
             }
@@ -158,6 +158,20 @@ impl PullThrough {
         Ok(self.on_disk(move || storage.blobs.prove(&digest)).await?.is_some())
     }
 
+    /// The upstream's word that the repository has the blob; its length, where it says so. A HEAD
+    /// that is refused says nothing: then a byte of the blob is the word.
+    pub(super) async fn vouch(
+        self: &Arc<Self>,
+        source: &Source,
+        repo: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<u64>, PullError> {
+        match self.ask_blob(source, repo, digest).await? {
+            Some(size) => Ok(Some(size)),
+            None => self.ask_a_byte(source, repo, digest).await,
+        }
+    }
+
     /// Asks the repository's upstream whether it has the blob, once for all who want to know; its
     /// length, where it says so.
     pub(super) async fn ask_blob(
@@ -169,21 +183,34 @@ impl PullThrough {
         let (this, source, key) = (Arc::clone(self), source.clone(), (repo.clone(), *digest));
         let mut flight = self.blob_flights.join(&self.tasks, key.clone(), || async move {
             let (repo, digest) = key;
-            source.upstream.head_blob(&source.name, &digest).await.map_err(|error| {
-                let error = this.upstream_error(ErrorCode::BlobUnknown, error);
-                this.remember(&repo, Missed::Blob(digest), &error);
-                error
-            })
+            let asked = source.upstream.head_blob(&source.name, &digest).await;
+            asked.map_err(|error| this.blob_error(&repo, digest, error))
         });
         flight.landed().await.unwrap_or(Err(PullError::Lost))
     }
 
-    /// The length from the answer to a GET of one byte, for content networks whose addresses are
-    /// signed for GET alone.
-    pub(super) async fn size_by_a_byte(&self, source: &Source, digest: &Digest) -> Result<u64, PullError> {
-        let answer = source.upstream.blob(&source.name, digest, 0, Some(0)).await;
-        let answer = answer.map_err(|error| self.upstream_error(ErrorCode::BlobUnknown, error))?;
-        answer.total.ok_or(PullError::Lost)
+    /// The length by a GET of one byte, for content networks whose addresses are signed for GET
+    /// alone.
+    pub(super) async fn ask_a_byte(
+        self: &Arc<Self>,
+        source: &Source,
+        repo: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<u64>, PullError> {
+        let (this, source, key) = (Arc::clone(self), source.clone(), (repo.clone(), *digest));
+        let mut flight = self.blob_bytes.join(&self.tasks, key.clone(), || async move {
+            let (repo, digest) = key;
+            let asked = source.upstream.blob_size_by_a_byte(&source.name, &digest).await;
+            asked.map_err(|error| this.blob_error(&repo, digest, error))
+        });
+        flight.landed().await.unwrap_or(Err(PullError::Lost))
+    }
+
+    /// What an upstream said of a blob; an answer that is one is remembered.
+    fn blob_error(&self, repo: &Repository, digest: Digest, error: UpstreamError) -> PullError {
+        let error = self.upstream_error(ErrorCode::BlobUnknown, error);
+        self.remember(repo, Missed::Blob(digest), &error);
+        error
     }
 }
 

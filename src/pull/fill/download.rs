@@ -12,6 +12,7 @@ use super::{
     sources::refuses,
 };
 use crate::{
+    oci::Digest,
     storage::{Part, StorageError},
     upstream::{BlobAnswer, BlobBody, UpstreamError},
 };
@@ -113,10 +114,10 @@ impl<'a> Download<'a> {
             let asked = tokio::select! {
                 biased;
                 () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
-                asked = source.upstream.head_blob(&source.name, &digest) => asked,
+                asked = vouched(&source, &digest) => asked,
             };
             match asked {
-                Ok(_) => self.leader.has(&source),
+                Ok(()) => self.leader.has(&source),
                 Err(error) => {
                     let error = Arc::new(error);
                     if refuses(&error) {
@@ -332,6 +333,15 @@ impl<'a> Download<'a> {
         let (part, result) = done.await.map_err(|_| FillFailure::Abandoned)?;
         self.part = Some(part);
         Ok(result?)
+    }
+}
+
+/// The source's word that it has the content. A HEAD that is refused says nothing: then a byte of it is
+/// the word.
+async fn vouched(source: &Source, digest: &Digest) -> Result<(), UpstreamError> {
+    match source.upstream.head_blob(&source.name, digest).await? {
+        Some(_) => Ok(()),
+        None => source.upstream.blob_size_by_a_byte(&source.name, digest).await.map(drop),
     }
 }
 

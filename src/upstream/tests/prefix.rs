@@ -35,7 +35,7 @@ async fn b10_the_prefix_is_in_every_request_and_scope() {
     upstream.blob(&repository(), &digest(b""), 0, None).await.unwrap();
     upstream.head_blob(&repository(), &digest(b"")).await.unwrap();
     let tags = upstream.tags(&repository()).await.unwrap();
-    assert_eq!(tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(tags.iter().collect::<Vec<_>>(), ["a", "b"]);
     upstream.referrers(&repository(), &digest(b"")).await.unwrap();
     pull(&upstream, "other").await.unwrap();
     let (blob, at) = (digest(b""), "/base/v2/team/proxy");
