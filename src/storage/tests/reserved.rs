@@ -14,7 +14,9 @@ const LIE: u64 = 1 << 40;
 fn swollen(dir: &Path) -> Vec<PathBuf> {
     let (mut swollen, mut folders) = (Vec::new(), vec![dir.to_owned()]);
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
+        // A folder that is gone by now holds nothing.
+        let Ok(entries) = fs::read_dir(folder) else { continue };
+        for entry in entries {
             let path = entry.unwrap().path();
             // What is being removed meanwhile holds nothing.
             let Ok(metadata) = fs::metadata(&path) else { continue };
