@@ -14,7 +14,7 @@ const LIE: u64 = 1 << 40;
 fn swollen(dir: &Path) -> Vec<PathBuf> {
     let (mut swollen, mut folders) = (Vec::new(), vec![dir.to_owned()]);
     while let Some(folder) = folders.pop() {
-        // So does a folder that is gone by now.
+        // A folder that is gone by now holds nothing.
         let Ok(entries) = fs::read_dir(folder) else { continue };
         for entry in entries {
             let path = entry.unwrap().path();
