@@ -62,10 +62,12 @@ pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, reference: &R
 /// From memory, where it lies once for all who ask. Where too much lies there for clients that do not read, from its file.
 async fn whole(asked: &mut Asked<'_>, media_type: HeaderValue, bytes: Bytes, digest: &Digest) -> Reply {
     let length = bytes.len() as u64;
-    if length > SHARED && !asked.is_head() && !asked.entry.carries(&bytes) {
-        if let Some(file) = asked.face.pull.manifest_file(digest, length).await {
-            return Reply::manifest_from(media_type, file);
-        }
+    if length > SHARED
+        && !asked.is_head()
+        && !asked.entry.carries(&bytes)
+        && let Some(file) = asked.face.pull.manifest_file(digest, length).await
+    {
+        return Reply::manifest_from(media_type, file);
     }
     Reply::manifest(media_type, bytes)
 }
