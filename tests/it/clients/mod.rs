@@ -4,7 +4,8 @@
 //! its own, points it at a mirror in that client's way, and reports by digest what it pulled. [`scenario`] tells the
 //! story they all go through, and [`pulls`] lists who goes through it with which image. In [`setup`] the clients take
 //! what `lanyard setup` prints for them. [`pushes`] is the way back, [`another_host`] tells what it takes from elsewhere in
-//! the LAN, and [`artifacts`] pushes what is no image.
+//! the LAN, and [`artifacts`] pushes what is no image. In [`outage`] an image is here only in part,
+//! [`catalog`] lists repositories as a user, and [`passwords`] gets one wrong.
 //!
 //! A client that this machine does not have is left out, and said so by name on the real standard error, which the
 //! test runner does not swallow. With `LANYARD_REQUIRE_CLIENTS=1` a missing client is a failure.
@@ -13,12 +14,15 @@ mod another_host;
 mod artifacts;
 mod buildah;
 mod buildkit;
+mod catalog;
 mod cell;
 mod child;
 mod containerd;
 mod containerd_store;
 mod dockerd;
 mod link;
+mod outage;
+mod passwords;
 mod podman;
 mod pulled;
 mod pulls;
@@ -28,6 +32,7 @@ mod scenario;
 mod setup;
 mod skopeo;
 mod tools;
+mod users;
 mod watch;
 
 use std::io::Write;
