@@ -61,6 +61,11 @@ impl Containerd {
 }
 
 impl Containerd {
+    /// Pulls from a lanyard of that name, signed in as this user. The error is everything the client said.
+    pub(super) fn pull_as(&self, name: &str, user: &str, password: &str) -> Result<Pulled, String> {
+        self.pulled(name, &["--plain-http", "--user", &format!("{user}:{password}")])
+    }
+
     fn pulled(&self, name: &str, how: &[&str]) -> Result<Pulled, String> {
         let before = self.ctr(&["content", "list", "--quiet"])?;
         // ctr, not the daemon, resolves and fetches, so it runs in the cell as well.

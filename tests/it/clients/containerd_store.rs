@@ -32,6 +32,14 @@ pub(super) struct ContainerdStore {
 }
 
 impl ContainerdStore {
+    /// Starts it with this mirror of Docker Hub and no way around it.
+    pub(super) fn start(mirror: &str, program: &Path) -> Self {
+        let cell = Cell::new();
+        let hosts = format!("server = \"{mirror}\"\n[host.\"{mirror}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
+        cell.write("etc/docker/certs.d/docker.io/hosts.toml", &hosts);
+        ContainerdStore::start_in(cell, program)
+    }
+
     /// Starts it in a cell whose `etc/docker/certs.d` has the `hosts.toml` files. Its `daemon.json` names no mirror.
     pub(super) fn start_in(cell: Cell, program: &Path) -> Self {
         let socket = format!("unix://{}", cell.text("docker.sock"));

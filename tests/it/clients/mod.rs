@@ -5,7 +5,9 @@
 //! it pulled. [`scenario`] tells the story they all go through, and [`pulls`] lists who goes
 //! through it with which image. In [`setup`] the clients take what `lanyard setup` prints for them.
 //! [`pushes`] is the way back, [`refused`] what is told to a client that may not, [`another_host`]
-//! tells what it takes from elsewhere in the LAN, and [`artifacts`] pushes what is no image.
+//! tells what it takes from elsewhere in the LAN, and [`artifacts`] pushes what is no image. In
+//! [`outage`] an image is here only in part, [`partial`] pulls only the parts that are new,
+//! [`catalog`] lists repositories as a user, and [`passwords`] gets one wrong.
 //!
 //! A client that this machine does not have is left out, and said so by name on the real standard error, which the
 //! test runner does not swallow. With `LANYARD_REQUIRE_CLIENTS=1` a missing client is a failure.
@@ -14,13 +16,16 @@ mod another_host;
 mod artifacts;
 mod buildah;
 mod buildkit;
+mod catalog;
 mod cell;
 mod child;
 mod containerd;
 mod containerd_store;
 mod dockerd;
 mod link;
+mod outage;
 mod partial;
+mod passwords;
 mod podman;
 mod pulled;
 mod pulls;
@@ -31,6 +36,7 @@ mod scenario;
 mod setup;
 mod skopeo;
 mod tools;
+mod users;
 mod watch;
 
 use std::io::Write;

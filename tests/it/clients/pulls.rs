@@ -3,6 +3,7 @@
 use super::buildah::Buildah;
 use super::buildkit::BuildKit;
 use super::containerd::Containerd;
+use super::containerd_store::{self, ContainerdStore};
 use super::dockerd::Dockerd;
 use super::podman::Podman;
 use super::scenario::{Platforms, everyone_at_once, fallback_is_seen, whole_story, works_with_the_stand_in};
@@ -13,6 +14,13 @@ use super::{available, buildah, containerd, dockerd, podman, skopeo};
 fn dockerd_with_registry_mirrors() {
     if available(dockerd::PROGRAMS) {
         whole_story(Platforms::Own, |lanyard| Dockerd::start(&lanyard.url()));
+    }
+}
+
+#[test]
+fn docker_28_with_the_containerd_store() {
+    if let Some(program) = containerd_store::available() {
+        whole_story(Platforms::Own, |lanyard| ContainerdStore::start(&lanyard.url(), &program));
     }
 }
 

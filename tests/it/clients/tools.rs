@@ -1,4 +1,5 @@
-//! oras and helm: clients of things that are no images. Debian has neither, so their tests run where they are on the path.
+//! oras, helm, regctl, crane and cosign: tools for registries. Debian has none of them, so their tests run where they are on
+//! the path.
 
 use std::fs;
 
@@ -7,6 +8,9 @@ use super::cell::Cell;
 
 pub(crate) const ORAS: &[Program] = &[("oras", "https://oras.land")];
 pub(crate) const HELM: &[Program] = &[("helm", "https://helm.sh")];
+pub(crate) const REGCTL: &[Program] = &[("regctl", "https://regclient.org")];
+pub(crate) const COSIGN: &[Program] = &[("cosign", "https://github.com/sigstore/cosign")];
+pub(crate) const CRANE: &[Program] = &[("crane", "https://github.com/google/go-containerregistry")];
 
 /// One of them, in an empty folder.
 pub(crate) struct Tool {
@@ -21,7 +25,17 @@ impl Tool {
 
     /// Runs it; panics with all it said when it fails.
     pub(crate) fn run(&self, args: &[&str]) -> String {
-        self.cell.run(self.program, args).unwrap_or_else(|said| panic!("{said}"))
+        self.attempt(args).unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    /// Runs it with a variable, `NAME=VALUE`; panics with all it said when it fails.
+    pub(crate) fn run_with(&self, variable: &str, args: &[&str]) {
+        self.cell.run("env", &[&[variable, self.program], args].concat()).unwrap_or_else(|said| panic!("{said}"));
+    }
+
+    /// Runs it where it may fail; the error is all it said.
+    pub(crate) fn attempt(&self, args: &[&str]) -> Result<String, String> {
+        self.cell.run(self.program, args)
     }
 
     /// The same for a command whose answer is JSON.

@@ -1,0 +1,27 @@
+//! A client with a wrong password: one command is one attempt, however often it asks.
+
+use super::containerd::{self, Containerd};
+use super::users::{PASSWORD, USER, house};
+use super::{Client as _, available, skopeo};
+
+/// Only ann pulls.
+const RULES: &str = "[[access]]\nwho = [\"user:ann\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n";
+
+/// ctr asks ten times and more in one command. Eight commands with one wrong password leave room
+/// for the right one.
+#[test]
+fn ctr_with_a_wrong_password_is_not_locked_out() {
+    if !available(&[containerd::PROGRAMS, skopeo::PROGRAMS].concat()) {
+        return;
+    }
+    let (_hub, image, lanyard) = house(&["team/app"], RULES);
+    let containerd = Containerd::start(&lanyard.url(), false);
+    let name = format!("{}/team/app:v1", lanyard.host());
+    for round in 0..8 {
+        let said = containerd.pull_as(&name, USER, "wrong").expect_err("the password is wrong");
+        assert!(!said.contains("429"), "round {round}: {said}\n{}", lanyard.logs());
+    }
+    let pulled = containerd.pull_as(&name, USER, PASSWORD).unwrap_or_else(|said| panic!("{said}\n{}", lanyard.logs()));
+    assert_eq!(pulled.tag, Some(image.digest));
+    assert_eq!(containerd.hub_asked(), 0);
+}
