@@ -164,7 +164,7 @@ async fn case(way: Way, fault: Fault, signed_in: bool, warm: bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b2_a_healed_upstream_works_within_seconds_whatever_the_fault_taught() {
+async fn a_healed_upstream_works_within_seconds_whatever_the_fault_taught() {
     for fault in FAULTS {
         for warm in [false, true] {
             for (way, signed_in) in [

@@ -27,7 +27,7 @@ fn bearer() -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b8_with_credentials_the_challenge_is_fetched_first_and_once() {
+async fn with_credentials_the_challenge_is_fetched_first_and_once() {
     for code in [404, 403, 401] {
         for (challenge, tokens) in [(bearer(), 1), ("Basic realm=\"r\"".to_owned(), 0)] {
             let (upstream, script) = upstream_of(signed_in("right"), Mode::Auto, hiding(code, challenge.clone()));
@@ -49,14 +49,14 @@ async fn b8_with_credentials_the_challenge_is_fetched_first_and_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b8_without_credentials_nothing_is_fetched_first() {
+async fn without_credentials_nothing_is_fetched_first() {
     let (upstream, script) = upstream(hiding(404, bearer()));
     assert!(matches!(pull(&upstream, "library/x").await, Err(UpstreamError::NotFound { .. })));
     assert_eq!(script.asked(), ["GET /v2/library/x/manifests/latest"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn b8_a_registry_that_wants_nothing_is_asked_plainly() {
+async fn a_registry_that_wants_nothing_is_asked_plainly() {
     for code in [200, 404, 302] {
         let (upstream, script) = upstream_of(signed_in("right"), Mode::Auto, move |r| match r.url.path() {
             "/v2/" => status(code).reply(),
@@ -79,7 +79,7 @@ async fn b8_a_registry_that_wants_nothing_is_asked_plainly() {
 /// While `/v2/` or the token server does not answer, a 404 to a stranger is no word about the
 /// content.
 #[tokio::test(start_paused = true)]
-async fn b8_what_a_stranger_is_told_in_an_outage_is_not_believed() {
+async fn what_a_stranger_is_told_in_an_outage_is_not_believed() {
     for (ping, token) in [(503, 200), (0, 200), (429, 200), (401, 503), (401, 0)] {
         let code = Arc::new(AtomicU16::new(1));
         let healed = Arc::clone(&code);

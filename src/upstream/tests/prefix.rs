@@ -28,7 +28,7 @@ fn registry(request: &Request) -> Reply {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b10_the_prefix_is_in_every_request_and_scope() {
+async fn the_prefix_is_in_every_request_and_scope() {
     let (upstream, script) = upstream_of(below("team/proxy"), Mode::Auto, registry);
     upstream.manifest(&repository(), &tag(), Spend::Needed).await.unwrap();
     upstream.head_manifest(&repository(), &tag()).await.unwrap();
@@ -59,7 +59,7 @@ async fn b10_the_prefix_is_in_every_request_and_scope() {
 }
 
 #[tokio::test]
-async fn b10_the_probe_and_the_first_look_are_above_the_prefix() {
+async fn the_probe_and_the_first_look_are_above_the_prefix() {
     let mut config = below("team");
     config.credentials = Some(Credentials { username: "robot".into(), password: "x".into() });
     let (upstream, script) = upstream_of(config, Mode::Auto, |_| status(200).body(image()).reply());
@@ -68,7 +68,7 @@ async fn b10_the_probe_and_the_first_look_are_above_the_prefix() {
 }
 
 #[tokio::test]
-async fn b10_allow_and_block_are_about_the_names_that_clients_use() {
+async fn allow_and_block_are_about_the_names_that_clients_use() {
     let mut config = below("team");
     config.allow = vec!["library/*".parse().unwrap()];
     config.block = vec!["library/secret".parse().unwrap()];
@@ -81,7 +81,7 @@ async fn b10_allow_and_block_are_about_the_names_that_clients_use() {
 }
 
 #[tokio::test]
-async fn b10_a_name_that_grows_too_long_is_the_registrys_to_refuse() {
+async fn a_name_that_grows_too_long_is_the_registrys_to_refuse() {
     let (upstream, script) = upstream_of(below("team"), Mode::Auto, |_| status(404).reply());
     let long = "a".repeat(crate::oci::RepositoryName::MAX);
     assert!(matches!(pull(&upstream, &long).await, Err(UpstreamError::NotFound { .. })));

@@ -62,7 +62,7 @@ macro_rules! for_each_way {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b4_a_content_networks_no_is_asked_about_once_more_at_the_registry() {
+async fn a_content_networks_no_is_asked_about_once_more_at_the_registry() {
     for code in [404, 403, 410, 401, 400] {
         for_each_way!(ask => |name: &'static str| async move {
             // Signed for GET alone: then the registry has it, and does not tell how long it is.
@@ -84,7 +84,7 @@ async fn b4_a_content_networks_no_is_asked_about_once_more_at_the_registry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b4_the_registrys_own_no_is_an_answer() {
+async fn the_registrys_own_no_is_an_answer() {
     let api = |answer: Answer| answer.header("docker-distribution-api-version", "registry/2.0");
     for_each_way!(ask => |name: &'static str| async move {
         let thing = if name.contains("manifest") { "manifests/latest".into() } else { format!("blobs/{}", digest(b"")) };
@@ -126,7 +126,7 @@ fn vanity(realm: &'static str) -> impl Fn(&Request) -> Reply + Send + Sync + 'st
 }
 
 #[tokio::test(start_paused = true)]
-async fn b9_a_registry_elsewhere_is_shown_a_token_where_token_hosts_says_so() {
+async fn a_registry_elsewhere_is_shown_a_token_where_token_hosts_says_so() {
     let cases: &[(&str, &[&str], bool, &str)] = &[
         // Realm, token_hosts, with credentials; and what the error names, if there is one.
         ("https://real.example/token", &["real.example"], false, ""),
@@ -178,7 +178,7 @@ async fn b9_a_registry_elsewhere_is_shown_a_token_where_token_hosts_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b9_a_registry_elsewhere_that_takes_no_token_is_not_asked_for_ever() {
+async fn a_registry_elsewhere_that_takes_no_token_is_not_asked_for_ever() {
     let mut config = config(BASE);
     config.token_hosts = vec!["real.example".into()];
     let (upstream, script) = upstream_of(config, Mode::Auto, |r| match r.url.path() {

@@ -57,7 +57,7 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b15_a_refused_password_is_read_again_at_once() {
+async fn a_refused_password_is_read_again_at_once() {
     for by_token in [true, false] {
         let world = World::new(by_token);
         world.pull().await.unwrap();
@@ -83,7 +83,7 @@ async fn b15_a_refused_password_is_read_again_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b15_a_renewed_password_counts_before_the_old_one_is_refused() {
+async fn a_renewed_password_counts_before_the_old_one_is_refused() {
     for by_token in [true, false] {
         let world = World::new(by_token);
         world.pull().await.unwrap();
@@ -103,7 +103,7 @@ async fn b15_a_renewed_password_counts_before_the_old_one_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn b15_a_file_that_is_missing_for_a_moment_changes_nothing() {
+async fn a_file_that_is_missing_for_a_moment_changes_nothing() {
     for by_token in [true, false] {
         let world = World::new(by_token);
         for content in [None, Some(""), Some("two\nlines\n")] {

@@ -1,4 +1,4 @@
-//! B14: the head of every pull's answer is there within 25 s, as containerd gives a mirror 30. What
+//! The head of every pull's answer is there within 25 s, as containerd gives a mirror 30. What
 //! upstream is asked goes on, and the next try joins it.
 
 use std::{

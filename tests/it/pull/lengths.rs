@@ -176,7 +176,7 @@ fn f2_what_was_told_stays() {
     }
 }
 
-/// A3: answers with status 200 that are no blob. The client is told before the first byte, by GET
+/// Answers with status 200 that are no blob. The client is told before the first byte, by GET
 /// and by HEAD, so that it can turn to another registry.
 #[test]
 fn s24_what_is_no_blob_is_told_before_the_first_byte() {
@@ -244,7 +244,7 @@ fn s24_nothing_is_empty() {
     assert_ne!(get(lanyard.port(), &blob(REPO, &nothing)).status, 200);
 }
 
-/// B12: what upstream's HEAD says of a length, and what the client is told. The GET has the true
+/// What upstream's HEAD says of a length, and what the client is told. The GET has the true
 /// length in any case.
 #[test]
 fn a_heads_length_is_the_manifests_or_a_true_one() {

@@ -25,7 +25,7 @@ fn dead_realm() -> Fault {
 }
 
 #[test]
-fn b2_an_upstream_that_challenged_with_a_dead_realm_works_again_within_ten_seconds() {
+fn an_upstream_that_challenged_with_a_dead_realm_works_again_within_ten_seconds() {
     for warm in [true, false] {
         let hub = Hub::start();
         for name in ["library/first", REPO] {
@@ -50,7 +50,7 @@ fn b2_an_upstream_that_challenged_with_a_dead_realm_works_again_within_ten_secon
 }
 
 #[test]
-fn b4_only_the_registrys_own_404_is_told_and_remembered() {
+fn only_the_registrys_own_404_is_told_and_remembered() {
     let hub = Hub::start();
     let image = hub.image(REPO, "latest").layer(1000).layer(2000).layer(3000).publish();
     let lanyard = mirror(&hub);
@@ -79,7 +79,7 @@ fn b4_only_the_registrys_own_404_is_told_and_remembered() {
 /// registry.k8s.io and vanity names: every request is redirected to another registry, whose answer
 /// is the answer.
 #[test]
-fn b9_a_registry_that_redirects_everything() {
+fn a_registry_that_redirects_everything() {
     let (vanity, real) = (Hub::builder().open().start(), Hub::start());
     let image = real.image(REPO, "latest").layer(1000).publish();
     for (path, target) in [("latest", "latest"), ("missing", "missing")] {
@@ -113,7 +113,7 @@ fn b9_a_registry_that_redirects_everything() {
 }
 
 #[test]
-fn b15_a_password_that_is_renewed_in_its_file_needs_no_restart() {
+fn a_password_that_is_renewed_in_its_file_needs_no_restart() {
     for basic in [true, false] {
         let hub = match basic {
             true => Hub::builder().basic("company", "CANARY-new").start(),
@@ -142,7 +142,7 @@ fn b15_a_password_that_is_renewed_in_its_file_needs_no_restart() {
 }
 
 #[test]
-fn b8_a_registry_that_hides_behind_404_is_shown_the_credentials() {
+fn a_registry_that_hides_behind_404_is_shown_the_credentials() {
     let hub = Hub::builder().account("company", "secret").start();
     let image = hub.image(REPO, "latest").layer(100).publish();
     let stranger = On::when(|request, target| {
@@ -163,7 +163,7 @@ fn b8_a_registry_that_hides_behind_404_is_shown_the_credentials() {
 
 /// Two projects of one registry, and the registry as a whole.
 #[test]
-fn b10_a_prefix_stands_before_the_names_at_the_upstream_alone() {
+fn a_prefix_stands_before_the_names_at_the_upstream_alone() {
     let hub = Hub::start();
     let ours = hub.image("ours/proxy/library/x", "latest").layer(1000).publish();
     let theirs = hub.image("theirs/library/x", "latest").layer(2000).publish();

@@ -122,7 +122,7 @@ async fn ask(odd: Odd, method: Method, what: &str) {
 }
 
 #[tokio::test]
-async fn b11_bytes_that_belong_to_no_answer_fail_no_request() {
+async fn bytes_that_belong_to_no_answer_fail_no_request() {
     let odd: &[(&str, Method, Odd)] = &[
         ("a late body", Method::HEAD, head_with_a_late_body),
         ("a late body in pieces", Method::HEAD, head_with_a_late_body_in_pieces),
@@ -142,7 +142,7 @@ async fn b11_bytes_that_belong_to_no_answer_fail_no_request() {
 }
 
 #[tokio::test]
-async fn b11_informational_answers_are_passed_over() {
+async fn informational_answers_are_passed_over() {
     for method in [Method::GET, Method::HEAD] {
         ask(informed_first, method, "informed first").await;
     }
@@ -157,7 +157,7 @@ async fn b11_informational_answers_are_passed_over() {
 }
 
 #[tokio::test]
-async fn b11_excess_bytes_that_were_seen_end_the_connection() {
+async fn excess_bytes_that_were_seen_end_the_connection() {
     let server = server(head_with_a_body_at_once);
     let fetchers = fetchers();
     let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
@@ -170,7 +170,7 @@ async fn b11_excess_bytes_that_were_seen_end_the_connection() {
 
 /// Nonsense on a connection that is new is the server's own, and a POST is never sent twice.
 #[tokio::test]
-async fn b11_only_what_may_have_been_left_over_is_sent_again() {
+async fn only_what_may_have_been_left_over_is_sent_again() {
     let nonsense = Server::answering("nonsense\r\n\r\n");
     let fetchers = fetchers();
     let fetcher = fetchers.fetcher(origin(nonsense.url(""))).unwrap();

@@ -104,7 +104,7 @@ async fn refused(what: &str, why: &str, trusted: &[&Made], chain: &[&Made]) {
 const UNTRUSTED: &str = "not signed by an authority";
 
 #[tokio::test]
-async fn b7_a_certificate_in_the_file_is_trusted_for_its_own_names() {
+async fn a_certificate_in_the_file_is_trusted_for_its_own_names() {
     let unsaid = make(with(params("local.example"), |params| params.is_ca = IsCa::NoCa), None);
     let no = make(params("local.example"), None);
     let yes = make(authority("local.example"), None);
@@ -124,7 +124,7 @@ async fn b7_a_certificate_in_the_file_is_trusted_for_its_own_names() {
 }
 
 #[tokio::test]
-async fn b7_dates_purposes_and_keys_count_for_it_too() {
+async fn dates_purposes_and_keys_count_for_it_too() {
     for params in [params as fn(&str) -> CertificateParams, authority] {
         let over = make(over(params("local.example")), None);
         refused("over", "expired", &[&over], &[&over]).await;
@@ -141,10 +141,10 @@ async fn b7_dates_purposes_and_keys_count_for_it_too() {
 }
 
 #[tokio::test]
-async fn b7_what_a_certificate_that_is_no_authority_has_signed_is_refused() {
+async fn what_a_certificate_that_is_no_authority_has_signed_is_refused() {
     for is_ca in [IsCa::NoCa, IsCa::ExplicitNoCa] {
         for signer_of_pinned in [None, Some(make(authority("somebody"), None))] {
-            let pinned = with(params("local.example"), |params| params.is_ca = is_ca.clone());
+            let pinned = with(params("local.example"), |params| params.is_ca = is_ca);
             let pinned = make(pinned, signer_of_pinned.as_ref());
             accepted("itself", &[&pinned], &[&pinned]).await;
             let signed = make(params("local.example"), Some(&pinned));
@@ -171,7 +171,7 @@ async fn b7_what_a_certificate_that_is_no_authority_has_signed_is_refused() {
 }
 
 #[tokio::test]
-async fn b7_authorities_are_trusted_as_before() {
+async fn authorities_are_trusted_as_before() {
     let root = make(authority("the root"), None);
     let between = make(authority("between"), Some(&root));
     let leaf = make(params("local.example"), Some(&between));
