@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_writer_that_vanishes_leaves_an_error_even_in_a_full_channel() {
+    async fn b1_a_writer_that_vanishes_leaves_an_error_even_in_a_full_channel() {
         let (writer, mut body) = channel();
         for _ in 0..PLACES {
             writer.chunks.try_send(Ok(Bytes::from_static(b"x"))).unwrap();

@@ -91,7 +91,7 @@ async fn a_head_that_does_not_come_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_reader_that_pauses_makes_the_connection_pause() {
+async fn b2_a_reader_that_pauses_makes_the_connection_pause() {
     const WHOLE: usize = 256 << 20;
     let (stuck, at) = mpsc::channel();
     let server = Server::wrapped(

@@ -26,7 +26,7 @@ async fn what_runs_may_finish_and_nothing_new_begins() {
 }
 
 #[tokio::test]
-async fn what_does_not_finish_in_time_ends_with_stopped() {
+async fn b1_what_does_not_finish_in_time_ends_with_stopped() {
     let server = Server::start(|_, conn| {
         let head = conn.head().unwrap();
         if head.starts_with("GET /begun") {
