@@ -52,7 +52,7 @@ async fn sized(
     let found = tokio::time::timeout(patience, asked.face.pull.blob_size(repository, digest)).await;
     let head = match found {
         Ok(Ok(head)) => head,
-        Ok(Err(error)) if error.is_outage() && !pushing => match asked.elsewhere(repository, digest).await? {
+        Ok(Err(error)) if error.is_outage() && !pushing => match asked.other_holder(repository, digest).await? {
             Some(holder) => asked.face.pull.blob_size(&holder, digest).await?,
             None => return Err(error.into()),
         },
@@ -76,7 +76,7 @@ async fn whole_or_part(asked: &mut Asked<'_>, repository: &Repository, digest: &
     let client = asked.face.site.address(asked.request).to_canonical();
     asked.face.pull.look_again(client, repository, digest).await.map_err(still_proving)?;
     let answer = match asked.face.pull.blob(repository, digest, ranges.as_ref()).await {
-        Err(error) if error.is_outage() => match asked.elsewhere(repository, digest).await? {
+        Err(error) if error.is_outage() => match asked.other_holder(repository, digest).await? {
             Some(holder) => asked.face.pull.blob(&holder, digest, ranges.as_ref()).await?,
             None => return Err(error.into()),
         },

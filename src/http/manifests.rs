@@ -33,7 +33,7 @@ pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, reference: &R
             let message = format!("{} is not hosted here, and upstream cannot be asked", spelling.name);
             return Err(RegistryError::new(ErrorCode::ManifestUnknown, message).into());
         }
-        Err(error) if error.is_outage() => match elsewhere(&asked, &repository, reference).await? {
+        Err(error) if error.is_outage() => match other_holder(&asked, &repository, reference).await? {
             Some(holder) => asked.face.pull.manifest(&holder, reference, &accept).await?,
             None => return Err(error.into()),
         },
@@ -65,13 +65,13 @@ pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, reference: &R
 
 /// Another repository in which the client may have the same manifest; a tag means something in its
 /// own alone.
-async fn elsewhere(
+async fn other_holder(
     asked: &Asked<'_>,
     repository: &Repository,
     reference: &Reference,
 ) -> Result<Option<Repository>, Refusal> {
     match reference {
-        Reference::Digest(digest) => Ok(asked.elsewhere(repository, digest).await?),
+        Reference::Digest(digest) => Ok(asked.other_holder(repository, digest).await?),
         Reference::Tag(_) => Ok(None),
     }
 }

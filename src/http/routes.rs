@@ -128,7 +128,7 @@ impl Asked<'_> {
 
     /// Another repository in which this client may have what `repository` only names, where
     /// upstream cannot be asked.
-    pub(super) async fn elsewhere(
+    pub(super) async fn other_holder(
         &self,
         repository: &Repository,
         digest: &Digest,

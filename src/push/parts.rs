@@ -105,14 +105,14 @@ impl Push {
         if !part.child {
             return match self.pull.stored_blob(from, &digest).await {
                 Ok(size) => Ok(Some(pushed(digest, "", size, None))),
-                Err(PullError::Unknown { .. } | PullError::Away { .. }) => Ok(None),
+                Err(PullError::Unknown { .. }) => Ok(None),
                 Err(error) => Err(error.into()),
             };
         }
         let found = self.pull.manifest(from, &Reference::Digest(digest), &Accept::from_headers([])).await;
         let answer = match found {
             Ok(answer) => answer,
-            Err(PullError::Unknown { .. } | PullError::Away { .. }) => return Ok(None),
+            Err(PullError::Unknown { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let manifest = Manifest::parse(&answer.media_type, &answer.bytes)?;

@@ -181,7 +181,7 @@ impl Auth {
         let headers = HeaderMap::from_iter([user_agent()]);
         let url = self.ping.clone();
         let request = Request { method: Method::GET, url, headers, head_timeout: PING_TIMEOUT };
-        let trouble = match wire.send(Kind::Probe, request).await {
+        let trouble = match wire.send(Kind::Greeting, request).await {
             Ok(response) => self.learn(&response),
             Err(error) => Some(error),
         };

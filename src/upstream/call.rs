@@ -68,7 +68,9 @@ impl Call<'_> {
             Kind::ManifestHead => (Method::HEAD, HEAD_TIMEOUT),
             Kind::BlobHead => (Method::HEAD, BLOB_HEAD_TIMEOUT),
             Kind::Blob => (Method::GET, BLOB_HEAD_TIMEOUT),
-            Kind::Manifest | Kind::Tags | Kind::Referrers | Kind::Token | Kind::Probe => (Method::GET, HEAD_TIMEOUT),
+            Kind::Manifest | Kind::Tags | Kind::Referrers | Kind::Token | Kind::Greeting | Kind::Probe => {
+                (Method::GET, HEAD_TIMEOUT)
+            }
         };
         Request { method, url: self.url.clone(), headers, head_timeout }
     }
@@ -287,7 +289,7 @@ impl Upstream {
     async fn said(&self, call: &Call<'_>, response: &mut Response, used: &Authorization) -> Said {
         match call.kind {
             Kind::ManifestHead | Kind::BlobHead => Said::default(),
-            Kind::Manifest | Kind::Blob | Kind::Tags | Kind::Referrers | Kind::Token | Kind::Probe => {
+            Kind::Manifest | Kind::Blob | Kind::Tags | Kind::Referrers | Kind::Token | Kind::Greeting | Kind::Probe => {
                 let signature = if self.is_foreign(response) { signature(&response.url) } else { Vec::new() };
                 let mut secrets = self.auth.secrets(used);
                 secrets.extend(signature);

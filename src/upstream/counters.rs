@@ -22,13 +22,15 @@ pub enum Kind {
     Referrers,
     /// A token.
     Token,
-    /// GET of `/v2/`: a probe of a failed upstream, or a look at what it wants to see.
+    /// GET of `/v2/`: a look at what it wants to see of who asks.
+    Greeting,
+    /// GET of `/v2/`: a probe of a failed upstream. Its end decides on the circuit.
     Probe,
 }
 
 impl Kind {
     /// Every kind, in the order of the table above.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::ManifestHead,
         Kind::Manifest,
         Kind::BlobHead,
@@ -36,6 +38,7 @@ impl Kind {
         Kind::Tags,
         Kind::Referrers,
         Kind::Token,
+        Kind::Greeting,
         Kind::Probe,
     ];
 
@@ -49,6 +52,7 @@ impl Kind {
             Kind::Tags => "tags",
             Kind::Referrers => "referrers",
             Kind::Token => "token",
+            Kind::Greeting => "greeting",
             Kind::Probe => "probe",
         }
     }

@@ -179,7 +179,7 @@ impl Governor {
         let length = match limit.kind {
             Kind::Manifest | Kind::ManifestHead => Some(said.unwrap_or(DEFAULT_REST)),
             Kind::Blob | Kind::BlobHead | Kind::Tags | Kind::Referrers => said,
-            Kind::Token | Kind::Probe => None,
+            Kind::Token | Kind::Greeting | Kind::Probe => None,
         };
         if let (Some(rests), Some(length)) = (self.rests(limit.kind), length) {
             let rest = Rest { at: now, until: now + length, message: limit.message.into() };
@@ -206,7 +206,7 @@ impl Governor {
             Kind::Manifest => Some(&mut self.manifests),
             Kind::ManifestHead => Some(&mut self.heads),
             Kind::Blob | Kind::BlobHead | Kind::Tags | Kind::Referrers => Some(&mut self.content),
-            Kind::Token | Kind::Probe => None,
+            Kind::Token | Kind::Greeting | Kind::Probe => None,
         }
     }
 }

@@ -107,7 +107,7 @@ impl Patience {
     pub(super) fn of(call: &Call<'_>) -> Self {
         let waits = match call.kind {
             Kind::Manifest | Kind::ManifestHead | Kind::Blob | Kind::BlobHead => call.spend == Spend::Needed,
-            Kind::Tags | Kind::Referrers | Kind::Token | Kind::Probe => false,
+            Kind::Tags | Kind::Referrers | Kind::Token | Kind::Greeting | Kind::Probe => false,
         };
         Patience { until: waits.then(|| Instant::now() + PATIENCE), least: LEAST_WAIT }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     figure, rounds,
-    shelf::{blob_file, check_blobs, fetch, images},
+    shelf::{blob_file, check_blobs, fetch},
 };
 use crate::{
     hub::{Cut, Fault, Hub, On, digest_of},
@@ -18,13 +18,14 @@ use crate::{
 /// Lies told at a time.
 const AT_ONCE: usize = 64;
 
-/// Tells `count` lies about as many blobs. The answers that were whole (and right), and those that were not.
+/// Tells `count` lies about as many blobs, each in a repository of its own: one that fails again and
+/// again would be left to rest (S30). The answers that were whole (and right), and those that were not.
 fn tell(name: &str, honest_length: bool, lie: impl Fn(usize, usize) -> Fault + Sync) {
     let hub = Hub::start();
     let lanyard = mirror_with(&hub, "[cache]\nmin_free = \"0%\"\n");
-    // The repository, which the blobs are asked for in.
-    images(&hub, "some", 1, &[]);
     let count = rounds(200, 2000);
+    let repo = |number: usize| format!("library/of{number}");
+    (0..count).for_each(|number| drop(hub.image(&repo(number), "latest").publish()));
     let body = |number: usize| -> Vec<u8> {
         let length = 200 + number * 37 % 5000;
         (0..length).map(|at| (at.wrapping_mul(31) ^ number.wrapping_mul(17) ^ (at >> 8)) as u8).collect()
@@ -43,8 +44,10 @@ fn tell(name: &str, honest_length: bool, lie: impl Fn(usize, usize) -> Fault + S
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some(digest) = digests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let Ok(answer) = try_get(lanyard.port(), &blob("library/busybox", digest)) else { continue };
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(digest) = digests.get(number) else { break };
+                    let Ok(answer) = try_get(lanyard.port(), &blob(&repo(number), digest)) else { continue };
                     if answer.status == 200 && answer.looks_complete() {
                         assert_eq!(digest_of(&answer.body), *digest, "{name}: a whole lie");
                         whole.fetch_add(1, Ordering::Relaxed);
@@ -62,8 +65,8 @@ fn tell(name: &str, honest_length: bool, lie: impl Fn(usize, usize) -> Fault + S
     }
     let kept = check_blobs(&lanyard.data_dir());
     hub.clear_faults();
-    for digest in digests.iter().take(10) {
-        fetch(lanyard.port(), &blob("library/busybox", digest), digest).expect("the truth is believed afterwards");
+    for (number, digest) in digests.iter().enumerate().take(10) {
+        fetch(lanyard.port(), &blob(&repo(number), digest), digest).expect("the truth is believed afterwards");
     }
     figure(&format!("{name}: {told} of {count} told, {} whole and right, {kept} stored and right", whole.into_inner()));
 }

@@ -88,7 +88,7 @@ fn a_push_whose_parts_cannot_be_fetched_is_no_push() {
     let hub = Hub::start();
     let image = hub.image(REPO, "latest").layer(3_000_000).publish();
     let lanyard = mirror(&hub);
-    hub.fault(On::blob(image.layer(0)), Fault::status(404));
+    hub.fault(On::blob(image.layer(0)).always(), Fault::status(404));
     for digest in [image.config(), image.layer(0)] {
         let _ = ask(lanyard.port(), "HEAD", &blob(REPO, digest), &[]);
     }
