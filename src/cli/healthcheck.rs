@@ -89,7 +89,8 @@ fn check(settings: Settings, question: Question) -> Result<SocketAddr, Unhealthy
     ask(&config.config, question)
 }
 
-/// Asks at the first address, and at the second where the first is silent. The address that says yes.
+/// Asks at the first address, and at the second where the first is silent. The address that says
+/// yes.
 fn ask(config: &Config, question: Question) -> Result<SocketAddr, Unhealthy> {
     if config.listen.port() == 0 {
         return Err(Unhealthy::AnyPort);
@@ -106,8 +107,8 @@ fn ask(config: &Config, question: Question) -> Result<SocketAddr, Unhealthy> {
     judged(address, &answer, question)
 }
 
-/// Where a server with this `listen` can be reached from its own machine. `[::]` takes IPv4 too, and
-/// a machine without IPv6 addresses can have it.
+/// Where a server with this `listen` can be reached from its own machine. `[::]` takes IPv4 too,
+/// and a machine without IPv6 addresses can have it.
 fn addresses(listen: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
     let loopback = |ip: IpAddr| SocketAddr::new(ip, listen.port());
     let (v4, v6) = (loopback(Ipv4Addr::LOCALHOST.into()), loopback(Ipv6Addr::LOCALHOST.into()));
@@ -201,7 +202,8 @@ fn pinned(cert: &Path) -> Result<Arc<ClientConfig>, Unhealthy> {
     Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
 }
 
-/// Trusts one certificate: that of the configuration. It is asked by its address, so names say nothing.
+/// Trusts one certificate: that of the configuration. It is asked by its address, so names say
+/// nothing.
 struct Pinned {
     cert: CertificateDer<'static>,
     provider: Arc<CryptoProvider>,

@@ -81,8 +81,9 @@ enum Command {
     Check(check::Check),
     /// Ask the running lanyard whether it is ready for clients
     ///
-    /// One request to the address that the configuration has, for a container's health check: 0.0.0.0 is asked at loopback,
-    /// and over TLS only the certificate of `tls.cert` is taken. Exits with 0 when lanyard is ready, else with 1.
+    /// One request to the address that the configuration has, for a container's health check:
+    /// 0.0.0.0 is asked at loopback, and over TLS only the certificate of `tls.cert` is taken.
+    /// Exits with 0 when lanyard is ready, else with 1.
     Healthcheck(healthcheck::Healthcheck),
     /// Manage the file of users
     User {

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::oci::UpstreamName;
 
-/// The most uploads that can be allowed: each open one is a folder, and a descriptor while it is written.
+/// The most uploads that can be allowed: each open one is a folder, and a descriptor while it is
+/// written.
 const MOST_UPLOADS: usize = 1_000_000;
 
 /// Checks the layers, the last of which wins. Every problem is in the answer, none of them twice.

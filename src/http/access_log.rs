@@ -113,7 +113,8 @@ impl Entry {
         self.digest = Some(*digest);
     }
 
-    /// The head is decided; `expected` body bytes will follow. True where the connection ends with them.
+    /// The head is decided; `expected` body bytes will follow. True where the connection ends with
+    /// them.
     pub(super) fn answered(&mut self, status: StatusCode, trace: Option<Trace>, expected: u64) -> bool {
         (self.status, self.trace, self.expected) = (Some(status), trace, expected);
         self.busy.as_ref().is_some_and(Busy::answered)

@@ -1,8 +1,9 @@
 //! A response's body, as actix-web polls it.
 //!
-//! Every body has a known length. What comes of files, and bytes beyond [`SHARED`], it leaves to the connection (`plane/`), and waits. One that fails, or
-//! ends early, takes the connection with it, short of `Content-Length`: no client takes it for the whole. Dropping a body is how
-//! a client's leaving looks.
+//! Every body has a known length. What comes of files, and bytes beyond [`SHARED`], it leaves to
+//! the connection (`plane/`), and waits. One that fails, or ends early, takes the connection with
+//! it, short of `Content-Length`: no client takes it for the whole. Dropping a body is how a
+//! client's leaving looks.
 
 use std::{
     pin::Pin,
@@ -19,7 +20,8 @@ use crate::pull::{FileRange, Piece};
 /// How many bytes of a blob go by themselves at its end.
 const TAIL: u64 = 1 << 20;
 
-/// Bytes beyond this are left to the connection, as files are, and so are not copied for each client.
+/// Bytes beyond this are left to the connection, as files are, and so are not copied for each
+/// client.
 pub(super) const SHARED: u64 = 64 << 10;
 
 /// Pieces as they come; an error is told to the log in these words, and to the client by cutting the connection.

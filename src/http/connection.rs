@@ -8,11 +8,13 @@
 //!   in which there was nothing to write does not count, so a slow upstream never costs a client its connection.
 //! - *Slow heads:* no request in progress for `idle`.
 //!
-//! What a body leaves in the slot is sent in the flush (`plane/`). Requests are let through one at a time (`gate.rs`). A body that
-//! fails is cut here as well ([`Busy::cut`](super::traffic::Busy::cut)): what was written before the failure is still delivered, and then the connection ends
-//! short of the promised length.
+//! What a body leaves in the slot is sent in the flush (`plane/`). Requests are let through one at
+//! a time (`gate.rs`). A body that fails is cut here as well
+//! ([`Busy::cut`](super::traffic::Busy::cut)): what was written before the failure is still
+//! delivered, and then the connection ends short of the promised length.
 //!
-//! A client that waits for `100 Continue` gets it when its body is asked for, and not where it is refused before.
+//! A client that waits for `100 Continue` gets it when its body is asked for, and not where it is
+//! refused before.
 
 use std::{
     io,
@@ -180,7 +182,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
             Lets::Through => {
                 let read = self.poll_through(cx, buf);
                 if read.is_pending() && in_progress {
-                    // A body. When its request ends before it does, it is time to look at the clock.
+                    // A body. When its request ends before it does, it is time to look at the
+                    // clock.
                     self.traffic.waiting.set(Some(cx.waker().clone()));
                 }
                 read
@@ -198,7 +201,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
                     cx.waker().wake_by_ref();
                 }
                 if read.is_pending() {
-                    // The head that was let through is not answered yet: this is no idle connection.
+                    // The head that was let through is not answered yet: this is no idle
+                    // connection.
                     return Poll::Pending;
                 }
                 read
@@ -238,8 +242,8 @@ impl<S: AsyncRead + Unpin> Connection<S> {
         }
     }
 
-    /// Reads what a client goes on sending behind its last answer, for a moment: closed unread, it would be sent a reset, which may
-    /// overtake that answer.
+    /// Reads what a client goes on sending behind its last answer, for a moment: closed unread, it
+    /// would be sent a reset, which may overtake that answer.
     fn poll_hear_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut more = !self.gate.is_empty() || self.ending.is_some();
         loop {

@@ -1,8 +1,9 @@
-//! What a connection passes before its first request is read: a place among all others, a client that says something, and over TLS
-//! the handshake.
+//! What a connection passes before its first request is read: a place among all others, a client
+//! that says something, and over TLS the handshake.
 //!
-//! A client that says nothing costs a descriptor and a task. Nothing is shared by handshakes, so however many are unfinished, the
-//! next one begins at once (S20); how many there may be, `places.rs` says.
+//! A client that says nothing costs a descriptor and a task. Nothing is shared by handshakes, so
+//! however many are unfinished, the next one begins at once (S20); how many there may be,
+//! `places.rs` says.
 
 use std::{
     io,
@@ -76,8 +77,9 @@ impl Door {
         Ok((Connection::new(io.into(), self.patience, Some(place)), peer))
     }
 
-    /// A connection that has a place, once its client has said something. Heads and small answers leave at once, and a peer that
-    /// vanished is noticed while there is nothing to write. A socket that refuses works all the same.
+    /// A connection that has a place, once its client has said something. Heads and small answers
+    /// leave at once, and a peer that vanished is noticed while there is nothing to write. A socket
+    /// that refuses works all the same.
     async fn speaking(&self, io: TcpStream) -> Result<(TcpStream, Option<SocketAddr>, Place), DispatchError> {
         let _ = io.set_nodelay(true);
         #[cfg(target_os = "linux")]
@@ -89,7 +91,8 @@ impl Door {
         Ok((io, peer, place))
     }
 
-    /// Waits for a client that has not asked for anything yet, so long, and not while lanyard stops or others need the place.
+    /// Waits for a client that has not asked for anything yet, so long, and not while lanyard stops
+    /// or others need the place.
     async fn in_time<T>(
         &self,
         place: &Place,
@@ -106,7 +109,8 @@ impl Door {
     }
 }
 
-/// Looks at the certificate's files where that is due. A disk that does not answer keeps nobody waiting for long.
+/// Looks at the certificate's files where that is due. A disk that does not answer keeps nobody
+/// waiting for long.
 async fn look(certificate: &Arc<Certificate>) {
     if certificate.is_due() {
         let certificate = Arc::clone(certificate);

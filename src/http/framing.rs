@@ -1,7 +1,8 @@
 //! Where a request's body ends (RFC 9112, sections 6 and 7).
 //!
-//! actix-http reads the head and says here how the body is framed. The gate follows the bytes by the same
-//! steps as actix-http decodes them, so both agree on the first byte behind the body (S29).
+//! actix-http reads the head and says here how the body is framed. The gate follows the bytes by
+//! the same steps as actix-http decodes them, so both agree on the first byte behind the body
+//! (S29).
 
 use actix_http::ConnectionType;
 use actix_web::{
@@ -89,7 +90,8 @@ impl Coming {
 }
 
 impl Framing {
-    /// Goes on over `bytes`. The offset behind the body where it ends in them; `None`: all of them belong to it, and more does.
+    /// Goes on over `bytes`. The offset behind the body where it ends in them; `None`: all of them
+    /// belong to it, and more does.
     pub(super) fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
         match self {
             Framing::Length(left) if *left <= bytes.len() as u64 => {

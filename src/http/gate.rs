@@ -1,9 +1,10 @@
 //! One request at a time out of a connection's bytes (S29).
 //!
-//! actix-http decodes pipelined requests as they arrive, and remembers of the last one whether it was a HEAD: the answer to a GET
-//! that is still being made then loses its body and keeps its `Content-Length`, and everything after it is read out of step
-//! (measured with 3.20). So the gate lets one head through, then its body to the last byte, and nothing more until that request
-//! is answered:
+//! actix-http decodes pipelined requests as they arrive, and remembers of the last one whether it
+//! was a HEAD: the answer to a GET that is still being made then loses its body and keeps its
+//! `Content-Length`, and everything after it is read out of step (measured with 3.20). So the gate
+//! lets one head through, then its body to the last byte, and nothing more until that request is
+//! answered:
 //!
 //! | state | lets through | ends with |
 //! |---|---|---|
@@ -12,10 +13,12 @@
 //! | `Body` | the body | its last byte, as [`Framing`] counts |
 //! | `Whole` | nothing | the answer |
 //!
-//! Where the client says that a request is its last, or a body was not read to its end, `Whole` does not end.
+//! Where the client says that a request is its last, or a body was not read to its end, `Whole`
+//! does not end.
 //!
-//! A head's `Expect` goes through under another name ([`EXPECT`]): actix-http would send `100 Continue` before anybody has looked
-//! at the request. The connection sends it when the body is asked for (`connection.rs`).
+//! A head's `Expect` goes through under another name ([`EXPECT`]): actix-http would send `100
+//! Continue` before anybody has looked at the request. The connection sends it when the body is
+//! asked for (`connection.rs`).
 
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
@@ -132,7 +135,8 @@ impl Gate {
             }
             State::Head | State::Whole => Lets::Nothing,
             State::Seen => {
-                // Once: a head that actix-http refuses says nothing, and what follows it is not read.
+                // Once: a head that actix-http refuses says nothing, and what follows it is not
+                // read.
                 self.state = State::Head;
                 Lets::NothingYet
             }
@@ -158,8 +162,8 @@ impl Gate {
         out.set_filled(before);
     }
 
-    /// Looks at what is about to go through, all of `out` after `before`. Takes back what follows a head or a body, and what may
-    /// become an `Expect:`.
+    /// Looks at what is about to go through, all of `out` after `before`. Takes back what follows a
+    /// head or a body, and what may become an `Expect:`.
     pub(super) fn pass(&mut self, out: &mut ReadBuf<'_>, before: usize) {
         let end = match &mut self.state {
             State::Body(framing) => {
@@ -190,7 +194,8 @@ impl Gate {
 }
 
 impl Line {
-    /// Goes on over bytes of a head to its end: the empty line behind the request's line, with CRLF or LF alone. Renames `Expect`.
+    /// Goes on over bytes of a head to its end: the empty line behind the request's line, with CRLF
+    /// or LF alone. Renames `Expect`.
     fn look(&mut self, bytes: &mut [u8]) -> Found {
         let mut at = 0;
         loop {
@@ -228,7 +233,8 @@ mod tests {
 
     const NO_BODY: Coming = Coming { framing: Framing::Length(0), last: false };
 
-    /// What goes through between two words, for bytes that arrive in pieces; every request is answered at once.
+    /// What goes through between two words, for bytes that arrive in pieces; every request is
+    /// answered at once.
     fn steps(pieces: &[&[u8]], coming: Coming) -> Vec<String> {
         let (mut gate, mut through) = (Gate::default(), vec![String::new()]);
         for piece in pieces {

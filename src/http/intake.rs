@@ -1,10 +1,13 @@
 //! Request bodies on their way in: in pieces, at a least rate, and never more than is wanted.
 //!
-//! - A body of any size brings at least [`RATE`] bytes a second, averaged over a minute. Time in which nobody asks for its next
-//!   piece does not count, so a slow disk costs no client its upload, and a large body has no total.
-//! - A body that is wanted as a whole, a form or a manifest, also has a total: 30 s, and one more for each 64 KiB beyond the first.
+//! - A body of any size brings at least [`RATE`] bytes a second, averaged over a minute. Time in
+//!   which nobody asks for its next piece does not count, so a slow disk costs no client its
+//!   upload, and a large body has no total.
+//! - A body that is wanted as a whole, a form or a manifest, also has a total: 30 s, and one more
+//!   for each 64 KiB beyond the first.
 //!
-//! What is slower is answered 408, and its connection ends. What came of an upload stays: it can go on.
+//! What is slower is answered 408, and its connection ends. What came of an upload stays: it can go
+//! on.
 
 use std::{future::poll_fn, pin::Pin, rc::Rc, time::Duration};
 
@@ -30,7 +33,8 @@ const SHORT: u64 = 64 << 10;
 pub(super) struct Intake {
     payload: Payload,
     traffic: Option<Rc<Traffic>>,
-    /// Since it last had brought its due: how long it was waited for, and how many bytes it brought.
+    /// Since it last had brought its due: how long it was waited for, and how many bytes it
+    /// brought.
     waited: Duration,
     came: u64,
 }
@@ -45,7 +49,8 @@ impl Intake {
         Intake { payload, traffic, waited: Duration::ZERO, came: 0 }
     }
 
-    /// The next piece; `None` at the end. An error where the body breaks off, stops coming, or comes too slowly.
+    /// The next piece; `None` at the end. An error where the body breaks off, stops coming, or
+    /// comes too slowly.
     pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, Refusal> {
         let (payload, traffic) = (&mut self.payload, self.traffic.as_deref());
         let next = poll_fn(|cx| {
@@ -128,8 +133,8 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of a body of which `piece` bytes come every `every` seconds, for an hour at most: the status, if it is
-    /// refused, and after how many seconds.
+    /// What becomes of a body of which `piece` bytes come every `every` seconds, for an hour at
+    /// most: the status, if it is refused, and after how many seconds.
     async fn dribbled(piece: usize, every: u64, read: impl AsyncFn(&mut Intake) -> Option<u16>) -> (Option<u16>, u64) {
         let (mut sender, payload) = h1::Payload::create(false);
         let mut intake = Intake::on(Payload::H1 { payload }, None);

@@ -1,7 +1,8 @@
 //! What answers under way hold in memory, together (S28).
 //!
-//! An answer that is more than a few bytes is counted from the moment it is made until its last byte has left. The same bytes are
-//! counted once, however many clients they go to. Beyond the bounds a list is answered 503, and a manifest is sent from its file.
+//! An answer that is more than a few bytes is counted from the moment it is made until its last
+//! byte has left. The same bytes are counted once, however many clients they go to. Beyond the
+//! bounds a list is answered 503, and a manifest is sent from its file.
 
 use std::{
     collections::HashMap,
@@ -43,7 +44,8 @@ pub(super) struct Load {
 }
 
 impl Loads {
-    /// Counts these bytes, which live at least as long as what is given back. `None`: they are too many.
+    /// Counts these bytes, which live at least as long as what is given back. `None`: they are too
+    /// many.
     pub(super) fn take(self: &Arc<Self>, owner: IpAddr, bytes: &Bytes) -> Option<Load> {
         let (place, length) = (bytes.as_ptr() as usize, bytes.len());
         let mut table = self.lock();

@@ -76,7 +76,8 @@ async fn other_holder(
     }
 }
 
-/// From memory, where it lies once for all who ask. Where too much lies there for clients that do not read, from its file.
+/// From memory, where it lies once for all who ask. Where too much lies there for clients that do
+/// not read, from its file.
 async fn whole(asked: &mut Asked<'_>, media_type: HeaderValue, bytes: Bytes, digest: &Digest) -> Reply {
     let length = bytes.len() as u64;
     if length > SHARED

@@ -1,7 +1,7 @@
 //! Who is connected, and who goes when descriptors are short (S28).
 //!
-//! A connection has a [`Place`] from its acceptance to its end. Three bounds, all derived from how many descriptors the process may
-//! have, a quarter of which is left to files and upstreams:
+//! A connection has a [`Place`] from its acceptance to its end. Three bounds, all derived from how
+//! many descriptors the process may have, a quarter of which is left to files and upstreams:
 //!
 //! | bound | beyond it |
 //! |---|---|
@@ -9,8 +9,8 @@
 //! | those of one owner: three quarters | the same among its own |
 //! | those that have not asked for anything yet: a half | the oldest of them goes |
 //!
-//! What is being served never goes: a connection *does nothing* while it has no request, or while its client has neither sent nor
-//! taken a byte for [`STILL`].
+//! What is being served never goes: a connection *does nothing* while it has no request, or while
+//! its client has neither sent nor taken a byte for [`STILL`].
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -32,14 +32,15 @@ use super::loads::{Load, Loads};
 /// How many descriptors files, upstreams and the runtime have at least.
 const OTHERS: usize = 96;
 
-/// The most connections that have not asked for anything yet, however many descriptors there are: each costs memory.
+/// The most connections that have not asked for anything yet, however many descriptors there are:
+/// each costs memory.
 const UNFINISHED: usize = 8_192;
 
 /// After how long without a byte a client that is waited for does nothing.
 const STILL: Duration = Duration::from_secs(5);
 
-/// Whose a connection or an upload is, as far as its address tells: all loopback addresses are one owner, and so are the addresses
-/// of one IPv6 network, which a single machine has by the billion.
+/// Whose a connection or an upload is, as far as its address tells: all loopback addresses are one
+/// owner, and so are the addresses of one IPv6 network, which a single machine has by the billion.
 pub(super) fn owner(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         address if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
@@ -146,7 +147,8 @@ impl Places {
 }
 
 impl Table {
-    /// Sends away what has done nothing for longest, of this owner or of the one with the most. `None`: nothing can go.
+    /// Sends away what has done nothing for longest, of this owner or of the one with the most.
+    /// `None`: nothing can go.
     fn make_room(&mut self, now: u64, owner: Option<IpAddr>) -> Option<()> {
         let mut owners: Vec<_> = match owner {
             Some(owner) => vec![(0, owner)],

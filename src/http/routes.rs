@@ -166,7 +166,8 @@ impl Asked<'_> {
         })
     }
 
-    /// Whose uploads these are, for their number: a user's, or an address's, as [`places::owner`] counts those.
+    /// Whose uploads these are, for their number: a user's, or an address's, as [`places::owner`]
+    /// counts those.
     pub(super) fn owner(&self) -> String {
         match self.principal.user() {
             Some(user) => format!("user {user}"),

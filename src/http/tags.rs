@@ -24,8 +24,8 @@ pub(super) async fn list(asked: Asked<'_>, spelling: &Spelling) -> Result<Reply,
     Ok(reply)
 }
 
-/// The list as JSON, made in one piece of memory. The name is as the client wrote it: it compares. Neither it nor a tag has anything
-/// that JSON would have to escape.
+/// The list as JSON, made in one piece of memory. The name is as the client wrote it: it compares.
+/// Neither it nor a tag has anything that JSON would have to escape.
 fn body<'a>(name: &str, tags: impl Iterator<Item = &'a str> + Clone) -> String {
     let length: usize = tags.clone().map(|tag| tag.len() + 3).sum();
     let mut body = String::with_capacity(length + name.len() + 32);

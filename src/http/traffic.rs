@@ -1,4 +1,5 @@
-//! What the requests of a connection and the connection tell each other. Neither knows the other otherwise.
+//! What the requests of a connection and the connection tell each other. Neither knows the other
+//! otherwise.
 
 use std::{cell::Cell, rc::Rc, task::Waker};
 
@@ -6,14 +7,16 @@ use bytes::Bytes;
 
 use super::{framing::Coming, loads::Load, places::Place, plane::Slot};
 
-/// What the requests of a connection tell it. Lies in the connection's data, where handlers find it.
+/// What the requests of a connection tell it. Lies in the connection's data, where handlers find
+/// it.
 #[derive(Default)]
 pub(super) struct Traffic {
     /// How many requests are in progress.
     pub(super) requests: Cell<usize>,
     /// There was one since this was last looked at.
     pub(super) seen: Cell<bool>,
-    /// The connection ends with this request: what is still to come of it is awaited for a moment only.
+    /// The connection ends with this request: what is still to come of it is awaited for a moment
+    /// only.
     pub(super) leaving: Cell<bool>,
     /// A body that is not read to its end yet.
     pub(super) unread: Cell<bool>,
@@ -99,8 +102,9 @@ impl Busy {
         Busy(Rc::clone(traffic))
     }
 
-    /// The answer is made. True where the connection ends with it: a body that nobody has read to its end may have come or not, and a
-    /// client that still waits to be asked for it may send it or not, so what comes next would be anything.
+    /// The answer is made. True where the connection ends with it: a body that nobody has read to
+    /// its end may have come or not, and a client that still waits to be asked for it may send it
+    /// or not, so what comes next would be anything.
     pub(super) fn answered(&self) -> bool {
         self.0.waits.set(Waits::No);
         if self.0.unread.get() {
@@ -114,7 +118,8 @@ impl Busy {
         self.0.cut.set(true);
     }
 
-    /// Counts bytes that the answer holds in memory, among those of all connections. `None`: there are too many of them.
+    /// Counts bytes that the answer holds in memory, among those of all connections. `None`: there
+    /// are too many of them.
     pub(super) fn load(&self, bytes: &Bytes) -> Option<Load> {
         self.0.place.as_ref()?.load(bytes)
     }

@@ -35,7 +35,8 @@ impl Tags {
         Ok(())
     }
 
-    /// Puts them in order, leaves out what is there twice, and gives back the memory that is not needed.
+    /// Puts them in order, leaves out what is there twice, and gives back the memory that is not
+    /// needed.
     pub fn sort(&mut self) {
         let text = self.text.as_str();
         self.places.sort_unstable_by_key(|place| at(text, *place));

@@ -6,7 +6,8 @@ use super::{FileRange, PullThrough};
 use crate::oci::Digest;
 
 impl PullThrough {
-    /// The file of a manifest of this length that was just answered, to be sent from there. `None`: the disk has none.
+    /// The file of a manifest of this length that was just answered, to be sent from there. `None`:
+    /// the disk has none.
     pub async fn manifest_file(&self, digest: &Digest, length: u64) -> Option<FileRange> {
         let (storage, digest) = (Arc::clone(&self.storage), *digest);
         let stored = self.on_disk(move || storage.blobs.open(&digest)).await.ok().flatten()?;

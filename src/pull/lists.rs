@@ -1,8 +1,9 @@
 //! Tag lists, and what is kept of them and of referrers (`referrers.rs`): asked of upstream once per TTL, kept in memory; when
 //! upstream cannot be asked, the last answer, or what the store holds.
 //!
-//! A list has at most 8 MiB ([`Tags`]). An upstream is asked for [`AT_ONCE`] of them at a time, and so many bytes of them are kept in
-//! all that what a hostile one tells costs little memory, and nobody else a list (S28).
+//! A list has at most 8 MiB ([`Tags`]). An upstream is asked for [`AT_ONCE`] of them at a time, and
+//! so many bytes of them are kept in all that what a hostile one tells costs little memory, and
+//! nobody else a list (S28).
 
 use std::{
     collections::HashMap,

@@ -1,15 +1,15 @@
 //! How many uploads are open, and whose (SECURITY.md S14).
 //!
-//! One owner may have `hosted.uploads_per_user`, all together `hosted.uploads`. At a limit an upload that no request is writing makes
-//! place for the new one:
+//! One owner may have `hosted.uploads_per_user`, all together `hosted.uploads`. At a limit an
+//! upload that no request is writing makes place for the new one:
 //!
 //! | limit | goes |
 //! |---|---|
 //! | the owner's | its own that has been idle for longest |
 //! | that of all | one that was found at the start and is nobody's; else the longest idle of the owner that has the most |
 //!
-//! An upload that is being written never goes. Only where all are, the new one is refused. One that a single request does from begin
-//! to end takes no place: its connection bounds it.
+//! An upload that is being written never goes. Only where all are, the new one is refused. One that
+//! a single request does from begin to end takes no place: its connection bounds it.
 
 use std::{
     cmp::Reverse,
@@ -225,7 +225,8 @@ mod tests {
         assert!(table.open.is_empty() && table.counts.is_empty() && table.opening == 0);
     }
 
-    /// Each line: who has how many, how many of them are being written, who asks, and whose makes place.
+    /// Each line: who has how many, how many of them are being written, who asks, and whose makes
+    /// place.
     #[test]
     fn s14_no_owner_blocks_another() {
         for (owners, asks, expected) in [

@@ -18,8 +18,8 @@ pub struct Single {
 }
 
 impl Push {
-    /// Begins an upload to `repo` that goes with the answer, with a digest of this algorithm. It takes
-    /// no place among the open ones (`sessions.rs`).
+    /// Begins an upload to `repo` that goes with the answer, with a digest of this algorithm. It
+    /// takes no place among the open ones (`sessions.rs`).
     pub async fn begin_single(self: &Arc<Self>, repo: &Repository, algorithm: Algorithm) -> Result<Single, PushError> {
         let (this, repo) = (Arc::clone(self), repo.clone());
         // Where the client has left meanwhile the answer is dropped, and the upload cancelled.

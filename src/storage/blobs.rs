@@ -32,8 +32,9 @@ pub enum BlobStore {
     FileSystem(FsBlobs),
 }
 
-/// Beyond so many bytes, memory is asked for with [`ROOMY`] bytes of room, of which only what is used costs anything: an allocator
-/// gives so much back to the kernel as soon as it is free, and would keep what large manifests leave.
+/// Beyond so many bytes, memory is asked for with [`ROOMY`] bytes of room, of which only what is
+/// used costs anything: an allocator gives so much back to the kernel as soon as it is free, and
+/// would keep what large manifests leave.
 const LARGE: u64 = 256 << 10;
 const ROOMY: usize = 33 << 20;
 
@@ -112,8 +113,8 @@ impl BlobStore {
         }
     }
 
-    /// Moves a blob that was found rotten out of the way, into the folder `quarantine`, whatever is there by now: for the
-    /// check, which has the folder to itself. Open readers keep it.
+    /// Moves a blob that was found rotten out of the way, into the folder `quarantine`, whatever is
+    /// there by now: for the check, which has the folder to itself. Open readers keep it.
     pub(super) fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
         match self {
             BlobStore::FileSystem(blobs) => quarantine(&blobs.disk, digest, None).map(drop),

@@ -34,7 +34,8 @@ const TAGS_A_PAGE: &str = "n=1000";
 /// How long a whole list may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A page of tags, which is read into a list as it comes: what is no tag is left out, and nothing is kept of it.
+/// A page of tags, which is read into a list as it comes: what is no tag is left out, and nothing
+/// is kept of it.
 struct TagPage<'a>(&'a mut Tags);
 
 impl<'de> DeserializeSeed<'de> for TagPage<'_> {

@@ -1,7 +1,8 @@
 //! Nothing cites what is not in the repository: documents, their sections, rules, and tests.
 //!
-//! A book is a document in `docs/`. A rule is a letter and a number, like those of docs/SECURITY.md. It is
-//! defined once, by a list item that begins with it in bold, and that item names the tests that hold it.
+//! A book is a document in `docs/`. A rule is a letter and a number, like those of
+//! docs/SECURITY.md. It is defined once, by a list item that begins with it in bold, and that item
+//! names the tests that hold it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,7 +46,8 @@ impl Text {
         self.name.ends_with(".rs")
     }
 
-    /// The prose: all of a document; of code the comments, since an identifier may look like a rule.
+    /// The prose: all of a document; of code the comments, since an identifier may look like a
+    /// rule.
     fn prose(&self) -> Vec<(usize, String)> {
         let comment = Regex::new("(?:^|[^:])//(.*)").unwrap();
         let lines = self.text.lines().enumerate().map(|(at, line)| (at + 1, line));
@@ -146,7 +148,8 @@ fn rules() -> BTreeMap<String, (String, String)> {
 #[test]
 fn every_rule_that_is_cited_is_defined_once() {
     let rules = rules();
-    // A range names its ends. `[A-Z]\d` also stands in names of types, before which there is a colon or a dot.
+    // A range names its ends. `[A-Z]\d` also stands in names of types, before which there is a
+    // colon or a dot.
     let cited = Regex::new(r"(?:^|[^\w:./#-])([A-Z]\d{1,2})\b").unwrap();
     let in_strings = Regex::new(r#""([A-Z]\d{1,2}): "#).unwrap();
     let in_names = Regex::new(r"\bfn ((?:[a-z]\d{1,2}_)+)").unwrap();

@@ -1,4 +1,5 @@
-//! `lanyard healthcheck`, with the real binary: what it asks, whom it believes, and how long it waits.
+//! `lanyard healthcheck`, with the real binary: what it asks, whom it believes, and how long it
+//! waits.
 
 use std::{
     fs,

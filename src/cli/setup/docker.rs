@@ -1,11 +1,13 @@
-//! Docker Engine: `daemon.json` for every version, and for newer ones a `hosts.toml` for each registry.
+//! Docker Engine: `daemon.json` for every version, and for newer ones a `hosts.toml` for each
+//! registry.
 //!
 //! Both image stores take an `http://` mirror without `insecure-registries`, and that is better left out: with the
 //! containerd image store one insecure mirror was seen to switch off verification for the others as well.
 //!
-//! `/etc/docker/certs.d/REGISTRY/hosts.toml` is read by Docker 28.0 and newer with the containerd image
-//! store (docs/WIRE.md, "Pulls"). A file with two hosts takes the place of `registry-mirrors`, so
-//! lanyard stands there twice: as the host and as the server that Docker would fall back to.
+//! `/etc/docker/certs.d/REGISTRY/hosts.toml` is read by Docker 28.0 and newer with the containerd
+//! image store (docs/WIRE.md, "Pulls"). A file with two hosts takes the place of
+//! `registry-mirrors`, so lanyard stands there twice: as the host and as the server that Docker
+//! would fall back to.
 
 use super::{Server, Setup};
 use crate::config::BUILT_IN;
@@ -43,8 +45,8 @@ pub(super) fn setup(server: &Server) -> Setup {
     Setup { notes, text: format!("{{\n  \"registry-mirrors\": [\"{server}\"]\n}}\n") }
 }
 
-/// The other way, as comment lines: the file, and one command that writes it for each registry. What stood
-/// there before is kept beside it.
+/// The other way, as comment lines: the file, and one command that writes it for each registry.
+/// What stood there before is kept beside it.
 fn hosts_notes(server: &Server) -> String {
     let ca = match server.is_plain() {
         true => "",

@@ -11,8 +11,8 @@
 //! | TLS | 256 KiB at a time out of the page cache, which rustls encrypts while they are in the processor's |
 //! | any other, or a file that neither takes | 1 MiB at a time, read on a disk thread |
 //!
-//! Bytes in memory that are more than a few go the same way, a slice at a time and never copied: however many connections ask for a
-//! large manifest, it is there once.
+//! Bytes in memory that are more than a few go the same way, a slice at a time and never copied:
+//! however many connections ask for a large manifest, it is there once.
 //!
 //! Promises:
 //! - D1 A worker never waits for the disk: each window of 4 MiB is looked for in the page cache before it is sent, one window
@@ -51,8 +51,8 @@ const TURN: usize = 4 << 20;
 /// How much is read at once where a file is copied, in bytes.
 const COPIED: u64 = 1 << 20;
 
-/// How much of what lies in memory goes out at once, in bytes: for a stream that encrypts, what it holds for a client that reads
-/// nothing.
+/// How much of what lies in memory goes out at once, in bytes: for a stream that encrypts, what it
+/// holds for a client that reads nothing.
 const SLICE: usize = 32 << 10;
 
 /// What became of an attempt to send.

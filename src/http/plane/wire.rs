@@ -37,7 +37,8 @@ pub(in crate::http) trait Wire: AsyncRead + AsyncWrite + Unpin {
     /// file or this stream.
     fn poll_send(&mut self, cx: &mut Context<'_>, file: &File, at: u64, most: usize) -> Poll<io::Result<usize>>;
 
-    /// Sends bytes; how many. A stream that encrypts takes none while what it took before waits for the peer.
+    /// Sends bytes; how many. A stream that encrypts takes none while what it took before waits for
+    /// the peer.
     fn poll_slice(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(self).poll_write(cx, bytes)
     }
@@ -100,8 +101,8 @@ impl Wire for TlsStream<TcpStream> {
     }
 }
 
-/// Ready when all that was encrypted has been taken by the peer's socket: so a connection holds no more of it than it is given at
-/// once.
+/// Ready when all that was encrypted has been taken by the peer's socket: so a connection holds no
+/// more of it than it is given at once.
 fn poll_sent(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     if stream.get_ref().1.wants_write() { Pin::new(stream).poll_flush(cx) } else { Poll::Ready(Ok(())) }
 }

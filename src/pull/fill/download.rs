@@ -336,8 +336,8 @@ impl<'a> Download<'a> {
     }
 }
 
-/// The source's word that it has the content. A HEAD that is refused says nothing: then a byte of it is
-/// the word.
+/// The source's word that it has the content. A HEAD that is refused says nothing: then a byte of
+/// it is the word.
 async fn vouched(source: &Source, digest: &Digest) -> Result<(), UpstreamError> {
     match source.upstream.head_blob(&source.name, digest).await? {
         Some(_) => Ok(()),

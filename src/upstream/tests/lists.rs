@@ -13,7 +13,8 @@ fn texts(tags: &crate::oci::Tags) -> Vec<&str> {
     tags.iter().collect()
 }
 
-/// S9: pages that are one after the other within their bound are not so together, and nothing is kept of them.
+/// S9: pages that are one after the other within their bound are not so together, and nothing is
+/// kept of them.
 #[tokio::test]
 async fn a_list_of_long_pages_is_ended() {
     let tags: Vec<_> = (0..100_000).map(|n| format!("\"tag-number-{n:020}\"")).collect();

@@ -41,7 +41,8 @@ impl Office {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("users");
         add_user("ann", PASSWORD, &file);
-        // The names that the team pushes are claimed, or clients of the mirror would not have them (N1).
+        // The names that the team pushes are claimed, or clients of the mirror would not have them
+        // (N1).
         let hosted = "[hosted]\nnamespaces = [\"team/**\"]\n";
         let config = format!("mirror_listen = \"{}:0\"\n{hosted}[auth]\nhtpasswd = {file:?}\n", link.near());
         Office::open(link, &config, folder)

@@ -1,5 +1,5 @@
-//! `_catalog` by tools that list it: signed in, they see what their user may pull, and nobody sees more. They ask
-//! without a token first, and believe a list that they are given.
+//! `_catalog` by tools that list it: signed in, they see what their user may pull, and nobody sees
+//! more. They ask without a token first, and believe a list that they are given.
 
 use std::collections::BTreeSet;
 

@@ -61,7 +61,8 @@ impl Containerd {
 }
 
 impl Containerd {
-    /// Pulls from a lanyard of that name, signed in as this user. The error is everything the client said.
+    /// Pulls from a lanyard of that name, signed in as this user. The error is everything the
+    /// client said.
     pub(super) fn pull_as(&self, name: &str, user: &str, password: &str) -> Result<Pulled, String> {
         self.pulled(name, &["--plain-http", "--user", &format!("{user}:{password}")])
     }

@@ -1,7 +1,9 @@
-//! Docker Engine 28 or newer with the containerd image store, which reads `/etc/docker/certs.d/REGISTRY/hosts.toml`.
+//! Docker Engine 28 or newer with the containerd image store, which reads
+//! `/etc/docker/certs.d/REGISTRY/hosts.toml`.
 //!
-//! Debian 12 has no such engine. One that is on the path beside Debian's is tried; Debian's containerd and docker
-//! serve it. Where Go is, it is had by `go install github.com/moby/moby/v2/cmd/dockerd@latest`.
+//! Debian 12 has no such engine. One that is on the path beside Debian's is tried; Debian's
+//! containerd and docker serve it. Where Go is, it is had by `go install
+//! github.com/moby/moby/v2/cmd/dockerd@latest`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,8 @@ use super::{Client, Weight, dockerd, hindrance, unhindered};
 /// Where Debian's own is.
 const DEBIANS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// The daemon's program, or nothing, and said so, where there is none but Debian's. It is never required.
+/// The daemon's program, or nothing, and said so, where there is none but Debian's. It is never
+/// required.
 pub(super) fn available() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let others =
@@ -40,7 +43,8 @@ impl ContainerdStore {
         ContainerdStore::start_in(cell, program)
     }
 
-    /// Starts it in a cell whose `etc/docker/certs.d` has the `hosts.toml` files. Its `daemon.json` names no mirror.
+    /// Starts it in a cell whose `etc/docker/certs.d` has the `hosts.toml` files. Its `daemon.json`
+    /// names no mirror.
     pub(super) fn start_in(cell: Cell, program: &Path) -> Self {
         let socket = format!("unix://{}", cell.text("docker.sock"));
         let config = serde_json::json!({

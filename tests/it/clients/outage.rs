@@ -1,5 +1,5 @@
-//! An outage, and an image of which not every part is here: it is served as far as it is, and a client that needs no
-//! more than that notices nothing.
+//! An outage, and an image of which not every part is here: it is served as far as it is, and a
+//! client that needs no more than that notices nothing.
 
 use serde_json::json;
 

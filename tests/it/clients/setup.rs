@@ -122,8 +122,8 @@ fn the_builder_inside_docker_takes_the_same_daemon_json() {
     }
 }
 
-/// The other way for docker, by which it can be kept from the registries: the command that the notes have, run in this
-/// cell for this folder of `hosts.toml` files.
+/// The other way for docker, by which it can be kept from the registries: the command that the
+/// notes have, run in this cell for this folder of `hosts.toml` files.
 fn run_dockers_command(site: &Site, cell: &Cell, folder: &str) {
     let notes = site.notes("docker");
     let (_, command) = notes.split_once("To write it for all of them:\n#   ").unwrap();

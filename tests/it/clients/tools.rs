@@ -1,5 +1,5 @@
-//! oras, helm, regctl, crane and cosign: tools for registries. Debian has none of them, so their tests run where they are on
-//! the path.
+//! oras, helm, regctl, crane and cosign: tools for registries. Debian has none of them, so their
+//! tests run where they are on the path.
 
 use std::fs;
 

@@ -18,7 +18,8 @@ use crate::{
     pull::{config, mirror},
 };
 
-/// More connections than descriptors: nothing panics, everybody else is served while they are held, and after their end.
+/// More connections than descriptors: nothing panics, everybody else is served while they are held,
+/// and after their end.
 #[test]
 fn recovers_when_the_descriptors_are_used_up() {
     let mut limit = getrlimit(Resource::Nofile);

@@ -18,8 +18,9 @@ use crate::{
 /// Lies told at a time.
 const AT_ONCE: usize = 64;
 
-/// Tells `count` lies about as many blobs, each in a repository of its own: one that fails again and
-/// again would be left to rest (S30). The answers that were whole (and right), and those that were not.
+/// Tells `count` lies about as many blobs, each in a repository of its own: one that fails again
+/// and again would be left to rest (S30). The answers that were whole (and right), and those that
+/// were not.
 fn tell(name: &str, honest_length: bool, lie: impl Fn(usize, usize) -> Fault + Sync) {
     let hub = Hub::start();
     let lanyard = mirror_with(&hub, "[cache]\nmin_free = \"0%\"\n");

@@ -251,7 +251,8 @@ fn s14_a_client_has_64_uploads_and_its_oldest_makes_place_for_the_next() {
     assert_eq!(folders(), 0, "the disk is as it was");
 }
 
-/// One owner, two limits of its own, and the same after a restart, when nobody knows whose the uploads are.
+/// One owner, two limits of its own, and the same after a restart, when nobody knows whose the
+/// uploads are.
 #[test]
 fn s14_what_is_being_written_stays_and_what_was_left_goes() {
     let mut lanyard = registry("[hosted]\nuploads_per_user = 3\nuploads = 4\n");
@@ -313,7 +314,8 @@ fn s14_loopback_addresses_are_one_owner() {
     assert_eq!(std::fs::read_dir(lanyard.data_dir().join("uploads")).unwrap().count(), 2);
 }
 
-/// As Go does: no `100 Continue` before the body is wanted; a refusal comes instead of it, and the connection ends.
+/// As Go does: no `100 Continue` before the body is wanted; a refusal comes instead of it, and the
+/// connection ends.
 #[test]
 fn a_refused_push_is_not_told_to_go_on() {
     let lanyard = registry("");

@@ -1,6 +1,7 @@
 //! S28, S20: handshakes, heads and bodies that never end delay nobody who is served.
 //!
-//! `LANYARD_HELD=2000` holds so many connections instead of a few hundred, and prints how long others waited.
+//! `LANYARD_HELD=2000` holds so many connections instead of a few hundred, and prints how long
+//! others waited.
 
 use std::{
     io::{Read as _, Write as _},
@@ -46,7 +47,8 @@ fn half_a_hello(served: &Served) -> Vec<u8> {
     hello
 }
 
-/// Asks a hundred times, each on a connection of its own, while all of these are held. How long the slowest but one took.
+/// Asks a hundred times, each on a connection of its own, while all of these are held. How long the
+/// slowest but one took.
 fn served_meanwhile(served: &Served, held: &[TcpStream]) -> Duration {
     let mut times: Vec<_> = runtime().block_on(async {
         let mut times = Vec::new();
@@ -98,7 +100,8 @@ fn s28_unfinished_heads_and_bodies_delay_nobody() {
     }
 }
 
-/// With few descriptors the oldest that ask for nothing make place, and those whose clients dribble.
+/// With few descriptors the oldest that ask for nothing make place, and those whose clients
+/// dribble.
 #[test]
 fn s28_few_descriptors_are_not_held_by_the_slow() {
     for secured in [false, true] {

@@ -1,4 +1,5 @@
-//! What a connection may do to the registry, and to others: pipelines, handshakes, bodies and answers that never end.
+//! What a connection may do to the registry, and to others: pipelines, handshakes, bodies and
+//! answers that never end.
 
 mod held;
 mod memory;
@@ -94,7 +95,8 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Whether this process, and so the servers that it starts, may have this many descriptors. Says where not.
+/// Whether this process, and so the servers that it starts, may have this many descriptors. Says
+/// where not.
 fn descriptors(count: u64) -> bool {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum.or(Some(1 << 20));

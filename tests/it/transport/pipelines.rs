@@ -1,8 +1,9 @@
 //! S29: answers stay in step whatever is pipelined.
 //!
-//! Random requests of all kinds, with bodies of all framings, read or refused early, go out in pieces that split them anywhere. What
-//! each is answered when it is asked alone is asked first; in a pipeline it must be answered the same, one answer after the other.
-//! A connection may end only behind an answer that says so, and only where it has a reason.
+//! Random requests of all kinds, with bodies of all framings, read or refused early, go out in
+//! pieces that split them anywhere. What each is answered when it is asked alone is asked first; in
+//! a pipeline it must be answered the same, one answer after the other. A connection may end only
+//! behind an answer that says so, and only where it has a reason.
 //!
 //! `LANYARD_PIPELINES=10000` for the long form; `LANYARD_SEED` for that of a run that failed.
 

@@ -1,4 +1,5 @@
-//! A reader that takes nothing but well-formed answers: each with a status line, headers, and a body of exactly its length.
+//! A reader that takes nothing but well-formed answers: each with a status line, headers, and a
+//! body of exactly its length.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -45,7 +46,8 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         std::mem::take(&mut self.buffer)
     }
 
-    /// The next answer, an interim one like any other; `None` where the connection ends before its first byte.
+    /// The next answer, an interim one like any other; `None` where the connection ends before its
+    /// first byte.
     pub(crate) async fn answer(&mut self, method: &str) -> Result<Option<Answer>, String> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
