@@ -62,6 +62,8 @@ struct Guess {
     mark: Mark,
     /// It was checked. Until then it counts all the same.
     wrong: bool,
+    /// So many requests wait for its check. Once they have left, the same guess is another one.
+    waiting: usize,
 }
 
 /// What becomes of a guess.
@@ -76,7 +78,8 @@ pub(super) enum Start<'a> {
     Refused(Duration),
 }
 
-/// A guess that counts. Dropped without a word it goes on counting.
+/// A guess that counts. Dropped without a word it goes on counting, and the next one like it counts
+/// too.
 pub(super) struct Attempt<'a> {
     throttle: &'a Throttle,
     address: IpAddr,
@@ -105,27 +108,31 @@ impl Throttle {
         if let Some(wait) = spent(guesses, user) {
             return Start::Refused(wait);
         }
-        let attempt = Attempt { throttle: self, address, mark };
-        let same = guesses.iter().find(|guess| guess.mark == mark).map(|guess| guess.wrong);
-        let guess = Guess { at: Instant::now(), user, mark, wrong: false };
+        let attempt = || Attempt { throttle: self, address, mark };
+        let same = guesses.iter_mut().rfind(|guess| guess.mark == mark);
+        let same = same.filter(|guess| guess.wrong || guess.waiting > 0).map(|guess| {
+            guess.waiting += usize::from(!guess.wrong);
+            guess.wrong
+        });
+        let guess = Guess { at: Instant::now(), user, mark, wrong: false, waiting: 1 };
         if guesses.len() >= BY_ADDRESS {
             let wait = left(guesses.front());
             // What is told must not depend on whether the user is known, so what was wrong before
             // is not told either.
             let tries = known && same != Some(true);
             let at_user = guesses.iter().filter(|guess| guess.user == user).count();
-            if same.is_none() && tries && at_user < ASIDE {
+            if same.is_none() && at_user < ASIDE {
                 guesses.push_back(guess);
-                return Start::Aside(Some(attempt), wait);
+                return Start::Aside(tries.then(attempt), wait);
             }
-            return Start::Aside(Some(attempt).filter(|_| tries && same.is_some()), wait);
+            return Start::Aside((tries && same.is_some()).then(attempt), wait);
         }
         match same {
             Some(true) => Start::Again,
-            Some(false) => Start::Counted(attempt),
+            Some(false) => Start::Counted(attempt()),
             None => {
                 guesses.push_back(guess);
-                Start::Counted(attempt)
+                Start::Counted(attempt())
             }
         }
     }
@@ -170,6 +177,16 @@ impl Attempt<'_> {
         let guesses = counts.addresses.get_mut(&self.address);
         for guess in guesses.into_iter().flatten().filter(|guess| guess.mark == self.mark) {
             guess.wrong = true;
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut counts = self.throttle.lock();
+        let guesses = counts.addresses.get_mut(&self.address);
+        if let Some(guess) = guesses.and_then(|all| all.iter_mut().rfind(|guess| guess.mark == self.mark)) {
+            guess.waiting = guess.waiting.saturating_sub(1);
         }
     }
 }

@@ -87,10 +87,17 @@ async fn whole_or_part(asked: &mut Asked<'_>, repository: &Repository, digest: &
         Ok(first) => first,
         Err(error) => return Err(Refusal::before_first_byte(error, trace)),
     };
-    let offset = ranges.as_ref().map_or(Some(0), |ranges| ranges.single().map(|range| range.first));
-    if let Some(offset) = offset {
-        asked.entry.gives(asked.face.pull.giving(client, digest, offset, size));
-    }
+    let pull = &asked.face.pull;
+    asked.entry.gives(match &ranges {
+        None => pull.giving(client, digest, 0, size),
+        Some(ranges) => match ranges.single() {
+            Some(range) => pull.giving(client, digest, range.first, size),
+            None => {
+                let parts = ranges.iter().map(|range| (range.first, range.last + 1)).collect();
+                pull.giving_parts(client, digest, parts, size)
+            }
+        },
+    });
     let mut reply = match ranges {
         None => Reply::stream(StatusCode::OK, OCTETS, size, first, pieces(body)),
         Some(ranges) => match ranges.single() {

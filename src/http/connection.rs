@@ -84,7 +84,12 @@ pub(super) struct Connection<S> {
     /// Since the peer last had its due: how long writes waited, and how many bytes it took.
     waited: Duration,
     taken: u64,
+    /// Bytes that were written since the peer last sent some: they may not have arrived.
+    unsettled: u64,
 }
+
+/// So many bytes may be on their way, and a reset that overtakes them would lose them.
+const SETTLED: u64 = 16 << 10;
 
 impl<S> Connection<S> {
     pub(super) fn new(io: S, patience: Patience, place: Option<Place>) -> Self {
@@ -101,6 +106,7 @@ impl<S> Connection<S> {
             waiting: None,
             waited: Duration::ZERO,
             taken: 0,
+            unsettled: 0,
         }
     }
 
@@ -123,6 +129,7 @@ impl<S> Connection<S> {
             self.waited += since.elapsed();
         }
         self.taken += bytes as u64;
+        self.unsettled += bytes as u64;
         let due = self.patience.rate.saturating_mul(self.patience.stall.as_secs().max(1));
         if self.taken >= due {
             (self.taken, self.waited) = (0, Duration::ZERO);
@@ -228,6 +235,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
                     self.gate.take_back(buf, before);
                     return read;
                 }
+                self.unsettled = 0;
                 if buf.filled().len() == resumed {
                     // The end. What was held back of a line goes before it.
                     return Poll::Ready(Ok(()));
@@ -245,7 +253,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     /// Reads what a client goes on sending behind its last answer, for a moment: closed unread, it
     /// would be sent a reset, which may overtake that answer.
     fn poll_hear_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut more = !self.gate.is_empty() || self.ending.is_some();
+        let mut more = !self.gate.is_empty() || self.ending.is_some() || self.unsettled > SETTLED;
         loop {
             let mut space = [MaybeUninit::uninit(); 4096];
             let mut piece = ReadBuf::uninit(&mut space);

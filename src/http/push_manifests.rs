@@ -23,8 +23,13 @@ pub(super) async fn put(mut asked: Asked<'_>, reference: &Reference) -> Result<R
         let message = format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes here");
         RegistryError::new(ErrorCode::ManifestInvalid, message).with_status(413)
     })?;
-    let put =
-        PutManifest { reference: reference.clone(), tags: tags.clone(), content_type: content_type(&asked), bytes };
+    let put = PutManifest {
+        reference: reference.clone(),
+        tags: tags.clone(),
+        content_type: content_type(&asked),
+        from_elsewhere: !asked.is_here(),
+        bytes,
+    };
     let Put { digest, subject } = asked.face.push.put_manifest(&repo, put, asked.may_pull()).await?;
     asked.entry.digest(&digest);
 

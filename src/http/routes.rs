@@ -25,7 +25,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{
         Method, StatusCode,
-        header::{ALLOW, HeaderName, HeaderValue},
+        header::{ALLOW, HeaderName, HeaderValue, UPGRADE},
     },
     web::{Data, Payload},
 };
@@ -119,22 +119,30 @@ impl Asked<'_> {
     pub(super) fn push_target(&self) -> Result<Repository, RegistryError> {
         let repository = self.repository()?;
         let push = &self.face.push;
-        let here = self.face.peer(self.request) == Principal::Loopback;
+        let here = self.is_here();
         let taken =
             push.takes(&repository).and_then(|()| if here { Ok(()) } else { push.takes_from_others(&repository) });
         taken.map_err(|refused| refused.to_registry_error())?;
         Ok(repository)
     }
 
-    /// Another repository in which this client may have what `repository` only names, where
-    /// upstream cannot be asked.
+    /// Whether this machine itself asks.
+    pub(super) fn is_here(&self) -> bool {
+        self.face.peer(self.request) == Principal::Loopback
+    }
+
+    /// Another repository in which anybody at this client's address may have what `repository` only
+    /// names, where upstream cannot be asked. What a user may do is left out: its token may be
+    /// narrower.
     pub(super) async fn other_holder(
         &self,
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<Repository>, PullError> {
-        let may_pull = self.may_pull();
-        self.face.pull.holder(repository, digest, move |holder| may_pull(holder)).await
+        let (face, peer) = (self.face.clone(), self.face.peer(self.request));
+        let may_pull =
+            move |holder: &Repository| face.shows(holder) && face.access.authorize(&peer, Action::Pull, holder).is_ok();
+        self.face.pull.holder(repository, digest, may_pull).await
     }
 
     /// Whether a push to this name would go to a hosted repository that is not there yet: a client that reads it meets the
@@ -224,6 +232,12 @@ async fn route(
     let uri = request.uri();
     if uri.scheme().is_some() || uri.authority().is_some() {
         let error = RegistryError::new(ErrorCode::Unsupported, "lanyard is no open proxy").with_status(400);
+        return Err(error.into());
+    }
+    // Whose body would have no end: what follows on the connection would be taken for it (S29).
+    let websocket = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
+    if request.headers().get_all(UPGRADE).any(websocket) {
+        let error = RegistryError::new(ErrorCode::Unsupported, "lanyard does not speak websocket").with_status(400);
         return Err(error.into());
     }
     let target = Target::parse(uri.path())?;

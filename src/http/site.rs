@@ -21,7 +21,7 @@ use std::{
 
 use actix_web::{
     HttpRequest,
-    http::header::{FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, VIA},
+    http::header::{FORWARDED, HOST, HeaderMap, HeaderName, ORIGIN, USER_AGENT, VIA},
 };
 use ipnet::IpNet;
 
@@ -128,7 +128,9 @@ fn speaks_for_another(headers: &HeaderMap) -> bool {
     };
     let sites = headers.get_all(HeaderName::from_static("sec-fetch-site"));
     let foreign = |site: &[u8]| !site.eq_ignore_ascii_case(b"same-origin") && !site.eq_ignore_ascii_case(b"none");
-    headers.keys().any(passed_on) || sites.into_iter().any(|site| foreign(site.as_bytes()))
+    // A redirect of an upstream may lead lanyard to itself: that is asked for who asked lanyard.
+    let own = headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"lanyard/"));
+    own || headers.keys().any(passed_on) || sites.into_iter().any(|site| foreign(site.as_bytes()))
 }
 
 /// What a request's `Host` names, without its port.

@@ -108,11 +108,10 @@ impl PullThrough {
                 None => return self.counted(repo, digest).await,
             },
         };
-        if !found.is_held() {
+        if named.is_none() {
             // A manifest that is pushed under this name next may need it, and then it is known
-            // whose it is. A size that nobody has proven is not noted.
-            let noted = known.unwrap_or_default();
-            self.link(repo, records::link(*digest, "", noted, Origin::Fetched)).await?;
+            // where it can be had. That is no possession (S23), and its size nobody has proven.
+            self.link(repo, records::link(*digest, "", 0, Origin::Named(*digest))).await?;
         }
         Ok(BlobHead { size, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
     }
@@ -191,7 +190,7 @@ impl PullThrough {
             (Ok(opened), standing) => {
                 if !matches!(standing, Some(Standing::Has)) {
                     // The bytes come by way of another repository, and this one's upstream has not said anything yet.
-                    self.vouch(&source, repo, digest).await?;
+                    self.agree(&source, repo, digest, opened.total).await?;
                     follower.vouch();
                 }
                 let trace = trace(outcome, &source.upstream, started.elapsed());
@@ -227,8 +226,8 @@ impl PullThrough {
                 self.metrics.fill_joined(source.upstream.name());
                 if stranger {
                     // Somebody else's repository has it; whether this one does is for its upstream to say (S5).
-                    self.vouch(source, repo, digest).await?;
-                    follower.vouch();
+                    // It is heard before the bytes are waited for, and weighed when their length is known.
+                    self.ask_blob(source, repo, digest).await?;
                 }
                 Ok(Filling::Under { follower, outcome: Outcome::Joined, stranger })
             }
@@ -263,8 +262,8 @@ impl PullThrough {
         Ok(BlobAnswer { size, ranges, body, trace })
     }
 
-    /// Straight from upstream, nothing kept. `size` is a manifest's word, or what the client was
-    /// told: an answer that states another is refused before a head is sent.
+    /// Straight from upstream, nothing kept. `size` is what a manifest names, or what a fill was told:
+    /// an answer that states another is refused before a head is sent, unless HEAD states the same.
     async fn pass(
         &self,
         source: &Source,
@@ -296,6 +295,10 @@ impl PullThrough {
             // Of the whole, the answer knows the length better than a HEAD.
             Some(total) if known.is_none() && ranges.is_none() && (total > 0 || size == 0) => total,
             Some(total) if total != size => {
+                let head = source.upstream.head_blob(&source.name, digest).await.map_err(failed)?;
+                if known.is_some() && head == Some(total) {
+                    return Box::pin(self.pass(source, digest, head, range)).await;
+                }
                 return Err(untrue(format!("the blob is {total} bytes long there and {size} elsewhere")));
             }
             Some(_) | None => size,
@@ -352,7 +355,8 @@ fn look(storage: &Storage, repo: &Repository, digest: &Digest) -> Result<Found, 
     let link = storage.catalog.link(repo, digest)?;
     let stored = storage.blobs.open(digest)?;
     match (link, stored) {
-        (Some(link), Some(stored)) if link.size != stored.size => doubted(storage, repo, link),
+        // One that is only named may say any size: nothing is read for it.
+        (Some(link), Some(stored)) if link.is_held() && link.size != stored.size => doubted(storage, repo, link),
         (link, stored) => Ok(Found { link, stored }),
     }
 }

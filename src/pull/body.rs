@@ -200,6 +200,8 @@ impl Following {
                 // Complete, and shorter than was told.
                 Ok(readable) if readable <= cursor => return Err(BodyError::Untrue),
                 Ok(readable) => self.readable = readable,
+                // Ranges that go back would cost one more request each.
+                Err(failure) if self.passing.is_some() => return Err(BodyError::Fill(failure)),
                 Err(FillFailure::NoRoom | FillFailure::Storage(_)) => {
                     // Seldom, so it is on the heap.
                     let passing = Box::pin(self.pass(disk, cursor, run(end, behind))).await?;

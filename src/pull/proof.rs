@@ -77,17 +77,14 @@ impl PullThrough {
             // The one before has asked.
             return Ok(());
         }
-        let size = self.vouch(source, repo, digest).await?;
-        if size.is_some_and(|size| size != stored) {
-            if !self.is_sound(digest).await? {
+        match self.agree(source, repo, digest, stored).await {
+            Err(PullError::Upstream { error, .. })
+                if matches!(*error, UpstreamError::Untrue { .. }) && !self.is_sound(digest).await? =>
+            {
                 // It is not here any more: look again.
                 return Err(PullError::Fill(FillFailure::Abandoned));
             }
-            // Some registries say a wrong length by HEAD, and a login page says 200 to everything.
-            if self.ask_a_byte(source, repo, digest).await? != Some(stored) {
-                let message = "the answer is not about the blob asked for".into();
-                return Err(self.upstream_error(ErrorCode::BlobUnknown, UpstreamError::Untrue { message }));
-            }
+            agreed => agreed?,
         }
         self.link(repo, records::link(*digest, "", stored, Origin::Fetched)).await
     }
@@ -158,18 +155,23 @@ impl PullThrough {
         Ok(self.on_disk(move || storage.blobs.prove(&digest)).await?.is_some())
     }
 
-    /// The upstream's word that the repository has the blob; its length, where it says so. A HEAD
-    /// that is refused says nothing: then a byte of the blob is the word.
-    pub(super) async fn vouch(
+    /// The upstream's word that the repository has the blob: it states the true length. A HEAD that
+    /// is refused, or states another one, is no word, as a login page says yes to everything; then
+    /// the answer to a GET of one byte has to state it.
+    pub(super) async fn agree(
         self: &Arc<Self>,
         source: &Source,
         repo: &Repository,
         digest: &Digest,
-    ) -> Result<Option<u64>, PullError> {
-        match self.ask_blob(source, repo, digest).await? {
-            Some(size) => Ok(Some(size)),
-            None => self.ask_a_byte(source, repo, digest).await,
+        length: u64,
+    ) -> Result<(), PullError> {
+        if self.ask_blob(source, repo, digest).await? == Some(length)
+            || self.ask_a_byte(source, repo, digest).await? == Some(length)
+        {
+            return Ok(());
         }
+        let message = "the answer is not about the blob asked for".into();
+        Err(self.upstream_error(ErrorCode::BlobUnknown, UpstreamError::Untrue { message }))
     }
 
     /// Asks the repository's upstream whether it has the blob, once for all who want to know; its

@@ -91,6 +91,8 @@ pub struct Giving {
     digest: Digest,
     first: u64,
     size: u64,
+    /// The first and the end of each of several ranges; none where there is one.
+    parts: Vec<(u64, u64)>,
 }
 
 /// The blob is being read again, which takes longer than a client waits.
@@ -167,7 +169,12 @@ impl PullThrough {
 
     /// A blob, or a range of it from `first` on, is about to be given to this address.
     pub fn giving(self: &Arc<Self>, to: IpAddr, digest: &Digest, first: u64, size: u64) -> Giving {
-        Giving { pull: Arc::clone(self), to, digest: *digest, first, size }
+        Giving { pull: Arc::clone(self), to, digest: *digest, first, size, parts: Vec::new() }
+    }
+
+    /// The same of an answer with several ranges: they count when all of it went out.
+    pub fn giving_parts(self: &Arc<Self>, to: IpAddr, digest: &Digest, parts: Vec<(u64, u64)>, size: u64) -> Giving {
+        Giving { pull: Arc::clone(self), to, digest: *digest, first: 0, size, parts }
     }
 
     async fn prove_again(self: Arc<Self>, digest: Digest) {
@@ -195,14 +202,18 @@ impl PullThrough {
 impl Giving {
     /// The last of so many bytes are about to go out, and then the client may ask again.
     pub fn ends(&self, bytes: u64) {
-        self.pull.second_look.gave(self.to, self.digest, (self.first, self.first + bytes), self.size);
+        let look = &self.pull.second_look;
+        if self.parts.is_empty() {
+            look.gave(self.to, self.digest, (self.first, self.first + bytes), self.size);
+        }
+        self.parts.iter().for_each(|part| look.gave(self.to, self.digest, *part, self.size));
     }
 
     /// So many bytes went out that were not told of. `unreadable`: it ended because the file could
     /// not be read.
     pub fn ended(self, sent: u64, unreadable: bool) {
-        let Giving { pull, to, digest, first, size } = self;
-        if sent > 0 {
+        let Giving { pull, to, digest, first, size, parts } = self;
+        if sent > 0 && parts.is_empty() {
             pull.second_look.gave(to, digest, (first, first + sent), size);
         }
         if unreadable {

@@ -19,6 +19,8 @@ pub struct PutManifest {
     pub tags: Vec<Tag>,
     /// Its `Content-Type`, without parameters; `None` where the client sent none.
     pub content_type: Option<String>,
+    /// Whether it comes from another machine, so that a mirrored name takes no first push (N2).
+    pub from_elsewhere: bool,
     /// Its bytes, at most [`MAX_MANIFEST_BYTES`](crate::oci::MAX_MANIFEST_BYTES).
     pub bytes: Bytes,
 }
@@ -50,6 +52,7 @@ impl Push {
     ) -> Result<Put, PushError> {
         let (this, repo) = (Arc::clone(self), repo.clone());
         self.to_the_end(async move {
+            let from_elsewhere = put.from_elsewhere;
             let (bytes, understood) = this
                 .disk
                 // Hashing and parsing 4 MiB is no work for a thread that others wait for.
@@ -57,7 +60,7 @@ impl Push {
                 .await
                 .map_err(|_| PushError::Lost)??;
             let (adopted, _holds) = this.parts(&repo, &understood.manifest, &may_pull).await?;
-            this.commit(&repo, understood, bytes, adopted).await
+            this.commit(&repo, understood, bytes, adopted, from_elsewhere).await
         })
         .await
     }
@@ -68,12 +71,17 @@ impl Push {
         understood: Understood,
         bytes: Bytes,
         mut links: Vec<LinkRecord>,
+        from_elsewhere: bool,
     ) -> Result<Put, PushError> {
         let Understood { media_type, digest, manifest, tags } = understood;
         let (subject, size) = (manifest.subject.map(|subject| subject.digest), bytes.len() as u64);
         links.push(pushed(digest, &media_type, size, subject));
         let _turn = self.turn(repo).await;
         self.may_move(repo, &tags, digest).await?;
+        if from_elsewhere {
+            // The mirror may have learned the name while the body came in.
+            self.takes_from_others(repo)?;
+        }
         let at = repo.clone();
         let named: Vec<_> = tags.iter().map(Tag::to_string).collect();
         let record = move |tag| TagRecord { tag, digest, media_type: media_type.clone(), size, updated: now() };
@@ -117,7 +125,7 @@ fn store(
 
 /// What the manifest says; an error where it is not one that lanyard keeps, or not the one that the client says it is.
 fn understand(put: PutManifest) -> Result<Understood, PushError> {
-    let PutManifest { reference, mut tags, content_type, bytes } = put;
+    let PutManifest { reference, mut tags, content_type, bytes, from_elsewhere: _ } = put;
     let media_type = media_type(content_type, &bytes)?;
     let manifest = Manifest::parse(&media_type, &bytes)?;
     if !manifest.is_kept_as(&media_type)? {

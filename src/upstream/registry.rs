@@ -55,6 +55,16 @@ pub struct ManifestHead {
     pub size: Option<u64>,
 }
 
+impl ManifestHead {
+    /// Whether it is about the manifest with this digest and length: it states the length, and neither
+    /// another digest nor the type of a page.
+    fn is_of(&self, digest: &Digest, size: u64) -> bool {
+        self.size == Some(size)
+            && self.digest.is_none_or(|said| said == *digest)
+            && self.media_type.as_ref().is_none_or(|said| !said.starts_with("text/"))
+    }
+}
+
 /// A manifest whose bytes have the digest (S11).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FetchedManifest {
@@ -173,9 +183,7 @@ impl Upstream {
         let reference = Reference::from(*digest);
         match self.head(repository, &reference, Spend::Needed).await {
             // A guest network's login page says 200 to everything.
-            Ok(head) if head.digest.map_or(head.size == Some(size), |said| said == *digest) => {
-                return Ok(head.media_type);
-            }
+            Ok(head) if head.is_of(digest, size) => return Ok(head.media_type),
             Ok(_) => {}
             Err(error) if error.may_be_of_head_alone() => {}
             Err(error) => return Err(error),

@@ -36,6 +36,11 @@ pub(super) struct Download<'a> {
     expected: Option<u64>,
     /// Where it was last asked whether there is room for the rest.
     roomy: u64,
+    /// The source of all bytes here that has never stated a length. Whoever asked by way of it gets
+    /// no other source's bytes (S23).
+    unsure: Option<Source>,
+    /// See [`Download::outgrew_its_name`].
+    outgrew: bool,
     /// How often the source was taken up again.
     pub(super) resumed: u32,
 }
@@ -44,7 +49,26 @@ impl<'a> Download<'a> {
     /// `expected`: the length that a manifest gives, in bytes.
     pub(super) fn new(drive: &'a Drive, leader: &'a Leader<Source>, expected: Option<u64>) -> Self {
         let length = Length::new(&leader.digest(), expected);
-        Download { drive, leader, part: None, length, expected: None, roomy: 0, resumed: 0 }
+        Download {
+            drive,
+            leader,
+            part: None,
+            length,
+            expected: None,
+            roomy: 0,
+            unsure: None,
+            outgrew: false,
+            resumed: 0,
+        }
+    }
+
+    /// Where the next bytes may come from. Readers of an unsure source get its bytes alone.
+    pub(super) fn sources(&self) -> Vec<Source> {
+        let all = self.leader.sources();
+        match &self.unsure {
+            Some(unsure) if !self.is_untold() => all.into_iter().filter(|source| source == unsure).collect(),
+            Some(_) | None => all,
+        }
     }
 
     /// How many bytes are here.
@@ -55,6 +79,12 @@ impl<'a> Download<'a> {
     /// Whether no reader was told anything yet.
     pub(super) fn is_untold(&self) -> bool {
         self.length.told().is_none()
+    }
+
+    /// Whether more bytes came than a manifest names, and no source stated a length: the manifest may
+    /// be wrong.
+    pub(super) fn outgrew_its_name(&self) -> bool {
+        self.outgrew
     }
 
     /// Whether sources contradict each other about the length.
@@ -105,7 +135,7 @@ impl<'a> Download<'a> {
     /// vouch for whoever began this one first: the earlier one may have been for another repository
     /// (S5).
     pub(super) async fn take_up(&mut self) -> Result<bool, FillFailure> {
-        if !self.length.may_be_whole(self.offset()) {
+        if self.offset() == 0 {
             return Ok(false);
         }
         if self.leader.sure_sources().is_empty() {
@@ -117,7 +147,11 @@ impl<'a> Download<'a> {
                 asked = vouched(&source, &digest) => asked,
             };
             match asked {
-                Ok(()) => self.leader.has(&source),
+                Ok(stated) if stated.is_some() && stated == self.length.end() => self.leader.has(&source),
+                Ok(_) => {
+                    self.begin_again().await?;
+                    return Ok(false);
+                }
                 Err(error) => {
                     let error = Arc::new(error);
                     if refuses(&error) {
@@ -126,6 +160,9 @@ impl<'a> Download<'a> {
                     return Err(FillFailure::Upstream(error));
                 }
             }
+        }
+        if !self.length.may_be_whole(self.offset()) {
+            return Ok(false);
         }
         let whole = self.prove().await?;
         if !whole {
@@ -157,7 +194,9 @@ impl<'a> Download<'a> {
         while !self.take(&mut body, &mut skip).await? {}
         // A 206 that states no total may be followed by more.
         self.whole(total.is_none() && length.is_some()).await?;
-        self.leader.has(source);
+        if total.is_some() || self.unsure.as_ref() == Some(source) {
+            self.leader.has(source);
+        }
         Ok(())
     }
 
@@ -175,9 +214,13 @@ impl<'a> Download<'a> {
         if let Heard::Refuse(why) = heard {
             return Err(untrue(&why));
         }
-        if !answer.page {
-            // Before readers are told anything: they look whether their source has it.
+        // Before readers are told anything: they look whether their source has it.
+        if !answer.page && answer.total.is_some() {
             self.leader.has(source);
+            self.unsure = self.unsure.take().filter(|unsure| unsure != source);
+        } else if !answer.page && self.offset() == 0 {
+            self.leader.has(source);
+            self.unsure = Some(source.clone());
         }
         if let Some(total) = answer.total {
             self.expect(total).await?;
@@ -243,6 +286,7 @@ impl<'a> Download<'a> {
     async fn append(&mut self, batch: Vec<Bytes>, size: u64) -> Result<(), FillFailure> {
         let here = self.offset() + size;
         if self.length.told().is_some_and(|told| here > told) {
+            self.outgrew = self.unsure.is_some();
             return Err(FillFailure::Corrupt);
         }
         match self.part.as_ref().and_then(Part::total) {
@@ -296,6 +340,9 @@ impl<'a> Download<'a> {
 
     /// Removes the bytes that are here, which nobody has been shown.
     async fn begin_again(&mut self) -> Result<(), FillFailure> {
+        if let Some(unsure) = self.unsure.take() {
+            self.leader.doubts(&unsure);
+        }
         self.length.begun_again();
         self.expected = None;
         self.with_part(Part::restart).await
@@ -336,12 +383,12 @@ impl<'a> Download<'a> {
     }
 }
 
-/// The source's word that it has the content. A HEAD that is refused says nothing: then a byte of
-/// it is the word.
-async fn vouched(source: &Source, digest: &Digest) -> Result<(), UpstreamError> {
+/// The length that the source states. A HEAD that is refused says nothing: then a byte of it is the
+/// word.
+async fn vouched(source: &Source, digest: &Digest) -> Result<Option<u64>, UpstreamError> {
     match source.upstream.head_blob(&source.name, digest).await? {
-        Some(_) => Ok(()),
-        None => source.upstream.blob_size_by_a_byte(&source.name, digest).await.map(drop),
+        Some(size) => Ok(Some(size)),
+        None => source.upstream.blob_size_by_a_byte(&source.name, digest).await,
     }
 }
 

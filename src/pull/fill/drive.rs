@@ -14,7 +14,7 @@ use super::{
 use crate::{
     metrics::Metrics,
     oci::{Digest, Namespace, Repository, RepositoryName},
-    storage::{DiskThreads, Origin, Part, Storage, StorageError},
+    storage::{DiskThreads, LinkRecord, Origin, Part, Storage, StorageError},
     upstream::{Upstream, UpstreamError, fetcher::FetchError},
 };
 
@@ -90,7 +90,7 @@ impl Drive {
         let (mut seen, mut mark) = (download.offset(), download.offset());
         let mut deadline = Instant::now() + NO_PROGRESS;
         loop {
-            let sources = leader.sources();
+            let sources = download.sources();
             let source = sources.get(attempts % sources.len().max(1)).ok_or(FillFailure::Abandoned)?;
             let failure = match download.attempt(source).await {
                 Ok(()) => return Ok(()),
@@ -109,7 +109,7 @@ impl Drive {
             }
             attempts += 1;
             // A source that refused is not among these any more.
-            let others = leader.sources().len();
+            let others = download.sources().len();
             let again = match &failure {
                 FillFailure::Upstream(error) if refuses(error) => others > 0 && attempts <= sources.len(),
                 FillFailure::Upstream(error) if error.is_outage() && seen > 0 => true,
@@ -139,7 +139,8 @@ impl Drive {
     /// Commits, or keeps for a resume, or throws away.
     async fn end(&self, download: Download<'_>, result: Result<(), FillFailure>) -> Result<u64, FillFailure> {
         let (digest, sources) = (download.leader.digest(), download.leader.sure_sources());
-        let disputed = download.is_disputed();
+        let (disputed, outgrew) = (download.is_disputed(), download.outgrew_its_name());
+        let asked = download.sources();
         let Some(part) = download.into_part() else {
             return Err(result.err().unwrap_or(FillFailure::Abandoned));
         };
@@ -151,6 +152,9 @@ impl Drive {
                 Ok(size)
             }
             Err(failure) => {
+                if outgrew && let Err(error) = unname_size(&storage, &asked, &digest) {
+                    tracing::warn!(digest = %digest, "a length that is too short stays named: {error}");
+                }
                 if let Err(error) = put_down(part, &failure, disputed) {
                     tracing::warn!(digest = %digest, "what is left of a failed download stays as it is: {error}");
                 }
@@ -170,6 +174,18 @@ fn put_down(part: Part, failure: &FillFailure, disputed: bool) -> Result<(), Sto
         FillFailure::Upstream(_) | FillFailure::Stopping => part.park(),
         FillFailure::Corrupt | FillFailure::NoRoom | FillFailure::Storage(_) | FillFailure::Abandoned => part.discard(),
     }
+}
+
+/// Forgets the length that a manifest names: the next download tells none before it is proven.
+fn unname_size(storage: &Storage, sources: &[Source], digest: &Digest) -> Result<(), StorageError> {
+    for source in sources {
+        let namespace = Namespace::Upstream(source.upstream.name().clone());
+        let repo = Repository { namespace, name: source.name.clone() };
+        if let Some(link) = storage.catalog.link(&repo, digest)?.filter(|link| !link.is_held()) {
+            storage.catalog.put_links(&repo, &[LinkRecord { size: 0, ..link }])?;
+        }
+    }
+    Ok(())
 }
 
 /// Every repository that the content was asked for in, and had it, holds it from now on: a name

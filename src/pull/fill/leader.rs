@@ -32,6 +32,11 @@ impl<S: Clone + PartialEq> Leader<S> {
         self.shared.sources.note(source, Standing::Has);
     }
 
+    /// What the source said is no word any more.
+    pub(crate) fn doubts(&self, source: &S) {
+        self.shared.sources.note(source, Standing::Asked);
+    }
+
     /// The source answered that it has no such content, or does not give it out.
     pub(crate) fn refused(&self, source: &S, error: Arc<UpstreamError>) {
         self.shared.sources.note(source, Standing::Refused(error));

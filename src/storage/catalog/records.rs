@@ -66,7 +66,8 @@ impl LinkRecord {
 pub enum Origin {
     /// Upstream answered a request for it in this repository.
     Fetched,
-    /// This manifest of the repository names it. Whether the repository holds it is not known.
+    /// This manifest of the repository names it, or, where it is the digest itself, a client asked
+    /// for it. Whether the repository holds it is not known.
     Named(Digest),
     /// A client pushed it.
     Pushed,
