@@ -109,6 +109,7 @@ impl Throttle {
             return Start::Refused(wait);
         }
         let attempt = || Attempt { throttle: self, address, mark };
+        let seen = guesses.iter().any(|guess| guess.mark == mark);
         let same = guesses.iter_mut().rfind(|guess| guess.mark == mark);
         let same = same.filter(|guess| guess.wrong || guess.waiting > 0).map(|guess| {
             guess.waiting += usize::from(!guess.wrong);
@@ -121,11 +122,11 @@ impl Throttle {
             // is not told either.
             let tries = known && same != Some(true);
             let at_user = guesses.iter().filter(|guess| guess.user == user).count();
-            if same.is_none() && at_user < ASIDE {
+            if !seen && at_user < ASIDE {
                 guesses.push_back(guess);
                 return Start::Aside(tries.then(attempt), wait);
             }
-            return Start::Aside((tries && same.is_some()).then(attempt), wait);
+            return Start::Aside((tries && seen).then(attempt), wait);
         }
         match same {
             Some(true) => Start::Again,

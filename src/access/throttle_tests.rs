@@ -90,7 +90,7 @@ async fn s27_beyond_the_limit_of_an_address_a_user_has_three_guesses() {
     for n in 200..210 {
         let expected = if n < 200 + ASIDE as u32 { "aside" } else { "not tried" };
         assert_eq!(guess(&throttle, ONE, "ann", n), expected, "{n}");
-        assert!(matches!(throttle.begin(ONE, "unknown", mark(n + 100), false), Start::Aside(None, _)));
+        assert!(matches!(throttle.begin(ONE, "unknown", mark(n + 1000), false), Start::Aside(None, _)));
     }
     for n in 300..310 {
         let expected = if n < 299 + ASIDE as u32 { "aside" } else { "not tried" };
@@ -102,6 +102,34 @@ async fn s27_beyond_the_limit_of_an_address_a_user_has_three_guesses() {
     bob.right();
     tokio::time::advance(WINDOW).await;
     assert_eq!(guess(&throttle, ONE, "ann", 500), "wrong");
+}
+
+/// An address beyond its limit looks the same whether the names that it tried are users or not.
+#[tokio::test(start_paused = true)]
+async fn s27_names_that_are_none_leave_the_same_trace() {
+    let waits = [true, false].map(|known| {
+        let throttle = Throttle::default();
+        for n in 0..BY_ADDRESS as u32 {
+            assert_eq!(guess(&throttle, ONE, &format!("user {n}"), n), "wrong");
+        }
+        for n in 1000..1010 {
+            drop(throttle.begin(ONE, "somebody", mark(n), known));
+        }
+        let guesses = throttle.lock().addresses[&ONE].len();
+        guesses
+    });
+    assert_eq!(waits[0], waits[1]);
+}
+
+/// Who hangs up and sends the same guess again has made another one: a check costs a processor.
+#[tokio::test(start_paused = true)]
+async fn s27_the_same_guess_after_a_hang_up_counts_again() {
+    let throttle = Throttle::default();
+    for n in 0..GUESSES {
+        let together: Vec<_> = (0..5).map(|_| throttle.begin(ONE, "ann", mark(1), true)).collect();
+        assert!(together.iter().all(|start| matches!(start, Start::Counted(_))), "{n}: they are one guess");
+    }
+    assert!(matches!(throttle.begin(ONE, "ann", mark(1), true), Start::Refused(_)));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// What a file may hold beyond its content, in bytes: a file system rounds up.
-const SLACK: u64 = 64 << 10;
+const SLACK: u64 = 1 << 20;
 
 /// The disk space that a file takes, in bytes: its length, unless it holds much more.
 pub(super) fn taken(metadata: &Metadata) -> u64 {

@@ -143,8 +143,8 @@ async fn a_head_that_is_refused_or_lies_is_followed_by_one_get() {
     let it = Some(digest(&image()));
     for (status_, told, length, gets) in [
         (200, it, Some(size), 0),
-        (200, it, None, 0),
-        (200, it, Some(7), 0),
+        (200, it, None, 1),
+        (200, it, Some(7), 1),
         (200, None, Some(size), 0),
         (200, None, None, 1),
         (200, None, Some(7), 1),
