@@ -115,8 +115,7 @@ async fn s27_names_that_are_none_leave_the_same_trace() {
         for n in 1000..1010 {
             drop(throttle.begin(ONE, "somebody", mark(n), known));
         }
-        let guesses = throttle.lock().addresses[&ONE].len();
-        guesses
+        throttle.lock().addresses[&ONE].len()
     });
     assert_eq!(waits[0], waits[1]);
 }

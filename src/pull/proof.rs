@@ -40,6 +40,10 @@ impl PullThrough {
         if found.is_held() {
             return Ok(self.hit(repo));
         }
+        // Its own fill has brought it, and is about to write the link.
+        if self.source(repo, ErrorCode::BlobUnknown).is_ok_and(|source| self.fills.vouches(digest, &source)) {
+            return Ok(self.hit(repo));
+        }
         let named = found.link.as_ref();
         self.proof(repo, digest, stored).await.map_err(|error| self.away(repo, digest, named, error))
     }

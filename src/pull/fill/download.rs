@@ -71,6 +71,11 @@ impl<'a> Download<'a> {
         }
     }
 
+    /// Whether every byte that is here came from this source: then they are no other repository's.
+    fn is_of(&self, source: &Source) -> bool {
+        self.part.as_ref().is_some_and(|part| *part.sources() == [word(source)])
+    }
+
     /// How many bytes are here.
     pub(super) fn offset(&self) -> u64 {
         self.part.as_ref().map_or(0, Part::offset)
@@ -138,8 +143,11 @@ impl<'a> Download<'a> {
         if self.offset() == 0 {
             return Ok(false);
         }
-        if self.leader.sure_sources().is_empty() {
-            let Some(source) = self.leader.sources().into_iter().next() else { return Err(FillFailure::Abandoned) };
+        let Some(source) = self.leader.sources().into_iter().next() else { return Err(FillFailure::Abandoned) };
+        if self.is_of(&source) {
+            self.leader.has(&source);
+            self.unsure = Some(source).filter(|_| self.length.end().is_none());
+        } else if self.leader.sure_sources().is_empty() {
             let digest = self.leader.digest();
             let asked = tokio::select! {
                 biased;
@@ -218,10 +226,12 @@ impl<'a> Download<'a> {
         if !answer.page && answer.total.is_some() {
             self.leader.has(source);
             self.unsure = self.unsure.take().filter(|unsure| unsure != source);
-        } else if !answer.page && self.offset() == 0 {
+        } else if !answer.page && (self.offset() == 0 || self.is_of(source)) {
             self.leader.has(source);
             self.unsure = Some(source.clone());
         }
+        let word = word(source);
+        self.with_part(move |part| part.add_source(&word)).await?;
         if let Some(total) = answer.total {
             self.expect(total).await?;
         }
@@ -390,6 +400,11 @@ async fn vouched(source: &Source, digest: &Digest) -> Result<Option<u64>, Upstre
         Some(size) => Ok(Some(size)),
         None => source.upstream.blob_size_by_a_byte(&source.name, digest).await,
     }
+}
+
+/// A source in a word that outlives the process.
+fn word(source: &Source) -> String {
+    format!("{}/{}", source.upstream.name(), source.name)
 }
 
 fn skipped(mut bytes: Bytes, skip: &mut u64) -> Bytes {

@@ -114,14 +114,23 @@ impl<S: Clone + PartialEq> Fills<S> {
     /// known to have it.
     pub(super) fn size(&self, digest: &Digest, source: &S) -> Option<u64> {
         let table = self.lock();
-        let fill = table.get(digest)?;
-        fill.size().filter(|_| matches!(fill.sources.standing(source), Some(Standing::Has)))
+        table.get(digest)?.size().filter(|_| has(&table, digest, source))
+    }
+
+    /// Whether `source` is known to have what is being filled.
+    pub(super) fn vouches(&self, digest: &Digest, source: &S) -> bool {
+        has(&self.lock(), digest, source)
     }
 
     /// How many fills are under way.
     pub(super) fn active(&self) -> usize {
         self.lock().len()
     }
+}
+
+fn has<S: Clone + PartialEq>(table: &HashMap<Digest, Arc<Shared<S>>>, digest: &Digest, source: &S) -> bool {
+    let fill = table.get(digest);
+    fill.is_some_and(|fill| matches!(fill.sources.standing(source), Some(Standing::Has)))
 }
 
 impl<S> Fills<S> {

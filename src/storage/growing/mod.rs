@@ -281,7 +281,14 @@ impl Growing {
         self.hashing = Hashing::new(Hasher::new(self.algorithm));
         (self.written, self.saved, self.reserved) = (0, 0, 0);
         self.facts.total = None;
+        self.facts.sources.clear();
         drop(self.gathered.take());
+        self.state()?.save(&self.place.folder, false)
+    }
+
+    /// Learns one more source that its bytes come from.
+    pub(super) fn add_source(&mut self, source: &str) -> Result<(), StorageError> {
+        self.facts.sources.push(source.to_owned());
         self.state()?.save(&self.place.folder, false)
     }
 

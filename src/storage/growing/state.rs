@@ -45,6 +45,9 @@ pub(in crate::storage) struct Facts {
     /// The algorithm of the digest that it will have, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::storage) algorithm: Option<Algorithm>,
+    /// The sources that its bytes came from, in words of its owner.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(in crate::storage) sources: Vec<String>,
 }
 
 impl State {

@@ -78,6 +78,16 @@ impl Part {
         self.growing.facts().total
     }
 
+    /// The sources that its bytes came from.
+    pub fn sources(&self) -> &[String] {
+        &self.growing.facts().sources
+    }
+
+    /// Notes a source that bytes come from next, so that it is known after a restart too.
+    pub fn add_source(&mut self, source: &str) -> Result<(), StorageError> {
+        if self.sources().iter().any(|known| known == source) { Ok(()) } else { self.growing.add_source(source) }
+    }
+
     /// Learns the blob's size from the source of the bytes, and reserves space a step ahead of
     /// them.
     ///
