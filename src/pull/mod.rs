@@ -81,9 +81,9 @@ use crate::{
 };
 
 /// How many bytes of manifests are kept in memory.
-const HOT_MANIFESTS: u64 = 32 << 20;
+const HOT_MANIFESTS: u64 = 64 << 20;
 /// How many bytes of manifests are kept by name; those above hold most of the same.
-const READY_MANIFESTS: u64 = 32 << 20;
+const READY_MANIFESTS: u64 = 64 << 20;
 /// How many blobs are kept open because they were just asked for.
 const OPENED_BLOBS: u64 = 64;
 /// Of how many names it is remembered whether they are hosted.
