@@ -126,6 +126,11 @@ fn s32_a_proxy_and_a_browser_on_this_machine_are_not_this_machine() {
     for value in ["same-origin", "none", "Same-Origin"] {
         assert_eq!(peer("sec-fetch-site", value), Peer::Here, "{value}");
     }
+    // An upstream's redirect may lead lanyard to itself.
+    assert_eq!(peer("user-agent", concat!("lanyard/", env!("CARGO_PKG_VERSION"))), Peer::Elsewhere);
+    for value in ["", "docker/28.5.2", "not lanyard/0.1.0"] {
+        assert_eq!(peer("user-agent", value), Peer::Here, "{value}");
+    }
     let two = [("host", "localhost"), ("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")];
     assert_eq!(site.peer(&from_here(&two)), Peer::Elsewhere);
     for address in ["192.0.2.1:1", "[2001:db8::1]:1", "[::ffff:192.0.2.1]:1"] {

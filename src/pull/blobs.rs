@@ -226,7 +226,8 @@ impl PullThrough {
                 self.metrics.fill_joined(source.upstream.name());
                 if stranger {
                     // Somebody else's repository has it; whether this one does is for its upstream to say (S5).
-                    // It is heard before the bytes are waited for, and weighed when their length is known.
+                    // It is heard before the bytes are waited for, and weighed when their length is
+                    // known.
                     self.ask_blob(source, repo, digest).await?;
                 }
                 Ok(Filling::Under { follower, outcome: Outcome::Joined, stranger })
@@ -262,8 +263,9 @@ impl PullThrough {
         Ok(BlobAnswer { size, ranges, body, trace })
     }
 
-    /// Straight from upstream, nothing kept. `size` is what a manifest names, or what a fill was told:
-    /// an answer that states another is refused before a head is sent, unless HEAD states the same.
+    /// Straight from upstream, nothing kept. `size` is what a manifest names, or what a fill was
+    /// told: an answer that states another is refused before a head is sent, unless HEAD states the
+    /// same.
     async fn pass(
         &self,
         source: &Source,

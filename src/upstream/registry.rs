@@ -56,8 +56,8 @@ pub struct ManifestHead {
 }
 
 impl ManifestHead {
-    /// Whether it is about the manifest with this digest and length: it states the length, and neither
-    /// another digest nor the type of a page.
+    /// Whether it is about the manifest with this digest and length: it states the length, and
+    /// neither another digest nor the type of a page.
     fn is_of(&self, digest: &Digest, size: u64) -> bool {
         self.size == Some(size)
             && self.digest.is_none_or(|said| said == *digest)

@@ -336,3 +336,22 @@ fn health_metrics_and_home() {
     assert!(metrics.header("content-type").unwrap().starts_with("application/openmetrics-text"));
     assert!(metrics.text().ends_with("# EOF\n"));
 }
+
+/// S29: a request for websocket would have a body without an end. It is refused at once, and what
+/// follows on the connection is not taken for a part of it.
+#[test]
+fn s29_a_request_for_websocket_is_refused() {
+    let (_hub, _image, lanyard) = house();
+    for (method, path, value) in [
+        ("POST", "/token", "websocket"),
+        ("POST", "/v2/team/app/blobs/uploads/", "WebSocket"),
+        ("GET", "/v2/", " websocket "),
+    ] {
+        let mut connection = crate::wire::Connection::open(lanyard.port());
+        connection.request(method, path, &[("Upgrade", value), ("Content-Length", "5")]);
+        connection.send(b"HELLOGET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
+        let answer = connection.answer(method).unwrap();
+        assert_eq!(answer.status, 400, "{method} {path} {value}: {}", answer.text());
+        assert!(connection.answer("GET").is_err(), "nothing follows");
+    }
+}

@@ -86,8 +86,8 @@ impl<'a> Download<'a> {
         self.length.told().is_none()
     }
 
-    /// Whether more bytes came than a manifest names, and no source stated a length: the manifest may
-    /// be wrong.
+    /// Whether more bytes came than a manifest names, and no source stated a length: the manifest
+    /// may be wrong.
     pub(super) fn outgrew_its_name(&self) -> bool {
         self.outgrew
     }
