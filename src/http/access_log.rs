@@ -273,6 +273,10 @@ fn milliseconds(duration: Duration) -> u64 {
 
 /// Printable ASCII as it is, the rest as escapes, at most `longest` characters of the original.
 pub(super) fn escaped(text: &str, longest: usize) -> String {
+    let plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
+    if text.len() <= longest && text.bytes().all(plain) {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len().min(longest));
     for c in text.chars().take(longest) {
         if c.is_ascii_graphic() || c == ' ' {

@@ -73,12 +73,19 @@ pub(super) async fn admit(
     needs: Needs,
     place: Option<&(&Spelling, Repository)>,
 ) -> Result<Principal, Refusal> {
+    if let (Needs::Right(Action::Pull), Some((_, repository))) = (needs, place)
+        && face.access.authorize(&Principal::Anonymous, Action::Pull, repository).is_ok()
+    {
+        // What anybody may pull is given out without a look at who asks.
+        return Ok(Principal::Anonymous);
+    }
     let gate = Gate { request, face, target, here: face.peer(request) };
+    // On the heap: what needs no look makes no room for one.
     match (needs, place) {
         (Needs::Nothing, _) => Ok(gate.here),
-        (Needs::Greeting, _) => gate.greet().await,
-        (Needs::List, _) => gate.list().await,
-        (Needs::Right(action), Some((spelling, repository))) => gate.pass(action, spelling, repository).await,
+        (Needs::Greeting, _) => Box::pin(gate.greet()).await,
+        (Needs::List, _) => Box::pin(gate.list()).await,
+        (Needs::Right(action), Some((spelling, repository))) => Box::pin(gate.pass(action, spelling, repository)).await,
         // A right is always one to a repository; a test goes through the table.
         (Needs::Right(action), None) => Err(gate.denied(action, Denied::Forbidden)),
     }

@@ -76,8 +76,8 @@ async fn whole_or_part(asked: &mut Asked<'_>, repository: &Repository, digest: &
     let client = asked.face.site.address(asked.request).to_canonical();
     asked.face.pull.look_again(client, repository, digest).await.map_err(still_proving)?;
     let answer = match asked.face.pull.blob(repository, digest, ranges.as_ref()).await {
-        Err(error) if error.is_outage() => match asked.other_holder(repository, digest).await? {
-            Some(holder) => asked.face.pull.blob(&holder, digest, ranges.as_ref()).await?,
+        Err(error) if error.is_outage() => match Box::pin(asked.other_holder(repository, digest)).await? {
+            Some(holder) => Box::pin(asked.face.pull.blob(&holder, digest, ranges.as_ref())).await?,
             None => return Err(error.into()),
         },
         answer => answer?,

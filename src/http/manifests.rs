@@ -33,8 +33,8 @@ pub(super) async fn get(mut asked: Asked<'_>, spelling: &Spelling, reference: &R
             let message = format!("{} is not hosted here, and upstream cannot be asked", spelling.name);
             return Err(RegistryError::new(ErrorCode::ManifestUnknown, message).into());
         }
-        Err(error) if error.is_outage() => match other_holder(&asked, &repository, reference).await? {
-            Some(holder) => asked.face.pull.manifest(&holder, reference, &accept).await?,
+        Err(error) if error.is_outage() => match Box::pin(other_holder(&asked, &repository, reference)).await? {
+            Some(holder) => Box::pin(asked.face.pull.manifest(&holder, reference, &accept)).await?,
             None => return Err(error.into()),
         },
         answer => answer?,
@@ -83,7 +83,7 @@ async fn whole(asked: &mut Asked<'_>, media_type: HeaderValue, bytes: Bytes, dig
     if length > SHARED
         && !asked.is_head()
         && !asked.entry.carries(&bytes)
-        && let Some(file) = asked.face.pull.manifest_file(digest, length).await
+        && let Some(file) = Box::pin(asked.face.pull.manifest_file(digest, length)).await
     {
         return Reply::manifest_from(media_type, file);
     }

@@ -19,7 +19,7 @@
 //! may pull, and so does what the catalogue lists to a token that was asked for the catalogue
 //! ([`Asked::may_pull`]).
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -215,7 +215,7 @@ pub(super) async fn serve(
     if let Some(ns) = scope {
         reply.text(NAMESPACE, &ns);
     }
-    let registry = path.split('/').skip(1).take(2).any(|segment| segment == "v2");
+    let registry = path.starts_with("/v2/") || path.split('/').skip(1).take(2).any(|segment| segment == "v2");
     reply.carried_by(&mut entry, request.method(), path).send(request.method(), registry, entry)
 }
 
@@ -260,17 +260,14 @@ async fn route(
     let repository = place.map(|(_, repository)| repository);
     let asked = Asked { request, face, query, entry, principal, body: Intake::new(body, request), repository };
     let answer = answer(asked, target);
-    match needs {
-        // What waits for upstream goes on without the request, and the next one joins it.
-        Needs::Right(Action::Pull) => match timeout_at(deadline, answer).await {
-            Ok(answered) => answered,
-            Err(_) => Err(late(patience)),
-        },
-        Needs::Right(Action::Push | Action::Delete | Action::Admin)
-        | Needs::Nothing
-        | Needs::Greeting
-        | Needs::List => answer.await,
+    // What waits for upstream goes on without the request, and the next one joins it.
+    let waits = matches!(needs, Needs::Right(Action::Pull));
+    // Where it lies: a clock around it would take a copy of it.
+    let mut answer = pin!(answer);
+    if !waits {
+        return answer.await;
     }
+    timeout_at(deadline, answer.as_mut()).await.unwrap_or_else(|_| Err(late(patience)))
 }
 
 /// A client that waits longer for a head gives this mirror up, and begins again (containerd after

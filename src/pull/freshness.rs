@@ -251,11 +251,15 @@ impl PullThrough {
         if let Some(held) = self.ready.get(generation, repo, &reference) {
             return Ok(Some(held));
         }
+        Box::pin(self.known_on_disk(repo, tag, generation)).await
+    }
+
+    async fn known_on_disk(&self, repo: &Repository, tag: &Tag, generation: u64) -> Result<Option<Held>, PullError> {
         let (storage, at, wanted) = (Arc::clone(&self.storage), repo.clone(), tag.clone());
         let Some(record) = self.on_disk(move || storage.catalog.tag(&at, &wanted)).await? else { return Ok(None) };
         let held = self.held(repo, &record.digest).await?;
         if let Some(held) = &held {
-            self.ready.insert(generation, repo, &reference, held);
+            self.ready.insert(generation, repo, &Reference::Tag(tag.clone()), held);
         }
         Ok(held)
     }

@@ -79,7 +79,7 @@ impl PullThrough {
         }
         // On the heap: what is ready makes no room for all that may come of what is not.
         match Box::pin(self.find_by_digest(repo, digest, generation)).await {
-            Err(error) => Err(self.away_if_named(repo, digest, error).await),
+            Err(error) => Err(Box::pin(self.away_if_named(repo, digest, error)).await),
             found => found,
         }
     }
@@ -304,7 +304,7 @@ impl PullThrough {
             .ok()
             .and_then(|index| index.default_image().map(|d| (d.digest, accept.takes(&d.media_type))));
         match child {
-            Some((digest, true)) => self.by_digest(repo, &digest).await,
+            Some((digest, true)) => Box::pin(self.by_digest(repo, &digest)).await,
             Some((_, false)) | None => Ok(answer),
         }
     }
