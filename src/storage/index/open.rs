@@ -17,10 +17,11 @@ use crate::storage::{clock, durable};
 /// How long sled may take to open.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Bytes of pages that sled keeps, by their size on disk; in memory they take three times that. Its
-/// default is 1 GiB. With much less than a registry's index has, a page of a list costs twice the
-/// processor time.
-const CACHE: u64 = 64 << 20;
+/// Bytes of pages that sled keeps, by their size on disk; in memory they take several times that,
+/// for good. Its default is 1 GiB. What is asked for all the time lies in caches of `pull`. With this
+/// a walk through a catalogue of 10,000 repositories costs 15 ms of a processor for each page of
+/// 1,000, and 5 ms where all pages fit; and 20 MiB less stay after 10,000 pushes.
+const CACHE: u64 = 2 << 20;
 
 /// Under this key the token is. It has a number so that an index with other trees than these is not believed.
 const TOKEN: &[u8] = b"token 3";
