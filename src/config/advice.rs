@@ -1,5 +1,5 @@
-//! What is allowed and yet most likely not meant. Told by `config check` and at the start; nothing
-//! is refused for it.
+//! Warnings about settings that are allowed but probably a mistake. `config check` and the start
+//! print them; nothing is refused. One today: users without `mirror_listen`.
 
 use super::{Loaded, Problem, Source};
 

@@ -1,4 +1,4 @@
-//! From `names`, `public_url` and `trusted_proxies` to how clients reach lanyard.
+//! Checks the values of `names`, `public_url` and `trusted_proxies`. Called by `check`.
 
 use std::net::IpAddr;
 

@@ -57,7 +57,7 @@ pub(super) struct Entry {
     /// Tells the connection that it is not idle.
     busy: Option<Busy>,
     /// The blob that the answer brings, for whoever wants to know how much of it went out.
-    giving: Option<Giving>,
+    giving: Option<Box<Giving>>,
     /// All of it has gone out, or is about to, and that was said.
     given: bool,
     /// Its file could not be read to the end.
@@ -91,6 +91,11 @@ impl Entry {
             given: false,
             unreadable: false,
         }
+    }
+
+    /// When the head was there.
+    pub(super) fn began(&self) -> Instant {
+        self.started
     }
 
     /// The path has been understood.
@@ -159,7 +164,7 @@ impl Entry {
 
     /// The answer's body is a blob, or some of one.
     pub(super) fn gives(&mut self, giving: Giving) {
-        self.giving = Some(giving);
+        self.giving = Some(Box::new(giving));
     }
 
     /// The file of the body could not be read.

@@ -120,13 +120,14 @@ impl Reply {
         }
     }
 
-    /// The same where all answers together do not hold too much in memory; else 503.
-    pub(super) fn carried_by(self, entry: &mut Entry, method: &Method, path: &str) -> Reply {
-        match &self.payload {
-            Payload::Bytes(Some(bytes)) if self.length > SHARED && *method != Method::HEAD && !entry.carries(bytes) => {
-                errors::too_much_in_memory().into_reply(path)
-            }
-            Payload::Bytes(_) | Payload::Nothing | Payload::Stream { .. } => self,
+    /// Becomes 503 where all answers together would hold too much in memory with it.
+    pub(super) fn is_carried_by(&mut self, entry: &mut Entry, method: &Method, path: &str) {
+        if let Payload::Bytes(Some(bytes)) = &self.payload
+            && self.length > SHARED
+            && *method != Method::HEAD
+            && !entry.carries(bytes)
+        {
+            *self = errors::too_much_in_memory().into_reply(path);
         }
     }
 

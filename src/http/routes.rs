@@ -19,7 +19,7 @@
 //! may pull, and so does what the catalogue lists to a token that was asked for the catalogue
 //! ([`Asked::may_pull`]).
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -216,7 +216,8 @@ pub(super) async fn serve(
         reply.text(NAMESPACE, &ns);
     }
     let registry = path.starts_with("/v2/") || path.split('/').skip(1).take(2).any(|segment| segment == "v2");
-    reply.carried_by(&mut entry, request.method(), path).send(request.method(), registry, entry)
+    reply.is_carried_by(&mut entry, request.method(), path);
+    reply.send(request.method(), registry, entry)
 }
 
 /// `scope` becomes the value of `ns=` where that has said which registry is meant.
@@ -228,7 +229,6 @@ async fn route(
     patience: Duration,
     scope: &mut Option<String>,
 ) -> Result<Reply, Refusal> {
-    let deadline = Instant::now() + patience;
     let uri = request.uri();
     if uri.scheme().is_some() || uri.authority().is_some() {
         let error = RegistryError::new(ErrorCode::Unsupported, "lanyard is no open proxy").with_status(400);
@@ -259,15 +259,19 @@ async fn route(
     entry.by(principal.user());
     let repository = place.map(|(_, repository)| repository);
     let asked = Asked { request, face, query, entry, principal, body: Intake::new(body, request), repository };
+    let deadline = Instant::from_std(asked.entry.began()) + patience;
     let answer = answer(asked, target);
     // What waits for upstream goes on without the request, and the next one joins it.
     let waits = matches!(needs, Needs::Right(Action::Pull));
-    // Where it lies: a clock around it would take a copy of it.
     let mut answer = pin!(answer);
     if !waits {
         return answer.await;
     }
-    timeout_at(deadline, answer.as_mut()).await.unwrap_or_else(|_| Err(late(patience)))
+    // What is at hand needs no clock.
+    match futures_util::poll!(answer.as_mut()) {
+        Poll::Ready(answered) => answered,
+        Poll::Pending => timeout_at(deadline, answer).await.unwrap_or_else(|_| Err(late(patience))),
+    }
 }
 
 /// A client that waits longer for a head gives this mirror up, and begins again (containerd after

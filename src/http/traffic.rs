@@ -1,5 +1,8 @@
-//! What the requests of a connection and the connection tell each other. Neither knows the other
-//! otherwise.
+//! The state that one connection shares with its requests. [`Traffic`] lies in the connection's
+//! data; `intake` and `access_log` find it there. A [`Busy`] is one request in progress.
+//!
+//! Requests say: a body is awaited, ended or too slow; the connection closes after this answer; the
+//! connection is cut. The connection reads these flags when it is polled.
 
 use std::{cell::Cell, rc::Rc, task::Waker};
 

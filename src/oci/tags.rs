@@ -1,4 +1,8 @@
-//! Many tags close together: a list of a million is held in two pieces of memory, not in a million.
+//! A list of tags in two allocations: one text, and the place of each tag in it.
+//!
+//! A list takes at most 8 MiB, about 300,000 tags of twenty letters (S9); [`Tags::push`] refuses the
+//! next one. After [`Tags::sort`] the tags are in the order of their bytes, each once. Built by
+//! `upstream::lists`; read by `pull::lists` and `http::tags`.
 
 use std::fmt;
 

@@ -1,6 +1,10 @@
-//! Pushed content that has rotted, and that a mirrored repository holds too: it is fetched again
-//! where that one's upstream still has it. The push gave it to the hosted repository, so whoever
-//! may pull there gets the same bytes as before (S5).
+//! The entry for every manifest pull, and the way back for pushed content that has rotted.
+//!
+//! [`PullThrough::manifest`] is what `http` calls for a manifest by tag or digest. If a hosted
+//! repository links a digest that is not on disk, the digest is fetched again from the upstream of
+//! a mirrored repository that links it too. The push gave the hosted repository that digest, so its
+//! clients get the same bytes as before (S5). `blobs` does the same by `refetched_blob`. Nothing is
+//! fetched in `mode = "offline"`.
 
 use std::sync::Arc;
 

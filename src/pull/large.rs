@@ -1,4 +1,5 @@
-//! Manifests that are too large to be kept in memory for a client that does not read.
+//! A large manifest sent from its file. `http::manifests` calls this if the bound on bytes in memory
+//! (`http/loads.rs`, S28) refuses another copy.
 
 use std::sync::Arc;
 

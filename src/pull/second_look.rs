@@ -9,10 +9,10 @@
 //! | proven | one proof of a digest at a time, for all who wait, on threads of its own |
 //! | rotten | the store moves it away: it is fetched again, or is 404 where it was pushed |
 //!
-//! Many clients behind one address ask for the same blob for good reasons. So what was proven less
-//! than [`LASTS`] ago, or twenty times as long ago as the proof took, is not proven again, unless
-//! somebody has changed its file since: proofs of a blob take a twentieth of a thread in the long
-//! run.
+//! Many clients behind one address ask for the same blob for good reasons. So a proof is good for
+//! [`LASTS`], or for twenty times as long as it took, if that is longer. While it is good and the
+//! file is unchanged, nothing is proven again: the proofs of one blob use at most a twentieth of a
+//! thread. Called by `http::blobs` before each blob answer.
 //!
 //! An answer that ends because its file cannot be read has its blob proven at once.
 

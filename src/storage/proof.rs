@@ -1,9 +1,13 @@
-//! A blob that is read again from its first byte, a piece at a time, as the scrub does.
+//! Reads a stored blob again and compares it with its digest.
 //!
-//! Promises: it is the disk that is read, not the page cache: with `O_DIRECT`, which leaves the
-//! cache as it is. A file system that knows no `O_DIRECT` is read the ordinary way, and forgets
-//! what was read (`POSIX_FADV_DONTNEED`). Content that turns out rotten is out of the way when
-//! [`Proof::step`] says so.
+//! | way | reads | used by |
+//! |---|---|---|
+//! | [`Proof`], a piece at a time | the disk, by `O_DIRECT` | the scrub |
+//! | [`BlobStore::prove_for`], at once | what a client would get, page cache too | the second look |
+//! | [`BlobStore::prove`], at once | the same | `pull`, if a length is in doubt |
+//!
+//! Without `O_DIRECT` the file is read normally and its pages are dropped afterwards. Rotten
+//! content is moved to the quarantine before the caller is told.
 
 use std::{
     fs::File,

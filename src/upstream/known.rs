@@ -1,4 +1,6 @@
-//! What a registry's last challenge taught: how it wants to be asked, before it says so.
+//! How a registry wants to be asked, as its last challenge said: Basic, or Bearer with realm,
+//! service and the shape of the scope. `auth` uses it to sign in before the first 401. `answering`
+//! and `auth` change it, and forget it if it no longer works.
 
 use std::sync::Mutex;
 

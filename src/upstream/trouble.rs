@@ -1,10 +1,10 @@
-//! Which requests are not sent, and which of them wait a while (S30).
+//! Requests that fail at once, and requests that wait (S30).
 //!
-//! - While the circuit is open, none are.
-//! - A kind of request that fails again and again in one repository rests there (`fetcher::Rests`).
-//!   Other kinds of it, and other repositories, do not notice.
-//! - After a 429 the governor holds them back. Where a client would fail without the answer, the
-//!   request waits as long as `Retry-After` says, but 10 s at most in all.
+//! - Circuit open: every request fails at once.
+//! - A kind of request that keeps failing in one repository rests (`fetcher::Rests`): it fails at
+//!   once there. Other kinds and other repositories go on.
+//! - After a 429 the governor refuses that kind in that repository. A request whose client has no
+//!   stored answer waits for `Retry-After`, at most 10 s in all. Called by `call`.
 
 use std::{sync::Mutex, time::Duration};
 

@@ -49,7 +49,7 @@ fn error_code(answer: &Answer) -> String {
     error["code"].as_str().unwrap().to_owned()
 }
 
-/// WIRE: `/v2/` is 200 at once, anonymous, whatever upstream does.
+/// WIRE.md: `/v2/` is 200 at once, anonymous, whatever upstream does.
 #[test]
 fn ping_is_anonymous_and_waits_for_nobody() {
     let hub = Hub::start();

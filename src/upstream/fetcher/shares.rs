@@ -2,10 +2,10 @@
 //!
 //! - At most three quarters of the connections carry blob downloads, which can take hours. The rest
 //!   is for short requests.
-//! - The short requests of one repository get at most three quarters of what the others leave. With
-//!   its downloads they leave an eighth of the connections to others.
-//! - Where the blobs' three quarters are taken, a repository without a download gets one more
-//!   place. So a repository whose requests hang keeps no other one waiting (S30).
+//! - The short requests of one repository get at most three quarters of what the others leave.
+//! - One repository leaves an eighth of the connections to others, so requests that hang keep no
+//!   other repository waiting (S30). Below 8 connections an eighth is none, and they may.
+//! - Where downloads hold their three quarters, a repository without one gets one more place.
 //! - A free place goes to the repository that holds the fewest; among equals, to the one that has
 //!   waited longest.
 

@@ -12,7 +12,7 @@ use crate::{
 const REPO: &str = "library/busybox";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// PEERS: "N cold clients cost N upstream downloads".
+/// Seen in other caches: "N cold clients cost N upstream downloads".
 #[test]
 fn f4_a_hundred_clients_cost_one_download() {
     let hub = Hub::start();
@@ -45,7 +45,7 @@ fn f4_a_hundred_clients_cost_one_download() {
     assert_eq!(get(lanyard.port(), &blob(REPO, &layer)).outcome(), "hit");
 }
 
-/// PEERS: "a waiter gets nothing until the whole blob is stored". F1: what is advertised can be read.
+/// Seen in other caches: "a waiter gets nothing until the whole blob is stored". F1: what is advertised can be read.
 #[test]
 fn f1_bytes_arrive_while_the_download_runs() {
     let hub = Hub::start();
@@ -87,7 +87,7 @@ fn f2_wrong_bytes_are_never_complete() {
     assert_eq!(hub.blob_gets(&layer), 7);
 }
 
-/// A slow reader and one that leaves do not touch the fill. PEERS: "a client that leaves cancels it".
+/// A slow reader and one that leaves do not touch the fill. Seen in other caches: "a client that leaves cancels it".
 #[test]
 fn f5_clients_leave_and_the_fill_goes_on() {
     let hub = Hub::start();
@@ -175,7 +175,7 @@ fn f6_another_repository_serves_as_the_source() {
     });
 }
 
-/// PEERS: "cold Range: bytes=0-99 answers 200 with the whole blob"; F8.
+/// Seen in other caches: "cold Range: bytes=0-99 answers 200 with the whole blob"; F8.
 #[test]
 fn f8_a_cold_range_is_206_as_soon_as_its_bytes_are_there() {
     let hub = Hub::start();

@@ -15,7 +15,7 @@ fn latest() -> String {
     manifest(REPO, "latest")
 }
 
-/// PEERS: "every pull re-checks every tag".
+/// Seen in other caches: "every pull re-checks every tag".
 #[test]
 fn a_tag_is_asked_for_once_within_its_ttl() {
     let hub = Hub::start();
@@ -103,7 +103,7 @@ fn a_missing_tag_costs_one_request_within_its_ttl() {
     assert_eq!(hub.count(|r| r.is_manifest("GET") || r.is_manifest("HEAD")), 1);
 }
 
-/// 5xx, 429, connection refused: stale. WIRE: never 401, 403 or 429 to a client.
+/// 5xx, 429, connection refused: stale. WIRE.md: never 401, 403 or 429 to a client.
 #[test]
 fn trouble_upstream_serves_the_last_known_tag() {
     let hub = Hub::start();
@@ -189,7 +189,7 @@ fn an_old_client_gets_an_image_for_a_tag() {
     assert_eq!(answer.header("docker-content-digest"), Some(image.digest.as_str()));
 }
 
-/// HEAD equals GET (WIRE: "HEAD manifest = GET headers exactly").
+/// HEAD equals GET (WIRE.md, "HEAD of a manifest has the headers of GET").
 #[test]
 fn head_equals_get() {
     let hub = Hub::start();

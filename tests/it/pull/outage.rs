@@ -11,7 +11,7 @@ use crate::{
 
 const REPO: &str = "library/busybox";
 
-/// PEERS: "the proxy calls upstream at boot and panics without it".
+/// Seen in other caches: "the proxy calls upstream at boot and panics without it".
 #[test]
 fn it_starts_and_pings_without_any_upstream() {
     let lanyard = Lanyard::start("[[upstream]]\nname = \"docker.io\"\nurl = \"http://127.0.0.1:1\"\n");
@@ -109,7 +109,7 @@ fn referrers_stay_available() {
     assert_eq!(found["annotations"]["by"], "someone");
 }
 
-/// PEERS: "a black-holed upstream queues all requests behind one another".
+/// Seen in other caches: "a black-holed upstream queues all requests behind one another".
 #[test]
 fn a_black_hole_costs_one_request_its_patience() {
     let hub = Hub::start();

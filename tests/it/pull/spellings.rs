@@ -8,7 +8,7 @@ use crate::{
 
 const REPO: &str = "library/busybox";
 
-/// PEERS: "one port, one root: dockerd mirror, containerd ns=, podman prefix".
+/// Seen in other caches: "one port, one root: dockerd mirror, containerd ns=, podman prefix".
 #[test]
 fn every_spelling_means_the_same_content() {
     let hub = Hub::start();
@@ -117,7 +117,7 @@ fn an_unknown_upstream_is_404_and_nobody_is_asked() {
     assert_eq!(hub.requests().len(), 0);
 }
 
-/// PEERS: "dockerd sends Hub credentials to mirrors".
+/// Seen in other caches: "dockerd sends Hub credentials to mirrors".
 #[test]
 fn foreign_credentials_are_ignored() {
     let hub = Hub::start();
@@ -194,7 +194,7 @@ fn bad_input_gets_the_specification_s_errors() {
     assert!(!lanyard.logs().contains("panicked"));
 }
 
-/// WIRE: a TLS hello on the plain port must be answered with bytes that begin `HTTP/1.1 400`.
+/// WIRE.md: a TLS hello on the plain port must be answered with bytes that begin `HTTP/1.1 400`.
 #[test]
 fn a_tls_hello_is_answered_in_plain_http() {
     let hub = Hub::start();

@@ -1,4 +1,5 @@
-//! Which answers come through, and which are refused (DEPENDENCIES: truncation, close-delimited, 1xx, stale keep-alive).
+//! Which answers come through and which are refused: cut short, closed early, 1xx, stale
+//! keep-alive (S12).
 
 use super::*;
 
