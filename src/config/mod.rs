@@ -54,8 +54,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where a second face listens that only pulls and never challenges; absent: nowhere. Never the same as `listen`.
     pub mirror_listen: Option<SocketAddr>,
-    /// Names of this machine, beside those that public DNS cannot give to anybody: lower case,
-    /// without a port or a dot at the end.
+    /// Names of this machine, beside those that nobody else can have: lower case, without a port or
+    /// a dot at the end.
     pub names: Vec<String>,
     /// Scheme, host and port at which clients reach lanyard, without a slash at the end; absent: as
     /// each request says.

@@ -179,7 +179,7 @@ impl Asked<'_> {
     pub(super) fn owner(&self) -> String {
         match self.principal.user() {
             Some(user) => format!("user {user}"),
-            None => places::owner(self.face.site.address(self.request)).to_string(),
+            None => places::owner(self.face.site.client(self.request).address).to_string(),
         }
     }
 }

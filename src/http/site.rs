@@ -8,11 +8,12 @@
 //! |---|---|
 //! | has `Forwarded`, `Via`, `X-Forwarded-…` or `X-Real-IP` | a proxy here speaks for others |
 //! | has `Origin`, or a `Sec-Fetch-Site` but `same-origin`, `none` | a page in a browser asks |
-//! | has no single `Host` that public DNS cannot point here | a page whose name leads here asks |
+//! | has no single `Host` that nobody else can point here | a page whose name leads here asks |
 //!
-//! Such a `Host` is an address, `localhost` and names below it, a single label, a name below
-//! `.local`, this machine's name, a name of the certificate, or one of `names` in the
-//! configuration.
+//! Such a `Host` is an address, `localhost` and names below it, this machine's own name (all of it,
+//! its first label, and that below `.local`), a name of the certificate, or one of `names` in the
+//! configuration. A name without dots may be a domain of public DNS, and the network's own DNS may
+//! lead any other here.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -26,7 +27,10 @@ use actix_web::{
 use ipnet::IpNet;
 
 use super::{connection::Secured, forwarded, tls::Certificate};
-use crate::{access::Principal, config::Config};
+use crate::{
+    access::{Client, Principal},
+    config::Config,
+};
 
 /// What the configuration, the machine and the certificate say of it.
 pub struct Site {
@@ -84,8 +88,8 @@ impl Site {
         }
     }
 
-    /// The address whose wrong passwords, and uploads without a user, are counted.
-    pub(super) fn address(&self, request: &HttpRequest) -> IpAddr {
+    /// Whose wrong passwords, and uploads without a user, are counted.
+    pub(super) fn client(&self, request: &HttpRequest) -> Client {
         let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
         forwarded::client(request.headers(), peer, |address| self.proxies.iter().any(|net| net.contains(&address)))
     }
@@ -106,15 +110,17 @@ impl Site {
         Some(format!("{}://{}", if secure { "https" } else { "http" }, host.or_else(own)?))
     }
 
-    /// Whether public DNS cannot point this name to this machine, or the operator says that it is
+    /// Whether nobody else can point this name to this machine, or the operator says that it is
     /// this machine's.
     fn is_local(&self, name: &str) -> bool {
-        let below = |domain| name.strip_suffix(domain).is_some_and(|label| label.ends_with('.') && label.len() > 1);
-        let single = !name.contains('.');
-        single
-            || below("localhost")
-            || below("local")
-            || name == self.machine
+        // A short name and its form in the network's own `.local` are anybody's there, but for this
+        // machine's.
+        let short = self.machine.split('.').next().unwrap_or_default();
+        let own = |name: &str| !name.is_empty() && (name == self.machine || name == short);
+        name == "localhost"
+            || name.ends_with(".localhost")
+            || own(name)
+            || name.strip_suffix(".local").is_some_and(own)
             || self.names.iter().any(|known| known == name)
             || self.certificate.as_ref().is_some_and(|certificate| certificate.names(name))
     }
