@@ -26,9 +26,10 @@ mod sign_in;
 mod tests;
 mod throttle;
 mod token;
+mod turns;
 mod users;
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{net::IpAddr, path::PathBuf, time::SystemTime};
 
 pub use self::{
     htpasswd::{ListError, check},
@@ -49,6 +50,21 @@ pub struct Access {
     rules: Rules,
     sign_in: SignIn,
     tokens: Tokens,
+}
+
+/// Where a password comes from: whose wrong guesses are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// Another that it may have. What counts for the one counts for the other, too.
+    pub perhaps: Option<IpAddr>,
+}
+
+impl From<IpAddr> for Client {
+    fn from(address: IpAddr) -> Self {
+        Client { address, perhaps: None }
+    }
 }
 
 /// Why lanyard does not start with these users. One line that says what to do.
@@ -100,12 +116,12 @@ impl Access {
         self.sign_in.users.refresh().await;
     }
 
-    /// The user with this name and password. `from` is the client's address, whose failures are counted.
+    /// The user with this name and password. `from` is the client, whose failures are counted.
     ///
     /// # Errors
     /// The name or the password is wrong (which, is not told), or the address has been wrong too often.
-    pub async fn sign_in(&self, user: &str, password: &str, from: std::net::IpAddr) -> Result<Principal, SignInError> {
-        self.sign_in.sign_in(user, password, from).await
+    pub async fn sign_in(&self, user: &str, password: &str, from: impl Into<Client>) -> Result<Principal, SignInError> {
+        self.sign_in.sign_in(user, password, from.into()).await
     }
 
     /// A token for what is in `access`, good for five minutes from now. No user: a token that says only that nobody signed in.

@@ -14,7 +14,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -23,7 +22,7 @@ use aws_lc_rs::hmac;
 use tokio::time::Instant;
 
 use super::{
-    bcrypt,
+    Client, bcrypt,
     key::Key,
     lanes::{Guess, Lanes, Unchecked},
     principal::Principal,
@@ -76,45 +75,47 @@ impl SignIn {
         SignIn { users, lanes: Lanes::new(threads), throttle: Throttle::default(), key, right: Mutex::default() }
     }
 
-    pub(super) async fn sign_in(&self, user: &str, password: &str, from: IpAddr) -> Result<Principal, SignInError> {
+    pub(super) async fn sign_in(&self, user: &str, password: &str, from: Client) -> Result<Principal, SignInError> {
         self.users.refresh().await;
         let list = self.users.list();
         let Some(dummy) = list.dummy() else { return Err(SignInError::Wrong) };
         let known = list.hash(user).filter(|_| bcrypt::reads(password)).map(|hash| (user, hash));
         let mark = self.mark(user, password, known.map_or("", |(_, hash)| hash));
-        if let Some(wait) = self.throttle.refused(from, user) {
+        let addresses = || [Some(from.address), from.perhaps].into_iter().flatten();
+        if let Some(wait) = addresses().find_map(|address| self.throttle.refused(address, user)) {
             return Err(SignInError::TooMany { wait });
         }
         let signed_in = || Ok(Principal::User(user.to_owned()));
         if known.is_some() && self.remembers(&mark) {
             return signed_in();
         }
-        let start = self.throttle.begin(from, user, mark, known.is_some());
-        let attempt = match &start {
-            Start::Counted(attempt) | Start::Aside(Some(attempt), _) => Some(attempt),
-            Start::Again | Start::Refused(_) | Start::Aside(None, _) => None,
-        };
+        let begin = |address| self.throttle.begin(address, user, mark, known.is_some());
+        let (start, perhaps) = (begin(from.address), from.perhaps.map(begin));
+        let perhaps = perhaps.as_ref().and_then(Start::attempt);
+        let attempt = start.attempt();
         let settled = || self.settled(&mark, attempt);
         // A guess that is not tried takes the time of one of a user that is not known.
         let known = known.filter(|_| attempt.is_some());
-        let guess = Guess { password, known, dummy, settled: &settled };
-        let (checked, attempt) = match &start {
+        let rank = attempt.map_or(0, |attempt| attempt.rank);
+        let guess = Guess { password, known, rank, dummy, settled: &settled };
+        let checked = match &start {
             Start::Again => return Err(SignInError::Wrong),
             Start::Refused(wait) => return Err(SignInError::TooMany { wait: *wait }),
-            Start::Aside(attempt, wait) => match self.lanes.aside(&guess).await {
-                true => (Ok(true), attempt.as_ref()),
-                false => (Err(SignInError::TooMany { wait: *wait }), attempt.as_ref()),
+            Start::Aside(_, wait) => match self.lanes.aside(&guess).await {
+                true => Ok(true),
+                false => Err(SignInError::TooMany { wait: *wait }),
             },
-            Start::Counted(attempt) => (self.lanes.check(&guess).await.map_err(SignInError::from), Some(attempt)),
+            Start::Counted(_) => self.lanes.check(&guess).await.map_err(SignInError::from),
         };
+        let attempts = [attempt, perhaps].into_iter().flatten();
         match checked {
             Ok(true) => {
                 self.remember(mark);
-                attempt.into_iter().for_each(Attempt::right);
+                attempts.for_each(Attempt::right);
                 signed_in()
             }
             Ok(false) => {
-                attempt.into_iter().for_each(Attempt::wrong);
+                attempts.for_each(Attempt::wrong);
                 Err(SignInError::Wrong)
             }
             Err(error) => Err(error),

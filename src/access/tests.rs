@@ -268,6 +268,65 @@ async fn s27_two_hundred_wrong_logins_delay_a_right_one_by_no_more_than_a_few_ch
     assert!(right < 20 * one, "one check takes {one:?}, this took {right:?}");
 }
 
+/// S27: a crowd that guesses at one user, from as many addresses as there are guesses or from few,
+/// does not stand before that user's first sign-in.
+#[tokio::test(flavor = "multi_thread")]
+async fn s27_a_crowd_that_guesses_at_a_user_delays_its_first_sign_in_by_a_few_checks() {
+    for each in [1, 10] {
+        let house = House::new("");
+        let hash = |password| ::bcrypt::hash(password, 9).unwrap();
+        fs::write(house.users(), format!("ann:{}\nbob:{}\n", hash("secret"), hash("secret"))).unwrap();
+        let access = std::sync::Arc::new(house.open());
+        let began = Instant::now();
+        assert_eq!(access.sign_in("bob", "secret", CLIENT).await, Ok(user("bob")));
+        let one = began.elapsed();
+        let crowd: Vec<_> = (0..250_u32)
+            .map(|n| {
+                let access = std::sync::Arc::clone(&access);
+                let from = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n / each));
+                tokio::spawn(async move { access.sign_in("ann", &format!("guess {n}"), from).await })
+            })
+            .collect();
+        while access.sign_in.is_idle() {
+            tokio::task::yield_now().await;
+        }
+        let began = Instant::now();
+        assert_eq!(access.sign_in("ann", "secret", CLIENT).await, Ok(user("ann")));
+        let right = began.elapsed();
+        println!("one check {one:?}; right {right:?}, with {each} guesses of each address");
+        assert!(right < 20 * one, "one check takes {one:?}, this took {right:?} ({each} of each)");
+        crowd.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// S17, measured: nine wrong guesses at once take as long for a user that is there as for one that
+/// is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn s17_guesses_at_once_tell_nothing_about_who_is_there() {
+    let house = House::new("");
+    fs::write(house.users(), format!("ann:{}\n", ::bcrypt::hash("secret", 8).unwrap())).unwrap();
+    let access = house.open();
+    let mut spent = [Vec::new(), Vec::new()];
+    for round in 0..16_u32 {
+        let which = round as usize % 2;
+        let from = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + round));
+        let passwords: Vec<_> = (0..9).map(|n| format!("wrong {round} {n}")).collect();
+        let name = ["ann", "nobody"][which];
+        let began = Instant::now();
+        let all = passwords.iter().map(|password| access.sign_in(name, password, from));
+        let told = futures_util::future::join_all(all).await;
+        spent[which].push(began.elapsed());
+        assert!(told.iter().all(|told| *told == Err(SignInError::Wrong)), "{told:?}");
+    }
+    // Other tests run beside this one. What the quickest take, they take without them.
+    let [known, unknown] = spent.map(|mut times| {
+        times.sort();
+        times[1]
+    });
+    println!("nine at once: known {known:?}, unknown {unknown:?}");
+    assert!(known.abs_diff(unknown) < Duration::from_millis(5).max(unknown / 3), "{known:?}, {unknown:?}");
+}
+
 /// A password of which bcrypt would read only a part is wrong, and takes as long.
 #[tokio::test]
 async fn a_password_is_never_cut_short() {

@@ -6,7 +6,8 @@
 //! | address and user | [`GUESSES`], 10 | 429, before any memory of a success is asked |
 //! | address | [`BY_ADDRESS`], 100, over all names | 429 for a wrong password, a right one is in |
 //! | address beyond its 100, and user | [`ASIDE`], 3 | 429 |
-//! | addresses | [`ADDRESSES`], 4,096 | the others are counted together, as one |
+//! | addresses | [`ADDRESSES`], 4,096 | a new one is counted with its network (/24, /48), |
+//! | networks | as many | a new one with the one around it (/16, /32), and then with all |
 //!
 //! - A guess counts when it starts. A right one is taken back; one whose client leaves stays. So
 //!   neither hanging up nor asking many times at once gives more guesses.
@@ -34,8 +35,11 @@ pub(super) const BY_ADDRESS: usize = 100;
 pub(super) const ASIDE: usize = 3;
 /// How long a guess counts.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
-/// Addresses that are counted each by itself.
+/// Addresses that are counted each by itself, and networks.
 const ADDRESSES: usize = 4_096;
+/// The bits of an address by which it is counted, of IPv4 and of IPv6: who has one IPv6 address has
+/// all of its /64.
+const PREFIXES: [(u32, u32); 3] = [(32, 64), (24, 48), (16, 32)];
 /// How often those are let go of that have not guessed for a [`WINDOW`].
 const TIDY: Duration = Duration::from_secs(1);
 
@@ -52,7 +56,8 @@ pub(super) struct Throttle {
 
 #[derive(Default)]
 struct Counts {
-    addresses: HashMap<IpAddr, VecDeque<Guess>>,
+    /// By address, by network, by the network around that, and the rest.
+    tables: [HashMap<IpAddr, VecDeque<Guess>>; PREFIXES.len() + 1],
     tidied: Option<Instant>,
 }
 
@@ -78,12 +83,31 @@ pub(super) enum Start<'a> {
     Refused(Duration),
 }
 
+impl<'a> Start<'a> {
+    /// The guess, where it is one.
+    pub(super) fn attempt(&self) -> Option<&Attempt<'a>> {
+        match self {
+            Start::Counted(attempt) | Start::Aside(Some(attempt), _) => Some(attempt),
+            Start::Again | Start::Refused(_) | Start::Aside(None, _) => None,
+        }
+    }
+}
+
 /// A guess that counts. Dropped without a word it goes on counting, and the next one like it counts
 /// too.
 pub(super) struct Attempt<'a> {
     throttle: &'a Throttle,
-    address: IpAddr,
+    place: Place,
     mark: Mark,
+    /// How many guesses its address has made in the last minute, this one included.
+    pub(super) rank: usize,
+}
+
+/// Where an address is counted: in which table, and under which name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place {
+    table: usize,
+    network: IpAddr,
 }
 
 impl Throttle {
@@ -92,8 +116,7 @@ impl Throttle {
     pub(super) fn refused(&self, address: IpAddr, user: &str) -> Option<Duration> {
         let user = self.names.hash_one(user);
         let mut counts = self.lock();
-        let address = counts.place(network(address));
-        let guesses = counts.addresses.get_mut(&address)?;
+        let guesses = counts.place(address).of(&mut counts)?;
         forget(guesses);
         spent(guesses, user)
     }
@@ -102,13 +125,13 @@ impl Throttle {
     pub(super) fn begin(&self, address: IpAddr, user: &str, mark: Mark, known: bool) -> Start<'_> {
         let user = self.names.hash_one(user);
         let mut counts = self.lock();
-        let address = counts.place(network(address));
-        let guesses = counts.addresses.entry(address).or_default();
+        let place = counts.place(address);
+        let guesses = counts.tables[place.table].entry(place.network).or_default();
         forget(guesses);
         if let Some(wait) = spent(guesses, user) {
             return Start::Refused(wait);
         }
-        let attempt = || Attempt { throttle: self, address, mark };
+        let attempt = |rank| Attempt { throttle: self, place, mark, rank };
         let seen = guesses.iter().any(|guess| guess.mark == mark);
         let same = guesses.iter_mut().rfind(|guess| guess.mark == mark);
         let same = same.filter(|guess| guess.wrong || guess.waiting > 0).map(|guess| {
@@ -124,16 +147,16 @@ impl Throttle {
             let at_user = guesses.iter().filter(|guess| guess.user == user).count();
             if !seen && at_user < ASIDE {
                 guesses.push_back(guess);
-                return Start::Aside(tries.then(attempt), wait);
+                return Start::Aside(tries.then(|| attempt(guesses.len())), wait);
             }
-            return Start::Aside((tries && seen).then(attempt), wait);
+            return Start::Aside((tries && seen).then(|| attempt(guesses.len())), wait);
         }
         match same {
             Some(true) => Start::Again,
-            Some(false) => Start::Counted(attempt()),
+            Some(false) => Start::Counted(attempt(guesses.len())),
             None => {
                 guesses.push_back(guess);
-                Start::Counted(attempt())
+                Start::Counted(attempt(guesses.len()))
             }
         }
     }
@@ -144,30 +167,53 @@ impl Throttle {
 }
 
 impl Counts {
-    /// Where an address is counted: where there are too many, with all others that are new.
-    fn place(&mut self, address: IpAddr) -> IpAddr {
-        if self.addresses.len() < ADDRESSES || self.addresses.contains_key(&address) {
-            return address;
+    /// Where an address is counted: by itself, or where there are too many, with its neighbours.
+    fn place(&mut self, address: IpAddr) -> Place {
+        let places = PREFIXES.iter().enumerate();
+        let places = places.map(|(table, prefix)| Place { table, network: network(address, *prefix) });
+        let mut tidied = false;
+        for place in places {
+            let known = self.tables[place.table].contains_key(&place.network);
+            if known || self.tables[place.table].len() < ADDRESSES {
+                return place;
+            }
+            if !std::mem::replace(&mut tidied, true) && self.tidy() && self.tables[place.table].len() < ADDRESSES {
+                return place;
+            }
         }
-        if self.tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY) {
-            self.tidied = Some(Instant::now());
-            self.addresses.retain(|_, guesses| guesses.back().is_some_and(|guess| guess.at.elapsed() < WINDOW));
+        Place { table: PREFIXES.len(), network: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+    }
+
+    /// Forgets who has not guessed for a [`WINDOW`]. False: that was done a moment ago.
+    fn tidy(&mut self) -> bool {
+        if self.tidied.is_some_and(|tidied| tidied.elapsed() < TIDY) {
+            return false;
         }
-        if self.addresses.len() < ADDRESSES { address } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+        self.tidied = Some(Instant::now());
+        for table in &mut self.tables {
+            table.retain(|_, guesses| guesses.back().is_some_and(|guess| guess.at.elapsed() < WINDOW));
+        }
+        true
+    }
+}
+
+impl Place {
+    fn of(self, counts: &mut Counts) -> Option<&mut VecDeque<Guess>> {
+        counts.tables[self.table].get_mut(&self.network)
     }
 }
 
 impl Attempt<'_> {
     /// Whether the same guess was found wrong meanwhile.
     pub(super) fn is_wrong(&self) -> bool {
-        let counts = self.throttle.lock();
+        let mut counts = self.throttle.lock();
         let same = |guess: &Guess| guess.mark == self.mark && guess.wrong;
-        counts.addresses.get(&self.address).is_some_and(|guesses| guesses.iter().any(same))
+        self.place.of(&mut counts).is_some_and(|guesses| guesses.iter().any(same))
     }
 
     /// The password was right: nothing is counted.
     pub(super) fn right(&self) {
-        if let Some(guesses) = self.throttle.lock().addresses.get_mut(&self.address) {
+        if let Some(guesses) = self.place.of(&mut self.throttle.lock()) {
             guesses.retain(|guess| guess.mark != self.mark);
         }
     }
@@ -175,7 +221,7 @@ impl Attempt<'_> {
     /// The password was wrong.
     pub(super) fn wrong(&self) {
         let mut counts = self.throttle.lock();
-        let guesses = counts.addresses.get_mut(&self.address);
+        let guesses = self.place.of(&mut counts);
         for guess in guesses.into_iter().flatten().filter(|guess| guess.mark == self.mark) {
             guess.wrong = true;
         }
@@ -185,7 +231,7 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         let mut counts = self.throttle.lock();
-        let guesses = counts.addresses.get_mut(&self.address);
+        let guesses = self.place.of(&mut counts);
         if let Some(guess) = guesses.and_then(|all| all.iter_mut().rfind(|guess| guess.mark == self.mark)) {
             guess.waiting = guess.waiting.saturating_sub(1);
         }
@@ -211,11 +257,11 @@ fn left(guess: Option<&Guess>) -> Duration {
     WINDOW.saturating_sub(age).max(Duration::from_secs(1))
 }
 
-/// Who has one IPv6 address has all of its /64.
-fn network(address: IpAddr) -> IpAddr {
+/// The network of so many bits that an address is in.
+fn network(address: IpAddr, (v4, v6): (u32, u32)) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => (address & Ipv6Addr::from_bits(!0 << 64)).into(),
+        IpAddr::V4(address) => (address & Ipv4Addr::from_bits(u32::MAX << (32 - v4))).into(),
+        IpAddr::V6(address) => (address & Ipv6Addr::from_bits(u128::MAX << (128 - v6))).into(),
     }
 }
 

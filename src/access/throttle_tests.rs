@@ -115,7 +115,7 @@ async fn s27_names_that_are_none_leave_the_same_trace() {
         for n in 1000..1010 {
             drop(throttle.begin(ONE, "somebody", mark(n), known));
         }
-        throttle.lock().addresses[&ONE].len()
+        throttle.lock().tables[0][&ONE].len()
     });
     assert_eq!(waits[0], waits[1]);
 }
@@ -134,7 +134,7 @@ async fn s27_the_same_guess_after_a_hang_up_counts_again() {
 
 #[test]
 fn an_ipv6_network_is_one_address() {
-    let net = |text: &str| network(text.parse().unwrap());
+    let net = |text: &str| network(text.parse().unwrap(), PREFIXES[0]);
     assert_eq!(net("2001:db8:1:2:3::4"), net("2001:db8:1:2:ffff::"));
     assert_ne!(net("2001:db8:1:2::"), net("2001:db8:1:3::"));
     assert_eq!(net("::ffff:192.0.2.1"), ONE);
@@ -151,9 +151,53 @@ async fn s27_a_flood_of_addresses_forgets_nobody() {
     for n in 0..3 * ADDRESSES as u32 {
         guess(&throttle, IpAddr::V4((0x0a00_0000 + n).into()), "ann", n);
     }
-    assert!(throttle.lock().addresses.len() <= ADDRESSES + 1);
+    assert!(throttle.lock().tables.iter().all(|table| table.len() <= ADDRESSES));
     assert_eq!(guess(&throttle, ONE, "ann", 100), "refused");
     tokio::time::advance(WINDOW).await;
     assert_eq!(guess(&throttle, IpAddr::V4(1.into()), "ann", 100), "wrong");
-    assert!(throttle.lock().addresses.len() < 10, "they are let go of");
+    assert!(throttle.lock().tables.iter().all(|table| table.len() < 10), "they are let go of");
+}
+
+/// Where there are more addresses than can be counted, a new one pays for its neighbours at most,
+/// and a stranger for no one.
+#[tokio::test(start_paused = true)]
+async fn s27_a_flood_of_addresses_locks_no_stranger_out() {
+    let address = |a: u8, b: u8, c: u8, d: u8| IpAddr::from([a, b, c, d]);
+    let (home, next_door, far) = (address(192, 0, 2, 1), address(192, 0, 2, 200), address(192, 0, 77, 1));
+    // Each crowd guesses at ann, from so many networks; who is refused then, after ten guesses of
+    // one in the same network as `home`?
+    let flood = |throttle: &Throttle, spread: &dyn Fn(u32) -> u32, count: u32| {
+        for n in 0..count {
+            guess(throttle, IpAddr::V4(spread(n).into()), "ann", n);
+        }
+    };
+    let ten = |throttle: &Throttle, from: IpAddr| {
+        (0..GUESSES as u32).for_each(|n| {
+            guess(throttle, from, "ann", 1_000_000 + n);
+        });
+    };
+    for (name, spread, count, refused) in [
+        ("few addresses", &(|n: u32| 0x0a00_0000 + n) as &dyn Fn(u32) -> u32, 100, [false, false]),
+        ("many of few networks", &|n| 0x0a00_0000 + n, 3 * ADDRESSES as u32, [true, false]),
+        ("many of many networks", &|n| 0x0a00_0000 + (n << 8), 3 * ADDRESSES as u32, [true, true]),
+    ] {
+        let throttle = Throttle::default();
+        flood(&throttle, spread, count);
+        assert_eq!(guess(&throttle, far, "ann", 9_000_000), "wrong", "{name}: the crowd is no neighbour");
+        ten(&throttle, home);
+        assert!(throttle.refused(home, "ann").is_some(), "{name}: its own guesses");
+        let others = [next_door, far].map(|other| throttle.refused(other, "ann").is_some());
+        assert_eq!(others, refused, "{name}");
+        assert_eq!(throttle.refused(address(198, 51, 100, 1), "ann"), None, "{name}: a stranger");
+        assert_eq!(throttle.refused(home, "bob"), None, "{name}: another user");
+    }
+    // IPv6: /64, /48, /32.
+    let throttle = Throttle::default();
+    for n in 0..3 * u128::from(ADDRESSES as u32) {
+        guess(&throttle, IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) + (n << 64))), "ann", n as u32);
+    }
+    assert!(throttle.refused("2001:db8:0:ffff::1".parse().unwrap(), "ann").is_some());
+    for stranger in ["2001:db8:ffff::1", "2001:db9::1", "192.0.2.1"] {
+        assert_eq!(throttle.refused(stranger.parse().unwrap(), "ann"), None, "{stranger}");
+    }
 }

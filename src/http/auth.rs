@@ -196,7 +196,7 @@ impl Gate<'_> {
             Presented::Nothing => Ok(nobody()),
             Presented::Foreign => Err(wrong(Some("invalid_request"), "this Authorization is neither Basic nor Bearer")),
             Presented::Password { user, password } => {
-                match access.sign_in(&user, &password, self.face.site.address(self.request)).await {
+                match access.sign_in(&user, &password, self.face.site.client(self.request)).await {
                     Ok(principal) => Ok(Known { principal, token: None }),
                     Err(error @ SignInError::Wrong) => Err(wrong(None, &error.to_string())),
                     Err(error @ (SignInError::TooMany { .. } | SignInError::Full { .. } | SignInError::Lost)) => {

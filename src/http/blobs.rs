@@ -73,7 +73,7 @@ fn send_it(spelling: &Spelling) -> Refusal {
 
 async fn whole_or_part(asked: &mut Asked<'_>, repository: &Repository, digest: &Digest) -> Result<Reply, Refusal> {
     let ranges = conditions::ranges(asked.request.headers(), digest)?;
-    let client = asked.face.site.address(asked.request).to_canonical();
+    let client = asked.face.site.client(asked.request).address.to_canonical();
     asked.face.pull.look_again(client, repository, digest).await.map_err(still_proving)?;
     let answer = match asked.face.pull.blob(repository, digest, ranges.as_ref()).await {
         Err(error) if error.is_outage() => match Box::pin(asked.other_holder(repository, digest)).await? {

@@ -13,6 +13,8 @@
 //! ([`Busy::cut`](super::traffic::Busy::cut)): what was written before the failure is still
 //! delivered, and then the connection ends short of the promised length.
 //!
+//! Of a head that is long, as much is read as `shares.rs` grants.
+//!
 //! A client that waits for `100 Continue` gets it when its body is asked for, and not where it is
 //! refused before.
 
@@ -34,6 +36,7 @@ use super::{
     gate::{Gate, Lets},
     places::Place,
     plane::{Plane, Step, Wire},
+    shares::{HEAD, Share},
     traffic::{Traffic, Waits},
 };
 
@@ -86,6 +89,9 @@ pub(super) struct Connection<S> {
     taken: u64,
     /// Bytes that were written since the peer last sent some: they may not have arrived.
     unsettled: u64,
+    /// How much has come of a head, and its share where that is much.
+    head: usize,
+    share: Option<Share>,
 }
 
 /// So many bytes may be on their way, and a reset that overtakes them would lose them.
@@ -107,6 +113,8 @@ impl<S> Connection<S> {
             waited: Duration::ZERO,
             taken: 0,
             unsettled: 0,
+            head: 0,
+            share: None,
         }
     }
 
@@ -121,6 +129,21 @@ impl<S> Connection<S> {
             Some(place) if place.is_gone() => Err(io::ErrorKind::ConnectionAborted.into()),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Counts what has come of a head. An error where there is no room for more.
+    fn head_comes(&mut self, bytes: usize) -> io::Result<()> {
+        self.head += bytes;
+        if self.head > HEAD
+            && self.share.is_none()
+            && let Some(place) = &self.traffic.place
+        {
+            self.share = place.room_for_head();
+            if self.share.is_none() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        Ok(())
     }
 
     fn wrote(&mut self, bytes: usize) {
@@ -180,6 +203,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         }
         if let Some(coming) = self.traffic.coming.take() {
             self.gate.told(coming);
+            (self.head, self.share) = (0, None);
         }
         if self.traffic.leaving.get() {
             self.gate.shut();
@@ -187,7 +211,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         let in_progress = self.traffic.requests.get() > 0;
         let read = match self.gate.lets(in_progress) {
             Lets::Through => {
+                let (before, head) = (buf.filled().len(), self.gate.is_at_head());
                 let read = self.poll_through(cx, buf);
+                if head {
+                    self.head_comes(buf.filled().len().saturating_sub(before))?;
+                }
                 if read.is_pending() && in_progress {
                     // A body. When its request ends before it does, it is time to look at the
                     // clock.

@@ -109,6 +109,14 @@ pub(super) fn too_much_in_memory() -> Refusal {
     error.into()
 }
 
+/// The bodies of requests hold as much in memory as they may together.
+pub(super) fn too_many_bodies() -> Refusal {
+    let message = "too many large requests are coming in; try again in a few seconds";
+    let mut error = RegistryError::new(ErrorCode::TooManyRequests, message);
+    error.retry_after = Some(Duration::from_secs(5));
+    error.into()
+}
+
 /// A body failed with its head long gone: the connection is cut, and this line is all there is to say.
 pub(super) fn body_failed(error: &str, repo: Option<&Repository>, sent: u64) {
     tracing::warn!(repo = repo.map(tracing::field::display), bytes = sent, "a body was cut short: {error}");

@@ -9,13 +9,25 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName};
 
-/// The address that a request comes from: the last one in the list that is no proxy of ours.
-/// `peer`: the other end of the connection. Where the two kinds of headers do not agree, one of
-/// them is the client's own, and neither is believed.
-pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+use crate::access::Client;
+
+/// Where a request comes from. `peer`: the other end of the connection. One rule decides:
+///
+/// | the peer | headers | the address |
+/// |---|---|---|
+/// | no proxy of ours | any | the peer |
+/// | a proxy of ours | neither | the peer: the request is the proxy's own |
+/// | | one of them | the last one in its list that is no proxy of ours |
+/// | | both, and they say the same | that |
+/// | | both, and they do not | the peer; `X-Forwarded-For` is what it may have besides |
+///
+/// In the last row one of the two is the client's own words, and nothing tells which. So it is
+/// counted as the proxy's own, and as what `X-Forwarded-For` says, which nearly every proxy writes:
+/// a second header gives no guess more.
+pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> Client {
     let peer = peer.to_canonical();
     if !trusted(peer) {
-        return peer;
+        return peer.into();
     }
     let walk = |hops: Vec<Option<IpAddr>>| {
         let mut last = peer;
@@ -33,13 +45,13 @@ pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr)
     let new = elements(headers, FORWARDED.as_str());
     let new = new.iter().map(|element| address(&pair(element, "for")?)).collect::<Vec<_>>();
     match (old.is_empty(), new.is_empty()) {
-        (true, true) => peer,
-        (false, true) => walk(old),
-        (true, false) => walk(new),
-        (false, false) => {
-            let (old, new) = (walk(old), walk(new));
-            if old == new { old } else { peer }
-        }
+        (true, true) => peer.into(),
+        (false, true) => walk(old).into(),
+        (true, false) => walk(new).into(),
+        (false, false) => match (walk(old), walk(new)) {
+            (old, new) if old == new => old.into(),
+            (old, _) => Client { address: peer, perhaps: Some(old).filter(|old| *old != peer) },
+        },
     }
 }
 

@@ -21,7 +21,9 @@ const PROXIES: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 fn a_proxy_of_ours_says_who_asks_and_nobody_else_does() {
     let client = |peer: &str, lines: &[(&'static str, &str)]| {
         let trusted = |address: IpAddr| PROXIES.iter().any(|proxy| proxy.parse() == Ok(address));
-        super::client(&headers(lines), peer.parse().unwrap(), trusted).to_string()
+        let client = super::client(&headers(lines), peer.parse().unwrap(), trusted);
+        let perhaps = client.perhaps.map_or_else(String::new, |perhaps| format!(" or {perhaps}"));
+        format!("{}{perhaps}", client.address)
     };
     for (peer, lines, expected) in [
         // Whoever is no proxy of ours is counted as what it is.
@@ -54,7 +56,14 @@ fn a_proxy_of_ours_says_who_asks_and_nobody_else_does() {
         ("10.0.0.1", &[(FWD, "for=1.1.1.1, for=198.51.100.1;by=\"a,b\", for=10.0.0.2")], "198.51.100.1"),
         // Two headers: one of them may be the client's own.
         ("10.0.0.1", &[(XFF, "198.51.100.1"), (FWD, "for=198.51.100.1")], "198.51.100.1"),
-        ("10.0.0.1", &[(XFF, "198.51.100.1"), (FWD, "for=1.1.1.1")], "10.0.0.1"),
+        ("10.0.0.1", &[(XFF, "198.51.100.1"), (FWD, "for=1.1.1.1")], "10.0.0.1 or 198.51.100.1"),
+        ("10.0.0.1", &[(FWD, "for=1.1.1.1"), (XFF, "198.51.100.1")], "10.0.0.1 or 198.51.100.1"),
+        ("10.0.0.1", &[(XFF, "198.51.100.1"), (FWD, "for=_hidden")], "10.0.0.1 or 198.51.100.1"),
+        ("10.0.0.1", &[(XFF, "198.51.100.1"), (FWD, "proto=https")], "10.0.0.1 or 198.51.100.1"),
+        ("10.0.0.1", &[(XFF, "198.51.100.1"), (FWD, "")], "198.51.100.1"),
+        ("10.0.0.1", &[(XFF, "unknown"), (FWD, "for=1.1.1.1")], "10.0.0.1"),
+        ("10.0.0.1", &[(XFF, ""), (FWD, "for=198.51.100.1")], "198.51.100.1"),
+        ("192.0.2.9", &[(XFF, "198.51.100.1"), (FWD, "for=1.1.1.1")], "192.0.2.9"),
     ] {
         assert_eq!(client(peer, lines), expected, "{peer} {lines:?}");
     }

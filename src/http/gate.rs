@@ -105,6 +105,11 @@ impl Gate {
         self.held.len() >= MOST
     }
 
+    /// Whether what goes through next is of a head.
+    pub(super) fn is_at_head(&self) -> bool {
+        self.state == State::Head
+    }
+
     /// Keeps bytes for later.
     pub(super) fn hold(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);

@@ -6,17 +6,24 @@
 //! - A body that is wanted as a whole, a form or a manifest, also has a total: 30 s, and one more
 //!   for each 64 KiB beyond the first.
 //!
+//! - What is gathered as a whole takes its share of what all may hold (`shares.rs`). Time in which it
+//!   waits for that does not count.
+//!
 //! What is slower is answered 408, and its connection ends. What came of an upload stays: it can go
 //! on.
 
 use std::{future::poll_fn, pin::Pin, rc::Rc, time::Duration};
 
 use actix_web::{HttpRequest, dev::Payload, error::PayloadError, web};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream as _;
 use tokio::time::Instant;
 
-use super::{errors::Refusal, traffic::Traffic};
+use super::{
+    errors::{self, Refusal},
+    shares::Gathered,
+    traffic::Traffic,
+};
 use crate::oci::{ErrorCode, RegistryError};
 
 /// How many bytes a second a body brings at least.
@@ -104,22 +111,29 @@ impl Intake {
         }
         let longest = told.unwrap_or(most as u64);
         let total = TOTAL + Duration::from_secs(longest.saturating_sub(SHORT) / SHORT);
-        match tokio::time::timeout(total, self.gather(longest, most)).await {
-            Ok(whole) => whole,
-            Err(_) => Err(self.too_slow("the body took too long")),
-        }
-    }
-
-    async fn gather(&mut self, expected: u64, most: usize) -> Result<Option<Bytes>, Refusal> {
-        // What the head promises is believed only up to a point: promising costs nothing.
-        let mut whole = BytesMut::with_capacity(expected.min(4 << 10) as usize);
-        while let Some(piece) = self.piece().await? {
-            if whole.len() + piece.len() > most {
+        let mut until = Instant::now() + total;
+        // What the head promises costs nothing before it comes.
+        let mut gathered = Gathered::default();
+        loop {
+            let piece = tokio::time::timeout_at(until, self.piece()).await;
+            let Some(piece) = piece.map_err(|_| self.too_slow("the body took too long"))?? else { break };
+            let length = gathered.length() + piece.len();
+            if length > most {
                 return Ok(None);
             }
-            whole.extend_from_slice(&piece);
+            let since = Instant::now();
+            self.make_room(&mut gathered, length, longest as usize).await?;
+            until += since.elapsed();
+            gathered.push(&piece, longest as usize);
         }
-        Ok(Some(whole.freeze()))
+        Ok(Some(gathered.into_bytes()))
+    }
+
+    async fn make_room(&self, gathered: &mut Gathered, length: usize, longest: usize) -> Result<(), Refusal> {
+        match self.traffic.as_ref().and_then(|traffic| traffic.place.as_ref()) {
+            Some(place) => place.room_for_body(gathered, length, longest).await.map_err(|_| errors::too_many_bodies()),
+            None => Ok(()),
+        }
     }
 }
 

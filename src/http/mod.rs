@@ -38,6 +38,7 @@ mod referrers;
 mod reply;
 mod routes;
 mod server;
+mod shares;
 mod site;
 mod tags;
 mod target;

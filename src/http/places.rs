@@ -27,7 +27,10 @@ use std::{
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
-use super::loads::{Load, Loads};
+use super::{
+    loads::{Load, Loads},
+    shares::{Gathered, Held, NoShare, Share},
+};
 
 /// How many descriptors files, upstreams and the runtime have at least.
 const OTHERS: usize = 96;
@@ -57,9 +60,12 @@ pub(super) fn owner(address: IpAddr) -> IpAddr {
 pub(super) struct Places {
     table: Mutex<Table>,
     most: usize,
+    accepted: usize,
     began: Instant,
     /// What their answers hold in memory.
     loads: Arc<Loads>,
+    /// And their requests.
+    held: Held,
 }
 
 #[derive(Default, Debug)]
@@ -98,7 +104,20 @@ impl Places {
     /// For a process that may have this many descriptors.
     pub(super) fn new(descriptors: usize) -> Arc<Places> {
         let most = descriptors.saturating_sub((descriptors / 4).max(OTHERS)).max(8);
-        Arc::new(Places { table: Mutex::default(), most, began: Instant::now(), loads: Arc::default() })
+        Arc::new(Places {
+            table: Mutex::default(),
+            most,
+            accepted: most + descriptors.saturating_sub(most) / 3,
+            began: Instant::now(),
+            loads: Arc::default(),
+            held: Held::default(),
+        })
+    }
+
+    /// How many connections may have a descriptor: those with a place, and those that have just
+    /// come or are about to go. The others wait in the kernel's queue.
+    pub(super) fn accepted(&self) -> usize {
+        self.accepted
     }
 
     fn of_one(&self) -> usize {
@@ -240,6 +259,21 @@ impl Place {
     /// Counts bytes that an answer holds in memory. `None`: there are too many of them.
     pub(super) fn load(&self, bytes: &Bytes) -> Option<Load> {
         self.places.loads.take(self.seat.owner, bytes)
+    }
+
+    /// A share for a head that is long.
+    pub(super) fn room_for_head(&self) -> Option<Share> {
+        self.places.held.head(self.seat.owner)
+    }
+
+    /// Room for a body that is gathered, as [`Held::room`] gives it.
+    pub(super) async fn room_for_body(
+        &self,
+        gathered: &mut Gathered,
+        length: usize,
+        longest: usize,
+    ) -> Result<(), NoShare> {
+        self.places.held.room(self.seat.owner, gathered, length, longest).await
     }
 
     /// Whether the connection has to go.

@@ -26,7 +26,7 @@ use crate::{
 pub(super) const JSON: &str = "application/json";
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CACHE: HeaderName = HeaderName::from_static("x-lanyard-cache");
-/// What a browser must not do with the registry's content, whatever it is (S32): guess its type, or
+/// What a browser must not do with an answer, whatever it is (S32): guess its type, or
 /// run it.
 const NO_SNIFF: (HeaderName, HeaderValue) = (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 const INERT: (HeaderName, HeaderValue) =
@@ -145,12 +145,12 @@ impl Reply {
         let mut response = HttpResponse::with_body(status, Body::new(payload, length, entry));
         let out = response.headers_mut();
         out.reserve(headers.len() + 5);
+        out.insert(NO_SNIFF.0, NO_SNIFF.1);
+        out.insert(INERT.0, INERT.1);
         for (name, value) in headers {
             out.insert(name, value);
         }
-        out.insert(NO_SNIFF.0, NO_SNIFF.1);
         if registry {
-            out.insert(INERT.0, INERT.1);
             out.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
             out.insert(CACHE, HeaderValue::from_static(outcome.as_str()));
         }

@@ -179,7 +179,7 @@ impl Asked<'_> {
     pub(super) fn owner(&self) -> String {
         match self.principal.user() {
             Some(user) => format!("user {user}"),
-            None => places::owner(self.face.site.address(self.request)).to_string(),
+            None => places::owner(self.face.site.client(self.request).address).to_string(),
         }
     }
 }
@@ -270,7 +270,10 @@ async fn route(
     // What is at hand needs no clock.
     match futures_util::poll!(answer.as_mut()) {
         Poll::Ready(answered) => answered,
-        Poll::Pending => timeout_at(deadline, answer).await.unwrap_or_else(|_| Err(late(patience))),
+        Poll::Pending => match timeout_at(deadline, answer).await {
+            Ok(answered) => answered,
+            Err(_) => Err(late(patience)),
+        },
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Limits {
     pub rate: u64,
     /// How long a connection that is being closed may take, with a request body that nobody reads coming in.
     pub linger: Duration,
-    /// Connections per worker; more wait in the kernel's queue.
+    /// Connections per worker, where there are descriptors for them; more wait in the kernel's queue.
     pub connections: usize,
     /// Descriptors that the process may have; connections share them (`places.rs`).
     pub descriptors: usize,
@@ -158,9 +158,11 @@ where
     let secured = certificate.map(|certificate| Ok((Arc::new(certificate.config()?), certificate))).transpose();
     let secured = secured.map_err(|error: TlsError| io::Error::other(error))?;
     let places = Places::new(limits.descriptors);
+    // What is not accepted costs no descriptor.
+    let connections = limits.connections.min(places.accepted() / limits.workers.max(1)).max(1);
     let mut builder = Server::build()
         .workers(limits.workers)
-        .max_concurrent_connections(limits.connections)
+        .max_concurrent_connections(connections)
         .shutdown_timeout(limits.drain.as_secs())
         .disable_signals();
     for (listener, data) in faces {

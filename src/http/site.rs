@@ -8,6 +8,7 @@
 //! |---|---|
 //! | has `Forwarded`, `Via`, `X-Forwarded-…` or `X-Real-IP` | a proxy here speaks for others |
 //! | has `Origin`, or a `Sec-Fetch-Site` but `same-origin`, `none` | a page in a browser asks |
+//! | has a `User-Agent` of lanyard's own | an upstream redirected lanyard to itself |
 //! | has no single `Host` that public DNS cannot point here | a page whose name leads here asks |
 //!
 //! Such a `Host` is an address, `localhost` and names below it, a single label, a name below
@@ -26,7 +27,10 @@ use actix_web::{
 use ipnet::IpNet;
 
 use super::{connection::Secured, forwarded, tls::Certificate};
-use crate::{access::Principal, config::Config};
+use crate::{
+    access::{Client, Principal},
+    config::Config,
+};
 
 /// What the configuration, the machine and the certificate say of it.
 pub struct Site {
@@ -84,8 +88,8 @@ impl Site {
         }
     }
 
-    /// The address whose wrong passwords, and uploads without a user, are counted.
-    pub(super) fn address(&self, request: &HttpRequest) -> IpAddr {
+    /// Whose wrong passwords, and uploads without a user, are counted.
+    pub(super) fn client(&self, request: &HttpRequest) -> Client {
         let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
         forwarded::client(request.headers(), peer, |address| self.proxies.iter().any(|net| net.contains(&address)))
     }

@@ -107,7 +107,7 @@ async fn sign_in(
         (Presented::Nothing | Presented::Token(_), Some(user)) => (user, wish.password.unwrap_or_default()),
         (Presented::Nothing | Presented::Token(_), None) => return Ok(here.clone()),
     };
-    face.access.sign_in(&user, &password, face.site.address(request)).await.map_err(|error| match error {
+    face.access.sign_in(&user, &password, face.site.client(request)).await.map_err(|error| match error {
         SignInError::Wrong => wrong(),
         SignInError::TooMany { .. } | SignInError::Full { .. } | SignInError::Lost => auth::not_signed_in(error).into(),
     })

@@ -4,6 +4,7 @@ use super::{Push, PushError};
 use crate::{
     names::Spelling,
     oci::{Namespace, Repository, RepositoryName},
+    storage::LinkRecord,
 };
 
 impl Push {
@@ -28,7 +29,11 @@ impl Push {
         if self.names.claims(&repo.name) || catalog.knows(repo) {
             return Ok(());
         }
-        match self.namesake(&repo.name).filter(|namesake| catalog.knows(namesake)) {
+        // A blob that was pulled by its digest alone makes a name known, too.
+        let known = |namesake: &Repository| {
+            catalog.knows(namesake) || catalog.links(namesake).is_ok_and(|links| links.iter().any(LinkRecord::is_held))
+        };
+        match self.namesake(&repo.name).filter(known) {
             None => Ok(()),
             Some(mirrored) => Err(PushError::Refused(format!(
                 "{} is mirrored here as {mirrored}: a push would take its place for everybody. Push to another name, or let \

@@ -85,23 +85,28 @@ impl Place {
 
     /// What the file holds beyond its content, in bytes.
     pub(super) fn excess(&self) -> Result<u64, StorageError> {
-        match fs::metadata(self.path()) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(0),
-            metadata => Ok(blocks::excess(&metadata.map_err(StorageError::io("looking at", &self.path()))?)),
-        }
+        self.beyond(blocks::excess)
     }
 
-    /// Gives it back. Says how much that was. Nobody may be writing the file.
+    /// Gives it back, to the last that a file system does not round up. Says how much that was.
+    /// Nobody may be writing the file.
     pub(super) fn give_back(&self) -> Result<u64, StorageError> {
-        let excess = self.excess()?;
-        if excess > 0 {
+        let spare = self.beyond(blocks::spare)?;
+        if spare > 0 {
             let cut = || {
                 let file = File::options().write(true).open(self.path())?;
                 blocks::cut(&file, file.metadata()?.len())
             };
             cut().map_err(StorageError::io("cutting", &self.path()))?;
         }
-        Ok(excess)
+        Ok(spare)
+    }
+
+    fn beyond(&self, how_much: impl Fn(&fs::Metadata) -> u64) -> Result<u64, StorageError> {
+        match fs::metadata(self.path()) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(0),
+            metadata => Ok(how_much(&metadata.map_err(StorageError::io("looking at", &self.path()))?)),
+        }
     }
 
     /// Removes the file, its state and the folder.

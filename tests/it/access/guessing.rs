@@ -91,6 +91,28 @@ fn s27_only_a_proxy_of_ours_says_who_guesses() {
     }
 }
 
+/// A client that sends the other header too has no guess more, in whichever order it tries.
+#[test]
+fn s27_a_second_header_gives_no_guess_more() {
+    for (other, value) in [("Forwarded", "for=203.0.113.9"), ("Forwarded", "for=_hidden"), ("Forwarded", "proto=https")]
+    {
+        for first in [false, true] {
+            let house = behind_a_proxy("");
+            let guess = |from: &str, two: bool, password: &str| {
+                let login = basic(("ann", password));
+                let mut headers = vec![("X-Forwarded-For", from), ("Authorization", login.as_str())];
+                headers.extend(two.then_some((other, value)));
+                send(house.port(), "GET", "/v2/", &headers, b"").status
+            };
+            let tried = (0..20).map(|n| guess("198.51.100.1", (n < 10) == first, &format!("guess {n}")));
+            let wrong = tried.filter(|status| *status == 401).count();
+            assert_eq!(wrong, 10, "{other}: {value} {first}");
+            assert_eq!(guess("198.51.100.1", false, ANN.1), 429);
+            assert_eq!(guess("198.51.100.2", false, ANN.1), 200, "who sends one header has nothing to do with it");
+        }
+    }
+}
+
 /// A guess counts although its client leaves while it is checked. The hashes are dear, so that
 /// there is a while.
 #[test]

@@ -5,7 +5,7 @@ use super::{ANN, ELSEWHERE, House, MANIFEST, Small, basic, mirror::mirror_port, 
 use crate::{
     hub::Hub,
     pull::config,
-    wire::{blob, get, manifest},
+    wire::{Connection, blob, eventually, get, manifest},
 };
 
 /// N1: what is pushed under a name that nobody claimed is never what a client of the mirror gets.
@@ -99,6 +99,56 @@ fn n2_a_mirrored_name_takes_no_first_push_from_others() {
     assert_eq!(image.push(house.port(), "grafana/grafana", "latest", &[("Authorization", &ann)]), 201);
     assert_eq!(image.push(house.port(), "grafana/grafana", "next", &elsewhere), 201);
     assert_eq!(get(house.port(), &manifest("grafana/grafana", "latest")).body, image.manifest);
+}
+
+/// N2 is asked again when a manifest commits: the mirror may come to know its name while the body
+/// comes in, by a manifest or by a blob alone.
+#[test]
+fn n2_a_name_that_becomes_known_while_a_push_comes_in_is_not_taken() {
+    let hub = Hub::start();
+    let house = House::start("mirror_listen = \"127.0.0.1:0\"\n[hosted]\nreserved = []", &config(&hub, ""));
+    let mirror = mirror_port(&house);
+    let ann = basic(ANN);
+    let forged = Small::new("forged");
+    for (number, pulls) in ["a manifest", "a blob", "nothing"].into_iter().enumerate() {
+        for (kind, reference) in [("tag", "latest".to_owned()), ("digest", forged.digest())] {
+            let name = format!("grafana/{kind}{number}");
+            let honest = hub.image(&name, "latest").layer(100).publish();
+            let elsewhere = [ELSEWHERE, ("Authorization", ann.as_str())];
+            let uploaded = format!("/v2/{name}/blobs/uploads/?digest={}", forged.blob());
+            assert_eq!(send(house.port(), "POST", &uploaded, &elsewhere, &forged.layer).status, 201);
+            let mut connection = Connection::open(house.port());
+            let length = forged.manifest.len().to_string();
+            let own = [("Content-Type", MANIFEST), ("Content-Length", &length)];
+            connection.request("PUT", &manifest(&name, &reference), &[&elsewhere[..], &own].concat());
+            let (beginning, rest) = forged.manifest.split_at(10);
+            connection.send(beginning);
+            eventually("the push has begun", || {
+                get(house.port(), "/metrics").text().contains("lanyard_requests_in_flight 2\n")
+            });
+            match pulls {
+                "a manifest" => assert_eq!(get(mirror, &manifest(&name, "latest")).body, honest.bytes),
+                "a blob" => {
+                    assert_eq!(get(mirror, &blob(&name, honest.layer(0))).status, 200);
+                    let links =
+                        house.lanyard.data_dir().join("repos/docker.io").join(name.replace('/', "+")).join("links");
+                    eventually("the mirror holds it", || {
+                        std::fs::read_dir(&links).is_ok_and(|links| links.count() > 0)
+                    });
+                }
+                _ => {}
+            }
+            connection.send(rest);
+            let answer = connection.answer("PUT").unwrap();
+            let expected = if pulls == "nothing" { 201 } else { 403 };
+            assert_eq!(answer.status, expected, "{kind}, {pulls}: {}", answer.text());
+            if expected == 403 {
+                let again = send(house.port(), "POST", &uploaded, &elsewhere, &forged.layer).status;
+                assert_eq!(again, 403, "{kind}, {pulls}: nor is a next one");
+                assert_eq!(get(house.port(), &manifest(&name, "latest")).body, honest.bytes, "{kind}, {pulls}");
+            }
+        }
+    }
 }
 
 /// Users without `mirror_listen` are an invitation to both: it is said where an operator looks.

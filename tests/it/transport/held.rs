@@ -121,3 +121,77 @@ fn s28_few_descriptors_are_not_held_by_the_slow() {
     });
     assert!(held.iter().any(is_open), "no more of them went than had to");
 }
+
+/// How long the process has run on a processor.
+fn processor_time(served: &Served) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", served.lanyard.pid().unwrap())).unwrap();
+    let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// A burst of connections beyond what there are descriptors for waits in the kernel's queue. It
+/// takes none from files, nothing spins or fails, and who asks is answered.
+#[test]
+fn s28_a_burst_of_connections_leaves_descriptors_for_files() {
+    if !descriptors(3000) {
+        return;
+    }
+    for (what, secured, sent) in [
+        ("silent", false, &b""[..]),
+        ("half a head", false, b"GET /v2/ HTTP/1.1\r\nHo"),
+        ("asked once", false, b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n"),
+        ("silent", true, b""),
+        ("a record's head", true, &[22, 3, 1, 2]),
+    ] {
+        let (served, digests) = Served::start_through(&FEW, "", secured, |lanyard| {
+            let pusher = crate::push::Pusher(lanyard.port());
+            (0..5u8).map(|n| pusher.blob("team/app", &vec![n; 300_000])).collect::<Vec<_>>()
+        });
+        let held = hold(&served, 1000, sent);
+        let began = Instant::now();
+        for digest in &digests {
+            let path = format!("/v2/team/app/blobs/{digest}");
+            let answer = runtime().block_on(ask(&served, "GET", &path)).unwrap();
+            assert_eq!((answer.status, answer.body.len()), (200, 300_000), "{what}, secured: {secured}");
+        }
+        let asked = began.elapsed();
+        let before = processor_time(&served);
+        std::thread::sleep(Duration::from_secs(1));
+        let spun = processor_time(&served) - before;
+        let open = held.iter().filter(|tcp| is_open(tcp)).count();
+        println!(
+            "{what}, secured: {secured}: five blobs in {asked:?}, {open} held, {spun:?} of a processor in a second"
+        );
+        assert!(asked < Duration::from_secs(10), "{what}, secured: {secured}: {asked:?}");
+        assert!(spun < Duration::from_millis(500), "{what}, secured: {secured}: {spun:?}");
+        let logs = served.lanyard.logs();
+        for word in ["panicked", "Too many open files", "os error 24"] {
+            assert!(!logs.contains(word), "{what}, secured: {secured}: {logs}");
+        }
+    }
+}
+
+/// Heads that go on and on are held to a number of bytes together, and an ordinary long one is
+/// not touched.
+#[test]
+fn s28_long_heads_are_bounded_together() {
+    if !descriptors(2000) {
+        return;
+    }
+    let (served, ()) = Served::start("", false, |_| ());
+    let long = |length| format!("GET /v2/ HTTP/1.1\r\nHost: x\r\nX-Long: {}", "x".repeat(length)).into_bytes();
+    let held = hold(&served, 300, &long(100_000));
+    eventually("the others are sent away", || held.iter().filter(|tcp| is_open(tcp)).count() <= 64);
+    let number = held.iter().filter(|tcp| is_open(tcp)).count();
+    assert!(number > 0, "none is kept");
+    let ask = |length: usize| {
+        let mut tcp = TcpStream::connect(served.lanyard.host()).unwrap();
+        tcp.write_all(&[&long(length)[..], b"\r\n\r\n"].concat()).unwrap();
+        let mut status = [0; 12];
+        tcp.read_exact(&mut status).map(|()| String::from_utf8_lossy(&status[9..]).into_owned())
+    };
+    assert_eq!(ask(10_000).unwrap(), "200", "as long as a client's is, beside {number}");
+    drop(held);
+    eventually("a longer one has room again", || ask(60_000).is_ok_and(|status| status == "200"));
+}

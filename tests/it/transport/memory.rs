@@ -1,14 +1,18 @@
-//! S28: answers that nobody reads cost bounded memory, together.
+//! S28: answers that nobody reads, and requests that come slowly, cost bounded memory, together.
 
-use std::fs;
+use std::{fs, sync::Arc};
 
 use serde_json::json;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
 };
 
-use super::{Served, Stream, ask, descriptors, runtime};
+use super::{
+    Served, Stream, ask, descriptors, in_flight,
+    reader::{Answer, Reader},
+    runtime,
+};
 use crate::{hub::digest_of, lanyard::Lanyard, push::Pusher, wire::eventually};
 
 /// Clients that read nothing; `LANYARD_UNREAD=600` is the long form.
@@ -62,16 +66,10 @@ fn unread(secured: bool, manifests: usize) {
         }
         clients
     });
-    let in_flight = || {
-        let metrics = runtime.block_on(ask(&served, "GET", "/metrics")).unwrap();
-        let text = String::from_utf8(metrics.body).unwrap();
-        let line = text.lines().find(|line| line.starts_with("lanyard_requests_in_flight")).unwrap().to_owned();
-        line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
-    };
-    eventually("all have their answers under way", || in_flight() >= number);
+    eventually("all have their answers under way", || in_flight(&served, &runtime) >= number);
     let held = resident(&served.lanyard);
     drop(clients);
-    eventually("they are gone", || in_flight() <= 1);
+    eventually("they are gone", || in_flight(&served, &runtime) <= 1);
     let after = resident(&served.lanyard);
     println!(
         "{manifests} manifests, secured: {secured}: {before} MiB before, {held} with {number} that do not read, {after} after"
@@ -152,4 +150,110 @@ fn s28_lists_without_end_cost_bounded_memory_together() {
     println!("{before} MiB before, {most} at most, {after} afterwards");
     assert!(most < 256, "{most} MiB, {before} before");
     assert!(after < 64, "{after} MiB afterwards, {before} before");
+}
+
+/// Sends all of a manifest but its last byte, as far as that is taken.
+async fn send_slowly(writer: &mut (impl AsyncWrite + Unpin), tag: usize, body: &[u8]) {
+    let head = format!(
+        "PUT /v2/team/app/manifests/slow-{tag} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
+        crate::push::OCI_IMAGE,
+        body.len()
+    );
+    let mut sent = writer.write_all(head.as_bytes()).await;
+    for piece in body[..body.len() - 1].chunks(32 << 10) {
+        if sent.is_err() {
+            return;
+        }
+        sent = writer.write_all(piece).await;
+        tokio::task::yield_now().await;
+    }
+    let _ = writer.flush().await;
+}
+
+/// S28: what is gathered of requests is bounded together. Those that find no room are told to come
+/// again, and an ordinary push is not touched.
+fn slow_pushes(secured: bool) {
+    let number = unreading();
+    if !descriptors(3 * number as u64) {
+        return;
+    }
+    let (served, body) = Served::start("", secured, |lanyard| {
+        let config = Pusher(lanyard.port()).blob("team/app", b"{}");
+        json!({ "schemaVersion": 2, "mediaType": crate::push::OCI_IMAGE,
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2 },
+            "layers": [], "annotations": { "filler": "x".repeat(4_100_000) } })
+        .to_string()
+        .into_bytes()
+    });
+    let runtime = runtime();
+    let before = resident(&served.lanyard);
+    let body = Arc::new(body);
+    let (writers, answers) = runtime.block_on(async {
+        let (mut writers, mut answers) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
+        for tag in 0..number {
+            let (body, (reader, mut writer)) = (Arc::clone(&body), tokio::io::split(served.connect().await));
+            answers.spawn(async move { Reader::new(reader).answer("PUT").await.ok().flatten() });
+            writers.spawn(async move {
+                send_slowly(&mut writer, tag, &body).await;
+                writer
+            });
+        }
+        (writers.join_all().await, answers)
+    });
+    eventually("the others are refused", || in_flight(&served, &runtime) <= 9);
+    let most = memory(&served.lanyard, "VmHWM:");
+    assert!(most < 256, "{most} MiB, {before} before");
+    let small = body_of(&body, 100);
+    let put = |tag: &str, body: &[u8]| runtime.block_on(put(&served, tag, body)).unwrap().status;
+    assert_eq!(put("small", &small), 201, "beside those that are held");
+    let answers = runtime.block_on(async {
+        for mut writer in writers {
+            let _ = writer.write_all(b"}").await;
+            let _ = writer.flush().await;
+        }
+        answers.join_all().await
+    });
+    let told = |status| answers.iter().flatten().filter(|answer| answer.status == status).count();
+    // A client that is still sending may see the end of its connection before the answer.
+    let (taken, refused) = (told(201), told(429));
+    assert!(taken == 8 && refused > number / 2, "{taken} taken, {refused} refused of {number}");
+    for answer in answers.iter().flatten().filter(|answer| answer.status != 201) {
+        assert_eq!(answer.status, 429, "{answer:?}");
+        assert!(answer.header("retry-after").is_some_and(|wait| wait.parse::<u64>().is_ok()), "{answer:?}");
+    }
+    assert_eq!(put("after", &body), 201, "a large one, when the others are gone");
+    eventually("they are gone", || in_flight(&served, &runtime) <= 1);
+    let after = resident(&served.lanyard);
+    println!("secured: {secured}: {before} MiB before, {most} at most with {number} that come slowly, {after} after");
+    // What stays is the allocator's: pieces of what the workers and the disk's threads used at once.
+    assert!(after < 128, "{after} MiB afterwards, {before} before");
+}
+
+/// The same manifest with a filler of this length.
+fn body_of(body: &[u8], filler: usize) -> Vec<u8> {
+    let mut manifest: serde_json::Value = serde_json::from_slice(body).unwrap();
+    manifest["annotations"]["filler"] = "x".repeat(filler).into();
+    manifest.to_string().into_bytes()
+}
+
+async fn put(served: &Served, tag: &str, body: &[u8]) -> Result<Answer, String> {
+    let mut stream = served.try_connect().await.map_err(|error| error.to_string())?;
+    let head = format!(
+        "PUT /v2/team/app/manifests/{tag} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
+        crate::push::OCI_IMAGE,
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), body].concat()).await.map_err(|error| error.to_string())?;
+    stream.flush().await.map_err(|error| error.to_string())?;
+    Reader::new(stream).answer("PUT").await?.ok_or_else(|| "no answer".to_owned())
+}
+
+#[test]
+fn s28_large_manifests_that_come_slowly_are_bounded_together() {
+    slow_pushes(false);
+}
+
+#[test]
+fn s28_large_manifests_that_come_slowly_are_bounded_together_over_tls() {
+    slow_pushes(true);
 }

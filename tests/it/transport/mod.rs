@@ -2,6 +2,7 @@
 //! answers that never end.
 
 mod held;
+mod late;
 mod memory;
 mod pipelines;
 mod reader;
@@ -114,4 +115,12 @@ async fn ask(served: &Served, method: &str, path: &str) -> Result<Answer, String
     let text = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n\r\n", served.lanyard.host());
     stream.write_all(text.as_bytes()).await.map_err(|error| error.to_string())?;
     Reader::new(stream).answer(method).await?.ok_or_else(|| "no answer".to_owned())
+}
+
+/// How many requests are in progress, this one included.
+fn in_flight(served: &Served, runtime: &tokio::runtime::Runtime) -> usize {
+    let metrics = runtime.block_on(ask(served, "GET", "/metrics")).unwrap();
+    let text = String::from_utf8(metrics.body).unwrap();
+    let line = text.lines().find(|line| line.starts_with("lanyard_requests_in_flight")).unwrap();
+    line.rsplit(' ').next().unwrap().parse().unwrap()
 }

@@ -1,0 +1,72 @@
+//! S29: a client that still sends when its last answer is given gets the whole of that answer, and
+//! no reset that overtakes it.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use super::{Served, Stream, in_flight, reader::Reader, runtime};
+use crate::{push::Pusher, wire::eventually};
+
+/// More than a client's kernel takes unasked, and less than this machine's takes of ours.
+const LENGTH: usize = 1_500_000;
+
+/// Everything up to the end, or the error.
+async fn rest(mut stream: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).await?;
+    Ok(all)
+}
+
+#[test]
+fn s29_a_late_byte_does_not_cut_the_last_answer() {
+    for secured in [false, true] {
+        let (served, digest) =
+            Served::start("", secured, |lanyard| Pusher(lanyard.port()).blob("team/app", &vec![b'x'; LENGTH]));
+        let runtime = runtime();
+        let target = format!("/v2/team/app/blobs/{digest}");
+        // What comes late: a byte, a next request, the rest of a body that nobody wanted.
+        for (name, head, late) in [
+            ("a byte", format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), &b"x"[..]),
+            (
+                "a request",
+                format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+                b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            ),
+            ("a body", format!("GET {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nxxx"), b"xxxxxxx"),
+            (
+                "a chunk",
+                format!("GET {target} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nxxx\r\n"),
+                b"3\r\nxxx\r\n0\r\n\r\n",
+            ),
+            ("HTTP/1.0", format!("GET {target} HTTP/1.0\r\nHost: x\r\n\r\n"), b"x"),
+        ] {
+            let mut client: Box<dyn Stream> = runtime.block_on(async {
+                let mut client = served.connect().await;
+                client.write_all(head.as_bytes()).await.unwrap();
+                client.flush().await.unwrap();
+                client
+            });
+            // Nothing is read of it yet, but for what the kernel takes.
+            eventually("the answer is given", || in_flight(&served, &runtime) == 1);
+            let read = runtime.block_on(async {
+                for byte in late {
+                    client.write_all(&[*byte]).await.unwrap();
+                    client.flush().await.unwrap();
+                    // Each is a packet of its own.
+                    tokio::task::yield_now().await;
+                }
+                // A reset would be here by now.
+                assert!(timeout(Duration::from_millis(100), std::future::pending::<()>()).await.is_err());
+                let (reader, _writer) = tokio::io::split(client);
+                rest(reader).await
+            });
+            let read = read.unwrap_or_else(|error| panic!("{name}, secured: {secured}: {error}"));
+            let answer = runtime.block_on(Reader::new(&read[..]).answer("GET")).unwrap().unwrap();
+            assert_eq!((answer.status, answer.body.len()), (200, LENGTH), "{name}, secured: {secured}");
+        }
+    }
+}
