@@ -112,6 +112,7 @@ impl<'a> Download<'a> {
         let part = opened.await.map_err(|_| FillFailure::Abandoned)??;
         if part.offset() > 0 {
             self.length.left(part.total());
+            self.leader.comes_from(0, None);
         }
         self.part = Some(part);
         Ok(())
@@ -235,6 +236,7 @@ impl<'a> Download<'a> {
         if let Some(total) = answer.total {
             self.expect(total).await?;
         }
+        self.leader.comes_from(self.offset(), Some(source));
         if let Heard::Tell(total) = heard {
             let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
             self.leader.tell(file, total);

@@ -6,6 +6,7 @@ mod fill;
 mod freshness;
 mod heads;
 mod late;
+mod leftovers;
 mod lengths;
 mod limits;
 mod neighbours;
