@@ -233,6 +233,7 @@ impl PullThrough {
                     // It is heard before the bytes are waited for, and weighed when their length is
                     // known.
                     self.ask_blob(source, repo, digest).await?;
+                    follower.offer();
                 }
                 Ok(Filling::Under { follower, outcome: Outcome::Joined, stranger })
             }
@@ -294,8 +295,16 @@ impl PullThrough {
                 }
             },
         };
+        let ranges = match over(range, size) {
+            // A manifest's length may be too short for them.
+            Err(none) if known.is_some() => match source.upstream.head_blob(&source.name, digest).await {
+                Ok(Some(head)) if head > size => return Box::pin(self.pass(source, digest, Some(head), range)).await,
+                Ok(_) | Err(_) => return Err(none),
+            },
+            ranges => ranges?,
+        };
         // One answer of upstream serves them all, or none of them: then the client gets the whole.
-        let ranges = over(range, size)?.filter(ContentRanges::is_ascending);
+        let ranges = ranges.filter(ContentRanges::is_ascending);
         let first = ranges.as_ref().map_or(0, ContentRanges::start);
         let last = ranges.as_ref().map(|ranges| ranges.end() - 1);
         let answer = source.upstream.blob(&source.name, digest, first, last).await.map_err(failed)?;

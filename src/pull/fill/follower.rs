@@ -52,6 +52,13 @@ impl<S: Clone + PartialEq> Follower<S> {
         self.sources.note(&self.source, Standing::Has);
     }
 
+    /// The source did not refuse: the fill may turn to it where others are silent or break off.
+    pub(crate) fn offer(&self) {
+        if self.standing().is_none() {
+            self.sources.note(&self.source, Standing::Offered);
+        }
+    }
+
     /// The state now.
     #[cfg(test)]
     pub(super) fn now(&self) -> Progress {

@@ -29,6 +29,7 @@ mod drive;
 mod follower;
 mod leader;
 mod length;
+mod patience;
 mod progress;
 mod runs;
 mod sources;
@@ -94,7 +95,7 @@ impl<S: Clone + PartialEq> Fills<S> {
                 if sure {
                     shared.sources.note(&source, Standing::Has);
                 }
-                let stranger = shared.sources.standing(&source).is_none();
+                let stranger = matches!(shared.sources.standing(&source), None | Some(Standing::Offered));
                 return Ok(Claim::Follow { follower: Follower::new(shared, source), stranger });
             }
             let standing = if sure { Standing::Has } else { Standing::Asked };

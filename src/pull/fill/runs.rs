@@ -81,6 +81,9 @@ impl<S> Clone for Runs<S> {
 mod tests {
     use super::*;
 
+    type Trusts = fn(Option<&u8>) -> bool;
+    type Row = (u64, Option<Range<u64>>);
+
     #[test]
     fn a_stretch_is_that_of_trusted_sources() {
         let runs = Runs::<u8>::default();
@@ -91,7 +94,7 @@ mod tests {
         runs.begin(200, Some(&2));
         runs.begin(300, Some(&1));
         let all = 0..u64::MAX;
-        let table: [(fn(Option<&u8>) -> bool, &[(u64, Option<Range<u64>>)]); 4] = [
+        let table: [(Trusts, &[Row]); 4] = [
             (|_| true, &[(0, Some(all.clone())), (250, Some(all.clone())), (1 << 40, Some(all))]),
             (|of| of == Some(&1), &[(0, None), (99, None), (100, Some(100..200)), (200, None)]),
             (|of| of == Some(&1), &[(299, None), (300, Some(300..u64::MAX))]),

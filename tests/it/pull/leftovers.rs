@@ -33,8 +33,19 @@ fn content(seed: usize) -> Vec<u8> {
     (0..SIZE).map(|at| (at.wrapping_mul(31) ^ (at >> 9) ^ seed.wrapping_mul(7)) as u8 | 1).collect()
 }
 
+/// Opens the gate also where an assertion fails: nobody is left waiting.
+pub(super) struct Opens(pub(super) Gate);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+type Ranges = Vec<(usize, usize)>;
+
 /// What is asked for, what it means, and whether it is answered while upstream stands still.
-fn table() -> Vec<(String, Vec<(usize, usize)>, bool)> {
+fn table() -> Vec<(String, Ranges, bool)> {
     let last = SIZE - 1;
     vec![
         ("bytes=0-0".to_owned(), vec![(0, 0)], true),
@@ -148,8 +159,9 @@ fn one_leftover(left: Left, named: bool, restarted: bool) {
     let (port, path, gate) = (lanyard.port(), blob(REPO, &digest), Gate::shut());
     hub.fault(On::blob(&digest), Fault::StallAt { bytes: MORE as u64, gate: gate.clone() });
     thread::scope(|scope| {
+        let gate = Opens(gate);
         let whole = scope.spawn(|| get(port, &path));
-        assert!(gate.wait_for_arrivals(1, PATIENCE), "{what}: the download goes on");
+        assert!(gate.0.wait_for_arrivals(1, PATIENCE), "{what}: the download goes on");
         let asked = |early: bool| {
             let (path, right, what) = (&path, &right, &what);
             let rows = table().into_iter().filter(move |row| row.2 == early);
@@ -164,7 +176,7 @@ fn one_leftover(left: Left, named: bool, restarted: bool) {
             assert!(early.join().unwrap(), "{asked}: it is answered while upstream stands still");
         }
         assert!(late.iter().all(|(_, late)| !late.is_finished()), "{what}: nothing is proven yet");
-        gate.open();
+        drop(gate);
         for (asked, late) in late {
             assert_eq!(late.join().unwrap(), left == Left::Honest, "{asked}");
         }
@@ -210,8 +222,9 @@ fn f8_no_range_shows_another_registrys_bytes_before_their_proof() {
     stranger.fault(On::blob(&digest), Fault::All(vec![Fault::Replace(vec![0; SIZE]), stall]));
     let (theirs, ours) = (blob(&format!("stranger.lan/{REPO}"), &digest), blob(REPO, &digest));
     thread::scope(|scope| {
+        let gate = Opens(gate);
         let lied = scope.spawn(|| get(port, &theirs));
-        assert!(gate.wait_for_arrivals(1, PATIENCE));
+        assert!(gate.0.wait_for_arrivals(1, PATIENCE));
         let (ours, right) = (&ours, &right);
         let ask = |range: &'static str, ranges: &'static [(usize, usize)]| {
             scope.spawn(move || brings(port, ours, range, ranges, right, "ours"))
@@ -221,7 +234,7 @@ fn f8_no_range_shows_another_registrys_bytes_before_their_proof() {
             assert!(early.join().unwrap(), "our registry answers");
         }
         assert_eq!(get_range(port, &theirs), vec![0; 10], "their own word is theirs");
-        gate.open();
+        drop(gate);
         late.into_iter().for_each(|late| assert!(!late.join().unwrap(), "the lie is found out"));
         assert!(!lied.join().unwrap().looks_complete());
     });
