@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     BlobAnswer, BlobBody, BlobHead, PullError, PullThrough, Trace,
-    body::{Following, Passing, Proof, Wanted},
+    body::{Following, Passing, Proof, Wanted, trusts},
     fill::{Claim, FillFailure, Follower, Opened, Source, Standing, refuses},
     missing::Missed,
     records::{self, no_room},
@@ -23,6 +23,10 @@ use crate::{
 const FAR: u64 = 32 << 20;
 /// So many bytes between several such ranges are fetched with them.
 const GAPS: u64 = 1 << 20;
+/// Ranges that lie within so many bytes do not wait for the proof of a leftover, or of another
+/// registry's bytes: they are passed through. Longer ones wait, so that upstream sends nothing large
+/// twice.
+const SMALL: u64 = 1 << 20;
 
 /// What the disk knows of a blob in a repository.
 pub(super) struct Found {
@@ -229,6 +233,7 @@ impl PullThrough {
                     // It is heard before the bytes are waited for, and weighed when their length is
                     // known.
                     self.ask_blob(source, repo, digest).await?;
+                    follower.offer();
                 }
                 Ok(Filling::Under { follower, outcome: Outcome::Joined, stranger })
             }
@@ -253,12 +258,15 @@ impl PullThrough {
     ) -> Result<BlobAnswer, PullError> {
         let size = opened.total;
         let ranges = over(range, size)?;
-        if ranges.as_ref().is_some_and(|ranges| is_far(ranges, opened.readable)) {
+        let hidden = |ranges: &ContentRanges| follower.hides(ranges.start()..ranges.end(), trusts(&source, true));
+        if let Some(ranges) = &ranges
+            && (is_far(ranges, opened.readable) || (is_small(ranges) && hidden(ranges)))
+        {
             return self.pass(&source, &digest, Some(size), range).await;
         }
-        let whole = ranges.as_ref().is_none_or(ContentRanges::is_whole);
-        let (file, readable) = (opened.file, opened.readable);
-        let following = Following { follower, file, readable, source, digest, whole, passing: None };
+        let (whole, ranged) = (ranges.as_ref().is_none_or(ContentRanges::is_whole), ranges.is_some());
+        let following =
+            Following { follower, file: opened.file, readable: 0..0, source, digest, whole, ranged, passing: None };
         let body = BlobBody::following(self.disk.clone(), following, Wanted::new(size, ranges.as_ref()));
         Ok(BlobAnswer { size, ranges, body, trace })
     }
@@ -287,8 +295,16 @@ impl PullThrough {
                 }
             },
         };
+        let ranges = match over(range, size) {
+            // A manifest's length may be too short for them.
+            Err(none) if known.is_some() => match source.upstream.head_blob(&source.name, digest).await {
+                Ok(Some(head)) if head > size => return Box::pin(self.pass(source, digest, Some(head), range)).await,
+                Ok(_) | Err(_) => return Err(none),
+            },
+            ranges => ranges?,
+        };
         // One answer of upstream serves them all, or none of them: then the client gets the whole.
-        let ranges = over(range, size)?.filter(ContentRanges::is_ascending);
+        let ranges = ranges.filter(ContentRanges::is_ascending);
         let first = ranges.as_ref().map_or(0, ContentRanges::start);
         let last = ranges.as_ref().map(|ranges| ranges.end() - 1);
         let answer = source.upstream.blob(&source.name, digest, first, last).await.map_err(failed)?;
@@ -372,6 +388,11 @@ fn over(range: Option<&ByteRanges>, size: u64) -> Result<Option<ContentRanges>, 
 /// costs more than one upstream.
 fn is_far(ranges: &ContentRanges, readable: u64) -> bool {
     ranges.start() > readable.saturating_add(FAR) && ranges.is_ascending() && ranges.gaps() <= GAPS
+}
+
+/// Whether one small request upstream brings the ranges. The whole is not asked for twice.
+fn is_small(ranges: &ContentRanges) -> bool {
+    ranges.is_ascending() && ranges.end() - ranges.start() <= SMALL && !ranges.is_whole()
 }
 
 pub(super) fn trace(outcome: Outcome, upstream: &Upstream, upstream_time: Duration) -> Trace {

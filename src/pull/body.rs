@@ -6,7 +6,7 @@
 //! next, and the connection sends it. A body that follows a fill goes on straight from upstream
 //! when the disk is full (F7). Dropping a body is how a client leaves; nothing else notices (F5).
 
-use std::{fs::File, sync::Arc, vec};
+use std::{fs::File, ops::Range, sync::Arc, vec};
 
 use bytes::{Buf as _, Bytes};
 
@@ -81,13 +81,16 @@ enum State {
 pub(super) struct Following {
     pub(super) follower: Follower<Source>,
     pub(super) file: Arc<File>,
-    /// How far the fill was when last asked.
-    pub(super) readable: u64,
+    /// Which bytes could be read when last asked.
+    pub(super) readable: Range<u64>,
     /// Where to go on when the disk is full.
     pub(super) source: Source,
     pub(super) digest: Digest,
     /// Whether the body is the whole blob, which can be proven, and not a part, which cannot.
     pub(super) whole: bool,
+    /// Whether ranges are wanted: they may be complete before the proof, so they have bytes of
+    /// this source's registry alone (F8).
+    pub(super) ranged: bool,
     /// Since the disk is full.
     pub(super) passing: Option<Box<Passing>>,
 }
@@ -189,16 +192,17 @@ impl Following {
         behind: &[ContentRange],
     ) -> Result<Piece, BodyError> {
         loop {
-            if cursor < self.readable {
-                let end = end.min(self.readable);
+            if self.readable.contains(&cursor) {
+                let end = end.min(self.readable.end);
                 return Ok(Piece::File(FileRange::new(disk.clone(), Arc::clone(&self.file), cursor, end)));
             }
             if let Some(passing) = self.passing.as_mut().filter(|passing| passing.at <= cursor) {
                 return passing.next(cursor, end).await.map(Piece::Bytes);
             }
-            match self.follower.readable_past(cursor).await {
+            let trusts = trusts(&self.source, self.ranged);
+            match self.follower.readable_around(cursor, trusts).await {
                 // Complete, and shorter than was told.
-                Ok(readable) if readable <= cursor => return Err(BodyError::Untrue),
+                Ok(readable) if !readable.contains(&cursor) => return Err(BodyError::Untrue),
                 Ok(readable) => self.readable = readable,
                 // Ranges that go back would cost one more request each.
                 Err(failure) if self.passing.is_some() => return Err(BodyError::Fill(failure)),
@@ -266,6 +270,12 @@ impl Passing {
             return Ok(bytes);
         }
     }
+}
+
+/// Which bytes of a fill are shown before the proof to a reader who asked `source`: all, or those
+/// of the same registry. `ranged`: the reader wants ranges.
+pub(super) fn trusts(source: &Source, ranged: bool) -> impl Fn(Option<&Source>) -> bool {
+    move |from| !ranged || from.is_some_and(|from| from.upstream.name() == source.upstream.name())
 }
 
 /// Where a run of ranges ends that has come to `end`: at the end of the last that ascends.

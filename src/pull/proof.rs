@@ -26,6 +26,13 @@ use crate::{
     upstream::UpstreamError,
 };
 
+/// How an upstream is asked for a blob's length.
+#[derive(Clone, Copy)]
+enum Question {
+    Head,
+    Byte,
+}
+
 impl PullThrough {
     /// Whether this repository may give out what is on disk: it holds the digest, or its upstream
     /// says that it has it (S5). That a manifest here names it is not enough (S23). The upstream is
@@ -186,13 +193,7 @@ impl PullThrough {
         repo: &Repository,
         digest: &Digest,
     ) -> Result<Option<u64>, PullError> {
-        let (this, source, key) = (Arc::clone(self), source.clone(), (repo.clone(), *digest));
-        let mut flight = self.blob_flights.join(&self.tasks, key.clone(), || async move {
-            let (repo, digest) = key;
-            let asked = source.upstream.head_blob(&source.name, &digest).await;
-            asked.map_err(|error| this.blob_error(&repo, digest, error))
-        });
-        flight.landed().await.unwrap_or(Err(PullError::Lost))
+        self.length_by(Question::Head, source, repo, digest).await
     }
 
     /// The length by a GET of one byte, for content networks whose addresses are signed for GET
@@ -203,10 +204,27 @@ impl PullThrough {
         repo: &Repository,
         digest: &Digest,
     ) -> Result<Option<u64>, PullError> {
+        self.length_by(Question::Byte, source, repo, digest).await
+    }
+
+    async fn length_by(
+        self: &Arc<Self>,
+        question: Question,
+        source: &Source,
+        repo: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<u64>, PullError> {
+        let flights = match question {
+            Question::Head => &self.blob_flights,
+            Question::Byte => &self.blob_bytes,
+        };
         let (this, source, key) = (Arc::clone(self), source.clone(), (repo.clone(), *digest));
-        let mut flight = self.blob_bytes.join(&self.tasks, key.clone(), || async move {
+        let mut flight = flights.join(&self.tasks, key.clone(), || async move {
             let (repo, digest) = key;
-            let asked = source.upstream.blob_size_by_a_byte(&source.name, &digest).await;
+            let asked = match question {
+                Question::Head => source.upstream.head_blob(&source.name, &digest).await,
+                Question::Byte => source.upstream.blob_size_by_a_byte(&source.name, &digest).await,
+            };
             asked.map_err(|error| this.blob_error(&repo, digest, error))
         });
         flight.landed().await.unwrap_or(Err(PullError::Lost))

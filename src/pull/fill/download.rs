@@ -41,6 +41,8 @@ pub(super) struct Download<'a> {
     unsure: Option<Source>,
     /// See [`Download::outgrew_its_name`].
     outgrew: bool,
+    /// Sources that were passed over since the last byte came (`patience`).
+    pub(super) silent: Vec<Source>,
     /// How often the source was taken up again.
     pub(super) resumed: u32,
 }
@@ -58,6 +60,7 @@ impl<'a> Download<'a> {
             roomy: 0,
             unsure: None,
             outgrew: false,
+            silent: Vec::new(),
             resumed: 0,
         }
     }
@@ -112,6 +115,7 @@ impl<'a> Download<'a> {
         let part = opened.await.map_err(|_| FillFailure::Abandoned)??;
         if part.offset() > 0 {
             self.length.left(part.total());
+            self.leader.comes_from(0, None);
         }
         self.part = Some(part);
         Ok(())
@@ -189,6 +193,10 @@ impl<'a> Download<'a> {
             biased;
             () = stop.cancelled() => return Err(FillFailure::Stopping),
             answer = source.upstream.blob(&source.name, &digest, from, None) => answer,
+            silent = self.is_silent(source) => {
+                self.silent.push(source.clone());
+                return Err(silent);
+            }
         };
         let answer = match answer {
             Err(UpstreamError::RangeNotSatisfiable) if from > 0 => return self.nothing_follows().await,
@@ -199,7 +207,7 @@ impl<'a> Download<'a> {
         // twice.
         let mut skip =
             self.offset().checked_sub(offset).ok_or_else(|| untrue("the answer begins past what was asked"))?;
-        while !self.take(&mut body, &mut skip).await? {}
+        while !self.take(source, &mut body, &mut skip).await? {}
         // A 206 that states no total may be followed by more.
         self.whole(total.is_none() && length.is_some()).await?;
         if total.is_some() || self.unsure.as_ref() == Some(source) {
@@ -235,6 +243,7 @@ impl<'a> Download<'a> {
         if let Some(total) = answer.total {
             self.expect(total).await?;
         }
+        self.leader.comes_from(self.offset(), Some(source));
         if let Heard::Tell(total) = heard {
             let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
             self.leader.tell(file, total);
@@ -255,7 +264,7 @@ impl<'a> Download<'a> {
     }
 
     /// Writes what comes next. Whether that was the end.
-    async fn take(&mut self, body: &mut BlobBody, skip: &mut u64) -> Result<bool, FillFailure> {
+    async fn take(&mut self, source: &Source, body: &mut BlobBody, skip: &mut u64) -> Result<bool, FillFailure> {
         let mut batch = Vec::new();
         let mut size = 0;
         let mut end = None;
@@ -264,7 +273,12 @@ impl<'a> Download<'a> {
             biased;
             () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
             piece = body.chunk() => Some(piece),
+            silent = self.is_silent(source) => {
+                self.silent.push(source.clone());
+                return Err(silent);
+            }
         };
+        self.silent.clear();
         while let Some(piece) = next {
             match piece {
                 Some(Ok(bytes)) => {

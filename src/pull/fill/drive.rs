@@ -9,6 +9,7 @@ use super::{
     super::records::{self, no_room},
     FillFailure, Leader,
     download::Download,
+    patience::Pace,
     sources::refuses,
 };
 use crate::{
@@ -18,11 +19,6 @@ use crate::{
     upstream::{Upstream, UpstreamError, fetcher::FetchError},
 };
 
-/// How long a fill goes on without a single new byte before it gives up. The part stays for the next claim.
-const NO_PROGRESS: Duration = Duration::from_secs(60);
-/// What counts as progress within that time, in bytes: an upstream that sends one byte per answer
-/// makes none.
-const LEAST: u64 = 64 << 10;
 /// How often a fill asks before its first byte: clients are waiting for a status line.
 const FIRST_ATTEMPTS: usize = 2;
 
@@ -87,8 +83,8 @@ impl Drive {
         }
         let leader = download.leader;
         let mut attempts = 0;
-        let (mut seen, mut mark) = (download.offset(), download.offset());
-        let mut deadline = Instant::now() + NO_PROGRESS;
+        let mut seen = download.offset();
+        let mut pace = Pace::new(seen);
         loop {
             let sources = download.sources();
             let source = sources.get(attempts % sources.len().max(1)).ok_or(FillFailure::Abandoned)?;
@@ -104,9 +100,6 @@ impl Drive {
             if download.offset() > seen {
                 (seen, attempts) = (download.offset(), 0);
             }
-            if seen >= mark + LEAST {
-                (mark, deadline) = (seen, Instant::now() + NO_PROGRESS);
-            }
             attempts += 1;
             // A source that refused is not among these any more.
             let others = download.sources().len();
@@ -121,7 +114,7 @@ impl Drive {
                 FillFailure::Corrupt => download.is_untold() && attempts < FIRST_ATTEMPTS.max(others),
                 FillFailure::NoRoom | FillFailure::Storage(_) | FillFailure::Abandoned | FillFailure::Stopping => false,
             };
-            if !again || Instant::now() >= deadline {
+            if !again || pace.is_too_slow(seen) {
                 return Err(failure);
             }
             download.resumed += 1;

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    ops::Range,
     sync::{Arc, OnceLock},
 };
 
@@ -9,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     progress::{FillFailure, Progress, Shared},
+    runs::Runs,
     sources::{Sources, Standing},
 };
 
@@ -17,6 +19,7 @@ use super::{
 pub(crate) struct Follower<S> {
     file: Arc<OnceLock<Arc<File>>>,
     sources: Sources<S>,
+    runs: Runs<S>,
     progress: watch::Receiver<Progress>,
     /// By way of which the content was asked for.
     source: S,
@@ -35,8 +38,8 @@ pub(crate) struct Opened {
 
 impl<S: Clone + PartialEq> Follower<S> {
     pub(super) fn new(shared: &Arc<Shared<S>>, source: S) -> Self {
-        let (file, sources) = (Arc::clone(&shared.file), shared.sources.clone());
-        Follower { file, sources, progress: shared.progress.subscribe(), source }
+        let (file, sources, runs) = (Arc::clone(&shared.file), shared.sources.clone(), shared.runs.clone());
+        Follower { file, sources, runs, progress: shared.progress.subscribe(), source }
     }
 
     /// What is known of the source by way of which this one asked; `None` if it was not asked.
@@ -47,6 +50,13 @@ impl<S: Clone + PartialEq> Follower<S> {
     /// The source said that it has the content: one more to resume from.
     pub(crate) fn vouch(&self) {
         self.sources.note(&self.source, Standing::Has);
+    }
+
+    /// The source did not refuse: the fill may turn to it where others are silent or break off.
+    pub(crate) fn offer(&self) {
+        if self.standing().is_none() {
+            self.sources.note(&self.source, Standing::Offered);
+        }
     }
 
     /// The state now.
@@ -71,17 +81,35 @@ impl<S: Clone + PartialEq> Follower<S> {
         })
     }
 
-    /// Waits until the byte at `offset` can be read, or the fill is complete, and says how many
-    /// bytes from the start can be read. They are fewer than `offset` where readers were told too
-    /// great a length.
-    pub(crate) async fn readable_past(&mut self, offset: u64) -> Result<u64, FillFailure> {
+    /// Waits until the byte at `offset` can be read, or the fill is complete, and says which bytes
+    /// around it can be read. `offset` is not among them where readers were told too great a length.
+    /// Before the proof, only bytes of a source that the reader `trusts` can be read (`runs`).
+    pub(crate) async fn readable_around(
+        &mut self,
+        offset: u64,
+        trusts: impl Fn(Option<&S>) -> bool,
+    ) -> Result<Range<u64>, FillFailure> {
+        let runs = self.runs.clone();
         self.wait(|p| match p {
-            Progress::Streaming { readable, .. } if *readable > offset => Some(Ok(*readable)),
+            Progress::Streaming { readable, total } if *readable > offset && readable == total => Some(Ok(0..*total)),
+            Progress::Streaming { readable, .. } if *readable > offset => {
+                runs.around(offset, &trusts).map(|run| Ok(run.start..run.end.min(*readable)))
+            }
             Progress::Waiting | Progress::Streaming { .. } => None,
-            Progress::Complete { size } => Some(Ok(*size)),
+            Progress::Complete { size } => Some(Ok(0..*size)),
             Progress::Failed(failure) => Some(Err(failure.clone())),
         })
         .await
+    }
+
+    /// Whether some of these bytes are hidden until the proof from a reader who trusts so.
+    pub(crate) fn hides(&self, bytes: Range<u64>, trusts: impl Fn(Option<&S>) -> bool) -> bool {
+        let unproven = match &*self.progress.borrow() {
+            Progress::Waiting => true,
+            Progress::Streaming { readable, total } => readable < total,
+            Progress::Complete { .. } | Progress::Failed(_) => false,
+        };
+        unproven && self.runs.around(bytes.start, trusts).is_none_or(|run| run.end < bytes.end)
     }
 
     /// Waits until it is in the store, and says how many bytes it has.

@@ -32,6 +32,12 @@ impl<S: Clone + PartialEq> Leader<S> {
         self.shared.sources.note(source, Standing::Has);
     }
 
+    /// The bytes from `first` on come from `source`; `None`: from an earlier fill. Before they are
+    /// advertised.
+    pub(crate) fn comes_from(&self, first: u64, source: Option<&S>) {
+        self.shared.runs.begin(first, source);
+    }
+
     /// What the source said is no word any more.
     pub(crate) fn doubts(&self, source: &S) {
         self.shared.sources.note(source, Standing::Asked);

@@ -21,14 +21,17 @@
 //! - **F5** no client's speed or departure touches a fill (`f5_*`).
 //! - **F6** a broken source is resumed from the last good byte (`f6_*`).
 //! - **F7** every claim ends in `Complete` or `Failed` (`a_dropped_leader_has_failed`, `f7_*`).
-//! - **F8** a range of a blob being filled answers as soon as its bytes are there (`f8_*`).
+//! - **F8** a range of a blob being filled answers as soon as its bytes are there (`f8_*`), and the
+//!   registry that was asked for it has sent them in this fill (`runs.rs`, `f8_no_range_*`).
 
 mod download;
 mod drive;
 mod follower;
 mod leader;
 mod length;
+mod patience;
 mod progress;
+mod runs;
 mod sources;
 
 use std::{
@@ -92,7 +95,7 @@ impl<S: Clone + PartialEq> Fills<S> {
                 if sure {
                     shared.sources.note(&source, Standing::Has);
                 }
-                let stranger = shared.sources.standing(&source).is_none();
+                let stranger = matches!(shared.sources.standing(&source), None | Some(Standing::Offered));
                 return Ok(Claim::Follow { follower: Follower::new(shared, source), stranger });
             }
             let standing = if sure { Standing::Has } else { Standing::Asked };

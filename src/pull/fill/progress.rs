@@ -8,7 +8,10 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::sources::{Sources, Standing};
+use super::{
+    runs::Runs,
+    sources::{Sources, Standing},
+};
 use crate::{oci::Digest, storage::StorageError, upstream::UpstreamError};
 
 /// The state of a fill. Moves forward only; `Complete` and `Failed` are final.
@@ -71,6 +74,8 @@ pub(super) struct Shared<S> {
     /// Set before the first `Streaming`. Readers use offsets of their own on it, so one descriptor serves them all.
     pub(super) file: Arc<OnceLock<Arc<File>>>,
     pub(super) sources: Sources<S>,
+    /// What a byte came from is noted before the byte is advertised.
+    pub(super) runs: Runs<S>,
 }
 
 impl<S: Clone + PartialEq> Shared<S> {
@@ -80,6 +85,7 @@ impl<S: Clone + PartialEq> Shared<S> {
             progress: watch::Sender::new(Progress::Waiting),
             file: Arc::default(),
             sources: Sources::new(source, standing),
+            runs: Runs::default(),
         }
     }
 

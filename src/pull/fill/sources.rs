@@ -14,6 +14,8 @@ pub(super) struct Sources<S>(Arc<Mutex<Vec<(S, Standing)>>>);
 pub(in crate::pull) enum Standing {
     /// It has not said yet.
     Asked,
+    /// It did not refuse, and what it said is not weighed yet. Bytes may come from it.
+    Offered,
     /// It has the content: it said so, or a manifest there names it.
     Has,
     /// It has not, or does not give it out.

@@ -25,6 +25,8 @@ mod strace;
 
 use std::io::Write as _;
 
+pub(crate) use second_look::series;
+pub(crate) use shelf::blob_file;
 pub(crate) use strace::{Ambush, available};
 
 /// Whether the long forms were asked for.

@@ -28,7 +28,7 @@ fn flip(data: &Path, digest: &str, at: u64) {
 }
 
 /// A series of the metrics; 0 where it is not there.
-fn series(lanyard: &Lanyard, name: &str) -> u64 {
+pub(crate) fn series(lanyard: &Lanyard, name: &str) -> u64 {
     let text = get(lanyard.port(), "/metrics").text();
     text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
 }
@@ -139,7 +139,11 @@ fn s31_whole_is_whole_however_it_was_given() {
     };
     type Give<'a> = &'a dyn Fn(u16, &str);
     let last = SIZE - 1;
-    let given: [(&str, Give<'_>, bool); 10] = [
+    let parts = |port: u16, path: &str, ranges: &str| {
+        let answer = range(port, path, ranges);
+        assert!(answer.status == 206 && answer.looks_complete());
+    };
+    let given: [(&str, Give<'_>, bool); 14] = [
         ("at once", &|port, path| drop(get(port, path)), true),
         ("from 0 on", &|port, path| assert_eq!(range(port, path, "bytes=0-").status, 206), true),
         ("its last half a million", &|port, path| assert_eq!(range(port, path, "bytes=-500000").status, 206), true),
@@ -164,6 +168,27 @@ fn s31_whole_is_whole_however_it_was_given() {
             },
             true,
         ),
+        (
+            "as several parts of one answer",
+            &|port, path| parts(port, path, "bytes=300000-499999,0-99,100-299999"),
+            true,
+        ),
+        (
+            "as parts of two answers",
+            &|port, path| {
+                parts(port, path, "bytes=300000-499999,0-99");
+                parts(port, path, "bytes=100-199,200-299999");
+            },
+            true,
+        ),
+        (
+            "in a hundred pieces, scattered",
+            &|port, path| {
+                (0..100).map(|n| n * 37 % 100 * 5000).for_each(|first| part(port, path, first, first + 4999));
+            },
+            true,
+        ),
+        ("as parts of one answer, but for a byte", &|port, path| parts(port, path, "bytes=0-99,101-"), false),
         ("all but the last byte", &|port, path| part(port, path, 0, last - 1), false),
         ("all but the first", &|port, path| part(port, path, 1, last), false),
         ("not at all", &|port, path| assert_eq!(head(port, path).status, 200), false),
@@ -295,6 +320,7 @@ fn s31_clients_behind_one_address_share_a_proof() {
     });
     assert_eq!((hub.blob_gets(image.layer(0)), rotten(&lanyard, "cached")), (1, 1));
     // And what is sound is not proven for every request of a crowd.
+    eventually("it is stored", || get(lanyard.port(), &path).outcome() == "hit");
     let before = series(&lanyard, "lanyard_requests_total{kind=\"blob\",code=\"2xx\",outcome=\"hit\"}");
     for _ in 0..200 {
         assert_eq!(get(lanyard.port(), &path).status, 200);

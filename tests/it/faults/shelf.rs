@@ -92,7 +92,7 @@ pub(super) fn list(folder: &Path) -> Vec<std::path::PathBuf> {
 }
 
 /// Where a blob lies.
-pub(super) fn blob_file(data: &Path, digest: &str) -> std::path::PathBuf {
+pub(crate) fn blob_file(data: &Path, digest: &str) -> std::path::PathBuf {
     let hex = digest.strip_prefix("sha256:").unwrap();
     data.join("blobs/sha256").join(&hex[..2]).join(hex)
 }

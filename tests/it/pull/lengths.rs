@@ -9,15 +9,15 @@ use crate::{
     wire::{Answer, blob, eventually, get, head, manifest},
 };
 
-const REPO: &str = "library/busybox";
-const SIZE: usize = 300_000;
+pub(super) const REPO: &str = "library/busybox";
+pub(super) const SIZE: usize = 300_000;
 
-fn content(seed: usize) -> Vec<u8> {
+pub(super) fn content(seed: usize) -> Vec<u8> {
     (0..SIZE).map(|at| ((at * 31 + seed * 7) % 251) as u8).collect()
 }
 
 /// Puts a manifest that names a blob with this size, and gives its digest.
-fn name(hub: &Hub, digest: &str, size: u64) -> String {
+pub(super) fn name(hub: &Hub, digest: &str, size: u64) -> String {
     let config = hub.put_blob(b"{}".to_vec());
     let text = format!(
         r#"{{"schemaVersion":2,"mediaType":"{DOCKER_MANIFEST}","config":{{"mediaType":"c","digest":"{config}","size":2}},
@@ -32,13 +32,13 @@ fn learn(hub: &Hub, lanyard: &Lanyard, digest: &str) {
     assert_eq!(get(lanyard.port(), &manifest(REPO, &manifest_digest)).status, 200);
 }
 
-fn quiet(lanyard: &Lanyard) {
+pub(super) fn quiet(lanyard: &Lanyard) {
     eventually("no download is under way", || {
         get(lanyard.port(), "/metrics").text().lines().any(|line| line == "lanyard_fills_active 0")
     });
 }
 
-fn assert_not_wrong(answer: &Answer, digest: &str, what: &str) {
+pub(super) fn assert_not_wrong(answer: &Answer, digest: &str, what: &str) {
     let whole = answer.status == 200 && answer.looks_complete();
     assert!(!whole || digest_of(&answer.body) == digest, "{what}: a complete and wrong answer");
 }

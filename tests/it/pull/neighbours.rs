@@ -16,7 +16,7 @@ use crate::{
         silent::{Refusing, Silent},
     },
     lanyard::Lanyard,
-    wire::{Connection, blob, get, manifest},
+    wire::{Connection, blob, eventually, get, manifest},
 };
 
 const BROKEN: &str = "library/broken";
@@ -195,10 +195,8 @@ fn a_broken_repository_fails_fast_by_itself_and_heals_within_ten_seconds() {
         hub.clear_faults();
         hub.image(BROKEN, "new0").publish();
         let healed = Instant::now();
-        while get(port, &tag(0)).status != 200 {
-            assert!(healed.elapsed() < Duration::from_secs(10), "{name}");
-            thread::sleep(Duration::from_millis(50));
-        }
+        eventually("it is asked again", || get(port, &tag(0)).status == 200);
+        assert!(healed.elapsed() < Duration::from_secs(10), "{name}: {:?}", healed.elapsed());
     }
 }
 
@@ -230,6 +228,6 @@ fn a_registry_that_is_down_fails_fast_for_every_repository() {
         if !deaf {
             hub.come_back();
         }
-        crate::wire::eventually("it is back", || get(lanyard.port(), &manifest(&honest[9].repo, "v1")).status == 200);
+        eventually("it is back", || get(lanyard.port(), &manifest(&honest[9].repo, "v1")).status == 200);
     }
 }

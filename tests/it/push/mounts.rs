@@ -4,7 +4,7 @@ use super::{Pusher, registry};
 use crate::{
     hub::{Hub, digest_of},
     pull::mirror,
-    wire::{Answer, blob, eventually, get, head, send},
+    wire::{Answer, blob, eventually, get, send},
 };
 
 fn mount(port: u16, repo: &str, query: &str) -> Answer {
