@@ -32,6 +32,8 @@ const NO_SNIFF: (HeaderName, HeaderValue) = (X_CONTENT_TYPE_OPTIONS, HeaderValue
 const INERT: (HeaderName, HeaderValue) =
     (CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// As many as most answers have.
+const HEADERS: usize = 6;
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// What is answered. Made for GET; [`Reply::send`] leaves the body out for HEAD and keeps every header.
@@ -47,17 +49,20 @@ pub(super) struct Reply {
 impl Reply {
     /// All bytes at hand.
     pub(super) fn bytes(status: StatusCode, content_type: &'static str, bytes: Bytes) -> Self {
+        Reply::of_type(status, HeaderValue::from_static(content_type), bytes)
+    }
+
+    fn of_type(status: StatusCode, content_type: HeaderValue, bytes: Bytes) -> Self {
         let length = bytes.len() as u64;
-        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+        let mut headers = Vec::with_capacity(HEADERS);
+        headers.push((CONTENT_TYPE, content_type));
         Reply { status, headers, length, payload: Payload::Bytes(Some(bytes)), trace: None }
     }
 
     /// A manifest: its type is whatever upstream called it, where that is a type of data. Others a
     /// browser would show or run.
     pub(super) fn manifest(media_type: HeaderValue, bytes: Bytes) -> Self {
-        let mut reply = Reply::bytes(StatusCode::OK, JSON, bytes);
-        reply.headers = vec![(CONTENT_TYPE, if is_data(&media_type) { media_type } else { OCTETS })];
-        reply
+        Reply::of_type(StatusCode::OK, if is_data(&media_type) { media_type } else { OCTETS }, bytes)
     }
 
     /// A head with the length of a body that is not sent: the answer to a HEAD.

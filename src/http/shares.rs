@@ -164,9 +164,9 @@ impl Gathered {
     pub(super) fn push(&mut self, piece: &[u8], longest: usize) {
         let length = self.bytes.len() + piece.len();
         if length <= FIRST {
-            self.bytes.reserve_exact(longest.min(FIRST) - self.bytes.len());
+            self.bytes.reserve_exact(longest.clamp(length, FIRST) - self.bytes.len());
         } else if self.bytes.capacity() <= FIRST {
-            let room = if longest > LARGE { ROOMY } else { longest };
+            let room = if longest > LARGE { ROOMY } else { longest.max(length) };
             // Where there is no such address space, it grows as any vector.
             let _ = self.bytes.try_reserve_exact(room - self.bytes.len());
         }

@@ -10,7 +10,7 @@ mod tests;
 
 use std::{
     fs, io,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -28,11 +28,14 @@ pub struct Parts {
     disk: Arc<Disk>,
     boot: Option<Arc<str>>,
     open: Claims<Digest>,
+    /// Held by whoever claims leftovers to tidy them, until it has let go: a download that begins
+    /// meanwhile waits for that moment.
+    tidying: Arc<Mutex<()>>,
 }
 
 impl Parts {
     pub(super) fn new(disk: Arc<Disk>, boot: Option<Arc<str>>) -> Self {
-        Parts { disk, boot, open: Claims::default() }
+        Parts { disk, boot, open: Claims::default(), tidying: Arc::default() }
     }
 
     /// Begins a download, or takes up what an earlier one left: [`Part::offset`] says where to go
@@ -41,7 +44,11 @@ impl Parts {
     ///
     /// Errors: [`StorageError::Busy`] while another `Part` of this digest lives.
     pub fn open(&self, digest: Digest, most: Option<u64>) -> Result<Part, StorageError> {
-        let claim = self.open.take(digest).ok_or(StorageError::Busy(digest))?;
+        let claim = self.open.take(digest).or_else(|| {
+            let _tidied = self.tidying();
+            self.open.take(digest)
+        });
+        let claim = claim.ok_or(StorageError::Busy(digest))?;
         Part::open(Arc::clone(&self.disk), self.boot.clone(), claim, most)
     }
 
@@ -61,6 +68,7 @@ impl Parts {
             if at < KEPT && now.duration_since(changed).unwrap_or_default() < older_than {
                 continue;
             }
+            let _tidying = self.tidying();
             // Held over the removal: nobody may begin with these files meanwhile.
             if let Some(claim) = self.open.take(digest) {
                 let _permission = self.disk.writing()?;
@@ -76,12 +84,17 @@ impl Parts {
     pub fn give_back(&self) -> Result<u64, StorageError> {
         let mut given = 0;
         for digest in self.leftovers()? {
+            let _tidying = self.tidying();
             // Held meanwhile: whoever takes it up cuts it too.
             let Some(claim) = self.open.take(digest) else { continue };
             let _permission = self.disk.writing()?;
             given += Place { folder: self.disk.layout.fill(&claim.key), name: part::PART, boot: None }.give_back()?;
         }
         Ok(given)
+    }
+
+    fn tidying(&self) -> MutexGuard<'_, ()> {
+        self.tidying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every part there is, and when it last grew.

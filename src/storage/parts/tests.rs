@@ -3,6 +3,8 @@ use std::{
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use super::{part::PART, *};
@@ -142,6 +144,30 @@ fn a_parked_or_dropped_download_is_taken_up() {
     let part = storage.parts.open(name, None).unwrap();
     assert_eq!(part.offset(), (MIB + 500_000) as u64, "the process lives, so the bytes do");
     assert!(read(&finish(part, &bytes)) == bytes);
+}
+
+/// Whoever looks after leftovers has each for a moment.
+#[test]
+fn a_download_waits_for_who_tidies() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let name = digest(&content(MIB));
+    let begun = || {
+        let mut part = storage.parts.open(name, None).unwrap();
+        part.append(batch(b"x")).unwrap();
+        part.park().unwrap();
+    };
+    begun();
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                storage.parts.give_back().unwrap();
+            }
+        });
+        (0..300).for_each(|_| begun());
+        ended.store(true, Ordering::Relaxed);
+    });
 }
 
 /// The table at the top of the room: a part of 1 MiB whose state says that 600,000 bytes are synced.
