@@ -22,6 +22,9 @@ use std::{
 use super::{OpenError, UploadId, durable, names};
 use crate::oci::{Algorithm, Digest, Repository, Tag};
 
+/// The folder of all repositories, in the data folder.
+pub(super) const REPOS: &str = "repos";
+
 /// The version of the layout, in the file `format`. A newer one is refused, every older one is read.
 const FORMAT: u32 = 1;
 
@@ -62,7 +65,7 @@ impl Layout {
     }
 
     pub(super) fn repos(&self) -> PathBuf {
-        self.root.join("repos")
+        self.root.join(REPOS)
     }
 
     pub(super) fn repository(&self, repository: &Repository) -> PathBuf {
@@ -121,7 +124,7 @@ impl Layout {
     /// Creates what is missing, durably; empties `tmp`.
     pub(super) fn create(&self) -> Result<(), OpenError> {
         let folders = durable::Folders::new(&self.root);
-        for folder in ["tmp", "quarantine", "fills", "uploads", "blobs", "blobs/sha256", "blobs/sha512", "repos"] {
+        for folder in ["tmp", "quarantine", "fills", "uploads", "blobs", "blobs/sha256", "blobs/sha512", REPOS] {
             let path = self.root.join(folder);
             folders.ensure(&path).map_err(OpenError::io(&self.root, &path))?;
         }

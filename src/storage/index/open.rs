@@ -6,22 +6,24 @@
 
 use std::{
     fs, io,
+    ops::RangeInclusive,
     path::Path,
     sync::mpsc::sync_channel,
     time::{Duration, SystemTime},
 };
 
 use super::guarded;
-use crate::storage::{clock, durable};
+use crate::storage::{clock, durable, layout};
 
 /// How long sled may take to open.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Bytes of pages that sled keeps, by their size on disk; in memory they take several times that,
-/// for good. Its default is 1 GiB. What is asked for all the time lies in caches of `pull`. With this
-/// a walk through a catalogue of 10,000 repositories costs 15 ms of a processor for each page of
-/// 1,000, and 5 ms where all pages fit; and 20 MiB less stay after 10,000 pushes.
-const CACHE: u64 = 2 << 20;
+/// for good (sled's default is 1 GiB). As many as the index has when it is opened, within these
+/// bounds: a registry that begins small stays small, and 40 MiB are held after 10,000 pushes to new
+/// repositories instead of 59. Where not all pages fit, a page of a list costs three times the
+/// processor time; one that has grown has room for them from its next start on.
+const CACHE: RangeInclusive<u64> = 2 << 20..=64 << 20;
 
 /// Under this key the token is. It has a number so that an index with other trees than these is not believed.
 const TOKEN: &[u8] = b"token 3";
@@ -47,8 +49,9 @@ pub(super) enum Opened {
 
 /// Opens what is there if `token` proves it, or else a fresh one. The error is a reason to do without.
 pub(super) fn open(folder: &Path, token: Option<u64>) -> Result<Opened, String> {
+    let cache = cache(folder);
     if let Some(token) = token {
-        match within_deadline(folder) {
+        match within_deadline(folder, cache) {
             Ok(trees) => match guarded(|| trees.db.get(TOKEN)) {
                 Ok(Some(held)) if *held == token.to_be_bytes() => return Ok(Opened::Believed(trees)),
                 Ok(_) => tracing::warn!("the index is not the one that was closed in order; it is filled anew"),
@@ -61,7 +64,7 @@ pub(super) fn open(folder: &Path, token: Option<u64>) -> Result<Opened, String> 
     }
     discard(folder).map_err(|error| error.to_string())?;
     durable::ensure_dir(folder).map_err(|error| error.to_string())?;
-    within_deadline(folder).map(Opened::Fresh).map_err(|refusal| refusal.to_string())
+    within_deadline(folder, cache).map(Opened::Fresh).map_err(|refusal| refusal.to_string())
 }
 
 /// Flushes, with a new token that only this very state has.
@@ -81,11 +84,11 @@ enum Refusal {
 }
 
 /// Opens sled on a thread of its own. One that hangs is abandoned with its files; it holds nothing else.
-fn within_deadline(folder: &Path) -> Result<Trees, Refusal> {
+fn within_deadline(folder: &Path, cache: u64) -> Result<Trees, Refusal> {
     let (sender, receiver) = sync_channel(1);
     let folder = folder.to_owned();
     let opening = std::thread::Builder::new().name("lanyard-index-open".to_owned()).spawn(move || {
-        let _ = sender.send(guarded(|| trees(&folder)));
+        let _ = sender.send(guarded(|| trees(&folder, cache)));
     });
     let opening = opening.map_err(|error| Refusal::Fails(error.to_string()))?;
     let opened = receiver.recv_timeout(DEADLINE).map_err(|_| Refusal::Hangs)?;
@@ -93,9 +96,21 @@ fn within_deadline(folder: &Path) -> Result<Trees, Refusal> {
     opened.map_err(Refusal::Fails)
 }
 
-fn trees(folder: &Path) -> sled::Result<Trees> {
+/// How much to keep in memory. An index that is gone will be as large as the repositories make it,
+/// which nobody has counted.
+fn cache(folder: &Path) -> u64 {
+    let files = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let has_repositories = || folder.parent().is_some_and(|data| files(&data.join(layout::REPOS)).next().is_some());
+    let size: u64 = files(folder).filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+    match size {
+        0 if has_repositories() => *CACHE.end(),
+        size => size.clamp(*CACHE.start(), *CACHE.end()),
+    }
+}
+
+fn trees(folder: &Path, cache: u64) -> sled::Result<Trees> {
     // Never flushed by a clock: whatever is not closed in order is filled anew, so a flush in between buys nothing.
-    let db = sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).open()?;
+    let db = sled::Config::new().path(folder).cache_capacity(cache).flush_every_ms(None).open()?;
     Ok(Trees {
         tags: db.open_tree("tags")?,
         links: db.open_tree("links")?,
@@ -127,5 +142,26 @@ fn discard(path: &Path) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_much_is_kept_in_memory_as_the_index_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = dir.path().join("index");
+        assert_eq!(cache(&index), 2 << 20, "a new data folder");
+        fs::create_dir_all(dir.path().join("repos")).unwrap();
+        assert_eq!(cache(&index), 2 << 20, "without a repository");
+        fs::create_dir(dir.path().join("repos/_hosted")).unwrap();
+        assert_eq!(cache(&index), 64 << 20, "an index that is gone");
+        fs::create_dir(&index).unwrap();
+        for (size, kept) in [(1, 2 << 20), (5 << 20, 5 << 20), (1 << 40, 64 << 20)] {
+            fs::File::create(index.join("db")).unwrap().set_len(size).unwrap();
+            assert_eq!(cache(&index), kept, "{size}");
+        }
     }
 }
