@@ -41,7 +41,7 @@ pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr)
         }
         last
     };
-    let old = elements(headers, "x-forwarded-for").iter().map(|hop| address(hop)).collect::<Vec<_>>();
+    let old = listed(headers, "x-forwarded-for").iter().map(|hop| address(hop)).collect::<Vec<_>>();
     let new = elements(headers, FORWARDED.as_str());
     let new = new.iter().map(|element| address(&pair(element, "for")?)).collect::<Vec<_>>();
     match (old.is_empty(), new.is_empty()) {
@@ -87,12 +87,40 @@ pub(super) fn is_host(text: &str) -> bool {
     host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
-/// The elements of all lines of a header, in order. A comma between quotes divides nothing.
+/// The elements of all lines of a header, in order. A comma between quotes divides nothing. A quote
+/// that nobody closes would hide what the next proxy has added: there every comma divides.
 fn elements(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let parts = |line: &str| match is_closed(line) {
+        true => split(line, ',').map(str::to_owned).collect::<Vec<_>>(),
+        false => line.split(',').map(str::to_owned).collect(),
+    };
+    parts_of(headers, name, parts)
+}
+
+/// The same of a header that knows no quotes.
+fn listed(headers: &HeaderMap, name: &str) -> Vec<String> {
+    parts_of(headers, name, |line| line.split(',').map(str::to_owned).collect())
+}
+
+fn parts_of(headers: &HeaderMap, name: &str, parts: impl Fn(&str) -> Vec<String>) -> Vec<String> {
     let Ok(name) = HeaderName::try_from(name) else { return Vec::new() };
     let lines = headers.get_all(name).map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned());
-    let elements = lines.flat_map(|line| split(&line, ',').map(str::to_owned).collect::<Vec<_>>());
-    elements.map(|element| element.trim().to_owned()).filter(|element| !element.is_empty()).collect()
+    let parts = lines.flat_map(|line| parts(&line));
+    parts.map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
+}
+
+/// Whether every quote is closed.
+fn is_closed(line: &str) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for c in line.chars() {
+        match c {
+            _ if std::mem::take(&mut escaped) => {}
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 /// The value of a parameter of a `Forwarded` element, without quotes. The first, where it is there
@@ -130,16 +158,19 @@ fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
 }
 
 /// An address as these headers write it: alone, with a port, in brackets, or with the zone of its
-/// link.
+/// link. Nothing else may stand there.
 fn address(text: &str) -> Option<IpAddr> {
-    let text = text.trim().trim_matches('"');
-    let text = match text.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map(|(literal, _)| literal)?,
+    let (text, port) = match text.trim().strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
         // One colon stands before a port; an IPv6 address has two.
-        None if text.matches(':').count() == 1 => text.split_once(':').map(|(address, _)| address)?,
-        None => text,
+        None if text.matches(':').count() == 1 => text.trim().split_at(text.trim().find(':')?),
+        None => (text.trim(), ""),
     };
-    let text = text.split_once('%').map_or(text, |(address, _)| address);
+    let word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    let (text, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
+    if !port.is_empty() && !port.strip_prefix(':').is_some_and(word) || zone.is_some_and(|zone| !word(zone)) {
+        return None;
+    }
     text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }
 

@@ -39,6 +39,9 @@ pub(super) struct Download<'a> {
     /// The source of all bytes here that has never stated a length. Whoever asked by way of it gets
     /// no other source's bytes (S23).
     unsure: Option<Source>,
+    /// What each source last stated as the length. It is a word for those who ask by way of it only
+    /// where it is the length that readers are told, or that is proven (S23).
+    stated: Vec<(Source, u64)>,
     /// See [`Download::outgrew_its_name`].
     outgrew: bool,
     /// Sources that were passed over since the last byte came (`patience`).
@@ -59,6 +62,7 @@ impl<'a> Download<'a> {
             expected: None,
             roomy: 0,
             unsure: None,
+            stated: Vec::new(),
             outgrew: false,
             silent: Vec::new(),
             resumed: 0,
@@ -150,7 +154,7 @@ impl<'a> Download<'a> {
         let Some(source) = self.leader.sources().into_iter().next() else { return Err(FillFailure::Abandoned) };
         if self.is_of(&source) {
             self.leader.has(&source);
-            self.unsure = Some(source).filter(|_| self.length.end().is_none());
+            self.unsure = Some(source);
         } else if self.leader.sure_sources().is_empty() {
             let digest = self.leader.digest();
             let asked = tokio::select! {
@@ -159,7 +163,10 @@ impl<'a> Download<'a> {
                 asked = vouched(&source, &digest) => asked,
             };
             match asked {
-                Ok(stated) if stated.is_some() && stated == self.length.end() => self.leader.has(&source),
+                Ok(Some(stated)) if self.length.end() == Some(stated) => {
+                    self.leader.has(&source);
+                    self.states(&source, stated);
+                }
                 Ok(_) => {
                     self.begin_again().await?;
                     return Ok(false);
@@ -209,11 +216,7 @@ impl<'a> Download<'a> {
             self.offset().checked_sub(offset).ok_or_else(|| untrue("the answer begins past what was asked"))?;
         while !self.take(source, &mut body, &mut skip).await? {}
         // A 206 that states no total may be followed by more.
-        self.whole(total.is_none() && length.is_some()).await?;
-        if total.is_some() || self.unsure.as_ref() == Some(source) {
-            self.leader.has(source);
-        }
-        Ok(())
+        self.whole(total.is_none() && length.is_some()).await
     }
 
     /// Decides what an answer's statements are worth, and tells readers what they may be told.
@@ -231,12 +234,29 @@ impl<'a> Download<'a> {
             return Err(untrue(&why));
         }
         // Before readers are told anything: they look whether their source has it.
-        if !answer.page && answer.total.is_some() {
-            self.leader.has(source);
-            self.unsure = self.unsure.take().filter(|unsure| unsure != source);
-        } else if !answer.page && (self.offset() == 0 || self.is_of(source)) {
-            self.leader.has(source);
-            self.unsure = Some(source.clone());
+        if let Some(unsure) = self.unsure.take_if(|unsure| unsure != source) {
+            // What follows is another's.
+            self.doubt(&unsure);
+        }
+        match answer.total {
+            _ if answer.page => {}
+            Some(total) => {
+                self.unsure = None;
+                self.states(source, total);
+            }
+            None if self.offset() == 0 || self.is_of(source) => {
+                self.leader.has(source);
+                self.unsure = Some(source.clone());
+            }
+            None => {}
+        }
+        match heard {
+            Heard::Tell(total) => self.weigh(total),
+            Heard::Hold | Heard::BeginAgain | Heard::Refuse(_) => {
+                if let Some(told) = self.length.told() {
+                    self.weigh(told);
+                }
+            }
         }
         let word = word(source);
         self.with_part(move |part| part.add_source(&word)).await?;
@@ -376,10 +396,39 @@ impl<'a> Download<'a> {
     async fn prove(&mut self) -> Result<bool, FillFailure> {
         let proven = self.with_part(Part::verify).await?;
         if proven {
+            if self.length.told().is_some_and(|told| told != self.offset()) {
+                // Who agreed, agreed to what was told.
+                self.leader.sure_sources().iter().filter(|sure| !self.is_of(sure)).for_each(|sure| self.doubt(sure));
+            }
+            self.weigh(self.offset());
             let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
             self.leader.proven(file, self.offset());
         }
         Ok(proven)
+    }
+
+    fn states(&mut self, source: &Source, total: u64) {
+        self.stated.retain(|(known, _)| known != source);
+        self.stated.push((source.clone(), total));
+    }
+
+    /// Readers are told this length, or it is proven: whoever stated it has the content, and whoever
+    /// stated another has something else.
+    fn weigh(&self, length: u64) {
+        for (source, stated) in &self.stated {
+            if *stated == length {
+                self.leader.has(source);
+            } else {
+                self.doubt(source);
+            }
+        }
+    }
+
+    /// What the source said is no word any more. One that refused has refused.
+    fn doubt(&self, source: &Source) {
+        if self.leader.sure_sources().contains(source) {
+            self.leader.doubts(source);
+        }
     }
 
     async fn fits(&self, bytes: u64) -> Result<bool, FillFailure> {
