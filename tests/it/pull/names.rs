@@ -56,6 +56,25 @@ fn f2_a_length_that_is_too_short_is_forgotten() {
     }
 }
 
+/// While the download is under way, too: what is beyond the named end is not beyond the blob's.
+#[test]
+fn f8_a_range_beyond_a_wrongly_named_length_is_upstreams() {
+    let hub = Hub::builder().without_cdn().start();
+    hub.image(REPO, "latest").publish();
+    let lanyard = mirror(&hub);
+    for (n, named_as) in [1, 7, 1000].into_iter().enumerate() {
+        let bytes = content(4000 + n);
+        let digest = hub.put_blob(bytes.clone());
+        named(&hub, &lanyard, &digest, named_as);
+        hub.fault(On::blob(&digest).always(), Fault::Chunked);
+        let part = |range: &str| ask(lanyard.port(), "GET", &blob(REPO, &digest), &[("Range", range)]);
+        let answer = part("bytes=2000-2099");
+        assert_eq!((answer.status, &answer.body[..]), (206, &bytes[2000..2100]), "named as {named_as}");
+        let beyond = part(&format!("bytes={SIZE}-"));
+        assert_eq!((beyond.status, beyond.header("content-range")), (416, Some(format!("bytes */{SIZE}").as_str())));
+    }
+}
+
 /// The same with a disk that takes nothing: upstream's own length is told at once, for ranges that
 /// a manifest's word does not have, too.
 #[test]
