@@ -122,10 +122,10 @@ impl SignIn {
         }
     }
 
-    /// Whether nobody waits for a check.
+    /// How many guesses are checked, or wait for it.
     #[cfg(test)]
-    pub(super) fn is_idle(&self) -> bool {
-        self.lanes.is_idle()
+    pub(super) fn places_taken(&self) -> usize {
+        self.lanes.places_taken()
     }
 
     /// What another request with the same password has learned while this one waited.
