@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!           ┌ ordinary: as many at a time as there are threads; at most 256 wait for 10 s ┐
-//! a guess ──┤                                                                             ├─► threads
-//!           └ its user's, if it would wait: one at a time of each known user ─────────────┘
+//! a guess ──┤                                                                             ├─►
+//! threads └ its user's, if it would wait: one at a time of each known user ─────────────┘
 //! ```
 //!
 //! Strangers fill the ordinary lane and never the others: a right password waits at most for one

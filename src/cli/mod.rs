@@ -72,7 +72,8 @@ enum Command {
     /// A running lanyard does the same by itself every ten minutes: links of hosted repositories to blobs that none of
     /// their manifests needs, blobs that no repository holds, uploads abandoned for a day. Manifests are never removed,
     /// tagged or not, nor is anything that was uploaded, mounted or asked for within
-    /// `hosted.gc_grace` (an hour by default) unless `--now` is given, and nothing that was pulled from upstream.
+    /// `hosted.gc_grace` (an hour by default) unless `--now` is given, and nothing that was pulled
+    /// from upstream.
     Gc(manage::Gc),
     /// Verify everything in the data folder; lanyard must not be running on it
     ///

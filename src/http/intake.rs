@@ -6,8 +6,8 @@
 //! - A body that is wanted as a whole, a form or a manifest, also has a total: 30 s, and one more
 //!   for each 64 KiB beyond the first.
 //!
-//! - What is gathered as a whole takes its share of what all may hold (`shares.rs`). Time in which it
-//!   waits for that does not count.
+//! - What is gathered as a whole takes its share of what all may hold (`shares.rs`). Time in which
+//!   it waits for that does not count.
 //!
 //! What is slower is answered 408, and its connection ends. What came of an upload stays: it can go
 //! on.

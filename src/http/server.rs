@@ -52,7 +52,8 @@ pub struct Limits {
     pub rate: u64,
     /// How long a connection that is being closed may take, with a request body that nobody reads coming in.
     pub linger: Duration,
-    /// Connections per worker, where there are descriptors for them; more wait in the kernel's queue.
+    /// Connections per worker, where there are descriptors for them; more wait in the kernel's
+    /// queue.
     pub connections: usize,
     /// Descriptors that the process may have; connections share them (`places.rs`).
     pub descriptors: usize,

@@ -1,7 +1,7 @@
 //! A list of tags in two allocations: one text, and the place of each tag in it.
 //!
-//! A list takes at most 8 MiB, about 300,000 tags of twenty letters (S9); [`Tags::push`] refuses the
-//! next one. After [`Tags::sort`] the tags are in the order of their bytes, each once. Built by
+//! A list takes at most 8 MiB, about 300,000 tags of twenty letters (S9); [`Tags::push`] refuses
+//! the next one. After [`Tags::sort`] the tags are in the order of their bytes, each once. Built by
 //! `upstream::lists`; read by `pull::lists` and `http::tags`.
 
 use std::fmt;

@@ -24,8 +24,8 @@ const FAR: u64 = 32 << 20;
 /// So many bytes between several such ranges are fetched with them.
 const GAPS: u64 = 1 << 20;
 /// Ranges that lie within so many bytes do not wait for the proof of a leftover, or of another
-/// registry's bytes: they are passed through. Longer ones wait, so that upstream sends nothing large
-/// twice.
+/// registry's bytes: they are passed through. Longer ones wait, so that upstream sends nothing
+/// large twice.
 const SMALL: u64 = 1 << 20;
 
 /// What the disk knows of a blob in a repository.

@@ -1,7 +1,8 @@
 //! Who counts on content being here: what keeps the removal of garbage from taking what a push is about to name.
 //!
-//! A digest is *leased* for a grace (`hosted.gc_grace`, an hour by default) from the last time that somebody was told that it is here: its upload, a
-//! HEAD, a mount. Leases are in memory, with monotonic times; so after a start everything counts as just touched.
+//! A digest is *leased* for a grace (`hosted.gc_grace`, an hour by default) from the last time that
+//! somebody was told that it is here: its upload, a HEAD, a mount. Leases are in memory, with
+//! monotonic times; so after a start everything counts as just touched.
 //!
 //! The removal and those who count on content meet here, and nowhere else:
 //!

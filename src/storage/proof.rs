@@ -3,7 +3,7 @@
 //! | way | reads | used by |
 //! |---|---|---|
 //! | [`Proof`], a piece at a time | the disk, by `O_DIRECT` | the scrub |
-//! | [`BlobStore::prove_for`], at once | what a client would get, page cache too | the second look |
+//! | [`BlobStore::prove_for`], at once | what a client would get, from the cache too | second look |
 //! | [`BlobStore::prove`], at once | the same | `pull`, if a length is in doubt |
 //!
 //! Without `O_DIRECT` the file is read normally and its pages are dropped afterwards. Rotten

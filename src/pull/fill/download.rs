@@ -1,5 +1,9 @@
-//! One fill's bytes: from a source into the part, and to readers as far as they may have them (F1,
-//! F2).
+//! The bytes of one fill: from sources into the part, and told to followers (F1, F2, S24, S25).
+//!
+//! `drive` calls: [`open`](Download::open) the part → [`take_up`](Download::take_up) what an
+//! earlier download left → [`attempt`](Download::attempt), one request to one source, until it is
+//! `Ok`: the digest is proven. `length` decides what followers are told, `words` which sources
+//! count. While a disk thread has the part, nothing cancels this.
 
 use std::sync::Arc;
 
@@ -10,6 +14,7 @@ use super::{
     Drive, FillFailure, Leader, Source,
     length::{Heard, Length, Stated},
     sources::refuses,
+    words::Words,
 };
 use crate::{
     oci::Digest,
@@ -36,12 +41,7 @@ pub(super) struct Download<'a> {
     expected: Option<u64>,
     /// Where it was last asked whether there is room for the rest.
     roomy: u64,
-    /// The source of all bytes here that has never stated a length. Whoever asked by way of it gets
-    /// no other source's bytes (S23).
-    unsure: Option<Source>,
-    /// What each source last stated as the length. It is a word for those who ask by way of it only
-    /// where it is the length that readers are told, or that is proven (S23).
-    stated: Vec<(Source, u64)>,
+    words: Words,
     /// See [`Download::outgrew_its_name`].
     outgrew: bool,
     /// Sources that were passed over since the last byte came (`patience`).
@@ -61,8 +61,7 @@ impl<'a> Download<'a> {
             length,
             expected: None,
             roomy: 0,
-            unsure: None,
-            stated: Vec::new(),
+            words: Words::default(),
             outgrew: false,
             silent: Vec::new(),
             resumed: 0,
@@ -72,7 +71,7 @@ impl<'a> Download<'a> {
     /// Where the next bytes may come from. Readers of an unsure source get its bytes alone.
     pub(super) fn sources(&self) -> Vec<Source> {
         let all = self.leader.sources();
-        match &self.unsure {
+        match self.words.unsure() {
             Some(unsure) if !self.is_untold() => all.into_iter().filter(|source| source == unsure).collect(),
             Some(_) | None => all,
         }
@@ -153,8 +152,7 @@ impl<'a> Download<'a> {
         }
         let Some(source) = self.leader.sources().into_iter().next() else { return Err(FillFailure::Abandoned) };
         if self.is_of(&source) {
-            self.leader.has(&source);
-            self.unsure = Some(source);
+            self.words.sends_all(self.leader, &source);
         } else if self.leader.sure_sources().is_empty() {
             let digest = self.leader.digest();
             let asked = tokio::select! {
@@ -165,7 +163,7 @@ impl<'a> Download<'a> {
             match asked {
                 Ok(Some(stated)) if self.length.end() == Some(stated) => {
                     self.leader.has(&source);
-                    self.states(&source, stated);
+                    self.words.states(&source, stated);
                 }
                 Ok(_) => {
                     self.begin_again().await?;
@@ -234,29 +232,15 @@ impl<'a> Download<'a> {
             return Err(untrue(&why));
         }
         // Before readers are told anything: they look whether their source has it.
-        if let Some(unsure) = self.unsure.take_if(|unsure| unsure != source) {
-            // What follows is another's.
-            self.doubt(&unsure);
-        }
+        self.words.sends(self.leader, source);
         match answer.total {
             _ if answer.page => {}
-            Some(total) => {
-                self.unsure = None;
-                self.states(source, total);
-            }
-            None if self.offset() == 0 || self.is_of(source) => {
-                self.leader.has(source);
-                self.unsure = Some(source.clone());
-            }
+            Some(total) => self.words.states(source, total),
+            None if self.offset() == 0 || self.is_of(source) => self.words.sends_all(self.leader, source),
             None => {}
         }
-        match heard {
-            Heard::Tell(total) => self.weigh(total),
-            Heard::Hold | Heard::BeginAgain | Heard::Refuse(_) => {
-                if let Some(told) = self.length.told() {
-                    self.weigh(told);
-                }
-            }
+        if let Some(told) = self.length.told() {
+            self.words.weigh(self.leader, told);
         }
         let word = word(source);
         self.with_part(move |part| part.add_source(&word)).await?;
@@ -330,7 +314,7 @@ impl<'a> Download<'a> {
     async fn append(&mut self, batch: Vec<Bytes>, size: u64) -> Result<(), FillFailure> {
         let here = self.offset() + size;
         if self.length.told().is_some_and(|told| here > told) {
-            self.outgrew = self.unsure.is_some();
+            self.outgrew = self.words.unsure().is_some();
             return Err(FillFailure::Corrupt);
         }
         match self.part.as_ref().and_then(Part::total) {
@@ -384,9 +368,7 @@ impl<'a> Download<'a> {
 
     /// Removes the bytes that are here, which nobody has been shown.
     async fn begin_again(&mut self) -> Result<(), FillFailure> {
-        if let Some(unsure) = self.unsure.take() {
-            self.leader.doubts(&unsure);
-        }
+        self.words.begun_again(self.leader);
         self.length.begun_again();
         self.expected = None;
         self.with_part(Part::restart).await
@@ -397,38 +379,13 @@ impl<'a> Download<'a> {
         let proven = self.with_part(Part::verify).await?;
         if proven {
             if self.length.told().is_some_and(|told| told != self.offset()) {
-                // Who agreed, agreed to what was told.
-                self.leader.sure_sources().iter().filter(|sure| !self.is_of(sure)).for_each(|sure| self.doubt(sure));
+                self.words.agreed_in_vain(self.leader);
             }
-            self.weigh(self.offset());
+            self.words.weigh(self.leader, self.offset());
             let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
             self.leader.proven(file, self.offset());
         }
         Ok(proven)
-    }
-
-    fn states(&mut self, source: &Source, total: u64) {
-        self.stated.retain(|(known, _)| known != source);
-        self.stated.push((source.clone(), total));
-    }
-
-    /// Readers are told this length, or it is proven: whoever stated it has the content, and whoever
-    /// stated another has something else.
-    fn weigh(&self, length: u64) {
-        for (source, stated) in &self.stated {
-            if *stated == length {
-                self.leader.has(source);
-            } else {
-                self.doubt(source);
-            }
-        }
-    }
-
-    /// What the source said is no word any more. One that refused has refused.
-    fn doubt(&self, source: &Source) {
-        if self.leader.sure_sources().contains(source) {
-            self.leader.doubts(source);
-        }
     }
 
     async fn fits(&self, bytes: u64) -> Result<bool, FillFailure> {

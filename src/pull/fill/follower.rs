@@ -82,8 +82,9 @@ impl<S: Clone + PartialEq> Follower<S> {
     }
 
     /// Waits until the byte at `offset` can be read, or the fill is complete, and says which bytes
-    /// around it can be read. `offset` is not among them where readers were told too great a length.
-    /// Before the proof, only bytes of a source that the reader `trusts` can be read (`runs`).
+    /// around it can be read. `offset` is not among them where readers were told too great a
+    /// length. Before the proof, only bytes of a source that the reader `trusts` can be read
+    /// (`runs`).
     pub(crate) async fn readable_around(
         &mut self,
         offset: u64,

@@ -33,6 +33,7 @@ mod patience;
 mod progress;
 mod runs;
 mod sources;
+mod words;
 
 use std::{
     collections::HashMap,

@@ -3,8 +3,8 @@
 //!
 //! A digest proves all bytes or none. A reader of the whole blob is safe before the proof, because
 //! the last byte is withheld (F2). A range can be complete before the proof. So it is shown only
-//! what the reader's own registry has answered in this fill: asked for the same range, that registry
-//! would have answered the same.
+//! what the reader's own registry has answered in this fill: asked for the same range, that
+//! registry would have answered the same.
 //!
 //! | the bytes came | the whole blob | a range |
 //! |---|---|---|

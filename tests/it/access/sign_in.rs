@@ -164,7 +164,8 @@ fn a_token_is_for_what_it_was_asked_for() {
     assert_eq!(house.token(Some(ANN), &many).0, 200, "the same thing many times is one thing");
 }
 
-/// Seen in other caches: "dockerd sends Hub credentials to mirrors". WIRE.md: never 401, 403 or 429 for a pull.
+/// Seen in other caches: "dockerd sends Hub credentials to mirrors". WIRE.md: never 401, 403 or 429
+/// for a pull.
 #[test]
 fn foreign_credentials_never_stand_in_the_way_of_a_pull() {
     let hub = Hub::start();

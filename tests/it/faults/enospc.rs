@@ -1,4 +1,5 @@
-//! A full disk (F7). Seen in other caches: "disk full: every pull fails until somebody deletes something".
+//! A full disk (F7). Seen in other caches: "disk full: every pull fails until somebody deletes
+//! something".
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -45,7 +45,8 @@ fn f4_a_hundred_clients_cost_one_download() {
     assert_eq!(get(lanyard.port(), &blob(REPO, &layer)).outcome(), "hit");
 }
 
-/// Seen in other caches: "a waiter gets nothing until the whole blob is stored". F1: what is advertised can be read.
+/// Seen in other caches: "a waiter gets nothing until the whole blob is stored". F1: what is
+/// advertised can be read.
 #[test]
 fn f1_bytes_arrive_while_the_download_runs() {
     let hub = Hub::start();
@@ -87,7 +88,8 @@ fn f2_wrong_bytes_are_never_complete() {
     assert_eq!(hub.blob_gets(&layer), 7);
 }
 
-/// A slow reader and one that leaves do not touch the fill. Seen in other caches: "a client that leaves cancels it".
+/// A slow reader and one that leaves do not touch the fill. Seen in other caches: "a client that
+/// leaves cancels it".
 #[test]
 fn f5_clients_leave_and_the_fill_goes_on() {
     let hub = Hub::start();

@@ -1,4 +1,5 @@
-//! F7: the disk runs full in mid-download, and clients who want ranges go on straight from upstream.
+//! F7: the disk runs full in mid-download, and clients who want ranges go on straight from
+//! upstream.
 
 use std::{thread, time::Duration};
 

@@ -74,8 +74,8 @@ fn joins(same_registry: bool, head: bool) {
     assert!(hub.blob_bytes_sent(&digest) <= SIZE as u64 + (1 << 20), "{what}: what was here was not sent again");
 }
 
-/// S23: an answer of a registry that is not about the blob gives its clients nothing of what another
-/// registry sends into the same download.
+/// S23: an answer of a registry that is not about the blob gives its clients nothing of what
+/// another registry sends into the same download.
 #[test]
 fn s23_what_another_registry_sends_is_given_to_its_own_clients() {
     let raw = |head: &str, body: &str| Fault::Garbage(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}").into());

@@ -11,7 +11,8 @@ use crate::{
 const REPO: &str = "library/busybox";
 const SIZE: u64 = 16 << 20;
 
-/// Seen in other caches: "an interrupted download starts again from zero"; "kill -9 in mid-sync hangs every tag".
+/// Seen in other caches: "an interrupted download starts again from zero"; "kill -9 in mid-sync
+/// hangs every tag".
 #[test]
 fn f6_a_download_goes_on_after_kill_9() {
     let hub = Hub::start();

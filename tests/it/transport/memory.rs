@@ -225,7 +225,8 @@ fn slow_pushes(secured: bool) {
     eventually("they are gone", || in_flight(&served, &runtime) <= 1);
     let after = resident(&served.lanyard);
     println!("secured: {secured}: {before} MiB before, {most} at most with {number} that come slowly, {after} after");
-    // What stays is the allocator's: pieces of what the workers and the disk's threads used at once.
+    // What stays is the allocator's: pieces of what the workers and the disk's threads used at
+    // once.
     assert!(after < 192, "{after} MiB afterwards, {before} before");
 }
 

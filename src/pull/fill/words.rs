@@ -1,0 +1,79 @@
+//! Whose word counts in one fill: which sources are known to have the content (S23).
+//!
+//! | a source | counts |
+//! |---|---|
+//! | stated a length | where readers are told that length, or it is proven |
+//! | stated none, and sent every byte that is here | until another one sends some |
+//! | anything else | never by its answers |
+//!
+//! Those who ask by way of a source that counts are given the bytes of all sources, and at the end
+//! its repository holds the content. Called by `download` alone.
+
+use super::{Leader, Source};
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Words {
+    /// What each source last stated as the length, in bytes.
+    stated: Vec<(Source, u64)>,
+    /// The source of all bytes here that has never stated a length.
+    unsure: Option<Source>,
+}
+
+impl Words {
+    /// Readers who asked by way of this source get its bytes alone.
+    pub(super) fn unsure(&self) -> Option<&Source> {
+        self.unsure.as_ref()
+    }
+
+    /// All bytes that are here are this source's, and it has stated no length.
+    pub(super) fn sends_all(&mut self, leader: &Leader<Source>, source: &Source) {
+        leader.has(source);
+        self.unsure = Some(source.clone());
+    }
+
+    /// What comes now is this source's.
+    pub(super) fn sends(&mut self, leader: &Leader<Source>, source: &Source) {
+        if let Some(other) = self.unsure.take_if(|unsure| unsure != source) {
+            doubt(leader, &other);
+        }
+    }
+
+    pub(super) fn states(&mut self, source: &Source, length: u64) {
+        self.unsure = self.unsure.take().filter(|unsure| unsure != source);
+        self.stated.retain(|(known, _)| known != source);
+        self.stated.push((source.clone(), length));
+    }
+
+    /// Readers are told this length, or it is proven: whoever stated it has the content, and whoever
+    /// stated another has something else.
+    pub(super) fn weigh(&self, leader: &Leader<Source>, length: u64) {
+        for (source, stated) in &self.stated {
+            if *stated == length {
+                leader.has(source);
+            } else {
+                doubt(leader, source);
+            }
+        }
+    }
+
+    /// The length that readers were told is not the proven one: whoever agreed, agreed to that.
+    pub(super) fn agreed_in_vain(&self, leader: &Leader<Source>) {
+        let all = leader.sure_sources();
+        all.iter().filter(|source| self.unsure.as_ref() != Some(source)).for_each(|source| doubt(leader, source));
+    }
+
+    /// No bytes are here any more.
+    pub(super) fn begun_again(&mut self, leader: &Leader<Source>) {
+        if let Some(unsure) = self.unsure.take() {
+            doubt(leader, &unsure);
+        }
+    }
+}
+
+/// What the source said is no word any more. One that refused has refused.
+fn doubt(leader: &Leader<Source>, source: &Source) {
+    if leader.sure_sources().contains(source) {
+        leader.doubts(source);
+    }
+}
