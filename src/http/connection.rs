@@ -92,6 +92,8 @@ pub(super) struct Connection<S> {
     /// How much has come of a head, and its share where that is much.
     head: usize,
     share: Option<Share>,
+    /// A request was refused before anybody has looked at it, as far as can be told from here.
+    refused: bool,
 }
 
 /// So many bytes may be on their way, and a reset that overtakes them would lose them.
@@ -115,6 +117,7 @@ impl<S> Connection<S> {
             unsettled: 0,
             head: 0,
             share: None,
+            refused: false,
         }
     }
 
@@ -144,6 +147,17 @@ impl<S> Connection<S> {
             }
         }
         Ok(())
+    }
+
+    /// Whether what is written now may be actix-http's own refusal of a head: some of one went
+    /// through, and no request came of it. It would drop the connection as soon as that is written,
+    /// and bytes that nobody has read would become a reset, which may overtake answers. Kept waiting
+    /// once, it shuts the connection down in order. True once for each request.
+    fn holds_up(&mut self) -> bool {
+        let nobody = self.traffic.requests.get() == 0 && self.traffic.coming.get().is_none();
+        let first = nobody && self.head > 0 && !self.refused;
+        self.refused |= first;
+        first
     }
 
     fn wrote(&mut self, bytes: usize) {
@@ -203,7 +217,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         }
         if let Some(coming) = self.traffic.coming.take() {
             self.gate.told(coming);
-            (self.head, self.share) = (0, None);
+            (self.head, self.share, self.refused) = (0, None, false);
         }
         if self.traffic.leaving.get() {
             self.gate.shut();
@@ -272,6 +286,11 @@ impl<S: AsyncRead + Unpin> Connection<S> {
                 self.gate.release(buf);
             }
             self.gate.pass(buf, before);
+            if self.gate.is_broken() {
+                self.refused = true;
+                self.traffic.body_breaks();
+                return self.poll_hold(cx);
+            }
             if buf.filled().len() > before {
                 return Poll::Ready(Ok(()));
             }
@@ -281,7 +300,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     /// Reads what a client goes on sending behind its last answer, for a moment: closed unread, it
     /// would be sent a reset, which may overtake that answer.
     fn poll_hear_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut more = !self.gate.is_empty() || self.ending.is_some() || self.unsettled > SETTLED;
+        let mut more = self.refused || !self.gate.is_empty() || self.ending.is_some() || self.unsettled > SETTLED;
         loop {
             let mut space = [MaybeUninit::uninit(); 4096];
             let mut piece = ReadBuf::uninit(&mut space);
@@ -353,6 +372,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 impl<S: Wire> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.sent_away()?;
+        if self.holds_up() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         ready!(self.poll_go_on(cx))?;
         let this = &mut *self;
         this.plane.before_write(&this.io, &this.traffic.slot);

@@ -50,7 +50,7 @@ pub(super) enum Chunk {
     TrailerLf,
     /// The end.
     Over,
-    /// This is no chunk: actix-http answers 400 and reads no more.
+    /// This is no chunk: the request is answered 400, and nothing more is read as one.
     Broken,
 }
 

@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `Head` | a head | its empty line |
 //! | `Seen` | nothing | the request's word on its body ([`Gate::told`]) |
-//! | `Body` | the body | its last byte, as [`Framing`] counts |
+//! | `Body` | the body | its last byte, as [`Framing`] counts; broken chunks end it for good |
 //! | `Whole` | nothing | the answer |
 //!
 //! Where the client says that a request is its last, or a body was not read to its end, `Whole`
@@ -23,7 +23,7 @@
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 
-use super::framing::{Coming, Framing};
+use super::framing::{Chunk, Coming, Framing};
 
 /// The most that waits, in bytes; the rest stays with the kernel.
 const MOST: usize = 16 << 10;
@@ -124,6 +124,11 @@ impl Gate {
         };
     }
 
+    /// Whether what came as chunks is none. Then nothing more goes through.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.state, State::Body(Framing::Chunked(Chunk::Broken)))
+    }
+
     /// No request may follow.
     pub(super) fn shut(&mut self) {
         self.last = true;
@@ -132,6 +137,7 @@ impl Gate {
     /// What may go through, while a request is in progress or not.
     pub(super) fn lets(&mut self, in_progress: bool) -> Lets {
         match self.state {
+            State::Body(Framing::Chunked(Chunk::Broken)) => Lets::Nothing,
             State::Body(_) => Lets::Through,
             State::Head if !in_progress && !self.last => Lets::Through,
             State::Whole if !in_progress && !self.last => {
@@ -172,7 +178,12 @@ impl Gate {
     pub(super) fn pass(&mut self, out: &mut ReadBuf<'_>, before: usize) {
         let end = match &mut self.state {
             State::Body(framing) => {
-                let Some(end) = framing.follow(&out.filled()[before..]) else { return };
+                let end = framing.follow(&out.filled()[before..]);
+                if *framing == Framing::Chunked(Chunk::Broken) {
+                    // actix-http would drop the connection at once.
+                    return out.set_filled(before);
+                }
+                let Some(end) = end else { return };
                 self.state = State::Whole;
                 end
             }
@@ -234,7 +245,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::framing::Chunk;
 
     const NO_BODY: Coming = Coming { framing: Framing::Length(0), last: false };
 

@@ -12,7 +12,7 @@
 //! What is slower is answered 408, and its connection ends. What came of an upload stays: it can go
 //! on.
 
-use std::{future::poll_fn, pin::Pin, rc::Rc, time::Duration};
+use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
 use actix_web::{HttpRequest, dev::Payload, error::PayloadError, web};
 use bytes::Bytes;
@@ -62,9 +62,12 @@ impl Intake {
         let (payload, traffic) = (&mut self.payload, self.traffic.as_deref());
         let next = poll_fn(|cx| {
             let next = Pin::new(&mut *payload).poll_next(cx);
-            if let (true, Some(traffic)) = (next.is_pending(), traffic) {
-                traffic.ask_for_body();
+            let Some(traffic) = traffic.filter(|_| next.is_pending()) else { return next };
+            if traffic.broken.get() {
+                return Poll::Ready(Some(Err(PayloadError::EncodingCorrupted)));
             }
+            traffic.reader.set(Some(cx.waker().clone()));
+            traffic.ask_for_body();
             next
         });
         let since = Instant::now();

@@ -21,6 +21,10 @@ pub(super) struct Traffic {
     /// The connection ends with this request: what is still to come of it is awaited for a moment
     /// only.
     pub(super) leaving: Cell<bool>,
+    /// What came of the body is no body.
+    pub(super) broken: Cell<bool>,
+    /// Who waits for more of the body.
+    pub(super) reader: Cell<Option<Waker>>,
     /// A body that is not read to its end yet.
     pub(super) unread: Cell<bool>,
     /// What the gate is told next.
@@ -73,6 +77,16 @@ impl Traffic {
     pub(super) fn client_goes_on(&self) {
         if let Some(place) = &self.place {
             place.goes_on();
+        }
+    }
+
+    /// What comes is no body: whoever waits for more of it is told, and the connection ends with the
+    /// answer.
+    pub(super) fn body_breaks(&self) {
+        self.broken.set(true);
+        self.leaving.set(true);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
         }
     }
 

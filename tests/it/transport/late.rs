@@ -21,6 +21,59 @@ async fn rest(mut stream: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
     Ok(all)
 }
 
+/// What is refused before anybody looks at it costs the answer before it nothing, however much
+/// follows.
+#[test]
+fn s29_what_is_refused_does_not_cut_the_answer_before_it() {
+    const PUT: &str = "PUT /v2/team/app/manifests/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let y = |n: usize| "y".repeat(n);
+    for secured in [false, true] {
+        let (served, digest) =
+            Served::start("", secured, |lanyard| Pusher(lanyard.port()).blob("team/app", &vec![b'x'; LENGTH]));
+        let get = format!("GET /v2/team/app/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let runtime = runtime();
+        for (name, behind, late) in [
+            ("a short head", "x\r\n\r\n".to_owned(), y(10)),
+            ("10 KB", format!("x\r\n\r\n{}", y(10_000)), String::new()),
+            ("20 KB", format!("x\r\n\r\n{}", y(20_000)), String::new()),
+            ("40 KB", format!("x\r\n\r\n{}", y(40_000)), y(10)),
+            ("200 KB", format!("x\r\n\r\n{}", y(200_000)), String::new()),
+            ("a long head", format!("GET / HTTP/1.1\r\nHost: x\r\nx: {}", y(1_000_000)), String::new()),
+            (
+                "two lengths",
+                format!("PUT / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", y(50_000)),
+                String::new(),
+            ),
+            ("a broken chunk", format!("{PUT}zz\r\n{}", y(200_000)), String::new()),
+            ("a chunk broken later", format!("{PUT}4\r\nabcd\r\nzz\r\n{}", y(40_000)), y(10)),
+        ] {
+            let answers = runtime.block_on(async {
+                let (reader, mut writer) = tokio::io::split(served.connect().await);
+                let sends = async {
+                    let _ = writer.write_all(format!("{get}{behind}").as_bytes()).await;
+                    let _ = writer.flush().await;
+                    let _ = timeout(Duration::from_millis(100), std::future::pending::<()>()).await;
+                    let _ = writer.write_all(late.as_bytes()).await;
+                    let _ = writer.flush().await;
+                    writer
+                };
+                let reads = async {
+                    // A client that reads slowly has most of it still before it when the rest is refused.
+                    let mut reader = Reader::new(reader);
+                    let _ = timeout(Duration::from_millis(200), std::future::pending::<()>()).await;
+                    let whole = reader.answer("GET").await;
+                    (whole, reader.answer("PUT").await)
+                };
+                tokio::join!(sends, reads).1
+            });
+            let [whole, refused] = <[_; 2]>::from(answers)
+                .map(|answer| answer.unwrap_or_else(|error| panic!("{name}, secured: {secured}: {error}")).unwrap());
+            assert_eq!((whole.status, whole.body.len()), (200, LENGTH), "{name}, secured: {secured}");
+            assert!([400, 431].contains(&refused.status), "{name}, secured: {secured}: {}", refused.status);
+        }
+    }
+}
+
 #[test]
 fn s29_a_late_byte_does_not_cut_the_last_answer() {
     for secured in [false, true] {
