@@ -15,31 +15,34 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::allocator;
 use crate::{
     config::Config,
     http::{Admin, AdminSocket, Face, SocketFile, Started},
     upkeep::{self, Scrub, Upkeep},
 };
 
-/// The tasks of the collector and the scrub, and the word that ends them.
+/// The tasks that go on by themselves, and the word that ends them.
 pub(super) struct Keeping {
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
     stop: CancellationToken,
 }
 
 impl Keeping {
-    /// Starts both.
+    /// Starts all.
     pub(super) fn start(upkeep: &Arc<Upkeep>, scrub: &Arc<Scrub>, background: &Handle) -> Keeping {
         let stop = CancellationToken::new();
         let collector = background.spawn(Arc::clone(upkeep).run(upkeep::EVERY, stop.clone()));
         let scrub = background.spawn(Arc::clone(scrub).run(stop.clone()));
-        Keeping { tasks: [collector, scrub], stop }
+        let allocator = background.spawn(allocator::tend(stop.clone()));
+        Keeping { tasks: [collector, scrub, allocator], stop }
     }
 
     /// Ends each after the bite it is at.
     pub(super) fn end(self, background: &Runtime, patience: Duration) {
         self.stop.cancel();
-        for (task, what) in self.tasks.into_iter().zip(["the collection of unneeded content", "the scrub"]) {
+        let what = ["the collection of unneeded content", "the scrub", "the care of free memory"];
+        for (task, what) in self.tasks.into_iter().zip(what) {
             let ended = background.block_on(async { tokio::time::timeout(patience, task).await });
             if !matches!(ended, Ok(Ok(()))) {
                 tracing::warn!("{what} did not end in order");

@@ -6,6 +6,7 @@
 //! Stop: the listener drains → the administration ends → fills end or are parked → upkeep and probes stop → fetchers stop →
 //! the index is flushed and marked clean.
 
+mod allocator;
 mod banner;
 mod check;
 mod keeping;

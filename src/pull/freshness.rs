@@ -259,7 +259,7 @@ impl PullThrough {
         let Some(record) = self.on_disk(move || storage.catalog.tag(&at, &wanted)).await? else { return Ok(None) };
         let held = self.held(repo, &record.digest).await?;
         if let Some(held) = &held {
-            self.ready.insert(generation, repo, &Reference::Tag(tag.clone()), held);
+            self.keep_ready(generation, repo, &Reference::Tag(tag.clone()), held);
         }
         Ok(held)
     }

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    ManifestAnswer, PullError, PullThrough, Trace,
+    LARGE_MANIFEST, ManifestAnswer, PullError, PullThrough, Trace,
     blobs::trace,
     fill::Source,
     missing::Missed,
@@ -94,7 +94,7 @@ impl PullThrough {
         for last in [false, false, true] {
             let bytes = match self.look(repo, digest).await? {
                 Look::Held(held) => {
-                    self.ready.insert(generation, repo, &Reference::Digest(*digest), &held);
+                    self.keep_ready(generation, repo, &Reference::Digest(*digest), &held);
                     return Ok(answer(held, self.hit(repo)));
                 }
                 Look::Foreign(bytes) => Some(bytes),
@@ -201,7 +201,7 @@ impl PullThrough {
         }
         let Some(link) = link.filter(LinkRecord::is_held) else { return Ok(Look::Foreign(bytes)) };
         if !known {
-            self.hot.insert(digest, bytes.clone());
+            self.keep_hot(digest, &bytes);
         }
         Ok(match link {
             link if link.media_type.is_empty() => {
@@ -209,6 +209,21 @@ impl PullThrough {
             }
             link => Look::Held(Held { digest, media_type: link.media_type.as_str().into(), bytes }),
         })
+    }
+
+    fn keep_hot(&self, digest: Digest, bytes: &Bytes) {
+        self.hot.insert(digest, bytes.clone());
+        if bytes.len() >= LARGE_MANIFEST {
+            // What goes for it goes now, not with the 64th insert after it.
+            self.hot.run_pending_tasks();
+        }
+    }
+
+    /// Keeps what was found in this generation of the repository for whoever asks by the same name.
+    pub(super) fn keep_ready(&self, generation: u64, repo: &Repository, asked: &Reference, held: &Held) {
+        if held.bytes.len() < LARGE_MANIFEST {
+            self.ready.insert(generation, repo, asked, held);
+        }
     }
 
     /// The bytes are here; upstream says whether this repository has them too (S5, S23). It is
@@ -283,7 +298,7 @@ impl PullThrough {
         });
         let stored = stored.await?;
         if stored {
-            self.hot.insert(digest, bytes.clone());
+            self.keep_hot(digest, &bytes);
             self.tend_config(&repo, &manifest);
         }
         tracing::info!(repo = %repo, digest = %digest, bytes = bytes.len(), stored, "manifest fetched");

@@ -84,6 +84,9 @@ use crate::{
 const HOT_MANIFESTS: u64 = 64 << 20;
 /// How many bytes of manifests are kept by name; those above hold most of the same.
 const READY_MANIFESTS: u64 = 64 << 20;
+/// From this length on a manifest is kept by its digest alone, and weighs fourfold: the few that
+/// are so long cost less to read again than to keep (S28).
+const LARGE_MANIFEST: usize = 256 << 10;
 /// How many blobs are kept open because they were just asked for.
 const OPENED_BLOBS: u64 = 64;
 /// Of how many names it is remembered whether they are hosted.
@@ -154,7 +157,10 @@ impl PullThrough {
         let Parts { storage, disk, upstreams, metrics, tasks } = parts;
         let hot = moka::sync::Cache::builder()
             .max_capacity(HOT_MANIFESTS)
-            .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len() + 256).unwrap_or(u32::MAX))
+            .weigher(|_, bytes: &Bytes| {
+                let times = if bytes.len() < LARGE_MANIFEST { 1 } else { 4 };
+                u32::try_from(times * bytes.len() + 256).unwrap_or(u32::MAX)
+            })
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build();
         let pull = Arc::new(PullThrough {

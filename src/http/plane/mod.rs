@@ -21,7 +21,7 @@
 //! - D3 A file that is shorter than its range, or cannot be read, fails the body: nothing is made up.
 //! - D4 What a connection holds in memory does not grow with the blob, nor with the manifest (S28).
 //!
-//! Called by the connection; bodies know the slot alone. `unsafe` is in `kernel.rs`, and nowhere else.
+//! Called by the connection; bodies know the slot alone. `unsafe` is in `kernel.rs` alone.
 
 #[allow(unsafe_code, reason = "the page cache can be asked in no other way")]
 mod kernel;

@@ -1,0 +1,61 @@
+//! Gives freed memory back to the kernel when a crowd has left (S28).
+//!
+//! glibc gives back what lies at the end of its heap; what is freed below something that is still
+//! in use stays with it, however much that is. So where the process has grown, and grows no more,
+//! the allocator is asked to let go of all free pages. Elsewhere than with glibc nothing is done.
+
+use std::{fs, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+/// How often the process's size is looked at.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Below so many resident bytes nothing is worth the search.
+const ENOUGH: u64 = 56 << 20;
+
+/// A difference up to this is none, in bytes.
+const SAME: u64 = 1 << 20;
+
+/// How many looks pass at most after a search that found nothing.
+const RESTS: u32 = 12;
+
+/// Looks at the process's size until `stop`.
+pub(super) async fn tend(stop: CancellationToken) {
+    let (mut last, mut rests, mut resting) = (0, 0, 0);
+    while tokio::time::timeout(EVERY, stop.cancelled()).await.is_err() {
+        let Some(now) = resident() else { return };
+        let grows = now > last + SAME;
+        last = now;
+        if grows {
+            (rests, resting) = (0, 0);
+        } else if resting > 0 {
+            resting -= 1;
+        } else if now >= ENOUGH {
+            if tokio::task::spawn_blocking(trim).await.is_err() {
+                return;
+            }
+            last = resident().unwrap_or(now);
+            rests = if last + SAME < now { 0 } else { (2 * rests + 1).min(RESTS) };
+            resting = rests;
+            tracing::debug!(before = now, after = last, "freed memory was given back");
+        }
+    }
+}
+
+/// How many bytes of the process are in memory (`statm` of proc(5), its second field, in pages).
+fn resident() -> Option<u64> {
+    let sizes = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = sizes.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
+}
+
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code, reason = "the allocator can be asked in no other way")]
+fn trim() {
+    // SAFETY: malloc_trim(3) takes no pointer, is MT-safe, and touches free memory alone.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn trim() {}
