@@ -175,6 +175,7 @@ impl PullThrough {
     ) -> Result<BlobAnswer, PullError> {
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
         let expected = found.link.as_ref().map(|link| link.size);
+        let held = expected.filter(|size| found.is_held() && *size > 0);
         let started = Instant::now();
         let (mut follower, outcome, stranger) = match self.fill(repo, digest, &source, found.link).await? {
             Filling::Stored(stored) => {
@@ -191,11 +192,21 @@ impl PullThrough {
                 self.remember(repo, Missed::Blob(*digest), &PullError::Fill(failure.clone()));
                 Err(PullError::Fill(failure))
             }
+            // Another repository's upstream, which is wrong about the length.
+            (Ok(opened), _) if held.is_some_and(|held| held != opened.total) => {
+                self.pass(&source, digest, expected, range).await
+            }
             (Ok(opened), standing) => {
                 if !matches!(standing, Some(Standing::Has)) {
                     // The bytes come by way of another repository, and this one's upstream has not said anything yet.
-                    self.agree(&source, repo, digest, opened.total).await?;
-                    follower.vouch();
+                    match self.agree(&source, repo, digest, opened.total).await {
+                        // One of the two upstreams is wrong. This one's answer is all that this client asked for.
+                        Err(PullError::Upstream { error, .. }) if matches!(*error, UpstreamError::Untrue { .. }) => {
+                            return self.pass(&source, digest, expected, range).await;
+                        }
+                        agreed => agreed?,
+                    }
+                    follower.agree(opened.total);
                 }
                 let trace = trace(outcome, &source.upstream, started.elapsed());
                 self.follow(source, *digest, follower, opened, range, trace).await

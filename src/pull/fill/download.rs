@@ -37,6 +37,8 @@ pub(super) struct Download<'a> {
     /// `None` before it is opened, and while the disk thread has it.
     part: Option<Part>,
     length: Length,
+    /// By way of which it was begun: the length that a manifest gives is its word.
+    first: Option<Source>,
     /// The length for which room was asked about.
     expected: Option<u64>,
     /// Where it was last asked whether there is room for the rest.
@@ -59,6 +61,7 @@ impl<'a> Download<'a> {
             leader,
             part: None,
             length,
+            first: leader.sources().into_iter().next(),
             expected: None,
             roomy: 0,
             words: Words::default(),
@@ -219,7 +222,14 @@ impl<'a> Download<'a> {
 
     /// Decides what an answer's statements are worth, and tells readers what they may be told.
     async fn hear(&mut self, source: &Source, answer: BlobAnswer) -> Result<BlobAnswer, FillFailure> {
-        let stated = Stated { total: answer.total, page: answer.page };
+        let own = self.first.as_ref() == Some(source) && (self.offset() == 0 || self.is_of(source));
+        let total = match (answer.total, self.length.told()) {
+            (None, Some(told)) if !answer.page && !self.words.stands_for(source, told) => {
+                Some(self.stated_elsewhere(source).await?)
+            }
+            (total, _) => total,
+        };
+        let stated = Stated { total, page: answer.page, own };
         let mut heard = self.length.hear(stated, self.offset());
         if heard == Heard::BeginAgain {
             self.begin_again().await?;
@@ -233,7 +243,7 @@ impl<'a> Download<'a> {
         }
         // Before readers are told anything: they look whether their source has it.
         self.words.sends(self.leader, source);
-        match answer.total {
+        match total {
             _ if answer.page => {}
             Some(total) => self.words.states(source, total),
             None if self.offset() == 0 || self.is_of(source) => self.words.sends_all(self.leader, source),
@@ -254,6 +264,17 @@ impl<'a> Download<'a> {
             self.leader.advance(self.offset());
         }
         Ok(answer)
+    }
+
+    /// The length that a source states elsewhere than in its answer.
+    async fn stated_elsewhere(&self, source: &Source) -> Result<u64, FillFailure> {
+        let digest = self.leader.digest();
+        let asked = tokio::select! {
+            biased;
+            () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
+            asked = vouched(source, &digest) => asked,
+        };
+        asked?.ok_or_else(|| untrue("the answer does not say how long the blob is"))
     }
 
     /// Upstream's own answer says how much comes: there must be room for it.
@@ -378,6 +399,7 @@ impl<'a> Download<'a> {
     async fn prove(&mut self) -> Result<bool, FillFailure> {
         let proven = self.with_part(Part::verify).await?;
         if proven {
+            self.leader.proves(self.offset(), self.length.told());
             if self.length.told().is_some_and(|told| told != self.offset()) {
                 self.words.agreed_in_vain(self.leader);
             }

@@ -47,9 +47,9 @@ impl<S: Clone + PartialEq> Follower<S> {
         self.sources.standing(&self.source)
     }
 
-    /// The source said that it has the content: one more to resume from.
-    pub(crate) fn vouch(&self) {
-        self.sources.note(&self.source, Standing::Has);
+    /// The source states the length that this reader was told: one more to resume from.
+    pub(crate) fn agree(&self, length: u64) {
+        self.sources.agrees(&self.source, length);
     }
 
     /// The source did not refuse: the fill may turn to it where others are silent or break off.
@@ -84,14 +84,18 @@ impl<S: Clone + PartialEq> Follower<S> {
     /// Waits until the byte at `offset` can be read, or the fill is complete, and says which bytes
     /// around it can be read. `offset` is not among them where readers were told too great a
     /// length. Before the proof, only bytes of a source that the reader `trusts` can be read
-    /// (`runs`).
+    /// (`runs`); before and after it none where the reader's own source does not count any more
+    /// (S23).
     pub(crate) async fn readable_around(
         &mut self,
         offset: u64,
         trusts: impl Fn(Option<&S>) -> bool,
     ) -> Result<Range<u64>, FillFailure> {
-        let runs = self.runs.clone();
+        let (runs, sources, source) = (self.runs.clone(), self.sources.clone(), self.source.clone());
         self.wait(|p| match p {
+            Progress::Streaming { .. } | Progress::Complete { .. } if !sources.carries(&source) => {
+                Some(Err(FillFailure::Abandoned))
+            }
             Progress::Streaming { readable, total } if *readable > offset && readable == total => Some(Ok(0..*total)),
             Progress::Streaming { readable, .. } if *readable > offset => {
                 runs.around(offset, &trusts).map(|run| Ok(run.start..run.end.min(*readable)))

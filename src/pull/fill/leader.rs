@@ -43,6 +43,12 @@ impl<S: Clone + PartialEq> Leader<S> {
         self.shared.sources.note(source, Standing::Asked);
     }
 
+    /// The digest is proven, with this length: before anything is made of it. `told`: what readers
+    /// were told before.
+    pub(crate) fn proves(&self, length: u64, told: Option<u64>) {
+        self.shared.sources.proven(length, told);
+    }
+
     /// The source answered that it has no such content, or does not give it out.
     pub(crate) fn refused(&self, source: &S, error: Arc<UpstreamError>) {
         self.shared.sources.note(source, Standing::Refused(error));

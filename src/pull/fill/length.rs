@@ -8,11 +8,14 @@
 //! |---|---|---|
 //! | the manifest's length, or no manifest names one | tell it | `t`: go on; another: refuse |
 //! | another length than the manifest | hold: tell nothing before the proof | refuse |
-//! | no length, and a manifest names one | tell the manifest's | go on |
+//! | no length; its own manifest names one, and all bytes here are its own | tell that | go on |
+//! | no length; another's manifest names one, or some bytes are another's | hold | go on |
 //! | no length, and no manifest names one | hold | go on |
 //! | another length than the bytes that are here came with | begin again | refuse |
 //! | 0, and the digest is not that of nothing | refuse | refuse |
 //! | a web page | hold; refuse where bytes are here already | refuse, unless `t` is stated |
+//!
+//! Whose bytes may follow once readers were told `t` is for `words` to say.
 
 use crate::oci::Digest;
 
@@ -41,6 +44,9 @@ pub(super) struct Stated {
     pub(super) total: Option<u64>,
     /// Its type is that of a web page.
     pub(super) page: bool,
+    /// The manifest that names a length is of the same repository, and so is every byte that is
+    /// here.
+    pub(super) own: bool,
 }
 
 /// What to do with an answer.
@@ -122,9 +128,11 @@ impl Length {
         }
         match (stated.total, self.named) {
             _ if stated.page => Heard::Hold,
-            (Some(total), Some(named)) if total == named => self.tell(total),
+            (Some(total), Some(named)) if total == named && (stated.own || !self.unsized_bytes) => self.tell(total),
             (Some(total), None) if !self.unsized_bytes => self.tell(total),
-            (None, Some(named)) if self.said.is_none_or(|said| said == named) && here <= named => self.tell(named),
+            (None, Some(named)) if stated.own && self.said.is_none_or(|said| said == named) && here <= named => {
+                self.tell(named)
+            }
             (Some(_), Some(_) | None) | (None, Some(_) | None) => Heard::Hold,
         }
     }
@@ -169,8 +177,9 @@ mod tests {
     use super::*;
     use crate::oci::{Algorithm, Hasher};
 
-    const SIZED: fn(u64) -> Stated = |total| Stated { total: Some(total), page: false };
-    const UNSIZED: Stated = Stated { total: None, page: false };
+    const SIZED: fn(u64) -> Stated = |total| Stated { total: Some(total), page: false, own: true };
+    const UNSIZED: Stated = Stated { total: None, page: false, own: true };
+    const OTHERS: Stated = Stated { total: None, page: false, own: false };
 
     fn length(named: Option<u64>) -> Length {
         Length::new(&Hasher::digest(Algorithm::Sha256, b"x"), named)
@@ -186,10 +195,11 @@ mod tests {
         assert_eq!(length(Some(9)).hear(SIZED(9), 0), Heard::Tell(9));
         assert_eq!(length(Some(8)).hear(SIZED(9), 0), Heard::Hold);
         assert_eq!(length(Some(8)).hear(UNSIZED, 0), Heard::Tell(8));
+        assert_eq!(length(Some(8)).hear(OTHERS, 0), Heard::Hold, "a manifest speaks for its own repository");
         assert_eq!(length(Some(0)).hear(SIZED(9), 0), Heard::Tell(9), "0 in a manifest says nothing");
         assert_eq!(length(None).hear(UNSIZED, 0), Heard::Hold);
         assert!(is_refused(&length(None).hear(SIZED(0), 0)) && is_refused(&length(Some(8)).hear(SIZED(0), 0)));
-        let page = |total| Stated { total, page: true };
+        let page = |total| Stated { total, page: true, own: true };
         assert_eq!(length(Some(9)).hear(page(Some(9)), 0), Heard::Hold);
         assert!(is_refused(&length(None).hear(page(Some(9)), 1)));
         let mut told = length(None);
@@ -213,6 +223,11 @@ mod tests {
         unsized_bytes.left(None);
         assert_eq!(unsized_bytes.hear(SIZED(9), 6), Heard::Hold, "nobody vouches for the first six");
         assert_eq!(unsized_bytes.hear_the_end(6), Heard::BeginAgain);
+        let mut anothers = length(Some(9));
+        anothers.left(None);
+        assert_eq!(anothers.hear(OTHERS, 6), Heard::Hold, "the first six are another's");
+        assert_eq!(anothers.hear(Stated { own: false, ..SIZED(9) }, 6), Heard::Hold);
+        assert_eq!(anothers.hear(SIZED(9), 6), Heard::Tell(9));
         let mut named = length(Some(9));
         named.left(Some(9));
         assert!(is_refused(&named.hear(SIZED(8), 6)) && named.is_disputed(), "the manifest arbitrates");
@@ -234,16 +249,18 @@ mod tests {
         #[test]
         fn f2_what_was_told_stays(
             named in proptest::option::of(0_u64..6),
-            answers in proptest::collection::vec((proptest::option::of(0_u64..6), any::<bool>(), 0_u64..7), 1..12),
+            answers in proptest::collection::vec(
+                (proptest::option::of(0_u64..6), any::<[bool; 2]>(), 0_u64..7), 1..12,
+            ),
         ) {
             let (mut length, mut told, mut here) = (length(named), None, 0);
-            for (total, page, comes) in answers {
-                let mut heard = length.hear(Stated { total, page }, here);
+            for (total, [page, own], comes) in answers {
+                let mut heard = length.hear(Stated { total, page, own }, here);
                 if heard == Heard::BeginAgain {
                     prop_assert_eq!(told, None);
                     here = 0;
                     length.begun_again();
-                    heard = length.hear(Stated { total, page }, 0);
+                    heard = length.hear(Stated { total, page, own }, 0);
                     prop_assert!(heard != Heard::BeginAgain);
                 }
                 if let Heard::Tell(length) = heard {

@@ -121,9 +121,11 @@ impl<S: Clone + PartialEq> Fills<S> {
         table.get(digest)?.size().filter(|_| has(&table, digest, source))
     }
 
-    /// Whether `source` is known to have what is being filled.
+    /// Whether a fill has proven what it brought, is about to write its links, and one of them is
+    /// that of `source`.
     pub(super) fn vouches(&self, digest: &Digest, source: &S) -> bool {
-        has(&self.lock(), digest, source)
+        let table = self.lock();
+        table.get(digest).is_some_and(|fill| fill.sources.is_proven()) && has(&table, digest, source)
     }
 
     /// How many fills are under way.

@@ -7,7 +7,16 @@ use crate::upstream::UpstreamError;
 
 /// The sources of a fill, in the order in which they were named. Shared by the leader and its followers.
 #[derive(Clone)]
-pub(super) struct Sources<S>(Arc<Mutex<Vec<(S, Standing)>>>);
+pub(super) struct Sources<S>(Arc<Mutex<Known<S>>>);
+
+struct Known<S> {
+    sources: Vec<(S, Standing)>,
+    /// The length in bytes, from the moment at which the digest is proven.
+    proven: Option<u64>,
+    /// Readers were told another length before that: whoever agreed to it, agreed to something
+    /// else.
+    in_vain: bool,
+}
 
 /// What is known of a source.
 #[derive(Clone, Debug)]
@@ -24,21 +33,47 @@ pub(in crate::pull) enum Standing {
 
 impl<S: Clone + PartialEq> Sources<S> {
     pub(super) fn new(source: S, standing: Standing) -> Self {
-        Sources(Arc::new(Mutex::new(vec![(source, standing)])))
+        Sources(Arc::new(Mutex::new(Known { sources: vec![(source, standing)], proven: None, in_vain: false })))
     }
 
     /// Puts a source down, or what it has said by now.
     pub(super) fn note(&self, source: &S, standing: Standing) {
-        let mut sources = self.lock();
-        match sources.iter_mut().find(|(known, _)| known == source) {
-            Some((_, known)) => *known = standing,
-            None => sources.push((source.clone(), standing)),
+        self.lock().note(source, standing);
+    }
+
+    /// The source states the length that readers were told: it has the content, unless another
+    /// length is proven.
+    pub(super) fn agrees(&self, source: &S, length: u64) {
+        let mut known = self.lock();
+        if known.proven.is_none_or(|proven| proven == length) {
+            known.note(source, Standing::Has);
         }
+    }
+
+    /// The digest is proven, with this length. `told`: what readers were told before.
+    pub(super) fn proven(&self, length: u64, told: Option<u64>) {
+        let mut known = self.lock();
+        (known.proven, known.in_vain) = (Some(length), told.is_some_and(|told| told != length));
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.lock().proven.is_some()
     }
 
     /// What is known of a source; `None` if nobody has asked by way of it.
     pub(super) fn standing(&self, source: &S) -> Option<Standing> {
-        self.lock().iter().find(|(known, _)| known == source).map(|(_, standing)| standing.clone())
+        self.lock().standing(source).cloned()
+    }
+
+    /// Whether a reader who was told a length may go on: the source counts, or counted when it
+    /// refused, and what was told is not disproven.
+    pub(super) fn carries(&self, source: &S) -> bool {
+        let known = self.lock();
+        match known.standing(source) {
+            Some(Standing::Has) => true,
+            Some(Standing::Refused(_)) => !known.in_vain,
+            Some(Standing::Asked | Standing::Offered) | None => false,
+        }
     }
 
     /// Those that have not refused.
@@ -52,12 +87,25 @@ impl<S: Clone + PartialEq> Sources<S> {
     }
 
     fn that(&self, is: impl Fn(&Standing) -> bool) -> Vec<S> {
-        self.lock().iter().filter(|(_, standing)| is(standing)).map(|(source, _)| source.clone()).collect()
+        self.lock().sources.iter().filter(|(_, standing)| is(standing)).map(|(source, _)| source.clone()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(S, Standing)>> {
+    fn lock(&self) -> MutexGuard<'_, Known<S>> {
         // The critical sections cannot leave the list half-changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Clone + PartialEq> Known<S> {
+    fn note(&mut self, source: &S, standing: Standing) {
+        match self.sources.iter_mut().find(|(known, _)| known == source) {
+            Some((_, known)) => *known = standing,
+            None => self.sources.push((source.clone(), standing)),
+        }
+    }
+
+    fn standing(&self, source: &S) -> Option<&Standing> {
+        self.sources.iter().find(|(known, _)| known == source).map(|(_, standing)| standing)
     }
 }
 

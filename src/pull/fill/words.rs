@@ -6,6 +6,9 @@
 //! | stated none, and sent every byte that is here | until another one sends some |
 //! | anything else | never by its answers |
 //!
+//! Where readers were told a length, bytes are taken only from those who state it too, and from the
+//! one that sent every byte: so nobody's word for a false length brings another's bytes.
+//!
 //! Those who ask by way of a source that counts are given the bytes of all sources, and at the end
 //! its repository holds the content. Called by `download` alone.
 
@@ -37,6 +40,11 @@ impl Words {
         if let Some(other) = self.unsure.take_if(|unsure| unsure != source) {
             doubt(leader, &other);
         }
+    }
+
+    /// Whether its next bytes may go to readers who were told this length.
+    pub(super) fn stands_for(&self, source: &Source, told: u64) -> bool {
+        self.unsure.as_ref() == Some(source) || self.stated.iter().any(|word| word.0 == *source && word.1 == told)
     }
 
     pub(super) fn states(&mut self, source: &Source, length: u64) {
