@@ -85,9 +85,11 @@ fn measure(server: &Server, content: &Content) -> (f64, f64, f64) {
     let cpu = (server.cpu() - before).as_secs_f64();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!said.contains("Non-2xx"), "{said}");
-    let number = |after: &str| -> f64 {
-        let rest = said.split(after).nth(1).unwrap_or_else(|| panic!("{said}"));
-        rest.trim_start_matches([':', ' ']).split_whitespace().next().map(milliseconds_or_number).unwrap()
+    // At the start of a line: the first table has percentages of its own.
+    let number = |named: &str| -> f64 {
+        let rest = said.lines().find_map(|line| line.trim_start().strip_prefix(named));
+        let rest = rest.unwrap_or_else(|| panic!("{said}")).trim_start_matches([':', ' ']);
+        rest.split_whitespace().next().map(milliseconds_or_number).unwrap()
     };
     let requests: f64 = said.lines().find_map(|l| l.trim().split_once(" requests in ")).unwrap().0.parse().unwrap();
     (number("Requests/sec"), number("99%"), cpu * 1e6 / requests)

@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 use super::{
     Drive, FillFailure, Leader, Source,
     length::{Heard, Length, Stated},
+    patience::Stretch,
     sources::refuses,
     words::Words,
 };
@@ -48,6 +49,8 @@ pub(super) struct Download<'a> {
     outgrew: bool,
     /// Sources that were passed over since the last byte came (`patience`).
     pub(super) silent: Vec<Source>,
+    /// Sources that were passed over because others may be quicker (`patience`).
+    pub(super) slow: Vec<Source>,
     /// How often the source was taken up again.
     pub(super) resumed: u32,
 }
@@ -67,17 +70,20 @@ impl<'a> Download<'a> {
             words: Words::default(),
             outgrew: false,
             silent: Vec::new(),
+            slow: Vec::new(),
             resumed: 0,
         }
     }
 
-    /// Where the next bytes may come from. Readers of an unsure source get its bytes alone.
+    /// Where the next bytes may come from, those that were slow last. Readers of an unsure source
+    /// get its bytes alone.
     pub(super) fn sources(&self) -> Vec<Source> {
-        let all = self.leader.sources();
-        match self.words.unsure() {
-            Some(unsure) if !self.is_untold() => all.into_iter().filter(|source| source == unsure).collect(),
-            Some(_) | None => all,
+        let mut all = self.leader.sources();
+        if let Some(unsure) = self.words.unsure().filter(|_| !self.is_untold()) {
+            all.retain(|source| source == unsure);
         }
+        all.sort_by_key(|source| self.slow.contains(source));
+        all
     }
 
     /// Whether every byte that is here came from this source: then they are no other repository's.
@@ -215,7 +221,10 @@ impl<'a> Download<'a> {
         // twice.
         let mut skip =
             self.offset().checked_sub(offset).ok_or_else(|| untrue("the answer begins past what was asked"))?;
-        while !self.take(source, &mut body, &mut skip).await? {}
+        let mut stretch = Stretch::new(self.offset());
+        while !self.take(source, &mut body, &mut skip).await? {
+            self.is_brisk(source, &mut stretch)?;
+        }
         // A 206 that states no total may be followed by more.
         self.whole(total.is_none() && length.is_some()).await
     }

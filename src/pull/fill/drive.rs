@@ -88,6 +88,7 @@ impl Drive {
         loop {
             let sources = download.sources();
             let source = sources.get(attempts % sources.len().max(1)).ok_or(FillFailure::Abandoned)?;
+            let slow = download.slow.len();
             let failure = match download.attempt(source).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
@@ -100,7 +101,8 @@ impl Drive {
             if download.offset() > seen {
                 (seen, attempts) = (download.offset(), 0);
             }
-            attempts += 1;
+            // One that was passed over is the last by now: the first of the others is next.
+            attempts = if download.slow.len() > slow { 0 } else { attempts + 1 };
             // A source that refused is not among these any more.
             let others = download.sources().len();
             let again = match &failure {

@@ -1,8 +1,12 @@
-//! How long a fill waits: for progress, and for a source that is silent.
+//! How long a fill waits: for progress, and for a source that is silent or slow.
 //!
-//! A source that hangs is given up early only for another source that nobody has waited for since
-//! the last byte came. So each source is passed over once at most, and the last one is waited for
-//! as long as the fetcher does.
+//! | a source | is passed over | where |
+//! |---|---|---|
+//! | is silent for 5 s | once after each byte that came | another one has not been since |
+//! | brings less than 64 KiB/s for 5 s | once in a fill | another one has not been |
+//!
+//! So the last one is waited for as long as the fetcher does, and nobody's slow registry slows down
+//! those who asked another one (S30).
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +22,8 @@ const NO_PROGRESS: Duration = Duration::from_secs(60);
 const LEAST: u64 = 64 << 10;
 /// How long a source may be silent while another one may have the content.
 const SILENCE: Duration = Duration::from_secs(5);
+/// What a source brings at least within that time, in bytes, while another may have the content.
+const BRISK: u64 = 320 << 10;
 /// How often it is looked for one.
 const GLANCE: Duration = Duration::from_millis(250);
 
@@ -42,17 +48,56 @@ impl Pace {
     }
 }
 
+/// Since when a source brings bytes, and where it began. Begun anew every [`SILENCE`].
+#[derive(Clone, Copy)]
+pub(super) struct Stretch {
+    since: Instant,
+    from: u64,
+}
+
+impl Stretch {
+    /// `here`: how many bytes there are now.
+    pub(super) fn new(here: u64) -> Stretch {
+        Stretch { since: Instant::now(), from: here }
+    }
+
+    /// Whether it is over, and has brought too little.
+    fn was_slow(&mut self, here: u64) -> bool {
+        if self.since.elapsed() < SILENCE {
+            return false;
+        }
+        let slow = here < self.from + BRISK;
+        *self = Stretch::new(here);
+        slow
+    }
+}
+
 impl Download<'_> {
+    /// Passes `source` over where it brings little, and another source may bring more.
+    pub(super) fn is_brisk(&mut self, source: &Source, stretch: &mut Stretch) -> Result<(), FillFailure> {
+        let others =
+            |download: &Self| download.sources().iter().any(|other| other != source && !download.slow.contains(other));
+        if !stretch.was_slow(self.offset()) || !others(self) {
+            return Ok(());
+        }
+        self.slow.push(source.clone());
+        Err(passed_over(source))
+    }
+
     /// Waits until `source` has been silent for long, and another source may be quicker.
     pub(super) async fn is_silent(&self, source: &Source) -> FillFailure {
         sleep(SILENCE).await;
         while !self.sources().iter().any(|other| other != source && !self.silent.contains(other)) {
             sleep(GLANCE).await;
         }
-        let host = source.upstream.name().to_string();
-        let what = "anything, and another repository may";
-        FillFailure::Upstream(Arc::new(UpstreamError::Unreachable(FetchError::Timeout { host, what })))
+        passed_over(source)
     }
+}
+
+fn passed_over(source: &Source) -> FillFailure {
+    let host = source.upstream.name().to_string();
+    let what = "enough, and another repository may";
+    FillFailure::Upstream(Arc::new(UpstreamError::Unreachable(FetchError::Timeout { host, what })))
 }
 
 #[cfg(test)]

@@ -24,15 +24,24 @@ const SOON: Duration = Duration::from_secs(18);
 fn f6_a_strangers_hanging_source_delays_nobody_for_long() {
     thread::scope(|scope| {
         for same_registry in [false, true] {
-            for head in [false, true] {
-                scope.spawn(move || joins(same_registry, head));
+            for hang in [Hang::Head, Hang::Body, Hang::Drip] {
+                scope.spawn(move || joins(same_registry, hang));
             }
         }
     });
 }
 
-fn joins(same_registry: bool, head: bool) {
-    let what = format!("the same registry: {same_registry}, no head: {head}");
+/// Where a source hangs.
+#[derive(Clone, Copy, Debug)]
+enum Hang {
+    Head,
+    Body,
+    /// Bytes keep coming, a few.
+    Drip,
+}
+
+fn joins(same_registry: bool, hang: Hang) {
+    let what = format!("the same registry: {same_registry}, {hang:?}");
     let (hub, stranger) = (Hub::builder().without_cdn().start(), Hub::builder().without_cdn().start());
     let bytes: Vec<u8> = (0..SIZE).map(|at| (at.wrapping_mul(31) ^ (at >> 9)) as u8).collect();
     let digest = hub.put_blob(bytes.clone());
@@ -44,9 +53,10 @@ fn joins(same_registry: bool, head: bool) {
     let other = format!("[[upstream]]\nname = \"stranger.lan\"\nurl = \"{}\"\n", stranger.url());
     let lanyard = Lanyard::start(&config(&hub, &other));
     let gate = Gate::shut();
-    let hangs = match head {
-        true => Fault::HoldHead(gate.clone()),
-        false => Fault::StallAt { bytes: 1 << 20, gate: gate.clone() },
+    let hangs = match hang {
+        Hang::Head => Fault::HoldHead(gate.clone()),
+        Hang::Body => Fault::StallAt { bytes: 1 << 20, gate: gate.clone() },
+        Hang::Drip => Fault::Slow { bytes_per_second: 20_000 },
     };
     let (at, theirs) = match same_registry {
         true => (&hub, blob(OTHER, &digest)),
@@ -56,7 +66,10 @@ fn joins(same_registry: bool, head: bool) {
     thread::scope(|scope| {
         let gate = Opens(gate);
         scope.spawn(|| get(lanyard.port(), &theirs));
-        assert!(gate.0.wait_for_arrivals(1, PATIENCE), "{what}");
+        match hang {
+            Hang::Head | Hang::Body => assert!(gate.0.wait_for_arrivals(1, PATIENCE), "{what}"),
+            Hang::Drip => eventually("it is asked", || at.requests().iter().any(|r| r.is_blob_get(&digest))),
+        }
         let begun = Instant::now();
         let clients: Vec<_> = (0..4).map(|_| scope.spawn(|| get(lanyard.port(), &blob(REPO, &digest)))).collect();
         for client in clients {
