@@ -4,7 +4,7 @@
 //! in use stays with it, however much that is. So where the process has grown, and grows no more,
 //! the allocator is asked to let go of all free pages. Elsewhere than with glibc nothing is done.
 
-use std::{fs, time::Duration};
+use std::{fs::File, io::Read as _, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +45,9 @@ pub(super) async fn tend(stop: CancellationToken) {
 
 /// How many bytes of the process are in memory (`statm` of proc(5), its second field, in pages).
 fn resident() -> Option<u64> {
-    let sizes = fs::read_to_string("/proc/self/statm").ok()?;
+    let mut sizes = String::new();
+    // Its length is not asked for: proc states none.
+    File::open("/proc/self/statm").ok()?.take(128).read_to_string(&mut sizes).ok()?;
     let pages: u64 = sizes.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
 }
