@@ -65,7 +65,7 @@ pub(super) enum Claim<S, T> {
         /// Its reader.
         follower: Follower<S>,
         /// Whether nobody has asked by way of this claim's source yet. The caller then asks, and says so with
-        /// [`Follower::vouch`].
+        /// [`Follower::agree`].
         stranger: bool,
     },
     /// It is in the store by now.
