@@ -1,9 +1,9 @@
 //! Who has a password checked when: each check takes a tenth of a second or more of a processor.
 //!
 //! ```text
-//!           ┌ ordinary: as many at a time as there are threads; at most 256 wait for 10 s ┐
-//! a guess ──┤                                                                             ├─►
-//! threads └ its user's, if it would wait: one at a time of each known user ─────────────┘
+//!           ┌ ordinary: as many at a time as there are threads; 256 may wait for 10 s ┐
+//! a guess ──┤                                                                         ├─► threads
+//!           └ its user's, if it would wait: one at a time of each known user ─────────┘
 //! ```
 //!
 //! Strangers fill the ordinary lane and never the others: a right password waits at most for one

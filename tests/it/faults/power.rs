@@ -8,7 +8,7 @@ use super::{
     rounds,
     shelf::{check_blobs, images, pull},
 };
-use crate::{hub::Hub, lanyard::Lanyard, pull::config};
+use crate::{hub::Hub, lanyard::Lanyard, pull::config, wire::eventually};
 
 /// Long form only. After each cut the folder opens, what has a blob's name is right, and everything can be pulled.
 #[test]
@@ -50,8 +50,7 @@ fn a_power_cut_leaves_nothing_corrupt() {
         let pulled = std::mem::take(&mut *whole.lock().unwrap());
         lost += pulled.iter().filter(|image| pull(lanyard.port(), image).is_err()).count();
         hub.come_back();
-        thread::sleep(Duration::from_millis(100));
-        let _ = pull(lanyard.port(), &all[0]);
+        eventually("upstream is asked again", || pull(lanyard.port(), &all[0]).is_ok());
         lanyard.stop();
         plight.must(&format!("rm -rf {folder}/blobs/sha256/0* {folder}/blobs/sha256/1*"));
         lanyard.restart();
