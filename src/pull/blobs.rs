@@ -206,7 +206,9 @@ impl PullThrough {
                         }
                         agreed => agreed?,
                     }
-                    follower.agree(opened.total);
+                    if !follower.agree(opened.total) {
+                        return Err(PullError::Fill(FillFailure::Abandoned));
+                    }
                 }
                 let trace = trace(outcome, &source.upstream, started.elapsed());
                 self.follow(source, *digest, follower, opened, range, trace).await

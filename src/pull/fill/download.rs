@@ -14,6 +14,7 @@ use super::{
     Drive, FillFailure, Leader, Source,
     length::{Heard, Length, Stated},
     patience::Stretch,
+    room::Asked,
     sources::refuses,
     words::Words,
 };
@@ -27,23 +28,17 @@ use crate::{
 /// behind it.
 const WRITE: usize = 1 << 20;
 
-/// After so many bytes it is asked again whether there is room for the rest: only a step ahead is
-/// reserved, and others write too.
-const ROOM: u64 = 64 << 20;
-
 /// One fill under way.
 pub(super) struct Download<'a> {
-    drive: &'a Drive,
+    pub(super) drive: &'a Drive,
     pub(super) leader: &'a Leader<Source>,
     /// `None` before it is opened, and while the disk thread has it.
-    part: Option<Part>,
+    pub(super) part: Option<Part>,
     length: Length,
     /// By way of which it was begun: the length that a manifest gives is its word.
     first: Option<Source>,
-    /// The length for which room was asked about.
-    expected: Option<u64>,
-    /// Where it was last asked whether there is room for the rest.
-    roomy: u64,
+    /// What was asked about room.
+    pub(super) room: Asked,
     words: Words,
     /// See [`Download::outgrew_its_name`].
     outgrew: bool,
@@ -65,8 +60,7 @@ impl<'a> Download<'a> {
             part: None,
             length,
             first: leader.sources().into_iter().next(),
-            expected: None,
-            roomy: 0,
+            room: Asked::default(),
             words: Words::default(),
             outgrew: false,
             silent: Vec::new(),
@@ -120,9 +114,7 @@ impl<'a> Download<'a> {
     /// Opens the part, with what an earlier download left of it.
     pub(super) async fn open(&mut self) -> Result<(), FillFailure> {
         let (storage, digest, named) = (Arc::clone(&self.drive.storage), self.leader.digest(), self.length.named());
-        if !self.fits(named.unwrap_or(0)).await? && !self.fits_after_all(named).await? {
-            return Err(FillFailure::NoRoom);
-        }
+        self.has_room_at_all(named).await?;
         let opened = self.drive.disk.run(move || storage.parts.open(digest, named));
         let part = opened.await.map_err(|_| FillFailure::Abandoned)??;
         if part.offset() > 0 {
@@ -131,25 +123,6 @@ impl<'a> Download<'a> {
         }
         self.part = Some(part);
         Ok(())
-    }
-
-    /// A manifest names a length that there is no room for. Where there is some room, upstream is
-    /// asked: manifests may be wrong.
-    async fn fits_after_all(&self, named: Option<u64>) -> Result<bool, FillFailure> {
-        let Some(source) = self.leader.sources().into_iter().next() else { return Ok(false) };
-        if !self.fits(0).await? {
-            return Ok(false);
-        }
-        let digest = self.leader.digest();
-        let asked = tokio::select! {
-            biased;
-            () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
-            asked = source.upstream.head_blob(&source.name, &digest) => asked,
-        };
-        match asked {
-            Ok(Some(said)) if Some(said) != named => self.fits(said).await,
-            Ok(_) | Err(_) => Ok(false),
-        }
     }
 
     /// An earlier download may have left all of it. Says whether that is proven. A source must
@@ -264,7 +237,7 @@ impl<'a> Download<'a> {
         let word = word(source);
         self.with_part(move |part| part.add_source(&word)).await?;
         if let Some(total) = answer.total {
-            self.expect(total).await?;
+            self.has_room_for(total).await?;
         }
         self.leader.comes_from(self.offset(), Some(source));
         if let Heard::Tell(total) = heard {
@@ -284,17 +257,6 @@ impl<'a> Download<'a> {
             asked = vouched(source, &digest) => asked,
         };
         asked?.ok_or_else(|| untrue("the answer does not say how long the blob is"))
-    }
-
-    /// Upstream's own answer says how much comes: there must be room for it.
-    async fn expect(&mut self, total: u64) -> Result<(), FillFailure> {
-        if self.expected == Some(total) {
-            return Ok(());
-        }
-        // What is reserved is gone from the room: it is asked about before.
-        self.room(total.saturating_sub(self.offset())).await?;
-        (self.roomy, self.expected) = (self.offset(), Some(total));
-        self.with_part(move |part| part.set_total(total)).await
     }
 
     /// Writes what comes next. Whether that was the end.
@@ -347,15 +309,7 @@ impl<'a> Download<'a> {
             self.outgrew = self.words.unsure().is_some();
             return Err(FillFailure::Corrupt);
         }
-        match self.part.as_ref().and_then(Part::total) {
-            Some(total) if here <= total && here < self.roomy + ROOM => {}
-            Some(total) if here <= total => {
-                self.room(total.saturating_sub(self.offset())).await?;
-                self.roomy = here;
-            }
-            // It may never end.
-            Some(_) | None => self.room(here).await?,
-        }
+        self.has_room_up_to(here).await?;
         self.with_part(move |part| {
             part.append(batch)?;
             part.flush()
@@ -400,7 +354,7 @@ impl<'a> Download<'a> {
     async fn begin_again(&mut self) -> Result<(), FillFailure> {
         self.words.begun_again(self.leader);
         self.length.begun_again();
-        self.expected = None;
+        self.room = Asked::default();
         self.with_part(Part::restart).await
     }
 
@@ -408,28 +362,15 @@ impl<'a> Download<'a> {
     async fn prove(&mut self) -> Result<bool, FillFailure> {
         let proven = self.with_part(Part::verify).await?;
         if proven {
-            self.leader.proves(self.offset(), self.length.told());
-            if self.length.told().is_some_and(|told| told != self.offset()) {
-                self.words.agreed_in_vain(self.leader);
-            }
-            self.words.weigh(self.leader, self.offset());
+            self.words.proven(self.leader, self.offset(), self.length.told());
             let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
             self.leader.proven(file, self.offset());
         }
         Ok(proven)
     }
 
-    async fn fits(&self, bytes: u64) -> Result<bool, FillFailure> {
-        let storage = Arc::clone(&self.drive.storage);
-        self.drive.disk.run(move || storage.room_for(bytes)).await.map_err(|_| FillFailure::Abandoned)
-    }
-
-    async fn room(&self, bytes: u64) -> Result<(), FillFailure> {
-        if self.fits(bytes).await? { Ok(()) } else { Err(FillFailure::NoRoom) }
-    }
-
     /// Runs `work` on a disk thread, which has the part meanwhile.
-    async fn with_part<T: Send + 'static>(
+    pub(super) async fn with_part<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Part) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, FillFailure> {

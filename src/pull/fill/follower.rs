@@ -47,9 +47,10 @@ impl<S: Clone + PartialEq> Follower<S> {
         self.sources.standing(&self.source)
     }
 
-    /// The source states the length that this reader was told: one more to resume from.
-    pub(crate) fn agree(&self, length: u64) {
-        self.sources.agrees(&self.source, length);
+    /// The source states the length that this reader was told: one more to resume from, unless that
+    /// length is disproven by now.
+    pub(crate) fn agree(&self, length: u64) -> bool {
+        self.sources.agrees(&self.source, length)
     }
 
     /// The source did not refuse: the fill may turn to it where others are silent or break off.

@@ -43,10 +43,10 @@ impl<S: Clone + PartialEq> Leader<S> {
         self.shared.sources.note(source, Standing::Asked);
     }
 
-    /// The digest is proven, with this length: before anything is made of it. `told`: what readers
-    /// were told before.
-    pub(crate) fn proves(&self, length: u64, told: Option<u64>) {
-        self.shared.sources.proven(length, told);
+    /// The digest is proven, with this length: before anything is made of it. `in_vain`: readers
+    /// were told another.
+    pub(crate) fn proves(&self, length: u64, in_vain: bool) {
+        self.shared.sources.proven(length, in_vain);
     }
 
     /// The source answered that it has no such content, or does not give it out.

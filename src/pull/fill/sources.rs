@@ -42,18 +42,20 @@ impl<S: Clone + PartialEq> Sources<S> {
     }
 
     /// The source states the length that readers were told: it has the content, unless another
-    /// length is proven.
-    pub(super) fn agrees(&self, source: &S, length: u64) {
+    /// length is proven. Says whether it has.
+    pub(super) fn agrees(&self, source: &S, length: u64) -> bool {
         let mut known = self.lock();
-        if known.proven.is_none_or(|proven| proven == length) {
+        let has = known.proven.is_none_or(|proven| proven == length);
+        if has {
             known.note(source, Standing::Has);
         }
+        has
     }
 
-    /// The digest is proven, with this length. `told`: what readers were told before.
-    pub(super) fn proven(&self, length: u64, told: Option<u64>) {
+    /// The digest is proven, with this length. `in_vain`: readers were told another.
+    pub(super) fn proven(&self, length: u64, in_vain: bool) {
         let mut known = self.lock();
-        (known.proven, known.in_vain) = (Some(length), told.is_some_and(|told| told != length));
+        (known.proven, known.in_vain) = (Some(length), in_vain);
     }
 
     pub(super) fn is_proven(&self) -> bool {

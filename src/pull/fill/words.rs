@@ -65,10 +65,17 @@ impl Words {
         }
     }
 
-    /// The length that readers were told is not the proven one: whoever agreed, agreed to that.
-    pub(super) fn agreed_in_vain(&self, leader: &Leader<Source>) {
-        let all = leader.sure_sources();
-        all.iter().filter(|source| self.unsure.as_ref() != Some(source)).for_each(|source| doubt(leader, source));
+    /// The digest is proven, with this length. Where readers were told another, whoever agreed to
+    /// that agreed to something else.
+    pub(super) fn proven(&self, leader: &Leader<Source>, length: u64, told: Option<u64>) {
+        let in_vain = told.is_some_and(|told| told != length);
+        // First: nobody agrees to what was told from here on.
+        leader.proves(length, in_vain);
+        if in_vain {
+            let all = leader.sure_sources();
+            all.iter().filter(|source| self.unsure.as_ref() != Some(source)).for_each(|source| doubt(leader, source));
+        }
+        self.weigh(leader, length);
     }
 
     /// No bytes are here any more.
