@@ -234,11 +234,15 @@ impl<'a> Download<'a> {
         if let Some(told) = self.length.told() {
             self.words.weigh(self.leader, told);
         }
-        let word = word(source);
-        self.with_part(move |part| part.add_source(&word)).await?;
         if let Some(total) = answer.total {
             self.has_room_for(total).await?;
         }
+        let (word, came_with) = (word(source), self.length.came_with());
+        self.with_part(move |part| {
+            part.set_total(came_with)?;
+            part.add_source(&word)
+        })
+        .await?;
         self.leader.comes_from(self.offset(), Some(source));
         if let Heard::Tell(total) = heard {
             let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;

@@ -85,6 +85,12 @@ impl Length {
         self.told.or(self.said)
     }
 
+    /// The length that all bytes which are here, and those of the answer that was heard last, came
+    /// with.
+    pub(super) fn came_with(&self) -> Option<u64> {
+        self.said.filter(|_| !self.unsized_bytes)
+    }
+
     /// Whether a download that left `here` bytes may have left all of them.
     pub(super) fn may_be_whole(&self, here: u64) -> bool {
         here > 0 && (self.said == Some(here) || self.named == Some(here))
@@ -122,7 +128,11 @@ impl Length {
             }
             return Heard::BeginAgain;
         }
-        match stated.total {
+        if here == 0 {
+            // What an answer without a byte stated speaks for nothing.
+            self.begun_again();
+        }
+        match stated.total.filter(|_| !stated.page) {
             Some(total) => self.said = Some(total),
             None => self.unsized_bytes = true,
         }
@@ -189,6 +199,10 @@ mod tests {
         matches!(heard, Heard::Refuse(_))
     }
 
+    fn page(total: Option<u64>) -> Stated {
+        Stated { total, page: true, own: true }
+    }
+
     #[test]
     fn the_table() {
         assert_eq!(length(None).hear(SIZED(9), 0), Heard::Tell(9));
@@ -199,7 +213,6 @@ mod tests {
         assert_eq!(length(Some(0)).hear(SIZED(9), 0), Heard::Tell(9), "0 in a manifest says nothing");
         assert_eq!(length(None).hear(UNSIZED, 0), Heard::Hold);
         assert!(is_refused(&length(None).hear(SIZED(0), 0)) && is_refused(&length(Some(8)).hear(SIZED(0), 0)));
-        let page = |total| Stated { total, page: true, own: true };
         assert_eq!(length(Some(9)).hear(page(Some(9)), 0), Heard::Hold);
         assert!(is_refused(&length(None).hear(page(Some(9)), 1)));
         let mut told = length(None);
@@ -223,6 +236,13 @@ mod tests {
         unsized_bytes.left(None);
         assert_eq!(unsized_bytes.hear(SIZED(9), 6), Heard::Hold, "nobody vouches for the first six");
         assert_eq!(unsized_bytes.hear_the_end(6), Heard::BeginAgain);
+        let mut nothing = length(None);
+        assert_eq!((nothing.hear(page(Some(9)), 0), nothing.came_with()), (Heard::Hold, None));
+        assert_eq!((nothing.hear(UNSIZED, 0), nothing.came_with()), (Heard::Hold, None));
+        assert_eq!((nothing.hear(page(Some(9)), 0), nothing.hear(SIZED(7), 0)), (Heard::Hold, Heard::Tell(7)));
+        let mut mixed = length(Some(8));
+        assert_eq!((mixed.hear(SIZED(9), 0), mixed.came_with()), (Heard::Hold, Some(9)));
+        assert_eq!((mixed.hear(OTHERS, 4), mixed.came_with()), (Heard::Hold, None));
         let mut anothers = length(Some(9));
         anothers.left(None);
         assert_eq!(anothers.hear(OTHERS, 6), Heard::Hold, "the first six are another's");

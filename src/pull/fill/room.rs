@@ -53,7 +53,7 @@ impl Download<'_> {
         // What is reserved is gone from the room: it is asked about before.
         self.has_room(total.saturating_sub(self.offset())).await?;
         self.room = Asked { total: Some(total), here: self.offset() };
-        self.with_part(move |part| part.set_total(total)).await
+        Ok(())
     }
 
     /// `here` bytes will be here in a moment.

@@ -298,9 +298,13 @@ impl Growing {
     }
 
     /// Learns the size it will have. Its space is reserved a step ahead of what is written, where
-    /// the file system can; the file's length stays what was written.
-    pub(super) fn set_total(&mut self, total: u64) -> Result<(), StorageError> {
-        self.facts.total = Some(total);
+    /// the file system can; the file's length stays what was written. One that was known and is not
+    /// any more is forgotten on disk too, before bytes come that it does not speak for.
+    pub(super) fn set_total(&mut self, total: Option<u64>) -> Result<(), StorageError> {
+        let before = std::mem::replace(&mut self.facts.total, total);
+        if before.is_some() && before != total {
+            self.state()?.save(&self.place.folder, false)?;
+        }
         self.reserve_if_due()
     }
 

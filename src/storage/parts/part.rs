@@ -88,13 +88,13 @@ impl Part {
         if self.sources().iter().any(|known| known == source) { Ok(()) } else { self.growing.add_source(source) }
     }
 
-    /// Learns the blob's size from the source of the bytes, and reserves space a step ahead of
-    /// them.
+    /// Learns the blob's size from the source of all bytes that are here, and reserves space a step
+    /// ahead of them; `None`: some came without one.
     ///
     /// Errors: [`StorageError::NoSpace`] if there is no room for the step. The part can be used all
     /// the same.
-    pub fn set_total(&mut self, total: u64) -> Result<(), StorageError> {
-        if self.total() == Some(total) { Ok(()) } else { self.growing.set_total(total) }
+    pub fn set_total(&mut self, total: Option<u64>) -> Result<(), StorageError> {
+        if self.total() == total { Ok(()) } else { self.growing.set_total(total) }
     }
 
     /// Whether the hash is that of what is in the file.

@@ -103,7 +103,7 @@ fn wrong_bytes_never_become_a_blob() {
     assert!(!folder(dir.path(), &name).exists());
     // The right digest, and not the size that a source has said: the digest says what it is.
     let mut part = storage.parts.open(name, None).unwrap();
-    part.set_total(MIB as u64 + 1).unwrap();
+    part.set_total(Some(MIB as u64 + 1)).unwrap();
     part.append(batch(&right)).unwrap();
     assert!(part.verify().unwrap());
     part.restart().unwrap();
@@ -129,7 +129,7 @@ fn a_parked_or_dropped_download_is_taken_up() {
     let storage = open(dir.path());
     let mut part = storage.parts.open(name, Some(2 * MIB as u64)).unwrap();
     assert_eq!(part.total(), None, "a manifest's word");
-    part.set_total(2 * MIB as u64).unwrap();
+    part.set_total(Some(2 * MIB as u64)).unwrap();
     part.append(batch(&bytes[..MIB])).unwrap();
     part.append(batch(&bytes[MIB..MIB + 5])).unwrap();
     part.park().unwrap();

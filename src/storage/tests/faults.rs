@@ -32,7 +32,7 @@ fn child_on_a_full_disk() {
     storage.catalog.put_tag(&repository("a"), &tag_record("t", b"x")).unwrap();
     // With a size that is known there is no byte written in vain, and what was reserved is given back.
     let mut large = storage.parts.open(digest(b"large"), Some(64 << 20)).unwrap();
-    assert!(matches!(large.set_total(64 << 20), Err(StorageError::NoSpace { .. })));
+    assert!(matches!(large.set_total(Some(64 << 20)), Err(StorageError::NoSpace { .. })));
     large.discard().unwrap();
     // Without one it ends where the disk ends.
     let bytes = content(16 << 20);

@@ -52,7 +52,7 @@ fn s25_every_end_gives_back_what_was_reserved() {
             let storage = open(dir.path());
             let mut part = storage.parts.open(name, Some(LIE)).unwrap();
             assert!(swollen(dir.path()).is_empty(), "nothing is reserved for a manifest's word");
-            part.set_total(total).unwrap();
+            part.set_total(Some(total)).unwrap();
             part.append(batch(&bytes)).unwrap();
             part.flush().unwrap();
             if total > bytes.len() as u64 && reserves(dir.path()) {
@@ -93,7 +93,7 @@ fn s25_what_is_reserved_is_bounded() {
     let storage = open(dir.path());
     let piece = content(8 * MIB);
     let mut part = storage.parts.open(digest(b"never"), None).unwrap();
-    part.set_total(LIE).unwrap();
+    part.set_total(Some(LIE)).unwrap();
     for _ in 0..20 {
         part.append(batch(&piece)).unwrap();
         part.flush().unwrap();
@@ -137,7 +137,7 @@ fn s25_what_a_crash_leaves_is_given_back() {
 fn child_that_reserves() {
     let storage = open(&child_dir());
     let mut part = storage.parts.open(digest(b"never"), None).unwrap();
-    part.set_total(LIE).unwrap();
+    part.set_total(Some(LIE)).unwrap();
     part.append(batch(&content(3 * MIB)[part.offset() as usize..])).unwrap();
     part.flush().unwrap();
     println!("\nat the end");
