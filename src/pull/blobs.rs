@@ -28,6 +28,10 @@ const GAPS: u64 = 1 << 20;
 /// large twice.
 const SMALL: u64 = 1 << 20;
 
+/// How long whoever joins another repository's download waits for its head. Then it is passed
+/// through (S30).
+const STRANGER: Duration = Duration::from_secs(10);
+
 /// What the disk knows of a blob in a repository.
 pub(super) struct Found {
     /// The repository holds it, or a manifest in it names it.
@@ -73,7 +77,8 @@ impl PullThrough {
                 answer => return answer,
             }
         }
-        Err(PullError::Fill(FillFailure::Abandoned))
+        // Others' downloads came to nothing again and again.
+        self.pass(&self.source(repo, ErrorCode::BlobUnknown)?, digest, None, range).await
     }
 
     /// A blob's length. Begins a download only where neither a manifest nor upstream tells it.
@@ -185,7 +190,12 @@ impl PullThrough {
             }
             Filling::Under { follower, outcome, stranger } => (follower, outcome, stranger),
         };
-        let opened = follower.opened().await;
+        let opened = match tokio::time::timeout(STRANGER, follower.opened()).await {
+            // Whatever holds it up, this repository's own upstream does not.
+            Err(_) if stranger => return self.pass(&source, digest, expected, range).await,
+            Err(_) => follower.opened().await,
+            Ok(opened) => opened,
+        };
         match (opened, follower.standing()) {
             (_, Some(Standing::Refused(error))) => {
                 let failure = FillFailure::Upstream(error);
@@ -216,10 +226,11 @@ impl PullThrough {
             (Err(FillFailure::NoRoom | FillFailure::Storage(_)), _) => {
                 self.pass(&source, digest, expected, range).await
             }
-            // What another repository's upstream says is no answer for this one.
-            (Err(FillFailure::Upstream(error)), _) if refuses(&error) || (stranger && !error.is_outage()) => {
+            // What another repository's upstream says, or sends, is no answer for this one.
+            (Err(FillFailure::Upstream(_) | FillFailure::Corrupt), _) if stranger => {
                 Err(PullError::Fill(FillFailure::Abandoned))
             }
+            (Err(FillFailure::Upstream(error)), _) if refuses(&error) => Err(PullError::Fill(FillFailure::Abandoned)),
             (Err(failure), _) => Err(PullError::Fill(failure)),
         }
     }

@@ -23,7 +23,7 @@ impl PullThrough {
             }
             let source = self.source(repo, ErrorCode::BlobUnknown)?;
             let filling = self.fill(repo, digest, &source, found.link).await?;
-            let Filling::Under { mut follower, .. } = filling else { continue };
+            let Filling::Under { mut follower, stranger, .. } = filling else { continue };
             match (follower.committed().await, follower.standing()) {
                 // Committed, or worth another look: whose it is, the look says.
                 (Ok(_) | Err(FillFailure::Abandoned), _) => {}
@@ -32,6 +32,8 @@ impl PullThrough {
                     self.remember(repo, Missed::Blob(*digest), &error);
                     return Err(error);
                 }
+                // Another repository's upstream, which this one's knows better than.
+                (Err(FillFailure::Upstream(_) | FillFailure::Corrupt), _) if stranger => {}
                 (Err(failure), _) => return Err(PullError::Fill(failure)),
             }
         }

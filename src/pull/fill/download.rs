@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use super::{
     Drive, FillFailure, Leader, Source,
     length::{Heard, Length, Stated},
-    patience::Stretch,
+    patience::{Queue, Stretch},
     room::Asked,
     sources::refuses,
     words::Words,
@@ -42,10 +42,7 @@ pub(super) struct Download<'a> {
     words: Words,
     /// See [`Download::outgrew_its_name`].
     outgrew: bool,
-    /// Sources that were passed over since the last byte came (`patience`).
-    pub(super) silent: Vec<Source>,
-    /// Sources that were passed over because others may be quicker (`patience`).
-    pub(super) slow: Vec<Source>,
+    pub(super) queue: Queue,
     /// How often the source was taken up again.
     pub(super) resumed: u32,
 }
@@ -63,20 +60,19 @@ impl<'a> Download<'a> {
             room: Asked::default(),
             words: Words::default(),
             outgrew: false,
-            silent: Vec::new(),
-            slow: Vec::new(),
+            queue: Queue::default(),
             resumed: 0,
         }
     }
 
-    /// Where the next bytes may come from, those that were slow last. Readers of an unsure source
-    /// get its bytes alone.
+    /// Where the next bytes may come from, the most promising first. Readers of an unsure source get
+    /// its bytes alone.
     pub(super) fn sources(&self) -> Vec<Source> {
         let mut all = self.leader.sources();
         if let Some(unsure) = self.words.unsure().filter(|_| !self.is_untold()) {
             all.retain(|source| source == unsure);
         }
-        all.sort_by_key(|source| self.slow.contains(source));
+        self.queue.sort(&mut all);
         all
     }
 
@@ -181,7 +177,7 @@ impl<'a> Download<'a> {
             () = stop.cancelled() => return Err(FillFailure::Stopping),
             answer = source.upstream.blob(&source.name, &digest, from, None) => answer,
             silent = self.is_silent(source) => {
-                self.silent.push(source.clone());
+                self.was_silent(source);
                 return Err(silent);
             }
         };
@@ -274,11 +270,11 @@ impl<'a> Download<'a> {
             () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
             piece = body.chunk() => Some(piece),
             silent = self.is_silent(source) => {
-                self.silent.push(source.clone());
+                self.was_silent(source);
                 return Err(silent);
             }
         };
-        self.silent.clear();
+        self.queue.bytes_come();
         while let Some(piece) = next {
             match piece {
                 Some(Ok(bytes)) => {

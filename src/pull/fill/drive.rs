@@ -57,7 +57,7 @@ impl Drive {
         }
         let mut download = Download::new(&self, &leader, expected);
         let result = self.attempts(&mut download).await;
-        let resumed = download.resumed;
+        let (resumed, outgrew) = (download.resumed, download.outgrew_its_name());
         match self.end(download, result).await {
             Ok(size) => {
                 tracing::info!(digest = %leader.digest(), bytes = size, resumed,
@@ -70,7 +70,8 @@ impl Drive {
                 }
                 tracing::warn!(digest = %leader.digest(), resumed, duration_ms = started.elapsed().as_millis() as u64,
                     failure = %failure, "fill failed");
-                leader.fail(failure);
+                // The next one goes by no manifest's length: whoever has no head yet begins it.
+                leader.fail(if outgrew { FillFailure::Abandoned } else { failure });
             }
         }
     }
@@ -87,12 +88,13 @@ impl Drive {
         let mut pace = Pace::new(seen);
         loop {
             let sources = download.sources();
-            let source = sources.get(attempts % sources.len().max(1)).ok_or(FillFailure::Abandoned)?;
-            let slow = download.slow.len();
+            let source = sources.first().ok_or(FillFailure::Abandoned)?;
+            let before = download.offset();
             let failure = match download.attempt(source).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
+            download.queue.failed(source, download.offset().saturating_sub(before));
             if let FillFailure::Upstream(error) = &failure
                 && refuses(error)
             {
@@ -101,8 +103,7 @@ impl Drive {
             if download.offset() > seen {
                 (seen, attempts) = (download.offset(), 0);
             }
-            // One that was passed over is the last by now: the first of the others is next.
-            attempts = if download.slow.len() > slow { 0 } else { attempts + 1 };
+            attempts += 1;
             // A source that refused is not among these any more.
             let others = download.sources().len();
             let again = match &failure {

@@ -1,14 +1,16 @@
 //! How long a fill waits: for progress, and for a source that is silent or slow.
 //!
-//! | a source | is passed over | where |
-//! |---|---|---|
-//! | is silent for 5 s | once after each byte that came | another one has not been since |
-//! | brings less than 64 KiB/s for 5 s | once in a fill | another one has not been |
+//! | a source | is passed over where |
+//! |---|---|
+//! | is silent for 5 s | another registry has not been since a byte came, or another repository of the same one |
+//! | brings less than 64 KiB/s for 5 s | another registry was not found as slow, or another repository there |
+//! | is either, and nothing speaks for the bytes that came yet | never |
 //!
 //! So the last one is waited for as long as the fetcher does, and nobody's slow registry slows down
-//! those who asked another one (S30).
+//! those who asked another one (S30). Next is the source whose registry failed least often: one with
+//! a hundred repositories has one turn.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -61,36 +63,130 @@ impl Stretch {
         Stretch { since: Instant::now(), from: here }
     }
 
-    /// Whether it is over, and has brought too little.
-    fn was_slow(&mut self, here: u64) -> bool {
+    /// What came in it, where it is over and that is too little.
+    fn was_slow(&mut self, here: u64) -> Option<u64> {
         if self.since.elapsed() < SILENCE {
-            return false;
+            return None;
         }
-        let slow = here < self.from + BRISK;
+        let brought = here - self.from;
         *self = Stretch::new(here);
-        slow
+        (brought < BRISK).then_some(brought)
     }
+}
+
+/// What is known of the sources, and so in what order they are asked.
+#[derive(Default)]
+pub(super) struct Queue {
+    known: Vec<Known>,
+    /// The one that was asked last.
+    last: Option<Source>,
+}
+
+struct Known {
+    source: Source,
+    /// How often it failed, or was passed over, since it brought something.
+    failures: u32,
+    /// It was passed over for its silence, and no byte has come since from anywhere.
+    silent: bool,
+    /// What it brought in the stretch for which it was passed over, in bytes.
+    slow: Option<u64>,
+}
+
+impl Queue {
+    /// An attempt that brought so many bytes is over.
+    pub(super) fn failed(&mut self, source: &Source, brought: u64) {
+        let known = self.known(source);
+        known.failures = if brought < LEAST { known.failures + 1 } else { 1 };
+        self.last = Some(source.clone());
+    }
+
+    pub(super) fn bytes_come(&mut self) {
+        self.known.iter_mut().for_each(|known| known.silent = false);
+    }
+
+    /// The source whose registry failed least often is first, then one of another registry than
+    /// last time, then the one whose registry was quickest.
+    pub(super) fn sort(&self, sources: &mut [Source]) {
+        sources.sort_by_cached_key(|source| {
+            let failures = |known: &Known| known.failures;
+            let of_registry = self.of_registry(source).map(failures).sum::<u32>();
+            let of_source = self.of_source(source).map_or(0, failures);
+            let again = self.last.as_ref().is_some_and(|last| is_of_registry(last, source));
+            (of_registry, again, Reverse(self.pace(source).unwrap_or(u64::MAX)), of_source)
+        });
+    }
+
+    /// Whether `other` may be quicker than `source`, which brought so many bytes in a stretch.
+    fn may_be_quicker(&self, other: &Source, source: &Source, brought: u64) -> bool {
+        if is_of_registry(other, source) {
+            return other != source && self.of_source(other).is_none_or(|known| known.slow.is_none());
+        }
+        self.pace(other).is_none_or(|pace| pace / 2 > brought)
+    }
+
+    /// Whether `other` may bring something while `source` is silent.
+    fn may_bring(&self, other: &Source, source: &Source) -> bool {
+        let silent = |known: &Known| known.silent;
+        if is_of_registry(other, source) {
+            return other != source && !self.of_source(other).is_some_and(silent);
+        }
+        !self.of_registry(other).any(silent)
+    }
+
+    /// What the registry brought in a stretch in which it was slow.
+    fn pace(&self, source: &Source) -> Option<u64> {
+        self.of_registry(source).filter_map(|known| known.slow).min()
+    }
+
+    fn of_registry(&self, source: &Source) -> impl Iterator<Item = &Known> {
+        self.known.iter().filter(move |known| is_of_registry(&known.source, source))
+    }
+
+    fn of_source(&self, source: &Source) -> Option<&Known> {
+        self.known.iter().find(|known| known.source == *source)
+    }
+
+    fn known(&mut self, source: &Source) -> &mut Known {
+        let at = self.known.iter().position(|known| known.source == *source).unwrap_or_else(|| {
+            self.known.push(Known { source: source.clone(), failures: 0, silent: false, slow: None });
+            self.known.len() - 1
+        });
+        &mut self.known[at]
+    }
+}
+
+fn is_of_registry(source: &Source, other: &Source) -> bool {
+    source.upstream.name() == other.upstream.name()
 }
 
 impl Download<'_> {
     /// Passes `source` over where it brings little, and another source may bring more.
     pub(super) fn is_brisk(&mut self, source: &Source, stretch: &mut Stretch) -> Result<(), FillFailure> {
-        let others =
-            |download: &Self| download.sources().iter().any(|other| other != source && !download.slow.contains(other));
-        if !stretch.was_slow(self.offset()) || !others(self) {
+        let Some(brought) = stretch.was_slow(self.offset()) else { return Ok(()) };
+        if self.must_stay() || !self.sources().iter().any(|other| self.queue.may_be_quicker(other, source, brought)) {
             return Ok(());
         }
-        self.slow.push(source.clone());
+        self.queue.known(source).slow = Some(brought);
         Err(passed_over(source))
     }
 
     /// Waits until `source` has been silent for long, and another source may be quicker.
     pub(super) async fn is_silent(&self, source: &Source) -> FillFailure {
         sleep(SILENCE).await;
-        while !self.sources().iter().any(|other| other != source && !self.silent.contains(other)) {
+        while self.must_stay() || !self.sources().iter().any(|other| self.queue.may_bring(other, source)) {
             sleep(GLANCE).await;
         }
         passed_over(source)
+    }
+
+    pub(super) fn was_silent(&mut self, source: &Source) {
+        self.queue.known(source).silent = true;
+    }
+
+    /// Whether another source's bytes would be put after bytes that nothing speaks for: where they
+    /// do not fit, all are lost.
+    fn must_stay(&self) -> bool {
+        self.is_untold() && self.offset() > 0
     }
 }
 

@@ -22,6 +22,7 @@ mod signing;
 mod spellings;
 mod standing;
 mod storm;
+mod strangers;
 
 use crate::{hub::Hub, lanyard::Lanyard};
 

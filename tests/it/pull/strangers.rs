@@ -1,0 +1,246 @@
+//! S23, S30: a download that two registries share. What one of them says or does, or leaves undone,
+//! gives its clients nothing of what the other sends, and costs the other's clients nothing.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{config, leftovers::Opens};
+use crate::{
+    hub::{Cut, Fault, Gate, Hub, On, digest_of},
+    lanyard::Lanyard,
+    wire::{ask, blob, eventually, get},
+};
+
+const REPO: &str = "library/busybox";
+const OTHER: &str = "library/other";
+const SIZE: usize = 600_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What is due at once may take so long on a slow machine.
+const SOON: Duration = Duration::from_secs(30);
+
+/// An honest registry, another one, and what both are asked for.
+struct Two {
+    hub: Hub,
+    stranger: Hub,
+    lanyard: Lanyard,
+    bytes: Vec<u8>,
+    digest: String,
+}
+
+impl Two {
+    fn new() -> Two {
+        let (hub, stranger) = (Hub::builder().without_cdn().start(), Hub::builder().without_cdn().start());
+        let bytes: Vec<u8> = (0..SIZE).map(|at| (at.wrapping_mul(31) ^ (at >> 9)) as u8).collect();
+        let digest = hub.put_blob(bytes.clone());
+        hub.image(REPO, "latest").publish();
+        for n in 0..14 {
+            stranger.image(&format!("{OTHER}{n}"), "latest").publish();
+        }
+        let more = format!(
+            "[[upstream]]\nname = \"stranger.lan\"\nurl = \"{}\"\n[cache]\nnegative_ttl = \"0s\"\n",
+            stranger.url()
+        );
+        let lanyard = Lanyard::start(&config(&hub, &more));
+        Two { hub, stranger, lanyard, bytes, digest }
+    }
+
+    fn get_of_it(&self) -> On {
+        On::blob(&self.digest)
+    }
+
+    fn ours(&self) -> String {
+        blob(REPO, &self.digest)
+    }
+
+    fn theirs(&self, n: usize) -> String {
+        blob(&format!("stranger.lan/{OTHER}{n}"), &self.digest)
+    }
+
+    fn has_joined(&self, upstream: &str, times: usize) {
+        let line = format!("lanyard_fill_joins_total{{upstream=\"{upstream}\"}} {times}");
+        eventually("it has joined", || get(self.lanyard.port(), "/metrics").text().contains(&line));
+    }
+
+    /// The honest registry's client has its blob, soon.
+    fn is_served(&self, what: &str, begun: Instant) {
+        let answer = get(self.lanyard.port(), &self.ours());
+        assert_eq!((answer.status, digest_of(&answer.body)), (200, self.digest.clone()), "{what}");
+        assert!(begun.elapsed() < SOON, "{what}: {:?}", begun.elapsed());
+    }
+}
+
+/// A length that came without a byte is not that of what somebody else left: whoever states it once
+/// more is not believed to have those bytes.
+#[test]
+fn s23_a_length_without_bytes_speaks_for_no_leftover() {
+    thread::scope(|scope| {
+        for more in [1, 1000, -300_000] {
+            for restarted in [false, true] {
+                scope.spawn(move || speaks_for_nothing(more, restarted));
+            }
+        }
+    });
+}
+
+fn speaks_for_nothing(more: i64, restarted: bool) {
+    const LEFT: usize = 200_000;
+    let what = format!("{more} more, restarted: {restarted}");
+    let mut two = Two::new();
+    let stated = SIZE as i64 + more;
+    let gate = Gate::shut();
+    let raw = |head: String| Fault::Garbage(format!("HTTP/1.1 {head}\r\n\r\n").into());
+    let page = raw(format!("200 OK\r\nContent-Type: text/html\r\nContent-Length: {stated}"));
+    let page = Fault::All(vec![page, Fault::HoldHead(gate.clone())]);
+    two.stranger.fault(two.get_of_it().in_repo(&format!("{OTHER}0")), page);
+    two.hub.fault(two.get_of_it().head().always(), raw("200 OK".to_owned()));
+    two.hub.fault(
+        two.get_of_it(),
+        Fault::All(vec![Fault::Chunked, Fault::CutAfter { bytes: LEFT as u64, how: Cut::Fin }]),
+    );
+    two.hub.fault(two.get_of_it().always(), Fault::status(403));
+    thread::scope(|scope| {
+        let gate = Opens(gate);
+        scope.spawn(|| get(two.lanyard.port(), &two.theirs(0)));
+        assert!(gate.0.wait_for_arrivals(1, PATIENCE), "{what}");
+        scope.spawn(|| get(two.lanyard.port(), &two.ours()));
+        two.has_joined("docker.io", 1);
+    });
+    if restarted {
+        two.lanyard.restart();
+    }
+    let theirs = || two.get_of_it().in_repo(&format!("{OTHER}1")).always();
+    two.stranger.fault(theirs().head(), raw(format!("200 OK\r\nContent-Length: {stated}")));
+    let range = format!("Content-Range: bytes {LEFT}-{}/{stated}", stated - 1);
+    two.stranger.fault(theirs(), raw(format!("206 Partial\r\n{range}\r\nContent-Length: {}", stated - LEFT as i64)));
+    for range in [None, Some(("Range", "bytes=0-999"))] {
+        let answer = ask(two.lanyard.port(), "GET", &two.theirs(1), range.as_slice());
+        let shown = answer.body.iter().zip(&two.bytes).take_while(|(shown, right)| shown == right).count();
+        assert!(shown < 100, "{what}, {range:?}: {} with {shown} bytes of another registry", answer.status);
+    }
+}
+
+/// A download that failed for the registry that began it has not failed for one whose own word comes
+/// a moment later.
+#[test]
+fn s30_what_fails_for_another_registry_fails_for_it_alone() {
+    let cut = Fault::All(vec![
+        Fault::Replace(b"welcome".to_vec()),
+        Fault::LengthOff(770),
+        Fault::CutAfter { bytes: 2, how: Cut::Fin },
+    ]);
+    let cases = [
+        ("an error", Fault::status(500)),
+        ("another blob", Fault::Replace(b"welcome".to_vec())),
+        ("a cut", cut),
+        ("a page", Fault::HtmlPage),
+        ("too many requests", Fault::too_many_requests(None)),
+        ("no answer", Fault::Drop(Cut::Rst)),
+    ];
+    thread::scope(|scope| {
+        for (what, fault) in &cases {
+            scope.spawn(move || fails_alone(what, fault));
+        }
+    });
+}
+
+fn fails_alone(what: &str, fault: &Fault) {
+    let two = Two::new();
+    let (theirs, ours) = (Gate::shut(), Gate::shut());
+    two.stranger.fault(two.get_of_it(), Fault::All(vec![fault.clone(), Fault::HoldHead(theirs.clone())]));
+    two.stranger.fault(two.get_of_it().always(), fault.clone());
+    two.hub.fault(two.get_of_it().head(), Fault::HoldHead(ours.clone()));
+    thread::scope(|scope| {
+        let (theirs, ours) = (Opens(theirs), Opens(ours));
+        let failing = scope.spawn(|| get(two.lanyard.port(), &two.theirs(0)));
+        assert!(theirs.0.wait_for_arrivals(1, PATIENCE), "{what}");
+        let served = scope.spawn(|| two.is_served(what, Instant::now()));
+        two.has_joined("docker.io", 1);
+        drop(theirs);
+        let _ = failing.join().unwrap();
+        drop(ours);
+        served.join().unwrap();
+    });
+}
+
+/// What another registry does while it is asked in place of one that is slow or silent for a while.
+#[test]
+fn s30_a_slow_registry_is_not_given_up_for_one_that_brings_nothing() {
+    let slow = || Fault::Slow { bytes_per_second: 40_000 };
+    let hold = |gate: &Gate| Fault::HoldHead(gate.clone());
+    let junk = |_: &Gate| Fault::All(vec![Fault::Replace(b"welcome".to_vec()), Fault::Chunked]);
+    type Theirs<'a> = &'a (dyn Fn(&Gate) -> Fault + Sync);
+    let cases: [(&str, Fault, Theirs<'_>, usize); 6] = [
+        ("slow, an error", slow(), &|_| Fault::status(500), 1),
+        ("slow, another length", slow(), &|_| Fault::LengthOff(1), 1),
+        ("slow, silence", slow(), &hold, 14),
+        ("slow in chunks, junk", Fault::All(vec![slow(), Fault::Chunked]), &junk, 1),
+        ("silent, silence", Fault::StallAt { bytes: 300_000, gate: Gate::shut() }, &hold, 14),
+        ("cut, silence", Fault::CutAfter { bytes: 300_000, how: Cut::Rst }, &hold, 14),
+    ];
+    thread::scope(|scope| {
+        for (what, fault, theirs, repositories) in &cases {
+            scope.spawn(move || is_not_given_up(what, fault, theirs, *repositories));
+        }
+    });
+}
+
+fn is_not_given_up(what: &str, fault: &Fault, theirs: &dyn Fn(&Gate) -> Fault, repositories: usize) {
+    let two = Two::new();
+    two.stranger.put_blob(two.bytes.clone());
+    let (begins, hangs) = (Gate::shut(), Gate::shut());
+    two.hub.fault(two.get_of_it(), Fault::All(vec![Fault::HoldHead(begins.clone()), fault.clone()]));
+    if matches!(fault, Fault::Slow { .. } | Fault::All(_)) {
+        two.hub.fault(two.get_of_it().always(), fault.clone());
+    }
+    two.stranger.fault(two.get_of_it().always(), theirs(&hangs));
+    thread::scope(|scope| {
+        let (begins, hangs) = (Opens(begins), Opens(hangs));
+        let served = scope.spawn(|| two.is_served(what, Instant::now()));
+        assert!(begins.0.wait_for_arrivals(1, PATIENCE), "{what}");
+        for n in 0..repositories {
+            let path = two.theirs(n);
+            let port = two.lanyard.port();
+            scope.spawn(move || get(port, &path));
+        }
+        two.has_joined("stranger.lan", repositories);
+        drop(begins);
+        served.join().unwrap();
+        drop(hangs);
+        if let Fault::StallAt { gate, .. } = fault {
+            gate.open();
+        }
+    });
+}
+
+/// Bytes that nothing speaks for, without an end: whoever joined does not wait for it.
+#[test]
+fn s30_a_download_that_tells_nothing_is_waited_for_ten_seconds() {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            is_left("an endless body", |_| Fault::All(vec![Fault::Endless, Fault::Slow { bytes_per_second: 100_000 }]))
+        });
+        scope.spawn(|| {
+            is_left("a body that stands still", |gate| {
+                Fault::All(vec![Fault::Chunked, Fault::StallAt { bytes: 5000, gate }])
+            });
+        });
+    });
+}
+
+fn is_left(what: &str, fault: fn(Gate) -> Fault) {
+    let two = Two::new();
+    two.stranger.put_blob(two.bytes.clone());
+    let gate = Gate::shut();
+    two.stranger.fault(two.get_of_it().head().always(), Fault::status(405));
+    two.stranger.fault(two.get_of_it().always(), fault(gate.clone()));
+    thread::scope(|scope| {
+        let gate = Opens(gate);
+        scope.spawn(|| ask(two.lanyard.port(), "GET", &two.theirs(0), &[]));
+        eventually("it is asked", || two.stranger.requests().iter().any(|r| r.is_blob_get(&two.digest)));
+        two.is_served(what, Instant::now());
+        drop(gate);
+        two.stranger.clear_faults();
+    });
+}
