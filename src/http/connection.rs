@@ -89,12 +89,18 @@ pub(super) struct Connection<S> {
     taken: u64,
     /// Bytes that were written since the peer last sent some: they may not have arrived.
     unsettled: u64,
+    /// How much of a body was given since a read last waited.
+    round: usize,
     /// How much has come of a head, and its share where that is much.
     head: usize,
     share: Option<Share>,
     /// A request was refused before anybody has looked at it, as far as can be told from here.
     refused: bool,
 }
+
+/// After so many bytes of a body actix-http has to look whether anybody takes them, before it is
+/// given more: by itself it would gather four times as much for each connection (S28).
+const ROUND: usize = 32 << 10;
 
 /// So many bytes may be on their way, and a reset that overtakes them would lose them.
 const SETTLED: u64 = 16 << 10;
@@ -115,6 +121,7 @@ impl<S> Connection<S> {
             waited: Duration::ZERO,
             taken: 0,
             unsettled: 0,
+            round: 0,
             head: 0,
             share: None,
             refused: false,
@@ -224,12 +231,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         }
         let in_progress = self.traffic.requests.get() > 0;
         let read = match self.gate.lets(in_progress) {
+            Lets::Through if in_progress && self.round >= ROUND => {
+                self.round = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Lets::Through => {
                 let (before, head) = (buf.filled().len(), self.gate.is_at_head());
                 let read = self.poll_through(cx, buf);
+                let came = buf.filled().len().saturating_sub(before);
                 if head {
-                    self.head_comes(buf.filled().len().saturating_sub(before))?;
+                    self.head_comes(came)?;
                 }
+                self.round = if read.is_pending() { 0 } else { self.round + came };
                 if read.is_pending() && in_progress {
                     // A body. When its request ends before it does, it is time to look at the
                     // clock.
