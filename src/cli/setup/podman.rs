@@ -13,6 +13,7 @@ pub(super) fn text(server: &Server) -> String {
 # ~/.config/containers/registries.conf.d/lanyard.conf:
 #   lanyard setup podman --server {server} | sudo tee /etc/containers/registries.conf.d/lanyard.conf
 # It is read at each pull; only CRI-O is told: sudo systemctl reload crio
+# Images of your own: podman push IMAGE {authority}/NAME
 #
 # When lanyard does not answer, the registry itself is asked. To forbid that, write lanyard's location also as the
 # location below the prefix, and for http insecure = true with it.
@@ -25,6 +26,10 @@ pub(super) fn text(server: &Server) -> String {
     }
     text.push_str(&super::loopback_note(server));
     let insecure = if server.is_plain() { "insecure = true\n" } else { "" };
+    if server.is_plain() {
+        // Without it a push, or a pull of what was pushed, insists on TLS.
+        text.push_str(&format!("\n[[registry]]\nlocation = \"{authority}\"\n{insecure}"));
+    }
     for (name, _) in BUILT_IN {
         text.push_str(&format!(
             "\n[[registry]]\nprefix = \"{name}\"\nlocation = \"{name}\"\n\n[[registry.mirror]]\nlocation = \"{authority}/{name}\"\n{insecure}"
