@@ -179,6 +179,13 @@ fn status_text(status: &Status, now: u64) -> String {
     if !kept.index {
         let _ = writeln!(text, "              the index is being filled; files give the same answers meanwhile");
     }
+    if kept.rotten > 0 {
+        let (rotten, hosted) = (kept.rotten, kept.hosted_rotten);
+        let _ = writeln!(
+            text,
+            "              {rotten} were found rotten since the start, {hosted} of them pushed: see the log"
+        );
+    }
     let _ = writeln!(text, "under way     {fills} downloads, {} uploads", kept.uploads);
     if let Some(last) = kept.last_pass {
         let ago = humantime::format_duration(Duration::from_secs(now.saturating_sub(last.at)));

@@ -136,6 +136,8 @@ impl Upkeep {
     /// What is kept now.
     pub fn kept(&self) -> Kept {
         let usage = self.storage.usage();
+        let rotten = self.storage.rotten();
+        let hosted_rotten = rotten.iter().map(|found| found.hosted).sum();
         Kept {
             blobs: usage.blobs,
             bytes: usage.bytes,
@@ -145,6 +147,8 @@ impl Upkeep {
             writable: self.storage.writable(),
             index: self.storage.index_is_ready(),
             uploads: self.storage.uploads.count() as u64,
+            rotten: rotten.iter().map(|found| found.cached).sum::<u64>() + hosted_rotten,
+            hosted_rotten,
             last_pass: *self.last.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }

@@ -85,6 +85,10 @@ pub struct Kept {
     pub index: bool,
     /// Uploads under way, or waiting to be continued.
     pub uploads: u64,
+    /// Blobs and manifests that were found rotten since the start, by whatever read them.
+    pub rotten: u64,
+    /// Of those, the ones that were pushed: nothing can bring them back but another push.
+    pub hosted_rotten: u64,
     /// The last pass since the start.
     pub last_pass: Option<Passed>,
 }

@@ -263,6 +263,8 @@ fn the_status_tells_pushed_from_cached_and_how_the_scrub_gets_on() {
     crate::wire::eventually("it is told", || server.logs().contains("pushed content has rotted on disk"));
     assert!(server.logs().lines().any(|line| line.contains(&layer) && line.contains("team/app")), "{}", server.logs());
     assert_eq!(crate::wire::get(server.port(), &format!("/v2/team/app/blobs/{layer}")).status, 404);
+    let text = stdout(&command(&server, &["status"]));
+    assert!(text.contains("1 were found rotten since the start, 1 of them pushed"), "{text}");
 }
 
 /// A socket that is no lanyard, or one that dies within its answer, is told in one line.
