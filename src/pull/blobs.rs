@@ -9,7 +9,7 @@ use std::{
 use super::{
     BlobAnswer, BlobBody, BlobHead, PullError, PullThrough, Trace,
     body::{Following, Passing, Proof, Wanted, trusts},
-    fill::{Claim, FillFailure, Follower, Opened, Source, Standing, refuses},
+    fill::{Claim, FillFailure, Follower, Opened, Source, Standing},
     missing::Missed,
     records::{self, no_room},
 };
@@ -227,10 +227,9 @@ impl PullThrough {
                 self.pass(&source, digest, expected, range).await
             }
             // What another repository's upstream says, or sends, is no answer for this one.
-            (Err(FillFailure::Upstream(_) | FillFailure::Corrupt), _) if stranger => {
+            (Err(FillFailure::Upstream(_) | FillFailure::Corrupt), _) if follower.failed_elsewhere() => {
                 Err(PullError::Fill(FillFailure::Abandoned))
             }
-            (Err(FillFailure::Upstream(error)), _) if refuses(&error) => Err(PullError::Fill(FillFailure::Abandoned)),
             (Err(failure), _) => Err(PullError::Fill(failure)),
         }
     }
@@ -345,7 +344,7 @@ impl PullThrough {
                 if known.is_some() && head == Some(total) {
                     return Box::pin(self.pass(source, digest, head, range)).await;
                 }
-                return Err(untrue(format!("the blob is {total} bytes long there and {size} elsewhere")));
+                return Err(untrue("the blob has another length there than elsewhere".to_owned()));
             }
             Some(_) | None => size,
         };

@@ -75,7 +75,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{Config, Mode},
     metrics::Metrics,
-    oci::{Digest, ErrorCode, Namespace, Outcome, Reference, Repository},
+    oci::{Digest, ErrorCode, Namespace, Outcome, Reference, Repository, UpstreamName},
     storage::{DiskThreads, LinkRecord, Presence, Storage, StorageError, StoredBlob},
     upstream::{Upstream, UpstreamError, Upstreams},
 };
@@ -127,7 +127,9 @@ pub struct PullThrough {
     blob_flights: Flights<(Repository, Digest), Result<Option<u64>, PullError>>,
     /// How long a blob is, by a GET of one byte.
     blob_bytes: Flights<(Repository, Digest), Result<Option<u64>, PullError>>,
-    /// The same of what another repository has brought, written into the link.
+    /// How often a registry has stated a wrong length of a digest (`proof`).
+    wrong_words: Recent<(UpstreamName, Digest), u32>,
+    /// Whether it has what another repository has brought, written into the link.
     proofs: Flights<(Repository, Digest), Result<(), PullError>>,
     /// The same of manifests whose bytes are here.
     adoptions: Flights<(Repository, Digest), Result<Held, PullError>>,
@@ -184,6 +186,7 @@ impl PullThrough {
             manifest_flights: Flights::new(),
             blob_flights: Flights::new(),
             blob_bytes: Flights::new(),
+            wrong_words: Recent::new(100_000, |_| 1),
             proofs: Flights::new(),
             adoptions: Flights::new(),
             configs: Configs::new(),

@@ -10,7 +10,10 @@
 //! A manifest may name anything, so its word is never a permission: it says only where the blob may
 //! be had. Called by `blobs` and `stored`.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     PullError, PullThrough, Trace,
@@ -25,6 +28,11 @@ use crate::{
     storage::{LinkRecord, Origin, StoredBlob},
     upstream::UpstreamError,
 };
+
+/// So often a registry may state a wrong length of a digest.
+const WRONG_WORDS: u32 = 3;
+/// How long it is not believed then.
+const WRONG_FOR: Duration = Duration::from_secs(3600);
 
 /// How an upstream is asked for a blob's length.
 #[derive(Clone, Copy)]
@@ -168,7 +176,8 @@ impl PullThrough {
 
     /// The upstream's word that the repository has the blob: it states the true length. A HEAD that
     /// is refused, or states another one, is no word, as a login page says yes to everything; then
-    /// the answer to a GET of one byte has to state it.
+    /// the answer to a GET of one byte has to state it. A registry that was wrong about a digest
+    /// [`WRONG_WORDS`] times is not believed for an hour: it might state one length after the other.
     pub(super) async fn agree(
         self: &Arc<Self>,
         source: &Source,
@@ -176,10 +185,21 @@ impl PullThrough {
         digest: &Digest,
         length: u64,
     ) -> Result<(), PullError> {
-        if self.ask_blob(source, repo, digest).await? == Some(length)
-            || self.ask_a_byte(source, repo, digest).await? == Some(length)
-        {
-            return Ok(());
+        let key = (source.upstream.name().clone(), *digest);
+        let wrong = self.wrong_words.within(&key, WRONG_FOR).unwrap_or(0);
+        if wrong < WRONG_WORDS {
+            let by_head = self.ask_blob(source, repo, digest).await?;
+            if by_head == Some(length) {
+                return Ok(());
+            }
+            // Counted before it is asked again: that may fail.
+            self.wrong_words.put(key.clone(), wrong + u32::from(by_head.is_some()));
+            let by_a_byte = self.ask_a_byte(source, repo, digest).await?;
+            if by_a_byte == Some(length) {
+                self.wrong_words.forget(&key);
+                return Ok(());
+            }
+            self.wrong_words.put(key, wrong + u32::from(by_head.or(by_a_byte).is_some()));
         }
         let message = "the answer is not about the blob asked for".into();
         Err(self.upstream_error(ErrorCode::BlobUnknown, UpstreamError::Untrue { message }))

@@ -23,7 +23,7 @@ impl PullThrough {
             }
             let source = self.source(repo, ErrorCode::BlobUnknown)?;
             let filling = self.fill(repo, digest, &source, found.link).await?;
-            let Filling::Under { mut follower, stranger, .. } = filling else { continue };
+            let Filling::Under { mut follower, .. } = filling else { continue };
             match (follower.committed().await, follower.standing()) {
                 // Committed, or worth another look: whose it is, the look says.
                 (Ok(_) | Err(FillFailure::Abandoned), _) => {}
@@ -33,7 +33,7 @@ impl PullThrough {
                     return Err(error);
                 }
                 // Another repository's upstream, which this one's knows better than.
-                (Err(FillFailure::Upstream(_) | FillFailure::Corrupt), _) if stranger => {}
+                (Err(FillFailure::Upstream(_) | FillFailure::Corrupt), _) if follower.failed_elsewhere() => {}
                 (Err(failure), _) => return Err(PullError::Fill(failure)),
             }
         }

@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 use super::{
     Drive, FillFailure, Leader, Source,
     length::{Heard, Length, Stated},
-    patience::{Queue, Stretch},
+    patience::{Queue, Stretch, is_of_registry},
     room::Asked,
     sources::refuses,
     words::Words,
@@ -43,6 +43,8 @@ pub(super) struct Download<'a> {
     /// See [`Download::outgrew_its_name`].
     outgrew: bool,
     pub(super) queue: Queue,
+    /// The source that was asked last, substitutes apart.
+    asked: Option<Source>,
     /// How often the source was taken up again.
     pub(super) resumed: u32,
 }
@@ -51,12 +53,14 @@ impl<'a> Download<'a> {
     /// `expected`: the length that a manifest gives, in bytes.
     pub(super) fn new(drive: &'a Drive, leader: &'a Leader<Source>, expected: Option<u64>) -> Self {
         let length = Length::new(&leader.digest(), expected);
+        let first = leader.sources().into_iter().next();
         Download {
             drive,
             leader,
             part: None,
             length,
-            first: leader.sources().into_iter().next(),
+            asked: first.clone(),
+            first,
             room: Asked::default(),
             words: Words::default(),
             outgrew: false,
@@ -72,12 +76,20 @@ impl<'a> Download<'a> {
         if let Some(unsure) = self.words.unsure().filter(|_| !self.is_untold()) {
             all.retain(|source| source == unsure);
         }
+        all.retain(|source| !(self.queue.is_useless(source) && self.is_substitute(source)));
         self.queue.sort(&mut all);
         all
     }
 
+    /// Whether the source stands in for those of the registry that the download was begun for, which
+    /// may come round.
+    pub(super) fn is_substitute(&self, source: &Source) -> bool {
+        let of_first = |known: &Source| self.first.as_ref().is_some_and(|first| is_of_registry(first, known));
+        !of_first(source) && self.leader.sources().iter().any(of_first)
+    }
+
     /// Whether every byte that is here came from this source: then they are no other repository's.
-    fn is_of(&self, source: &Source) -> bool {
+    pub(super) fn is_of(&self, source: &Source) -> bool {
         self.part.as_ref().is_some_and(|part| *part.sources() == [word(source)])
     }
 
@@ -100,6 +112,11 @@ impl<'a> Download<'a> {
     /// Whether sources contradict each other about the length.
     pub(super) fn is_disputed(&self) -> bool {
         self.length.is_disputed()
+    }
+
+    /// The source whose doing it is that the download ended. A substitute's failure ends none.
+    pub(super) fn asked(&self) -> Option<&Source> {
+        self.asked.as_ref()
     }
 
     /// The part, to be put down.
@@ -129,6 +146,7 @@ impl<'a> Download<'a> {
             return Ok(false);
         }
         let Some(source) = self.leader.sources().into_iter().next() else { return Err(FillFailure::Abandoned) };
+        self.asked = Some(source.clone());
         if self.is_of(&source) {
             self.words.sends_all(self.leader, &source);
         } else if self.leader.sure_sources().is_empty() {
@@ -168,6 +186,9 @@ impl<'a> Download<'a> {
 
     /// One request, from where the part ends to the end of the content. `Ok`: the digest is proven.
     pub(super) async fn attempt(&mut self, source: &Source) -> Result<(), FillFailure> {
+        if !self.is_substitute(source) {
+            self.asked = Some(source.clone());
+        }
         let from = self.offset();
         let (stop, digest) = (self.drive.stop.clone(), self.leader.digest());
         // A stop is heard only where nothing is lost by it: never while the disk thread has the
@@ -208,6 +229,9 @@ impl<'a> Download<'a> {
             (total, _) => total,
         };
         let stated = Stated { total, page: answer.page, own };
+        if self.is_substitute(source) && !matches!(self.length.clone().hear(stated, self.offset()), Heard::Tell(_)) {
+            return Err(untrue("the answer tells readers nothing that they could go on with"));
+        }
         let mut heard = self.length.hear(stated, self.offset());
         if heard == Heard::BeginAgain {
             self.begin_again().await?;
@@ -249,12 +273,16 @@ impl<'a> Download<'a> {
     }
 
     /// The length that a source states elsewhere than in its answer.
-    async fn stated_elsewhere(&self, source: &Source) -> Result<u64, FillFailure> {
+    async fn stated_elsewhere(&mut self, source: &Source) -> Result<u64, FillFailure> {
         let digest = self.leader.digest();
         let asked = tokio::select! {
             biased;
             () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
             asked = vouched(source, &digest) => asked,
+            silent = self.is_silent(source) => {
+                self.was_silent(source);
+                return Err(silent);
+            }
         };
         asked?.ok_or_else(|| untrue("the answer does not say how long the blob is"))
     }
@@ -336,7 +364,7 @@ impl<'a> Download<'a> {
         if self.prove().await? {
             return Ok(());
         }
-        match self.length.hear_the_end(self.offset()) {
+        match self.length.hear_the_end() {
             Heard::Refuse(why) => Err(untrue(&why)),
             Heard::BeginAgain | Heard::Hold | Heard::Tell(_) => self.wrong().await,
         }

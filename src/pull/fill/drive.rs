@@ -58,6 +58,9 @@ impl Drive {
         let mut download = Download::new(&self, &leader, expected);
         let result = self.attempts(&mut download).await;
         let (resumed, outgrew) = (download.resumed, download.outgrew_its_name());
+        if let (Err(_), Some(source)) = (&result, download.asked()) {
+            leader.fails_at(source.clone());
+        }
         match self.end(download, result).await {
             Ok(size) => {
                 tracing::info!(digest = %leader.digest(), bytes = size, resumed,
@@ -89,12 +92,15 @@ impl Drive {
         loop {
             let sources = download.sources();
             let source = sources.first().ok_or(FillFailure::Abandoned)?;
-            let before = download.offset();
+            let (before, stands_in) = (download.offset(), download.is_substitute(source));
             let failure = match download.attempt(source).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
-            download.queue.failed(source, download.offset().saturating_sub(before));
+            let passed_over = download.queue.failed(source, download.offset().saturating_sub(before));
+            if stands_in {
+                download.queue.substitute_failed(source, &failure);
+            }
             if let FillFailure::Upstream(error) = &failure
                 && refuses(error)
             {
@@ -103,10 +109,11 @@ impl Drive {
             if download.offset() > seen {
                 (seen, attempts) = (download.offset(), 0);
             }
-            attempts += 1;
+            attempts += usize::from(!stands_in && !passed_over);
             // A source that refused is not among these any more.
             let others = download.sources().len();
             let again = match &failure {
+                FillFailure::Upstream(_) if stands_in || passed_over => true,
                 FillFailure::Upstream(error) if refuses(error) => others > 0 && attempts <= sources.len(),
                 FillFailure::Upstream(error) if error.is_outage() && seen > 0 => true,
                 // Whoever waited so long for nothing is told; only another place may be quicker.

@@ -60,6 +60,12 @@ impl<S: Clone + PartialEq> Follower<S> {
         }
     }
 
+    /// Whether the fill failed at another source than this one's: its words, and the lengths that it
+    /// stated, are for its own clients alone (S23).
+    pub(crate) fn failed_elsewhere(&self) -> bool {
+        self.sources.failed_elsewhere(&self.source)
+    }
+
     /// The state now.
     #[cfg(test)]
     pub(super) fn now(&self) -> Progress {

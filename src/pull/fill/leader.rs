@@ -49,6 +49,11 @@ impl<S: Clone + PartialEq> Leader<S> {
         self.shared.sources.proven(length, in_vain);
     }
 
+    /// What ends the fill was said or done by this source.
+    pub(crate) fn fails_at(&self, source: S) {
+        self.shared.sources.failed_at(source);
+    }
+
     /// The source answered that it has no such content, or does not give it out.
     pub(crate) fn refused(&self, source: &S, error: Arc<UpstreamError>) {
         self.shared.sources.note(source, Standing::Refused(error));

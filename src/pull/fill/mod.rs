@@ -46,7 +46,7 @@ pub(super) use follower::{Follower, Opened};
 pub(super) use leader::Leader;
 pub use progress::FillFailure;
 use progress::Shared;
-pub(super) use sources::{Standing, refuses};
+pub(super) use sources::Standing;
 
 use crate::oci::Digest;
 

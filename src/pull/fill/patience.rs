@@ -4,11 +4,13 @@
 //! |---|---|
 //! | is silent for 5 s | another registry has not been since a byte came, or another repository of the same one |
 //! | brings less than 64 KiB/s for 5 s | another registry was not found as slow, or another repository there |
-//! | is either, and nothing speaks for the bytes that came yet | never |
+//! | is either, and nothing speaks yet for the bytes that are here, all its own | never |
 //!
 //! So the last one is waited for as long as the fetcher does, and nobody's slow registry slows down
 //! those who asked another one (S30). Next is the source whose registry failed least often: one with
-//! a hundred repositories has one turn.
+//! a hundred repositories has one turn. A source that stands in for the one that the download was
+//! begun for is taken only where readers can be told a length by it. Its failures are its own: they
+//! end no download, are told to nobody else, and it is not asked again.
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
@@ -80,6 +82,8 @@ pub(super) struct Queue {
     known: Vec<Known>,
     /// The one that was asked last.
     last: Option<Source>,
+    /// It is passed over, and has not failed.
+    passed_over: bool,
 }
 
 struct Known {
@@ -88,20 +92,35 @@ struct Known {
     failures: u32,
     /// It was passed over for its silence, and no byte has come since from anywhere.
     silent: bool,
+    /// It failed as a substitute.
+    useless: bool,
     /// What it brought in the stretch for which it was passed over, in bytes.
     slow: Option<u64>,
 }
 
 impl Queue {
-    /// An attempt that brought so many bytes is over.
-    pub(super) fn failed(&mut self, source: &Source, brought: u64) {
+    /// An attempt that brought so many bytes is over. Whether the source was only passed over.
+    pub(super) fn failed(&mut self, source: &Source, brought: u64) -> bool {
         let known = self.known(source);
         known.failures = if brought < LEAST { known.failures + 1 } else { 1 };
         self.last = Some(source.clone());
+        std::mem::take(&mut self.passed_over)
     }
 
     pub(super) fn bytes_come(&mut self) {
         self.known.iter_mut().for_each(|known| known.silent = false);
+    }
+
+    /// A substitute has failed. One that is in trouble for a moment has two tries.
+    pub(super) fn substitute_failed(&mut self, source: &Source, failure: &FillFailure) {
+        let known = self.known(source);
+        let in_trouble = matches!(failure, FillFailure::Upstream(error) if error.is_outage());
+        known.useless = !in_trouble || known.failures > 1;
+    }
+
+    /// Whether substitutes of its registry have failed.
+    pub(super) fn is_useless(&self, source: &Source) -> bool {
+        self.of_registry(source).any(|known| known.useless)
     }
 
     /// The source whose registry failed least often is first, then one of another registry than
@@ -148,14 +167,14 @@ impl Queue {
 
     fn known(&mut self, source: &Source) -> &mut Known {
         let at = self.known.iter().position(|known| known.source == *source).unwrap_or_else(|| {
-            self.known.push(Known { source: source.clone(), failures: 0, silent: false, slow: None });
+            self.known.push(Known { source: source.clone(), failures: 0, silent: false, useless: false, slow: None });
             self.known.len() - 1
         });
         &mut self.known[at]
     }
 }
 
-fn is_of_registry(source: &Source, other: &Source) -> bool {
+pub(super) fn is_of_registry(source: &Source, other: &Source) -> bool {
     source.upstream.name() == other.upstream.name()
 }
 
@@ -163,30 +182,34 @@ impl Download<'_> {
     /// Passes `source` over where it brings little, and another source may bring more.
     pub(super) fn is_brisk(&mut self, source: &Source, stretch: &mut Stretch) -> Result<(), FillFailure> {
         let Some(brought) = stretch.was_slow(self.offset()) else { return Ok(()) };
-        if self.must_stay() || !self.sources().iter().any(|other| self.queue.may_be_quicker(other, source, brought)) {
+        let quicker = |other: &Source| self.queue.may_be_quicker(other, source, brought);
+        if self.must_stay(source) || !self.sources().iter().any(quicker) {
             return Ok(());
         }
         self.queue.known(source).slow = Some(brought);
+        self.queue.passed_over = true;
         Err(passed_over(source))
     }
 
     /// Waits until `source` has been silent for long, and another source may be quicker.
     pub(super) async fn is_silent(&self, source: &Source) -> FillFailure {
         sleep(SILENCE).await;
-        while self.must_stay() || !self.sources().iter().any(|other| self.queue.may_bring(other, source)) {
+        while self.must_stay(source) || !self.sources().iter().any(|other| self.queue.may_bring(other, source)) {
             sleep(GLANCE).await;
         }
         passed_over(source)
     }
 
     pub(super) fn was_silent(&mut self, source: &Source) {
-        self.queue.known(source).silent = true;
+        let known = self.queue.known(source);
+        (known.silent, known.slow) = (true, Some(0));
+        self.queue.passed_over = true;
     }
 
-    /// Whether another source's bytes would be put after bytes that nothing speaks for: where they
-    /// do not fit, all are lost.
-    fn must_stay(&self) -> bool {
-        self.is_untold() && self.offset() > 0
+    /// Whether another source's bytes would be put after bytes of this one that nothing speaks for:
+    /// where they do not fit, all are lost.
+    fn must_stay(&self, source: &Source) -> bool {
+        self.is_untold() && self.offset() > 0 && self.is_of(source)
     }
 }
 

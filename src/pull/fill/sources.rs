@@ -16,6 +16,8 @@ struct Known<S> {
     /// Readers were told another length before that: whoever agreed to it, agreed to something
     /// else.
     in_vain: bool,
+    /// The one at which the fill failed.
+    failed_at: Option<S>,
 }
 
 /// What is known of a source.
@@ -33,7 +35,12 @@ pub(in crate::pull) enum Standing {
 
 impl<S: Clone + PartialEq> Sources<S> {
     pub(super) fn new(source: S, standing: Standing) -> Self {
-        Sources(Arc::new(Mutex::new(Known { sources: vec![(source, standing)], proven: None, in_vain: false })))
+        Sources(Arc::new(Mutex::new(Known {
+            sources: vec![(source, standing)],
+            proven: None,
+            in_vain: false,
+            failed_at: None,
+        })))
     }
 
     /// Puts a source down, or what it has said by now.
@@ -56,6 +63,15 @@ impl<S: Clone + PartialEq> Sources<S> {
     pub(super) fn proven(&self, length: u64, in_vain: bool) {
         let mut known = self.lock();
         (known.proven, known.in_vain) = (Some(length), in_vain);
+    }
+
+    pub(super) fn failed_at(&self, source: S) {
+        self.lock().failed_at = Some(source);
+    }
+
+    /// Whether the fill failed at another source: what that one said is for its own clients alone.
+    pub(super) fn failed_elsewhere(&self, source: &S) -> bool {
+        self.lock().failed_at.as_ref().is_some_and(|at| at != source)
     }
 
     pub(super) fn is_proven(&self) -> bool {
@@ -112,7 +128,7 @@ impl<S: Clone + PartialEq> Known<S> {
 }
 
 /// Whether a source said that it has no such content, or does not give it out. Others may.
-pub(in crate::pull) fn refuses(error: &UpstreamError) -> bool {
+pub(super) fn refuses(error: &UpstreamError) -> bool {
     match error {
         UpstreamError::NotFound { .. }
         | UpstreamError::Denied { .. }

@@ -294,7 +294,7 @@ impl Growing {
     /// Learns one more source that its bytes come from.
     pub(super) fn add_source(&mut self, source: &str) -> Result<(), StorageError> {
         self.facts.sources.push(source.to_owned());
-        self.state()?.save(&self.place.folder, false)
+        self.save_facts()
     }
 
     /// Learns the size it will have. Its space is reserved a step ahead of what is written, where
@@ -303,9 +303,15 @@ impl Growing {
     pub(super) fn set_total(&mut self, total: Option<u64>) -> Result<(), StorageError> {
         let before = std::mem::replace(&mut self.facts.total, total);
         if before.is_some() && before != total {
-            self.state()?.save(&self.place.folder, false)?;
+            self.save_facts()?;
         }
         self.reserve_if_due()
+    }
+
+    /// A checkpoint under way would write older facts over these.
+    fn save_facts(&mut self) -> Result<(), StorageError> {
+        self.finish_checkpoint()?;
+        self.state()?.save(&self.place.folder, false)
     }
 
     /// Writes all pieces with as few calls as can be, and says which bytes went out before an error.

@@ -262,6 +262,25 @@ fn checkpoints_bound_what_a_power_cut_costs() {
 }
 
 /// A slow download is written as it comes, in small pieces.
+/// S23: whose bytes are there decides who may have them after a crash.
+#[test]
+fn a_checkpoint_under_way_hides_nothing_that_was_learned_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let bytes = content(34 * MIB);
+    let name = digest(&bytes);
+    let mut part = storage.parts.open(name, None).unwrap();
+    part.set_total(Some(34 << 20)).unwrap();
+    part.add_source("first").unwrap();
+    part.append(batch(&bytes)).unwrap();
+    part.flush().unwrap();
+    part.add_source("second").unwrap();
+    part.set_total(None).unwrap();
+    drop(part);
+    let state = State::read(&folder(dir.path(), &name)).unwrap().unwrap();
+    assert_eq!((state.facts.sources, state.facts.total), (vec!["first".to_owned(), "second".to_owned()], None));
+}
+
 #[test]
 fn small_pieces_come_to_a_checkpoint_too() {
     let dir = tempfile::tempdir().unwrap();

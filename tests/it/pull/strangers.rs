@@ -121,6 +121,49 @@ fn speaks_for_nothing(more: i64, restarted: bool) {
     }
 }
 
+/// What one registry says of its trouble is for its own clients.
+#[test]
+fn s23_the_words_of_a_failure_are_told_to_its_own_clients() {
+    let two = Two::new();
+    two.stranger.put_blob(two.bytes.clone());
+    let says = |status, words: &str| Fault::Status {
+        status,
+        headers: vec![("Content-Type".to_owned(), "text/plain".to_owned())],
+        body: words.to_owned(),
+    };
+    let gate = Gate::shut();
+    two.hub.fault(two.get_of_it().always(), says(500, "the hub has moved"));
+    let theirs = says(400, "the stranger has moved");
+    two.stranger.fault(two.get_of_it(), Fault::All(vec![theirs.clone(), Fault::HoldHead(gate.clone())]));
+    two.stranger.fault(two.get_of_it().always(), theirs);
+    thread::scope(|scope| {
+        let gate = Opens(gate);
+        let theirs = scope.spawn(|| get(two.lanyard.port(), &two.theirs(0)));
+        assert!(gate.0.wait_for_arrivals(1, PATIENCE));
+        let ours = scope.spawn(|| get(two.lanyard.port(), &two.ours()));
+        two.has_joined("docker.io", 1);
+        drop(gate);
+        let (theirs, ours) = (theirs.join().unwrap(), ours.join().unwrap());
+        assert!(theirs.status >= 500 && theirs.text().contains("the stranger has moved"), "{}", theirs.text());
+        assert!(ours.status >= 500 && ours.text().contains("the hub has moved"), "{}", ours.text());
+    });
+}
+
+/// Whoever states one length after the other hits the right one some time, and has nothing all the
+/// same.
+#[test]
+fn s23_a_registry_that_guesses_lengths_is_not_believed() {
+    let two = Two::new();
+    assert_eq!(get(two.lanyard.port(), &two.ours()).status, 200);
+    for (n, length) in (SIZE - 4..=SIZE).enumerate() {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+        let theirs = two.get_of_it().in_repo(&format!("{OTHER}{n}"));
+        two.stranger.fault(theirs.head().always(), Fault::Garbage(head.into()));
+        let answer = get(two.lanyard.port(), &two.theirs(n));
+        assert!(answer.status >= 400, "{length}: {}", answer.status);
+    }
+}
+
 /// A download that failed for the registry that began it has not failed for one whose own word comes
 /// a moment later.
 #[test]
@@ -169,15 +212,19 @@ fn fails_alone(what: &str, fault: &Fault) {
 fn s30_a_slow_registry_is_not_given_up_for_one_that_brings_nothing() {
     let slow = || Fault::Slow { bytes_per_second: 40_000 };
     let hold = |gate: &Gate| Fault::HoldHead(gate.clone());
+    let cut = || Fault::CutAfter { bytes: 300_000, how: Cut::Rst };
     let junk = |_: &Gate| Fault::All(vec![Fault::Replace(b"welcome".to_vec()), Fault::Chunked]);
     type Theirs<'a> = &'a (dyn Fn(&Gate) -> Fault + Sync);
-    let cases: [(&str, Fault, Theirs<'_>, usize); 6] = [
+    let cases: [(&str, Fault, Theirs<'_>, usize); 9] = [
         ("slow, an error", slow(), &|_| Fault::status(500), 1),
         ("slow, another length", slow(), &|_| Fault::LengthOff(1), 1),
         ("slow, silence", slow(), &hold, 14),
         ("slow in chunks, junk", Fault::All(vec![slow(), Fault::Chunked]), &junk, 1),
         ("silent, silence", Fault::StallAt { bytes: 300_000, gate: Gate::shut() }, &hold, 14),
-        ("cut, silence", Fault::CutAfter { bytes: 300_000, how: Cut::Rst }, &hold, 14),
+        ("cut, silence", cut(), &hold, 14),
+        ("cut, no length, and a HEAD that hangs", cut(), &|_| Fault::Chunked, 1),
+        ("cut and in trouble, an error", cut(), &|_| Fault::status(400), 1),
+        ("silent from the start, an error", Fault::HoldHead(Gate::shut()), &|_| Fault::status(400), 1),
     ];
     thread::scope(|scope| {
         for (what, fault, theirs, repositories) in &cases {
@@ -194,7 +241,12 @@ fn is_not_given_up(what: &str, fault: &Fault, theirs: &dyn Fn(&Gate) -> Fault, r
     if matches!(fault, Fault::Slow { .. } | Fault::All(_)) {
         two.hub.fault(two.get_of_it().always(), fault.clone());
     }
+    if what.contains("in trouble") {
+        (0..4).for_each(|_| two.hub.fault(two.get_of_it(), Fault::status(503)));
+    }
     two.stranger.fault(two.get_of_it().always(), theirs(&hangs));
+    // After each has said that it has it.
+    two.stranger.fault(two.get_of_it().head().after(repositories).always(), Fault::HoldHead(hangs.clone()));
     thread::scope(|scope| {
         let (begins, hangs) = (Opens(begins), Opens(hangs));
         let served = scope.spawn(|| two.is_served(what, Instant::now()));
@@ -208,7 +260,7 @@ fn is_not_given_up(what: &str, fault: &Fault, theirs: &dyn Fn(&Gate) -> Fault, r
         drop(begins);
         served.join().unwrap();
         drop(hangs);
-        if let Fault::StallAt { gate, .. } = fault {
+        if let Fault::StallAt { gate, .. } | Fault::HoldHead(gate) = fault {
             gate.open();
         }
     });
