@@ -70,15 +70,20 @@ impl PullThrough {
         range: Option<&ByteRanges>,
     ) -> Result<BlobAnswer, PullError> {
         // A fill that this request joined may turn out to be over, or its leader may have died: look again.
+        let mut elsewhere = false;
         for _ in 0..3 {
             match self.try_blob(repo, digest, range).await {
-                Err(PullError::Fill(FillFailure::Abandoned)) => {}
+                Err(PullError::Fill(FillFailure::Abandoned)) => elsewhere = false,
+                Err(PullError::Fill(FillFailure::Elsewhere)) => elsewhere = true,
                 Err(PullError::Unknown { .. }) if Box::pin(self.refetched_blob(repo, digest)).await => {}
                 answer => return answer,
             }
         }
-        // Others' downloads came to nothing again and again.
-        self.pass(&self.source(repo, ErrorCode::BlobUnknown)?, digest, None, range).await
+        if elsewhere {
+            // Another registry's downloads come to nothing again and again.
+            return self.pass(&self.source(repo, ErrorCode::BlobUnknown)?, digest, None, range).await;
+        }
+        Err(PullError::Fill(FillFailure::Abandoned))
     }
 
     /// A blob's length. Begins a download only where neither a manifest nor upstream tells it.
@@ -226,11 +231,7 @@ impl PullThrough {
             (Err(FillFailure::NoRoom | FillFailure::Storage(_)), _) => {
                 self.pass(&source, digest, expected, range).await
             }
-            // What another repository's upstream says, or sends, is no answer for this one.
-            (Err(FillFailure::Upstream(_) | FillFailure::Corrupt), _) if follower.failed_elsewhere() => {
-                Err(PullError::Fill(FillFailure::Abandoned))
-            }
-            (Err(failure), _) => Err(PullError::Fill(failure)),
+            (Err(failure), _) => Err(PullError::Fill(follower.told(failure))),
         }
     }
 

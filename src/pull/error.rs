@@ -87,7 +87,9 @@ impl PullError {
             PullError::Fill(FillFailure::Corrupt) => {
                 RegistryError::new(ErrorCode::Unavailable, self.to_string()).with_status(502)
             }
-            PullError::Fill(FillFailure::NoRoom | FillFailure::Abandoned | FillFailure::Stopping)
+            PullError::Fill(
+                FillFailure::NoRoom | FillFailure::Abandoned | FillFailure::Elsewhere | FillFailure::Stopping,
+            )
             | PullError::Away { .. }
             | PullError::Lost => RegistryError::new(ErrorCode::Unavailable, self.to_string()),
             // The reason is logged; a path of this machine is nobody's business on the LAN.

@@ -24,13 +24,13 @@ use super::{
 };
 use crate::{
     config::Mode,
-    oci::{Digest, ErrorCode, Namespace, Outcome, Repository},
+    oci::{Digest, ErrorCode, Hasher, Namespace, Outcome, Repository},
     storage::{LinkRecord, Origin, StoredBlob},
     upstream::UpstreamError,
 };
 
 /// So often a registry may state a wrong length of a digest.
-const WRONG_WORDS: u32 = 3;
+const WRONG_WORDS: u32 = 10;
 /// How long it is not believed then.
 const WRONG_FOR: Duration = Duration::from_secs(3600);
 
@@ -97,6 +97,9 @@ impl PullThrough {
             return Ok(());
         }
         match self.agree(source, repo, digest, stored).await {
+            Err(_) if self.is_doubted(source, digest) && self.sends(source, digest, stored).await? => {
+                self.wrong_words.forget(&(source.upstream.name().clone(), *digest));
+            }
             Err(PullError::Upstream { error, .. })
                 if matches!(*error, UpstreamError::Untrue { .. }) && !self.is_sound(digest).await? =>
             {
@@ -174,10 +177,33 @@ impl PullThrough {
         Ok(self.on_disk(move || storage.blobs.prove(&digest)).await?.is_some())
     }
 
+    /// Whether the registry was wrong about the digest so often that its word counts for nothing.
+    fn is_doubted(&self, source: &Source, digest: &Digest) -> bool {
+        let key = (source.upstream.name().clone(), *digest);
+        self.wrong_words.within(&key, WRONG_FOR).is_some_and(|wrong| wrong >= WRONG_WORDS)
+    }
+
+    /// Whether the repository's upstream sends the blob, all of it: more than a word.
+    async fn sends(&self, source: &Source, digest: &Digest, length: u64) -> Result<bool, PullError> {
+        let failed = |error| self.upstream_error(ErrorCode::BlobUnknown, error);
+        let mut answer = source.upstream.blob(&source.name, digest, 0, None).await.map_err(failed)?;
+        let (mut hasher, mut came) = (Hasher::new(digest.algorithm()), 0);
+        while let Some(piece) = answer.body.chunk().await {
+            let piece = piece.map_err(|error| failed(error.into()))?;
+            came += piece.len() as u64;
+            if came > length {
+                return Ok(false);
+            }
+            hasher.update(&piece);
+        }
+        Ok(hasher.finish() == *digest)
+    }
+
     /// The upstream's word that the repository has the blob: it states the true length. A HEAD that
     /// is refused, or states another one, is no word, as a login page says yes to everything; then
     /// the answer to a GET of one byte has to state it. A registry that was wrong about a digest
     /// [`WRONG_WORDS`] times is not believed for an hour: it might state one length after the other.
+    /// What is stored is then given out once it has sent all of it.
     pub(super) async fn agree(
         self: &Arc<Self>,
         source: &Source,
@@ -185,9 +211,9 @@ impl PullThrough {
         digest: &Digest,
         length: u64,
     ) -> Result<(), PullError> {
-        let key = (source.upstream.name().clone(), *digest);
-        let wrong = self.wrong_words.within(&key, WRONG_FOR).unwrap_or(0);
-        if wrong < WRONG_WORDS {
+        if !self.is_doubted(source, digest) {
+            let key = (source.upstream.name().clone(), *digest);
+            let wrong = self.wrong_words.within(&key, WRONG_FOR).unwrap_or(0);
             let by_head = self.ask_blob(source, repo, digest).await?;
             if by_head == Some(length) {
                 return Ok(());

@@ -26,15 +26,16 @@ impl PullThrough {
             let Filling::Under { mut follower, .. } = filling else { continue };
             match (follower.committed().await, follower.standing()) {
                 // Committed, or worth another look: whose it is, the look says.
-                (Ok(_) | Err(FillFailure::Abandoned), _) => {}
+                (Ok(_), _) => {}
                 (Err(_), Some(Standing::Refused(error))) => {
                     let error = PullError::Fill(FillFailure::Upstream(error));
                     self.remember(repo, Missed::Blob(*digest), &error);
                     return Err(error);
                 }
-                // Another repository's upstream, which this one's knows better than.
-                (Err(FillFailure::Upstream(_) | FillFailure::Corrupt), _) if follower.failed_elsewhere() => {}
-                (Err(failure), _) => return Err(PullError::Fill(failure)),
+                (Err(failure), _) => match follower.told(failure) {
+                    FillFailure::Abandoned | FillFailure::Elsewhere => {}
+                    failure => return Err(PullError::Fill(failure)),
+                },
             }
         }
         Err(PullError::Fill(FillFailure::Abandoned))

@@ -303,7 +303,8 @@ fn the_registry_runs_without_a_socket_and_says_so() {
     server.stop();
     fs::write(socket(&server), "mine").unwrap();
     server.restart();
-    assert!(server.logs().contains("is in the way of the administration's socket"), "{}", server.logs());
+    let told = || server.logs().contains("is in the way of the administration's socket");
+    crate::wire::eventually("it is told", told);
     assert_eq!(raw::get(server.host().parse().unwrap(), "/readyz", &[]).status, 200);
     server.stop();
     assert_eq!(fs::read_to_string(socket(&server)).unwrap(), "mine", "what is not a socket stays");

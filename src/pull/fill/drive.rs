@@ -122,7 +122,11 @@ impl Drive {
                 FillFailure::Upstream(_) => attempts < FIRST_ATTEMPTS.max(others) + usize::from(seen > 0),
                 // Where readers were told nothing, the next answer may be the blob.
                 FillFailure::Corrupt => download.is_untold() && attempts < FIRST_ATTEMPTS.max(others),
-                FillFailure::NoRoom | FillFailure::Storage(_) | FillFailure::Abandoned | FillFailure::Stopping => false,
+                FillFailure::NoRoom
+                | FillFailure::Storage(_)
+                | FillFailure::Abandoned
+                | FillFailure::Elsewhere
+                | FillFailure::Stopping => false,
             };
             if !again || pace.is_too_slow(seen) {
                 return Err(failure);
@@ -175,7 +179,11 @@ fn put_down(part: Part, failure: &FillFailure, disputed: bool) -> Result<(), Sto
         // Whoever asks for what is nowhere leaves nothing on disk.
         FillFailure::Upstream(_) | FillFailure::Stopping if part.offset() == 0 || disputed => part.discard(),
         FillFailure::Upstream(_) | FillFailure::Stopping => part.park(),
-        FillFailure::Corrupt | FillFailure::NoRoom | FillFailure::Storage(_) | FillFailure::Abandoned => part.discard(),
+        FillFailure::Corrupt
+        | FillFailure::NoRoom
+        | FillFailure::Storage(_)
+        | FillFailure::Abandoned
+        | FillFailure::Elsewhere => part.discard(),
     }
 }
 

@@ -60,10 +60,14 @@ impl<S: Clone + PartialEq> Follower<S> {
         }
     }
 
-    /// Whether the fill failed at another source than this one's: its words, and the lengths that it
-    /// stated, are for its own clients alone (S23).
-    pub(crate) fn failed_elsewhere(&self) -> bool {
-        self.sources.failed_elsewhere(&self.source)
+    /// By way of which the content was asked for.
+    pub(super) fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// The source whose doing it is that the fill failed, if it is not this one's.
+    pub(super) fn failed_at_another(&self) -> Option<S> {
+        self.sources.where_it_failed().filter(|at| *at != self.source)
     }
 
     /// The state now.

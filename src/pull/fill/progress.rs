@@ -48,6 +48,8 @@ pub enum FillFailure {
     Storage(Arc<StorageError>),
     /// The leader went away: a panic.
     Abandoned,
+    /// Another registry's doing: what it says is for its own clients.
+    Elsewhere,
     /// lanyard is stopping; what is here is kept for the next start.
     Stopping,
 }
@@ -61,7 +63,7 @@ impl fmt::Display for FillFailure {
                 f.write_str("no room for it: cache.max_size or cache.min_free is reached, or the disk is full")
             }
             FillFailure::Storage(error) => error.fmt(f),
-            FillFailure::Abandoned => f.write_str("the download was abandoned"),
+            FillFailure::Abandoned | FillFailure::Elsewhere => f.write_str("the download was abandoned"),
             FillFailure::Stopping => f.write_str("lanyard is stopping"),
         }
     }

@@ -69,9 +69,9 @@ impl<S: Clone + PartialEq> Sources<S> {
         self.lock().failed_at = Some(source);
     }
 
-    /// Whether the fill failed at another source: what that one said is for its own clients alone.
-    pub(super) fn failed_elsewhere(&self, source: &S) -> bool {
-        self.lock().failed_at.as_ref().is_some_and(|at| at != source)
+    /// The one at which the fill failed.
+    pub(super) fn where_it_failed(&self) -> Option<S> {
+        self.lock().failed_at.clone()
     }
 
     pub(super) fn is_proven(&self) -> bool {

@@ -10,9 +10,9 @@
 //! one that sent every byte: so nobody's word for a false length brings another's bytes.
 //!
 //! Those who ask by way of a source that counts are given the bytes of all sources, and at the end
-//! its repository holds the content. Called by `download` alone.
+//! its repository holds the content. [`Words`] is the download's alone.
 
-use super::{Leader, Source};
+use super::{FillFailure, Follower, Leader, Source, patience::is_of_registry, sources::refuses};
 
 /// See the module.
 #[derive(Default)]
@@ -82,6 +82,21 @@ impl Words {
     pub(super) fn begun_again(&mut self, leader: &Leader<Source>) {
         if let Some(unsure) = self.unsure.take() {
             doubt(leader, &unsure);
+        }
+    }
+}
+
+impl Follower<Source> {
+    /// What this reader's client is told of the end: nothing of what another registry did or said,
+    /// and of another repository only the trouble that both have.
+    pub(crate) fn told(&self, failure: FillFailure) -> FillFailure {
+        let Some(at) = self.failed_at_another() else { return failure };
+        match &failure {
+            FillFailure::Upstream(_) | FillFailure::Corrupt if !is_of_registry(&at, self.source()) => {
+                FillFailure::Elsewhere
+            }
+            FillFailure::Upstream(error) if refuses(error) || !error.is_outage() => FillFailure::Abandoned,
+            _ => failure,
         }
     }
 }

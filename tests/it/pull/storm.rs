@@ -81,8 +81,12 @@ fn round(seed: u64, kill: bool, figures: &Figures) {
     }
     crowd(&lanyard, &images, &digests, &mut dice, figures);
     for (digest, _) in &digests {
-        let at_once = hub.most_at_once(|r| r.is_blob_get(digest) && r.header("range").is_none());
-        assert!(at_once <= 1, "F4: {at_once} downloads of {digest} at once");
+        // Who joined a download that states a wrong length is passed through, beside it.
+        let passed = |line: &&str| line.contains(digest) && line.contains("outcome=\"bypassed\"");
+        eventually("one download at a time (F4)", || {
+            let at_once = hub.most_at_once(|r| r.is_blob_get(digest) && r.header("range").is_none());
+            at_once <= 1 + lanyard.logs().lines().filter(passed).count()
+        });
     }
     assert!(hub.manifest_gets() <= 2 * IMAGES, "one by tag and one by digest");
     figures.count("rounds");
