@@ -9,7 +9,7 @@ use std::{
 
 use lanyard::{
     oci::{Algorithm, Digest, Hasher, OCI_IMAGE},
-    storage::{LinkRecord, Origin, TagRecord},
+    storage::{LinkRecord, LinkRight, TagRecord},
 };
 use serde::Serialize;
 
@@ -103,7 +103,7 @@ fn link(digest: Digest, size: usize) -> LinkRecord {
         media_type: OCI_IMAGE.to_owned(),
         size: size as u64,
         subject: None,
-        origin: Origin::Pushed,
+        right: LinkRight::Pushed,
         created: 1_700_000_000,
     }
 }

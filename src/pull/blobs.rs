@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     oci::{ByteRanges, ContentRanges, Digest, ErrorCode, Hasher, Outcome, Repository},
-    storage::{LinkRecord, Origin, Storage, StorageError, StoredBlob},
+    storage::{LinkRecord, LinkRight, Storage, StorageError, StoredBlob},
     upstream::{Upstream, UpstreamError},
 };
 
@@ -125,7 +125,7 @@ impl PullThrough {
         if named.is_none() {
             // A manifest that is pushed under this name next may need it, and then it is known
             // where it can be had. That is no possession (S23), and its size nobody has proven.
-            self.link(repo, records::link(*digest, "", 0, Origin::Named(*digest))).await?;
+            self.link(repo, records::link(*digest, "", 0, LinkRight::Named(*digest))).await?;
         }
         Ok(BlobHead { size, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
     }

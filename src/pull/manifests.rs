@@ -19,7 +19,7 @@ use crate::{
         Accept, DOCKER_IMAGE, DOCKER_LIST, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, Namespace, OCI_IMAGE,
         OCI_INDEX, Outcome, Reference, Repository, Tag, is_index,
     },
-    storage::{LinkRecord, Origin, Storage, StorageError, TagRecord},
+    storage::{LinkRecord, LinkRight, Storage, StorageError, TagRecord},
     upstream::{FetchedManifest, Spend, UpstreamError},
 };
 
@@ -261,7 +261,7 @@ impl PullThrough {
         let telling = told.filter(|said| said.starts_with("application/vnd."));
         let fitting = telling.filter(|said| Manifest::parse(said, &bytes).is_ok());
         let media_type = fitting.unwrap_or_else(|| Manifest::sniff(&bytes));
-        self.link(repo, records::link(digest, &media_type, bytes.len() as u64, Origin::Fetched)).await?;
+        self.link(repo, records::link(digest, &media_type, bytes.len() as u64, LinkRight::Fetched)).await?;
         Ok(Held { digest, media_type: media_type.into(), bytes })
     }
 
@@ -277,14 +277,14 @@ impl PullThrough {
             let error = UpstreamError::Untrue { message: error.to_string() };
             self.upstream_error(ErrorCode::ManifestUnknown, error)
         })?;
-        let mut links = vec![records::link(digest, &media_type, bytes.len() as u64, Origin::Fetched)];
+        let mut links = vec![records::link(digest, &media_type, bytes.len() as u64, LinkRight::Fetched)];
         links[0].subject = manifest.subject.as_ref().map(|subject| subject.digest);
         // What is to be had elsewhere need not be here, and a registry does not look whether it is: no claim to it (S2, S5).
         links.extend(
             manifest
                 .parts()
                 .filter(|d| d.urls.is_empty())
-                .map(|d| records::link(d.digest, &d.media_type, d.size, Origin::Named(digest))),
+                .map(|d| records::link(d.digest, &d.media_type, d.size, LinkRight::Named(digest))),
         );
         let record = tag.map(|tag| records::tag(tag, digest, &media_type, bytes.len() as u64));
         let (storage, at, content) = (Arc::clone(&self.storage), repo.clone(), bytes.clone());
@@ -342,14 +342,14 @@ fn is_manifest(link: &LinkRecord, bytes: &[u8]) -> bool {
         OCI_INDEX | OCI_IMAGE | DOCKER_LIST | DOCKER_IMAGE => Manifest::parse(media_type, bytes).ok(),
         _ => None,
     };
-    match link.origin {
-        Origin::Named(_) => known(&link.media_type).is_some(),
+    match link.right {
+        LinkRight::Named(_) => known(&link.media_type).is_some(),
         // It came, or was pushed, as a blob. Somebody may have asked for a manifest that way.
-        Origin::Fetched | Origin::Pushed if link.media_type.is_empty() => {
+        LinkRight::Fetched | LinkRight::Pushed if link.media_type.is_empty() => {
             known(&Manifest::sniff(bytes)).is_some_and(|m| m.manifests.is_some() || m.layers.is_some())
         }
         // A manifest, of whatever type.
-        Origin::Fetched | Origin::Pushed => true,
+        LinkRight::Fetched | LinkRight::Pushed => true,
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::Mode,
     oci::{Digest, ErrorCode, Hasher, Namespace, Outcome, Repository},
-    storage::{LinkRecord, Origin, StoredBlob},
+    storage::{LinkRecord, LinkRight, StoredBlob},
     upstream::UpstreamError,
 };
 
@@ -108,7 +108,7 @@ impl PullThrough {
             }
             agreed => agreed?,
         }
-        self.link(repo, records::link(*digest, "", stored, Origin::Fetched)).await
+        self.link(repo, records::link(*digest, "", stored, LinkRight::Fetched)).await
     }
 
     /// A repository that the client may pull, and that holds the digest: where `repo` only names

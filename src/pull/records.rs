@@ -4,12 +4,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{
     oci::{Digest, Tag},
-    storage::{LinkRecord, Origin, StorageError, TagRecord},
+    storage::{LinkRecord, LinkRight, StorageError, TagRecord},
 };
 
 /// That a repository holds `digest`, from now on.
-pub(super) fn link(digest: Digest, media_type: &str, size: u64, origin: Origin) -> LinkRecord {
-    LinkRecord { digest, media_type: media_type.to_owned(), size, subject: None, origin, created: now() }
+pub(super) fn link(digest: Digest, media_type: &str, size: u64, right: LinkRight) -> LinkRecord {
+    LinkRecord { digest, media_type: media_type.to_owned(), size, subject: None, right, created: now() }
 }
 
 /// That `tag` names `digest`, as of now.

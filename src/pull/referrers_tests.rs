@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     config::MinFree,
     oci::{Algorithm, Hasher, Namespace, OCI_IMAGE},
-    storage::{Limits, Origin},
+    storage::{Limits, LinkRight},
 };
 
 fn open(dir: &Path) -> (Storage, Repository) {
@@ -24,7 +24,7 @@ fn put(storage: &Storage, repo: &Repository, media_type: &str, mut manifest: Val
     let digest = Hasher::digest(Algorithm::Sha256, bytes.as_bytes());
     storage.blobs.put(&digest, bytes.as_bytes()).unwrap();
     let (media_type, size) = (media_type.to_owned(), bytes.len() as u64);
-    let link = LinkRecord { digest, media_type, size, subject: Some(subject()), origin: Origin::Pushed, created: 1 };
+    let link = LinkRecord { digest, media_type, size, subject: Some(subject()), right: LinkRight::Pushed, created: 1 };
     storage.catalog.put_links(repo, &[link]).unwrap();
     digest
 }

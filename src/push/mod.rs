@@ -54,7 +54,7 @@ use crate::{
     names::Names,
     oci::{Digest, Repository, Tag},
     pull::{PullThrough, Tasks},
-    storage::{DiskThreads, LinkRecord, Origin, Storage, StorageError},
+    storage::{DiskThreads, LinkRecord, LinkRight, Storage, StorageError},
 };
 
 /// Whether the client that asks may pull from a repository.
@@ -149,7 +149,7 @@ impl Push {
 
 /// That a repository holds what a client pushed or mounted, from now on.
 fn pushed(digest: Digest, media_type: &str, size: u64, subject: Option<Digest>) -> LinkRecord {
-    LinkRecord { digest, media_type: media_type.to_owned(), size, subject, origin: Origin::Pushed, created: now() }
+    LinkRecord { digest, media_type: media_type.to_owned(), size, subject, right: LinkRight::Pushed, created: now() }
 }
 
 /// Seconds since 1970; a clock before that is as good as none.

@@ -75,7 +75,7 @@ mod tests {
         config::MinFree,
         oci::{Algorithm, Hasher, Namespace},
         push::pushed,
-        storage::{Limits, LinkRecord, Origin},
+        storage::{Limits, LinkRecord, LinkRight},
     };
 
     fn digest(bytes: &[u8]) -> Digest {
@@ -92,7 +92,7 @@ mod tests {
         let storage = Storage::open(dir.path(), Limits { max_size: None, min_free: MinFree::Bytes(0) }).unwrap();
         let (here, named, nowhere) = (digest(b"here"), digest(b"named"), digest(b"nowhere"));
         storage.blobs.put(&here, b"here").unwrap();
-        let fetched = LinkRecord { origin: Origin::Fetched, ..pushed(named, "", 5, None) };
+        let fetched = LinkRecord { right: LinkRight::Fetched, ..pushed(named, "", 5, None) };
         storage.catalog.put_links(&repo("a"), &[pushed(here, "", 4, None), fetched]).unwrap();
         // Long enough for what follows to be within it; and everything before has run out.
         storage.leases.set_grace(Duration::from_secs(2));

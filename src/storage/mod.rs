@@ -46,7 +46,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     blobs::{BlobStore, FsBlobs, Removal, StoredBlob},
-    catalog::{Catalog, LinkRecord, Origin, Presence, TagRecord},
+    catalog::{Catalog, LinkRecord, LinkRight, Presence, TagRecord},
     check::{CheckError, CheckOptions, CheckReport, Corrupt, Damaged, Mended, Missing, Needed, Reserved, check},
     error::{OpenError, StorageError},
     leases::{Claim, Hold, Leases, Respect},

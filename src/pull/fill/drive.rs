@@ -15,7 +15,7 @@ use super::{
 use crate::{
     metrics::Metrics,
     oci::{Digest, Namespace, Repository, RepositoryName},
-    storage::{DiskThreads, LinkRecord, Origin, Part, Storage, StorageError},
+    storage::{DiskThreads, LinkRecord, LinkRight, Part, Storage, StorageError},
     upstream::{Upstream, UpstreamError, fetcher::FetchError},
 };
 
@@ -207,7 +207,7 @@ fn link(storage: &Storage, sources: &[Source], digest: Digest, size: u64) -> Res
         let repo = Repository { namespace, name: source.name.clone() };
         let present = storage.catalog.link(&repo, &digest)?;
         if present.as_ref().is_none_or(|link| !link.is_held()) {
-            storage.catalog.put_links(&repo, &[records::link(digest, "", size, Origin::Fetched)])?;
+            storage.catalog.put_links(&repo, &[records::link(digest, "", size, LinkRight::Fetched)])?;
         }
     }
     Ok(())

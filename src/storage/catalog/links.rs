@@ -2,7 +2,7 @@
 
 use std::{fs, io};
 
-use super::{Catalog, LinkRecord, Origin, checked_link, decode_all, encode, sync};
+use super::{Catalog, LinkRecord, LinkRight, checked_link, decode_all, encode, sync};
 use crate::{
     oci::{Digest, Repository},
     storage::{
@@ -26,17 +26,17 @@ impl Catalog {
 
     /// Makes the repository hold the digests, durably: every record is synced, then the folder once for all. A record
     /// that is there already, but for its time, is left as it is. The digests are leased from now on, but for those of
-    /// [`Origin::Named`].
+    /// [`LinkRight::Named`].
     ///
-    /// Errors: [`StorageError::Gone`] if one of [`Origin::Pushed`] is not here, and then nothing is linked. (Content of
-    /// the other origins may be missing: it was only named, or upstream has it.)
+    /// Errors: [`StorageError::Gone`] if one of [`LinkRight::Pushed`] is not here, and then nothing is linked. (Content of
+    /// the other rights may be missing: it was only named, or upstream has it.)
     pub fn put_links(&self, repository: &Repository, records: &[LinkRecord]) -> Result<(), StorageError> {
         if records.is_empty() {
             return Ok(());
         }
         let mut hold = self.disk.leases.hold(records.iter().map(|record| record.digest));
         // What is only named may not be here at all, and its link protects it as well.
-        let named = |record: &&LinkRecord| matches!(record.origin, Origin::Named(_));
+        let named = |record: &&LinkRecord| matches!(record.right, LinkRight::Named(_));
         hold.forget(records.iter().filter(named).map(|record| &record.digest));
         let _change = self.disk.generations.change(repository);
         let _permission = self.disk.writing()?;
@@ -143,7 +143,7 @@ impl Catalog {
 
     /// Refuses to link what was pushed and is not here any more. The digests are held, so what is here stays.
     fn check_pushed(&self, records: &[LinkRecord]) -> Result<(), StorageError> {
-        for LinkRecord { digest, .. } in records.iter().filter(|record| record.origin == Origin::Pushed) {
+        for LinkRecord { digest, .. } in records.iter().filter(|record| record.right == LinkRight::Pushed) {
             let path = self.disk.layout.blob(digest);
             match fs::symlink_metadata(&path) {
                 Ok(_) => {}

@@ -28,7 +28,7 @@ use super::{
     names, record,
 };
 use crate::oci::{Digest, Namespace, Repository, RepositoryName, Tag};
-pub use records::{LinkRecord, Origin, TagRecord};
+pub use records::{LinkRecord, LinkRight, TagRecord};
 use records::{checked_link, checked_tag};
 
 /// How much of a repository there is.

@@ -38,8 +38,9 @@ pub struct LinkRecord {
     /// The manifest that it says it belongs to (image-spec, manifest.md, `subject`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Digest>,
-    /// Why the repository holds it.
-    pub origin: Origin,
+    /// Why it is linked. On disk the field is called `origin`.
+    #[serde(rename = "origin")]
+    pub right: LinkRight,
     /// Since when, in seconds since 1970.
     pub created: u64,
 }
@@ -53,17 +54,17 @@ impl LinkRecord {
     /// Whether the repository is known to hold the digest. A manifest that names it proves
     /// nothing (S23): what another repository brought is not given out for that.
     pub fn is_held(&self) -> bool {
-        match self.origin {
-            Origin::Fetched | Origin::Pushed => true,
-            Origin::Named(_) => false,
+        match self.right {
+            LinkRight::Fetched | LinkRight::Pushed => true,
+            LinkRight::Named(_) => false,
         }
     }
 }
 
-/// Why a repository holds a digest.
+/// Why a repository links a digest, and so whether it may give the content out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Origin {
+pub enum LinkRight {
     /// Upstream answered a request for it in this repository.
     Fetched,
     /// This manifest of the repository names it, or, where it is the digest itself, a client asked

@@ -42,8 +42,8 @@ fn links_say_what_a_repository_holds() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open_ready(dir.path());
     let a = repository("a");
-    let named = LinkRecord { origin: Origin::Named(digest(b"m")), subject: Some(digest(b"s")), ..link_record(b"1") };
-    let pushed = LinkRecord { origin: Origin::Pushed, media_type: "x/y".into(), ..link_record(b"2") };
+    let named = LinkRecord { right: LinkRight::Named(digest(b"m")), subject: Some(digest(b"s")), ..link_record(b"1") };
+    let pushed = LinkRecord { right: LinkRight::Pushed, media_type: "x/y".into(), ..link_record(b"2") };
     storage.catalog.put_links(&a, &[]).unwrap();
     assert!(!storage.catalog.has_repository(&a));
     storage.blobs.put(&pushed.digest, b"2").unwrap();
@@ -222,7 +222,7 @@ fn a_rebuild_never_puts_an_older_record_over_a_newer_one() {
 enum Step {
     Put { repository: usize, tag: usize, content: u8 },
     Delete { repository: usize, tag: usize },
-    Link { repository: usize, content: u8, origin: bool, subject: Option<u8> },
+    Link { repository: usize, content: u8, fetched: bool, subject: Option<u8> },
     Unlink { repository: usize, content: u8 },
     Crash,
     Stop,
@@ -236,7 +236,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(repository, tag, content)| Step::Put { repository, tag, content }),
         3 => (repository.clone(), tag).prop_map(|(repository, tag)| Step::Delete { repository, tag }),
         6 => (repository.clone(), 0..4_u8, any::<bool>(), proptest::option::of(0..2_u8)).prop_map(
-            |(repository, content, origin, subject)| Step::Link { repository, content, origin, subject }
+            |(repository, content, fetched, subject)| Step::Link { repository, content, fetched, subject }
         ),
         2 => (repository, 0..4_u8).prop_map(|(repository, content)| Step::Unlink { repository, content }),
         1 => Just(Step::Crash),
@@ -366,9 +366,9 @@ proptest! {
                     let was = storage.catalog.delete_tag(&repository(REPOSITORIES[at]), &tag(TAGS[name])).unwrap();
                     prop_assert_eq!(was, model.tags.remove(&(at, tag(TAGS[name]))).is_some());
                 }
-                Step::Link { repository: at, content, origin, subject } => {
-                    let origin = if origin { Origin::Fetched } else { Origin::Named(digest(b"m")) };
-                    let record = LinkRecord { origin, subject: subject.map(subject_of), ..link_record(&[content]) };
+                Step::Link { repository: at, content, fetched, subject } => {
+                    let right = if fetched { LinkRight::Fetched } else { LinkRight::Named(digest(b"m")) };
+                    let record = LinkRecord { right, subject: subject.map(subject_of), ..link_record(&[content]) };
                     storage.catalog.put_links(&repository(REPOSITORIES[at]), std::slice::from_ref(&record)).unwrap();
                     model.links.insert((at, content), record);
                 }

@@ -13,7 +13,7 @@ use super::{CheckReport, Checker, Damaged, Mended, Missing, Needed};
 use crate::{
     oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Namespace, Repository},
     storage::{
-        LinkRecord, Origin, StorageError, TagRecord, clock, durable, names,
+        LinkRecord, LinkRight, StorageError, TagRecord, clock, durable, names,
         record::{self, Damage},
     },
 };
@@ -114,15 +114,15 @@ impl Checker<'_> {
             Some((media_type, manifest)) => (media_type, manifest.subject.map(|subject| subject.digest)),
             None => (String::new(), None),
         };
-        let origin = match repository.namespace {
-            Namespace::Hosted => Origin::Pushed,
+        let right = match repository.namespace {
+            Namespace::Hosted => LinkRight::Pushed,
             // Another repository may have brought it, and this one only named it: upstream is to be
             // asked again (S23).
             Namespace::Upstream(_) if self.is_elsewhere(repository, digest) => return Ok(None),
-            Namespace::Upstream(_) => Origin::Fetched,
+            Namespace::Upstream(_) => LinkRight::Fetched,
         };
         let created = clock::seconds(SystemTime::now());
-        Ok(Some(LinkRecord { digest: *digest, media_type, size, subject, origin, created }))
+        Ok(Some(LinkRecord { digest: *digest, media_type, size, subject, right, created }))
     }
 
     /// Whether another repository has a link of the digest, be it a good one or not.
@@ -163,7 +163,7 @@ impl Checker<'_> {
                 report.missing.push(Missing { repository: repository.clone(), digest, needed });
             }
         };
-        for link in links.iter().filter(|link| !matches!(link.origin, Origin::Named(_))) {
+        for link in links.iter().filter(|link| !matches!(link.right, LinkRight::Named(_))) {
             need(link.digest, Needed::ForItself);
         }
         for tag in tags {

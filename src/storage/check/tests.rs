@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     oci::{Algorithm, Hasher, Namespace, OCI_IMAGE},
     storage::{
-        LinkRecord, Origin, TagRecord, record,
+        LinkRecord, LinkRight, TagRecord, record,
         tests::{content, digest, hosted, link_record, open, open_ready, repository, tag},
     },
 };
@@ -17,7 +17,7 @@ fn run(dir: &Path, options: CheckOptions) -> CheckReport {
 }
 
 fn pushed(content: &[u8], media_type: &str) -> LinkRecord {
-    LinkRecord { origin: Origin::Pushed, media_type: media_type.to_owned(), ..link_record(content) }
+    LinkRecord { right: LinkRight::Pushed, media_type: media_type.to_owned(), ..link_record(content) }
 }
 
 /// The manifest of the image in the repository `team/app`, whose layers are these.
@@ -61,7 +61,7 @@ fn fill(dir: &Path) -> Vec<u8> {
         updated: 1,
     };
     storage.catalog.put_tag(&app, &record).unwrap();
-    let named = LinkRecord { origin: Origin::Named(digest(b"m")), ..link_record(b"not here") };
+    let named = LinkRecord { right: LinkRight::Named(digest(b"m")), ..link_record(b"not here") };
     storage.catalog.put_links(&repository("a"), &[link_record(b"m"), named]).unwrap();
     storage.blobs.put(&digest(b"m"), b"m").unwrap();
     storage.close();
@@ -183,7 +183,10 @@ fn damaged_links_are_written_anew_and_damaged_tags_removed() {
 
     let storage = open_ready(dir.path());
     let link = storage.catalog.link(&hosted(APP), &name).unwrap().unwrap();
-    assert_eq!((link.media_type.as_str(), link.origin, link.size), (OCI_IMAGE, Origin::Pushed, manifest.len() as u64));
+    assert_eq!(
+        (link.media_type.as_str(), link.right, link.size),
+        (OCI_IMAGE, LinkRight::Pushed, manifest.len() as u64)
+    );
     assert_eq!(storage.catalog.referrers_after(&hosted(APP), &digest(b"subject"), None, 9).unwrap().0, [link]);
     assert!(storage.catalog.link(&hosted(APP), &layer).unwrap().is_some_and(|link| link.media_type.is_empty()));
     assert_eq!(storage.catalog.tags(&hosted(APP)).unwrap(), []);

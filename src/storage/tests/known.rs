@@ -9,7 +9,7 @@ use crate::{
 };
 
 fn pushed(content: &[u8], media_type: &str) -> LinkRecord {
-    LinkRecord { origin: Origin::Pushed, media_type: media_type.to_owned(), ..link_record(content) }
+    LinkRecord { right: LinkRight::Pushed, media_type: media_type.to_owned(), ..link_record(content) }
 }
 
 fn push(storage: &Storage, content: &[u8], media_type: &str) {

@@ -82,7 +82,7 @@ pub(super) fn link_record(content: &[u8]) -> LinkRecord {
         media_type: String::new(),
         size: content.len() as u64,
         subject: None,
-        origin: Origin::Fetched,
+        right: LinkRight::Fetched,
         created: 1_700_000_000,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::*;
 
 fn pushed(content: &[u8]) -> LinkRecord {
-    LinkRecord { origin: Origin::Pushed, ..link_record(content) }
+    LinkRecord { right: LinkRight::Pushed, ..link_record(content) }
 }
 
 fn remove(storage: &Storage, content: &[u8]) -> Removal {

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     oci::{Namespace, Repository, Tag},
-    storage::{Hold, LinkRecord, Origin, Storage, TagRecord},
+    storage::{Hold, LinkRecord, LinkRight, Storage, TagRecord},
     upkeep::{
         Collection,
         sweep::{How, Settled},
@@ -77,8 +77,8 @@ fn content(number: u8) -> Vec<u8> {
 }
 
 impl World {
-    fn link(&mut self, repo: usize, digest: Digest, media_type: &str, origin: Origin) {
-        let link = LinkRecord { digest, media_type: media_type.to_owned(), size: 1, subject: None, origin, created: 1 };
+    fn link(&mut self, repo: usize, digest: Digest, media_type: &str, right: LinkRight) {
+        let link = LinkRecord { digest, media_type: media_type.to_owned(), size: 1, subject: None, right, created: 1 };
         self.storage.catalog.put_links(&repository(repo), &[link]).unwrap();
     }
 
@@ -106,7 +106,7 @@ impl World {
             self.lease(*part);
         }
         let digest = self.store(bytes);
-        self.link(repo, digest, media_type, Origin::Pushed);
+        self.link(repo, digest, media_type, LinkRight::Pushed);
         self.named.insert(digest, parts.clone());
         self.held[repo].manifests.insert(digest, (parts, media_type));
         if let Some(number) = tag {
@@ -121,14 +121,14 @@ impl World {
         match step {
             Step::Blob { repo, content } => {
                 let digest = self.store(&self::content(*content));
-                self.link(*repo, digest, "", Origin::Pushed);
+                self.link(*repo, digest, "", LinkRight::Pushed);
                 self.held[*repo].blobs.insert(digest);
             }
             Step::Mount { from, to, content } => {
                 let digest = digest(&self::content(*content));
                 if self.held[*from].blobs.contains(&digest) {
                     self.lease(digest);
-                    self.link(*to, digest, "", Origin::Pushed);
+                    self.link(*to, digest, "", LinkRight::Pushed);
                     self.held[*to].blobs.insert(digest);
                 }
             }
@@ -149,7 +149,7 @@ impl World {
             }
             Step::Fetch { content } => {
                 let digest = self.store(&self::content(*content));
-                self.link(3, digest, "", Origin::Fetched);
+                self.link(3, digest, "", LinkRight::Fetched);
                 self.held[3].blobs.insert(digest);
             }
             Step::Untag { repo, tag } => {

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 use super::*;
 use crate::{
     oci::{Namespace, Repository},
-    storage::{DiskThreads, LinkRecord, Origin},
+    storage::{DiskThreads, LinkRecord, LinkRight},
     upkeep::{HostedRepository, Patience, Upkeep},
 };
 
@@ -17,7 +17,7 @@ fn push(storage: &Storage, repository: &Repository, bytes: &[u8], media_type: &s
     let digest = digest(bytes);
     storage.blobs.put(&digest, bytes).unwrap();
     let (media_type, size) = (media_type.to_owned(), bytes.len() as u64);
-    let link = LinkRecord { digest, media_type, size, subject: None, origin: Origin::Pushed, created: 1 };
+    let link = LinkRecord { digest, media_type, size, subject: None, right: LinkRight::Pushed, created: 1 };
     storage.catalog.put_links(repository, &[link]).unwrap();
     digest
 }

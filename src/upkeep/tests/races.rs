@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use super::*;
 use crate::{
     oci::{Namespace, Repository},
-    storage::{LinkRecord, Origin, Storage},
+    storage::{LinkRecord, LinkRight, Storage},
 };
 
 /// How long a lease lasts here.
@@ -36,7 +36,7 @@ fn link(storage: &Storage, repository: &Repository, digest: Digest, media_type: 
         media_type: media_type.to_owned(),
         size: 1,
         subject: None,
-        origin: Origin::Pushed,
+        right: LinkRight::Pushed,
         created: 1,
     };
     storage.catalog.put_links(repository, &[link]).unwrap();

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     oci::{Namespace, Repository},
-    storage::{DiskThreads, Finder, LinkRecord, Origin, Scrubbed, Scrubbing},
+    storage::{DiskThreads, Finder, LinkRecord, LinkRight, Scrubbed, Scrubbing},
     upkeep::{Scrub, ScrubStatus},
 };
 
@@ -51,7 +51,7 @@ fn store(storage: &Storage, repository: &Repository, bytes: &[u8]) -> Digest {
     storage.blobs.put(&digest, bytes).unwrap();
     let size = bytes.len() as u64;
     let link =
-        LinkRecord { digest, media_type: String::new(), size, subject: None, origin: Origin::Pushed, created: 1 };
+        LinkRecord { digest, media_type: String::new(), size, subject: None, right: LinkRight::Pushed, created: 1 };
     storage.catalog.put_links(repository, &[link]).unwrap();
     digest
 }

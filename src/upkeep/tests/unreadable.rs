@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::symlink, path::PathBuf};
 use super::*;
 use crate::{
     oci::{Namespace, Repository},
-    storage::{LinkRecord, Origin},
+    storage::{LinkRecord, LinkRight},
 };
 
 fn hosted(name: &str) -> Repository {
@@ -16,7 +16,7 @@ fn push(storage: &Storage, repository: &Repository, bytes: &[u8], media_type: &s
     let digest = digest(bytes);
     storage.blobs.put(&digest, bytes).unwrap();
     let (media_type, size) = (media_type.to_owned(), bytes.len() as u64);
-    let link = LinkRecord { digest, media_type, size, subject: None, origin: Origin::Pushed, created: 1 };
+    let link = LinkRecord { digest, media_type, size, subject: None, right: LinkRight::Pushed, created: 1 };
     storage.catalog.put_links(repository, &[link]).unwrap();
     digest
 }

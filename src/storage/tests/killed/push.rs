@@ -30,7 +30,7 @@ fn manifest() -> Vec<u8> {
 }
 
 fn pushed(content: &[u8], media_type: &str) -> LinkRecord {
-    LinkRecord { origin: Origin::Pushed, media_type: media_type.to_owned(), ..link_record(content) }
+    LinkRecord { right: LinkRight::Pushed, media_type: media_type.to_owned(), ..link_record(content) }
 }
 
 #[test]
