@@ -1,5 +1,9 @@
 //! Imports point down (DESIGN.md section 6): a room may use the rooms below it, and strangers stay strangers.
 
+mod circles;
+mod modules;
+mod tokens;
+
 use std::{fs, path::Path};
 
 /// Each room and the rooms it may import.
