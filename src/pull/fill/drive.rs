@@ -1,6 +1,6 @@
 //! The leader's work: fetch, hash, write, advertise, prove, commit; and take a broken source up again.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -10,17 +10,15 @@ use super::{
     FillFailure, Leader,
     download::Download,
     patience::Pace,
+    retry::{Attempt, Next, Retry},
     sources::refuses,
 };
 use crate::{
     metrics::Metrics,
     oci::{Digest, Namespace, Repository, RepositoryName},
     storage::{DiskThreads, LinkRecord, LinkRight, Part, Storage, StorageError},
-    upstream::{Upstream, UpstreamError, fetcher::FetchError},
+    upstream::{Upstream, UpstreamError},
 };
-
-/// How often a fill asks before its first byte: clients are waiting for a status line.
-const FIRST_ATTEMPTS: usize = 2;
 
 /// Where a digest can be had.
 #[derive(Clone)]
@@ -86,9 +84,8 @@ impl Drive {
             return Ok(());
         }
         let leader = download.leader;
-        let mut attempts = 0;
-        let mut seen = download.offset();
-        let mut pace = Pace::new(seen);
+        let mut retry = Retry::new(download.offset());
+        let mut pace = Pace::new(download.offset());
         loop {
             let sources = download.sources();
             let source = sources.first().ok_or(FillFailure::Abandoned)?;
@@ -106,36 +103,22 @@ impl Drive {
             {
                 leader.refused(source, Arc::clone(error));
             }
-            if download.offset() > seen {
-                (seen, attempts) = (download.offset(), 0);
-            }
-            attempts += usize::from(!stands_in && !passed_over);
-            // A source that refused is not among these any more.
-            let others = download.sources().len();
-            let again = match &failure {
-                FillFailure::Upstream(_) if stands_in || passed_over => true,
-                FillFailure::Upstream(error) if refuses(error) => others > 0 && attempts <= sources.len(),
-                FillFailure::Upstream(error) if error.is_outage() && seen > 0 => true,
-                // Whoever waited so long for nothing is told; only another place may be quicker.
-                FillFailure::Upstream(error) if has_waited(error) => attempts < others,
-                // The content network's refusals, a length that is not true: the next answer may be another.
-                FillFailure::Upstream(_) => attempts < FIRST_ATTEMPTS.max(others) + usize::from(seen > 0),
-                // Where readers were told nothing, the next answer may be the blob.
-                FillFailure::Corrupt => download.is_untold() && attempts < FIRST_ATTEMPTS.max(others),
-                FillFailure::NoRoom
-                | FillFailure::Storage(_)
-                | FillFailure::Abandoned
-                | FillFailure::Elsewhere
-                | FillFailure::Stopping => false,
+            let next = retry.next(&Attempt {
+                failure: &failure,
+                here: download.offset(),
+                spared: stands_in || passed_over,
+                sources: sources.len(),
+                left: download.sources().len(),
+                untold: download.is_untold(),
+            });
+            let pause = match next {
+                Next::Again(pause) if !pace.is_too_slow(retry.seen()) => pause,
+                Next::Again(_) | Next::GiveUp => return Err(failure),
             };
-            if !again || pace.is_too_slow(seen) {
-                return Err(failure);
-            }
             download.resumed += 1;
             self.metrics.fill_resumed(source.upstream.name());
-            tracing::info!(digest = %leader.digest(), bytes = seen, upstream = %source.upstream.name(),
+            tracing::info!(digest = %leader.digest(), bytes = retry.seen(), upstream = %source.upstream.name(),
                 failure = %failure, "taking the download up again");
-            let pause = Duration::from_millis(100 << attempts.min(5));
             tokio::select! {
                 () = self.stop.cancelled() => return Err(FillFailure::Stopping),
                 () = tokio::time::sleep(pause) => {}
@@ -211,15 +194,6 @@ fn link(storage: &Storage, sources: &[Source], digest: Digest, size: u64) -> Res
         }
     }
     Ok(())
-}
-
-/// A timeout, or a rate limit that the request has waited for as long as it may.
-fn has_waited(error: &UpstreamError) -> bool {
-    matches!(
-        error,
-        UpstreamError::Unreachable(FetchError::Timeout { .. })
-            | UpstreamError::RateLimited { retry_after: Some(_), .. }
-    )
 }
 
 impl From<UpstreamError> for FillFailure {

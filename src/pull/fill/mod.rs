@@ -31,6 +31,7 @@ mod leader;
 mod length;
 mod patience;
 mod progress;
+mod retry;
 mod room;
 mod runs;
 mod sources;
