@@ -4,6 +4,7 @@
 //!
 //! - [`oci`]: the specification's words as types. Pure.
 //! - [`config`], [`metrics`]: what the operator said, and what is counted. Plain data, read by every room above.
+//! - [`runtime`]: threads, tasks, time. Knows nothing of registries.
 //! - [`storage`], [`upstream`]: the disk, and the registries of the internet. Strangers to each other.
 //! - [`names`], [`access`], [`pull`]: which repository a request means, who may do what with it, and how its content is got.
 //! - [`push`]: how content gets into hosted repositories, and out of them.
@@ -21,6 +22,7 @@ pub mod names;
 pub mod oci;
 pub mod pull;
 pub mod push;
+pub mod runtime;
 pub mod storage;
 pub mod upkeep;
 pub mod upstream;

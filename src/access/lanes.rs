@@ -33,7 +33,7 @@ use super::{
     bcrypt,
     turns::{Order, Turns},
 };
-use crate::storage::DiskThreads;
+use crate::runtime::BlockingPool;
 
 /// Guesses in the ordinary lane.
 const PLACES: usize = 256;
@@ -48,7 +48,7 @@ const LEAST_HOLD: Duration = Duration::from_millis(100);
 const MOST_HOLD: Duration = Duration::from_secs(10);
 
 pub(super) struct Lanes {
-    threads: DiskThreads,
+    threads: BlockingPool,
     ordinary: Arc<Turns>,
     places: Semaphore,
     users: Mutex<HashMap<String, Arc<Turns>>>,
@@ -80,7 +80,7 @@ pub(super) enum Unchecked {
 
 impl Lanes {
     /// With as many checks at a time as `threads` has threads.
-    pub(super) fn new(threads: DiskThreads) -> Self {
+    pub(super) fn new(threads: BlockingPool) -> Self {
         let ordinary = Turns::new(threads.count(), Order::Oldest);
         Lanes { threads, ordinary, places: Semaphore::new(PLACES), users: Mutex::default(), took: AtomicU64::default() }
     }

@@ -40,7 +40,7 @@ pub use self::{
 pub use crate::config::Action;
 
 use self::{key::Key, rules::Rules, sign_in::SignIn, token::Tokens, users::Users};
-use crate::{config::Config, oci::Repository, storage::DiskThreads};
+use crate::{config::Config, oci::Repository, runtime::BlockingPool};
 
 /// The file of the key that signs tokens, in the data folder.
 const KEY_FILE: &str = "token.key";
@@ -81,7 +81,7 @@ impl Access {
     ///
     /// # Errors
     /// A file of users that is there and is none. One that is missing is an empty one.
-    pub fn new(config: &Config, threads: DiskThreads) -> Result<Access, AccessError> {
+    pub fn new(config: &Config, threads: BlockingPool) -> Result<Access, AccessError> {
         let path = config.auth.htpasswd.clone();
         let key = path.as_ref().map_or_else(Key::fresh, |_| Key::kept(&config.data_dir.join(KEY_FILE)));
         let users = Users::open(path.clone(), threads.apart(1))

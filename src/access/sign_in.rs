@@ -29,7 +29,7 @@ use super::{
     throttle::{Attempt, Mark, Start, Throttle},
     users::Users,
 };
-use crate::storage::DiskThreads;
+use crate::runtime::BlockingPool;
 
 /// How long a right password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ pub enum SignInError {
 }
 
 impl SignIn {
-    pub(super) fn new(users: Users, threads: DiskThreads) -> Self {
+    pub(super) fn new(users: Users, threads: BlockingPool) -> Self {
         let key = Key::fresh().hmac();
         SignIn { users, lanes: Lanes::new(threads), throttle: Throttle::default(), key, right: Mutex::default() }
     }

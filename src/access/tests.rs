@@ -40,8 +40,8 @@ impl House {
     }
 }
 
-fn threads() -> DiskThreads {
-    DiskThreads::new(tokio::runtime::Handle::current(), 2)
+fn threads() -> BlockingPool {
+    BlockingPool::new(tokio::runtime::Handle::current(), 2)
 }
 
 /// The cheapest hash there is, so that the tests are quick.

@@ -15,52 +15,38 @@
 //! without users, and one that is wrong is an error.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    fs,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
-use tokio::time::Instant;
-
 use super::htpasswd::{List, ListError};
-use crate::storage::DiskThreads;
+use crate::runtime::{BlockingPool, FileWatch, Reading};
 
-/// How long what was read counts, and how long anybody waits for a look.
+/// How long what was read counts.
 const FRESH: Duration = Duration::from_secs(1);
-
-/// What tells one content of a file from the next: when it was changed, its length, and which file it is; else why it cannot be
-/// looked at.
-type Stamp = Result<(i64, i64, u64, u64), io::ErrorKind>;
 
 pub(super) struct Users {
     file: Option<Arc<File>>,
-    threads: DiskThreads,
-    looked: Mutex<Instant>,
 }
 
 struct File {
     path: PathBuf,
     list: RwLock<Arc<List>>,
-    stamp: Mutex<Stamp>,
+    watch: FileWatch,
 }
 
 impl Users {
     /// Reads the file for the first time. No file: no users, ever.
-    pub(super) fn open(path: Option<PathBuf>, threads: DiskThreads) -> Result<Users, ListError> {
-        let file = match path {
-            Some(path) => {
-                let stamp = stamp(&path);
-                let list = List::read(&path)?;
-                if list.is_empty() {
-                    tracing::warn!(file = %path.display(), "there are no users yet; add one with `lanyard user add`");
-                }
-                Some(Arc::new(File { path, list: RwLock::new(Arc::new(list)), stamp: Mutex::new(stamp) }))
-            }
-            None => None,
-        };
-        Ok(Users { file, threads, looked: Mutex::new(Instant::now()) })
+    pub(super) fn open(path: Option<PathBuf>, threads: BlockingPool) -> Result<Users, ListError> {
+        let Some(path) = path else { return Ok(Users { file: None }) };
+        let watch = FileWatch::new(&[&path], FRESH, threads);
+        let list = List::read(&path)?;
+        if list.is_empty() {
+            tracing::warn!(file = %path.display(), "there are no users yet; add one with `lanyard user add`");
+        }
+        Ok(Users { file: Some(Arc::new(File { path, list: RwLock::new(Arc::new(list)), watch })) })
     }
 
     /// The users as of the last look.
@@ -70,16 +56,11 @@ impl Users {
 
     /// Looks at the file unless somebody just did.
     pub(super) async fn refresh(&self) {
-        let Some(file) = self.file.clone() else { return };
-        {
-            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-            if looked.elapsed() < FRESH {
-                return;
-            }
-            *looked = Instant::now();
+        let Some(file) = &self.file else { return };
+        if file.watch.is_due() {
+            let read = Arc::clone(file);
+            file.watch.look(false, move || read.read()).await;
         }
-        // A disk that does not answer keeps nobody waiting; what is known goes on to count.
-        let _ = tokio::time::timeout(FRESH, self.threads.run(move || file.look())).await;
     }
 }
 
@@ -88,17 +69,12 @@ impl File {
         Arc::clone(&self.list.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Blocking. Reads the file if it is another than last time.
-    fn look(&self) {
-        let mut last = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = stamp(&self.path);
-        if now == *last {
-            return;
-        }
-        let read = now.map_err(|kind| ListError::Io(kind.into())).and_then(|_| List::read(&self.path));
-        *last = now;
+    /// Blocking. A file that cannot be read counts as read: it is read again when it has changed.
+    fn read(&self) -> Reading {
         let file = self.path.display();
-        match read {
+        // At the start a missing file is an empty list; from then on it is an error.
+        let there = fs::metadata(&self.path).map_err(ListError::Io);
+        match there.and_then(|_| List::read(&self.path)) {
             Ok(list) if list.is_empty() && !list.says_nobody() && !self.list().is_empty() => tracing::warn!(
                 %file,
                 "the users stay as they were: the file has no user in it; to remove the last one use `lanyard user rm`"
@@ -109,10 +85,6 @@ impl File {
             }
             Err(error) => tracing::warn!(%file, "the users stay as they were: the file {error}"),
         }
+        Reading::Known
     }
-}
-
-fn stamp(path: &Path) -> Stamp {
-    let meta = fs::metadata(path).map_err(|error| error.kind())?;
-    Ok((meta.mtime(), meta.mtime_nsec(), meta.len(), meta.ino()))
 }

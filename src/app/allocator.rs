@@ -8,6 +8,8 @@ use std::{fs::File, io::Read as _, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::runtime::BlockingPool;
+
 /// How often the process's size is looked at.
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -20,8 +22,8 @@ const SAME: u64 = 1 << 20;
 /// How many looks pass at most after a search that found nothing.
 const RESTS: u32 = 12;
 
-/// Looks at the process's size until `stop`.
-pub(super) async fn tend(stop: CancellationToken) {
+/// Looks at the process's size until `stop`. Searches run on `pool`.
+pub(super) async fn tend(pool: BlockingPool, stop: CancellationToken) {
     let (mut last, mut rests, mut resting) = (0, 0, 0);
     while tokio::time::timeout(EVERY, stop.cancelled()).await.is_err() {
         let Some(now) = resident() else { return };
@@ -32,7 +34,7 @@ pub(super) async fn tend(stop: CancellationToken) {
         } else if resting > 0 {
             resting -= 1;
         } else if now >= ENOUGH {
-            if tokio::task::spawn_blocking(trim).await.is_err() {
+            if pool.run(trim).await.is_err() {
                 return;
             }
             last = resident().unwrap_or(now);

@@ -19,6 +19,7 @@ use super::allocator;
 use crate::{
     config::Config,
     http::{Admin, AdminSocket, Face, SocketFile, Started},
+    runtime::BlockingPool,
     upkeep::{self, Scrub, Upkeep},
 };
 
@@ -34,7 +35,7 @@ impl Keeping {
         let stop = CancellationToken::new();
         let collector = background.spawn(Arc::clone(upkeep).run(upkeep::EVERY, stop.clone()));
         let scrub = background.spawn(Arc::clone(scrub).run(stop.clone()));
-        let allocator = background.spawn(allocator::tend(stop.clone()));
+        let allocator = background.spawn(allocator::tend(BlockingPool::new(background.clone(), 1), stop.clone()));
         Keeping { tasks: [collector, scrub, allocator], stop }
     }
 

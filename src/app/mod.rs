@@ -31,9 +31,10 @@ use crate::{
     http::{self, BindError, Certificate, Face, Side, Site, TlsError},
     metrics::{Metrics, Sample, UpstreamSample},
     names::Names,
-    pull::{Parts, PullThrough, Tasks},
+    pull::{Parts, PullThrough},
     push::{self, Push},
-    storage::{DiskThreads, Limits, RotCount, Storage},
+    runtime::{BlockingPool, Tasks},
+    storage::{Limits, RotCount, Storage},
     upkeep::{Scrub, Upkeep},
     upstream::{
         Health, Kind, Upstream, Upstreams,
@@ -144,9 +145,10 @@ impl App {
         // The address first: a taken port should not cost a look through the data folder.
         let listener = http::bind(config.listen, "--listen")?;
         let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;
-        let certificate = config.tls.as_ref().map(Certificate::open).transpose()?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let background = background()?;
+        let one_thread = || BlockingPool::new(background.handle().clone(), 1);
+        let certificate = config.tls.as_ref().map(|files| Certificate::open(files, one_thread())).transpose()?;
         let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
         let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
         storage.leases.set_grace(config.hosted.gc_grace);
@@ -158,7 +160,7 @@ impl App {
         let registries: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
         let metrics = Arc::new(Metrics::new(&registries));
         let tasks = Tasks::new(background.handle().clone());
-        let disk = DiskThreads::new(background.handle().clone(), cores * 4);
+        let disk = BlockingPool::new(background.handle().clone(), cores * 4);
         let hosted = config.hosted.namespaces.clone();
         let names = Arc::new(Names::new(registries, config.default_upstream.clone(), move |name| {
             hosted.iter().any(|pattern| pattern.matches(name))
@@ -184,12 +186,11 @@ impl App {
             },
         );
         // One thread each: what is collected and what is scrubbed can wait for what is served.
-        let one_thread = || DiskThreads::new(background.handle().clone(), 1);
         let scrub = Scrub::new(Arc::clone(&storage), one_thread(), config.scrub_every);
         let upkeep = Upkeep::new(Arc::clone(&storage), one_thread());
         let ready = Arc::new(AtomicBool::new(true));
         // Half the machine may be busy with passwords and serves all the same.
-        let passwords = DiskThreads::new(background.handle().clone(), cores.div_ceil(2));
+        let passwords = BlockingPool::new(background.handle().clone(), cores.div_ceil(2));
         let access = Arc::new(Access::new(config, passwords)?);
         let face = Face {
             access,

@@ -68,7 +68,7 @@ impl Door {
         let handshake = async {
             // Until its hello is whole, nothing but the hello is kept of a client.
             let hello = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
-            look(certificate).await;
+            certificate.refresh().await;
             hello.into_stream(config).await
         };
         let mut io = self.in_time(&place, self.handshake, handshake).await?;
@@ -106,15 +106,5 @@ impl Door {
             () = self.draining.notified() => Err(io::ErrorKind::ConnectionAborted.into()),
             () = tokio::time::sleep(most) => Err(io::ErrorKind::TimedOut.into()),
         }
-    }
-}
-
-/// Looks at the certificate's files where that is due. A disk that does not answer keeps nobody
-/// waiting for long.
-async fn look(certificate: &Arc<Certificate>) {
-    if certificate.is_due() {
-        let certificate = Arc::clone(certificate);
-        let looked = actix_web::rt::task::spawn_blocking(move || certificate.look());
-        let _ = tokio::time::timeout(Duration::from_secs(1), looked).await;
     }
 }

@@ -3,6 +3,7 @@
 use actix_web::test::TestRequest;
 
 use super::*;
+use crate::runtime::BlockingPool;
 
 fn site(names: &[&str]) -> Site {
     Site {
@@ -151,7 +152,9 @@ fn the_certificates_names_are_this_machines() {
     let files = crate::config::Tls { cert: folder.path().join("cert"), key: folder.path().join("key") };
     std::fs::write(&files.cert, made.cert.pem()).unwrap();
     std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
-    let site = Site { certificate: Some(Certificate::open(&files).unwrap()), ..site(&[]) };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let pool = BlockingPool::new(runtime.handle().clone(), 1);
+    let site = Site { certificate: Some(Certificate::open(&files, pool).unwrap()), ..site(&[]) };
     for (host, expected) in [
         ("shown.example", true),
         ("Shown.Example:5000", true),

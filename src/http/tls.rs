@@ -6,10 +6,9 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt as _,
     path::Path,
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::{Duration, Instant},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use rustls::{
@@ -21,7 +20,10 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 
-use crate::config::Tls;
+use crate::{
+    config::Tls,
+    runtime::{BlockingPool, FileWatch, Reading},
+};
 
 /// How long what was read counts.
 const FRESH: Duration = Duration::from_secs(5);
@@ -49,24 +51,19 @@ pub struct Certificate {
     files: Tls,
     provider: Arc<CryptoProvider>,
     shown: RwLock<Arc<CertifiedKey>>,
-    looked: Mutex<(Instant, Stamp)>,
-    /// Held while the files are read.
-    turn: Mutex<()>,
+    watch: FileWatch,
 }
 
-/// What tells one content of the files from the next.
-type Stamp = [Option<[i64; 6]>; 2];
-
 impl Certificate {
-    /// Reads the files for the first time.
+    /// Reads the files for the first time. They are read again on `pool`.
     ///
     /// # Errors
     /// One of them cannot be read, or they are no certificate and its key.
-    pub fn open(files: &Tls) -> Result<Arc<Certificate>, TlsError> {
+    pub fn open(files: &Tls, pool: BlockingPool) -> Result<Arc<Certificate>, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let looked = Mutex::new((Instant::now(), stamp(files)));
+        let watch = FileWatch::new(&[&files.cert, &files.key], FRESH, pool);
         let shown = RwLock::new(Arc::new(read(files, &provider)?));
-        Ok(Arc::new(Certificate { files: files.clone(), provider, shown, looked, turn: Mutex::default() }))
+        Ok(Arc::new(Certificate { files: files.clone(), provider, shown, watch }))
     }
 
     /// How connections are secured with it.
@@ -88,37 +85,31 @@ impl Certificate {
         parsed.is_ok_and(|parsed| verify_server_name(&parsed, &host).is_ok())
     }
 
-    /// Whether it is time to look at the files again. True for one caller.
-    pub(super) fn is_due(&self) -> bool {
-        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = looked.0.elapsed() >= FRESH;
-        if due {
-            looked.0 = Instant::now();
+    /// Reads the files again if they have changed and the last look is some seconds old. Takes a
+    /// second at most.
+    pub(super) async fn refresh(self: &Arc<Self>) {
+        if self.watch.is_due() {
+            self.look().await;
         }
-        due
     }
 
-    /// Blocking. Reads the files if they are others than last time, one caller at a time.
-    pub(super) fn look(&self) {
-        let Ok(_turn) = self.turn.try_lock() else { return };
-        let now = stamp(&self.files);
-        {
-            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-            if std::mem::replace(&mut looked.1, now) == now {
-                return;
-            }
-        }
+    async fn look(self: &Arc<Self>) {
+        let certificate = Arc::clone(self);
+        self.watch.look(false, move || certificate.read_again()).await;
+    }
+
+    /// Blocking. What could not be read is read again by the next look; what was read and is wrong,
+    /// when it has changed.
+    fn read_again(&self) -> Reading {
         match read(&self.files, &self.provider) {
             Ok(shown) => {
                 tracing::info!(file = %self.files.cert.display(), "the certificate has changed");
                 *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shown);
+                Reading::Known
             }
             Err(error) => {
                 tracing::warn!("the certificate stays as it was: {error}");
-                // What could not be read is tried again, also where nothing has changed.
-                if matches!(error, TlsError::Io(..)) {
-                    self.looked.lock().unwrap_or_else(PoisonError::into_inner).1 = [None, None];
-                }
+                if matches!(error, TlsError::Io(..)) { Reading::Again } else { Reading::Known }
             }
         }
     }
@@ -143,15 +134,6 @@ fn read(files: &Tls, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError
     Ok(CertifiedKey::from_der(chain, key, provider)?)
 }
 
-fn stamp(files: &Tls) -> Stamp {
-    [&files.cert, &files.key].map(|path| {
-        let meta = fs::metadata(path).ok()?;
-        // A change of permissions counts too: it may be what was missing.
-        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
-        Some([times[0], times[1], times[2], times[3], meta.len() as i64, meta.ino() as i64])
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,26 +143,27 @@ mod tests {
         fs::write(folder.join("key"), with).unwrap();
     }
 
-    #[test]
-    fn what_is_wrong_changes_nothing_and_what_is_right_does() {
+    #[tokio::test]
+    async fn what_is_wrong_changes_nothing_and_what_is_right_does() {
         let folder = tempfile::tempdir().unwrap();
         let files = Tls { cert: folder.path().join("cert"), key: folder.path().join("key") };
+        let pool = || BlockingPool::new(tokio::runtime::Handle::current(), 1);
         let made = || rcgen::generate_simple_self_signed(["registry.lan".to_owned()]).unwrap();
         let (first, second) = (made(), made());
-        assert!(matches!(Certificate::open(&files), Err(TlsError::Io(..))));
+        assert!(matches!(Certificate::open(&files, pool()), Err(TlsError::Io(..))));
         write(folder.path(), &first, "canary");
-        assert!(!Certificate::open(&files).unwrap_err().to_string().contains("canary"));
+        assert!(!Certificate::open(&files, pool()).unwrap_err().to_string().contains("canary"));
         write(folder.path(), &first, &second.signing_key.serialize_pem());
-        assert!(matches!(Certificate::open(&files), Err(TlsError::Rustls(_))), "they do not belong together");
+        assert!(matches!(Certificate::open(&files, pool()), Err(TlsError::Rustls(_))), "they do not belong together");
         write(folder.path(), &first, &first.signing_key.serialize_pem());
-        let certificate = Certificate::open(&files).unwrap();
+        let certificate = Certificate::open(&files, pool()).unwrap();
         let shown = || certificate.shown.read().unwrap().cert[0].clone();
         assert_eq!(shown(), *first.cert.der());
         write(folder.path(), &second, "canary");
-        certificate.look();
+        certificate.look().await;
         assert_eq!(shown(), *first.cert.der(), "half a change is none");
         write(folder.path(), &second, &second.signing_key.serialize_pem());
-        certificate.look();
+        certificate.look().await;
         assert_eq!(shown(), *second.cert.der());
     }
 }

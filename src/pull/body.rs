@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     oci::{ContentRange, ContentRanges, Digest, Hasher},
-    storage::DiskThreads,
+    runtime::BlockingPool,
     upstream::{self, UpstreamError},
 };
 
@@ -67,7 +67,7 @@ pub struct BlobBody {
     cursor: u64,
     end: u64,
     behind: vec::IntoIter<ContentRange>,
-    disk: DiskThreads,
+    disk: BlockingPool,
 }
 
 enum State {
@@ -132,21 +132,21 @@ impl Wanted {
 }
 
 impl BlobBody {
-    fn new(disk: DiskThreads, state: State, wanted: Wanted) -> Self {
+    fn new(disk: BlockingPool, state: State, wanted: Wanted) -> Self {
         let Wanted { first, end, behind } = wanted;
         BlobBody { state, cursor: first, end, behind, disk }
     }
 
-    pub(super) fn stored(disk: DiskThreads, file: Arc<File>, wanted: Wanted) -> Self {
+    pub(super) fn stored(disk: BlockingPool, file: Arc<File>, wanted: Wanted) -> Self {
         BlobBody::new(disk, State::Stored(file), wanted)
     }
 
-    pub(super) fn following(disk: DiskThreads, following: Following, wanted: Wanted) -> Self {
+    pub(super) fn following(disk: BlockingPool, following: Following, wanted: Wanted) -> Self {
         BlobBody::new(disk, State::Following(following), wanted)
     }
 
     /// The ranges that are wanted ascend: upstream is asked once.
-    pub(super) fn passing(disk: DiskThreads, passing: Passing, wanted: Wanted) -> Self {
+    pub(super) fn passing(disk: BlockingPool, passing: Passing, wanted: Wanted) -> Self {
         BlobBody::new(disk, State::Passing(Box::new(passing)), wanted)
     }
 
@@ -186,7 +186,7 @@ impl Following {
     /// The next piece from `cursor` on, up to `end`. `behind`: the ranges that follow.
     async fn next(
         &mut self,
-        disk: &DiskThreads,
+        disk: &BlockingPool,
         cursor: u64,
         end: u64,
         behind: &[ContentRange],
@@ -217,7 +217,7 @@ impl Following {
     }
 
     /// What is still missing, straight from upstream. What was sent so far is proven together with it (F2).
-    async fn pass(&self, disk: &DiskThreads, cursor: u64, end: u64) -> Result<Passing, BodyError> {
+    async fn pass(&self, disk: &BlockingPool, cursor: u64, end: u64) -> Result<Passing, BodyError> {
         let last = end.checked_sub(1);
         let answer = self.source.upstream.blob(&self.source.name, &self.digest, cursor, last).await?;
         if answer.page || answer.total.is_some_and(|total| self.whole && total != end) {
@@ -290,7 +290,7 @@ fn run(mut end: u64, behind: &[ContentRange]) -> u64 {
 }
 
 /// The hash of what the file holds up to `end`, a piece at a time: others want the disk threads too.
-async fn hashed(disk: &DiskThreads, file: Arc<File>, digest: &Digest, end: u64) -> Result<Hasher, BodyError> {
+async fn hashed(disk: &BlockingPool, file: Arc<File>, digest: &Digest, end: u64) -> Result<Hasher, BodyError> {
     let range = FileRange::new(disk.clone(), file, 0, end);
     let mut hasher = Hasher::new(digest.algorithm());
     let mut at = 0;

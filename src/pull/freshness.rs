@@ -106,7 +106,7 @@ impl PullThrough {
             (Mode::Auto | Mode::Offline, Health::Good) => PATIENCE,
             (Mode::Auto | Mode::Offline, Health::Late | Health::Open) => Duration::ZERO,
         };
-        let checked = tokio::time::timeout(patience, flight.landed()).await;
+        let checked = tokio::time::timeout(patience, flight.result()).await;
         let waited = started.elapsed();
         match checked {
             Ok(Ok(Checked::Unmoved(now) | Checked::Moved(now))) => {
@@ -132,7 +132,7 @@ impl PullThrough {
         self.known_missing(repo, Missed::Manifest(tag.clone().into()))?;
         let started = Instant::now();
         let mut flight = self.fly(repo, tag, &source, None, asked);
-        let checked = flight.landed().await.map_err(|_| PullError::Lost)?;
+        let checked = flight.result().await.map_err(|_| PullError::Lost)?;
         let trace = |outcome| trace(outcome, &source.upstream, started.elapsed());
         match checked {
             Checked::Fetched(fetched) => {
@@ -152,7 +152,7 @@ impl PullThrough {
         source: &Source,
         held: Option<Held>,
         asked: Instant,
-    ) -> super::flights::Flight<Checked> {
+    ) -> crate::runtime::Flight<Checked> {
         let (this, key, source) = (Arc::clone(self), (repo.clone(), tag.clone()), source.clone());
         self.tag_flights.join(&self.tasks, key.clone(), move || async move {
             // A check that ended after this request began is as good as one of its own, and costs nothing.

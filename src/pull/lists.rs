@@ -15,8 +15,9 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::{PullError, PullThrough, TagList, TagPage, blobs::trace, flights::Flights, recent::Recent};
+use super::{PullError, PullThrough, TagList, TagPage, blobs::trace, recent::Recent};
 use crate::oci::{Digest, ErrorCode, Namespace, Outcome, Repository, Tags, UpstreamName};
+use crate::runtime::SingleFlight;
 
 /// How many bytes of lists are kept.
 const LISTS: usize = 16 << 20;
@@ -32,21 +33,21 @@ type Answer<T> = Result<T, PullError>;
 /// What is known of lists.
 pub(super) struct Lists {
     tags: Recent<Repository, Arc<Tags>>,
-    tag_flights: Flights<Repository, Answer<Arc<Tags>>>,
+    tag_flights: SingleFlight<Repository, Answer<Arc<Tags>>>,
     /// The list of upstreams is closed, and so is this.
     turns: Mutex<HashMap<UpstreamName, Arc<Semaphore>>>,
     pub(super) referrers: Recent<(Repository, Digest), Bytes>,
-    pub(super) referrer_flights: Flights<(Repository, Digest), Answer<Bytes>>,
+    pub(super) referrer_flights: SingleFlight<(Repository, Digest), Answer<Bytes>>,
 }
 
 impl Lists {
     pub(super) fn new() -> Self {
         Lists {
             tags: Recent::new(LISTS, |tags| tags.weight() + 64),
-            tag_flights: Flights::new(),
+            tag_flights: SingleFlight::new(),
             turns: Mutex::default(),
             referrers: Recent::new(LISTS, |index| index.len() + 128),
-            referrer_flights: Flights::new(),
+            referrer_flights: SingleFlight::new(),
         }
     }
 
@@ -81,7 +82,7 @@ impl PullThrough {
             this.lists.tags.put(key, Arc::clone(&tags));
             Ok(tags)
         });
-        let answer = flight.landed().await.unwrap_or(Err(PullError::Lost));
+        let answer = flight.result().await.unwrap_or(Err(PullError::Lost));
         let told = |outcome| trace(outcome, &source.upstream, started.elapsed());
         match answer {
             Ok(tags) => listed(page(tags, &wanted), told(outcome(flight.joined))),

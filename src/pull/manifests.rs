@@ -110,14 +110,14 @@ impl PullThrough {
             let (asked, wanted, digest) = (source.clone(), repo.clone(), *digest);
             let mut flight =
                 self.manifest_flights.join(&self.tasks, digest, || this.fly_by_digest(asked, wanted, digest));
-            let (whose, fetched) = flight.landed().await.map_err(|_| PullError::Lost)?;
+            let (whose, fetched) = flight.result().await.map_err(|_| PullError::Lost)?;
             let fetched = match fetched {
                 fetched if whose == *repo => fetched?,
                 // Verified bytes are at hand; whether this repository has them is still to be said.
                 Ok(fetched) => return self.adopt(repo, &source, digest, fetched.held.bytes, started).await,
                 Err(_) if last => {
                     let fetch = self.clone().fetch(source.clone(), repo.clone(), digest.into(), None, Spend::Needed);
-                    self.tasks.apart(fetch).await.ok_or(PullError::Lost)??
+                    self.tasks.run_detached(fetch).await.ok_or(PullError::Lost)??
                 }
                 Err(_) => continue,
             };
@@ -241,7 +241,7 @@ impl PullThrough {
             let (repo, digest) = key;
             this.fly_to_adopt(&repo, &asked, digest, bytes).await
         });
-        let held = flight.landed().await.unwrap_or(Err(PullError::Lost))?;
+        let held = flight.result().await.unwrap_or(Err(PullError::Lost))?;
         Ok(answer(held, trace(Outcome::Revalidated, &source.upstream, started.elapsed())))
     }
 

@@ -27,7 +27,6 @@ mod described;
 mod elsewhere;
 mod error;
 mod fill;
-mod flights;
 mod freshness;
 mod hosted;
 mod large;
@@ -42,7 +41,6 @@ mod records;
 mod referrers;
 mod second_look;
 mod stored;
-mod tasks;
 
 use std::{
     sync::{Arc, Weak},
@@ -57,7 +55,6 @@ use described::Described;
 pub use error::PullError;
 pub use fill::FillFailure;
 use fill::{Drive, Fills, Source};
-use flights::Flights;
 use freshness::{Checked, TagKey};
 use lists::Lists;
 use manifests::{Held, Landed};
@@ -69,14 +66,14 @@ use records::no_room;
 pub use referrers::Selection;
 use second_look::SecondLook;
 pub use second_look::{Giving, StillProving};
-pub use tasks::Tasks;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Mode},
     metrics::Metrics,
     oci::{Digest, ErrorCode, Namespace, Outcome, Reference, Repository, UpstreamName},
-    storage::{DiskThreads, LinkRecord, Presence, Storage, StorageError, StoredBlob},
+    runtime::{BlockingPool, SingleFlight, Tasks},
+    storage::{LinkRecord, Presence, Storage, StorageError, StoredBlob},
     upstream::{Upstream, UpstreamError, Upstreams},
 };
 
@@ -100,9 +97,9 @@ const WRITERS: usize = 32;
 pub struct PullThrough {
     storage: Arc<Storage>,
     /// For reading, and what is as quick.
-    disk: DiskThreads,
+    disk: BlockingPool,
     /// For what ends in a sync, which takes as long as the disk likes: readers do not queue behind it.
-    writing: DiskThreads,
+    writing: BlockingPool,
     upstreams: Arc<Upstreams>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
@@ -121,18 +118,18 @@ pub struct PullThrough {
     presences: Ready<(), Presence>,
     /// When a tag was last checked, and whether upstream answered.
     checks: Recent<TagKey, bool>,
-    tag_flights: Flights<TagKey, Checked>,
-    manifest_flights: Flights<Digest, Landed>,
+    tag_flights: SingleFlight<TagKey, Checked>,
+    manifest_flights: SingleFlight<Digest, Landed>,
     /// Whether a repository has a blob: its upstream's word, with the length where it says one.
-    blob_flights: Flights<(Repository, Digest), Result<Option<u64>, PullError>>,
+    blob_flights: SingleFlight<(Repository, Digest), Result<Option<u64>, PullError>>,
     /// How long a blob is, by a GET of one byte.
-    blob_bytes: Flights<(Repository, Digest), Result<Option<u64>, PullError>>,
+    blob_bytes: SingleFlight<(Repository, Digest), Result<Option<u64>, PullError>>,
     /// How often a registry has stated a wrong length of a digest (`proof`).
     wrong_words: Recent<(UpstreamName, Digest), u32>,
     /// Whether it has what another repository has brought, written into the link.
-    proofs: Flights<(Repository, Digest), Result<(), PullError>>,
+    proofs: SingleFlight<(Repository, Digest), Result<(), PullError>>,
     /// The same of manifests whose bytes are here.
-    adoptions: Flights<(Repository, Digest), Result<Held, PullError>>,
+    adoptions: SingleFlight<(Repository, Digest), Result<Held, PullError>>,
     configs: Configs,
     missing: Missing,
     lists: Lists,
@@ -144,7 +141,7 @@ pub struct Parts {
     /// The disk.
     pub storage: Arc<Storage>,
     /// Threads to touch it on.
-    pub disk: DiskThreads,
+    pub disk: BlockingPool,
     /// The registries of the internet.
     pub upstreams: Arc<Upstreams>,
     /// The counters.
@@ -182,13 +179,13 @@ impl PullThrough {
             described: Ready::new(DESCRIPTORS, |described: &Arc<Described>| described.text.len() + 256),
             presences: Ready::new(NAMES, |_| 1),
             checks: Recent::new(100_000, |_| 1),
-            tag_flights: Flights::new(),
-            manifest_flights: Flights::new(),
-            blob_flights: Flights::new(),
-            blob_bytes: Flights::new(),
+            tag_flights: SingleFlight::new(),
+            manifest_flights: SingleFlight::new(),
+            blob_flights: SingleFlight::new(),
+            blob_bytes: SingleFlight::new(),
             wrong_words: Recent::new(100_000, |_| 1),
-            proofs: Flights::new(),
-            adoptions: Flights::new(),
+            proofs: SingleFlight::new(),
+            adoptions: SingleFlight::new(),
             configs: Configs::new(),
             missing: Missing::new(),
             lists: Lists::new(),

@@ -79,7 +79,7 @@ impl PullThrough {
             let (repo, digest) = key;
             this.prove(&asked, &repo, &digest, size).await
         });
-        flight.landed().await.unwrap_or(Err(PullError::Lost))?;
+        flight.result().await.unwrap_or(Err(PullError::Lost))?;
         Ok(trace(Outcome::Revalidated, &source.upstream, started.elapsed()))
     }
 
@@ -273,7 +273,7 @@ impl PullThrough {
             };
             asked.map_err(|error| this.blob_error(&repo, digest, error))
         });
-        flight.landed().await.unwrap_or(Err(PullError::Lost))
+        flight.result().await.unwrap_or(Err(PullError::Lost))
     }
 
     /// What an upstream said of a blob; an answer that is one is remembered.

@@ -5,13 +5,13 @@ use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::storage::DiskThreads;
+use crate::runtime::BlockingPool;
 
 /// Bytes of a file that can be read now.
 #[derive(Clone)]
 pub struct FileRange {
     file: Arc<File>,
-    disk: DiskThreads,
+    disk: BlockingPool,
     /// The offset of the first byte.
     pub first: u64,
     /// The offset past the last.
@@ -19,14 +19,14 @@ pub struct FileRange {
 }
 
 impl FileRange {
-    pub(super) fn new(disk: DiskThreads, file: Arc<File>, first: u64, end: u64) -> FileRange {
+    pub(super) fn new(disk: BlockingPool, file: Arc<File>, first: u64, end: u64) -> FileRange {
         FileRange { file, disk, first, end }
     }
 
     /// The same on a runtime of a test's own.
     #[cfg(test)]
     pub(crate) fn read_by(runtime: &tokio::runtime::Handle, file: Arc<File>, first: u64, end: u64) -> FileRange {
-        FileRange::new(DiskThreads::new(runtime.clone(), 4), file, first, end)
+        FileRange::new(BlockingPool::new(runtime.clone(), 4), file, first, end)
     }
 
     /// The file. Read it by position: others have the same descriptor.

@@ -66,7 +66,7 @@ impl PullThrough {
             this.lists.referrers.put(asked_key, index.clone());
             Ok(index)
         });
-        let answer = flight.landed().await.unwrap_or(Err(PullError::Lost));
+        let answer = flight.result().await.unwrap_or(Err(PullError::Lost));
         let told = |outcome| -> Trace { trace(outcome, &source.upstream, started.elapsed()) };
         match answer {
             Ok(index) => self.referrers_there(index, wanted, told(outcome(flight.joined))).await,

@@ -25,10 +25,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PullThrough, flights::Flights};
+use super::PullThrough;
 use crate::{
     oci::{Digest, Repository},
-    storage::{DiskThreads, Finder, StorageError},
+    runtime::{BlockingPool, SingleFlight},
+    storage::{Finder, StorageError},
 };
 
 /// For how long it is remembered that an address was given a blob.
@@ -57,8 +58,8 @@ type Quick = foldhash::fast::RandomState;
 pub(super) struct SecondLook {
     given: moka::sync::Cache<(IpAddr, Digest), Arc<Mutex<Given>>, Quick>,
     proven: moka::sync::Cache<Digest, Proven, Quick>,
-    proofs: Flights<Digest, ()>,
-    disk: DiskThreads,
+    proofs: SingleFlight<Digest, ()>,
+    disk: BlockingPool,
 }
 
 /// What an address was given of a blob.
@@ -104,11 +105,11 @@ pub struct Giving {
 pub struct StillProving;
 
 impl SecondLook {
-    pub(super) fn new(disk: &DiskThreads) -> SecondLook {
+    pub(super) fn new(disk: &BlockingPool) -> SecondLook {
         SecondLook {
             given: remembering(REMEMBERED),
             proven: remembering(10 * REMEMBERED),
-            proofs: Flights::new(),
+            proofs: SingleFlight::new(),
             disk: disk.apart(THREADS),
         }
     }
@@ -154,7 +155,7 @@ impl PullThrough {
             let (this, digest) = (Arc::clone(self), *digest);
             let mut proof = self.second_look.proofs.join(&self.tasks, digest, || this.prove_again(digest));
             // One that panicked has proven nothing, and has said so in the log.
-            tokio::time::timeout(PATIENCE, proof.landed()).await.map_err(|_| StillProving)
+            tokio::time::timeout(PATIENCE, proof.result()).await.map_err(|_| StillProving)
         });
         let _ = proven.await?;
         self.second_look.forget(to, digest);

@@ -53,8 +53,9 @@ use crate::{
     config::Hosted,
     names::Names,
     oci::{Digest, Repository, Tag},
-    pull::{PullThrough, Tasks},
-    storage::{DiskThreads, LinkRecord, LinkRight, Storage, StorageError},
+    pull::PullThrough,
+    runtime::{BlockingPool, Tasks},
+    storage::{LinkRecord, LinkRight, Storage, StorageError},
 };
 
 /// Whether the client that asks may pull from a repository.
@@ -68,7 +69,7 @@ pub struct Parts {
     /// The disk.
     pub storage: Arc<Storage>,
     /// Threads to touch it on.
-    pub disk: DiskThreads,
+    pub disk: BlockingPool,
     /// For parts that a client saw in the mirror and did not upload.
     pub pull: Arc<PullThrough>,
     /// Which repository a name means.
@@ -80,7 +81,7 @@ pub struct Parts {
 /// Everything a push needs. One per process, shared by all workers.
 pub struct Push {
     storage: Arc<Storage>,
-    disk: DiskThreads,
+    disk: BlockingPool,
     pull: Arc<PullThrough>,
     names: Arc<Names>,
     tasks: Tasks,

@@ -10,13 +10,12 @@ use std::{
     io::{self, Read},
     path::Path,
     sync::Arc,
-    time::SystemTime,
 };
 
 use bytes::Bytes;
 
 use super::{
-    Catalog, Finder, Respect, StorageError, Stored, blocks, clock,
+    Catalog, Finder, Respect, StorageError, Stored, blocks,
     disk::Disk,
     durable,
     growing::Growing,
@@ -24,6 +23,7 @@ use super::{
     rot::{found_rotten, is_loss},
 };
 use crate::oci::{Digest, Hasher};
+use crate::runtime::clock;
 
 /// Where blobs are kept.
 #[derive(Clone, Debug)]
@@ -177,7 +177,7 @@ impl FsBlobs {
             opened => opened.map_err(StorageError::io("opening", &path))?,
         };
         let size = file.metadata().map_err(StorageError::io("looking at", &path))?.len();
-        self.disk.index.touch(digest, size, clock::seconds(SystemTime::now()));
+        self.disk.index.touch(digest, size, clock::now());
         Ok(Some(StoredBlob { file: Arc::new(file), size }))
     }
 
@@ -295,7 +295,7 @@ fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64) -> Result<(), Sto
     let to = disk.layout.blob(digest);
     let folder = to.parent().unwrap_or(&to);
     disk.folders.ensure(folder).map_err(StorageError::io("creating", folder))?;
-    let now = clock::seconds(SystemTime::now());
+    let now = clock::now();
     disk.census
         .place(digest, from, &to, || disk.index.write(None, vec![Entry::blob(digest, size, now)]))
         .map_err(StorageError::io("renaming into place", &to))?;

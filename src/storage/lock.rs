@@ -6,12 +6,12 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, Write},
     os::unix::fs::OpenOptionsExt,
-    time::SystemTime,
 };
 
 use rustix::fs::{FlockOperation, flock};
 
-use super::{OpenError, clock, durable, layout::Layout};
+use super::{OpenError, durable, layout::Layout};
+use crate::runtime::clock;
 
 /// The width of what is written, in bytes: always the same, so that writing it needs no space on a full disk.
 const WIDTH: usize = 64;
@@ -43,7 +43,7 @@ impl Lock {
         let mut before = Vec::new();
         (&file).take(WIDTH as u64).read_to_end(&mut before).and_then(|_| file.rewind()).map_err(failed())?;
         let run: u64 = rand::random();
-        let text = format!("pid {} since {} run {run:016x}", std::process::id(), clock::seconds(SystemTime::now()));
+        let text = format!("pid {} since {} run {run:016x}", std::process::id(), clock::now());
         match file.write_all(format!("{text:<width$}\n", width = WIDTH - 1).as_bytes()) {
             // Who holds it is only told to people: a disk that is full to the last byte is no reason not to serve.
             Err(error) if layout.exists() && error.kind() == io::ErrorKind::StorageFull => {}

@@ -16,7 +16,6 @@ mod catalog;
 mod census;
 mod check;
 mod claims;
-mod clock;
 mod disk;
 mod durable;
 mod error;
@@ -37,7 +36,6 @@ mod shards;
 mod space;
 #[cfg(test)]
 mod tests;
-mod threads;
 mod uploads;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -55,7 +53,6 @@ pub use self::{
     rot::{Finder, RotCount},
     scrubbing::{Scrubbed, Scrubbing},
     shards::Stored,
-    threads::DiskThreads,
     uploads::{Upload, UploadId, UploadIdError, Uploads},
 };
 use crate::{config::MinFree, oci::Digest};

@@ -44,7 +44,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     oci::{Namespace, Repository, RepositoryName},
-    storage::{DiskThreads, Storage},
+    runtime::BlockingPool,
+    storage::Storage,
 };
 
 /// How often the background pass runs.
@@ -71,7 +72,7 @@ pub enum Patience {
 /// The collector. One per process.
 pub struct Upkeep {
     storage: Arc<Storage>,
-    disk: DiskThreads,
+    disk: BlockingPool,
     /// Held over a whole pass: two at a time would only count each other's work.
     turn: tokio::sync::Mutex<Settled>,
     last: Mutex<Option<Passed>>,
@@ -79,7 +80,7 @@ pub struct Upkeep {
 
 impl Upkeep {
     /// Looks after `storage`, on `disk`; one thread is enough.
-    pub fn new(storage: Arc<Storage>, disk: DiskThreads) -> Arc<Upkeep> {
+    pub fn new(storage: Arc<Storage>, disk: BlockingPool) -> Arc<Upkeep> {
         Arc::new(Upkeep { storage, disk, turn: tokio::sync::Mutex::default(), last: Mutex::default() })
     }
 

@@ -28,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 use super::{ScrubStatus, UpkeepError};
 use crate::{
     oci::Digest,
-    storage::{DiskThreads, Proof, Scrubbed, Scrubbing, Step, Storage, StorageError},
+    runtime::BlockingPool,
+    storage::{Proof, Scrubbed, Scrubbing, Step, Storage, StorageError},
 };
 
 /// The slowest it reads, in bytes per second.
@@ -57,7 +58,7 @@ const AFTER_START: Duration = Duration::from_secs(600);
 /// The scrub. One per process.
 pub struct Scrub {
     storage: Arc<Storage>,
-    disk: DiskThreads,
+    disk: BlockingPool,
     every: Duration,
     state: Mutex<Scrubbing>,
     /// Bytes read since the start.
@@ -69,7 +70,7 @@ struct Stopped;
 
 impl Scrub {
     /// Reads everything again within `every`, zero for never, on `disk`; one thread is enough.
-    pub fn new(storage: Arc<Storage>, disk: DiskThreads, every: Duration) -> Arc<Scrub> {
+    pub fn new(storage: Arc<Storage>, disk: BlockingPool, every: Duration) -> Arc<Scrub> {
         Arc::new(Scrub { storage, disk, every, state: Mutex::default(), read: AtomicU64::new(0) })
     }
 

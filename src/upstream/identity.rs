@@ -7,21 +7,24 @@
 //! look at a time, and a disk that does not answer delays a request by a second at most.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    fs,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
-use tokio::{runtime::Handle, time::Instant};
+use tokio::runtime::Handle;
 
 use super::lock;
 use crate::{
     config::{self, Credentials},
     oci::UpstreamName,
+    runtime::{BlockingPool, FileWatch, Reading},
 };
 
 /// How long what was read counts, and how long a request waits for a look.
@@ -60,24 +63,10 @@ struct File {
     path: PathBuf,
     upstream: UpstreamName,
     now: Mutex<(Credentials, Arc<Identity>)>,
-    looked: Mutex<Instant>,
-    /// Held during a look, by the thread that looks.
-    turn: Arc<tokio::sync::Mutex<Look>>,
-    runtime: Handle,
-}
-
-/// What the last look found.
-#[derive(Default)]
-struct Look {
-    stamp: Option<Stamp>,
-    at: Option<Instant>,
     /// The log has said that the file is of no use.
-    said: bool,
+    said: AtomicBool,
+    watch: FileWatch,
 }
-
-/// What tells one content of the file from the next: which file it is, its length, and when it was
-/// changed.
-type Stamp = (u64, u64, u64, [i64; 4]);
 
 impl Identities {
     /// What the configuration read counts at first. Looks run on `runtime`'s blocking threads.
@@ -88,12 +77,11 @@ impl Identities {
         let fixed = Arc::new(Identity::new(0, credentials));
         let file = config.password_file.clone().map(|path| {
             Arc::new(File {
-                path,
                 upstream: config.name.clone(),
+                watch: FileWatch::new(&[&path], FRESH, BlockingPool::new(runtime, 1)).unread(),
                 now: Mutex::new((credentials.clone(), Arc::clone(&fixed))),
-                looked: Mutex::new(Instant::now()),
-                turn: Arc::default(),
-                runtime,
+                said: AtomicBool::new(false),
+                path,
             })
         });
         Identities { file, fixed }
@@ -112,7 +100,7 @@ impl Identities {
     /// The same after a look, unless the last one is a moment old.
     pub(super) async fn current(&self) -> Arc<Identity> {
         if let Some(file) = &self.file
-            && file.is_due()
+            && file.watch.is_due()
         {
             file.look(false).await;
         }
@@ -130,68 +118,33 @@ impl Identities {
 }
 
 impl File {
-    /// Whether it is time for a look. True for one caller.
-    fn is_due(&self) -> bool {
-        let mut looked = lock(&self.looked);
-        let due = looked.elapsed() >= FRESH;
-        if due {
-            *looked = Instant::now();
-        }
-        due
-    }
-
     async fn look(self: &Arc<Self>, refused: bool) {
-        let asked = Instant::now();
-        let look = async {
-            let mut turn = Arc::clone(&self.turn).lock_owned().await;
-            // A look that began after this request did tells as much.
-            if turn.at.is_some_and(|at| at > asked) {
-                return;
-            }
-            let file = Arc::clone(self);
-            let looking = self.runtime.spawn_blocking(move || file.read(&mut turn, refused));
-            if looking.await.is_err() {
-                tracing::error!(upstream = %self.upstream, "the password's file was not read, by an error of lanyard's own");
-            }
-        };
-        // A disk that does not answer keeps no request waiting. Its look keeps the turn.
-        let _ = tokio::time::timeout(FRESH, look).await;
+        let file = Arc::clone(self);
+        self.watch.look(refused, move || file.read()).await;
     }
 
-    /// Blocking. Reads the file if it is another than last time, or if the password was `refused`.
-    fn read(&self, look: &mut Look, refused: bool) {
-        look.at = Some(Instant::now());
-        let stamp = self.stamp();
-        if !refused && !look.said && stamp.as_ref().ok() == look.stamp.as_ref() {
-            return;
-        }
-        let read = stamp.map_err(|error| format!("the file cannot be read: {error}")).and_then(|stamp| {
-            let password = config::read_password(&self.path)?;
-            Ok((stamp, password))
-        });
-        match read {
-            Ok((stamp, password)) => {
-                (look.stamp, look.said) = (Some(stamp), false);
+    /// Blocking. A file that cannot be read is read again by the next look.
+    fn read(&self) -> Reading {
+        // Without its path: a password can stand there by mistake.
+        let there = fs::metadata(&self.path).map_err(|error| format!("the file cannot be read: {error}"));
+        match there.and_then(|_| config::read_password(&self.path)) {
+            Ok(password) => {
+                self.said.store(false, Ordering::Relaxed);
                 let mut now = lock(&self.now);
                 if now.0.password != password {
                     now.0.password = password;
                     now.1 = Arc::new(Identity::new(now.1.number + 1, &now.0));
                     tracing::info!(upstream = %self.upstream, "the password has changed");
                 }
+                Reading::Known
             }
-            Err(what) if !look.said => {
-                look.said = true;
-                // Without its path: a password can stand there by mistake.
-                tracing::warn!(upstream = %self.upstream, "the password stays as it was: {what}");
+            Err(what) => {
+                if !self.said.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(upstream = %self.upstream, "the password stays as it was: {what}");
+                }
+                Reading::Again
             }
-            Err(_) => {}
         }
-    }
-
-    fn stamp(&self) -> io::Result<Stamp> {
-        let meta = fs::metadata(&self.path)?;
-        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
-        Ok((meta.dev(), meta.ino(), meta.len(), times))
     }
 }
 

@@ -11,15 +11,22 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("config", &["oci"]),
     ("metrics", &["oci"]),
-    ("storage", &["oci", "config", "metrics"]),
-    ("upstream", &["oci", "config", "metrics"]),
+    ("runtime", &[]),
+    ("storage", &["oci", "config", "metrics", "runtime"]),
+    ("upstream", &["oci", "config", "metrics", "runtime"]),
     ("names", &["oci", "config"]),
-    ("access", &["oci", "config", "storage"]),
-    ("pull", &["oci", "config", "metrics", "storage", "upstream", "names"]),
-    ("push", &["oci", "config", "metrics", "storage", "names", "pull"]),
-    ("upkeep", &["oci", "config", "metrics", "storage"]),
-    ("http", &["oci", "config", "metrics", "names", "access", "pull", "push", "upkeep"]),
-    ("app", &["oci", "config", "metrics", "storage", "upstream", "names", "access", "pull", "push", "upkeep", "http"]),
+    ("access", &["oci", "config", "runtime"]),
+    ("pull", &["oci", "config", "metrics", "runtime", "storage", "upstream", "names"]),
+    ("push", &["oci", "config", "metrics", "runtime", "storage", "names", "pull"]),
+    ("upkeep", &["oci", "config", "metrics", "runtime", "storage"]),
+    ("http", &["oci", "config", "metrics", "runtime", "names", "access", "pull", "push", "upkeep"]),
+    (
+        "app",
+        &[
+            "oci", "config", "metrics", "runtime", "storage", "upstream", "names", "access", "pull", "push", "upkeep",
+            "http",
+        ],
+    ),
     ("cli", &["oci", "config", "metrics", "access", "upkeep", "app"]),
 ];
 
@@ -123,6 +130,18 @@ fn crates_stay_in_their_room() {
         }
     }
     assert!(wrong.is_empty(), "crates outside their room:\n{}", wrong.join("\n"));
+}
+
+/// A thread of the pool that blocks has an owner and a bound (ARCHITECTURE.md, "Threads").
+#[test]
+fn only_the_ground_takes_threads_to_block() {
+    let wrong: Vec<_> = all_sources()
+        .into_iter()
+        .filter(|(file, _)| !file.starts_with("runtime/") && !file.contains("/tests/"))
+        .filter(|(_, text)| code(text).any(|line| line.contains("spawn_blocking")))
+        .map(|(file, _)| file)
+        .collect();
+    assert!(wrong.is_empty(), "they take threads without a bound: {wrong:?}");
 }
 
 /// CONTRIBUTING.md, "Shape": no file over 500 lines; 90 % under 350.

@@ -16,7 +16,8 @@ use super::{
 use crate::{
     metrics::Metrics,
     oci::{Digest, Namespace, Repository, RepositoryName},
-    storage::{DiskThreads, LinkRecord, LinkRight, Part, Storage, StorageError},
+    runtime::BlockingPool,
+    storage::{LinkRecord, LinkRight, Part, Storage, StorageError},
     upstream::{Upstream, UpstreamError},
 };
 
@@ -39,7 +40,7 @@ impl PartialEq for Source {
 #[derive(Clone)]
 pub(crate) struct Drive {
     pub(crate) storage: Arc<Storage>,
-    pub(crate) disk: DiskThreads,
+    pub(crate) disk: BlockingPool,
     pub(crate) metrics: Arc<Metrics>,
     /// Ends every fill with its part kept.
     pub(crate) stop: CancellationToken,

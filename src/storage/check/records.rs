@@ -4,7 +4,6 @@ use std::{
     collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use rustix::io::Errno;
@@ -12,8 +11,9 @@ use rustix::io::Errno;
 use super::{CheckReport, Checker, Damaged, Mended, Missing, Needed};
 use crate::{
     oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Namespace, Repository},
+    runtime::clock,
     storage::{
-        LinkRecord, LinkRight, StorageError, TagRecord, clock, durable, names,
+        LinkRecord, LinkRight, StorageError, TagRecord, durable, names,
         record::{self, Damage},
     },
 };
@@ -121,7 +121,7 @@ impl Checker<'_> {
             Namespace::Upstream(_) if self.is_elsewhere(repository, digest) => return Ok(None),
             Namespace::Upstream(_) => LinkRight::Fetched,
         };
-        let created = clock::seconds(SystemTime::now());
+        let created = clock::now();
         Ok(Some(LinkRecord { digest: *digest, media_type, size, subject, right, created }))
     }
 

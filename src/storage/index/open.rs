@@ -4,16 +4,13 @@
 //! Everything else is set aside, and a fresh one is filled from the files. (Deleting sled's snapshots makes some damaged
 //! folders open again; but what it then says would have to be compared with every file, which is what filling does.)
 
-use std::{
-    fs, io,
-    ops::RangeInclusive,
-    path::Path,
-    sync::mpsc::sync_channel,
-    time::{Duration, SystemTime},
-};
+use std::{fs, io, ops::RangeInclusive, path::Path, sync::mpsc::sync_channel, time::Duration};
 
 use super::guarded;
-use crate::storage::{clock, durable, layout};
+use crate::{
+    runtime::clock,
+    storage::{durable, layout},
+};
 
 /// How long sled may take to open.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -130,7 +127,7 @@ fn set_aside(folder: &Path) -> io::Result<()> {
             discard(&entry.path())?;
         }
     }
-    let bad = parent.join(format!("index.bad-{}", clock::seconds(SystemTime::now())));
+    let bad = parent.join(format!("index.bad-{}", clock::now()));
     match fs::rename(folder, bad) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

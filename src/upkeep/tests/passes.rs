@@ -5,7 +5,8 @@ use std::{fs, path::PathBuf, sync::Arc};
 use super::*;
 use crate::{
     oci::{Namespace, Repository},
-    storage::{DiskThreads, LinkRecord, LinkRight},
+    runtime::BlockingPool,
+    storage::{LinkRecord, LinkRight},
     upkeep::{HostedRepository, Patience, Upkeep},
 };
 
@@ -233,7 +234,7 @@ fn the_background_task_collects_and_ends_when_told() {
     let stray = push(&storage, &repository, b"stray", "");
     let tag_less = push(&storage, &repository, &image(&[]), OCI_IMAGE);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let upkeep = Upkeep::new(Arc::clone(&storage), DiskThreads::new(runtime.handle().clone(), 1));
+    let upkeep = Upkeep::new(Arc::clone(&storage), BlockingPool::new(runtime.handle().clone(), 1));
     let stop = tokio_util::sync::CancellationToken::new();
     let task = runtime.spawn(Arc::clone(&upkeep).run(Duration::from_millis(5), stop.clone()));
     runtime.block_on(async {

@@ -13,6 +13,8 @@ use std::{
 
 use tokio::sync::watch;
 
+use crate::runtime::detach;
+
 /// How long an answer is believed. getaddrinfo does not tell the record's own time to live.
 const KEPT: Duration = Duration::from_secs(30);
 /// An upper bound of the memory that names out of redirects can take.
@@ -103,15 +105,15 @@ impl Resolver {
         let (answer, asked) = watch::channel(None);
         names.insert(host.to_owned(), Name::Asked(asked.clone()));
         let (resolver, host) = (self.clone(), host.to_owned());
-        // Owned by the runtime's blocking pool; who waits for it waits at the channel, and may leave.
-        drop(tokio::task::spawn_blocking(move || {
+        // The callers wait at the channel, and may leave.
+        detach(move || {
             let found = resolver.look_up(&host);
             match &found {
                 Ok(addresses) => resolver.names().insert(host, Name::Found(Instant::now(), addresses.clone())),
                 Err(_) => resolver.names().remove(&host),
             };
             answer.send_replace(Some(found));
-        }));
+        });
         Name::Asked(asked)
     }
 

@@ -1,4 +1,7 @@
-//! Single flight: one piece of work per key at a time, however many wait for it, and whether or not they stay.
+//! Single flight: one piece of work per key at a time, however many callers wait for it.
+//!
+//! The work runs on a task of [`Tasks`] and is not cancelled when its callers leave. The key is free
+//! again before a caller gets the result, so a caller that asks afterwards begins new work.
 
 use std::{
     collections::HashMap,
@@ -11,8 +14,8 @@ use tokio::sync::watch;
 
 use super::Tasks;
 
-/// The table of flights. `V` is what a flight brings back, for everybody who waits.
-pub(super) struct Flights<K, V> {
+/// The work under way, by key. `V` is its result, cloned for each caller that waits.
+pub(crate) struct SingleFlight<K, V> {
     table: Arc<Table<K, V>>,
 }
 
@@ -20,26 +23,27 @@ type Table<K, V> = Mutex<HashMap<K, watch::Receiver<Option<V>>>>;
 
 /// The work ended without a result: it panicked, or the runtime is gone.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lost;
+pub(crate) struct Lost;
 
-/// A flight that is under way.
-pub(super) struct Flight<V> {
+/// A piece of work that is under way, as one of its callers sees it.
+pub(crate) struct Flight<V> {
     result: watch::Receiver<Option<V>>,
-    /// Whether another caller began it.
-    pub(super) joined: bool,
+    /// Another caller began it.
+    pub(crate) joined: bool,
 }
 
-impl<K, V> Flights<K, V>
+impl<K, V> SingleFlight<K, V>
 where
     K: Eq + Hash + Clone + Send + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    pub(super) fn new() -> Self {
-        Flights { table: Arc::default() }
+    /// Nothing is under way.
+    pub(crate) fn new() -> Self {
+        SingleFlight { table: Arc::default() }
     }
 
-    /// Joins the flight for `key`, or begins it with `work` on a task of its own.
-    pub(super) fn join<F>(&self, tasks: &Tasks, key: K, work: impl FnOnce() -> F) -> Flight<V>
+    /// Joins the work for `key`, or begins it with `work` on a task of its own.
+    pub(crate) fn join<F>(&self, tasks: &Tasks, key: K, work: impl FnOnce() -> F) -> Flight<V>
     where
         F: Future<Output = V> + Send + 'static,
     {
@@ -54,7 +58,7 @@ where
         let work = work();
         tasks.spawn(async move {
             let value = work.await;
-            // Out of the table before anybody is told: who asks again after the answer gets a new flight.
+            // The key is free before the result is told: a caller that asks again begins new work.
             drop(landing);
             sender.send_replace(Some(value));
         });
@@ -64,7 +68,7 @@ where
 
 impl<V: Clone> Flight<V> {
     /// Waits for the result. May be given up at any time; the work goes on.
-    pub(super) async fn landed(&mut self) -> Result<V, Lost> {
+    pub(crate) async fn result(&mut self) -> Result<V, Lost> {
         match self.result.wait_for(Option::is_some).await {
             Ok(value) => value.clone().ok_or(Lost),
             Err(_) => Err(Lost),
@@ -96,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn flies_once_for_all_who_wait_and_again_afterwards() {
-        let (flights, tasks) = (Flights::<u8, usize>::new(), Tasks::new(tokio::runtime::Handle::current()));
+        let (flights, tasks) = (SingleFlight::<u8, usize>::new(), Tasks::new(tokio::runtime::Handle::current()));
         let runs = Arc::new(AtomicUsize::new(0));
         let gate = Arc::new(tokio::sync::Notify::new());
         let work = || {
@@ -110,16 +114,16 @@ mod tests {
         assert_eq!(all.iter().filter(|f| !f.joined).count(), 1);
         gate.notify_one();
         for flight in &mut all {
-            assert_eq!(flight.landed().await.unwrap(), 1);
+            assert_eq!(flight.result().await.unwrap(), 1);
         }
         gate.notify_one();
-        assert_eq!(flights.join(&tasks, 1, work).landed().await.unwrap(), 2);
+        assert_eq!(flights.join(&tasks, 1, work).result().await.unwrap(), 2);
     }
 
     #[tokio::test]
     async fn a_panic_is_told_and_leaves_no_entry() {
-        let (flights, tasks) = (Flights::<u8, ()>::new(), Tasks::new(tokio::runtime::Handle::current()));
-        assert!(flights.join(&tasks, 1, || async { panic!("on purpose") }).landed().await.is_err());
+        let (flights, tasks) = (SingleFlight::<u8, ()>::new(), Tasks::new(tokio::runtime::Handle::current()));
+        assert!(flights.join(&tasks, 1, || async { panic!("on purpose") }).result().await.is_err());
         assert!(!flights.join(&tasks, 1, || async {}).joined);
     }
 }

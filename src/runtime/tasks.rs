@@ -1,4 +1,7 @@
-//! The owner of what goes on without a client: fills, tag checks, list refreshes.
+//! The owner of tasks that go on without a client: fills, tag checks, commits of pushes.
+//!
+//! Every task is awaited at the stop; none is cancelled. [`Tasks::stopping`] tells a long one to keep
+//! what it has and end.
 
 use std::{future::Future, time::Duration};
 
@@ -19,14 +22,17 @@ impl Tasks {
         Tasks { runtime, tracker: TaskTracker::new(), stop: CancellationToken::new() }
     }
 
-    /// Runs `work` to its end, whoever leaves.
+    /// Runs `work` to its end; no client's leaving cancels it.
     pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.tracker.spawn_on(work, &self.runtime);
     }
 
-    /// Runs `work` to its end, and brings back what came of it to a caller who may leave; `None` if
-    /// it panicked or the runtime is gone.
-    pub(super) async fn apart<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    /// Runs `work` to its end, also when this future is dropped, and returns its result; `None` if it
+    /// panicked or the runtime has stopped.
+    pub(crate) async fn run_detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
         let (tell, told) = tokio::sync::oneshot::channel();
         self.spawn(async move {
             let _ = tell.send(work.await);
@@ -34,12 +40,12 @@ impl Tasks {
         told.await.ok()
     }
 
-    /// Says when it is time to keep what there is and end.
+    /// Is cancelled when the stop begins.
     pub fn stopping(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Tells every task to end, and waits for them up to `patience`. Whether all did.
+    /// Begins the stop and waits up to `patience` for all tasks. Says whether all have ended.
     pub async fn stop(&self, patience: Duration) -> bool {
         self.tracker.close();
         self.stop.cancel();

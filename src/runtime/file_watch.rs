@@ -1,0 +1,156 @@
+//! A watch on small files that are edited while lanyard runs: users, a certificate, a password.
+//!
+//! Nothing runs in the background. A caller that needs the content asks [`FileWatch::is_due`], and
+//! then [`FileWatch::look`], which reads the files if they have changed since the last look. No
+//! inotify: a mounted secret is swapped by renames above the file, which an inotify watch misses.
+//!
+//! - One look at a time. A caller that comes while one is under way waits for it.
+//! - No caller waits longer than a second: a disk that does not answer keeps the look, and the
+//!   last content goes on to count.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Mutex as Turn, time::Instant};
+
+use super::BlockingPool;
+
+/// The longest that a caller waits for a look.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub struct FileWatch {
+    paths: Arc<[PathBuf]>,
+    every: Duration,
+    pool: BlockingPool,
+    due: Mutex<Instant>,
+    last: Arc<Turn<Last>>,
+}
+
+/// Of the last look.
+#[derive(Debug)]
+struct Last {
+    /// `None`: the next look reads the files, whether or not they have changed.
+    stamps: Option<Vec<Stamp>>,
+    began: Option<Instant>,
+}
+
+/// What came of reading the files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reading {
+    /// The content is known, good or bad. It is read again when the files have changed.
+    Known,
+    /// The next look reads the files again, also when they have not changed.
+    Again,
+}
+
+/// Tells one content of a file from the next: device, inode, length, and the times of the last
+/// change of content and of metadata; `None` while the file cannot be looked at. A change of
+/// permissions counts: they may have been what was wrong.
+type Stamp = Option<(u64, u64, u64, [i64; 4])>;
+
+impl FileWatch {
+    /// Watches `paths`, which the caller reads after this. Looks run on `pool`, at most one for each
+    /// `every`. Blocks for the files' metadata.
+    pub(crate) fn new(paths: &[&Path], every: Duration, pool: BlockingPool) -> FileWatch {
+        let paths: Arc<[PathBuf]> = paths.iter().map(|&path| path.to_owned()).collect();
+        let last = Last { stamps: Some(stamps(&paths)), began: None };
+        FileWatch { paths, every, pool, due: Mutex::new(Instant::now()), last: Arc::new(Turn::new(last)) }
+    }
+
+    /// The first look reads the files, also when they have not changed: the caller's content is
+    /// older than this watch.
+    pub(crate) fn unread(mut self) -> FileWatch {
+        self.last = Arc::new(Turn::new(Last { stamps: None, began: None }));
+        self
+    }
+
+    /// Whether the last look is older than `every`. True for one caller, which then looks.
+    pub(crate) fn is_due(&self) -> bool {
+        let mut last = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.elapsed() >= self.every;
+        if due {
+            *last = Instant::now();
+        }
+        due
+    }
+
+    /// Calls `read` on a blocking thread if the files have changed since they were last read, or if
+    /// `anyway`. Returns when the look is over, or after a second; the look goes on then. A look of
+    /// another caller that began after this call counts as this one.
+    pub(crate) async fn look(&self, anyway: bool, read: impl FnOnce() -> Reading + Send + 'static) {
+        let asked = Instant::now();
+        let look = async {
+            let mut last = Arc::clone(&self.last).lock_owned().await;
+            if last.began.is_some_and(|began| began > asked) {
+                return;
+            }
+            let paths = Arc::clone(&self.paths);
+            let looked = self.pool.run(move || {
+                last.began = Some(Instant::now());
+                let now = Some(stamps(&paths));
+                if anyway || now != last.stamps {
+                    last.stamps = if read() == Reading::Known { now } else { None };
+                }
+            });
+            if looked.await.is_err() {
+                tracing::error!("a file that may have changed was not read, by an error of lanyard's own");
+            }
+        };
+        let _ = tokio::time::timeout(WAIT, look).await;
+    }
+}
+
+fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
+    let stamp = |path: &PathBuf| {
+        let meta = fs::metadata(path).ok()?;
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        Some((meta.dev(), meta.ino(), meta.len(), times))
+    };
+    paths.iter().map(stamp).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_is_read_when_it_has_changed_and_when_it_was_no_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let pool = BlockingPool::new(tokio::runtime::Handle::current(), 1);
+        let watch = FileWatch::new(&[&path], Duration::from_secs(5), pool);
+        let reads = Arc::new(AtomicUsize::new(0));
+        let look = async |anyway, reading| {
+            let reads = Arc::clone(&reads);
+            let count = Arc::clone(&reads);
+            watch
+                .look(anyway, move || {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    reading
+                })
+                .await;
+            reads.load(Ordering::SeqCst)
+        };
+        assert!(!watch.is_due());
+        assert_eq!(look(false, Reading::Known).await, 0, "missing then and now");
+        assert_eq!(look(true, Reading::Known).await, 1);
+        fs::write(&path, "one").unwrap();
+        assert_eq!(look(false, Reading::Again).await, 2);
+        assert_eq!(look(false, Reading::Known).await, 3, "it was no good");
+        assert_eq!(look(false, Reading::Known).await, 3);
+        fs::rename(&path, folder.path().join("other")).unwrap();
+        fs::write(&path, "one").unwrap();
+        assert_eq!(look(false, Reading::Known).await, 4, "another file of the same length");
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert!(watch.is_due() && !watch.is_due(), "one caller looks");
+    }
+}

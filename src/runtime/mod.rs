@@ -1,0 +1,27 @@
+//! The ground that access, pull, push, storage and upstream stand on: threads, tasks and time.
+//!
+//! - [`BlockingPool`] runs blocking work on a bounded number of threads; [`detach`] runs a call
+//!   that no caller can cancel.
+//! - [`Tasks`] owns every task that goes on without a client, and awaits it at the stop.
+//! - [`SingleFlight`] does one piece of work per key for all callers that wait for it.
+//! - [`FileWatch`] notices that a small file has changed.
+//! - [`clock`] writes wall-clock times as records have them.
+//!
+//! This room knows nothing of registries. It is the only one that blocks a thread of the runtime's
+//! pool; `tests/it/layers.rs` holds it.
+
+mod blocking;
+pub(crate) mod clock;
+mod file_watch;
+mod single_flight;
+mod tasks;
+
+pub use self::{
+    blocking::{BlockingPool, detach},
+    file_watch::FileWatch,
+    tasks::Tasks,
+};
+pub(crate) use self::{
+    file_watch::Reading,
+    single_flight::{Flight, SingleFlight},
+};
