@@ -24,7 +24,7 @@ use crate::access::Client;
 /// In the last row one of the two is the client's own words, and nothing tells which. So it is
 /// counted as the proxy's own, and as what `X-Forwarded-For` says, which nearly every proxy writes:
 /// a second header gives no guess more.
-pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> Client {
+pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> Client {
     let peer = peer.to_canonical();
     if !trusted(peer) {
         return peer.into();
@@ -56,7 +56,7 @@ pub(super) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr)
 }
 
 /// What the client asked the first proxy for: whether over TLS, and which host. None: nobody says.
-pub(super) fn asked(headers: &HeaderMap) -> (Option<bool>, Option<String>) {
+pub(crate) fn asked(headers: &HeaderMap) -> (Option<bool>, Option<String>) {
     let element = elements(headers, FORWARDED.as_str()).into_iter().next().unwrap_or_default();
     let first = |name| elements(headers, name).into_iter().next().map(|value| unquoted(&value));
     let secure = |proto: String| proto.eq_ignore_ascii_case("https");
@@ -68,7 +68,7 @@ pub(super) fn asked(headers: &HeaderMap) -> (Option<bool>, Option<String>) {
 }
 
 /// Whether this can stand as the host of a URL between quotes: a name or an address, and a port.
-pub(super) fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
             Some((literal, port)) if literal.parse::<Ipv6Addr>().is_ok() => (None, port),

@@ -2,8 +2,10 @@
 
 use actix_web::http::{StatusCode, header::CACHE_CONTROL, header::HeaderValue};
 
-use super::{Face, reply::Reply};
-use crate::metrics;
+use crate::{
+    http::{Face, answer::reply::Reply},
+    metrics,
+};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -22,17 +24,17 @@ containerd, Podman, BuildKit and Kubernetes.
 ";
 
 /// `/`
-pub(super) fn home() -> Reply {
+pub(crate) fn home() -> Reply {
     Reply::bytes(StatusCode::OK, TEXT, HOME.into())
 }
 
 /// `/livez`: this thread answers.
-pub(super) fn live() -> Reply {
+pub(crate) fn live() -> Reply {
     uncached(Reply::bytes(StatusCode::OK, TEXT, "ok\n".into()))
 }
 
 /// `/readyz`: send clients here. 503 before everything is open and while draining.
-pub(super) fn ready(face: &Face) -> Reply {
+pub(crate) fn ready(face: &Face) -> Reply {
     uncached(if face.is_ready() {
         Reply::bytes(StatusCode::OK, TEXT, "ready\n".into())
     } else {
@@ -41,7 +43,7 @@ pub(super) fn ready(face: &Face) -> Reply {
 }
 
 /// `/metrics`
-pub(super) fn metrics(face: &Face) -> Reply {
+pub(crate) fn metrics(face: &Face) -> Reply {
     let text = face.metrics.encode(&(face.sample)());
     uncached(Reply::bytes(StatusCode::OK, metrics::CONTENT_TYPE, text.into()))
 }

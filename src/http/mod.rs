@@ -8,57 +8,33 @@
 //! Promises, each held by a test of its name: HEAD answers with GET's headers; a body that fails is cut short of its
 //! `Content-Length` and never completed; a pull that anybody may do is never answered 401, and what is sent as
 //! `Authorization` is then not read; it is never logged (S18); `/v2/` waits for nobody; a peer that neither reads nor writes is
-//! let go (`connection.rs`, `intake.rs`).
+//! let go (`transport/connection.rs`, `request_body.rs`).
 
-mod access_log;
-mod admin;
+mod answer;
 mod api;
-mod auth;
-mod blobs;
-mod body;
-mod catalog;
-mod conditions;
-mod connection;
-mod delete;
-mod door;
-mod errors;
+mod authorizer;
 mod forwarded;
-mod framing;
-mod gate;
 mod health;
-mod intake;
-mod loads;
-mod manifests;
-mod multipart;
-mod places;
-mod plane;
-mod push_manifests;
+mod peer;
 mod query;
-mod referrers;
-mod reply;
+mod request_body;
 mod routes;
-mod server;
-mod shares;
-mod site;
-mod tags;
 mod target;
 #[cfg(test)]
 pub(crate) mod testing;
-mod tls;
-mod token;
-mod traffic;
-mod uploads;
+mod transport;
+mod v2;
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-pub use admin::{AdminSocket, SOCKET, SocketError, SocketFile};
 pub use api::{Admin, Repositories, Started, Status, UpstreamStatus};
-pub use server::{BindError, Limits, bind, run};
-pub use site::Site;
-pub use tls::{Certificate, TlsError};
+pub use peer::Site;
+pub use transport::server::{BindError, Limits, bind, run};
+pub use transport::tls::{Certificate, TlsError};
+pub use transport::unix::{AdminSocket, SOCKET, SocketError, SocketFile};
 
 use actix_web::HttpRequest;
 use routes::Needs;

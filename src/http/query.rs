@@ -3,23 +3,23 @@
 use crate::oci::{Algorithm, Digest, DigestError, ErrorCode, RegistryError, Tag};
 
 /// The largest page of a list (S9).
-pub(super) const MAX_PAGE: u64 = 1000;
+pub(crate) const MAX_PAGE: u64 = 1000;
 /// The most tags that one push may set; the specification asks for ten.
 const MAX_TAGS: usize = 64;
 
 /// The keys lanyard knows, percent-decoded.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Query {
+pub(crate) struct Query {
     /// `ns=`: the registry the client thinks it talks to.
-    pub(super) ns: Option<String>,
+    pub(crate) ns: Option<String>,
     /// `n=`: how many entries of a list, at most [`MAX_PAGE`]; absent: all.
-    pub(super) n: Option<u64>,
+    pub(crate) n: Option<u64>,
     /// `last=`: list what sorts after this.
-    pub(super) last: Option<String>,
+    pub(crate) last: Option<String>,
     /// `artifactType=`: the filter of the referrers list.
-    pub(super) artifact_type: Option<String>,
+    pub(crate) artifact_type: Option<String>,
     /// `from=`: the repository to mount from.
-    pub(super) from: Option<String>,
+    pub(crate) from: Option<String>,
     digest: Option<String>,
     digest_algorithm: Option<String>,
     mount: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct Query {
 impl Query {
     /// Reads a raw query, without its question mark. `ns` twice would let two readers see two registries, so it is
     /// NAME_INVALID; an `n` that is no natural number is 400; of other keys the first counts.
-    pub(super) fn parse(raw: &str) -> Result<Query, RegistryError> {
+    pub(crate) fn parse(raw: &str) -> Result<Query, RegistryError> {
         let mut query = Query::default();
         for (key, value) in url::form_urlencoded::parse(raw.as_bytes()) {
             let slot = match key.as_ref() {
@@ -59,13 +59,13 @@ impl Query {
     }
 
     /// `digest=`: what an upload is to have. DIGEST_INVALID where it is none.
-    pub(super) fn digest(&self) -> Result<Option<Digest>, RegistryError> {
+    pub(crate) fn digest(&self) -> Result<Option<Digest>, RegistryError> {
         digest(self.digest.as_deref())
     }
 
     /// `digest-algorithm=`: what the digest of an upload will be of. DIGEST_INVALID where lanyard
     /// has no such, or where a digest beside it is of another.
-    pub(super) fn digest_algorithm(&self) -> Result<Option<Algorithm>, RegistryError> {
+    pub(crate) fn digest_algorithm(&self) -> Result<Option<Algorithm>, RegistryError> {
         let invalid = |message| RegistryError::new(ErrorCode::DigestInvalid, message);
         let Some(text) = self.digest_algorithm.as_deref() else { return Ok(None) };
         let algorithm = text.parse().map_err(|error: DigestError| invalid(error.to_string()))?;
@@ -78,12 +78,12 @@ impl Query {
     }
 
     /// `mount=`: the blob to mount. The same.
-    pub(super) fn mount(&self) -> Result<Option<Digest>, RegistryError> {
+    pub(crate) fn mount(&self) -> Result<Option<Digest>, RegistryError> {
         digest(self.mount.as_deref())
     }
 
     /// `tag=`, any number of times: what a manifest is to be tagged with besides.
-    pub(super) fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
+    pub(crate) fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
         if self.tags.len() > MAX_TAGS {
             let message = format!("one push sets at most {MAX_TAGS} tags");
             return Err(RegistryError::new(ErrorCode::ManifestInvalid, message).with_status(414));
@@ -94,7 +94,7 @@ impl Query {
     }
 
     /// The query again with only the known keys, for the access log; what others carry may be a secret (S18).
-    pub(super) fn known(raw: &str) -> String {
+    pub(crate) fn known(raw: &str) -> String {
         let known = |part: &&str| {
             let key = part.split('=').next().unwrap_or_default();
             matches!(

@@ -14,7 +14,7 @@
 //! | `/v2/NAME/referrers/DIGEST` | [`referrers`] | 405 |
 //!
 //! `NAME` may have a registry's name in front, and `/v2/` may too. [`needs`] is the table of what
-//! each route needs, and [`auth::admit`] decides whether whoever asks has it, before anything else
+//! each route needs, and [`authorizer::admit`] decides whether whoever asks has it, before anything else
 //! is done. A token is held to the repository of the path; `from=` of a mount goes by what its user
 //! may pull, and so does what the catalogue lists to a token that was asked for the catalogue
 //! ([`Asked::may_pull`]).
@@ -31,13 +31,18 @@ use actix_web::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{
-    Face, Side, access_log::Entry, auth, blobs, body::Body, catalog, delete, errors::Refusal, health, intake::Intake,
-    manifests, places, push_manifests, query::Query, referrers, reply, reply::Reply, tags, target::Target, token,
-    uploads,
-};
 use crate::{
     access::{Action, Principal},
+    http::{
+        Face, Side,
+        answer::{access_log::Entry, body::Body, errors::Refusal, reply, reply::Reply},
+        authorizer, health,
+        query::Query,
+        request_body::Intake,
+        target::Target,
+        transport::places,
+        v2::{blobs, catalog, delete, manifests, push_manifests, referrers, tags, token, uploads},
+    },
     names::Spelling,
     oci::{Digest, ErrorCode, RegistryError, Repository, RepositoryName},
     pull::PullError,
@@ -48,21 +53,21 @@ use crate::{
 const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 
 /// A request that has been understood, for the files that answer it.
-pub(super) struct Asked<'a> {
-    pub(super) request: &'a HttpRequest,
-    pub(super) face: &'a Face,
-    pub(super) query: Query,
-    pub(super) entry: &'a mut Entry,
+pub(crate) struct Asked<'a> {
+    pub(crate) request: &'a HttpRequest,
+    pub(crate) face: &'a Face,
+    pub(crate) query: Query,
+    pub(crate) entry: &'a mut Entry,
     /// Who asks; has the right that the table says.
-    pub(super) principal: Principal,
+    pub(crate) principal: Principal,
     /// The request's body.
-    pub(super) body: Intake,
+    pub(crate) body: Intake,
     repository: Option<Repository>,
 }
 
 /// What a request has to have before anything is done for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Needs {
+pub(crate) enum Needs {
     /// Nothing.
     Nothing,
     /// `/v2/`: where there are users, a token or a password.
@@ -75,7 +80,7 @@ pub(super) enum Needs {
 }
 
 /// The table of all routes. None: nothing is done at this path with this method.
-pub(super) fn needs(target: &Target, method: &Method) -> Option<Needs> {
+pub(crate) fn needs(target: &Target, method: &Method) -> Option<Needs> {
     let read = matches!(*method, Method::GET | Method::HEAD);
     match target {
         Target::Home | Target::Live | Target::Ready | Target::Metrics => read.then_some(Needs::Nothing),
@@ -105,18 +110,18 @@ fn action(target: &Target, method: &Method) -> Option<Action> {
 }
 
 impl Asked<'_> {
-    pub(super) fn is_head(&self) -> bool {
+    pub(crate) fn is_head(&self) -> bool {
         *self.request.method() == Method::HEAD
     }
 
     /// The repository that the path and its `ns=` mean. It is looked up once for each request: what was authorized is what is
     /// served. An error where the path means none.
-    pub(super) fn repository(&self) -> Result<Repository, RegistryError> {
+    pub(crate) fn repository(&self) -> Result<Repository, RegistryError> {
         self.repository.clone().ok_or_else(|| RegistryError::new(ErrorCode::NameInvalid, "there is no repository here"))
     }
 
     /// The same for a request that pushes; an error where the name takes no push.
-    pub(super) fn push_target(&self) -> Result<Repository, RegistryError> {
+    pub(crate) fn push_target(&self) -> Result<Repository, RegistryError> {
         let repository = self.repository()?;
         let push = &self.face.push;
         let here = self.is_here();
@@ -127,14 +132,14 @@ impl Asked<'_> {
     }
 
     /// Whether this machine itself asks.
-    pub(super) fn is_here(&self) -> bool {
+    pub(crate) fn is_here(&self) -> bool {
         self.face.peer(self.request) == Principal::Loopback
     }
 
     /// Another repository in which anybody at this client's address may have what `repository` only
     /// names, where upstream cannot be asked. What a user may do is left out: its token may be
     /// narrower.
-    pub(super) async fn other_holder(
+    pub(crate) async fn other_holder(
         &self,
         repository: &Repository,
         digest: &Digest,
@@ -147,14 +152,14 @@ impl Asked<'_> {
 
     /// Whether a push to this name would go to a hosted repository that is not there yet: a client that reads it meets the
     /// mirrored one.
-    pub(super) fn could_be_pushed_to(&self, spelling: &Spelling) -> bool {
+    pub(crate) fn could_be_pushed_to(&self, spelling: &Spelling) -> bool {
         let pushed = resolve(self.face, spelling, self.query.ns.as_deref(), Action::Push, None);
         self.face.side == Side::Whole
             && pushed.is_ok_and(|pushed| self.face.push.takes(&pushed).is_ok() && Some(pushed) != self.repository)
     }
 
     /// The repository that a name in the query means to a client that reads this blob.
-    pub(super) fn named(&self, name: &str, blob: &Digest) -> Result<Repository, RegistryError> {
+    pub(crate) fn named(&self, name: &str, blob: &Digest) -> Result<Repository, RegistryError> {
         let name = name.parse::<RepositoryName>();
         let name = name.map_err(|error| RegistryError::new(ErrorCode::NameInvalid, error.to_string()))?;
         resolve(self.face, &Spelling { host: None, name }, None, Action::Pull, Some(blob))
@@ -164,7 +169,7 @@ impl Asked<'_> {
     /// one, to list them. That goes by who it is. Which repositories its token was asked for is not
     /// looked at: docker brings one for the target of a mount alone, and the one for the catalogue
     /// names none.
-    pub(super) fn may_pull(&self) -> MayPull {
+    pub(crate) fn may_pull(&self) -> MayPull {
         let access = Arc::clone(&self.face.access);
         // Signing in takes nothing away.
         let everybody = [self.principal.clone(), self.face.peer(self.request)];
@@ -176,7 +181,7 @@ impl Asked<'_> {
 
     /// Whose uploads these are, for their number: a user's, or an address's, as [`places::owner`]
     /// counts those.
-    pub(super) fn owner(&self) -> String {
+    pub(crate) fn owner(&self) -> String {
         match self.principal.user() {
             Some(user) => format!("user {user}"),
             None => places::owner(self.face.site.client(self.request).address).to_string(),
@@ -186,7 +191,7 @@ impl Asked<'_> {
 
 /// What a path and its `ns=` mean, where it names a blob with that. Pushes and deletions are about hosted repositories, whether they exist or not, unless the
 /// client names an upstream.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     face: &Face,
     spelling: &Spelling,
     ns: Option<&str>,
@@ -199,7 +204,7 @@ pub(super) fn resolve(
 
 /// The one handler: actix-web's router would decode the path. `patience`: how long a pull may take
 /// to its head.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     request: HttpRequest,
     face: Data<Face>,
     body: Payload,
@@ -255,7 +260,7 @@ async fn route(
         }
         (Needs::Right(_) | Needs::Nothing | Needs::Greeting | Needs::List, _) => None,
     };
-    let principal = auth::admit(request, face, &target, needs, place.as_ref()).await?;
+    let principal = authorizer::admit(request, face, &target, needs, place.as_ref()).await?;
     entry.by(principal.user());
     let repository = place.map(|(_, repository)| repository);
     let asked = Asked { request, face, query, entry, principal, body: Intake::new(body, request), repository };

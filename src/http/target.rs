@@ -14,7 +14,7 @@ use crate::{
 
 /// Everything a path can mean.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Target {
+pub(crate) enum Target {
     /// `/`
     Home,
     /// `/livez`
@@ -46,7 +46,7 @@ pub(super) enum Target {
 impl Target {
     /// Reads a raw path, without its query. Errors are the client's: 400 with the specification's code where the shape is
     /// right and a part is not, 404 where there is no such end point.
-    pub(super) fn parse(path: &str) -> Result<Target, RegistryError> {
+    pub(crate) fn parse(path: &str) -> Result<Target, RegistryError> {
         match path {
             "/" => return Ok(Target::Home),
             "/livez" => return Ok(Target::Live),
@@ -71,7 +71,7 @@ impl Target {
     }
 
     /// The blob in it, where it has one.
-    pub(super) fn blob(&self) -> Option<&Digest> {
+    pub(crate) fn blob(&self) -> Option<&Digest> {
         match self {
             Target::Blob(_, digest) => Some(digest),
             Target::Manifest(..)
@@ -90,7 +90,7 @@ impl Target {
     }
 
     /// The repository in it, where it has one.
-    pub(super) fn spelling(&self) -> Option<&Spelling> {
+    pub(crate) fn spelling(&self) -> Option<&Spelling> {
         match self {
             Target::Manifest(spelling, _)
             | Target::Blob(spelling, _)
@@ -109,7 +109,7 @@ impl Target {
     }
 
     /// The label in metrics, from a fixed list.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Target::Home | Target::Live | Target::Ready | Target::Metrics => "own",
             Target::Token => "token",
@@ -147,7 +147,7 @@ fn end_point(host: Option<UpstreamName>, rest: &str) -> Result<Target, RegistryE
 }
 
 /// A repository as it stands in the scope of a token.
-pub(super) fn scope_name(name: &str) -> Option<Spelling> {
+pub(crate) fn scope_name(name: &str) -> Option<Spelling> {
     spelling(None, name).ok()
 }
 
@@ -198,7 +198,7 @@ fn upload_id(text: &str) -> Result<UploadId, RegistryError> {
 
 /// A path up to the end of its repository's name, in the client's spelling: for the places that answers name. The path is
 /// one of those that [`Target::parse`] took for a manifest, a blob or an upload.
-pub(super) fn base(path: &str) -> &str {
+pub(crate) fn base(path: &str) -> &str {
     let path = path.strip_suffix('/').unwrap_or(path);
     let before = path.rsplit_once('/').map_or(path, |(before, _)| before);
     let ends = [(path, "/blobs/uploads"), (before, "/blobs/uploads"), (before, "/manifests"), (before, "/blobs")];

@@ -2,7 +2,7 @@
 //!
 //! A list takes at most 8 MiB, about 300,000 tags of twenty letters (S9); [`Tags::push`] refuses
 //! the next one. After [`Tags::sort`] the tags are in the order of their bytes, each once. Built by
-//! `upstream::lists`; read by `pull::lists` and `http::tags`.
+//! `upstream::lists`; read by `pull::lists` and `http::v2::tags`.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! A large manifest sent from its file. `http::manifests` calls this if the bound on bytes in
-//! memory (`http/loads.rs`, S28) refuses another copy.
+//! A large manifest sent from its file. `http::v2::manifests` calls this if the bound on bytes in
+//! memory (`http/transport/loads.rs`, S28) refuses another copy.
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@
 //! Many clients behind one address ask for the same blob for good reasons. So a proof is good for
 //! [`LASTS`], or for twenty times as long as it took, if that is longer. While it is good and the
 //! file is unchanged, nothing is proven again: the proofs of one blob use at most a twentieth of a
-//! thread. Called by `http::blobs` before each blob answer.
+//! thread. Called by `http::v2::blobs` before each blob answer.
 //!
 //! An answer that ends because its file cannot be read has its blob proven at once.
 

@@ -37,7 +37,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("actix_web", &["http", "app", "upstream/fetcher"]),
     ("actix_http", &["http", "app", "upstream/fetcher"]),
     ("bcrypt", &["access"]),
-    ("aws_lc_rs", &["access", "cli/healthcheck.rs", "http/tls.rs", "main.rs", "upstream/fetcher"]),
+    ("aws_lc_rs", &["access", "cli/healthcheck.rs", "http/transport/tls.rs", "main.rs", "upstream/fetcher"]),
     ("moka", &["pull"]),
     ("tokio_rustls", &["http"]),
     ("clap", &["cli", "main.rs"]),

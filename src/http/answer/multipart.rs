@@ -1,0 +1,116 @@
+//! Several ranges of a blob in one answer: `multipart/byteranges` (RFC 9110 section 14.6).
+//!
+//! The parts' heads are small pieces of memory between the pieces of the blob, which go out as
+//! those of any other answer do. Each is made when its turn comes, so an answer of a thousand parts
+//! holds a thousand pairs of offsets and one head. The length of all is known before the first
+//! byte.
+//!
+//! A part's length follows from its `Content-Range`. A client that looks for the boundary instead
+//! does not meet it in the content: it is random, and of 128 bits.
+
+use std::vec;
+
+use actix_web::http::{StatusCode, header::CONTENT_TYPE};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+
+use crate::{
+    http::answer::{body::Pieces, reply::Reply},
+    oci::{ContentRange, ContentRanges},
+    pull::Piece,
+};
+
+/// An answer of several parts.
+pub(crate) struct Multipart {
+    boundary: String,
+    content_type: &'static str,
+    ranges: ContentRanges,
+}
+
+impl Multipart {
+    /// The parts are these ranges of content of this type.
+    pub(crate) fn new(content_type: &'static str, ranges: ContentRanges) -> Self {
+        Multipart { boundary: format!("{:032x}", rand::random::<u128>()), content_type, ranges }
+    }
+
+    /// 206, with the ranges' bytes in order: `first`, which is here already, and `rest`. No piece
+    /// has bytes of two ranges.
+    pub(crate) fn reply(self, first: Piece, rest: Pieces) -> Reply {
+        let content_type = format!("multipart/byteranges; boundary={}", self.boundary);
+        let length = self.length();
+        let (range, behind) = self.ranges.split();
+        let opening = head(&self.boundary, self.content_type, &range, true);
+        let parts = Parts {
+            left: range.length(),
+            boundary: self.boundary,
+            content_type: self.content_type,
+            behind: behind.into_iter(),
+            next: Some(first),
+            rest,
+        };
+        let pieces = stream::unfold(Some(parts), |parts| async move { Some(parts?.step().await) });
+        let opening = Piece::Bytes(opening);
+        let mut reply =
+            Reply::stream(StatusCode::PARTIAL_CONTENT, self.content_type, length, opening, Box::pin(pieces));
+        // The last of a name counts.
+        reply.text(CONTENT_TYPE, &content_type);
+        reply
+    }
+
+    /// How many bytes all of it has.
+    fn length(&self) -> u64 {
+        let part = |(place, range): (usize, &ContentRange)| {
+            head(&self.boundary, self.content_type, range, place == 0).len() as u64 + range.length()
+        };
+        self.ranges.iter().enumerate().map(part).sum::<u64>() + end(&self.boundary).len() as u64
+    }
+}
+
+/// What is still to be sent.
+struct Parts {
+    boundary: String,
+    content_type: &'static str,
+    /// Bytes that the part has left.
+    left: u64,
+    behind: vec::IntoIter<ContentRange>,
+    /// The piece that comes next, where it is here already.
+    next: Option<Piece>,
+    rest: Pieces,
+}
+
+impl Parts {
+    /// One piece, and what comes behind it; nothing behind the last, and behind an error.
+    async fn step(mut self) -> (Result<Piece, String>, Option<Parts>) {
+        if self.left == 0 {
+            let Some(range) = self.behind.next() else {
+                return (Ok(Piece::Bytes(end(&self.boundary))), None);
+            };
+            self.left = range.length();
+            let head = head(&self.boundary, self.content_type, &range, false);
+            return (Ok(Piece::Bytes(head)), Some(self));
+        }
+        let piece = match self.next.take() {
+            Some(piece) => Some(Ok(piece)),
+            None => self.rest.next().await,
+        };
+        match piece {
+            Some(Ok(piece)) => {
+                self.left = self.left.saturating_sub(piece.length());
+                (Ok(piece), Some(self))
+            }
+            Some(Err(error)) => (Err(error), None),
+            None => (Err("it ended within a part".to_owned()), None),
+        }
+    }
+}
+
+/// What stands before a part.
+fn head(boundary: &str, content_type: &str, range: &ContentRange, is_first: bool) -> Bytes {
+    let line = if is_first { "" } else { "\r\n" };
+    format!("{line}--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {range}\r\n\r\n").into()
+}
+
+/// What stands behind the last.
+fn end(boundary: &str) -> Bytes {
+    format!("\r\n--{boundary}--\r\n").into()
+}

@@ -1,0 +1,208 @@
+//! An answer before it becomes actix-web's: status, headers, and a body whose length is always known.
+
+use actix_http::ConnectionType;
+use actix_web::{
+    HttpResponse,
+    http::{
+        Method, StatusCode,
+        header::{
+            CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
+            X_CONTENT_TYPE_OPTIONS,
+        },
+    },
+};
+use bytes::Bytes;
+
+use crate::{
+    http::answer::{
+        access_log::Entry,
+        body::{Body, Payload, Pieces, SHARED},
+        errors,
+    },
+    oci::{Digest, Outcome},
+    pull::{FileRange, Piece, Trace},
+};
+
+pub(crate) const JSON: &str = "application/json";
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const CACHE: HeaderName = HeaderName::from_static("x-lanyard-cache");
+/// What a browser must not do with an answer, whatever it is (S32): guess its type, or
+/// run it.
+const NO_SNIFF: (HeaderName, HeaderValue) = (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+const INERT: (HeaderName, HeaderValue) =
+    (CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// As many as most answers have.
+const HEADERS: usize = 6;
+const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// What is answered. Made for GET; [`Reply::send`] leaves the body out for HEAD and keeps every header.
+pub(crate) struct Reply {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    length: u64,
+    payload: Payload,
+    /// How the answer came about, for the header, the log and the metrics.
+    pub(crate) trace: Option<Trace>,
+}
+
+impl Reply {
+    /// All bytes at hand.
+    pub(crate) fn bytes(status: StatusCode, content_type: &'static str, bytes: Bytes) -> Self {
+        Reply::of_type(status, HeaderValue::from_static(content_type), bytes)
+    }
+
+    fn of_type(status: StatusCode, content_type: HeaderValue, bytes: Bytes) -> Self {
+        let length = bytes.len() as u64;
+        let mut headers = Vec::with_capacity(HEADERS);
+        headers.push((CONTENT_TYPE, content_type));
+        Reply { status, headers, length, payload: Payload::Bytes(Some(bytes)), trace: None }
+    }
+
+    /// A manifest: its type is whatever upstream called it, where that is a type of data. Others a
+    /// browser would show or run.
+    pub(crate) fn manifest(media_type: HeaderValue, bytes: Bytes) -> Self {
+        Reply::of_type(StatusCode::OK, if is_data(&media_type) { media_type } else { OCTETS }, bytes)
+    }
+
+    /// A head with the length of a body that is not sent: the answer to a HEAD.
+    pub(crate) fn head(content_type: &'static str, length: u64) -> Self {
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+        Reply { status: StatusCode::OK, headers, length, payload: Payload::Nothing, trace: None }
+    }
+
+    /// A manifest that is sent from its file.
+    pub(crate) fn manifest_from(media_type: HeaderValue, file: FileRange) -> Self {
+        let rest = Box::pin(futures_util::stream::empty());
+        let mut reply = Reply::stream(StatusCode::OK, JSON, file.length(), Piece::File(file), rest);
+        reply.headers = vec![(CONTENT_TYPE, media_type)];
+        reply
+    }
+
+    /// Pieces that come as they come, `length` bytes in all; the first is here already.
+    pub(crate) fn stream(
+        status: StatusCode,
+        content_type: &'static str,
+        length: u64,
+        first: Piece,
+        rest: Pieces,
+    ) -> Self {
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+        Reply { status, headers, length, payload: Payload::Stream { first: Some(first), rest }, trace: None }
+    }
+
+    /// 304: the client has it.
+    pub(crate) fn not_modified() -> Self {
+        Reply::empty(StatusCode::NOT_MODIFIED)
+    }
+
+    /// A head that says it all.
+    pub(crate) fn empty(status: StatusCode) -> Self {
+        Reply { status, headers: Vec::new(), length: 0, payload: Payload::Bytes(None), trace: None }
+    }
+
+    /// One more header.
+    pub(crate) fn header(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.push((name, value));
+    }
+
+    /// The same from text. Bytes that no header may hold leave it out; nothing that lanyard formats has any.
+    pub(crate) fn text(&mut self, name: HeaderName, value: &str) {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.header(name, value);
+        }
+    }
+
+    /// `Docker-Content-Digest`, and the `ETag` made of it.
+    pub(crate) fn digest(&mut self, digest: &Digest) {
+        let quoted = Bytes::from(digest.quoted());
+        let plain = quoted.slice(1..quoted.len() - 1);
+        for (name, bytes) in [(DIGEST, plain), (ETAG, quoted)] {
+            // Hex, a colon and quotes: every header may hold them.
+            if let Ok(value) = HeaderValue::from_maybe_shared(bytes) {
+                self.header(name, value);
+            }
+        }
+    }
+
+    /// Becomes 503 where all answers together would hold too much in memory with it.
+    pub(crate) fn is_carried_by(&mut self, entry: &mut Entry, method: &Method, path: &str) {
+        if let Payload::Bytes(Some(bytes)) = &self.payload
+            && self.length > SHARED
+            && *method != Method::HEAD
+            && !entry.carries(bytes)
+        {
+            *self = errors::too_much_in_memory().into_reply(path);
+        }
+    }
+
+    /// As actix-web's, with the log entry riding on the body. `registry`: an answer below `/v2/`.
+    pub(crate) fn send(self, method: &Method, registry: bool, mut entry: Entry) -> HttpResponse<Body> {
+        let Reply { status, headers, length, payload, trace } = self;
+        let head_only = *method == Method::HEAD && status != StatusCode::NOT_MODIFIED;
+        let payload = if head_only { Payload::Nothing } else { payload };
+        let outcome = trace.as_ref().map_or(Outcome::Bypassed, |trace| trace.outcome);
+        let last = entry.answered(status, trace, if head_only { 0 } else { length });
+        // actix-http would take a pipelined HEAD for a GET and wait for the bytes, and it does not see those that the connection
+        // sends: both get a stream without a size, and the length from us.
+        let sends = matches!(payload, Payload::Stream { .. }) || length > SHARED;
+        let stream = head_only || sends;
+        let mut response = HttpResponse::with_body(status, Body::new(payload, length, entry));
+        let out = response.headers_mut();
+        out.reserve(headers.len() + 5);
+        out.insert(NO_SNIFF.0, NO_SNIFF.1);
+        out.insert(INERT.0, INERT.1);
+        for (name, value) in headers {
+            out.insert(name, value);
+        }
+        if registry {
+            out.insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+            out.insert(CACHE, HeaderValue::from_static(outcome.as_str()));
+        }
+        if stream {
+            response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+            response.head_mut().no_chunking(true);
+        }
+        if last {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        response
+    }
+}
+
+/// `application/` and a subtype.
+fn is_data(media_type: &HeaderValue) -> bool {
+    const DATA: &[u8] = b"application/";
+    let bytes = media_type.as_bytes();
+    bytes.len() > DATA.len() && bytes[..DATA.len()].eq_ignore_ascii_case(DATA)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s32_only_types_of_data_are_told() {
+        for (stored, told) in [
+            ("application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.index.v1+json"),
+            ("Application/JSON", "Application/JSON"),
+            (
+                "application/vnd.docker.distribution.manifest.v1+prettyjws",
+                "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            ),
+            ("text/html", "application/octet-stream"),
+            ("text/html; x=application/json", "application/octet-stream"),
+            ("TEXT/HTML", "application/octet-stream"),
+            ("image/svg+xml", "application/octet-stream"),
+            ("application/", "application/octet-stream"),
+            ("application", "application/octet-stream"),
+            ("applications/json", "application/octet-stream"),
+            (" application/json", "application/octet-stream"),
+            ("multipart/x-mixed-replace", "application/octet-stream"),
+            ("", "application/octet-stream"),
+        ] {
+            let reply = Reply::manifest(HeaderValue::from_str(stored).unwrap(), Bytes::new());
+            assert_eq!(reply.headers[0].1, told, "{stored}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Who asks, and whether they may: the one call of `authorize`, and the challenges (SECURITY.md S5, S7).
+//!
+//! - A pull that the peer's address alone may do is done, whatever its `Authorization` says: it was meant for somebody else.
+//! - Where users exist, `/v2/` is a challenge, because classic docker and podman read it only
+//!   there. So is `/v2/_catalog`, because a client that is logged in sends its token only when it
+//!   is asked for it.
+//! - What may not be pulled is answered without a look at what exists, so the answer tells nothing about that.
+//! - A HEAD before a push, with a token that permits nothing, is answered like one for what is not
+//!   there. A HEAD has no words, so the POST or PUT that follows is the one that refuses.
+
+use actix_web::{
+    HttpRequest,
+    http::{
+        Method,
+        header::{ACCEPT, AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE},
+    },
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+use crate::{
+    access::{Action, Bearer, Denied, Grant, Principal, SERVICE, SignInError},
+    http::{Face, Side, answer::errors::Refusal, peer::Peer, routes::Needs, target::Target},
+    names::Spelling,
+    oci::{Accept, ErrorCode, RegistryError, Repository},
+};
+
+/// What a client asks for to list the catalogue (Docker's token specification).
+const CATALOG: &str = "registry:catalog:*";
+
+/// What a request brings to say who sends it.
+pub(crate) enum Presented {
+    /// Nothing, or `Basic Og==`, which is how podman says nothing.
+    Nothing,
+    /// A name and a password.
+    Password { user: String, password: String },
+    /// A token.
+    Token(String),
+    /// Something that is neither.
+    Foreign,
+}
+
+impl Presented {
+    /// Reads `Authorization`: RFC 7617, RFC 6750.
+    pub(crate) fn of(request: &HttpRequest) -> Presented {
+        let mut lines = request.headers().get_all(AUTHORIZATION);
+        let (Some(line), None) = (lines.next(), lines.next()) else {
+            return if request.headers().contains_key(AUTHORIZATION) { Presented::Foreign } else { Presented::Nothing };
+        };
+        let Some((scheme, value)) = line.to_str().ok().and_then(|line| line.split_once(' ')) else {
+            return Presented::Foreign;
+        };
+        let value = value.trim();
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Presented::Token(value.to_owned());
+        }
+        let pair = STANDARD.decode(value).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        match pair.as_deref().and_then(|pair| pair.split_once(':')) {
+            Some(("", "")) if scheme.eq_ignore_ascii_case("basic") => Presented::Nothing,
+            Some((user, password)) if scheme.eq_ignore_ascii_case("basic") => {
+                Presented::Password { user: user.to_owned(), password: password.to_owned() }
+            }
+            Some(_) | None => Presented::Foreign,
+        }
+    }
+}
+
+/// The one gate that every request passes before anything else: who it is, or why not. `place` is what the path means, where
+/// it means a repository.
+pub(crate) async fn admit(
+    request: &HttpRequest,
+    face: &Face,
+    target: &Target,
+    needs: Needs,
+    place: Option<&(&Spelling, Repository)>,
+) -> Result<Principal, Refusal> {
+    if let (Needs::Right(Action::Pull), Some((_, repository))) = (needs, place)
+        && face.access.authorize(&Principal::Anonymous, Action::Pull, repository).is_ok()
+    {
+        // What anybody may pull is given out without a look at who asks.
+        return Ok(Principal::Anonymous);
+    }
+    let gate = Gate { request, face, target, here: face.peer(request) };
+    // On the heap: what needs no look makes no room for one.
+    match (needs, place) {
+        (Needs::Nothing, _) => Ok(gate.here),
+        (Needs::Greeting, _) => Box::pin(gate.greet()).await,
+        (Needs::List, _) => Box::pin(gate.list()).await,
+        (Needs::Right(action), Some((spelling, repository))) => Box::pin(gate.pass(action, spelling, repository)).await,
+        // A right is always one to a repository; a test goes through the table.
+        (Needs::Right(action), None) => Err(gate.denied(action, Denied::Forbidden)),
+    }
+}
+
+struct Gate<'a> {
+    request: &'a HttpRequest,
+    face: &'a Face,
+    target: &'a Target,
+    here: Principal,
+}
+
+/// Somebody whose `Authorization` was right, or who brought none.
+struct Known {
+    principal: Principal,
+    token: Option<Bearer>,
+}
+
+impl Gate<'_> {
+    /// `/v2/`: whoever brings nothing is told where to get a token; an anonymous one will do.
+    async fn greet(self) -> Result<Principal, Refusal> {
+        let known = self.who(None).await?;
+        let brought_nothing = known.token.is_none() && known.principal.user().is_none();
+        if self.face.signs_in() && brought_nothing {
+            return Err(self.challenge(None, None, "sign in, or ask for an anonymous token"));
+        }
+        Ok(known.principal)
+    }
+
+    /// `/v2/_catalog`: a password, or a token that was asked for it. An anonymous one lists what
+    /// everybody may pull.
+    async fn list(self) -> Result<Principal, Refusal> {
+        let known = self.who(Some(CATALOG)).await?;
+        let refused = match &known.token {
+            _ if !self.face.signs_in() => None,
+            None if known.principal.user().is_some() => None,
+            None => Some((None, "sign in, or ask for an anonymous token")),
+            Some(token) if token.access.contains(&Grant::catalog()) => None,
+            Some(_) => Some((Some("insufficient_scope"), "the token is for something else")),
+        };
+        match refused {
+            Some((error, message)) => Err(self.challenge(Some(CATALOG), error, message)),
+            None => Ok(known.principal),
+        }
+    }
+
+    async fn pass(self, action: Action, spelling: &Spelling, repository: &Repository) -> Result<Principal, Refusal> {
+        let access = &self.face.access;
+        let here_may = access.authorize(&self.here, action, repository);
+        if here_may.is_ok() && (action == Action::Pull || !self.face.signs_in()) {
+            return Ok(self.here);
+        }
+        let scope = scope(repository, action);
+        let known = self.who(Some(&scope)).await?;
+        match access.authorize(&known.principal, action, repository) {
+            Ok(()) if known.token.as_ref().is_none_or(|token| covers(token, spelling, repository, action)) => {
+                Ok(known.principal)
+            }
+            // Signing in takes nothing away.
+            _ if here_may.is_ok() => Ok(self.here),
+            Ok(()) => Err(self.challenge(Some(&scope), Some("insufficient_scope"), "the token is for something else")),
+            Err(Denied::SignIn) if known.token.is_some() && self.asks_before_a_push() => {
+                Err(self.denied(action, Denied::Unknown))
+            }
+            Err(Denied::SignIn) if self.face.signs_in() => {
+                let message = "this needs a user; sign in first, as with docker login";
+                Err(self.challenge(Some(&scope), None, &format!("{message}{}", self.hint())))
+            }
+            Err(denied) => Err(self.denied(action, denied)),
+        }
+    }
+
+    /// Whether this is the HEAD of a client that has the content and asks if it still has to push
+    /// it. A pull asks for a blob by GET alone, and for a manifest with all types.
+    fn asks_before_a_push(&self) -> bool {
+        let of_one_type = || {
+            let lines = self.request.headers().get_all(ACCEPT);
+            Accept::from_headers(lines.filter_map(|line| line.to_str().ok())).asks_before_a_push()
+        };
+        let asks = match self.target {
+            Target::Blob(..) => true,
+            Target::Manifest(..) => of_one_type(),
+            Target::Home
+            | Target::Live
+            | Target::Ready
+            | Target::Metrics
+            | Target::Token
+            | Target::Ping(_)
+            | Target::Catalog
+            | Target::Tags(_)
+            | Target::Referrers(..)
+            | Target::Uploads(_)
+            | Target::Upload(..) => false,
+        };
+        asks && *self.request.method() == Method::HEAD
+    }
+
+    /// What is brought, checked. Where nobody can sign in, it was meant for somebody else.
+    async fn who(&self, scope: Option<&str>) -> Result<Known, Refusal> {
+        let access = &self.face.access;
+        access.refresh().await;
+        let nobody = || Known { principal: self.here.clone(), token: None };
+        let wrong = |error, message: &str| self.challenge(scope, error, message);
+        if !self.face.signs_in() {
+            return Ok(nobody());
+        }
+        match Presented::of(self.request) {
+            Presented::Nothing => Ok(nobody()),
+            Presented::Foreign => Err(wrong(Some("invalid_request"), "this Authorization is neither Basic nor Bearer")),
+            Presented::Password { user, password } => {
+                match access.sign_in(&user, &password, self.face.site.client(self.request)).await {
+                    Ok(principal) => Ok(Known { principal, token: None }),
+                    Err(error @ SignInError::Wrong) => Err(wrong(None, &error.to_string())),
+                    Err(error @ (SignInError::TooMany { .. } | SignInError::Full { .. } | SignInError::Lost)) => {
+                        Err(not_signed_in(error).into())
+                    }
+                }
+            }
+            Presented::Token(token) => {
+                let bearer = access
+                    .verify(&token)
+                    .ok_or_else(|| wrong(Some("invalid_token"), "the token is not one of lanyard's, or too old"))?;
+                let principal = bearer.user.clone().map_or_else(|| self.here.clone(), Principal::User);
+                Ok(Known { principal, token: Some(bearer) })
+            }
+        }
+    }
+
+    /// What may not be read is as if it were not there; what may not be changed is said.
+    fn denied(&self, action: Action, denied: Denied) -> Refusal {
+        if action == Action::Pull && denied != Denied::Forbidden {
+            let code = match self.target {
+                Target::Manifest(..) => ErrorCode::ManifestUnknown,
+                Target::Blob(..) => ErrorCode::BlobUnknown,
+                _ => ErrorCode::NameUnknown,
+            };
+            return RegistryError::new(code, "there is nothing of that name here").into();
+        }
+        let message = if self.face.access.has_users() {
+            "the rules of [[access]] do not give this user this right"
+        } else {
+            "only this machine itself may change anything until there are users; see [auth] and `lanyard user add`"
+        };
+        RegistryError::new(ErrorCode::Denied, format!("{message}{}", self.hint())).into()
+    }
+
+    /// For a client on this machine that asked by a name which may be anybody's.
+    fn hint(&self) -> String {
+        match self.face.site.peer(self.request) {
+            Peer::HereByName(name) if self.face.side == Side::Whole => format!(
+                "; this machine itself asks by an address of its own: {name:?} is none, unless `names` in the \
+                 configuration has it"
+            ),
+            Peer::HereByName(_) | Peer::Here | Peer::Elsewhere => String::new(),
+        }
+    }
+
+    /// 401 with the way to a token (RFC 6750, section 3). Parsers of clients want quotes around
+    /// each value and one scheme.
+    fn challenge(&self, scope: Option<&str>, error: Option<&str>, message: &str) -> Refusal {
+        let Some(origin) = self.face.site.origin(self.request) else {
+            let error =
+                RegistryError::new(ErrorCode::Unsupported, "Host names no host, so there is nowhere to sign in");
+            return error.with_status(400).into();
+        };
+        let mut text = format!("Bearer realm=\"{origin}/v2/token\",service=\"{SERVICE}\"");
+        for (key, value) in [("scope", scope), ("error", error)] {
+            if let Some(value) = value {
+                text.push_str(&format!(",{key}=\"{value}\""));
+            }
+        }
+        let refusal = Refusal::from(RegistryError::new(ErrorCode::Unauthorized, message));
+        // Every part is printable ASCII.
+        match HeaderValue::from_str(&text) {
+            Ok(value) => refusal.with_header(WWW_AUTHENTICATE, value),
+            Err(_) => refusal,
+        }
+    }
+}
+
+/// Why a name and a password were not even found wrong.
+pub(crate) fn not_signed_in(error: SignInError) -> RegistryError {
+    let (code, retry_after) = match error {
+        SignInError::Wrong => (ErrorCode::Unauthorized, None),
+        SignInError::TooMany { wait } => (ErrorCode::TooManyRequests, Some(wait)),
+        SignInError::Full { wait } => (ErrorCode::Unavailable, Some(wait)),
+        SignInError::Lost => (ErrorCode::Unavailable, None),
+    };
+    RegistryError { retry_after, ..RegistryError::new(code, error.to_string()) }
+}
+
+/// What a client is told to ask for. Pushing includes looking whether a thing is there.
+fn scope(repository: &Repository, action: Action) -> String {
+    let actions = match action {
+        Action::Pull => "pull",
+        Action::Push => "pull,push",
+        Action::Delete | Action::Admin => "delete",
+    };
+    format!("repository:{repository}:{actions}")
+}
+
+/// Whether a token was asked for for this, under the name of the challenge or that of the path, which clients make scopes of.
+fn covers(token: &Bearer, spelling: &Spelling, repository: &Repository, action: Action) -> bool {
+    let word = word(action);
+    let (whole, name) = (repository.to_string(), spelling.name.as_str());
+    let gives = |grant: &Grant| {
+        grant.kind == "repository"
+            && (grant.name == whole || grant.name == name)
+            && grant.actions.iter().any(|given| given == word)
+    };
+    token.access.iter().any(gives)
+}
+
+/// An action as scopes and tokens spell it.
+pub(crate) fn word(action: Action) -> &'static str {
+    match action {
+        Action::Pull => "pull",
+        Action::Push => "push",
+        Action::Delete => "delete",
+        Action::Admin => "admin",
+    }
+}

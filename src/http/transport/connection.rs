@@ -1,0 +1,433 @@
+//! A client's connection, with the patience that actix-http does not have.
+//!
+//! actix-http bounds how long the first head may take and how long a finished connection may idle. It has no bound for a
+//! peer that stops reading an answer, nor for one that dribbles its second head. Both are bounded here, where every byte
+//! passes: the connection fails with `TimedOut`, and actix-http drops it with everything that hangs on it.
+//!
+//! - *Slow readers:* writes that wait for the peer for `stall` in all, while it took less than `stall` × `rate` bytes. Time
+//!   in which there was nothing to write does not count, so a slow upstream never costs a client its connection.
+//! - *Slow heads:* no request in progress for `idle`.
+//!
+//! What a body leaves in the slot is sent in the flush (`plane/`). Requests are let through one at
+//! a time (`pipeline.rs`). A body that fails is cut here as well
+//! ([`Busy::cut`](super::traffic::Busy::cut)): what was written before the failure is still
+//! delivered, and then the connection ends short of the promised length.
+//!
+//! Of a head that is long, as much is read as `shares.rs` grants.
+//!
+//! A client that waits for `100 Continue` gets it when its body is asked for, and not where it is
+//! refused before.
+
+use std::{
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep},
+};
+
+use crate::http::transport::{
+    pipeline::{Gate, Lets},
+    places::Place,
+    plane::{Plane, Step, Wire},
+    shares::{HEAD, Share},
+    traffic::{Traffic, Waits},
+};
+
+/// What tells a client to send the body that it holds back.
+const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// How long a peer may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// How long writes may wait in all before the peer must have taken its due.
+    pub(crate) stall: Duration,
+    /// That due, in bytes per second of `stall`.
+    pub(crate) rate: u64,
+    /// How long there may be no request.
+    pub(crate) idle: Duration,
+    /// How long the rest of a request may take whose answer ends the connection.
+    pub(crate) linger: Duration,
+}
+
+impl Patience {
+    /// The stall as the kernel wants it (TCP_USER_TIMEOUT).
+    #[cfg(target_os = "linux")]
+    pub(crate) fn milliseconds(&self) -> u32 {
+        u32::try_from(self.stall.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Lies in the data of connections that are secured by TLS.
+pub(crate) struct Secured;
+
+/// The stream, watched.
+pub(crate) struct Connection<S> {
+    io: S,
+    patience: Patience,
+    traffic: Rc<Traffic>,
+    gate: Gate,
+    plane: Plane,
+    /// What is still to be sent of [`GO_ON`].
+    go_on: &'static [u8],
+    /// Since there was no request when it was last looked at: until when there may be none.
+    idle_until: Option<Instant>,
+    /// What wakes us then, or earlier: it is set anew when it has rung too early, and not with each request.
+    alarm: Option<Pin<Box<Sleep>>>,
+    /// Set while a client that was answered for the last time is heard out.
+    ending: Option<Pin<Box<Sleep>>>,
+    /// Set while a write waits: since when, and until when it may.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Since the peer last had its due: how long writes waited, and how many bytes it took.
+    waited: Duration,
+    taken: u64,
+    /// Bytes that were written since the peer last sent some: they may not have arrived.
+    unsettled: u64,
+    /// How much of a body was given since a read last waited.
+    round: usize,
+    /// How much has come of a head, and its share where that is much.
+    head: usize,
+    share: Option<Share>,
+    /// A request was refused before anybody has looked at it, as far as can be told from here.
+    refused: bool,
+}
+
+/// After so many bytes of a body actix-http has to look whether anybody takes them, before it is
+/// given more: by itself it would gather four times as much for each connection (S28).
+const ROUND: usize = 32 << 10;
+
+/// So many bytes may be on their way, and a reset that overtakes them would lose them.
+const SETTLED: u64 = 16 << 10;
+
+impl<S> Connection<S> {
+    pub(crate) fn new(io: S, patience: Patience, place: Option<Place>) -> Self {
+        Connection {
+            io,
+            patience,
+            traffic: Rc::new(Traffic { place, ..Traffic::default() }),
+            gate: Gate::default(),
+            plane: Plane::default(),
+            go_on: &[],
+            idle_until: None,
+            alarm: None,
+            ending: None,
+            waiting: None,
+            waited: Duration::ZERO,
+            taken: 0,
+            unsettled: 0,
+            round: 0,
+            head: 0,
+            share: None,
+            refused: false,
+        }
+    }
+
+    /// For the connection's data.
+    pub(crate) fn traffic(&self) -> Rc<Traffic> {
+        Rc::clone(&self.traffic)
+    }
+
+    /// Whether the connection has to make room for others. Once it has, nothing goes in or out.
+    fn sent_away(&self) -> io::Result<()> {
+        match &self.traffic.place {
+            Some(place) if place.is_gone() => Err(io::ErrorKind::ConnectionAborted.into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Counts what has come of a head. An error where there is no room for more.
+    fn head_comes(&mut self, bytes: usize) -> io::Result<()> {
+        self.head += bytes;
+        if self.head > HEAD
+            && self.share.is_none()
+            && let Some(place) = &self.traffic.place
+        {
+            self.share = place.room_for_head();
+            if self.share.is_none() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what is written now may be actix-http's own refusal of a head: some of one went
+    /// through, and no request came of it. It would drop the connection as soon as that is written,
+    /// and bytes that nobody has read would become a reset, which may overtake answers. Kept waiting
+    /// once, it shuts the connection down in order. True once for each request.
+    fn holds_up(&mut self) -> bool {
+        let nobody = self.traffic.requests.get() == 0 && self.traffic.coming.get().is_none();
+        let first = nobody && self.head > 0 && !self.refused;
+        self.refused |= first;
+        first
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        if let Some((since, _)) = self.waiting.take() {
+            self.traffic.client_goes_on();
+            self.waited += since.elapsed();
+        }
+        self.taken += bytes as u64;
+        self.unsettled += bytes as u64;
+        let due = self.patience.rate.saturating_mul(self.patience.stall.as_secs().max(1));
+        if self.taken >= due {
+            (self.taken, self.waited) = (0, Duration::ZERO);
+        }
+    }
+
+    /// A write waits. Ready when it has waited too long.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let left = self.patience.stall.saturating_sub(self.waited);
+        let (_, deadline) = self.waiting.get_or_insert_with(|| {
+            self.traffic.client_waited_for();
+            let now = Instant::now();
+            (now, Box::pin(tokio::time::sleep_until(now + left)))
+        });
+        deadline.as_mut().poll(cx)
+    }
+
+    /// A read waits. Ready when there was no request for too long.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let busy = self.traffic.requests.get() > 0;
+        // Most requests come and go between two looks.
+        if self.traffic.seen.take() || busy {
+            self.idle_until = None;
+        }
+        if busy {
+            return Poll::Pending;
+        }
+        let patience = if self.traffic.leaving.get() { self.patience.linger } else { self.patience.idle };
+        let until = *self.idle_until.get_or_insert_with(|| Instant::now() + patience);
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if alarm.deadline() > until {
+            alarm.as_mut().reset(until);
+        }
+        while alarm.deadline() < until {
+            ready!(alarm.as_mut().poll(cx));
+            alarm.as_mut().reset(until);
+        }
+        alarm.as_mut().poll(cx)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(place) = &self.traffic.place
+            && place.poll_gone(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if let Some(coming) = self.traffic.coming.take() {
+            self.gate.told(coming);
+            (self.head, self.share, self.refused) = (0, None, false);
+        }
+        if self.traffic.leaving.get() {
+            self.gate.shut();
+        }
+        let in_progress = self.traffic.requests.get() > 0;
+        let read = match self.gate.lets(in_progress) {
+            Lets::Through if in_progress && self.round >= ROUND => {
+                self.round = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Lets::Through => {
+                let (before, head) = (buf.filled().len(), self.gate.is_at_head());
+                let read = self.poll_through(cx, buf);
+                let came = buf.filled().len().saturating_sub(before);
+                if head {
+                    self.head_comes(came)?;
+                }
+                self.round = if read.is_pending() { 0 } else { self.round + came };
+                if read.is_pending() && in_progress {
+                    // A body. When its request ends before it does, it is time to look at the
+                    // clock.
+                    self.traffic.waiting.set(Some(cx.waker().clone()));
+                }
+                read
+            }
+            Lets::Nothing => {
+                let read = self.poll_hold(cx);
+                if !self.gate.is_empty() {
+                    self.traffic.waiting.set(Some(cx.waker().clone()));
+                }
+                read
+            }
+            Lets::NothingYet => {
+                let read = self.poll_hold(cx);
+                if !self.gate.is_empty() {
+                    cx.waker().wake_by_ref();
+                }
+                if read.is_pending() {
+                    // The head that was let through is not answered yet: this is no idle
+                    // connection.
+                    return Poll::Pending;
+                }
+                read
+            }
+        };
+        match read {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.poll_idle(cx).map(|()| Err(timed_out("no request"))),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Connection<S> {
+    /// What was held back, or else what comes in, as far as it may go through.
+    fn poll_through(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        loop {
+            self.gate.resume(buf);
+            let resumed = buf.filled().len();
+            if self.gate.is_empty() {
+                let read = Pin::new(&mut self.io).poll_read(cx, buf);
+                if !matches!(read, Poll::Ready(Ok(()))) {
+                    self.gate.take_back(buf, before);
+                    return read;
+                }
+                self.unsettled = 0;
+                if buf.filled().len() == resumed {
+                    // The end. What was held back of a line goes before it.
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                self.gate.release(buf);
+            }
+            self.gate.pass(buf, before);
+            if self.gate.is_broken() {
+                self.refused = true;
+                self.traffic.body_breaks();
+                return self.poll_hold(cx);
+            }
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Reads what a client goes on sending behind its last answer, for a moment: closed unread, it
+    /// would be sent a reset, which may overtake that answer.
+    fn poll_hear_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut more = self.refused || !self.gate.is_empty() || self.ending.is_some() || self.unsettled > SETTLED;
+        loop {
+            let mut space = [MaybeUninit::uninit(); 4096];
+            let mut piece = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut self.io).poll_read(cx, &mut piece) {
+                Poll::Ready(Ok(())) if !piece.filled().is_empty() => more = true,
+                Poll::Ready(Ok(()) | Err(_)) => return Poll::Ready(()),
+                Poll::Pending if more => break,
+                Poll::Pending => return Poll::Ready(()),
+            }
+        }
+        let linger = self.patience.linger;
+        self.ending.get_or_insert_with(|| Box::pin(tokio::time::sleep(linger))).as_mut().poll(cx)
+    }
+
+    /// Takes in what comes and lets nothing through but the end of the stream, which tells that the client has left.
+    fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.gate.is_full() {
+            let mut space = [MaybeUninit::uninit(); 2048];
+            let mut piece = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut self.io).poll_read(cx, &mut piece) {
+                Poll::Ready(Ok(())) if piece.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => self.gate.hold(piece.filled()),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl<S: Wire> Connection<S> {
+    /// Sends what is in the slot. Ready when there is nothing more.
+    fn poll_slot(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match self.plane.step(&mut self.io, &self.traffic.slot, cx) {
+                Ok(Step::Nothing) => return Poll::Ready(Ok(())),
+                Ok(Step::Sent(bytes)) => self.wrote(bytes),
+                Ok(Step::Waits) => return Poll::Pending,
+                Ok(Step::Full) => return self.poll_stalled(cx).map(|()| Err(timed_out("the answer is not read"))),
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Writes to the stream, and counts what it takes and how long it waits.
+    fn poll_out(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.io).poll_write(cx, buf) {
+            Poll::Ready(Ok(bytes)) => {
+                self.wrote(bytes);
+                Poll::Ready(Ok(bytes))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.poll_stalled(cx).map(|()| Err(timed_out("the answer is not read"))),
+        }
+    }
+
+    /// Sends what is begun of [`GO_ON`] to its end.
+    fn poll_go_on(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.go_on.is_empty() {
+            let written = ready!(self.poll_out(cx, self.go_on))?;
+            self.go_on = &self.go_on[written..];
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: Wire> AsyncWrite for Connection<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.sent_away()?;
+        if self.holds_up() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        ready!(self.poll_go_on(cx))?;
+        let this = &mut *self;
+        this.plane.before_write(&this.io, &this.traffic.slot);
+        self.poll_out(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.sent_away()?;
+        // Everything before it is written.
+        if self.traffic.waits.get() == Waits::Asked {
+            self.traffic.waits.set(Waits::No);
+            self.go_on = GO_ON;
+        }
+        ready!(self.poll_go_on(cx))?;
+        ready!(self.poll_slot(cx))?;
+        match Pin::new(&mut self.io).poll_flush(cx) {
+            Poll::Ready(Ok(())) if self.traffic.cut.get() => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            Poll::Ready(Ok(())) => {
+                self.wrote(0);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => self.poll_stalled(cx).map(|()| Err(timed_out("the answer is not read"))),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ending.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        }
+        self.poll_hear_out(cx).map(Ok)
+    }
+}
+
+fn timed_out(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what.to_owned())
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -1,0 +1,110 @@
+//! What a connection passes before its first request is read: a place among all others, a client
+//! that says something, and over TLS the handshake.
+//!
+//! A client that says nothing costs a descriptor and a task. Nothing is shared by handshakes, so
+//! however many are unfinished, the next one begins at once (S20); how many there may be,
+//! `places.rs` says.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_http::error::DispatchError;
+use actix_server::GracefulShutdownSignal;
+use actix_tls::accept::rustls_0_23::TlsStream;
+use actix_web::rt::net::TcpStream;
+use rustls::{ServerConfig, server::Acceptor};
+use tokio_rustls::LazyConfigAcceptor;
+
+use crate::http::transport::{
+    connection::{Connection, Patience},
+    places::{Place, Places},
+    plane::READ,
+    server::Limits,
+    tls::Certificate,
+};
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct Door {
+    patience: Patience,
+    /// How long a client may say nothing.
+    silence: Duration,
+    handshake: Duration,
+    places: Arc<Places>,
+    draining: GracefulShutdownSignal,
+}
+
+/// A connection that is let in, and its peer.
+type Entered<S> = Result<(Connection<S>, Option<SocketAddr>), DispatchError>;
+
+impl Door {
+    pub(crate) fn new(
+        patience: Patience,
+        limits: Limits,
+        places: Arc<Places>,
+        draining: GracefulShutdownSignal,
+    ) -> Self {
+        Door { patience, silence: limits.head, handshake: limits.handshake, places, draining }
+    }
+
+    /// Lets a plain connection in.
+    pub(crate) async fn plain(&self, io: TcpStream) -> Entered<TcpStream> {
+        let (io, peer, place) = self.speaking(io).await?;
+        Ok((Connection::new(io, self.patience, Some(place)), peer))
+    }
+
+    /// Lets a connection in whose client proves that it can speak TLS.
+    pub(crate) async fn secured(
+        &self,
+        io: TcpStream,
+        config: Arc<ServerConfig>,
+        certificate: &Arc<Certificate>,
+    ) -> Entered<TlsStream<TcpStream>> {
+        let (io, peer, place) = self.speaking(io).await?;
+        let handshake = async {
+            // Until its hello is whole, nothing but the hello is kept of a client.
+            let hello = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
+            certificate.refresh().await;
+            hello.into_stream(config).await
+        };
+        let mut io = self.in_time(&place, self.handshake, handshake).await?;
+        // As much as is read at once.
+        io.get_mut().1.set_buffer_limit(Some(READ));
+        Ok((Connection::new(io.into(), self.patience, Some(place)), peer))
+    }
+
+    /// A connection that has a place, once its client has said something. Heads and small answers
+    /// leave at once, and a peer that vanished is noticed while there is nothing to write. A socket
+    /// that refuses works all the same.
+    async fn speaking(&self, io: TcpStream) -> Result<(TcpStream, Option<SocketAddr>, Place), DispatchError> {
+        let _ = io.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(&io, self.patience.milliseconds());
+        let peer = io.peer_addr().ok();
+        let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+        let place = self.places.enter(address).ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+        self.in_time(&place, self.silence, io.readable()).await?;
+        Ok((io, peer, place))
+    }
+
+    /// Waits for a client that has not asked for anything yet, so long, and not while lanyard stops
+    /// or others need the place.
+    async fn in_time<T>(
+        &self,
+        place: &Place,
+        most: Duration,
+        work: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = place.gone() => Err(io::ErrorKind::ConnectionAborted.into()),
+            () = self.draining.notified() => Err(io::ErrorKind::ConnectionAborted.into()),
+            () = tokio::time::sleep(most) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}

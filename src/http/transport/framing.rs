@@ -1,0 +1,226 @@
+//! Where a request's body ends (RFC 9112, sections 6 and 7).
+//!
+//! actix-http reads the head and says here how the body is framed. The gate follows the bytes by
+//! the same steps as actix-http decodes them, so both agree on the first byte behind the body
+//! (S29).
+
+use actix_http::ConnectionType;
+use actix_web::{
+    HttpRequest,
+    http::{
+        Method,
+        header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE},
+    },
+};
+
+/// How a request's body is framed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Framing {
+    /// So many bytes are still to come. 0: there is no body, or no more of it.
+    Length(u64),
+    /// Chunks are to come.
+    Chunked(Chunk),
+    /// Everything up to the connection's end is the body.
+    Endless,
+}
+
+/// What comes next in a chunked body. The numbers are the chunk's size, or what is left of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Chunk {
+    /// The first digit of a size.
+    First,
+    /// More digits.
+    Digits(u64),
+    /// Blanks behind the digits.
+    Blank(u64),
+    /// An extension.
+    Extension(u64),
+    /// The end of the size's line.
+    SizeLf(u64),
+    /// Bytes of the body.
+    Data(u64),
+    /// The end of the data's line.
+    DataCr,
+    DataLf,
+    /// The empty line that ends it all, or a trailer.
+    EndCr,
+    EndLf,
+    /// A trailer, and the end of its line.
+    Trailer,
+    TrailerLf,
+    /// The end.
+    Over,
+    /// This is no chunk: the request is answered 400, and nothing more is read as one.
+    Broken,
+}
+
+/// What the gate has to know of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Coming {
+    pub(crate) framing: Framing,
+    /// No request may follow on this connection: the client says so.
+    pub(crate) last: bool,
+}
+
+impl Coming {
+    /// Reads the head as actix-http has understood it.
+    pub(crate) fn of(request: &HttpRequest) -> Coming {
+        let headers = request.headers();
+        let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse::<u64>().ok();
+        let is_websocket = |value: &str| value.trim().eq_ignore_ascii_case("websocket");
+        let framing = if headers.contains_key(TRANSFER_ENCODING) {
+            // actix-http has refused every coding but this one.
+            Framing::Chunked(Chunk::First)
+        } else if headers.get_all(UPGRADE).any(|value| value.to_str().is_ok_and(is_websocket)) {
+            Framing::Endless
+        } else {
+            match length().unwrap_or(0) {
+                0 if *request.method() == Method::CONNECT => Framing::Endless,
+                length => Framing::Length(length),
+            }
+        };
+        let last = request.head().connection_type() != ConnectionType::KeepAlive;
+        Coming { framing, last }
+    }
+
+    /// Whether there is a body.
+    pub(crate) fn has_body(&self) -> bool {
+        self.framing != Framing::Length(0)
+    }
+}
+
+impl Framing {
+    /// Goes on over `bytes`. The offset behind the body where it ends in them; `None`: all of them
+    /// belong to it, and more does.
+    pub(crate) fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
+        match self {
+            Framing::Length(left) if *left <= bytes.len() as u64 => {
+                let end = *left as usize;
+                *left = 0;
+                Some(end)
+            }
+            Framing::Length(left) => {
+                *left -= bytes.len() as u64;
+                None
+            }
+            Framing::Chunked(chunk) => chunk.follow(bytes),
+            Framing::Endless => None,
+        }
+    }
+}
+
+impl Chunk {
+    fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < bytes.len() {
+            if let Chunk::Data(left) = *self {
+                let step = left.min((bytes.len() - at) as u64);
+                at += step as usize;
+                *self = if step == left { Chunk::DataCr } else { Chunk::Data(left - step) };
+                continue;
+            }
+            *self = self.step(bytes[at]);
+            at += 1;
+            if *self == Chunk::Over {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// The same steps as `h1/chunked.rs` of actix-http takes.
+    fn step(self, byte: u8) -> Chunk {
+        match (self, byte) {
+            (Chunk::First, _) => digit(byte).map_or(Chunk::Broken, Chunk::Digits),
+            (Chunk::Digits(size) | Chunk::Blank(size), b' ' | b'\t') => Chunk::Blank(size),
+            (Chunk::Digits(size) | Chunk::Blank(size), b';') => Chunk::Extension(size),
+            (Chunk::Digits(size) | Chunk::Blank(size) | Chunk::Extension(size), b'\r') => Chunk::SizeLf(size),
+            (Chunk::Digits(size), _) => {
+                let longer = digit(byte).and_then(|digit| Some(size.checked_mul(16)? + digit));
+                longer.map_or(Chunk::Broken, Chunk::Digits)
+            }
+            (Chunk::Extension(_), 0x00..=0x08 | 0x0a..=0x1f | 0x7f) => Chunk::Broken,
+            (Chunk::Extension(size), _) => Chunk::Extension(size),
+            (Chunk::SizeLf(0), b'\n') => Chunk::EndCr,
+            (Chunk::SizeLf(size), b'\n') => Chunk::Data(size),
+            (Chunk::DataCr, b'\r') => Chunk::DataLf,
+            (Chunk::DataLf, b'\n') => Chunk::First,
+            (Chunk::EndCr, b'\r') => Chunk::EndLf,
+            (Chunk::EndLf, b'\n') => Chunk::Over,
+            (Chunk::Trailer, b'\r') => Chunk::TrailerLf,
+            (Chunk::EndCr | Chunk::Trailer, _) => Chunk::Trailer,
+            (Chunk::TrailerLf, b'\n') => Chunk::EndCr,
+            (
+                Chunk::Blank(_)
+                | Chunk::SizeLf(_)
+                | Chunk::DataCr
+                | Chunk::DataLf
+                | Chunk::EndLf
+                | Chunk::TrailerLf
+                | Chunk::Data(_)
+                | Chunk::Over
+                | Chunk::Broken,
+                _,
+            ) => Chunk::Broken,
+        }
+    }
+}
+
+fn digit(byte: u8) -> Option<u64> {
+    char::from(byte).to_digit(16).map(u64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the body ends, whichever way its bytes are split.
+    fn end(body: &[u8]) -> Option<usize> {
+        let whole = Framing::Chunked(Chunk::First).follow(body);
+        for split in 1..body.len() {
+            let (mut framing, mut before, mut ended) = (Framing::Chunked(Chunk::First), 0, None);
+            for piece in body.chunks(split) {
+                if let Some(end) = framing.follow(piece) {
+                    ended = Some(before + end);
+                    break;
+                }
+                before += piece.len();
+            }
+            assert_eq!(ended, whole, "split by {split}: {}", String::from_utf8_lossy(body));
+        }
+        whole
+    }
+
+    #[test]
+    fn chunks_end_where_they_end() {
+        for body in [
+            "0\r\n\r\n",
+            "4\r\nabcd\r\n0\r\n\r\n",
+            "4;a=\"b\"\r\nab\r\n\r\n0;x\r\n\r\n",
+            "A \t\r\n0123456789\r\n00\r\n\r\n",
+            "1\r\nx\r\n0\r\nTrailer: y\r\nX: z\r\n\r\n",
+            "5\r\n0\r\n\r\n\r\n0\r\n\r\n",
+        ] {
+            let more = format!("{body}GET / HTTP/1.1\r\n\r\n");
+            assert_eq!(end(more.as_bytes()), Some(body.len()), "{body:?}");
+            assert_eq!(end(&body.as_bytes()[..body.len() - 1]), None, "{body:?}");
+        }
+        for broken in
+            ["x", "0x4\r\nabcd\r\n0\r\n\r\n", "4\nabcd\n0\n\n", "2;\nxx\r\n", "fffffffffffffffff\r\n", "1\r\nab\r\n"]
+        {
+            let more = format!("{broken}0\r\n\r\nGET / HTTP/1.1\r\n\r\n0\r\n\r\n");
+            assert_eq!(end(more.as_bytes()), None, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_counted_down() {
+        let mut framing = Framing::Length(10);
+        assert_eq!(
+            (framing.follow(b"12345678"), framing.follow(b"90GET"), framing),
+            (None, Some(2), Framing::Length(0))
+        );
+        assert_eq!(Framing::Length(0).follow(b"GET"), Some(0));
+        assert_eq!(Framing::Endless.follow(b"anything\r\n\r\n"), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! What answers under way hold in memory, together (S28).
+//!
+//! An answer that is more than a few bytes is counted from the moment it is made until its last
+//! byte has left. The same bytes are counted once, however many clients they go to. Beyond the
+//! bounds a list is answered 503, and a manifest is sent from its file.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+
+/// How much all answers may hold, and those of one owner, in bytes.
+const MOST: usize = 64 << 20;
+const OF_ONE: usize = MOST / 2;
+
+/// All of them.
+#[derive(Default, Debug)]
+pub(crate) struct Loads(Mutex<Table>);
+
+#[derive(Default, Debug)]
+struct Table {
+    total: usize,
+    owners: HashMap<IpAddr, usize>,
+    /// By where they lie.
+    held: HashMap<usize, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// Who asked for them first, and is counted.
+    owner: IpAddr,
+    length: usize,
+    answers: usize,
+}
+
+/// The bytes of one answer, while it lives.
+#[derive(Debug)]
+pub(crate) struct Load {
+    loads: Arc<Loads>,
+    place: usize,
+}
+
+impl Loads {
+    /// Counts these bytes, which live at least as long as what is given back. `None`: they are too
+    /// many.
+    pub(crate) fn take(self: &Arc<Self>, owner: IpAddr, bytes: &Bytes) -> Option<Load> {
+        let (place, length) = (bytes.as_ptr() as usize, bytes.len());
+        let mut table = self.lock();
+        if let Some(held) = table.held.get_mut(&place) {
+            held.answers += 1;
+        } else {
+            let theirs = table.owners.get(&owner).copied().unwrap_or_default();
+            if table.total + length > MOST || theirs + length > OF_ONE {
+                return None;
+            }
+            table.total += length;
+            *table.owners.entry(owner).or_default() += length;
+            table.held.insert(place, Held { owner, length, answers: 1 });
+        }
+        drop(table);
+        Some(Load { loads: Arc::clone(self), place })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let mut table = self.loads.lock();
+        let Some(held) = table.held.get_mut(&self.place) else { return };
+        held.answers -= 1;
+        if held.answers > 0 {
+            return;
+        }
+        let (owner, length) = (held.owner, held.length);
+        table.held.remove(&self.place);
+        table.total -= length;
+        if let Some(theirs) = table.owners.get_mut(&owner) {
+            *theirs -= length;
+            if *theirs == 0 {
+                table.owners.remove(&owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(n: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, n])
+    }
+
+    fn piece() -> Bytes {
+        Bytes::from(vec![0; OF_ONE / 4])
+    }
+
+    #[test]
+    fn the_same_bytes_count_once() {
+        let (loads, bytes) = (Arc::new(Loads::default()), piece());
+        let many: Vec<_> = (0..1000).map(|n| loads.take(owner(n as u8), &bytes).unwrap()).collect();
+        assert_eq!(loads.lock().total, bytes.len());
+        drop(many);
+        let table = loads.lock();
+        assert!(table.total == 0 && table.owners.is_empty() && table.held.is_empty());
+    }
+
+    #[test]
+    fn nobody_has_more_than_half() {
+        let (loads, pieces) = (Arc::new(Loads::default()), (0..10).map(|_| piece()).collect::<Vec<_>>());
+        let mut theirs: Vec<_> = pieces[..4].iter().map(|bytes| loads.take(owner(1), bytes).unwrap()).collect();
+        assert!(loads.take(owner(1), &pieces[4]).is_none());
+        let others: Vec<_> = pieces[4..8].iter().map(|bytes| loads.take(owner(2), bytes).unwrap()).collect();
+        assert!(loads.take(owner(3), &pieces[8]).is_none(), "all together have enough");
+        theirs.pop();
+        let third = loads.take(owner(3), &pieces[8]);
+        assert!(third.is_some());
+        drop((theirs, others, third));
+        assert_eq!(loads.lock().total, 0);
+    }
+}

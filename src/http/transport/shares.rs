@@ -1,0 +1,265 @@
+//! What clients have sent and lanyard holds in memory, together (S28).
+//!
+//! | held | in all | beyond it |
+//! |---|---|---|
+//! | the first [`FIRST`] bytes of each body that is gathered | 32 MiB | a wait, then 429 |
+//! | bodies that are longer, each as long as it may become | 64 MiB | a wait, then 429 |
+//! | heads beyond [`HEAD`], each as long as it may become | 16 MiB | the connection ends |
+//!
+//! One owner has at most half of each. A long body has to bring its first bytes before it takes its
+//! share, so a promise alone costs nobody else anything. Nobody waits for a second share of one
+//! kind while holding the first, so no two bodies wait for each other.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{sync::Notify, time::Instant};
+
+/// How much of a body is gathered before it needs a share of its own, in bytes.
+pub(crate) const FIRST: usize = 16 << 10;
+
+/// How long a head may become without a share, in bytes, and how long with one: actix-http refuses
+/// it then.
+pub(crate) const HEAD: usize = 16 << 10;
+const LONGEST_HEAD: usize = 128 << 10;
+
+/// How long a body waits for its share.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// Beyond so many bytes, a body gets [`ROOMY`] bytes of address space, of which only what is
+/// written costs memory, so that the allocator gives it back at its end.
+const LARGE: usize = 256 << 10;
+const ROOMY: usize = 33 << 20;
+
+/// The shares of all clients.
+#[derive(Debug)]
+pub(crate) struct Held {
+    beginnings: Arc<Shares>,
+    bodies: Arc<Shares>,
+    heads: Arc<Shares>,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        let shares = |most: usize| Arc::new(Shares { table: Mutex::default(), most, changed: Notify::new() });
+        Held { beginnings: shares(32 << 20), bodies: shares(64 << 20), heads: shares(16 << 20) }
+    }
+}
+
+/// So many bytes for all.
+#[derive(Debug)]
+struct Shares {
+    table: Mutex<Table>,
+    most: usize,
+    changed: Notify,
+}
+
+#[derive(Default, Debug)]
+struct Table {
+    total: usize,
+    owners: HashMap<IpAddr, usize>,
+}
+
+/// The share of one client, while it lives.
+#[derive(Debug)]
+pub(crate) struct Share {
+    shares: Arc<Shares>,
+    owner: IpAddr,
+    bytes: usize,
+}
+
+/// A body that is gathered in memory, with its shares.
+#[derive(Default, Debug)]
+pub(crate) struct Gathered {
+    bytes: Vec<u8>,
+    first: Option<Share>,
+    rest: Option<Share>,
+}
+
+/// There is no share for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NoShare;
+
+impl Held {
+    /// A share for a long head.
+    pub(crate) fn head(&self, owner: IpAddr) -> Option<Share> {
+        self.heads.take(owner, LONGEST_HEAD)
+    }
+
+    /// Room in `gathered` for all that has come, `length` bytes, of a body that may become
+    /// `longest`. Waits for a while where others have it.
+    pub(crate) async fn room(
+        &self,
+        owner: IpAddr,
+        gathered: &mut Gathered,
+        length: usize,
+        longest: usize,
+    ) -> Result<(), NoShare> {
+        if gathered.first.is_none() {
+            gathered.first = Some(self.beginnings.wait(owner, longest.min(FIRST)).await?);
+        }
+        if length > FIRST && gathered.rest.is_none() {
+            gathered.rest = Some(self.bodies.wait(owner, longest).await?);
+        }
+        Ok(())
+    }
+}
+
+impl Shares {
+    fn take(self: &Arc<Self>, owner: IpAddr, bytes: usize) -> Option<Share> {
+        let mut table = self.lock();
+        let theirs = table.owners.get(&owner).copied().unwrap_or_default();
+        if table.total + bytes > self.most || theirs + bytes > self.most / 2 {
+            return None;
+        }
+        table.total += bytes;
+        table.owners.insert(owner, theirs + bytes);
+        Some(Share { shares: Arc::clone(self), owner, bytes })
+    }
+
+    async fn wait(self: &Arc<Self>, owner: IpAddr, bytes: usize) -> Result<Share, NoShare> {
+        let until = Instant::now() + WAIT;
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            // What is given back from here on is noticed.
+            changed.as_mut().enable();
+            if let Some(share) = self.take(owner, bytes) {
+                return Ok(share);
+            }
+            tokio::time::timeout_at(until, changed).await.map_err(|_| NoShare)?;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut table = self.shares.lock();
+        table.total -= self.bytes;
+        if let Some(theirs) = table.owners.get_mut(&self.owner) {
+            *theirs -= self.bytes;
+            if *theirs == 0 {
+                table.owners.remove(&self.owner);
+            }
+        }
+        drop(table);
+        self.shares.changed.notify_waiters();
+    }
+}
+
+impl Gathered {
+    pub(crate) fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds a piece of a body that may become `longest` bytes.
+    pub(crate) fn push(&mut self, piece: &[u8], longest: usize) {
+        let length = self.bytes.len() + piece.len();
+        if length <= FIRST {
+            self.bytes.reserve_exact(longest.clamp(length, FIRST) - self.bytes.len());
+        } else if self.bytes.capacity() <= FIRST {
+            let room = if longest > LARGE { ROOMY } else { longest.max(length) };
+            // Where there is no such address space, it grows as any vector.
+            let _ = self.bytes.try_reserve_exact(room - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(piece);
+    }
+
+    /// The body. Its shares are given back with the last copy of it.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Gathered {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: usize = 4 << 20;
+
+    fn owner(n: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, n])
+    }
+
+    /// A body of which so many bytes have come.
+    async fn body(held: &Held, n: u8, length: usize, longest: usize) -> Result<Gathered, NoShare> {
+        let mut gathered = Gathered::default();
+        held.room(owner(n), &mut gathered, length.min(FIRST), longest).await?;
+        held.room(owner(n), &mut gathered, length, longest).await?;
+        gathered.push(&vec![7; length], longest);
+        Ok(gathered)
+    }
+
+    fn totals(held: &Held) -> [usize; 3] {
+        [&held.beginnings, &held.bodies, &held.heads].map(|shares| {
+            let table = shares.lock();
+            assert_eq!(table.total, table.owners.values().sum::<usize>());
+            table.total
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn s28_no_owner_has_more_than_half_of_what_bodies_may_hold() {
+        let held = Held::default();
+        let mut theirs = Vec::new();
+        while let Ok(body) = body(&held, 1, FIRST + 1, MANIFEST).await {
+            theirs.push(body);
+        }
+        assert_eq!(theirs.len(), 8);
+        assert_eq!(body(&held, 1, FIRST + 1, MANIFEST).await.err(), Some(NoShare), "it has waited");
+        assert!(body(&held, 1, 2000, 2000).await.is_ok(), "a small one of the same owner");
+        assert!(body(&held, 1, FIRST, MANIFEST).await.is_ok(), "and one that only says that it is long");
+        let others: Vec<_> = futures_util::future::join_all((0..8).map(|_| body(&held, 2, MANIFEST, MANIFEST))).await;
+        assert!(others.iter().all(Result::is_ok));
+        assert_eq!(body(&held, 3, MANIFEST, MANIFEST).await.err(), Some(NoShare), "all have enough");
+        theirs.pop();
+        assert!(body(&held, 3, MANIFEST, MANIFEST).await.is_ok(), "what one gives back another takes");
+        drop((theirs, others));
+        assert_eq!(totals(&held), [0; 3]);
+    }
+
+    /// More than fit come at once, and all of them are gathered, one after the other.
+    #[tokio::test(start_paused = true)]
+    async fn s28_bodies_wait_for_their_turn() {
+        let held = Held::default();
+        let all = (0..40).map(|_| async {
+            let body = body(&held, 1, MANIFEST, MANIFEST).await?;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok::<_, NoShare>(body.into_bytes().len())
+        });
+        let began = Instant::now();
+        let all = futures_util::future::join_all(all).await;
+        assert!(all.iter().all(|length| *length == Ok(MANIFEST)), "{all:?}");
+        assert_eq!(began.elapsed().as_secs(), 5);
+        assert_eq!(totals(&held), [0; 3]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shares_are_kept_by_the_last_copy_and_given_back_by_who_leaves() {
+        let held = Held::default();
+        let bytes = body(&held, 1, MANIFEST, MANIFEST).await.unwrap().into_bytes();
+        let copy = bytes.slice(5..10);
+        drop(bytes);
+        assert_eq!(totals(&held), [FIRST, MANIFEST, 0]);
+        drop(copy);
+        assert_eq!(totals(&held), [0; 3]);
+        let heads: Vec<_> = (0..100).map_while(|_| held.head(owner(1))).collect();
+        assert_eq!((heads.len(), held.head(owner(2)).is_some()), (64, true));
+        drop(heads);
+        assert_eq!(totals(&held), [0; 3]);
+    }
+}

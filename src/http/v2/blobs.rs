@@ -1,0 +1,145 @@
+//! GET and HEAD of `/v2/NAME/blobs/DIGEST` (distribution-spec, "Pulling blobs"; RFC 9110 section 14 for ranges).
+
+use std::time::Duration;
+
+use actix_web::http::{
+    StatusCode,
+    header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_RANGE, HeaderValue},
+};
+use bytes::Bytes;
+use futures_util::stream;
+
+use crate::{
+    http::{
+        answer::{body::Pieces, conditions, errors::Refusal, multipart::Multipart, reply::Reply},
+        routes::Asked,
+    },
+    names::Spelling,
+    oci::{Digest, ErrorCode, RegistryError, Repository},
+    pull::{BlobAnswer, BlobBody, BodyError, Piece, StillProving},
+};
+
+const OCTETS: &str = "application/octet-stream";
+/// How long a client that is about to push waits for upstream's word on what it could leave out.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// When to ask again for a blob that is being proven.
+const SOON: Duration = Duration::from_secs(5);
+
+/// The blob, or the ranges of it that were asked for.
+pub(crate) async fn get(mut asked: Asked<'_>, spelling: &Spelling, digest: &Digest) -> Result<Reply, Refusal> {
+    asked.entry.digest(digest);
+    let repository = asked.repository()?;
+    let has_it = conditions::has_it(asked.request.headers(), digest);
+    let mut reply = if has_it || asked.is_head() {
+        Box::pin(sized(&asked, spelling, &repository, digest, has_it)).await?
+    } else {
+        whole_or_part(&mut asked, &repository, digest).await?
+    };
+    reply.digest(digest);
+    reply.header(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    reply.header(CACHE_CONTROL, conditions::immutable());
+    Ok(reply)
+}
+
+/// Only the size is wanted: nothing is downloaded for it. 304 needs it too, as a digest that a client knows says nothing about
+/// whether it is in this repository.
+async fn sized(
+    asked: &Asked<'_>,
+    spelling: &Spelling,
+    repository: &Repository,
+    digest: &Digest,
+    has_it: bool,
+) -> Result<Reply, Refusal> {
+    let pushing = asked.is_head() && asked.could_be_pushed_to(spelling);
+    let patience = if pushing { PATIENCE } else { Duration::MAX };
+    let found = tokio::time::timeout(patience, asked.face.pull.blob_size(repository, digest)).await;
+    let head = match found {
+        Ok(Ok(head)) => head,
+        Ok(Err(error)) if error.is_outage() && !pushing => match asked.other_holder(repository, digest).await? {
+            Some(holder) => asked.face.pull.blob_size(&holder, digest).await?,
+            None => return Err(error.into()),
+        },
+        Ok(Err(error)) if !(pushing && error.is_outage()) => return Err(error.into()),
+        Ok(Err(_)) | Err(_) => return Err(send_it(spelling)),
+    };
+    let mut reply = if has_it { Reply::not_modified() } else { Reply::head(OCTETS, head.size) };
+    reply.trace = Some(head.trace);
+    Ok(reply)
+}
+
+/// Who asks for a blob by HEAD and without a registry's name is about to push (WIRE.md): where upstream cannot say that it
+/// has it, it is to be sent. Anything but 404 would end the push, and pushing must work without the internet.
+fn send_it(spelling: &Spelling) -> Refusal {
+    let message = format!("{} is not hosted here, and upstream cannot be asked", spelling.name);
+    RegistryError::new(ErrorCode::BlobUnknown, message).into()
+}
+
+async fn whole_or_part(asked: &mut Asked<'_>, repository: &Repository, digest: &Digest) -> Result<Reply, Refusal> {
+    let ranges = conditions::ranges(asked.request.headers(), digest)?;
+    let client = asked.face.site.client(asked.request).address.to_canonical();
+    asked.face.pull.look_again(client, repository, digest).await.map_err(still_proving)?;
+    let answer = match asked.face.pull.blob(repository, digest, ranges.as_ref()).await {
+        Err(error) if error.is_outage() => match Box::pin(asked.other_holder(repository, digest)).await? {
+            Some(holder) => Box::pin(asked.face.pull.blob(&holder, digest, ranges.as_ref())).await?,
+            None => return Err(error.into()),
+        },
+        answer => answer?,
+    };
+    let BlobAnswer { size, ranges, mut body, trace } = answer;
+    let first = match first_piece(&mut body, size).await {
+        Ok(first) => first,
+        Err(error) => return Err(Refusal::before_first_byte(error, trace)),
+    };
+    let pull = &asked.face.pull;
+    asked.entry.gives(match &ranges {
+        None => pull.giving(client, digest, 0, size),
+        Some(ranges) => match ranges.single() {
+            Some(range) => pull.giving(client, digest, range.first, size),
+            None => {
+                let parts = ranges.iter().map(|range| (range.first, range.last + 1)).collect();
+                pull.giving_parts(client, digest, parts, size)
+            }
+        },
+    });
+    let mut reply = match ranges {
+        None => Reply::stream(StatusCode::OK, OCTETS, size, first, pieces(body)),
+        Some(ranges) => match ranges.single() {
+            Some(range) => {
+                let (status, length) = (StatusCode::PARTIAL_CONTENT, range.length());
+                let mut reply = Reply::stream(status, OCTETS, length, first, pieces(body));
+                reply.text(CONTENT_RANGE, &range.to_string());
+                reply
+            }
+            None => Multipart::new(OCTETS, ranges).reply(first, pieces(body)),
+        },
+    };
+    reply.trace = Some(trace);
+    Ok(reply)
+}
+
+fn pieces(body: BlobBody) -> Pieces {
+    Box::pin(stream::unfold(body, |mut body| async move {
+        let piece = body.next().await?;
+        Some((piece.map_err(|error| error.to_string()), body))
+    }))
+}
+
+fn still_proving(proving: StillProving) -> Refusal {
+    let error = RegistryError::new(ErrorCode::Unavailable, proving.to_string());
+    RegistryError { retry_after: Some(SOON), ..error }.into()
+}
+
+/// Awaited before the head is sent, so that a failure before the first byte can still be told as one.
+async fn first_piece(body: &mut BlobBody, size: u64) -> Result<Piece, Option<BodyError>> {
+    if size == 0 {
+        return Ok(Piece::Bytes(Bytes::new()));
+    }
+    loop {
+        match body.next().await {
+            Some(Ok(piece)) if piece.length() == 0 => {}
+            Some(Ok(piece)) => return Ok(piece),
+            Some(Err(error)) => return Err(Some(error)),
+            None => return Err(None),
+        }
+    }
+}

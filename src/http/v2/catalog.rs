@@ -1,0 +1,31 @@
+//! GET and HEAD of `/v2/_catalog` (the Docker Registry API has it, the specification does not): hosted repositories that the
+//! client may pull. What is mirrored is not listed.
+
+use actix_web::http::{
+    StatusCode,
+    header::{CACHE_CONTROL, HeaderValue, LINK},
+};
+use serde_json::json;
+
+use crate::{
+    http::{
+        answer::{errors::Refusal, reply, reply::Reply},
+        query::MAX_PAGE,
+        routes::Asked,
+        v2::tags,
+    },
+    oci::RepositoryName,
+};
+
+/// The repositories in bytewise order, a thousand at a time unless `n` says fewer.
+pub(crate) async fn list(asked: Asked<'_>) -> Result<Reply, Refusal> {
+    let n = usize::try_from(asked.query.n.unwrap_or(MAX_PAGE)).unwrap_or(usize::MAX);
+    let (page, more) = asked.face.push.catalog(asked.query.last.clone(), n, asked.may_pull()).await?;
+    let body = json!({ "repositories": page.iter().map(RepositoryName::as_str).collect::<Vec<_>>() });
+    let mut reply = Reply::bytes(StatusCode::OK, reply::JSON, body.to_string().into());
+    reply.header(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let (true, Some(last)) = (more, page.last()) {
+        reply.text(LINK, &tags::next(asked.request.uri().path(), &asked.query, last.as_str()));
+    }
+    Ok(reply)
+}

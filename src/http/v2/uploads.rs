@@ -1,0 +1,226 @@
+//! `/v2/NAME/blobs/uploads/` (distribution-spec, "Pushing blobs").
+//!
+//! | | |
+//! |---|---|
+//! | POST | 202 and a place to upload to; `?digest=` with the bytes, 201; `?mount=`, 201 or 202 |
+//! | POST `?digest-algorithm=` | 202: it is hashed so from its first byte on |
+//! | GET | 204: how much is here |
+//! | PATCH | 202: the next bytes; where they do not follow, 416 and where it goes on |
+//! | PUT `?digest=` | 201: the last bytes, or none, and the digest of all |
+//! | DELETE | 204: it never was |
+//!
+//! Places are told as paths, so that they are right behind any proxy, and in the client's own spelling of the name.
+
+use std::sync::Arc;
+
+use actix_web::http::{
+    StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue, LOCATION, RANGE},
+};
+
+use crate::{
+    http::{
+        answer::{errors::Refusal, reply::Reply},
+        routes::Asked,
+        target::base,
+    },
+    oci::{Digest, ErrorCode, RegistryError, Repository},
+    push::{PushError, UploadId, Writing},
+};
+
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// POST: begins an upload, or does all of it.
+pub(crate) async fn post(mut asked: Asked<'_>) -> Result<Reply, Refusal> {
+    let repo = asked.push_target()?;
+    let push = Arc::clone(&asked.face.push);
+    let algorithm = asked.query.digest_algorithm()?;
+    if let Some(digest) = asked.query.mount()? {
+        // A name that is none has no blob to mount: the client uploads, as from any other that has not.
+        let from = asked.query.from.as_deref().map(|from| asked.named(from, &digest)).transpose();
+        if let Ok(from) = from
+            && push.mount(&repo, digest, from, asked.may_pull()).await?
+        {
+            return Ok(created(&mut asked, &digest));
+        }
+    }
+    let digest = asked.query.digest()?;
+    let Some(digest) = digest else {
+        let id = push.begin(&repo, &asked.owner(), algorithm).await?;
+        return Ok(under_way(&asked, StatusCode::ACCEPTED, id, 0));
+    };
+    // There is no second request to go on with this upload: it goes with this one, whatever becomes of that.
+    let single = push.begin_single(&repo, digest.algorithm()).await?;
+    let writing = push.open(&repo, single.id(), None).await?;
+    pour(&mut asked, writing, None).await?.finish(digest).await?;
+    single.ended();
+    Ok(created(&mut asked, &digest))
+}
+
+/// GET: how far it is.
+pub(crate) async fn get(asked: Asked<'_>, id: UploadId) -> Result<Reply, Refusal> {
+    let repo = asked.push_target()?;
+    let offset = asked.face.push.status(&repo, id).await?;
+    Ok(under_way(&asked, StatusCode::NO_CONTENT, id, offset))
+}
+
+/// PATCH: the next bytes.
+pub(crate) async fn patch(mut asked: Asked<'_>, id: UploadId) -> Result<Reply, Refusal> {
+    let repo = asked.push_target()?;
+    let chunk = Chunk::of(&asked)?;
+    let writing = open(&asked, &repo, id, chunk.as_ref()).await?;
+    let writing = pour(&mut asked, writing, chunk.as_ref()).await?;
+    let offset = writing.park().await?;
+    Ok(under_way(&asked, StatusCode::ACCEPTED, id, offset))
+}
+
+/// PUT: the last bytes, if there are any, and the digest of all.
+pub(crate) async fn put(mut asked: Asked<'_>, id: UploadId) -> Result<Reply, Refusal> {
+    let repo = asked.push_target()?;
+    let digest = asked.query.digest()?.ok_or_else(|| {
+        RegistryError::new(ErrorCode::DigestInvalid, "the request that ends an upload says its digest: ?digest=…")
+    })?;
+    let chunk = Chunk::of(&asked)?;
+    let writing = open(&asked, &repo, id, chunk.as_ref()).await?;
+    writing.may_have(&digest)?;
+    let writing = pour(&mut asked, writing, chunk.as_ref()).await?;
+    writing.finish(digest).await?;
+    Ok(created(&mut asked, &digest))
+}
+
+/// DELETE: cancels.
+pub(crate) async fn delete(asked: Asked<'_>, id: UploadId) -> Result<Reply, Refusal> {
+    let repo = asked.push_target()?;
+    asked.face.push.cancel(&repo, id).await?;
+    Ok(Reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// Opens the upload where the chunk says; where that is not its end, tells the client where it goes on.
+async fn open(asked: &Asked<'_>, repo: &Repository, id: UploadId, chunk: Option<&Chunk>) -> Result<Writing, Refusal> {
+    match asked.face.push.open(repo, id, chunk.map(|chunk| chunk.first)).await {
+        Err(error @ PushError::OutOfOrder { offset }) => {
+            let mut refusal = Refusal::from(error);
+            for (name, value) in place(asked, id, offset) {
+                refusal = refusal.with_header(name, value);
+            }
+            Err(refusal)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// Hands the body on, piece by piece. What came before an error stays with the upload.
+async fn pour(asked: &mut Asked<'_>, mut writing: Writing, chunk: Option<&Chunk>) -> Result<Writing, Refusal> {
+    let wrong = |came: u64, ended: bool| {
+        let chunk = chunk.filter(|chunk| chunk.contradicts(came, ended))?;
+        Some(wrong_size(came, chunk.length()))
+    };
+    if let Some(refusal) = asked.content_length().and_then(|told| wrong(told, true)) {
+        return Err(refusal);
+    }
+    let mut came = 0;
+    while let Some(piece) = asked.body.piece().await? {
+        came += piece.len() as u64;
+        if let Some(refusal) = wrong(came, false) {
+            return Err(refusal);
+        }
+        writing.write(piece).await?;
+    }
+    if let Some(refusal) = wrong(came, true) {
+        // What came is safe when the client is told, and looks how much of it is.
+        writing.park().await?;
+        return Err(refusal);
+    }
+    Ok(writing)
+}
+
+fn wrong_size(came: u64, told: u64) -> Refusal {
+    let message = format!("Content-Range speaks of {told} bytes, and {came} came");
+    RegistryError::new(ErrorCode::SizeInvalid, message).into()
+}
+
+/// `Content-Range` of a chunk: `FIRST-LAST`, both inclusive.
+struct Chunk {
+    first: u64,
+    last: u64,
+}
+
+impl Chunk {
+    fn of(asked: &Asked<'_>) -> Result<Option<Chunk>, RegistryError> {
+        let Some(header) = asked.request.headers().get(CONTENT_RANGE) else { return Ok(None) };
+        let chunk = header.to_str().ok().and_then(Chunk::parse);
+        chunk.map(Some).ok_or_else(|| {
+            let message = "Content-Range of a chunk is FIRST-LAST, two offsets in bytes";
+            RegistryError::new(ErrorCode::BlobUploadInvalid, message)
+        })
+    }
+
+    /// Some clients write it as RFC 9110 has it: `bytes FIRST-LAST/TOTAL`.
+    fn parse(text: &str) -> Option<Chunk> {
+        let text = text.trim();
+        let text = text.strip_prefix("bytes ").unwrap_or(text);
+        let range = text.split_once('/').map_or(text, |(range, _)| range);
+        let (first, last) = range.split_once('-')?;
+        let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+        let chunk = Chunk { first: number(first)?, last: number(last)? };
+        (chunk.first <= chunk.last && chunk.last < u64::MAX).then_some(chunk)
+    }
+
+    fn length(&self) -> u64 {
+        self.last - self.first + 1
+    }
+
+    /// Whether it is not that of a body of which so many bytes came, and no more if it has ended.
+    fn contradicts(&self, came: u64, ended: bool) -> bool {
+        came > self.length() || (ended && came < self.length())
+    }
+}
+
+fn place(asked: &Asked<'_>, id: UploadId, offset: u64) -> Vec<(HeaderName, HeaderValue)> {
+    let location = format!("{}/blobs/uploads/{id}", base(asked.request.uri().path()));
+    // An empty upload says 0-0 too: there is no way to write an empty range.
+    let range = format!("0-{}", offset.saturating_sub(1));
+    let values = [(LOCATION, location), (RANGE, range), (UPLOAD_UUID, id.to_string())];
+    values.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
+}
+
+fn under_way(asked: &Asked<'_>, status: StatusCode, id: UploadId, offset: u64) -> Reply {
+    let mut reply = Reply::empty(status);
+    for (name, value) in place(asked, id, offset) {
+        reply.header(name, value);
+    }
+    reply
+}
+
+/// 201: the blob is here, and there it can be got.
+fn created(asked: &mut Asked<'_>, digest: &Digest) -> Reply {
+    asked.entry.digest(digest);
+    let mut reply = Reply::empty(StatusCode::CREATED);
+    reply.text(LOCATION, &format!("{}/blobs/{digest}", base(asked.request.uri().path())));
+    reply.digest(digest);
+    reply
+}
+
+impl Asked<'_> {
+    /// The body's length, where the head has it.
+    pub(crate) fn content_length(&self) -> Option<u64> {
+        self.request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_two_offsets() {
+        let parse = |text: &str| Chunk::parse(text).map(|chunk| (chunk.first, chunk.last, chunk.length()));
+        assert_eq!(parse("0-0"), Some((0, 0, 1)));
+        assert_eq!(parse(" 5-9 "), Some((5, 9, 5)));
+        assert_eq!(parse("bytes 5-9/10"), Some((5, 9, 5)));
+        for bad in ["", "-", "5", "5-", "-5", "9-5", "+1-2", "0-18446744073709551615", "0-99999999999999999999", "a-b"]
+        {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+}
