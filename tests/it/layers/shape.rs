@@ -1,0 +1,85 @@
+//! CONTRIBUTING.md, "Shape" and "Voice": how long a file may be, and how wide a comment.
+
+/// No file is longer, in lines.
+const LONGEST: usize = 450;
+
+/// No comment line is wider, in columns with its indentation.
+const WIDEST: usize = 100;
+
+/// Rooms whose comments are still wider. A room without such a line must leave this list.
+const WIDE: &[&str] = &[
+    "src/access",
+    "src/app",
+    "src/cli",
+    "src/config",
+    "src/http",
+    "src/lib.rs",
+    "src/main.rs",
+    "src/metrics",
+    "src/names",
+    "src/oci",
+    "src/pull",
+    "src/push",
+    "src/runtime",
+    "src/storage",
+    "src/upkeep",
+    "src/upstream",
+    "tests/hub",
+    "tests/it",
+    "benches/micro.rs",
+    "benches/numbers.rs",
+    "benches/peers",
+    "benches/shelf",
+    "examples/hub.rs",
+];
+
+fn everything() -> Vec<(String, String)> {
+    let all: Vec<_> = ["src", "tests", "benches", "examples"].into_iter().flat_map(super::sources).collect();
+    assert!(all.len() > 300, "the walk found only {} files", all.len());
+    all
+}
+
+/// The first two names of a path: `src/storage` of `src/storage/index/mod.rs`.
+fn room(file: &str) -> &str {
+    file.match_indices('/').nth(1).map_or(file, |(end, _)| &file[..end])
+}
+
+#[test]
+fn comments_are_narrow() {
+    let mut wrong = Vec::new();
+    let mut wide = Vec::new();
+    for (file, text) in everything() {
+        for (n, line) in text.lines().enumerate() {
+            if line.trim_start().starts_with("//") && line.chars().count() > WIDEST {
+                wide.push(room(&file).to_owned());
+                if !WIDE.contains(&room(&file)) {
+                    wrong.push(format!("{file}:{} has a comment of {} columns", n + 1, line.chars().count()));
+                }
+            }
+        }
+    }
+    for room in WIDE.iter().filter(|room| !wide.iter().any(|other| other == *room)) {
+        wrong.push(format!("{room} has no wide comment any more: take it from WIDE"));
+    }
+    assert!(wrong.is_empty(), "comments over {WIDEST} columns:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_file_is_long() {
+    let long: Vec<_> = everything()
+        .into_iter()
+        .map(|(file, text)| (file, text.lines().count()))
+        .filter(|(_, lines)| *lines > LONGEST)
+        .map(|(file, lines)| format!("{file} has {lines} lines"))
+        .collect();
+    assert!(long.is_empty(), "files over {LONGEST} lines:\n{}", long.join("\n"));
+}
+
+/// Nine in ten of the files of `src/` have at most 350 lines.
+#[test]
+fn files_stay_readable() {
+    let mut lengths: Vec<_> = super::all_sources().iter().map(|(_, text)| text.lines().count()).collect();
+    lengths.sort();
+    let ninth = lengths[lengths.len() * 9 / 10];
+    assert!(ninth <= 350, "a tenth of the files has more than {ninth} lines");
+}
