@@ -3,48 +3,21 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::records::{self, no_room},
-    FillFailure, Leader,
-    download::Download,
-    patience::Pace,
+    super::records,
+    download::{Download, Drive},
+    failure::FillFailure,
+    leader::Leader,
+    origin::Source,
+    pace::Pace,
     retry::{Attempt, Next, Retry},
     sources::refuses,
 };
 use crate::{
-    metrics::Metrics,
-    oci::{Digest, Namespace, Repository, RepositoryName},
-    runtime::BlockingPool,
+    oci::{Digest, Namespace, Repository},
     storage::{LinkRecord, LinkRight, Part, Storage, StorageError},
-    upstream::{Upstream, UpstreamError},
 };
-
-/// Where a digest can be had.
-#[derive(Clone)]
-pub(crate) struct Source {
-    /// The registry.
-    pub(crate) upstream: Arc<Upstream>,
-    /// The repository there.
-    pub(crate) name: RepositoryName,
-}
-
-impl PartialEq for Source {
-    fn eq(&self, other: &Source) -> bool {
-        self.name == other.name && self.upstream.name() == other.upstream.name()
-    }
-}
-
-/// What a fill needs of its surroundings.
-#[derive(Clone)]
-pub(crate) struct Drive {
-    pub(crate) storage: Arc<Storage>,
-    pub(crate) disk: BlockingPool,
-    pub(crate) metrics: Arc<Metrics>,
-    /// Ends every fill with its part kept.
-    pub(crate) stop: CancellationToken,
-}
 
 impl Drive {
     /// Drives the fill to its end. `expected` is the length that a manifest gave, in bytes. Run on a task of its own.
@@ -80,8 +53,7 @@ impl Drive {
 
     /// Asks one source after the other until the digest is proven.
     async fn attempts(&self, download: &mut Download<'_>) -> Result<(), FillFailure> {
-        download.open().await?;
-        if download.take_up().await? {
+        if download.begin().await? {
             return Ok(());
         }
         let leader = download.leader;
@@ -195,16 +167,4 @@ fn link(storage: &Storage, sources: &[Source], digest: Digest, size: u64) -> Res
         }
     }
     Ok(())
-}
-
-impl From<UpstreamError> for FillFailure {
-    fn from(error: UpstreamError) -> Self {
-        FillFailure::Upstream(Arc::new(error))
-    }
-}
-
-impl From<StorageError> for FillFailure {
-    fn from(error: StorageError) -> Self {
-        if no_room(&error) { FillFailure::NoRoom } else { FillFailure::Storage(Arc::new(error)) }
-    }
 }

@@ -9,7 +9,8 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    progress::{FillFailure, Progress, Shared},
+    failure::FillFailure,
+    progress::{Progress, Shared},
     runs::Runs,
     sources::{Sources, Standing},
 };

@@ -3,15 +3,16 @@
 use std::{fs::File, sync::Arc};
 
 use super::{
-    Fills,
-    progress::{FillFailure, Progress, Shared},
+    failure::FillFailure,
+    progress::{Progress, Shared},
     sources::Standing,
+    table::Table,
 };
 use crate::{oci::Digest, upstream::UpstreamError};
 
 /// The one writer of a fill's [`Progress`]. Dropped without `complete` or `fail`, it has failed (F7).
 pub(crate) struct Leader<S> {
-    fills: Fills<S>,
+    table: Table<S>,
     shared: Arc<Shared<S>>,
     settled: bool,
 }
@@ -61,8 +62,8 @@ impl<S: Clone + PartialEq> Leader<S> {
 }
 
 impl<S> Leader<S> {
-    pub(super) fn new(fills: Fills<S>, shared: Arc<Shared<S>>) -> Self {
-        Leader { fills, shared, settled: false }
+    pub(super) fn new(table: Table<S>, shared: Arc<Shared<S>>) -> Self {
+        Leader { table, shared, settled: false }
     }
 
     /// What is being downloaded.
@@ -125,7 +126,7 @@ impl<S> Leader<S> {
         self.settled = true;
         // Out of the table first: whoever hears of the end and claims again must not meet this fill once more. The content
         // is in the store by now (F3).
-        self.fills.remove(&self.shared.digest);
+        self.table.remove(&self.shared.digest);
         self.shared.progress.send_replace(end);
     }
 }

@@ -24,273 +24,29 @@
 //! - **F8** a range of a blob being filled answers as soon as its bytes are there (`f8_*`), and the
 //!   registry that was asked for it has sent them in this fill (`runs.rs`, `f8_no_range_*`).
 
+mod attempt;
+mod claim;
 mod download;
 mod drive;
+mod failure;
 mod follower;
 mod leader;
 mod length;
+mod origin;
+mod pace;
 mod patience;
 mod progress;
+mod queue;
 mod retry;
 mod room;
 mod runs;
 mod sources;
+mod table;
 mod words;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
-
-pub(super) use drive::{Drive, Source};
+pub(super) use claim::{Claim, Fills};
+pub(super) use download::Drive;
+pub use failure::FillFailure;
 pub(super) use follower::{Follower, Opened};
-pub(super) use leader::Leader;
-pub use progress::FillFailure;
-use progress::Shared;
+pub(super) use origin::Source;
 pub(super) use sources::Standing;
-
-use crate::oci::Digest;
-
-/// The table of fills under way. `S` is a source: where the content can be had, in this repository or that.
-pub(super) struct Fills<S> {
-    table: Arc<Table<S>>,
-}
-
-type Table<S> = Mutex<HashMap<Digest, Arc<Shared<S>>>>;
-
-/// What a claim came to.
-pub(super) enum Claim<S, T> {
-    /// Nobody was at it: the caller must see that the leader is driven, and may follow.
-    Lead(Leader<S>, Follower<S>),
-    /// Somebody is at it.
-    Follow {
-        /// Its reader.
-        follower: Follower<S>,
-        /// Whether nobody has asked by way of this claim's source yet. The caller then asks, and says so with
-        /// [`Follower::agree`].
-        stranger: bool,
-    },
-    /// It is in the store by now.
-    Stored(T),
-}
-
-impl<S: Clone + PartialEq> Fills<S> {
-    /// An empty table.
-    pub(super) fn new() -> Self {
-        Fills { table: Arc::default() }
-    }
-
-    /// Claims `digest`, which `source` should have; `sure` says that it is known to. A fill under way takes such a source as
-    /// one more to resume from (F6). Before any byte is given out, [`Follower::standing`] says whether this source has it.
-    ///
-    /// `stored` looks into the store, and is asked only by a claim that would lead: a fill that ended
-    /// between the caller's own look and this one has committed before it left the table (F3), so the second look sees it.
-    pub(super) fn claim<T, E>(
-        &self,
-        digest: Digest,
-        source: S,
-        sure: bool,
-        stored: impl FnOnce() -> Result<Option<T>, E>,
-    ) -> Result<Claim<S, T>, E> {
-        let shared = {
-            let mut table = self.lock();
-            if let Some(shared) = table.get(&digest) {
-                if sure {
-                    shared.sources.note(&source, Standing::Has);
-                }
-                let stranger = matches!(shared.sources.standing(&source), None | Some(Standing::Offered));
-                return Ok(Claim::Follow { follower: Follower::new(shared, source), stranger });
-            }
-            let standing = if sure { Standing::Has } else { Standing::Asked };
-            let shared = Arc::new(Shared::new(digest, source.clone(), standing));
-            table.insert(digest, Arc::clone(&shared));
-            shared
-        };
-        let leader = Leader::new(self.clone(), Arc::clone(&shared));
-        match stored()? {
-            Some(found) => {
-                leader.withdraw();
-                Ok(Claim::Stored(found))
-            }
-            None => Ok(Claim::Lead(leader, Follower::new(&shared, source))),
-        }
-    }
-
-    /// The length in bytes of what is being filled, where that is known already and `source` is
-    /// known to have it.
-    pub(super) fn size(&self, digest: &Digest, source: &S) -> Option<u64> {
-        let table = self.lock();
-        table.get(digest)?.size().filter(|_| has(&table, digest, source))
-    }
-
-    /// Whether a fill has proven what it brought, is about to write its links, and one of them is
-    /// that of `source`.
-    pub(super) fn vouches(&self, digest: &Digest, source: &S) -> bool {
-        let table = self.lock();
-        table.get(digest).is_some_and(|fill| fill.sources.is_proven()) && has(&table, digest, source)
-    }
-
-    /// How many fills are under way.
-    pub(super) fn active(&self) -> usize {
-        self.lock().len()
-    }
-}
-
-fn has<S: Clone + PartialEq>(table: &HashMap<Digest, Arc<Shared<S>>>, digest: &Digest, source: &S) -> bool {
-    let fill = table.get(digest);
-    fill.is_some_and(|fill| matches!(fill.sources.standing(source), Some(Standing::Has)))
-}
-
-impl<S> Fills<S> {
-    fn remove(&self, digest: &Digest) {
-        self.lock().remove(digest);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Shared<S>>>> {
-        // The critical sections cannot leave the map half-changed.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<S> Clone for Fills<S> {
-    fn clone(&self) -> Self {
-        Fills { table: Arc::clone(&self.table) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use super::{progress::Progress, *};
-    use crate::{
-        oci::{Algorithm, Hasher},
-        upstream::UpstreamError,
-    };
-
-    fn digest() -> Digest {
-        Hasher::digest(Algorithm::Sha256, b"x")
-    }
-
-    fn claim(fills: &Fills<u8>) -> Claim<u8, ()> {
-        fills.claim(digest(), 1, false, || Ok::<_, Infallible>(None)).unwrap()
-    }
-
-    fn lead(fills: &Fills<u8>) -> (Leader<u8>, Follower<u8>) {
-        match claim(fills) {
-            Claim::Lead(leader, follower) => (leader, follower),
-            Claim::Follow { .. } | Claim::Stored(()) => panic!("somebody else leads"),
-        }
-    }
-
-    #[test]
-    fn one_leader_per_digest() {
-        let fills = Fills::new();
-        let barrier = std::sync::Barrier::new(16);
-        let leaders: Vec<_> = std::thread::scope(|scope| {
-            let claims: Vec<_> = (0..16)
-                .map(|_| {
-                    scope.spawn(|| {
-                        barrier.wait();
-                        claim(&fills)
-                    })
-                })
-                .collect();
-            claims.into_iter().map(|c| c.join().unwrap()).filter(|c| matches!(c, Claim::Lead(..))).collect()
-        });
-        assert_eq!(leaders.len(), 1);
-        assert_eq!(fills.active(), 1);
-    }
-
-    #[test]
-    fn joining_adds_a_sure_source_once() {
-        let fills = Fills::new();
-        let (leader, _) = lead(&fills);
-        for (source, sure, expect) in [(3, false, true), (2, true, false), (1, false, false), (2, false, false)] {
-            let joined = fills.claim(digest(), source, sure, || Ok::<Option<()>, Infallible>(None)).unwrap();
-            assert!(matches!(joined, Claim::Follow { stranger, .. } if stranger == expect), "{source}");
-        }
-        assert_eq!(leader.sources(), [1, 2]);
-    }
-
-    /// S5: only sources that have the content vouch for those who ask by way of them.
-    #[test]
-    fn a_source_that_refuses_vouches_for_nobody() {
-        let fills = Fills::new();
-        let (leader, first) = lead(&fills);
-        assert!(matches!(first.standing(), Some(Standing::Asked)));
-        let joined = fills.claim(digest(), 2, true, || Ok::<Option<()>, Infallible>(None)).unwrap();
-        let Claim::Follow { follower: second, .. } = joined else { panic!("the first leads") };
-        leader.refused(&1, Arc::new(UpstreamError::NotFound { message: "no".into(), told: true }));
-        assert!(matches!(first.standing(), Some(Standing::Refused(_))));
-        assert!(matches!(second.standing(), Some(Standing::Has)));
-        assert_eq!((leader.sources(), leader.sure_sources()), (vec![2], vec![2]));
-        leader.has(&1);
-        assert_eq!(leader.sure_sources(), [1, 2]);
-    }
-
-    #[test]
-    fn a_dropped_leader_has_failed() {
-        let fills = Fills::new();
-        let (leader, follower) = lead(&fills);
-        drop(leader);
-        assert!(matches!(follower.now(), Progress::Failed(FillFailure::Abandoned)));
-        assert_eq!(fills.active(), 0);
-        lead(&fills);
-    }
-
-    #[test]
-    fn a_claim_looks_again_before_it_leads() {
-        let fills = Fills::new();
-        let found = fills.claim(digest(), 1, false, || Ok::<_, Infallible>(Some(7))).unwrap();
-        assert!(matches!(found, Claim::Stored(7)));
-        assert_eq!(fills.active(), 0);
-    }
-
-    #[test]
-    fn commit_precedes_removal() {
-        let fills = Fills::new();
-        let (leader, follower) = lead(&fills);
-        let file = Arc::new(tempfile::tempfile().unwrap());
-        leader.tell(file, 1);
-        leader.complete(1);
-        assert!(matches!(follower.now(), Progress::Complete { size: 1 }));
-        assert_eq!(fills.active(), 0);
-    }
-
-    #[test]
-    fn advertises_only_what_is_readable() {
-        let fills = Fills::new();
-        let (leader, follower) = lead(&fills);
-        let file = || Arc::new(tempfile::tempfile().unwrap());
-        let now = |readable| matches!(follower.now(), Progress::Streaming { readable: r, total: 10 } if r == readable);
-        leader.advance(5);
-        assert!(matches!(follower.now(), Progress::Waiting), "nobody was told a length");
-        leader.tell(file(), 10);
-        assert!(now(0));
-        leader.advance(5);
-        leader.advance(3);
-        assert!(now(5), "progress goes forward only");
-        leader.tell(file(), 5);
-        assert!(now(5), "what was told stays");
-    }
-
-    /// The last byte of a length waits for the proof, whatever is in the file.
-    #[test]
-    fn f2_the_last_byte_is_withheld() {
-        for (here, size, readable) in [(10, 10, 10), (12, 12, 9), (10, 9, 9), (3, 3, 3)] {
-            let fills = Fills::new();
-            let (leader, follower) = lead(&fills);
-            let file = Arc::new(tempfile::tempfile().unwrap());
-            leader.tell(Arc::clone(&file), 10);
-            leader.advance(here);
-            let now = || match follower.now() {
-                Progress::Streaming { readable, .. } => readable,
-                other => panic!("{other:?}"),
-            };
-            assert_eq!(now(), here.min(9));
-            leader.proven(file, size);
-            assert_eq!(now(), readable, "{here} bytes, proven as {size}");
-        }
-    }
-}

@@ -1,7 +1,6 @@
 //! How far a fill is, and how it ended.
 
 use std::{
-    fmt,
     fs::File,
     sync::{Arc, OnceLock},
 };
@@ -9,10 +8,11 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+    failure::FillFailure,
     runs::Runs,
     sources::{Sources, Standing},
 };
-use crate::{oci::Digest, storage::StorageError, upstream::UpstreamError};
+use crate::oci::Digest;
 
 /// The state of a fill. Moves forward only; `Complete` and `Failed` are final.
 #[derive(Clone, Debug)]
@@ -33,40 +33,6 @@ pub(super) enum Progress {
     },
     /// Over. What was streamed so far is good for nothing, except after [`FillFailure::NoRoom`].
     Failed(FillFailure),
-}
-
-/// Why a fill failed.
-#[derive(Clone, Debug)]
-pub enum FillFailure {
-    /// Upstream's answer, or its silence.
-    Upstream(Arc<UpstreamError>),
-    /// The bytes that came are not the digest's.
-    Corrupt,
-    /// The disk is full, or may hold no more: followers go on straight from upstream.
-    NoRoom,
-    /// The disk failed otherwise.
-    Storage(Arc<StorageError>),
-    /// The leader went away: a panic.
-    Abandoned,
-    /// Another registry's doing: what it says is for its own clients.
-    Elsewhere,
-    /// lanyard is stopping; what is here is kept for the next start.
-    Stopping,
-}
-
-impl fmt::Display for FillFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FillFailure::Upstream(error) => error.fmt(f),
-            FillFailure::Corrupt => f.write_str("upstream's bytes do not have the digest they were asked for by"),
-            FillFailure::NoRoom => {
-                f.write_str("no room for it: cache.max_size or cache.min_free is reached, or the disk is full")
-            }
-            FillFailure::Storage(error) => error.fmt(f),
-            FillFailure::Abandoned | FillFailure::Elsewhere => f.write_str("the download was abandoned"),
-            FillFailure::Stopping => f.write_str("lanyard is stopping"),
-        }
-    }
 }
 
 /// What the table, the leader and its followers share.

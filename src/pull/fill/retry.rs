@@ -17,7 +17,7 @@
 
 use std::time::Duration;
 
-use super::{FillFailure, sources::refuses};
+use super::{failure::FillFailure, sources::refuses};
 use crate::upstream::{UpstreamError, fetcher::FetchError};
 
 /// How often a fill asks before its first byte: clients are waiting for a status line.

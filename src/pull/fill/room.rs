@@ -9,25 +9,20 @@
 
 use std::sync::Arc;
 
-use super::{FillFailure, download::Download};
+use super::{
+    download::{Asked, Download},
+    failure::FillFailure,
+};
 use crate::storage::Part;
 
 /// After so many bytes it is asked again.
 const STEP: u64 = 64 << 20;
 
-/// What was asked last.
-#[derive(Default)]
-pub(super) struct Asked {
-    /// The whole length.
-    total: Option<u64>,
-    /// How many bytes were here.
-    here: u64,
-}
-
 impl Download<'_> {
-    /// Fails where there is no room. A manifest may be wrong about the length that it `named`: where
-    /// there is some room, upstream is asked.
-    pub(super) async fn has_room_at_all(&self, named: Option<u64>) -> Result<(), FillFailure> {
+    /// Fails where there is no room. A manifest may name a wrong length: where there is some room,
+    /// upstream is asked.
+    pub(super) async fn has_room_at_all(&self) -> Result<(), FillFailure> {
+        let named = self.length.named();
         if self.fits(named.unwrap_or(0)).await? {
             return Ok(());
         }

@@ -12,7 +12,13 @@
 //! Those who ask by way of a source that counts are given the bytes of all sources, and at the end
 //! its repository holds the content. [`Words`] is the download's alone.
 
-use super::{FillFailure, Follower, Leader, Source, patience::is_of_registry, sources::refuses};
+use super::{
+    failure::FillFailure,
+    follower::Follower,
+    leader::Leader,
+    origin::{Source, is_of_registry},
+    sources::refuses,
+};
 
 /// See the module.
 #[derive(Default)]

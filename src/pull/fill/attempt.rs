@@ -1,0 +1,316 @@
+//! One attempt: bytes from one source into the part, and told to followers (F1, F2, S24, S25).
+//!
+//! `drive` calls [`begin`](Download::begin) once, which opens the part and takes up what an earlier
+//! fill left, and then [`attempt`](Download::attempt), one request to one source, until it is `Ok`:
+//! the digest is proven. `length` decides what followers are told, `words` which sources count.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+
+use super::{
+    download::{Asked, Download, word},
+    failure::FillFailure,
+    length::{Heard, Stated},
+    origin::Source,
+    pace::Stretch,
+    sources::refuses,
+};
+use crate::{
+    oci::Digest,
+    storage::Part,
+    upstream::{BlobAnswer, BlobBody, UpstreamError},
+};
+
+/// One write: large enough to make large folios, small enough to keep nobody waiting for what is
+/// behind it.
+const WRITE: usize = 1 << 20;
+
+impl Download<'_> {
+    /// Opens the part, and takes up what an earlier fill left. Says whether that is the blob,
+    /// proven.
+    pub(super) async fn begin(&mut self) -> Result<bool, FillFailure> {
+        self.has_room_at_all().await?;
+        self.open().await?;
+        self.take_up().await
+    }
+
+    /// An earlier download may have left all of it. Says whether that is proven. A source must
+    /// vouch for whoever began this one first: the earlier one may have been for another repository
+    /// (S5).
+    async fn take_up(&mut self) -> Result<bool, FillFailure> {
+        if self.offset() == 0 {
+            return Ok(false);
+        }
+        let Some(source) = self.leader.sources().into_iter().next() else { return Err(FillFailure::Abandoned) };
+        self.asked = Some(source.clone());
+        if self.is_of(&source) {
+            self.words.sends_all(self.leader, &source);
+        } else if self.leader.sure_sources().is_empty() {
+            let digest = self.leader.digest();
+            let asked = tokio::select! {
+                biased;
+                () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
+                asked = vouched(&source, &digest) => asked,
+            };
+            match asked {
+                Ok(Some(stated)) if self.length.end() == Some(stated) => {
+                    self.leader.has(&source);
+                    self.words.states(&source, stated);
+                }
+                Ok(_) => {
+                    self.begin_again().await?;
+                    return Ok(false);
+                }
+                Err(error) => {
+                    let error = Arc::new(error);
+                    if refuses(&error) {
+                        self.leader.refused(&source, Arc::clone(&error));
+                    }
+                    return Err(FillFailure::Upstream(error));
+                }
+            }
+        }
+        if !self.length.may_be_whole(self.offset()) {
+            return Ok(false);
+        }
+        let whole = self.prove().await?;
+        if !whole {
+            self.begin_again().await?;
+        }
+        Ok(whole)
+    }
+
+    /// One request, from where the part ends to the end of the content. `Ok`: the digest is proven.
+    pub(super) async fn attempt(&mut self, source: &Source) -> Result<(), FillFailure> {
+        if !self.is_substitute(source) {
+            self.asked = Some(source.clone());
+        }
+        let from = self.offset();
+        let (stop, digest) = (self.drive.stop.clone(), self.leader.digest());
+        // A stop is heard only where nothing is lost by it: never while the disk thread has the
+        // part.
+        let answer = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(FillFailure::Stopping),
+            answer = source.upstream.blob(&source.name, &digest, from, None) => answer,
+            silent = self.is_silent(source) => {
+                self.was_silent(source);
+                return Err(silent);
+            }
+        };
+        let answer = match answer {
+            Err(UpstreamError::RangeNotSatisfiable) if from > 0 => return self.nothing_follows().await,
+            answer => answer?,
+        };
+        let BlobAnswer { total, offset, length, mut body, .. } = self.hear(source, answer).await?;
+        // A source that ignores Range begins at 0: what is here already is skipped, not written
+        // twice.
+        let mut skip =
+            self.offset().checked_sub(offset).ok_or_else(|| untrue("the answer begins past what was asked"))?;
+        let mut stretch = Stretch::new(self.offset());
+        while !self.take(source, &mut body, &mut skip).await? {
+            self.is_brisk(source, &mut stretch)?;
+        }
+        // A 206 that states no total may be followed by more.
+        self.whole(total.is_none() && length.is_some()).await
+    }
+
+    /// Decides what an answer's statements are worth, and tells readers what they may be told.
+    async fn hear(&mut self, source: &Source, answer: BlobAnswer) -> Result<BlobAnswer, FillFailure> {
+        let own = self.first.as_ref() == Some(source) && (self.offset() == 0 || self.is_of(source));
+        let total = match (answer.total, self.length.told()) {
+            (None, Some(told)) if !answer.page && !self.words.stands_for(source, told) => {
+                Some(self.stated_elsewhere(source).await?)
+            }
+            (total, _) => total,
+        };
+        let stated = Stated { total, page: answer.page, own };
+        if self.is_substitute(source) && !matches!(self.length.clone().hear(stated, self.offset()), Heard::Tell(_)) {
+            return Err(untrue("the answer tells readers nothing that they could go on with"));
+        }
+        let mut heard = self.length.hear(stated, self.offset());
+        if heard == Heard::BeginAgain {
+            self.begin_again().await?;
+            if answer.offset > 0 {
+                return Err(untrue("what came before has another length than the blob has there"));
+            }
+            heard = self.length.hear(stated, 0);
+        }
+        if let Heard::Refuse(why) = heard {
+            return Err(untrue(&why));
+        }
+        // Before readers are told anything: they look whether their source has it.
+        self.words.sends(self.leader, source);
+        match total {
+            _ if answer.page => {}
+            Some(total) => self.words.states(source, total),
+            None if self.offset() == 0 || self.is_of(source) => self.words.sends_all(self.leader, source),
+            None => {}
+        }
+        if let Some(told) = self.length.told() {
+            self.words.weigh(self.leader, told);
+        }
+        if let Some(total) = answer.total {
+            self.has_room_for(total).await?;
+        }
+        let (word, came_with) = (word(source), self.length.came_with());
+        self.with_part(move |part| {
+            part.set_total(came_with)?;
+            part.add_source(&word)
+        })
+        .await?;
+        self.leader.comes_from(self.offset(), Some(source));
+        if let Heard::Tell(total) = heard {
+            let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
+            self.leader.tell(file, total);
+            self.leader.advance(self.offset());
+        }
+        Ok(answer)
+    }
+
+    /// The length that a source states elsewhere than in its answer.
+    async fn stated_elsewhere(&mut self, source: &Source) -> Result<u64, FillFailure> {
+        let digest = self.leader.digest();
+        let asked = tokio::select! {
+            biased;
+            () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
+            asked = vouched(source, &digest) => asked,
+            silent = self.is_silent(source) => {
+                self.was_silent(source);
+                return Err(silent);
+            }
+        };
+        asked?.ok_or_else(|| untrue("the answer does not say how long the blob is"))
+    }
+
+    /// Writes what comes next. Whether that was the end.
+    async fn take(&mut self, source: &Source, body: &mut BlobBody, skip: &mut u64) -> Result<bool, FillFailure> {
+        let mut batch = Vec::new();
+        let mut size = 0;
+        let mut end = None;
+        // Wait for the first piece; take along what else is there already.
+        let mut next = tokio::select! {
+            biased;
+            () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
+            piece = body.chunk() => Some(piece),
+            silent = self.is_silent(source) => {
+                self.was_silent(source);
+                return Err(silent);
+            }
+        };
+        self.queue.bytes_come();
+        while let Some(piece) = next {
+            match piece {
+                Some(Ok(bytes)) => {
+                    let bytes = skipped(bytes, skip);
+                    size += bytes.len();
+                    batch.push(bytes);
+                    next = if size < WRITE { body.chunk().now_or_never() } else { None };
+                }
+                Some(Err(error)) => {
+                    end = Some(Err(UpstreamError::from(error)));
+                    next = None;
+                }
+                None => {
+                    end = Some(Ok(()));
+                    next = None;
+                }
+            }
+        }
+        if size > 0 {
+            self.append(batch, size as u64).await?;
+        }
+        match end {
+            None => Ok(false),
+            Some(Ok(())) => Ok(true),
+            Some(Err(error)) => Err(error.into()),
+        }
+    }
+
+    async fn append(&mut self, batch: Vec<Bytes>, size: u64) -> Result<(), FillFailure> {
+        let here = self.offset() + size;
+        if self.length.told().is_some_and(|told| here > told) {
+            self.outgrew = self.words.unsure().is_some();
+            return Err(FillFailure::Corrupt);
+        }
+        self.has_room_up_to(here).await?;
+        self.with_part(move |part| {
+            part.append(batch)?;
+            part.flush()
+        })
+        .await?;
+        self.leader.advance(self.offset());
+        Ok(())
+    }
+
+    /// An answer ended in good order. `partial`: more may follow.
+    async fn whole(&mut self, partial: bool) -> Result<(), FillFailure> {
+        if self.prove().await? {
+            return Ok(());
+        }
+        match self.length.end() {
+            Some(end) if self.offset() < end => Err(untrue("the blob ended early")),
+            None if partial => Err(untrue("the blob ended early")),
+            Some(_) | None => self.wrong().await,
+        }
+    }
+
+    /// A source says that nothing follows what is here.
+    async fn nothing_follows(&mut self) -> Result<(), FillFailure> {
+        if self.prove().await? {
+            return Ok(());
+        }
+        match self.length.hear_the_end() {
+            Heard::Refuse(why) => Err(untrue(&why)),
+            Heard::BeginAgain | Heard::Hold | Heard::Tell(_) => self.wrong().await,
+        }
+    }
+
+    /// What is here is not the blob. Where nobody was told anything, the next answer may be.
+    async fn wrong(&mut self) -> Result<(), FillFailure> {
+        if self.is_untold() {
+            self.begin_again().await?;
+        }
+        Err(FillFailure::Corrupt)
+    }
+
+    /// Removes the bytes that are here, which nobody has been shown.
+    async fn begin_again(&mut self) -> Result<(), FillFailure> {
+        self.words.begun_again(self.leader);
+        self.length.begun_again();
+        self.room = Asked::default();
+        self.with_part(Part::restart).await
+    }
+
+    /// Whether what is here is the blob. Then readers may have all of it.
+    async fn prove(&mut self) -> Result<bool, FillFailure> {
+        let proven = self.with_part(Part::verify).await?;
+        if proven {
+            self.words.proven(self.leader, self.offset(), self.length.told());
+            let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
+            self.leader.proven(file, self.offset());
+        }
+        Ok(proven)
+    }
+}
+
+/// The length that the source states. A HEAD that is refused says nothing: then a byte of it is the
+/// word.
+async fn vouched(source: &Source, digest: &Digest) -> Result<Option<u64>, UpstreamError> {
+    match source.upstream.head_blob(&source.name, digest).await? {
+        Some(size) => Ok(Some(size)),
+        None => source.upstream.blob_size_by_a_byte(&source.name, digest).await,
+    }
+}
+
+fn skipped(mut bytes: Bytes, skip: &mut u64) -> Bytes {
+    let cut = (*skip).min(bytes.len() as u64);
+    *skip -= cut;
+    bytes.split_off(cut as usize)
+}
+
+fn untrue(message: &str) -> FillFailure {
+    FillFailure::Upstream(Arc::new(UpstreamError::Untrue { message: message.into() }))
+}
