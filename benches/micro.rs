@@ -1,14 +1,16 @@
-//! Criterion's micro-benchmarks: `cargo bench --bench micro [-- WORD]`. For comparing a change with what was before it; figures
-//! beside other programs are those of `peers`.
+//! Criterion's micro-benchmarks: `cargo bench --bench micro [-- WORD]`. They compare a change with
+//! the version before it; `peers` has the figures beside other programs.
 //!
 //! | group | what is measured |
 //! |---|---|
 //! | `parse` | the words of a request and of a manifest |
 //! | `hit` | a warm manifest of 2 KB, a warm blob of 1 MB, over one connection to the real binary |
 //! | `fill` | a blob of 16 MiB from the Docker Hub stand-in until 1, 16 or 100 followers have it |
-//! | `index` | pages of a thousand in a folder of 100,000 tags and 1,000,000 links, which takes a minute to make |
+//! | `index` | pages of a thousand in a folder of 100,000 tags and 1,000,000 links |
+//!
+//! The folder of `index` takes a minute to make.
 
-// A measurement that cannot unwrap what it needs has failed, and says where.
+// A measurement that cannot unwrap a value has failed, and the panic says where.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../tests/hub/mod.rs"]
@@ -66,7 +68,7 @@ fn image(layers: usize) -> Vec<u8> {
         .into_bytes()
 }
 
-/// A connection that asks for one path again and again.
+/// A connection that asks for the same path again and again.
 struct Asking {
     stream: TcpStream,
     request: Vec<u8>,
@@ -81,7 +83,7 @@ impl Asking {
         Asking { stream, request, space: vec![0; 1 << 20] }
     }
 
-    /// Asks, and reads the answer: how many bytes its body has.
+    /// Asks once and reads the answer. Returns the number of bytes of its body.
     fn ask(&mut self) -> usize {
         self.stream.write_all(&self.request).unwrap();
         let (mut seen, end) = (0, b"\r\n\r\n");
@@ -134,7 +136,7 @@ fn fill(c: &mut Criterion) {
     let mut group = c.benchmark_group("fill");
     group.sample_size(10).throughput(Throughput::Bytes(SIZE));
     let hub = Hub::start();
-    // The repository is there.
+    // The repository exists at the stand-in.
     hub.image(REPO, "latest").publish();
     let lanyard = mirror(&hub);
     let mut seed = 0;
@@ -157,7 +159,7 @@ fn fill(c: &mut Criterion) {
     }
 }
 
-/// The large folder, with its index ready.
+/// The storage over the large folder, with its index ready.
 fn large() -> &'static Storage {
     static LARGE: OnceLock<(tempfile::TempDir, Storage)> = OnceLock::new();
     let (_, storage) = LARGE.get_or_init(|| {

@@ -1,9 +1,10 @@
-//! The table of docs/NUMBERS.md: `cargo bench --bench numbers` prints it. Each row runs the release binary in front of the
-//! Docker Hub stand-in, counts what must be exact and measures what must be quick. It takes about two minutes.
+//! The table of docs/NUMBERS.md: `cargo bench --bench numbers` prints it. Each row runs the release
+//! binary in front of the Docker Hub stand-in, counts exactly, and measures time and memory. The
+//! whole table takes about two minutes.
 //!
-//! `cargo bench --bench numbers -- truncations` runs the rows whose name holds the word.
+//! `cargo bench --bench numbers -- truncations` runs the rows whose name contains the word.
 
-// A measurement that cannot unwrap what it needs has failed, and says where.
+// A measurement that cannot unwrap a value has failed, and the panic says where.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../tests/hub/mod.rs"]
@@ -75,8 +76,8 @@ fn mirror(hub: &Hub, more: &str) -> Lanyard {
     Lanyard::start(&format!("{more}\n[[upstream]]\nname = \"docker.io\"\nurl = \"{}\"\n", hub.url()))
 }
 
-/// Downloads a blob and compares it byte by byte on the way, holding little: how long it took, and when its first byte
-/// was here.
+/// Downloads a blob and compares it byte by byte on the way, without holding it. Returns the time
+/// that the download took, and the time of its first byte.
 fn stream(port: u16, path: &str, expected: &[u8]) -> (Duration, Option<Instant>) {
     let started = Instant::now();
     let mut client = Connection::open(port);
@@ -104,7 +105,7 @@ fn hundred_clients() -> Vec<Row> {
     let hub = Hub::builder().bytes_per_second(RATE).start();
     let image = hub.image(REPO, "latest").layer(SIZE).publish();
     let layer = image.layer(0).to_owned();
-    // What a single client needs without a mirror, in the same run.
+    // A single client's download without a mirror, in the same run.
     let direct = {
         let open = Hub::builder().open().without_cdn().bytes_per_second(RATE).start();
         let single = open.image(REPO, "latest").layer(SIZE).publish();
@@ -236,7 +237,7 @@ fn truncations() -> Vec<Row> {
     )]
 }
 
-/// Whether a blob whose every download ends early came through as if it were whole.
+/// Whether a blob came through as if it were whole although every download of it ended early.
 fn truncated(hub: &Hub, lanyard: &Lanyard, n: u64, length: u64) -> bool {
     // A fixed sequence (splitmix64), so that a run can be repeated.
     let mut mixed = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -4,8 +4,8 @@
 //! cargo run --example hub -- [--port 5555] [--rate BYTES_PER_SECOND]
 //! ```
 //!
-//! It serves a few images that engines can really pull, prints what can be done with it and then one line per request,
-//! until Ctrl-C.
+//! It serves a few images that engines can really pull. It prints what can be done with it, and
+//! then one line for each request, until Ctrl-C.
 
 #[path = "../tests/hub/mod.rs"]
 mod hub;
@@ -52,7 +52,8 @@ fn main() {
     }
 }
 
-/// The images. The busybox is a real one if this machine has a static busybox, and mere files otherwise.
+/// The images. busybox is a real one if this machine has a static busybox, and plain files
+/// otherwise.
 fn publish(hub: &Hub) {
     let mut files =
         vec![Entry::file("etc/motd", "Pulled through lanyard.\n"), Entry::file("etc/hostname", "stand-in\n")];

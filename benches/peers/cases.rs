@@ -1,34 +1,16 @@
-//! The cases. Each runs every server in turn, round after round, and tells medians.
+//! The cases. Each measures every server in turn, round after round, and reports medians.
 
-use std::{
-    collections::BTreeMap,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, process::Command, thread, time::Instant};
 
 use crate::{
     client, cold,
     content::{Blob, Content},
     fills, manifests,
+    measuring::{Cpus, ROUNDS},
     report::{Figures, Goal, Section, ratio},
-    servers::{Kind, Server},
+    servers::{Kind, Server, here},
     start,
 };
-
-/// docker-registry gives this type to nobody who does not ask for it.
-pub(crate) const ACCEPT: &str = "Accept: application/vnd.oci.image.manifest.v1+json";
-
-/// How often each server is measured in a case.
-pub(crate) const ROUNDS: usize = 5;
-
-/// Which processors a case may use.
-pub(crate) struct Cpus {
-    /// For the servers, where the clients have the others.
-    pub(crate) servers: String,
-    /// All, where both have to share them.
-    pub(crate) all: String,
-}
 
 /// Servers on one half of the processors, clients on the other.
 fn halves(cores: usize) -> (String, String) {
@@ -36,11 +18,11 @@ fn halves(cores: usize) -> (String, String) {
     (format!("0-{}", half - 1), format!("{half}-{}", cores - 1))
 }
 
-/// All cases whose name holds one of the words, or all.
+/// Runs the cases whose name contains one of the words; without words, all cases.
 pub(crate) fn run(content: &Content, cores: usize, words: &[String]) -> Vec<Section> {
     let (servers, clients) = halves(cores);
     let cpus = Cpus { servers, all: format!("0-{}", cores - 1) };
-    // This process is the client; its threads inherit where it runs.
+    // This process is the client; its threads inherit its processors.
     let pid = std::process::id().to_string();
     let _ = Command::new("taskset").args(["-a", "-c", "-p", &clients, &pid]).output();
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
@@ -61,12 +43,6 @@ pub(crate) fn run(content: &Content, cores: usize, words: &[String]) -> Vec<Sect
         sections.extend(case());
     }
     sections
-}
-
-pub(crate) fn here() -> Vec<Kind> {
-    let (here, missing): (Vec<_>, Vec<_>) = Kind::ALL.into_iter().partition(|kind| kind.is_here());
-    missing.iter().for_each(|kind| eprintln!("left out: {} is not here", kind.name()));
-    here
 }
 
 /// Bytes per second and processor time per byte.
@@ -101,7 +77,7 @@ fn blobs(content: &Content, cpus: &str, tls: bool) -> Section {
                     let streams: Vec<_> = (0..streams).map(|_| scope.spawn(stream)).collect();
                     streams.into_iter().map(|stream| stream.join().unwrap()).sum()
                 });
-                // The first round warms what is to be warm.
+                // The first round only warms the caches.
                 if round > 0 {
                     let speed = speeds.entry(server.kind).or_default();
                     speed.rate.push(bytes as f64 / 1e9 / began.elapsed().as_secs_f64());
@@ -140,16 +116,18 @@ fn compare(name: &str, blob: &Blob, speeds: &BTreeMap<Kind, Speed>, tls: bool) -
     ]
 }
 
-/// A push of 1 GB, hashed and synced, beside a plain copy that is synced. Server and client share all processors.
+/// A push of 1 GB, hashed and synced, beside a plain copy that is synced. Server and client share
+/// all processors.
 fn pushes(content: &Content, cpus: &str) -> Section {
     let mut seconds: BTreeMap<&str, Figures> = BTreeMap::new();
     let kinds = here().into_iter().filter(|kind| *kind != Kind::Nginx);
     let running: Vec<_> = kinds.map(|kind| Server::start(kind, content, false, cpus)).collect();
     let file = content.file(&content.large);
-    // Nobody pays for what another has left unwritten, and the pages of what was pushed before are free again for all alike.
+    // No measurement pays for what another has left unwritten, and the pages of earlier pushes are
+    // free again for all servers alike.
     let settled = || {
         rustix::fs::sync();
-        running.iter().for_each(|server| content.forget(server.kind, &content.large));
+        running.iter().for_each(|server| server.forget(content, &content.large));
     };
     for _ in 0..ROUNDS {
         for server in &running {
@@ -214,9 +192,4 @@ fn memory(content: &Content, cpus: &str) -> Section {
     let head = ["anonymous resident memory, MiB"].into_iter().map(str::to_owned);
     let head = head.chain(here().iter().map(|kind| kind.name().to_owned())).collect();
     Section { title: "Memory", head, rows }
-}
-
-/// Waits until what is measured has come to rest.
-pub(crate) fn settle() {
-    thread::sleep(Duration::from_millis(500));
 }

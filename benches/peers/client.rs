@@ -1,4 +1,4 @@
-//! Clients that cost next to nothing: what is received is thrown away in the kernel.
+//! Clients that cost next to nothing: the kernel throws away the bytes that they receive.
 
 use std::{
     fs::File,
@@ -11,9 +11,12 @@ use std::{
 use rustix::net::{RecvFlags, recv};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use crate::{cases::ACCEPT, content::Blob};
+use crate::{
+    content::{Blob, Content},
+    measuring::{self, ACCEPT},
+};
 
-/// Gets a path `times` times on one connection. How many bytes of bodies came.
+/// Gets a path `times` times on one connection. Returns the number of bytes of all bodies.
 pub(crate) fn get(port: u16, path: &str, times: usize) -> u64 {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let mut nowhere = nowhere();
@@ -27,8 +30,9 @@ pub(crate) fn get(port: u16, path: &str, times: usize) -> u64 {
     received
 }
 
-/// The same over TLS. The first exchange, a HEAD, is decrypted and tells how long an answer is; of those that follow only the
-/// headers of the records are looked at, since a client that decrypts on one processor is slower than the servers.
+/// The same over TLS. The first exchange, a HEAD, is decrypted and gives the length of an answer.
+/// Of the answers that follow only the headers of the TLS records are read, since a client that
+/// decrypts on one processor is slower than the servers.
 pub(crate) fn get_tls(port: u16, path: &str, times: usize, config: &Arc<ClientConfig>) -> u64 {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let mut connection = ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap();
@@ -48,7 +52,8 @@ pub(crate) fn get_tls(port: u16, path: &str, times: usize, config: &Arc<ClientCo
             stream.read_exact(&mut record).unwrap();
             let sealed = u64::from(u16::from_be_bytes([record[3], record[4]]));
             discard(&stream, &mut nowhere, sealed);
-            // RFC 8446 section 5.2: one byte says what it is, and sixteen that nobody has changed it.
+            // RFC 8446 section 5.2: a record has one byte for its content type, and sixteen that
+            // authenticate it.
             came += sealed - 17;
         }
         assert_eq!(came, answer, "HEAD and GET have different heads");
@@ -69,11 +74,11 @@ pub(crate) fn tls(cert: &Path) -> Arc<ClientConfig> {
 }
 
 fn request_for(method: &str, path: &str) -> String {
-    // In one write: pieces would wait for each other's acknowledgement.
+    // In one write: separate pieces would wait for each other's acknowledgement.
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{ACCEPT}\r\n\r\n")
 }
 
-/// The head of an answer; what follows stays in the socket.
+/// Reads the head of an answer; the body stays in the socket.
 fn head_of(stream: &mut TcpStream) -> String {
     let mut space = [0; 4096];
     loop {
@@ -86,7 +91,7 @@ fn head_of(stream: &mut TcpStream) -> String {
     }
 }
 
-/// The same where nothing can be looked at in the socket.
+/// The same for a stream that cannot be peeked into.
 fn read_head(stream: &mut impl io::Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0; 1];
@@ -102,15 +107,16 @@ fn length_in(head: &str) -> u64 {
     head.split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next()?.parse().ok()).unwrap()
 }
 
-/// Never touched, so it costs no memory.
+/// A buffer that is never written, so it costs no memory.
 fn nowhere() -> Vec<u8> {
     vec![0; 4 << 20]
 }
 
-/// Has the kernel drop what comes, so many bytes.
+/// Has the kernel drop the next `left` bytes of the stream.
 fn discard(stream: &TcpStream, nowhere: &mut [u8], mut left: u64) {
     while left > 0 {
-        // With MSG_TRUNC a TCP socket copies nothing, however long the buffer is said to be; ours is only as long as it is.
+        // With MSG_TRUNC a TCP socket copies nothing, whatever length the buffer is said to have.
+        // This buffer has its true length.
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(nowhere.len());
         let (_, received) = recv(stream, &mut nowhere[..most], RecvFlags::TRUNC).unwrap();
         assert!(received > 0, "the connection was cut");
@@ -130,7 +136,7 @@ pub(crate) fn push(port: u16, file: &Path, blob: &Blob) {
     assert!(put.starts_with("HTTP/1.1 201"), "{put}");
 }
 
-/// PUT of bytes; the status.
+/// PUT of bytes. Returns the status.
 pub(crate) fn put(port: u16, path: &str, media_type: &str, bytes: &[u8]) -> u16 {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let head = head("PUT", path, media_type, bytes.len() as u64);
@@ -163,15 +169,9 @@ fn location(answer: &str) -> String {
     place[place.find("/v2/").unwrap()..].to_owned()
 }
 
-/// Holds this many streams of a path open, each having read a little, and looks meanwhile. The most that was seen.
-pub(crate) fn hold(
-    port: u16,
-    path: &str,
-    streams: usize,
-    tls: bool,
-    content: &crate::content::Content,
-    look: impl Fn() -> f64,
-) -> f64 {
+/// Holds this many streams of a path open, each after reading a little, and calls `look` meanwhile.
+/// Returns the largest figure that `look` gave.
+pub(crate) fn hold(port: u16, path: &str, streams: usize, tls: bool, content: &Content, look: impl Fn() -> f64) -> f64 {
     let config = tls.then(|| self::tls(&content.cert()));
     let mut held: Vec<Box<dyn io::Read>> = Vec::new();
     for _ in 0..streams {
@@ -197,7 +197,7 @@ pub(crate) fn hold(
         for stream in &mut held {
             assert!(stream.read(&mut buffer).unwrap() > 0);
         }
-        crate::cases::settle();
+        measuring::settle();
         most = most.max(look());
     }
     most

@@ -1,5 +1,5 @@
-//! A manifest, asked for again and again on one connection, while the same worker sends blobs that are not in the page cache:
-//! who waits for the disk keeps the manifest waiting.
+//! A manifest is asked for again and again on one connection, while the same worker sends blobs
+//! that are not in the page cache. A worker that waits for the disk keeps the manifest waiting.
 
 use std::{
     thread,
@@ -7,23 +7,25 @@ use std::{
 };
 
 use crate::{
-    cases::{Cpus, ROUNDS, here},
     client,
     content::{Blob, Content},
+    measuring::{Cpus, ROUNDS},
+    registries,
     report::{Figures, Goal, Section},
-    servers::{Kind, Server},
+    servers::{Kind, Server, here},
 };
 
 /// How many blobs of 1 GB are read at once in the second table.
 const MANY: usize = 16;
 
-/// Between two requests for the manifest where many blobs are read: all share the client's processor.
+/// The pause between two requests for the manifest while many blobs are read: all of these clients
+/// share one processor.
 const PAUSE: Duration = Duration::from_millis(1);
 
 pub(crate) fn run(content: &Content, cpus: &Cpus) -> Vec<Section> {
     let one = here().into_iter().map(|kind| row(kind, content, &[&content.large], ROUNDS, Duration::ZERO, cpus));
     let one = section("A manifest beside a cold blob of 1 GB, one worker", one.collect());
-    let many = content.many(MANY);
+    let many = registries::fill_more(content, MANY);
     let blobs: Vec<&Blob> = many.iter().collect();
     let kinds = here().into_iter().filter(|kind| *kind != Kind::Distribution);
     let rows = kinds.map(|kind| row(kind, content, &blobs, 3, PAUSE, cpus)).collect();
@@ -33,17 +35,19 @@ pub(crate) fn run(content: &Content, cpus: &Cpus) -> Vec<Section> {
 fn row(kind: Kind, content: &Content, blobs: &[&Blob], rounds: usize, pause: Duration, cpus: &Cpus) -> Vec<String> {
     let (mut tail, mut worst, mut rate) = (Figures::default(), Figures::default(), Figures::default());
     for _ in 0..rounds {
-        // One that has given nothing yet: lanyard reads again what it gave an address a moment ago.
+        // A new server, which has sent nothing yet: lanyard reads content again that it gave to the
+        // same address a moment ago.
         let server = Server::start(kind, content, false, &cpus.servers);
         let manifest = server.manifest(&content.manifest.digest);
-        blobs.iter().for_each(|blob| content.forget(kind, blob));
+        blobs.iter().for_each(|blob| server.forget(content, blob));
         let began = Instant::now();
         let mut waits = thread::scope(|scope| {
             let paths = blobs.iter().map(|blob| server.blob(&blob.digest));
             let port = server.port;
             let read = |path: String| {
                 scope.spawn(move || {
-                    // It is the server that is measured, and not how a processor is shared among its clients.
+                    // The lowest priority: the server is measured, and not how a processor is
+                    // shared among its clients.
                     let _ = rustix::process::setpriority_process(None, 19);
                     client::get(port, &path, 1)
                 })

@@ -1,16 +1,16 @@
-//! Blobs that are being downloaded: how quick those are who follow, and how quick a fetch is with everything that belongs to it.
+//! Blobs that are being downloaded: the rate of the followers, and the time of a whole fetch.
 
 use std::{fs, path::Path, process::Command, thread, time::Instant};
 
 use crate::{
-    cases::Cpus,
     client,
     content::{Blob, Content},
+    measuring::Cpus,
     report::{Figures, Goal, Section, ratio},
     servers::{Server, finds},
 };
 
-/// The upstream of the slow case sends this much to a connection, in bytes per second.
+/// The rate of the slow upstream, in bytes per second and connection.
 const RATE: u64 = 50_000_000;
 
 const ROUNDS: usize = 3;
@@ -23,7 +23,7 @@ pub(crate) fn run(content: &Content, cpus: &Cpus) -> Vec<Section> {
     vec![followers(content, cpus), fetch(content, cpus)]
 }
 
-/// A lanyard with nothing, whose upstream this is.
+/// A lanyard with an empty folder and this upstream.
 struct Mirror {
     data: tempfile::TempDir,
     server: Server,
@@ -41,7 +41,7 @@ impl Mirror {
         format!("/v2/bench/image/blobs/{}?ns=up.test:1", blob.digest)
     }
 
-    /// Waits until the blob has its name: then it is hashed, synced, and renamed into place.
+    /// Waits until the blob has its final name. It is then hashed, synced and renamed into place.
     fn committed(&self, blob: &Blob) {
         let hex = blob.digest.trim_start_matches("sha256:");
         let file = self.data.path().join(format!("blobs/sha256/{}/{hex}", &hex[..2]));
@@ -86,7 +86,7 @@ fn followers(content: &Content, cpus: &Cpus) -> Section {
     }
 }
 
-/// A blob from nothing until it is committed, beside what a shell would do.
+/// A fetch of a blob until it is committed, beside the same work done by a shell.
 fn fetch(content: &Content, cpus: &Cpus) -> Section {
     let blob = &content.large;
     let upstream = Server::upstream(content, None, &cpus.all);
@@ -119,7 +119,7 @@ fn fetch(content: &Content, cpus: &Cpus) -> Section {
     }
 }
 
-/// Seconds.
+/// Downloads, hashes and syncs the blob by shell commands. Returns the seconds.
 fn by_shell(upstream: &Server, blob: &Blob, scratch: &Path) -> f64 {
     let url = format!("http://127.0.0.1:{}{}", upstream.port, Mirror::path(blob));
     let script = "set -e; curl -sf \"$1\" | tee \"$2\" | sha256sum; sync -d \"$2\"";

@@ -1,12 +1,16 @@
-//! lanyard beside nginx (static files) and docker-registry, in one interleaved run: `cargo bench --bench peers`.
+//! lanyard beside nginx (static files) and docker-registry, in one interleaved run: `cargo bench
+//! --bench peers`.
 //!
-//! Writes docs/PERFORMANCE.md: each case with medians, spreads and ratios, the machine, the versions, the date. Servers have one
-//! half of the processors and clients the other; the congestion control is reno, in a network namespace of the run's own, since
-//! with BBR on loopback every lead shrinks. Peers come from Debian (`nginx-light`, `docker-registry`, `wrk`); one that is not here
-//! is left out and named. Needs root for the namespace. `cargo bench --bench peers -- blobs` runs the cases whose name holds the
-//! word, and prints without writing.
+//! The run writes docs/PERFORMANCE.md: each case with medians, spreads and ratios, the machine, the
+//! versions, the date. The servers have one half of the processors and the clients the other. The
+//! congestion control is reno, in a network namespace of the run's own, since BBR on loopback
+//! shrinks every lead. The peers come from Debian (`nginx-light`, `docker-registry`, `wrk`); a
+//! missing one is left out and named. The namespace needs root.
+//!
+//! `cargo bench --bench peers -- blobs` runs the cases whose name contains the word, and prints
+//! without writing.
 
-// A measurement that cannot unwrap what it needs has failed, and says where.
+// A measurement that cannot unwrap a value has failed, and the panic says where.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cases;
@@ -15,6 +19,8 @@ mod cold;
 mod content;
 mod fills;
 mod manifests;
+mod measuring;
+mod registries;
 mod report;
 mod servers;
 #[path = "../shelf/mod.rs"]
@@ -26,12 +32,12 @@ use std::{
     process::{Command, ExitCode},
 };
 
-/// Set in the process that has the namespace.
+/// Set in the process that runs inside the namespace.
 const INSIDE: &str = "LANYARD_BENCH_INSIDE";
 
 fn main() -> ExitCode {
     if std::env::var_os(INSIDE).is_none() {
-        // The namespace, with a loopback of its own.
+        // A network namespace with a loopback of its own.
         let error = Command::new("unshare")
             .args([
                 "-n",
@@ -48,9 +54,10 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    // Before this process is bound to its half of them.
+    // Counted before this process is bound to its half of the processors.
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let content = content::Content::new();
+    registries::fill(&content);
     let sections = cases::run(&content, cores, &words);
     let page = report::page(&sections, cores);
     println!("{page}");

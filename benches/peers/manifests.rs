@@ -3,29 +3,29 @@
 use std::{collections::BTreeMap, process::Command};
 
 use crate::{
-    cases::{ACCEPT, Cpus, ROUNDS},
     client,
     content::Content,
+    measuring::{ACCEPT, Cpus, ROUNDS},
     report::{Figures, Goal, Section, ratio},
     servers::{Kind, Server, finds},
 };
 
 const SERVERS: [Kind; 5] = [Kind::Lanyard, Kind::Opening, Kind::Nginx, Kind::Distribution, Kind::Logging];
 
-/// Requests before the measurement.
+/// How many requests come before the measurement.
 const WARMING: usize = 500;
 
-/// What one server came to.
+/// The figures of one server.
 #[derive(Default, Clone)]
 struct Seen {
     rate: Figures,
-    /// In milliseconds.
+    /// The 99th percentile of the latency, in milliseconds.
     p99: Figures,
-    /// Microseconds for each request.
+    /// Processor time, in microseconds for each request.
     cpu: Figures,
 }
 
-/// None where there is no `wrk`.
+/// Measures the manifests. None without `wrk`.
 pub(crate) fn run(content: &Content, cpus: &Cpus) -> Option<Section> {
     if !finds("wrk") {
         eprintln!("left out: wrk is not here");
@@ -77,7 +77,7 @@ pub(crate) fn run(content: &Content, cpus: &Cpus) -> Option<Section> {
     })
 }
 
-/// Requests per second, the 99th percentile, and processor time for each.
+/// Requests per second, the 99th percentile in milliseconds, and processor time for each request.
 fn measure(server: &Server, content: &Content) -> (f64, f64, f64) {
     let url = format!("http://127.0.0.1:{}{}", server.port, server.manifest(&content.manifest.digest));
     let before = server.cpu();
@@ -85,7 +85,7 @@ fn measure(server: &Server, content: &Content) -> (f64, f64, f64) {
     let cpu = (server.cpu() - before).as_secs_f64();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!said.contains("Non-2xx"), "{said}");
-    // At the start of a line: the first table has percentages of its own.
+    // Read at the start of a line: the first table of `wrk` has percentages of its own.
     let number = |named: &str| -> f64 {
         let rest = said.lines().find_map(|line| line.trim_start().strip_prefix(named));
         let rest = rest.unwrap_or_else(|| panic!("{said}")).trim_start_matches([':', ' ']);
@@ -95,7 +95,7 @@ fn measure(server: &Server, content: &Content) -> (f64, f64, f64) {
     (number("Requests/sec"), number("99%"), cpu * 1e6 / requests)
 }
 
-/// `1.50ms`, `800.00us`, `1.2s`: in milliseconds. A number alone is itself.
+/// `1.50ms`, `800.00us`, `1.2s` in milliseconds. A number without a unit is itself.
 fn milliseconds_or_number(text: &str) -> f64 {
     let (digits, factor) = match text {
         _ if text.ends_with("us") => (&text[..text.len() - 2], 1e-3),

@@ -4,18 +4,18 @@ use std::{fs, process::Command};
 
 use crate::servers::version;
 
-/// Between these two lines of the page stand the tables; the text around them is written by people.
+/// The tables stand between these two lines of the page; people write the text around them.
 const BEGIN: &str = "<!-- the run writes from here -->";
 const END: &str = "<!-- to here -->";
 
-/// A table with what it is about.
+/// A table and its title.
 pub(crate) struct Section {
     pub(crate) title: &'static str,
     pub(crate) head: Vec<String>,
     pub(crate) rows: Vec<Vec<String>>,
 }
 
-/// The middle, the least and the most of some figures.
+/// The median, the least and the most of some figures.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures(Vec<f64>);
 
@@ -42,7 +42,7 @@ pub(crate) fn ratio(ours: f64, theirs: f64, goal: Goal) -> String {
     format!("{ratio:.2}x {}", goal.met(ratio))
 }
 
-/// What a figure should be.
+/// The bound that a figure should keep.
 #[derive(Clone, Copy)]
 pub(crate) enum Goal {
     AtLeast(f64),
@@ -50,7 +50,7 @@ pub(crate) enum Goal {
 }
 
 impl Goal {
-    /// Whether it is met, in words.
+    /// Whether the figure meets the goal, in words.
     pub(crate) fn met(self, figure: f64) -> String {
         let (met, sign, bound) = match self {
             Goal::AtLeast(bound) => (figure >= bound, "≥", bound),
@@ -72,7 +72,7 @@ pub(crate) fn page(sections: &[Section], cores: usize) -> String {
     page + END
 }
 
-/// Puts the tables into the page that is there.
+/// Replaces the tables of the page at `path`.
 pub(crate) fn replace_tables(path: &str, page: &str) {
     let text = fs::read_to_string(path).unwrap();
     let (before, rest) = text.split_once(BEGIN).expect("the page has its first mark");

@@ -1,20 +1,20 @@
 //! The servers that are measured, each with the same content, on one half of the machine.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{BufRead as _, BufReader},
     net::TcpStream,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::content::Content;
+use crate::content::{Blob, Content};
 
 /// How long a server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A peer, or we. All are as quiet as each other: the access log is off.
+/// lanyard or a peer. All but `Logging` have their access log off.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Kind {
     Lanyard,
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
     Distribution,
     /// lanyard with its access log, written to nowhere.
     Logging,
-    /// nginx as it comes, which opens the file for each request.
+    /// nginx without `open_file_cache`: it opens the file for each request.
     Opening,
 }
 
@@ -39,7 +39,7 @@ impl Kind {
         }
     }
 
-    /// Whether the program is here.
+    /// Whether this machine has the program.
     pub(crate) fn is_here(self) -> bool {
         match self {
             Kind::Lanyard | Kind::Logging => true,
@@ -55,7 +55,14 @@ pub(crate) fn finds(program: &str) -> bool {
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// A running server; ended when dropped.
+/// The servers whose programs are here. Names the others on standard error.
+pub(crate) fn here() -> Vec<Kind> {
+    let (here, missing): (Vec<_>, Vec<_>) = Kind::ALL.into_iter().partition(|kind| kind.is_here());
+    missing.iter().for_each(|kind| eprintln!("left out: {} is not here", kind.name()));
+    here
+}
+
+/// A running server. Dropping it ends it.
 pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
@@ -64,7 +71,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one, with or without TLS, on the processors `cpus`. Its folder is on the disk that `TMPDIR` names.
+    /// Starts a server, with or without TLS, on the processors `cpus`. Its folder is on the disk
+    /// that `TMPDIR` names.
     pub(crate) fn start(kind: Kind, content: &Content, tls: bool, cpus: &str) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -90,7 +98,8 @@ impl Server {
         Server { kind: Kind::Lanyard, port, child: spawn(&command, cpus), _folder: folder }
     }
 
-    /// An nginx that a lanyard can have as its upstream: it has the content's blobs. `rate`: bytes per second and connection.
+    /// An nginx with the content's blobs, for use as lanyard's upstream. `rate` is in bytes per
+    /// second and connection.
     pub(crate) fn upstream(content: &Content, rate: Option<u64>, cpus: &str) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
@@ -98,7 +107,7 @@ impl Server {
         Server { kind: Kind::Nginx, port, child: spawn(&command, cpus), _folder: folder }.listening()
     }
 
-    /// Waits until it takes connections.
+    /// Waits until the server accepts connections.
     pub(crate) fn listening(self) -> Server {
         let until = Instant::now() + PATIENCE;
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
@@ -108,7 +117,7 @@ impl Server {
         self
     }
 
-    /// Where a blob is.
+    /// The path of a blob.
     pub(crate) fn blob(&self, digest: &str) -> String {
         match self.kind {
             Kind::Nginx | Kind::Opening => format!("/{}", digest.replace(':', "-")),
@@ -116,7 +125,7 @@ impl Server {
         }
     }
 
-    /// Where a manifest is, by its digest.
+    /// The path of a manifest, by its digest.
     pub(crate) fn manifest(&self, digest: &str) -> String {
         match self.kind {
             Kind::Nginx | Kind::Opening => format!("/{}", digest.replace(':', "-")),
@@ -124,12 +133,28 @@ impl Server {
         }
     }
 
-    /// Processor time that it has used so far, with its children.
+    /// Has the kernel drop a blob's pages from the page cache, in the file where this server keeps
+    /// it.
+    pub(crate) fn forget(&self, content: &Content, blob: &Blob) {
+        let hex = blob.digest.trim_start_matches("sha256:");
+        let path = match self.kind {
+            Kind::Lanyard | Kind::Logging => content.lanyard().join(format!("blobs/sha256/{}/{hex}", &hex[..2])),
+            Kind::Nginx | Kind::Opening => content.file(blob),
+            Kind::Distribution => {
+                content.distribution().join(format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
+            }
+        };
+        let file = File::open(path).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+
+    /// The processor time that the server and its children have used so far.
     pub(crate) fn cpu(&self) -> Duration {
         self.family().iter().map(|pid| cpu_of(*pid)).sum()
     }
 
-    /// Resident memory, in MiB: without the pages of files, which are the machine's cache.
+    /// Resident memory in MiB, without the pages of files, which belong to the machine's cache.
     pub(crate) fn memory(&self) -> f64 {
         self.family().iter().map(|pid| memory_of(*pid)).sum()
     }
@@ -155,7 +180,7 @@ fn cpu_of(pid: u32) -> Duration {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return Duration::ZERO };
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
-    // proc(5): ticks of a hundredth of a second, on every Linux that this runs on.
+    // proc(5): a tick is a hundredth of a second on every Linux that this runs on.
     Duration::from_millis(ticks * 10)
 }
 
@@ -170,7 +195,7 @@ pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// Starts it on these processors.
+/// Starts the command on these processors.
 fn spawn(command: &Command, cpus: &str) -> Child {
     let mut pinned = Command::new("taskset");
     pinned.args(["-c", cpus]).arg(command.get_program()).args(command.get_args());
@@ -180,7 +205,7 @@ fn spawn(command: &Command, cpus: &str) -> Child {
     pinned.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// The configuration of one that has pushed content only.
+/// The configuration of a lanyard that has only pushed content.
 fn of_hosted(content: &Content, tls: bool) -> String {
     let tls = match tls {
         true => format!("[tls]\ncert = {:?}\nkey = {:?}\n", content.cert(), content.key()),
@@ -218,7 +243,7 @@ fn upstream(folder: &Path, port: u16, content: &Content, rate: Option<u64>) -> C
     run_nginx(folder, &format!("server {{ listen 127.0.0.1:{port} backlog=4096; {rate} {blobs} }}"))
 }
 
-/// nginx with one worker and this in its `http` block.
+/// nginx with one worker and `http` as its `http` block.
 fn run_nginx(folder: &Path, http: &str) -> Command {
     let here = folder.display();
     let config = format!(
@@ -256,17 +281,11 @@ fn distribution(folder: &Path, port: u16, content: &Content, tls: bool) -> Comma
     command
 }
 
-/// The version that a program says it has.
+/// The version that a program prints.
 pub(crate) fn version(program: &str, argument: &str) -> String {
     let output = Command::new(program).arg(argument).output();
     let Ok(output) = output else { return "not here".to_owned() };
     let said = [output.stdout, output.stderr].concat();
     let line = BufReader::new(&*said).lines().map_while(Result::ok).next().unwrap_or_default();
     line.split_whitespace().find(|word| word.contains(|c: char| c.is_ascii_digit())).unwrap_or("?").to_owned()
-}
-
-/// A folder that is made where it is missing.
-pub(crate) fn folder(path: PathBuf) -> PathBuf {
-    fs::create_dir_all(&path).unwrap();
-    path
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use crate::{
-    cases::{Cpus, ROUNDS},
     client,
+    measuring::{Cpus, ROUNDS},
     report::{Figures, Goal, Section},
     servers::Server,
     shelf,
@@ -18,10 +18,10 @@ use crate::{
 
 const OFFLINE: &str = "mode = \"offline\"";
 
-/// How often a page is asked for.
+/// How many times a page is asked for.
 const PAGES: usize = 20;
 
-/// Without anything, and with [`shelf::BLOBS`] blobs.
+/// With an empty folder, and with [`shelf::BLOBS`] blobs.
 pub(crate) fn run(cpus: &Cpus) -> Section {
     let mut rows = Vec::new();
     let mut add = |name: &str, seen: &Figures, goal: Goal| {
@@ -52,7 +52,7 @@ pub(crate) fn run(cpus: &Cpus) -> Section {
     Section { title: "From the start to the first answer", head: head.map(str::to_owned).to_vec(), rows }
 }
 
-/// Starts a lanyard; in how many milliseconds it answered.
+/// Starts a lanyard. Returns it, and the milliseconds until its first answer.
 fn first_answer(data: &Path, cpus: &Cpus) -> (Server, f64) {
     let began = Instant::now();
     let server = Server::lanyard(data, OFFLINE, &cpus.servers);
@@ -69,7 +69,7 @@ fn first_answer(data: &Path, cpus: &Cpus) -> (Server, f64) {
     }
 }
 
-/// Pages of a thousand.
+/// Pages of a thousand entries.
 pub(crate) fn index(cpus: &Cpus) -> Section {
     let folder = tempfile::tempdir().unwrap();
     drop(first_answer(folder.path(), cpus));
@@ -100,7 +100,7 @@ pub(crate) fn index(cpus: &Cpus) -> Section {
     Section { title: "Lists with 100,000 tags and 1,000,000 links", head: head.map(str::to_owned).to_vec(), rows }
 }
 
-/// Until lists come from the index: the operator's socket says so.
+/// Waits until lists come from the index, as the admin socket reports it.
 fn wait_for_index(data: &Path) {
     loop {
         let mut stream = UnixStream::connect(data.join(lanyard::app::SOCKET)).unwrap();

@@ -1,5 +1,6 @@
-//! A data folder as large as a company's, written as lanyard would have: records with their checksums, manifests that are what
-//! their names say. It takes about a minute, and as long to remove.
+//! A data folder of a large company's size, in the form that lanyard writes: records with their
+//! checksums, manifests whose bytes have their digest. Filling it takes about a minute, and
+//! removing it as long.
 
 use std::{
     fs,
@@ -21,18 +22,18 @@ pub(crate) const LINKS: usize = 1_000_000;
 pub(crate) const BLOBS: usize = 100_000;
 /// The repository that has all tags and half of the links.
 pub(crate) const LARGE: &str = "bench/large";
-/// How many others share the other half.
+/// How many other repositories share the other half.
 const REPOSITORIES: usize = 2_000;
-/// How many manifests refer to [`few`], and to [`many`].
+/// How many manifests have [`few`] as their subject, and how many [`many`].
 pub(crate) const FEW: usize = 10;
 pub(crate) const MANY: usize = 1_000;
 
-/// A subject that [`FEW`] refer to.
+/// The subject of [`FEW`] manifests.
 pub(crate) fn few() -> Digest {
     digest(b"few")
 }
 
-/// A subject that [`MANY`] refer to.
+/// The subject of [`MANY`] manifests.
 pub(crate) fn many() -> Digest {
     digest(b"many")
 }
@@ -42,7 +43,7 @@ pub(crate) fn tag(n: usize) -> String {
     format!("v{n:06}")
 }
 
-/// Fills a data folder that lanyard has made, and forgets its index.
+/// Fills a data folder that lanyard has made, and removes its index.
 pub(crate) fn fill(data: &Path) {
     for gone in ["index", "index.clean"] {
         let path = data.join(gone);
@@ -112,7 +113,7 @@ fn put(links: &Path, link: &LinkRecord) {
     write(&links.join(link.digest.to_string().replace(':', "-")), link);
 }
 
-/// A record file (`storage/record.rs`).
+/// Writes a record file in the form of `storage/record.rs`.
 fn write(path: &Path, record: &impl Serialize) {
     let mut text = serde_json::to_value(record).unwrap();
     text["v"] = 1.into();

@@ -23,7 +23,8 @@ impl Entry {
     }
 }
 
-/// A tar archive (ustar) of these files and the folders above them. The same files give the same bytes.
+/// A tar archive (ustar) of these files and the folders above them. The same files give the same
+/// bytes.
 pub(super) fn tar(entries: &[Entry]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut folders: Vec<String> = Vec::new();

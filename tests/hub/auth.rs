@@ -141,8 +141,8 @@ impl Door {
         Ok(())
     }
 
-    /// Answers a token request. As at Docker Hub a token is given for any name, but what it opens are only the
-    /// repositories that are there and may be read.
+    /// Answers a token request. As at Docker Hub a token is given for any name, but what it opens
+    /// are only the repositories that are there and may be read.
     pub(super) fn token(&self, request: &Request, content: &Content) -> Reply {
         let login = request.basic().or_else(|| {
             let user = request.form_all("username").pop()?;

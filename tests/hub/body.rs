@@ -101,7 +101,8 @@ pub(super) fn seed_of(text: &str) -> u64 {
     Sha256::digest(text.as_bytes()).iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte))
 }
 
-/// Fills `buffer` with the noise of `seed` from `offset` on: splitmix64, which can be entered at any place.
+/// Fills `buffer` with the noise of `seed` from `offset` on: splitmix64, which can be entered at
+/// any place.
 fn noise(seed: u64, offset: u64, buffer: &mut [u8]) {
     let mut done = 0;
     while done < buffer.len() {

@@ -13,7 +13,8 @@ use super::server::Listener;
 use super::shared::{Options, Shared, Switches, Urls};
 use super::tls::{Authority, Flaw};
 
-/// Settings of a stand-in. The default is Docker Hub: anonymous tokens, blobs by way of a CDN, no TLS, no rate limit.
+/// Settings of a stand-in. The default is Docker Hub: anonymous tokens, blobs by way of a CDN, no
+/// TLS, no rate limit.
 pub struct HubBuilder {
     access: Access,
     tokens: Tokens,
@@ -146,15 +147,15 @@ impl HubBuilder {
         self
     }
 
-    /// URLs (in [`Hub::url`], redirects and realms) name this host instead of 127.0.0.1. It is the test's business that
-    /// the name leads here, for example by a [`super::proxy::Proxy`].
+    /// URLs (in [`Hub::url`], redirects and realms) name this host instead of 127.0.0.1. It is the
+    /// test's business that the name leads here, for example by a [`super::proxy::Proxy`].
     pub fn host(mut self, host: &str) -> Self {
         self.options.host = Some(host.into());
         self
     }
 
-    /// HTTPS on all listeners, with a certificate for 127.0.0.1, localhost and [`HubBuilder::host`] by an authority of
-    /// its own ([`Hub::ca_pem`]).
+    /// HTTPS on all listeners, with a certificate for 127.0.0.1, localhost and [`HubBuilder::host`]
+    /// by an authority of its own ([`Hub::ca_pem`]).
     pub fn tls(self) -> Self {
         self.tls_flawed(Flaw::None)
     }

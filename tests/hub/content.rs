@@ -99,7 +99,8 @@ impl Content {
         repo.manifests.get(digest).cloned()
     }
 
-    /// The manifest for linux/amd64 in an index, which is what a registry gives to a client that cannot read indexes.
+    /// The manifest for linux/amd64 in an index, which is what a registry gives to a client that
+    /// cannot read indexes.
     pub(super) fn default_platform(&self, repo: &str, index: &Manifest) -> Option<Manifest> {
         let index: Value = serde_json::from_slice(&index.bytes).ok()?;
         let child = index["manifests"]
@@ -115,7 +116,8 @@ impl Content {
         Some(tags.keys().filter(|tag| tag.as_str() > last).cloned().collect())
     }
 
-    /// Descriptors of the manifests whose subject is `digest`, of one artifact type if that is given.
+    /// Descriptors of the manifests whose subject is `digest`, of one artifact type if that is
+    /// given.
     pub(super) fn referrers(&self, repo: &str, digest: &str, artifact_type: Option<&str>) -> Vec<Value> {
         let Some(repo) = self.repos.get(repo) else { return Vec::new() };
         let mut found = Vec::new();

@@ -65,7 +65,8 @@ impl Delivery<'_> {
             return Ok(Next::Cut(how));
         }
         Ok(match (reply.after, reply.framing) {
-            // A length that promises too much, and a body that only a close ends, must be followed by that close.
+            // A length that promises too much, and a body that only a close ends, must be followed
+            // by that close.
             (_, Framing::LengthOff(1..)) if with_body => Next::Cut(Cut::Fin),
             (_, Framing::UntilClose) | (After::Close | After::CloseUnannounced, _) => Next::Close,
             (After::KeepAlive, _) => Next::Request,
@@ -128,8 +129,8 @@ impl Delivery<'_> {
         if on { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     }
 
-    /// Writes one piece. It is counted first and what could not be written is taken back, so that a client which has
-    /// read a byte never finds it uncounted.
+    /// Writes one piece. It is counted first and what could not be written is taken back, so that a
+    /// client which has read a byte never finds it uncounted.
     fn piece_out(&mut self, piece: &[u8], chunked: bool) -> io::Result<()> {
         if chunked {
             self.wire.write_all(format!("{:x}\r\n", piece.len()).as_bytes())?;

@@ -10,7 +10,8 @@ use super::reply::{After, Framing, Reply};
 use super::request::{Request, Target};
 use super::wire::Cut;
 
-/// One way to answer badly. Byte positions count from the start of the body of this answer (a 206 starts at its own 0).
+/// One way to answer badly. Byte positions count from the start of the body of this answer (a 206
+/// starts at its own 0).
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// Close the connection after this many bytes of the body.
@@ -31,8 +32,9 @@ pub enum Fault {
     FlipByte { at: u64 },
     /// Send this body instead, with a true length and the honest headers.
     Replace(Vec<u8>),
-    /// Announce a length that is off by this much; the body is sent whole. When too much was announced the connection
-    /// is closed by FIN; when too little, it stays open with the rest of the body lying in it.
+    /// Announce a length that is off by this much; the body is sent whole. When too much was
+    /// announced the connection is closed by FIN; when too little, it stays open with the rest of
+    /// the body lying in it.
     LengthOff(i64),
     /// Send these informational answers first (100, 103).
     Interim(Vec<u16>),
@@ -151,9 +153,10 @@ impl fmt::Debug for Gate {
 
 type Test = Arc<dyn Fn(&Request, &Target) -> bool + Send + Sync>;
 
-/// Which requests a fault is meant for, and how many of them. Unless said otherwise: GET only, once, and only requests
-/// that would have been answered in earnest. The 401 that asks for a token and the 307 that leads to the CDN do not
-/// use a fault up, so `On::blob(d)` strikes where the bytes come from, with and without a CDN.
+/// Which requests a fault is meant for, and how many of them. Unless said otherwise: GET only,
+/// once, and only requests that would have been answered in earnest. The 401 that asks for a token
+/// and the 307 that leads to the CDN do not use a fault up, so `On::blob(d)` strikes where the
+/// bytes come from, with and without a CDN.
 #[derive(Clone)]
 pub struct On {
     test: Test,
@@ -263,7 +266,8 @@ impl On {
         On { challenges: true, ..self }
     }
 
-    /// Leave the first `count` matching requests alone; those that an older fault strikes are not among them.
+    /// Leave the first `count` matching requests alone; those that an older fault strikes are not
+    /// among them.
     pub fn after(self, count: usize) -> On {
         On { skip: count, ..self }
     }
@@ -312,7 +316,8 @@ impl Script {
         self.0.lock().unwrap().len()
     }
 
-    /// Bends `reply` by the first fault that matches and spends one use of it; gives the fault's name.
+    /// Bends `reply` by the first fault that matches and spends one use of it; gives the fault's
+    /// name.
     pub(super) fn strike(&self, request: &Request, target: &Target, reply: &mut Reply, url: &str) -> Option<String> {
         let mut script = self.0.lock().unwrap();
         let at = script.iter_mut().position(|(on, _)| {

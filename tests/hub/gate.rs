@@ -28,7 +28,8 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    /// Blocks the test until `count` connections stand at the gate; false if `patience` ran out first.
+    /// Blocks the test until `count` connections stand at the gate; false if `patience` ran out
+    /// first.
     pub fn wait_for_arrivals(&self, count: usize, patience: Duration) -> bool {
         let (lock, changed) = &*self.0;
         let state = lock.lock().unwrap();
@@ -36,7 +37,8 @@ impl Gate {
         state.waiting >= count
     }
 
-    /// Stands at the gate until it opens (true) or `abandoned` says that nobody is interested any more (false).
+    /// Stands at the gate until it opens (true) or `abandoned` says that nobody is interested any
+    /// more (false).
     pub(super) fn pass(&self, abandoned: impl Fn() -> bool) -> bool {
         let (lock, changed) = &*self.0;
         let mut state = lock.lock().unwrap();
@@ -77,7 +79,8 @@ impl Rate {
         *self.0.lock().unwrap() = RateState { bytes_per_second, next: None };
     }
 
-    /// The largest piece worth writing at once, so that a slow rate drips evenly instead of in bursts.
+    /// The largest piece worth writing at once, so that a slow rate drips evenly instead of in
+    /// bursts.
     pub(super) fn piece(&self) -> usize {
         match self.0.lock().unwrap().bytes_per_second {
             0 => usize::MAX,

@@ -87,7 +87,8 @@ impl<'a> ImageBuilder<'a> {
         ImageBuilder { hub, repo, tag, layers: vec![], platforms: vec![], oci: false, entrypoint: vec![] }
     }
 
-    /// Adds a layer of this many bytes of noise. It cannot be unpacked: for tests that only move bytes.
+    /// Adds a layer of this many bytes of noise. It cannot be unpacked: for tests that only move
+    /// bytes.
     pub fn layer(mut self, size: u64) -> Self {
         self.layers.push(Layer::Noise(size));
         self
@@ -113,7 +114,8 @@ impl<'a> ImageBuilder<'a> {
         self.files(vec![Entry::file(&format!("data/{number}.bin"), noise)])
     }
 
-    /// Makes an index of these platforms, each with its own layers of noise and its own `etc/platform` file.
+    /// Makes an index of these platforms, each with its own layers of noise and its own
+    /// `etc/platform` file.
     pub fn platforms(mut self, platforms: &[&str]) -> Self {
         self.platforms = platforms.iter().map(|platform| (*platform).to_string()).collect();
         self

@@ -1,5 +1,5 @@
-//! A stand-in for Docker Hub: a registry, its token endpoint and its CDN on loopback, which counts what it is asked
-//! and misbehaves at the socket when told to. It knows nothing of lanyard.
+//! A stand-in for Docker Hub: a registry, its token endpoint and its CDN on loopback, which counts
+//! what it is asked and misbehaves at the socket when told to. It knows nothing of lanyard.
 //!
 //! ```ignore
 //! let hub = Hub::start();                                       // anonymous tokens, blobs by 307 to a CDN, no TLS
@@ -10,28 +10,32 @@
 //! assert_eq!(hub.manifest_gets(), 1);
 //! ```
 //!
-//! - **Start**: [`Hub::start`], or [`Hub::builder`] with [`HubBuilder`]: `open()`, `basic(u, p)`, `account(u, p)`,
-//!   `member(u, p)`, `token_ttl(d)`, `token_uses(n)`, `tokens(|t| ..)`, `realm(url)`, `token_listener()`,
-//!   `without_cdn()`, `link_ttl(d)`, `without_ranges()`, `without_referrers()`, `rate_limit(100, 76)`,
-//!   `bytes_per_second(n)`, `port(n)`, `host(name)`, `tls()`, `tls_flawed(Flaw::Expired)`, `without_close_notify()`.
-//! - **Content**: [`Hub::image`] with `layer(size)`, `layer_of(bytes)`, `real_layer(size)`, `files(..)`,
-//!   `platforms(&[..])`, `oci()`, `publish()` gives an [`Image`]; [`Hub::put_blob`], [`Hub::put_manifest`],
-//!   [`Hub::put_untagged`], [`Hub::move_tag`], [`Hub::delete_tag`], [`Hub::delete_repo`], [`Hub::set_private`],
-//!   [`Hub::load_oci_layout`].
-//! - **Counts**: [`Hub::requests`] gives every [`Record`]; [`Hub::count`], [`Hub::blob_gets`], [`Hub::any_blob_gets`],
-//!   [`Hub::manifest_gets`], [`Hub::manifest_heads`], [`Hub::token_calls`], [`Hub::body_bytes_sent`],
-//!   [`Hub::blob_bytes_sent`], [`Hub::credentials_at_cdn`], [`Hub::connections_accepted`], [`Hub::connections_open`],
-//!   [`Hub::most_connections`], [`Hub::most_at_once`], [`Hub::reset_counts`]; [`Hub::wait_for`] waits without sleeping.
-//! - **Faults**: [`Hub::fault`] with [`On`] (which requests) and [`Fault`] (what happens); a [`Gate`] holds an answer
-//!   until the test opens it; [`Hub::set_rate`], [`Hub::set_quota`], [`Hub::set_ranges`], [`Hub::revoke_tokens`],
-//!   [`Hub::go_down`] and [`Hub::come_back`] (same port; `_at` for one origin), [`Hub::go_deaf`],
-//!   [`Hub::end_connections`].
-//! - **Beside it**: [`proxy::Proxy`] (CONNECT, may lead foreign names here), [`silent::Silent`] (an address that never
-//!   answers a connect), [`silent::Refusing`] (one that refuses it), [`Authority`] (for several stand-ins with one CA).
+//! - **Start**: [`Hub::start`], or [`Hub::builder`] with [`HubBuilder`]: `open()`, `basic(u, p)`,
+//!   `account(u, p)`, `member(u, p)`, `token_ttl(d)`, `token_uses(n)`, `tokens(|t| ..)`,
+//!   `realm(url)`, `token_listener()`, `without_cdn()`, `link_ttl(d)`, `without_ranges()`,
+//!   `without_referrers()`, `rate_limit(100, 76)`, `bytes_per_second(n)`, `port(n)`, `host(name)`,
+//!   `tls()`, `tls_flawed(Flaw::Expired)`, `without_close_notify()`.
+//! - **Content**: [`Hub::image`] with `layer(size)`, `layer_of(bytes)`, `real_layer(size)`,
+//!   `files(..)`, `platforms(&[..])`, `oci()`, `publish()` gives an [`Image`]; [`Hub::put_blob`],
+//!   [`Hub::put_manifest`], [`Hub::put_untagged`], [`Hub::move_tag`], [`Hub::delete_tag`],
+//!   [`Hub::delete_repo`], [`Hub::set_private`], [`Hub::load_oci_layout`].
+//! - **Counts**: [`Hub::requests`] gives every [`Record`]; [`Hub::count`], [`Hub::blob_gets`],
+//!   [`Hub::any_blob_gets`], [`Hub::manifest_gets`], [`Hub::manifest_heads`], [`Hub::token_calls`],
+//!   [`Hub::body_bytes_sent`], [`Hub::blob_bytes_sent`], [`Hub::credentials_at_cdn`],
+//!   [`Hub::connections_accepted`], [`Hub::connections_open`], [`Hub::most_connections`],
+//!   [`Hub::most_at_once`], [`Hub::reset_counts`]; [`Hub::wait_for`] waits without sleeping.
+//! - **Faults**: [`Hub::fault`] with [`On`] (which requests) and [`Fault`] (what happens); a
+//!   [`Gate`] holds an answer until the test opens it; [`Hub::set_rate`], [`Hub::set_quota`],
+//!   [`Hub::set_ranges`], [`Hub::revoke_tokens`], [`Hub::go_down`] and [`Hub::come_back`] (same
+//!   port; `_at` for one origin), [`Hub::go_deaf`], [`Hub::end_connections`].
+//! - **Beside it**: [`proxy::Proxy`] (CONNECT, may lead foreign names here), [`silent::Silent`]
+//!   (an address that never answers a connect), [`silent::Refusing`] (one that refuses it),
+//!   [`Authority`] (for several stand-ins with one CA).
 //!
 //! Dropping a [`Hub`] closes every socket and ends its threads.
 
-// Every test and the example use a part of this module, none the whole of it, and it is compiled into each.
+// Every test and the example use a part of this module, none the whole of it, and it is compiled
+// into each.
 #![allow(dead_code, unused_imports, unreachable_pub)]
 // A fixture has nobody to give an error to: it panics, and the test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -185,8 +189,8 @@ impl Hub {
         self.shared.content.lock().unwrap().set_private(repo);
     }
 
-    /// Puts an image from an OCI layout folder under this name and gives the digest that the tag points to. The media
-    /// types stay as they are in the layout.
+    /// Puts an image from an OCI layout folder under this name and gives the digest that the tag
+    /// points to. The media types stay as they are in the layout.
     pub fn load_oci_layout(&self, dir: &Path, repo: &str, tag: &str) -> std::io::Result<String> {
         layout::load(self, dir, repo, tag)
     }
@@ -284,7 +288,8 @@ impl Hub {
 
 /// Misbehaviour.
 impl Hub {
-    /// Adds a fault to the script. Each matching request spends one use of the oldest fault that fits it.
+    /// Adds a fault to the script. Each matching request spends one use of the oldest fault that
+    /// fits it.
     pub fn fault(&self, on: On, fault: Fault) {
         self.shared.script.add(on, fault);
     }
@@ -299,7 +304,8 @@ impl Hub {
         self.shared.script.left()
     }
 
-    /// All bodies together go out at this many bytes per second from now on; zero is as fast as possible.
+    /// All bodies together go out at this many bytes per second from now on; zero is as fast as
+    /// possible.
     pub fn set_rate(&self, bytes_per_second: u64) {
         self.shared.rate.set(bytes_per_second);
     }

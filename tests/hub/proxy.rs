@@ -1,7 +1,7 @@
 //! A forward proxy that knows only CONNECT and counts its tunnels.
 //!
-//! `Proxy::start().lead("registry.example.test:80", hub.address())` makes a foreign name lead to a stand-in, without
-//! any DNS.
+//! `Proxy::start().lead("registry.example.test:80", hub.address())` makes a foreign name lead to a
+//! stand-in, without any DNS.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};

@@ -38,8 +38,8 @@ pub struct Record {
     pub status: u16,
     /// The name of the fault that was used on this request.
     pub fault: Option<String>,
-    /// Body bytes accepted by the kernel, without framing; while the answer is under way also the piece being written
-    /// (at most 64 KiB).
+    /// Body bytes accepted by the kernel, without framing; while the answer is under way also the
+    /// piece being written (at most 64 KiB).
     pub bytes_sent: u64,
     /// When the head had been read.
     pub arrived: Instant,
@@ -55,8 +55,8 @@ impl Record {
         find_header(&self.headers, name)
     }
 
-    /// Whether this is a GET of `digest` that was meant to be answered with its bytes. The 401 before it and the
-    /// redirect to the CDN are not counted.
+    /// Whether this is a GET of `digest` that was meant to be answered with its bytes. The 401
+    /// before it and the redirect to the CDN are not counted.
     pub fn is_blob_get(&self, digest: &str) -> bool {
         self.is_any_blob_get() && self.target.blob() == Some(digest)
     }

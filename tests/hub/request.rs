@@ -171,8 +171,9 @@ impl Target {
     }
 }
 
-/// Reads the next request; `None` when the client has closed the connection between two requests, `InvalidData` when
-/// what came is no HTTP. `left` holds bytes that were read beyond the previous request.
+/// Reads the next request; `None` when the client has closed the connection between two requests,
+/// `InvalidData` when what came is no HTTP. `left` holds bytes that were read beyond the previous
+/// request.
 pub(super) fn read(
     wire: &mut Wire,
     left: &mut Vec<u8>,

@@ -29,7 +29,8 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Listens on 127.0.0.1 at this port (0: any free one). Nothing is accepted before [`Listener::serve`].
+    /// Listens on 127.0.0.1 at this port (0: any free one). Nothing is accepted before
+    /// [`Listener::serve`].
     pub(super) fn bind(port: u16) -> io::Result<Listener> {
         let bind = |port: u16| -> io::Result<Socket> {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -37,8 +38,9 @@ impl Listener {
             socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into())?;
             Ok(socket)
         };
-        // The kernel takes back a port that it chose itself as soon as the socket stops listening. So one socket finds
-        // a free port, and another asks for it by its number while the first still holds it.
+        // The kernel takes back a port that it chose itself as soon as the socket stops listening.
+        // So one socket finds a free port, and another asks for it by its number while the first
+        // still holds it.
         let finder = bind(port)?;
         let address = finder.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let socket = bind(address.port())?;
@@ -59,7 +61,8 @@ impl Listener {
             loop {
                 match socket.accept() {
                     Ok((tcp, peer)) => spawn_connection(&shared, origin, tcp, peer),
-                    // A listener that is shut down wakes up with an error; then the next state is waited for.
+                    // A listener that is shut down wakes up with an error; then the next state is
+                    // waited for.
                     Err(_) => {
                         let state = up.0.lock().unwrap();
                         let down = |up: &mut bool| !*up && !stop.load(Ordering::Relaxed);
@@ -73,7 +76,8 @@ impl Listener {
         }));
     }
 
-    /// Refuses connections from now on. The port stays ours: the socket is bound but no longer listening.
+    /// Refuses connections from now on. The port stays ours: the socket is bound but no longer
+    /// listening.
     pub(super) fn go_down(&self) {
         *self.up.0.lock().unwrap() = false;
         let _ = SockRef::from(&*self.socket).shutdown(Shutdown::Both);
@@ -102,7 +106,8 @@ impl Drop for Listener {
 fn spawn_connection(shared: &Arc<Shared>, origin: Origin, tcp: TcpStream, peer: SocketAddr) {
     let Ok(id) = shared.connections.enter(&tcp) else { return };
     let guard = Guard { shared: shared.clone(), id };
-    // If there is no thread to be had the closure is dropped, and with it the connection and the guard.
+    // If there is no thread to be had the closure is dropped, and with it the connection and the
+    // guard.
     let _ = std::thread::Builder::new().stack_size(512 * 1024).spawn(move || {
         let guard = guard;
         let _ = connection(&guard, origin, tcp, peer);
@@ -141,7 +146,8 @@ fn connection(guard: &Guard, origin: Origin, tcp: TcpStream, peer: SocketAddr) -
         let request = match request::read(&mut wire, &mut left, origin, peer) {
             Ok(Some(request)) => request,
             Ok(None) => break,
-            // Clients that try https first come back with http only if they are told so in these words.
+            // Clients that try https first come back with http only if they are told so in these
+            // words.
             Err(error) if error.kind() == io::ErrorKind::InvalidData && matches!(wire, Wire::Plain(_)) => {
                 wire.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;
                 break;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// An address where a connect is never answered, as if the host were switched off: the listener's queue is full, so
-/// the kernel drops every further SYN.
+/// An address where a connect is never answered, as if the host were switched off: the listener's
+/// queue is full, so the kernel drops every further SYN.
 pub struct Silent {
     address: SocketAddr,
     _listener: Socket,

@@ -11,7 +11,8 @@ use socket2::SockRef;
 /// How a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// An orderly TCP close in the wrong place. Under TLS no close_notify is sent: this is the truncation attack.
+    /// An orderly TCP close in the wrong place. Under TLS no close_notify is sent: this is the
+    /// truncation attack.
     Fin,
     /// A reset. The bytes written before it have reached the client's kernel.
     Rst,
@@ -52,12 +53,14 @@ impl Wire {
         self.cut(Cut::Fin);
     }
 
-    /// Ends the connection. The caller must hold no other handle of the same socket if it wants a reset.
+    /// Ends the connection. The caller must hold no other handle of the same socket if it wants a
+    /// reset.
     pub(super) fn cut(self, how: Cut) {
         let tcp = self.tcp();
         match how {
             Cut::Fin => {
-                // A close with unread input would make the kernel send a reset instead, so the input is drained.
+                // A close with unread input would make the kernel send a reset instead, so the
+                // input is drained.
                 let _ = tcp.shutdown(Shutdown::Write);
                 let _ = tcp.set_read_timeout(Some(Duration::from_secs(1)));
                 let mut tcp: &TcpStream = tcp;
@@ -65,8 +68,8 @@ impl Wire {
                 while matches!(tcp.read(&mut sink), Ok(count) if count > 0) {}
             }
             Cut::Rst => {
-                // A reset throws away what is still queued, so first everything goes out: with this low-water mark the
-                // socket only counts as writable when nothing unsent is left.
+                // A reset throws away what is still queued, so first everything goes out: with this
+                // low-water mark the socket only counts as writable when nothing unsent is left.
                 let socket = SockRef::from(tcp);
                 let _ = socket.set_tcp_notsent_lowat(1);
                 let patience = Timespec { tv_sec: 5, tv_nsec: 0 };

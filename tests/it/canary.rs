@@ -1,5 +1,6 @@
-//! S18: secrets are planted wherever lanyard gets to know one, everything is made to go wrong, and then nothing that can be
-//! read of it holds any: the log in both formats and at every level, answers, `/metrics`, `config show`.
+//! S18: secrets are planted wherever lanyard gets to know one, everything is made to go wrong, and
+//! then nothing that can be read of it holds any: the log in both formats and at every level,
+//! answers, `/metrics`, `config show`.
 
 use std::{fs, path::Path, process::Command};
 
@@ -12,7 +13,8 @@ use crate::{
 };
 
 const REPO: &str = "library/busybox";
-/// Every secret here begins so, in clear. It holds nothing that base64 or a URL would write differently in part.
+/// Every secret here begins so, in clear. It holds nothing that base64 or a URL would write
+/// differently in part.
 const CANARY: &str = "Canary";
 const USER: &str = "me";
 const PASSWORD: &str = "CanaryPassword";
@@ -152,7 +154,8 @@ impl World {
     }
 }
 
-/// Asks as the worst of clients, which sends everything it has to a mirror, and gives back all of the answer.
+/// Asks as the worst of clients, which sends everything it has to a mirror, and gives back all of
+/// the answer.
 fn asked(lanyard: &Lanyard, method: &str, path: &str) -> (u16, String) {
     let separator = if path.contains('?') { '&' } else { '?' };
     let answer = ask(
@@ -171,7 +174,8 @@ fn asked(lanyard: &Lanyard, method: &str, path: &str) -> (u16, String) {
     (status, format!("{:?}\n{}\n", answer.headers, answer.text()))
 }
 
-/// All answers while everything goes wrong; what does not concern tokens at the same time. `run` makes each run's content new.
+/// All answers while everything goes wrong; what does not concern tokens at the same time. `run`
+/// makes each run's content new.
 fn all_faults(world: &World, lanyard: &Lanyard, run: &str) -> String {
     let ask = |number: usize, place: Place, fault: Fault| {
         let digest = world.hub.put_blob(format!("{run} {number}").into_bytes());

@@ -1,7 +1,8 @@
-//! The official OCI conformance program, where it is on the path as `conformance`: every API and every data set on, and not
-//! one failed, skipped or switched off.
+//! The official OCI conformance program, where it is on the path as `conformance`: every API and
+//! every data set on, and not one failed, skipped or switched off.
 //!
-//! Its exit code is 0 for skips and for a configuration that it does not understand, so the report it writes is what counts.
+//! Its exit code is 0 for skips and for a configuration that it does not understand, so the report
+//! it writes is what counts.
 
 use std::{io::Write as _, path::Path, process::Command};
 
@@ -108,7 +109,8 @@ fn every_line_passes(results: &Path) {
     }
 }
 
-/// Whether the program is here; says so on the real standard error when not. No package brings it, so it is never required.
+/// Whether the program is here; says so on the real standard error when not. No package brings it,
+/// so it is never required.
 fn available() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|folder| folder.join("conformance").is_file()) {

@@ -1,4 +1,5 @@
-//! The data plane through the real binary, plain and over TLS: exact bytes under load, and a certificate that is replaced.
+//! The data plane through the real binary, plain and over TLS: exact bytes under load, and a
+//! certificate that is replaced.
 
 use std::{
     fs,
@@ -236,7 +237,8 @@ fn a_certificate_is_replaced_without_dropping_connections() {
     assert_eq!(ping(&mut *kept).unwrap(), 200, "a connection outlives its certificate");
 }
 
-/// Who has begun a download keeps it when lanyard is told to stop, plain or over TLS, and it ends in order.
+/// Who has begun a download keeps it when lanyard is told to stop, plain or over TLS, and it ends
+/// in order.
 #[test]
 fn a_download_under_way_is_brought_to_its_end_by_a_stop() {
     // More than the sockets take.
@@ -267,7 +269,8 @@ fn a_download_under_way_is_brought_to_its_end_by_a_stop() {
     }
 }
 
-/// TLS ends with a word, which tells the end of an answer from a cut; and what does not speak TLS is let go.
+/// TLS ends with a word, which tells the end of an answer from a cut; and what does not speak TLS
+/// is let go.
 #[test]
 fn tls_closes_in_order_and_lets_go_of_what_is_none() {
     let folder = tempfile::tempdir().unwrap();

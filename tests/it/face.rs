@@ -1,4 +1,5 @@
-//! The registry API as clients see it, through the real binary: what `tests/it/pull/` does not look at already.
+//! The registry API as clients see it, through the real binary: what `tests/it/pull/` does not look
+//! at already.
 
 use crate::{
     hub::{Fault, Hub, Image, OCI_INDEX, OCI_MANIFEST, On, digest_of},
@@ -233,7 +234,8 @@ fn head_and_304_never_start_a_download() {
     assert_eq!(answer.header("etag"), Some(format!("\"{}\"", image.digest).as_str()));
 }
 
-/// F2: before the first byte an error can be told; after it, only by an answer that is short of its length.
+/// F2: before the first byte an error can be told; after it, only by an answer that is short of its
+/// length.
 #[test]
 fn a_body_that_fails_first_is_502_and_later_is_cut_short() {
     let hub = Hub::start();

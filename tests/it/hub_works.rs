@@ -1,4 +1,5 @@
-//! The stand-in does what its documentation says: content, tokens, the CDN, counts. Faults are in `hub_faults`.
+//! The stand-in does what its documentation says: content, tokens, the CDN, counts. Faults are in
+//! `hub_faults`.
 
 use std::time::{Duration, Instant};
 
@@ -232,7 +233,8 @@ fn referrers_are_listed_and_filtered() {
 fn two_hundred_connections_share_one_rate() {
     let hub = Hub::builder().open().without_cdn().bytes_per_second(10_000_000).start();
     let digest = hub.image("a/b", "1").layer(20_000).publish().layer(0).to_string();
-    // All stand at the gate together, so that the overlap does not depend on how quickly threads start.
+    // All stand at the gate together, so that the overlap does not depend on how quickly threads
+    // start.
     let gate = Gate::shut();
     hub.fault(On::blob(&digest).always(), Fault::HoldHead(gate.clone()));
     let mut began = Instant::now();
@@ -254,8 +256,8 @@ fn two_hundred_connections_share_one_rate() {
 fn dropping_it_closes_its_connections() {
     let hub = Hub::start();
     let mut idle = std::net::TcpStream::connect(hub.address()).unwrap();
-    // Dropping joins the accepting threads and so closes the listeners too. That cannot be seen from here: the port may
-    // already be another test's.
+    // Dropping joins the accepting threads and so closes the listeners too. That cannot be seen
+    // from here: the port may already be another test's.
     drop(hub);
     assert!(matches!(std::io::Read::read(&mut idle, &mut [0]), Ok(0) | Err(_)));
 }

@@ -1,8 +1,10 @@
-//! The real binary, run as its user runs it: `lanyard serve --config FILE`, on a free port of 127.0.0.1.
+//! The real binary, run as its user runs it: `lanyard serve --config FILE`, on a free port of
+//! 127.0.0.1.
 //!
-//! The data folder belongs to the value and outlives the process, so that a test can stop or kill the server and
-//! start it again on what it left. The port stays the same then, as clients have it in their configuration.
-//! Everything the server says is kept and shown when the test fails; dropped, the server is killed.
+//! The data folder belongs to the value and outlives the process, so that a test can stop or kill
+//! the server and start it again on what it left. The port stays the same then, as clients have it
+//! in their configuration. Everything the server says is kept and shown when the test fails;
+//! dropped, the server is killed.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -27,7 +29,8 @@ pub(crate) struct Lanyard {
     folder: tempfile::TempDir,
     config: String,
     variables: Vec<(String, String)>,
-    /// What starts it, before its own words: a program that puts it into a certain plight and becomes it (`exec`).
+    /// What starts it, before its own words: a program that puts it into a certain plight and
+    /// becomes it (`exec`).
     through: Vec<String>,
     /// What is the server: a program and its arguments.
     server: Vec<String>,
@@ -41,8 +44,8 @@ struct Process {
 }
 
 impl Lanyard {
-    /// Starts a server on an empty data folder. `config` is TOML without `listen` and `data_dir`. Panics with
-    /// everything the server said unless it becomes ready.
+    /// Starts a server on an empty data folder. `config` is TOML without `listen` and `data_dir`.
+    /// Panics with everything the server said unless it becomes ready.
     pub(crate) fn start(config: &str) -> Self {
         Lanyard::start_with(config, &[])
     }
@@ -73,14 +76,14 @@ impl Lanyard {
         lanyard
     }
 
-    /// The next starts are made through this program and its arguments, which must become the server by `exec`, so that
-    /// it keeps its process id. None: as usual.
+    /// The next starts are made through this program and its arguments, which must become the
+    /// server by `exec`, so that it keeps its process id. None: as usual.
     pub(crate) fn through(&mut self, words: &[&str]) {
         self.through = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
-    /// The next starts are of an ignored test of this binary, which serves by the file that the variable [`CONFIG`] names, and
-    /// says so as the real one does.
+    /// The next starts are of an ignored test of this binary, which serves by the file that the
+    /// variable [`CONFIG`] names, and says so as the real one does.
     pub(crate) fn as_test(&mut self, name: &str) {
         let this = std::env::current_exe().expect("a test has a path");
         let this = this.to_str().expect("its path is UTF-8");
@@ -118,13 +121,14 @@ impl Lanyard {
         self.folder.path().join("data")
     }
 
-    /// Everything it has written to its standard output and error so far, in the order in which it arrived.
+    /// Everything it has written to its standard output and error so far, in the order in which it
+    /// arrived.
     pub(crate) fn logs(&self) -> String {
         self.said.lock().expect("no reader panics").join("\n")
     }
 
-    /// Asks it to end (SIGTERM) and waits until it has. Panics when it takes longer than the patience of this module,
-    /// or is not running.
+    /// Asks it to end (SIGTERM) and waits until it has. Panics when it takes longer than the
+    /// patience of this module, or is not running.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.end(Signal::TERM)
     }
@@ -134,7 +138,8 @@ impl Lanyard {
         self.end(Signal::KILL);
     }
 
-    /// Starts it again on the same data folder and port, after [`Lanyard::stop`] if it is still running.
+    /// Starts it again on the same data folder and port, after [`Lanyard::stop`] if it is still
+    /// running.
     pub(crate) fn restart(&mut self) {
         if self.process.is_some() {
             self.stop();
@@ -142,7 +147,8 @@ impl Lanyard {
         self.run();
     }
 
-    /// Starts it as [`Lanyard::restart`] does, but an end before it is ready is an answer and not a failure.
+    /// Starts it as [`Lanyard::restart`] does, but an end before it is ready is an answer and not a
+    /// failure.
     pub(crate) fn try_restart(&mut self) -> Result<(), ExitStatus> {
         if self.process.is_some() {
             self.stop();
@@ -163,7 +169,8 @@ impl Lanyard {
         config.clone_into(&mut self.config);
     }
 
-    /// Starts it again by a command of the test's own, which becomes the server with [`Lanyard::config_file`].
+    /// Starts it again by a command of the test's own, which becomes the server with
+    /// [`Lanyard::config_file`].
     pub(crate) fn restart_as(&mut self, command: Command) {
         if let Err(ended) = self.run_as(command) {
             panic!("lanyard ended with {ended} before it was ready");
@@ -275,7 +282,8 @@ impl Drop for Lanyard {
     }
 }
 
-/// The driver keeps its own promises: the same port and folder after a restart, and nothing left when dropped.
+/// The driver keeps its own promises: the same port and folder after a restart, and nothing left
+/// when dropped.
 #[test]
 fn lanyard_comes_back_where_it_was() {
     let mut lanyard = Lanyard::start("");

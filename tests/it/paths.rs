@@ -1,7 +1,9 @@
-//! S13 through the real binary: whatever the request line says, no file outside the data folder is touched.
+//! S13 through the real binary: whatever the request line says, no file outside the data folder is
+//! touched.
 //!
-//! Request targets near the grammar, and far from it, go over raw sockets with every method; strace writes down each system
-//! call that names a file. `LANYARD_PATHS=1000000 cargo test --test it s13_` for a million, which takes some minutes.
+//! Request targets near the grammar, and far from it, go over raw sockets with every method; strace
+//! writes down each system call that names a file. `LANYARD_PATHS=1000000 cargo test --test it
+//! s13_` for a million, which takes some minutes.
 
 use std::{
     collections::BTreeMap,
@@ -178,7 +180,8 @@ fn s13_no_request_reaches_a_file_outside_the_data_folder() {
     assert!(outside.is_empty(), "{outside:?}");
 }
 
-/// A lanyard, not started yet, that strace will write down. None, and said so, where that cannot be had.
+/// A lanyard, not started yet, that strace will write down. None, and said so, where that cannot be
+/// had.
 fn traced() -> Option<Lanyard> {
     let words =
         ["strace", "-D", "-f", "--seccomp-bpf", "-qq", "-y", "-s", "4096", "-e", "trace=%file", "-e", "signal=none"];
@@ -213,7 +216,8 @@ fn ask(connection: &mut Connection, port: u16, method: &str, target: &[u8]) -> u
     panic!("no answer to {method} {}", String::from_utf8_lossy(target));
 }
 
-/// How many calls named a file in the folder, and which files outside it were named, from this byte of the trace on.
+/// How many calls named a file in the folder, and which files outside it were named, from this byte
+/// of the trace on.
 fn touched(log: &Path, from: usize, folder: &Path) -> (usize, Vec<String>) {
     let folder = folder.to_str().unwrap();
     let (mut inside, mut outside) = (0, Vec::new());
@@ -224,7 +228,8 @@ fn touched(log: &Path, from: usize, folder: &Path) -> (usize, Vec<String>) {
             continue;
         }
         let line = String::from_utf8_lossy(&line);
-        // 123 openat(AT_FDCWD</where/it/runs>, "/data/blobs/…", …) = …, or unlinkat(9</data/uploads/…>, "state", …) = …
+        // 123 openat(AT_FDCWD</where/it/runs>, "/data/blobs/…", …) = …, or
+        // unlinkat(9</data/uploads/…>, "state", …) = …
         let below = line.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or("", |(path, _)| path);
         for path in line.split('"').skip(1).step_by(2) {
             let path = Path::new(below).join(path);

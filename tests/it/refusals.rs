@@ -1,4 +1,5 @@
-//! A start that fails says so in one line that says what to do, and leaves with a code that a supervisor understands.
+//! A start that fails says so in one line that says what to do, and leaves with a code that a
+//! supervisor understands.
 
 use std::{
     fs,
@@ -16,7 +17,8 @@ use crate::{
 
 const REPO: &str = "library/busybox";
 
-/// A command in a mount namespace of its own, or nothing where this user may not have one. `$1` is the folder.
+/// A command in a mount namespace of its own, or nothing where this user may not have one. `$1` is
+/// the folder.
 fn in_namespace(script: &str, folder: &Path) -> Option<Command> {
     let mut command = Command::new("unshare");
     let may = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();

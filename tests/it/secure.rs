@@ -1,5 +1,5 @@
-//! The way to an upstream, by the real binary: through a proxy, over TLS, with an authority of one's own, and not at all
-//! where the other side cannot prove who it is (S19).
+//! The way to an upstream, by the real binary: through a proxy, over TLS, with an authority of
+//! one's own, and not at all where the other side cannot prove who it is (S19).
 
 use std::fs;
 
@@ -11,7 +11,8 @@ use crate::{
 
 const REPO: &str = "library/busybox";
 
-/// A lanyard in front of `hub`, which it trusts where it has an authority, and whatever holds its files.
+/// A lanyard in front of `hub`, which it trusts where it has an authority, and whatever holds its
+/// files.
 fn mirror(hub: &Hub, url: &str, ca: bool, more: &str) -> (Lanyard, tempfile::TempDir) {
     mirror_in(hub, url, ca, more, &[])
 }
@@ -41,7 +42,8 @@ fn pull(lanyard: &Lanyard, image: &Image) {
     }
 }
 
-/// The registry, its token endpoint and its CDN over TLS, by an authority that only `ca_file` names.
+/// The registry, its token endpoint and its CDN over TLS, by an authority that only `ca_file`
+/// names.
 #[test]
 fn an_image_comes_over_tls_from_registry_and_cdn() {
     let hub = Hub::builder().tls().token_listener().start();
@@ -120,7 +122,8 @@ fn s19_who_cannot_prove_who_it_is_is_not_asked() {
     }
 }
 
-/// S19: a registry that speaks no TLS is not asked in plain text, nor one that speaks it in plain text.
+/// S19: a registry that speaks no TLS is not asked in plain text, nor one that speaks it in plain
+/// text.
 #[test]
 fn s19_tls_is_not_given_up() {
     let plain = Hub::start();

@@ -1,4 +1,5 @@
-//! The upstream room against the stand-in, over real sockets: the whole way of a pull, and what it costs upstream.
+//! The upstream room against the stand-in, over real sockets: the whole way of a pull, and what it
+//! costs upstream.
 
 use std::{
     sync::Arc,

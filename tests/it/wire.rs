@@ -1,4 +1,5 @@
-//! A client on a raw socket: it sees exactly what a server sent, also when that is not what it promised.
+//! A client on a raw socket: it sees exactly what a server sent, also when that is not what it
+//! promised.
 
 use std::{
     io::{self, Read, Write},
@@ -30,7 +31,8 @@ impl Answer {
         self.header("x-lanyard-cache").unwrap_or("none")
     }
 
-    /// Whether all bytes came that `Content-Length` promised. A client takes such an answer for the whole.
+    /// Whether all bytes came that `Content-Length` promised. A client takes such an answer for the
+    /// whole.
     pub(crate) fn looks_complete(&self) -> bool {
         self.header("content-length").and_then(|n| n.parse().ok()) == Some(self.body.len())
     }
@@ -91,7 +93,8 @@ impl Connection {
         let _ = self.send_if_open(head_of(method, path, &[]).as_bytes());
     }
 
-    /// Sends bytes as they are, on a connection that may have been closed meanwhile. Says whether it took them.
+    /// Sends bytes as they are, on a connection that may have been closed meanwhile. Says whether
+    /// it took them.
     pub(crate) fn send_if_open(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
@@ -148,7 +151,8 @@ impl Connection {
         Ok(answer)
     }
 
-    /// A signal ends a read that has a timeout, such as that of a child of another test which has ended.
+    /// A signal ends a read that has a timeout, such as that of a child of another test which has
+    /// ended.
     fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.stream.read(chunk) {

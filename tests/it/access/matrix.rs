@@ -1,4 +1,5 @@
-//! S5: what a principal may not pull is answered exactly as what is not there. Principals × end points × repositories.
+//! S5: what a principal may not pull is answered exactly as what is not there. Principals × end
+//! points × repositories.
 
 use super::{ANN, BOB, ELSEWHERE, House, Small, basic};
 use crate::{
@@ -101,7 +102,8 @@ impl Who {
 fn plain(answer: &Answer, repo: &str) -> String {
     let mut headers: Vec<_> = answer.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date")).collect();
     headers.sort();
-    // Names that are asked for here are of one length, so that the length of the answer says nothing about them.
+    // Names that are asked for here are of one length, so that the length of the answer says
+    // nothing about them.
     format!("{} {headers:?} {}", answer.status, answer.text()).replace(repo, "REPO")
 }
 

@@ -1,7 +1,8 @@
-//! Who may do what, through the real binary: users who sign in, rules, the address that only pulls, `lanyard user`.
+//! Who may do what, through the real binary: users who sign in, rules, the address that only pulls,
+//! `lanyard user`.
 //!
-//! Every test asks from this machine. Whoever is to be somebody else says so as a proxy would, with `X-Forwarded-For`, which
-//! takes the rights of this machine away.
+//! Every test asks from this machine. Whoever is to be somebody else says so as a proxy would, with
+//! `X-Forwarded-For`, which takes the rights of this machine away.
 
 mod catalog;
 mod guessing;

@@ -41,7 +41,8 @@ fn s18_no_secret_is_logged_counted_or_told() {
         for (place, text) in [("the log", &logs), ("the metrics", &metrics)] {
             assert!(!text.contains(secret), "{secret} is in {place}");
         }
-        // A token that was asked for is the one secret that is told, and `Basic` is the name of a scheme.
+        // A token that was asked for is the one secret that is told, and `Basic` is the name of a
+        // scheme.
         assert!(matches!(secret, "eyJ" | "Basic ") || !answers.contains(secret), "{secret} is in an answer");
     }
 }

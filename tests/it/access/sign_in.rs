@@ -31,7 +31,8 @@ fn the_first_push_from_this_machine_needs_nothing() {
     assert_eq!(get(lanyard.port(), &manifest("team/app", "latest")).body, image.manifest);
 }
 
-/// With users, docker is challenged on this machine too: it asks for a token without a name, and that one pushes.
+/// With users, docker is challenged on this machine too: it asks for a token without a name, and
+/// that one pushes.
 #[test]
 fn a_token_without_a_name_pushes_from_this_machine_only() {
     let house = House::start("", "");

@@ -1,8 +1,9 @@
 //! A client on another host of the LAN: it pulls without a word, and pushes once it has signed in.
 //!
-//! The client is in a cell behind a [`Link`], so that nothing of it comes from this machine itself. It pulls from the internet
-//! by way of `mirror_listen`, which must go on working while the registry's own address asks people to sign in: a dockerd
-//! that a mirror challenges goes to Docker Hub, which would be seen.
+//! The client is in a cell behind a [`Link`], so that nothing of it comes from this machine itself.
+//! It pulls from the internet by way of `mirror_listen`, which must go on working while the
+//! registry's own address asks people to sign in: a dockerd that a mirror challenges goes to Docker
+//! Hub, which would be seen.
 
 use std::fs;
 use std::io::Write as _;
@@ -156,7 +157,8 @@ fn signs_in_to_push<C: SignsIn>(client: impl Fn(Link, &Office) -> C) {
     assert!(!office.lanyard.logs().contains("canary"), "a password is in the log");
 }
 
-/// Without any configuration others pull, are told what to do when they push, and have left nothing.
+/// Without any configuration others pull, are told what to do when they push, and have left
+/// nothing.
 fn only_pulls<C: SignsIn>(client: impl Fn(Link, &Office) -> C) {
     let link = Link::make().unwrap();
     let office = Office::without_users(&link);

@@ -1,7 +1,7 @@
 //! What is no image: artifacts, referrers of images, and charts, pushed and pulled by real clients.
 //!
-//! skopeo pushes a manifest as it is, with a subject that it knows nothing of; that is always tried. oras and helm know what
-//! they do, and are tried where they are.
+//! skopeo pushes a manifest as it is, with a subject that it knows nothing of; that is always
+//! tried. oras and helm know what they do, and are tried where they are.
 
 use std::fs;
 use std::path::Path;
@@ -37,7 +37,8 @@ fn referrers(lanyard: &Lanyard, repo: &str, digest: &str, query: &str) -> Vec<Va
     answer.json()["manifests"].as_array().unwrap().clone()
 }
 
-/// The tags of a repository. A client that believes that there are no referrers leaves tags of its own.
+/// The tags of a repository. A client that believes that there are no referrers leaves tags of its
+/// own.
 fn tags(lanyard: &Lanyard, repo: &str) -> Value {
     get(lanyard.port(), &format!("/v2/{repo}/tags/list")).json()["tags"].take()
 }
@@ -144,7 +145,8 @@ fn oras_attaches_finds_and_copies_referrers() {
     }
 }
 
-/// A lanyard in a network without the internet: what is pushed has to get through without asking there.
+/// A lanyard in a network without the internet: what is pushed has to get through without asking
+/// there.
 fn alone() -> Lanyard {
     let hub = Hub::start();
     hub.go_down();

@@ -1,5 +1,5 @@
-//! BuildKit, the one inside dockerd: it takes its mirrors from `registry-mirrors` but speaks as containerd does, with
-//! `?ns=` and without a ping.
+//! BuildKit, the one inside dockerd: it takes its mirrors from `registry-mirrors` but speaks as
+//! containerd does, with `?ns=` and without a ping.
 
 use super::Client;
 use super::dockerd::Dockerd;

@@ -1,14 +1,17 @@
-//! The machine a client believes it runs on: a mount and a process namespace of its own over one temporary folder.
+//! The machine a client believes it runs on: a mount and a process namespace of its own over one
+//! temporary folder.
 //!
-//! Nothing a client does in a cell is left behind, however the test ends: its mounts and processes go with the
-//! namespaces, its files with the folder. Nothing of the machine's own configuration reaches it either: `/run`,
-//! `/var/lib`, `/opt` and `/dev/shm` are empty, `/etc/docker` and `/etc/containers` are folders of the cell, and
-//! Docker Hub's names lead to a [`HubWatch`]. Needs root. Only the drivers of this folder use it.
+//! Nothing a client does in a cell is left behind, however the test ends: its mounts and processes
+//! go with the namespaces, its files with the folder. Nothing of the machine's own configuration
+//! reaches it either: `/run`, `/var/lib`, `/opt` and `/dev/shm` are empty, `/etc/docker` and
+//! `/etc/containers` are folders of the cell, and Docker Hub's names lead to a [`HubWatch`]. Needs
+//! root. Only the drivers of this folder use it.
 //!
-//! A cell shares this machine's network, or it is another host behind a [`Link`], whose connections do not come from here.
+//! A cell shares this machine's network, or it is another host behind a [`Link`], whose connections
+//! do not come from here.
 //!
-//! A cell's process is killed when the thread that started it ends, so that a suite which is itself killed leaves
-//! nothing running: a daemon must be started by a thread that outlives it.
+//! A cell's process is killed when the thread that started it ends, so that a suite which is itself
+//! killed leaves nothing running: a daemon must be started by a thread that outlives it.
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
@@ -32,7 +35,8 @@ for name in docker containers; do
 done
 exec "$@""#;
 
-/// Where podman, buildah and skopeo keep who is signed in: by themselves they do below `/run`, which is new for each run.
+/// Where podman, buildah and skopeo keep who is signed in: by themselves they do below `/run`,
+/// which is new for each run.
 const SIGNED_IN: &str = "auth.json";
 
 /// See the module.
@@ -90,7 +94,8 @@ impl Cell {
         self.watch.asked()
     }
 
-    /// Whether overlay filesystems can be mounted here; they cannot on top of another overlay, as in most containers.
+    /// Whether overlay filesystems can be mounted here; they cannot on top of another overlay, as
+    /// in most containers.
     pub(crate) fn overlay(&self) -> bool {
         let script = r#"cd "$CELL/tmp" && mkdir l u w m && mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w m"#;
         self.run("sh", &["-c", script]).is_ok()
@@ -150,7 +155,8 @@ impl Cell {
     }
 }
 
-/// Where programs are looked for: the distribution's own come first, as they are the ones whose ways are known.
+/// Where programs are looked for: the distribution's own come first, as they are the ones whose
+/// ways are known.
 pub(crate) fn search_path() -> std::ffi::OsString {
     let mut path = std::ffi::OsString::from("/usr/sbin:/usr/bin:/sbin:/bin:");
     path.push(std::env::var_os("PATH").unwrap_or_default());

@@ -1,4 +1,5 @@
-//! Child processes that cannot outlive their test: waits are bounded, and a kill takes the whole family.
+//! Child processes that cannot outlive their test: waits are bounded, and a kill takes the whole
+//! family.
 
 use std::fs;
 use std::process::{Child, ExitStatus};
@@ -6,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a test waits for any one thing before it fails. Generous: it is spent only when something hangs.
+/// How long a test waits for any one thing before it fails. Generous: it is spent only when
+/// something hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks `done` until it answers, or gives up after `patience`.
@@ -30,8 +32,8 @@ pub(crate) fn wait(child: &mut Child, patience: Duration) -> Option<ExitStatus> 
 
 /// Ends a cell's process and all it started, and returns when they are gone.
 ///
-/// `child` is `unshare`, and its only child is the first process of a process namespace: when that one dies the
-/// kernel kills everything else in the namespace before it lets `unshare` reap it.
+/// `child` is `unshare`, and its only child is the first process of a process namespace: when that
+/// one dies the kernel kills everything else in the namespace before it lets `unshare` reap it.
 pub(crate) fn end_family(child: &mut Child) {
     let id = child.id();
     let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();

@@ -25,8 +25,9 @@ pub(crate) struct Containerd {
 }
 
 impl Containerd {
-    /// Starts a daemon whose hosts.toml for docker.io has the one entry `[host."URL"]`.
-    /// With `override_path` the URL includes `/v2`; without it the client puts `/v2` behind the URL's path.
+    /// Starts a daemon whose hosts.toml for docker.io has the one entry `[host."URL"]`. With
+    /// `override_path` the URL includes `/v2`; without it the client puts `/v2` behind the URL's
+    /// path.
     pub(crate) fn start(url: &str, override_path: bool) -> Self {
         let cell = Cell::new();
         cell.write(
@@ -39,7 +40,8 @@ impl Containerd {
         Containerd::start_in(cell)
     }
 
-    /// Starts a daemon in a cell whose folder `hosts` has the `hosts.toml` files, each in a folder of its registry's name.
+    /// Starts a daemon in a cell whose folder `hosts` has the `hosts.toml` files, each in a folder
+    /// of its registry's name.
     pub(crate) fn start_in(cell: Cell) -> Self {
         let socket = cell.text("c.sock");
         let config = format!(

@@ -1,15 +1,17 @@
-//! Another host: a network namespace with one end of a cable in it, and the other end on this machine.
+//! Another host: a network namespace with one end of a cable in it, and the other end on this
+//! machine.
 //!
-//! Whoever connects from the far end does not come from this machine itself, so lanyard gives it no more than it gives
-//! anybody of the LAN. A process of ours holds the namespace for as long as the value lives. When the test ends, also by a
-//! panic or a kill, the holder's standard input closes, it ends, and the kernel takes the namespace and both ends of the
-//! cable away.
+//! Whoever connects from the far end does not come from this machine itself, so lanyard gives it no
+//! more than it gives anybody of the LAN. A process of ours holds the namespace for as long as the
+//! value lives. When the test ends, also by a panic or a kill, the holder's standard input closes,
+//! it ends, and the kernel takes the namespace and both ends of the cable away.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
-/// Plugs the cable in. Names of interfaces are unique, so that two links never have the same addresses.
+/// Plugs the cable in. Names of interfaces are unique, so that two links never have the same
+/// addresses.
 const PLUG_IN: &str = r#"set -e
 ip link add "$NAME" type veth peer name eth0 netns "$HOLDER"
 ip address add "$NEAR/30" dev "$NAME"

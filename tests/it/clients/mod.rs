@@ -1,4 +1,5 @@
-//! Real clients: dockerd, containerd, podman, skopeo and buildah pull through a lanyard, and push to it.
+//! Real clients: dockerd, containerd, podman, skopeo and buildah pull through a lanyard, and push
+//! to it.
 //!
 //! One driver per client ([`dockerd`], [`containerd`], [`podman`], [`skopeo`], [`buildah`]) runs it
 //! in a [`cell`] of its own, points it at a mirror in that client's way, and reports by digest what
@@ -9,8 +10,9 @@
 //! [`outage`] an image is here only in part, [`partial`] pulls only the parts that are new,
 //! [`catalog`] lists repositories as a user, and [`passwords`] gets one wrong.
 //!
-//! A client that this machine does not have is left out, and said so by name on the real standard error, which the
-//! test runner does not swallow. With `LANYARD_REQUIRE_CLIENTS=1` a missing client is a failure.
+//! A client that this machine does not have is left out, and said so by name on the real standard
+//! error, which the test runner does not swallow. With `LANYARD_REQUIRE_CLIENTS=1` a missing client
+//! is a failure.
 
 mod another_host;
 mod artifacts;
@@ -59,7 +61,8 @@ trait Client {
 
 /// A client that also pushes.
 trait Pushes: Client {
-    /// Pushes the image `from`, by the client's own name for it, as `to`, `HOST:PORT/NAME:TAG`, and forgets both.
+    /// Pushes the image `from`, by the client's own name for it, as `to`, `HOST:PORT/NAME:TAG`, and
+    /// forgets both.
     fn push(&self, from: &str, to: &str) -> Result<(), String>;
 
     /// Pulls what was pushed. The error is everything the client said.
@@ -68,7 +71,8 @@ trait Pushes: Client {
 
 /// A client that signs in.
 trait SignsIn: Pushes {
-    /// Signs in at `registry`, `HOST:PORT`, and stays signed in. The error is everything the client said.
+    /// Signs in at `registry`, `HOST:PORT`, and stays signed in. The error is everything the client
+    /// said.
     fn login(&self, registry: &str, user: &str, password: &str) -> Result<(), String>;
 
     /// Forgets the password again.
@@ -110,8 +114,8 @@ fn unhindered(reason: Option<String>, weight: Weight) -> bool {
     assert!(!required || matches!(weight, Weight::Extra), "{reason}");
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
-    // eprintln! would be captured with the output of a passing test. One write, so that the lines of tests that run side
-    // by side do not mix.
+    // eprintln! would be captured with the output of a passing test. One write, so that the lines
+    // of tests that run side by side do not mix.
     let line = format!("left out: {reason}; {test} was not run\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
     false

@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 pub(crate) struct Pulled {
     /// What the tag led to; `None` from a client that forgets it.
     pub(crate) tag: Option<String>,
-    /// Every manifest, configuration and (compressed) layer the client can name; `None` from one that names none.
+    /// Every manifest, configuration and (compressed) layer the client can name; `None` from one
+    /// that names none.
     pub(crate) held: Option<BTreeSet<String>>,
-    /// The digests of the unpacked layers, from a client that unpacks; such a one need not name compressed layers.
+    /// The digests of the unpacked layers, from a client that unpacks; such a one need not name
+    /// compressed layers.
     pub(crate) unpacked: Option<Vec<String>>,
 }
 

@@ -96,8 +96,8 @@ fn all_clients_at_once_cost_one_download() {
     }
 }
 
-// The controls. Without a lanyard: each client and its driver work on this machine, and a client whose mirror is dead
-// goes to Docker Hub, which these tests would see.
+// The controls. Without a lanyard: each client and its driver work on this machine, and a client
+// whose mirror is dead goes to Docker Hub, which these tests would see.
 
 #[test]
 fn dockerd_and_its_driver_work() {

@@ -1,5 +1,5 @@
-//! Who pushes what: pull through the mirror, push to the same address, remove, and pull back with Docker Hub gone; compared by
-//! digest. The first test is the scene, word for word.
+//! Who pushes what: pull through the mirror, push to the same address, remove, and pull back with
+//! Docker Hub gone; compared by digest. The first test is the scene, word for word.
 
 use super::buildah::Buildah;
 use super::containerd::Containerd;
@@ -20,7 +20,8 @@ fn stage(repo: &str, oci: bool) -> (Hub, Image, Lanyard) {
     (hub, image, lanyard)
 }
 
-/// `docker tag`, `docker push`, `docker rmi`, `docker pull`, with an image that came through the mirror.
+/// `docker tag`, `docker push`, `docker rmi`, `docker pull`, with an image that came through the
+/// mirror.
 #[test]
 fn docker_pushes_what_it_pulled_through_the_mirror_under_the_same_name() {
     if !available(dockerd::PROGRAMS) {
@@ -50,7 +51,8 @@ fn id(docker: &Dockerd, name: &str) -> Result<String, String> {
     docker.docker(&["image", "inspect", "--format", "{{.Id}}", name]).map(|said| said.trim().to_owned())
 }
 
-/// containerd asks for the manifest before it sends it, and sends nothing if the answer is yes: it must not be the mirror's.
+/// containerd asks for the manifest before it sends it, and sends nothing if the answer is yes: it
+/// must not be the mirror's.
 #[test]
 fn containerd_pushes_what_came_through_the_mirror_under_the_same_name() {
     if !available(containerd::PROGRAMS) {
@@ -68,13 +70,15 @@ fn containerd_pushes_what_came_through_the_mirror_under_the_same_name() {
     assert_eq!(pulled.tag.as_deref(), Some(image.digest.as_str()));
 }
 
-/// Pulls `library/app` through the mirror, pushes it as a team's, and pulls it back from lanyard alone.
+/// Pulls `library/app` through the mirror, pushes it as a team's, and pulls it back from lanyard
+/// alone.
 fn there_and_back<C: Pushes>(oci: bool, own_name: impl Fn(&Lanyard) -> String, client: impl Fn(&Lanyard) -> C) {
     let (hub, image, mut lanyard) = stage("library/app", oci);
     let client = client(&lanyard);
     let before = client.pull("docker.io/library/app:latest").unwrap();
     let name = format!("127.0.0.1:{}/team/app:v1", lanyard.port());
-    // Pushing needs no internet. skopeo has no store: it reads what it pushes from the mirror meanwhile, which needs none.
+    // Pushing needs no internet. skopeo has no store: it reads what it pushes from the mirror
+    // meanwhile, which needs none.
     hub.go_down();
     client.push(&own_name(&lanyard), &name).unwrap_or_else(|said| panic!("{said}\n{}", lanyard.logs()));
     lanyard.kill9();

@@ -2,8 +2,8 @@
 
 use super::cell::Cell;
 
-/// A cell whose `/etc/containers` has `location` (`HOST:PORT`, or with a path behind it) as the one mirror of
-/// docker.io, spoken to over plain HTTP, and which accepts unsigned images.
+/// A cell whose `/etc/containers` has `location` (`HOST:PORT`, or with a path behind it) as the one
+/// mirror of docker.io, spoken to over plain HTTP, and which accepts unsigned images.
 pub(crate) fn cell_with_mirror(location: &str) -> Cell {
     with_mirror(Cell::new(), location)
 }
@@ -21,8 +21,8 @@ pub(crate) fn with_mirror(cell: Cell, location: &str) -> Cell {
     )
 }
 
-/// A cell whose `/etc/containers` has `text` as the file `name` and nothing else about registries, and which accepts
-/// unsigned images.
+/// A cell whose `/etc/containers` has `text` as the file `name` and nothing else about registries,
+/// and which accepts unsigned images.
 pub(crate) fn cell_with(name: &str, text: &str) -> Cell {
     with(Cell::new(), name, text)
 }

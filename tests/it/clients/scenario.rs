@@ -1,7 +1,9 @@
-//! The story every client goes through: cold, warm, Docker Hub gone, lanyard killed and started again.
+//! The story every client goes through: cold, warm, Docker Hub gone, lanyard killed and started
+//! again.
 //!
-//! What is asserted is what the stand-in counted, what the client holds by digest, and that the client itself never
-//! went to Docker Hub; that a pull succeeded proves nothing, as clients hide a mirror's failures.
+//! What is asserted is what the stand-in counted, what the client holds by digest, and that the
+//! client itself never went to Docker Hub; that a pull succeeded proves nothing, as clients hide a
+//! mirror's failures.
 
 use std::collections::BTreeSet;
 
@@ -54,8 +56,8 @@ pub(super) fn expected(hub: &Hub, image: &Image, platforms: Platforms) -> Expect
     }
 }
 
-/// A lanyard in front of `hub` which trusts no tag for any time, so that a warm pull has to ask and an offline one
-/// has to do without an answer.
+/// A lanyard in front of `hub` which trusts no tag for any time, so that a warm pull has to ask and
+/// an offline one has to do without an answer.
 fn lanyard_before(hub: &Hub) -> Lanyard {
     let url = hub.url();
     Lanyard::start(&format!("[cache]\ntag_ttl = \"0s\"\n[[upstream]]\nname = \"docker.io\"\nurl = \"{url}\"\n"))
@@ -77,7 +79,8 @@ pub(super) fn pull_named(client: &dyn Client, name: &str, expected: &Expected, w
     }
 }
 
-/// Panics unless every manifest and blob was asked for exactly once since the counts were reset, and nothing else was.
+/// Panics unless every manifest and blob was asked for exactly once since the counts were reset,
+/// and nothing else was.
 fn assert_one_download(hub: &Hub, expected: &Expected, name: &str) {
     let blobs: BTreeSet<_> = expected.configs.union(&expected.layers).collect();
     for digest in &blobs {
@@ -144,8 +147,9 @@ pub(super) fn everyone_at_once() {
     assert_one_download(&hub, &expected, &image.name());
 }
 
-/// The driver and the client work on this machine, shown without a lanyard: the mirror is a stand-in that wants no
-/// tokens. If this fails, the other tests of the client say nothing about lanyard.
+/// The driver and the client work on this machine, shown without a lanyard: the mirror is a
+/// stand-in that wants no tokens. If this fails, the other tests of the client say nothing about
+/// lanyard.
 pub(super) fn works_with_the_stand_in<C: Client>(client: impl Fn(&str) -> C) {
     let hub = Hub::builder().open().start();
     let image = hub.image("library/direct", "latest").platforms(&["linux/amd64", "linux/arm64"]);

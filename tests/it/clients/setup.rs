@@ -1,8 +1,9 @@
-//! What `lanyard setup` prints works: each client takes the real binary's standard output where its own words say it
-//! belongs, and pulls images of two registries through lanyard.
+//! What `lanyard setup` prints works: each client takes the real binary's standard output where its
+//! own words say it belongs, and pulls images of two registries through lanyard.
 //!
-//! That the client did not ask a registry itself is watched, and lanyard must have counted what the client pulled.
-//! Where the words say how to forbid the client to go to the registry, that is tried as well.
+//! That the client did not ask a registry itself is watched, and lanyard must have counted what the
+//! client pulled. Where the words say how to forbid the client to go to the registry, that is tried
+//! as well.
 
 use std::fs;
 use std::path::Path;
@@ -258,7 +259,8 @@ fn kubernetes_nodes_take_what_the_daemon_set_writes() {
     }
 }
 
-/// Writes the keys of a ConfigMap's `data` as kubelet does: files in a hidden folder, and links to them.
+/// Writes the keys of a ConfigMap's `data` as kubelet does: files in a hidden folder, and links to
+/// them.
 fn mount_config_map(folder: &Path, data: &str) {
     fs::create_dir_all(folder.join("..data")).unwrap();
     for (at, _) in data.match_indices(": |\n") {

@@ -20,7 +20,8 @@ pub(crate) struct Skopeo {
 }
 
 impl Skopeo {
-    /// `location` is the mirror's, `HOST:PORT` or `HOST:PORT/docker.io`. With `every_platform` it copies with `--all`.
+    /// `location` is the mirror's, `HOST:PORT` or `HOST:PORT/docker.io`. With `every_platform` it
+    /// copies with `--all`.
     pub(crate) fn new(location: &str, every_platform: bool) -> Self {
         Skopeo { cell: cell_with_mirror(location), every_platform }
     }

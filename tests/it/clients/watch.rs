@@ -1,8 +1,9 @@
 //! Notices a client that goes to Docker Hub, or ghcr.io, behind its mirror's back.
 //!
-//! Every client hides a failing mirror: it asks the registry itself and exits 0. In a [`Cell`](super::cell::Cell) the
-//! registries' names therefore resolve to an address of this watch, which counts connections and closes
-//! them. A test asserts on the count, never on the client's exit code alone.
+//! Every client hides a failing mirror: it asks the registry itself and exits 0. In a
+//! [`Cell`](super::cell::Cell) the registries' names therefore resolve to an address of this watch,
+//! which counts connections and closes them. A test asserts on the count, never on the client's
+//! exit code alone.
 
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -72,7 +73,8 @@ fn bind() -> Option<TcpListener> {
 impl Drop for HubWatch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // The thread sits in accept(); a connection wakes it. Should even that fail it is left to the process's end.
+        // The thread sits in accept(); a connection wakes it. Should even that fail it is left to
+        // the process's end.
         if TcpStream::connect(self.address).is_ok()
             && let Some(thread) = self.thread.take()
         {

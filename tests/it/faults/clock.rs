@@ -17,7 +17,8 @@ fn library() -> Option<PathBuf> {
     found
 }
 
-/// Ten days forward and back, while it runs and over restarts. The monotonic clock goes on, as it does in life.
+/// Ten days forward and back, while it runs and over restarts. The monotonic clock goes on, as it
+/// does in life.
 #[test]
 fn a_clock_that_jumps_expires_nothing() {
     let Some(library) = library() else { return };

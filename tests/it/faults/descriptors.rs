@@ -57,7 +57,8 @@ fn recovers_when_the_descriptors_are_used_up() {
     figure(&format!("slowest recovery {slowest:?}"));
 }
 
-/// Heads that never end: cut, whether the first of a connection or a later one, and nobody else waits for them.
+/// Heads that never end: cut, whether the first of a connection or a later one, and nobody else
+/// waits for them.
 #[test]
 fn heads_that_never_end_are_cut() {
     if !long() {

@@ -38,16 +38,16 @@ pub(super) fn fill(data: &Path, leave: u64) {
     file.set_len(length.saturating_sub(leave)).unwrap();
 }
 
-/// Gives it all back. The bytes go before the name: a program that another test is just starting may still have the file open, and
-/// would keep them for a while.
+/// Gives it all back. The bytes go before the name: a program that another test is just starting
+/// may still have the file open, and would keep them for a while.
 pub(super) fn unfill(data: &Path) {
     let path = data.join("filler");
     File::create(&path).unwrap();
     fs::remove_file(&path).unwrap();
 }
 
-/// 50 fills into a full disk: every client gets its exact bytes, nothing hangs, nothing partial stays, and caching goes on
-/// within 10 s after there is space.
+/// 50 fills into a full disk: every client gets its exact bytes, nothing hangs, nothing partial
+/// stays, and caching goes on within 10 s after there is space.
 #[test]
 fn f7_a_full_disk_passes_everything_through() {
     let hub = Hub::start();
@@ -66,7 +66,8 @@ fn f7_a_full_disk_passes_everything_through() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while let Some(image) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    // The room ends at another place each time: before the part, in it, in its record, in its manifest.
+                    // The room ends at another place each time: before the part, in it, in its
+                    // record, in its manifest.
                     let round = next.load(Ordering::Relaxed) as u64;
                     fill(&data, (round % 16) * 12 * 4096);
                     let outcomes = pull(lanyard.port(), image).unwrap_or_else(|error| panic!("{error}"));
@@ -125,7 +126,8 @@ fn recovers(lanyard: &Lanyard, hub: &Hub) {
     figure(&format!("caching again {:?} after there was space", began.elapsed()));
 }
 
-/// The disk fills up in mid-download of a blob whose size nobody knew: the client goes on straight from upstream.
+/// The disk fills up in mid-download of a blob whose size nobody knew: the client goes on straight
+/// from upstream.
 #[test]
 fn f7_a_disk_that_fills_up_in_mid_download_is_not_noticed() {
     let hub = Hub::start();
@@ -148,7 +150,8 @@ fn f7_a_disk_that_fills_up_in_mid_download_is_not_noticed() {
     check_blobs(&plight.data());
 }
 
-/// F2 holds on a full disk as well: a lie does not become a whole answer because nothing can be kept.
+/// F2 holds on a full disk as well: a lie does not become a whole answer because nothing can be
+/// kept.
 #[test]
 fn f2_a_full_disk_believes_no_lie() {
     let hub = Hub::start();
@@ -173,7 +176,8 @@ fn f2_a_full_disk_believes_no_lie() {
     check_blobs(&plight.data());
 }
 
-/// F2 when the disk fills up in mid-body: what came before and what is passed on together must be the blob.
+/// F2 when the disk fills up in mid-body: what came before and what is passed on together must be
+/// the blob.
 #[test]
 fn f2_a_disk_that_fills_up_in_mid_body_believes_no_lie() {
     const SIZE: u64 = 200 << 10;

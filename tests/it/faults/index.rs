@@ -78,7 +78,8 @@ fn starts(lanyard: &mut Lanyard, what: &str) {
     assert!(began.elapsed() < Duration::from_secs(5), "{what}: started after {:?}", began.elapsed());
 }
 
-/// Bit flips and truncations in sled's files, of an index that was closed in order and is therefore believed.
+/// Bit flips and truncations in sled's files, of an index that was closed in order and is therefore
+/// believed.
 #[test]
 fn a_damaged_index_changes_no_answer() {
     let count = rounds(50, 500);

@@ -33,7 +33,8 @@ impl Damage {
     }
 }
 
-/// Flips a bit in one of the files, or cuts it, at a place that the number chooses. What was done, in words.
+/// Flips a bit in one of the files, or cuts it, at a place that the number chooses. What was done,
+/// in words.
 pub(super) fn damage(files: &[PathBuf], number: usize) -> String {
     let path = &files[number % files.len()];
     let turn = number / files.len();

@@ -29,8 +29,9 @@ fn scatter(seed: u64) -> u64 {
     x.wrapping_mul(0x94d0_49bb_1331_11eb) ^ (x >> 32)
 }
 
-/// Eight clients pull random images past faults at the upstream, and the process is killed at random moments: it starts in
-/// time, nothing corrupt is served, nothing partial has a blob's name, and what was here is here offline at the end.
+/// Eight clients pull random images past faults at the upstream, and the process is killed at
+/// random moments: it starts in time, nothing corrupt is served, nothing partial has a blob's name,
+/// and what was here is here offline at the end.
 #[test]
 fn kill_9_under_load_loses_nothing() {
     let hub = Hub::start();
@@ -107,15 +108,16 @@ fn under_load(lanyard: &mut Lanyard, all: &[Image], round: u64, here: &Mutex<BTr
                 }
             });
         }
-        // The moment is the point of this test: somewhere between the first request and a few hundred pulls.
+        // The moment is the point of this test: somewhere between the first request and a few
+        // hundred pulls.
         thread::sleep(Duration::from_micros(scatter(round) % 250_000));
         lanyard.kill9();
         over.store(true, Ordering::Relaxed);
     });
 }
 
-/// The moment between a client's last byte and the end of the commit: the client may have a blob that the disk has not.
-/// It is then fetched once more, and is right.
+/// The moment between a client's last byte and the end of the commit: the client may have a blob
+/// that the disk has not. It is then fetched once more, and is right.
 #[test]
 fn kill_9_right_after_the_last_byte() {
     let hub = Hub::start();

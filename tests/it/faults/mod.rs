@@ -1,8 +1,9 @@
 //! The fault campaign: what the disk, the process, the clock and a lying upstream do to the pull.
 //!
-//! Every test has a short form, which runs in the suite, and a long form behind `LANYARD_FAULTS=long`; docs/TESTING.md says
-//! what each needs and what the long forms measured. A plight that this machine cannot make is left out, and said so on
-//! the real standard error; with `LANYARD_REQUIRE_FAULTS=1` that is a failure.
+//! Every test has a short form, which runs in the suite, and a long form behind
+//! `LANYARD_FAULTS=long`; docs/TESTING.md says what each needs and what the long forms measured. A
+//! plight that this machine cannot make is left out, and said so on the real standard error; with
+//! `LANYARD_REQUIRE_FAULTS=1` that is a failure.
 
 mod clock;
 mod descriptors;

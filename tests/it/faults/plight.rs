@@ -1,8 +1,9 @@
 //! A file system of its own for a data folder: small, or about to fail.
 //!
-//! It is mounted in a private mount namespace, which a process of ours holds open for as long as the value lives. A
-//! server is put into it by `nsenter`, and the test reaches into it by way of `/proc`. When the test ends, also by a
-//! panic or a kill, the holder's standard input closes, it ends, and the kernel takes mount and loop device away.
+//! It is mounted in a private mount namespace, which a process of ours holds open for as long as
+//! the value lives. A server is put into it by `nsenter`, and the test reaches into it by way of
+//! `/proc`. When the test ends, also by a panic or a kill, the holder's standard input closes, it
+//! ends, and the kernel takes mount and loop device away.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -27,15 +28,16 @@ pub(super) struct Plight {
 }
 
 impl Plight {
-    /// An empty tmpfs of `size` bytes as the data folder of `lanyard`. None, and said so, where that cannot be had.
+    /// An empty tmpfs of `size` bytes as the data folder of `lanyard`. None, and said so, where
+    /// that cannot be had.
     pub(super) fn tmpfs(lanyard: &mut Lanyard, size: u64) -> Option<Plight> {
         let folder = lanyard.data_dir();
         let mount = format!("mount -t tmpfs -o size={size},mode=0755 lanyard {}", folder.display());
         Plight::hold(lanyard, &mount, ":", None)
     }
 
-    /// An NTFS of `size` bytes on a loop device, as strict as Windows: names that differ only in case are one, and a name that
-    /// Windows does not take is refused.
+    /// An NTFS of `size` bytes on a loop device, as strict as Windows: names that differ only in
+    /// case are one, and a name that Windows does not take is refused.
     pub(super) fn ntfs(lanyard: &mut Lanyard, size: u64) -> Option<Plight> {
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(size).unwrap();

@@ -1,4 +1,5 @@
-//! Power cuts: ext4 on a loop device, shut down by its ioctl without flushing anything, and mounted again.
+//! Power cuts: ext4 on a loop device, shut down by its ioctl without flushing anything, and mounted
+//! again.
 
 use std::{sync::Mutex, thread, time::Duration};
 
@@ -10,7 +11,8 @@ use super::{
 };
 use crate::{hub::Hub, lanyard::Lanyard, pull::config, wire::eventually};
 
-/// Long form only. After each cut the folder opens, what has a blob's name is right, and everything can be pulled.
+/// Long form only. After each cut the folder opens, what has a blob's name is right, and everything
+/// can be pulled.
 #[test]
 fn a_power_cut_leaves_nothing_corrupt() {
     if !long() {

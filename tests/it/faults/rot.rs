@@ -32,7 +32,8 @@ fn each_flip(file: &Path, mut look: impl FnMut(usize)) -> usize {
     flips
 }
 
-/// The tag's and the link's file, byte by byte. The disk is too small for an index, so every read is of the file.
+/// The tag's and the link's file, byte by byte. The disk is too small for an index, so every read
+/// is of the file.
 #[test]
 fn rot_in_a_tag_or_a_link_is_never_another_answer() {
     let hub = Hub::start();
@@ -96,7 +97,8 @@ fn rot_in_the_state_of_a_download_is_never_another_blob() {
         let _ = fs::remove_file(blob_file(&data, &layer));
         copy(kept.path(), &parked);
         let outcome = fetch(lanyard.port(), &blob(&image.repo, &layer), &layer);
-        // It may have joined the last moment of the fill before, which knows nothing of the parked one.
+        // It may have joined the last moment of the fill before, which knows nothing of the parked
+        // one.
         eventually("the parked download is taken up", || {
             fetch(lanyard.port(), &blob(&image.repo, &layer), &layer).is_ok() && list(&data.join("fills")).is_empty()
         });
@@ -110,7 +112,8 @@ fn rot_in_the_state_of_a_download_is_never_another_blob() {
         let part = fs::OpenOptions::new().write(true).open(parked.join("part")).unwrap();
         part.set_len(cut as u64 * 3000).unwrap();
         let outcome = fetch(lanyard.port(), &blob(&image.repo, &layer), &layer);
-        // It may have joined the last moment of the fill before, which knows nothing of the parked one.
+        // It may have joined the last moment of the fill before, which knows nothing of the parked
+        // one.
         eventually("the parked download is taken up", || {
             fetch(lanyard.port(), &blob(&image.repo, &layer), &layer).is_ok() && list(&data.join("fills")).is_empty()
         });

@@ -1,4 +1,5 @@
-//! Images at a stand-in, clients that pull them and look at every byte, and the same look at a data folder.
+//! Images at a stand-in, clients that pull them and look at every byte, and the same look at a data
+//! folder.
 
 use std::{
     collections::BTreeSet,
@@ -24,8 +25,8 @@ pub(super) fn images(hub: &Hub, prefix: &str, count: usize, layers: &[u64]) -> V
     (0..count).map(image).collect()
 }
 
-/// Gets one thing. A whole answer must be the right one, and any answer must come in time; the rest is an honest error.
-/// The answer is the outcome word.
+/// Gets one thing. A whole answer must be the right one, and any answer must come in time; the rest
+/// is an honest error. The answer is the outcome word.
 pub(super) fn fetch(port: u16, path: &str, digest: &str) -> Result<String, String> {
     let began = Instant::now();
     let answer = try_get(port, path);
@@ -41,7 +42,8 @@ pub(super) fn fetch(port: u16, path: &str, digest: &str) -> Result<String, Strin
     Ok(answer.outcome().to_owned())
 }
 
-/// Pulls an image by its tag: every part of it, or the first error. The answer is the outcome words.
+/// Pulls an image by its tag: every part of it, or the first error. The answer is the outcome
+/// words.
 pub(super) fn pull(port: u16, image: &Image) -> Result<Vec<String>, String> {
     let mut outcomes = vec![fetch(port, &manifest(&image.repo, &image.tag), &image.digest)?];
     for digest in image.blobs() {
@@ -50,7 +52,8 @@ pub(super) fn pull(port: u16, image: &Image) -> Result<Vec<String>, String> {
     Ok(outcomes)
 }
 
-/// Pulls an image until all of it comes from the disk: a client has its last byte a moment before the commit is over.
+/// Pulls an image until all of it comes from the disk: a client has its last byte a moment before
+/// the commit is over.
 pub(super) fn keep(port: u16, image: &Image) {
     let until = Instant::now() + HANG;
     loop {
@@ -67,7 +70,8 @@ pub(super) fn cached(outcomes: &[String]) -> bool {
     outcomes.iter().all(|outcome| matches!(outcome.as_str(), "hit" | "stale" | "revalidated"))
 }
 
-/// Looks at every file under `blobs` and panics unless it has the digest that it is named after. How many there are.
+/// Looks at every file under `blobs` and panics unless it has the digest that it is named after.
+/// How many there are.
 pub(super) fn check_blobs(data: &Path) -> usize {
     let digests = digests(data);
     for digest in &digests {

@@ -1,7 +1,8 @@
 //! Death and errors at every single system call of a pull, by strace's injection.
 //!
-//! strace counts per thread, so a point is "the first thread that makes its Nth call of this kind". It attaches when the
-//! server is ready; what a start does by itself is met by starting under strace (`-D` keeps the server our child).
+//! strace counts per thread, so a point is "the first thread that makes its Nth call of this kind".
+//! It attaches when the server is ready; what a start does by itself is met by starting under
+//! strace (`-D` keeps the server our child).
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -71,7 +72,8 @@ impl Ambush {
 impl Drop for Ambush {
     fn drop(&mut self) {
         let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), rustix::process::Signal::TERM);
-        // Once in some hundred deaths strace waits for a thread that is gone, and hears nothing but this.
+        // Once in some hundred deaths strace waits for a thread that is gone, and hears nothing but
+        // this.
         let until = Instant::now() + Duration::from_secs(2);
         while Instant::now() < until {
             if self.0.try_wait().is_ok_and(|ended| ended.is_some()) {
@@ -151,7 +153,8 @@ fn kill_at(calls: &[&'static str]) -> Vec<(&'static str, usize)> {
             }
             comes_back(&mut lanyard, &hub, &image, &format!("{call} {n}"));
             deaths += usize::from(dead);
-            // Which thread makes which call is not the same each time, so one survival is not the end.
+            // Which thread makes which call is not the same each time, so one survival is not the
+            // end.
             survived = if dead { 0 } else { survived + 1 };
             if survived == 3 || (survived > 0 && !long()) {
                 break;
@@ -196,7 +199,8 @@ fn kill_at_every_call_of_a_start() {
     figure(&format!("points of a start: {deaths:?}"));
 }
 
-/// EIO at the Nth sync: right bytes or an honest error, nothing unverified is stored, and the process lives.
+/// EIO at the Nth sync: right bytes or an honest error, nothing unverified is stored, and the
+/// process lives.
 #[test]
 fn eio_at_every_sync() {
     if !available() {

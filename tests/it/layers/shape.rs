@@ -26,11 +26,6 @@ const WIDE: &[&str] = &[
     "src/upstream",
     "tests/hub",
     "tests/it",
-    "benches/micro.rs",
-    "benches/numbers.rs",
-    "benches/peers",
-    "benches/shelf",
-    "examples/hub.rs",
 ];
 
 fn everything() -> Vec<(String, String)> {

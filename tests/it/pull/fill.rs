@@ -113,7 +113,8 @@ fn f5_clients_leave_and_the_fill_goes_on() {
     assert_eq!(hub.blob_gets(&layer), 1);
 }
 
-/// F6: cut by FIN and by RST, stalled, short: resumed with Range from the last good byte; the client notices nothing.
+/// F6: cut by FIN and by RST, stalled, short: resumed with Range from the last good byte; the
+/// client notices nothing.
 #[test]
 fn f6_a_broken_source_is_resumed() {
     let hub = Hub::start();
@@ -279,7 +280,8 @@ fn f7_every_claim_ends() {
     }
 }
 
-/// FAULTS: an upstream that always ends early is never taken for a whole one. The long form is in docs/NUMBERS.md.
+/// FAULTS: an upstream that always ends early is never taken for a whole one. The long form is in
+/// docs/NUMBERS.md.
 #[test]
 fn f2_truncations_are_never_complete() {
     let hub = Hub::builder().without_ranges().start();

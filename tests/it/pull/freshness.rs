@@ -1,4 +1,5 @@
-//! Tags: their TTL, their checks, and what is served when upstream says something else (DESIGN.md section 5).
+//! Tags: their TTL, their checks, and what is served when upstream says something else (DESIGN.md
+//! section 5).
 
 use std::thread;
 
@@ -110,7 +111,8 @@ fn trouble_upstream_serves_the_last_known_tag() {
     let image = hub.image(REPO, "latest").publish();
     let lanyard = mirror_with(&hub, ALWAYS_DUE);
     get(lanyard.port(), &latest());
-    // All of the image is here: a part of one is not given out while upstream cannot be asked for the rest.
+    // All of the image is here: a part of one is not given out while upstream cannot be asked for
+    // the rest.
     assert_eq!(get(lanyard.port(), &crate::wire::blob(REPO, image.config())).status, 200);
     for fault in [
         Fault::status(500),
@@ -222,7 +224,8 @@ fn a_deleted_tag_stays_deleted() {
     }
 }
 
-/// Issue: "1,000 pulls of one tag within its TTL: 1 upstream request", also when they all come at once and it is not here.
+/// Issue: "1,000 pulls of one tag within its TTL: 1 upstream request", also when they all come at
+/// once and it is not here.
 #[test]
 fn a_crowd_at_first_sight_costs_one_request() {
     let hub = Hub::start();

@@ -79,7 +79,8 @@ fn offline_asks_nobody() {
     assert_eq!((hub.requests().len(), hub.connections_accepted()), (0, before), "nobody was asked");
 }
 
-/// What refers to an image is passed through, kept for its TTL, and told from the disk when upstream is gone.
+/// What refers to an image is passed through, kept for its TTL, and told from the disk when
+/// upstream is gone.
 #[test]
 fn referrers_stay_available() {
     let hub = Hub::start();

@@ -39,7 +39,8 @@ fn a_file_cut_short_is_fetched_again() {
     }
 }
 
-/// A manifest may be wrong about a blob's length; the blob is served all the same, and not thrown away for it.
+/// A manifest may be wrong about a blob's length; the blob is served all the same, and not thrown
+/// away for it.
 #[test]
 fn a_manifest_that_is_wrong_about_a_length_harms_nobody() {
     let hub = Hub::start();
@@ -65,7 +66,8 @@ fn a_manifest_that_is_wrong_about_a_length_harms_nobody() {
     }
 }
 
-/// F6: killed between the last byte and the commit, and nobody knows the length: what is here is the whole.
+/// F6: killed between the last byte and the commit, and nobody knows the length: what is here is
+/// the whole.
 #[test]
 fn f6_a_whole_leftover_of_unknown_length_is_taken_up() {
     let hub = Hub::start();

@@ -1,4 +1,5 @@
-//! S5 inside the fill: one download serves many repositories, and what one of them may have is not given to another.
+//! S5 inside the fill: one download serves many repositories, and what one of them may have is not
+//! given to another.
 
 use std::{thread, time::Duration};
 
@@ -37,8 +38,8 @@ fn s5_a_leftover_is_not_given_to_another_repository() {
     assert!(hub.blob_bytes_sent(&layer) <= 1 << 20, "and it is still there for who may have it");
 }
 
-/// Whoever began a download that upstream refused does not get the bytes by way of somebody who joined it, and who joined
-/// it is not refused in its place.
+/// Whoever began a download that upstream refused does not get the bytes by way of somebody who
+/// joined it, and who joined it is not refused in its place.
 #[test]
 fn s5_a_refusal_is_for_the_repository_that_was_asked() {
     let hub = Hub::start();

@@ -1,10 +1,13 @@
 //! Everything at once: many clients, many digests, and an upstream that misbehaves at random.
 //!
-//! The test runs one short round with a fixed seed. `LANYARD_STORM=180 cargo test --test it storm -- --nocapture` goes on
-//! with other seeds for that many seconds and prints what it counted. Each round, whatever happens to a request:
+//! The test runs one short round with a fixed seed. `LANYARD_STORM=180 cargo test --test it storm
+//! -- --nocapture` goes on with other seeds for that many seconds and prints what it counted. Each
+//! round, whatever happens to a request:
 //!
-//! - F2: an answer that looks complete has its digest, or is the range of the blob that was asked for;
-//! - F4: while nothing is broken, one digest is downloaded once, and with faults never twice at a time;
+//! - F2: an answer that looks complete has its digest, or is the range of the blob that was asked
+//!   for;
+//! - F4: while nothing is broken, one digest is downloaded once, and with faults never twice at a
+//!   time;
 //! - F5: clients that leave in mid-answer spoil nothing;
 //! - F7: every request is answered, with a status that a client may be given;
 //! - when the faults are over every blob and every tag can be pulled whole.
@@ -155,7 +158,8 @@ fn one(lanyard: &Lanyard, images: &[Image], digests: &[(String, Vec<u8>)], dice:
             let first = dice.below(bytes.len() as u64) as usize;
             let answer = ask(lanyard.port(), "GET", &path, &[("Range", &format!("bytes={first}-"))]);
             figures.count(format!("range {} {}", answer.status, answer.outcome()));
-            // Nothing proves a part of what is still to come, so that one may be wrong; it is never stored.
+            // Nothing proves a part of what is still to come, so that one may be wrong; it is never
+            // stored.
             allowed(answer.status, &answer.text());
             assert!(answer.status != 206 || answer.body.len() <= bytes.len() - first);
         }

@@ -169,8 +169,8 @@ fn s23_a_registry_that_guesses_lengths_is_not_believed() {
     assert_eq!((answer.status, digest_of(&answer.body)), (200, two.digest.clone()));
 }
 
-/// A download that failed for the registry that began it has not failed for one whose own word comes
-/// a moment later.
+/// A download that failed for the registry that began it has not failed for one whose own word
+/// comes a moment later.
 #[test]
 fn s30_what_fails_for_another_registry_fails_for_it_alone() {
     let cut = Fault::All(vec![

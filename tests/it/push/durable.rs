@@ -9,8 +9,9 @@ use crate::{
 
 const REPO: &str = "team/app";
 
-/// A link that is there may be one whose writer failed, or died, between its rename and the sync of the folder. Whoever finds
-/// it there is told that the push is done only when the folder has been synced.
+/// A link that is there may be one whose writer failed, or died, between its rename and the sync of
+/// the folder. Whoever finds it there is told that the push is done only when the folder has been
+/// synced.
 #[test]
 fn a_link_that_is_there_is_synced_before_it_is_acknowledged_again() {
     if !available() {

@@ -66,7 +66,8 @@ fn what_is_missing_is_named() {
     assert_eq!(get(lanyard.port(), &manifest(REPO, &child)).header("content-type"), Some(OCI_IMAGE));
 }
 
-/// BuildKit's `--cache-to type=registry`: an index whose entries are layers and a config of its own, all pushed as blobs.
+/// BuildKit's `--cache-to type=registry`: an index whose entries are layers and a config of its
+/// own, all pushed as blobs.
 #[test]
 fn a_build_cache_is_an_index_of_blobs() {
     let lanyard = registry("");
@@ -184,7 +185,8 @@ fn s7_immutable_tags_hold_on_every_path() {
     client.image(REPO, "latest", b"others move");
 }
 
-/// S7: nor does anything that it needs go, however deep in it: an index, its image, the image's layers.
+/// S7: nor does anything that it needs go, however deep in it: an index, its image, the image's
+/// layers.
 #[test]
 fn s7_what_an_immutable_tag_needs_stays() {
     let lanyard = registry("[hosted]\nimmutable_tags = [\"**:v*\"]\n");

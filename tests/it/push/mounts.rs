@@ -1,4 +1,5 @@
-//! Mounts: from hosted repositories, from mirrored ones, from anywhere; and never from where the client may not pull.
+//! Mounts: from hosted repositories, from mirrored ones, from anywhere; and never from where the
+//! client may not pull.
 
 use super::{Pusher, registry};
 use crate::{

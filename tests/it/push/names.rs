@@ -7,7 +7,8 @@ use crate::{
     wire::{ask, blob, get, manifest, send},
 };
 
-/// Reserved and upstream names refuse every way to change them, with a sentence that says what to do.
+/// Reserved and upstream names refuse every way to change them, with a sentence that says what to
+/// do.
 #[test]
 fn names_that_are_not_the_teams_are_refused() {
     let lanyard = registry("[hosted]\nreserved = [\"library/**\", \"golden/*\"]\n");
@@ -37,7 +38,8 @@ fn names_that_are_not_the_teams_are_refused() {
     assert_eq!(answer.status, 404);
 }
 
-/// S16: what is hosted is never looked up upstream, and the other way round the prefix still means upstream.
+/// S16: what is hosted is never looked up upstream, and the other way round the prefix still means
+/// upstream.
 #[test]
 fn s16_hosted_and_mirrored_content_of_one_name_never_mix() {
     let hub = Hub::start();
@@ -58,7 +60,8 @@ fn s16_hosted_and_mirrored_content_of_one_name_never_mix() {
     assert_eq!(list("/v2/docker.io/team/app/tags/list"), serde_json::json!(["v1", "v2"]));
 }
 
-/// A name without a slash is the team's own when it is pushed; the official image keeps its long name.
+/// A name without a slash is the team's own when it is pushed; the official image keeps its long
+/// name.
 #[test]
 fn short_names_are_the_teams() {
     let hub = Hub::start();
@@ -72,8 +75,9 @@ fn short_names_are_the_teams() {
     assert_eq!(get(lanyard.port(), &manifest("library/app", "latest")).body, official.bytes);
 }
 
-/// A push that breaks off after its first layer, or is refused, takes the name from nobody: the mirrored image is served until
-/// there is a hosted one. What the push has brought is its own meanwhile, and can be mounted.
+/// A push that breaks off after its first layer, or is refused, takes the name from nobody: the
+/// mirrored image is served until there is a hosted one. What the push has brought is its own
+/// meanwhile, and can be mounted.
 #[test]
 fn a_push_that_breaks_off_does_not_take_the_name() {
     let hub = Hub::start();

@@ -1,7 +1,8 @@
-//! The scene of the first day: an image that was pulled through the mirror is pushed under the same name.
+//! The scene of the first day: an image that was pulled through the mirror is pushed under the same
+//! name.
 //!
-//! Docker asks by HEAD whether the registry has each layer, is answered out of the mirrored repository, as no hosted one
-//! exists yet, and then sends the manifest alone.
+//! Docker asks by HEAD whether the registry has each layer, is answered out of the mirrored
+//! repository, as no hosted one exists yet, and then sends the manifest alone.
 
 use super::Pusher;
 use crate::{
@@ -61,7 +62,8 @@ fn an_image_pulled_through_the_mirror_is_pushed_under_its_own_name() {
     is_hosted(&lanyard, &hub, &image);
 }
 
-/// The image came from Docker Hub directly: lanyard has none of it, and said at each HEAD that it can be had.
+/// The image came from Docker Hub directly: lanyard has none of it, and said at each HEAD that it
+/// can be had.
 #[test]
 fn what_is_not_here_yet_is_fetched_before_the_push_is_acknowledged() {
     let hub = Hub::start();
@@ -97,8 +99,8 @@ fn a_push_whose_parts_cannot_be_fetched_is_no_push() {
     assert_eq!(get(lanyard.port(), "/v2/_catalog").json()["repositories"], serde_json::json!([]));
 }
 
-/// In a network without the internet, and with a black hole in its place: what is asked before a push is answered soon, and
-/// "no", so that the client sends it.
+/// In a network without the internet, and with a black hole in its place: what is asked before a
+/// push is answered soon, and "no", so that the client sends it.
 #[test]
 fn a_push_needs_no_internet() {
     let hub = Hub::start();

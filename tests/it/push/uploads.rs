@@ -62,7 +62,8 @@ fn a_range_that_is_not_what_comes_is_refused() {
         assert_eq!((answer.status, answer.error_code().as_str()), (status, code), "{range}");
     }
     assert_eq!(get(lanyard.port(), &place).header("range"), Some("0-0"));
-    // Where the head does not say the length, the end of the body does. What came stays, and is gone on with.
+    // Where the head does not say the length, the end of the body does. What came stays, and is
+    // gone on with.
     let chunked = |method: &str, path: &str, range: &str| {
         let mut connection = Connection::open(lanyard.port());
         connection.request(method, path, &[("Content-Range", range), ("Transfer-Encoding", "chunked")]);
@@ -131,7 +132,8 @@ fn an_upload_is_its_repositorys_and_is_cancelled_once() {
     assert_eq!(get(lanyard.port(), &place).status, 404);
 }
 
-/// What came before the connection broke is kept, but for the little that came with its end; and how much, is said.
+/// What came before the connection broke is kept, but for the little that came with its end; and
+/// how much, is said.
 #[test]
 fn a_broken_body_is_gone_on_with() {
     let lanyard = registry("");

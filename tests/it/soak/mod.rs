@@ -1,8 +1,9 @@
-//! The soak: pushes, pulls, deletions and collections at once, over HTTP, with a grace of two seconds.
+//! The soak: pushes, pulls, deletions and collections at once, over HTTP, with a grace of two
+//! seconds.
 //!
-//! Held: no "blob unknown" after a 201 within the grace; whatever was pushed and not deleted is pulled whole, always; and when
-//! all is over and the grace too, nothing is on disk that no manifest needs. `LANYARD_SOAK=600` runs it for ten minutes
-//! instead of ten seconds.
+//! Held: no "blob unknown" after a 201 within the grace; whatever was pushed and not deleted is
+//! pulled whole, always; and when all is over and the grace too, nothing is on disk that no
+//! manifest needs. `LANYARD_SOAK=600` runs it for ten minutes instead of ten seconds.
 
 pub(crate) mod client;
 mod pusher;

@@ -1,4 +1,5 @@
-//! One who pushes as docker does: HEAD, mount or upload for each layer, then the manifest; and who deletes later.
+//! One who pushes as docker does: HEAD, mount or upload for each layer, then the manifest; and who
+//! deletes later.
 
 use std::{
     sync::{Arc, RwLock, atomic::Ordering},

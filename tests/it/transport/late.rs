@@ -58,7 +58,8 @@ fn s29_what_is_refused_does_not_cut_the_answer_before_it() {
                     writer
                 };
                 let reads = async {
-                    // A client that reads slowly has most of it still before it when the rest is refused.
+                    // A client that reads slowly has most of it still before it when the rest is
+                    // refused.
                     let mut reader = Reader::new(reader);
                     let _ = timeout(Duration::from_millis(200), std::future::pending::<()>()).await;
                     let whole = reader.answer("GET").await;

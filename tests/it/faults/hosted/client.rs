@@ -1,4 +1,5 @@
-//! One client that pushes, mounts, moves tags, deletes and collects, and keeps a ledger of what it was told.
+//! One client that pushes, mounts, moves tags, deletes and collects, and keeps a ledger of what it
+//! was told.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -20,8 +21,8 @@ const HANG: Duration = Duration::from_secs(30);
 /// How many steps a scene has.
 pub(super) const STEPS: usize = 12;
 
-/// Why a request did not do what it was for: the server is gone, or says that it cannot. Anything else is a failure of the
-/// test.
+/// Why a request did not do what it was for: the server is gone, or says that it cannot. Anything
+/// else is a failure of the test.
 #[derive(Debug)]
 pub(super) struct Lost(pub(super) String);
 
@@ -134,7 +135,8 @@ impl Client {
         Ok(())
     }
 
-    /// An upload goes on where the server says, which is never before what it acknowledged and never behind what was sent.
+    /// An upload goes on where the server says, which is never before what it acknowledged and
+    /// never behind what was sent.
     fn resume(&mut self, when: &str) {
         let Some(open) = &self.open else { return };
         let (place, least, length) = (open.place.clone(), open.acknowledged, open.content.len() as u64);
@@ -259,7 +261,8 @@ impl Client {
     }
 }
 
-/// Where an upload goes on, from its `Range: 0-LAST`. An empty one says `0-0`; no chunk of ours is as short as that.
+/// Where an upload goes on, from its `Range: 0-LAST`. An empty one says `0-0`; no chunk of ours is
+/// as short as that.
 fn offset(answer: &Answer) -> u64 {
     let last = answer.header("range").and_then(|range| range.strip_prefix("0-")).expect("a range");
     match last.parse().unwrap() {

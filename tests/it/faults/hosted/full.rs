@@ -1,4 +1,5 @@
-//! A disk that fills up under pushes: each is either acknowledged and kept, or refused with an honest error.
+//! A disk that fills up under pushes: each is either acknowledged and kept, or refused with an
+//! honest error.
 
 use std::{
     thread,
@@ -25,7 +26,8 @@ const SIZE: u64 = 96 << 20;
 /// Clients that push, each to repositories of its own.
 const CLIENTS: usize = 4;
 
-/// FAULTS.md, "disk full": no hang, nothing corrupt, no acknowledged push lost, and pushes again within 10 s of space.
+/// FAULTS.md, "disk full": no hang, nothing corrupt, no acknowledged push lost, and pushes again
+/// within 10 s of space.
 #[test]
 fn a_full_disk_refuses_pushes_and_recovers() {
     let mut lanyard = Lanyard::prepare(HOSTED);
@@ -37,7 +39,8 @@ fn a_full_disk_refuses_pushes_and_recovers() {
     let (count, mut refused, mut acknowledged, mut slowest) = (rounds(8, 50), 0, 0, Duration::ZERO);
     for round in 0..count {
         let mut clients: Vec<_> = (0..CLIENTS).map(|n| Client::new(port, &format!("r{round}c{n}"), None)).collect();
-        // The room ends at another place each time: before the upload, in it, in a link, in a manifest, in a tag.
+        // The room ends at another place each time: before the upload, in it, in a link, in a
+        // manifest, in a tag.
         fill(&data, (round as u64 % 25) * 70_000);
         refused += thread::scope(|scope| {
             let scenes = clients
@@ -71,8 +74,8 @@ fn a_full_disk_refuses_pushes_and_recovers() {
     ));
 }
 
-/// A hundred uploads that the disk has no room for hold neither its room nor the client's places: what was refused leaves
-/// nothing, and there is no 429 for a day (S14).
+/// A hundred uploads that the disk has no room for hold neither its room nor the client's places:
+/// what was refused leaves nothing, and there is no 429 for a day (S14).
 #[test]
 fn uploads_without_room_leave_nothing() {
     let mut lanyard = Lanyard::prepare(HOSTED);

@@ -38,12 +38,12 @@ const CALLS: &[&str] = &[
 /// A ledger is closed after so many scenes, and another begun, so that reading it stays quick.
 const PAGE: usize = 12;
 
-/// By how much a thousand points were not met in a row, and a kind of call is over: which thread makes which is not the same
-/// each time.
+/// By how much a thousand points were not met in a row, and a kind of call is over: which thread
+/// makes which is not the same each time.
 const SURVIVALS: usize = 3;
 
-/// FAULTS.md, "kill -9 at every write step": from each step of the scene on – push, upload in chunks, mount, tag, delete,
-/// collection – at the first, second, third of these calls of a thread.
+/// FAULTS.md, "kill -9 at every write step": from each step of the scene on – push, upload in
+/// chunks, mount, tag, delete, collection – at the first, second, third of these calls of a thread.
 #[test]
 fn kill_at_the_nth_call_of_a_push_a_mount_a_tag_a_deletion_a_collection() {
     if !available() {
@@ -131,7 +131,8 @@ fn died_of_it(lanyard: &mut Lanyard) -> bool {
     (0..40).any(|_| died(lanyard))
 }
 
-/// After all deaths: what is on disk has the digests it is named after, and whatever the client was told is there.
+/// After all deaths: what is on disk has the digests it is named after, and whatever the client was
+/// told is there.
 fn everything_is_whole(lanyard: &mut Lanyard, client: &mut Client, when: &str) {
     check_blobs(&lanyard.data_dir());
     let here = crate::faults::shelf::digests(&lanyard.data_dir());
@@ -140,7 +141,8 @@ fn everything_is_whole(lanyard: &mut Lanyard, client: &mut Client, when: &str) {
     assert!(!lanyard.logs().contains("panicked at"), "{when}: a panic");
 }
 
-/// "rebuild": the index is gone, or the start is killed in the middle of filling it, again and again.
+/// "rebuild": the index is gone, or the start is killed in the middle of filling it, again and
+/// again.
 #[test]
 fn kill_at_the_nth_call_of_a_rebuild() {
     if !available() {

@@ -1,8 +1,9 @@
 //! What one client was told, and what must therefore be there after a death.
 //!
-//! Whatever can be read by a path – a blob, a manifest, a tag – has a line in the ledger: the contents that are permitted
-//! there. A change that was acknowledged permits its outcome alone; one that nobody answered permits what was there before
-//! as well. What an audit reads is what there is from then on.
+//! Whatever can be read by a path – a blob, a manifest, a tag – has a line in the ledger: the
+//! contents that are permitted there. A change that was acknowledged permits its outcome alone; one
+//! that nobody answered permits what was there before as well. What an audit reads is what there is
+//! from then on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,8 +50,8 @@ impl Ledger {
             .collect()
     }
 
-    /// What a collection without a grace does: each blob goes that no manifest of its repository names. Where it may be that
-    /// one names it, it may stay.
+    /// What a collection without a grace does: each blob goes that no manifest of its repository
+    /// names. Where it may be that one names it, it may stay.
     pub(super) fn collection(&self) -> (Vec<Change>, Vec<Change>) {
         let (mut surely, mut perhaps) = (Vec::new(), Vec::new());
         for path in self.permitted.keys() {
@@ -72,7 +73,8 @@ impl Ledger {
         (surely, perhaps)
     }
 
-    /// Reads every path, and panics where something else is than what is permitted. How many contents were there.
+    /// Reads every path, and panics where something else is than what is permitted. How many
+    /// contents were there.
     pub(super) fn audit(&mut self, port: u16, when: &str) -> usize {
         let mut there = 0;
         for (path, permitted) in &mut self.permitted {
@@ -93,7 +95,8 @@ impl Ledger {
         there
     }
 
-    /// Everything that is surely there is named here: the digests of the blobs and manifests, for a look at the disk.
+    /// Everything that is surely there is named here: the digests of the blobs and manifests, for a
+    /// look at the disk.
     pub(super) fn digests(&self) -> BTreeSet<String> {
         self.permitted
             .values()

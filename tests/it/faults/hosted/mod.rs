@@ -1,8 +1,8 @@
-//! The same campaign for what is pushed: acknowledged is kept, deleted stays deleted, and what was never answered is either
-//! done or not, whatever happens to the process, the machine and the disk.
+//! The same campaign for what is pushed: acknowledged is kept, deleted stays deleted, and what was
+//! never answered is either done or not, whatever happens to the process, the machine and the disk.
 //!
-//! Clients go through a scene of pushes, mounts, tags, deletions and collections ([`client`]) and keep a ledger of what they
-//! were told ([`ledger`]); after each fault every line of it is read.
+//! Clients go through a scene of pushes, mounts, tags, deletions and collections ([`client`]) and
+//! keep a ledger of what they were told ([`ledger`]); after each fault every line of it is read.
 
 mod client;
 mod full;
@@ -23,7 +23,8 @@ use crate::lanyard::{CONFIG, Lanyard};
 /// Nobody upstream is asked, and how full this machine's disk is does not matter.
 const HOSTED: &str = "mode = \"offline\"\n[cache]\nmin_free = \"0%\"\n";
 
-/// A lanyard, not started yet, whose collections have no grace to wait for: it is run by [`serve_without_a_grace`].
+/// A lanyard, not started yet, whose collections have no grace to wait for: it is run by
+/// [`serve_without_a_grace`].
 fn without_a_grace() -> Lanyard {
     let mut lanyard = Lanyard::prepare(HOSTED);
     lanyard.as_test("faults::hosted::serve_without_a_grace");

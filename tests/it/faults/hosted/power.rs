@@ -1,4 +1,5 @@
-//! Power cuts under pushes: ext4 on a loop device, shut down by its ioctl without flushing anything, and mounted again.
+//! Power cuts under pushes: ext4 on a loop device, shut down by its ioctl without flushing
+//! anything, and mounted again.
 
 use std::{thread, time::Duration};
 
@@ -11,7 +12,8 @@ use crate::{
 /// Clients that push, each to repositories of its own.
 const CLIENTS: usize = 4;
 
-/// After each cut it starts, whatever was acknowledged is there, and what has a blob's name is right.
+/// After each cut it starts, whatever was acknowledged is there, and what has a blob's name is
+/// right.
 #[test]
 fn a_power_cut_loses_no_push() {
     let mut lanyard = Lanyard::prepare(HOSTED);
