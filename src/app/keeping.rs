@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::allocator;
 use crate::{
     config::Config,
-    http::{Admin, AdminSocket, Face, SocketFile, Started},
+    http::{Admin, AdminSocket, Services, SocketFile, Started},
     runtime::BlockingPool,
     upkeep::{self, Scrub, Upkeep},
 };
@@ -66,7 +66,7 @@ impl Administration {
     pub(super) fn bind(
         config: &Config,
         listening: SocketAddr,
-        face: Face,
+        face: Services,
         upkeep: Arc<Upkeep>,
         scrub: Arc<Scrub>,
     ) -> Administration {
@@ -78,7 +78,7 @@ impl Administration {
         let socket = AdminSocket::bind(&config.data_dir)
             .inspect_err(|error| tracing::warn!("`lanyard gc` and `lanyard status` cannot reach this process: {error}"))
             .ok();
-        Administration { admin: Admin { face, upkeep, scrub, started }, socket }
+        Administration { admin: Admin { services: face, upkeep, scrub, started }, socket }
     }
 
     /// Serves it, on the actix system of this thread.

@@ -28,7 +28,7 @@ use tokio::{runtime::Runtime, signal::unix::SignalKind};
 use crate::{
     access::{Access, AccessError},
     config::{Config, Loaded},
-    http::{self, BindError, Certificate, Face, Side, Site, TlsError},
+    http::{self, BindError, Certificate, ListenerRole, Services, Site, TlsError},
     metrics::{Metrics, Sample, UpstreamSample},
     names::Names,
     pull::{Parts, PullThrough},
@@ -99,7 +99,7 @@ pub struct App {
     tasks: Tasks,
     keeping: Keeping,
     administration: Administration,
-    face: Face,
+    face: Services,
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
     /// The face that only pulls.
@@ -192,10 +192,10 @@ impl App {
         // Half the machine may be busy with passwords and serves all the same.
         let passwords = BlockingPool::new(background.handle().clone(), cores.div_ceil(2));
         let access = Arc::new(Access::new(config, passwords)?);
-        let face = Face {
+        let face = Services {
             access,
             site: Arc::new(Site::new(config, certificate.clone())),
-            side: Side::Whole,
+            role: ListenerRole::Full,
             names,
             sample: sample(&storage, &upstreams, &pull, &scrub),
             pull,
@@ -248,7 +248,7 @@ impl App {
         // Whatever ends the server, what is under way is put down in order.
         let ended: Result<(), AppError> = actix_web::rt::System::new().block_on(async move {
             let mut faces = vec![(listener, face.clone())];
-            faces.extend(mirror.map(|listener| (listener, Face { side: Side::Mirror, ..face })));
+            faces.extend(mirror.map(|listener| (listener, Services { role: ListenerRole::PullOnly, ..face })));
             let (server, handle) = http::run(faces, certificate, http::Limits::default())?;
             let administered = administration.run()?;
             let server = actix_web::rt::spawn(server);

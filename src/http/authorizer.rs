@@ -19,7 +19,13 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
     access::{Action, Bearer, Denied, Grant, Principal, SERVICE, SignInError},
-    http::{Face, Side, answer::errors::Refusal, peer::Peer, routes::Needs, target::Target},
+    http::{
+        answer::errors::Refusal,
+        needs::Needs,
+        peer::Peer,
+        services::{ListenerRole, Services},
+        target::Target,
+    },
     names::Spelling,
     oci::{Accept, ErrorCode, RegistryError, Repository},
 };
@@ -68,18 +74,18 @@ impl Presented {
 /// it means a repository.
 pub(crate) async fn admit(
     request: &HttpRequest,
-    face: &Face,
+    services: &Services,
     target: &Target,
     needs: Needs,
     place: Option<&(&Spelling, Repository)>,
 ) -> Result<Principal, Refusal> {
     if let (Needs::Right(Action::Pull), Some((_, repository))) = (needs, place)
-        && face.access.authorize(&Principal::Anonymous, Action::Pull, repository).is_ok()
+        && services.access.authorize(&Principal::Anonymous, Action::Pull, repository).is_ok()
     {
         // What anybody may pull is given out without a look at who asks.
         return Ok(Principal::Anonymous);
     }
-    let gate = Gate { request, face, target, here: face.peer(request) };
+    let gate = Gate { request, services, target, here: services.peer(request) };
     // On the heap: what needs no look makes no room for one.
     match (needs, place) {
         (Needs::Nothing, _) => Ok(gate.here),
@@ -93,7 +99,7 @@ pub(crate) async fn admit(
 
 struct Gate<'a> {
     request: &'a HttpRequest,
-    face: &'a Face,
+    services: &'a Services,
     target: &'a Target,
     here: Principal,
 }
@@ -109,7 +115,7 @@ impl Gate<'_> {
     async fn greet(self) -> Result<Principal, Refusal> {
         let known = self.who(None).await?;
         let brought_nothing = known.token.is_none() && known.principal.user().is_none();
-        if self.face.signs_in() && brought_nothing {
+        if self.services.signs_in() && brought_nothing {
             return Err(self.challenge(None, None, "sign in, or ask for an anonymous token"));
         }
         Ok(known.principal)
@@ -120,7 +126,7 @@ impl Gate<'_> {
     async fn list(self) -> Result<Principal, Refusal> {
         let known = self.who(Some(CATALOG)).await?;
         let refused = match &known.token {
-            _ if !self.face.signs_in() => None,
+            _ if !self.services.signs_in() => None,
             None if known.principal.user().is_some() => None,
             None => Some((None, "sign in, or ask for an anonymous token")),
             Some(token) if token.access.contains(&Grant::catalog()) => None,
@@ -133,9 +139,9 @@ impl Gate<'_> {
     }
 
     async fn pass(self, action: Action, spelling: &Spelling, repository: &Repository) -> Result<Principal, Refusal> {
-        let access = &self.face.access;
+        let access = &self.services.access;
         let here_may = access.authorize(&self.here, action, repository);
-        if here_may.is_ok() && (action == Action::Pull || !self.face.signs_in()) {
+        if here_may.is_ok() && (action == Action::Pull || !self.services.signs_in()) {
             return Ok(self.here);
         }
         let scope = scope(repository, action);
@@ -150,7 +156,7 @@ impl Gate<'_> {
             Err(Denied::SignIn) if known.token.is_some() && self.asks_before_a_push() => {
                 Err(self.denied(action, Denied::Unknown))
             }
-            Err(Denied::SignIn) if self.face.signs_in() => {
+            Err(Denied::SignIn) if self.services.signs_in() => {
                 let message = "this needs a user; sign in first, as with docker login";
                 Err(self.challenge(Some(&scope), None, &format!("{message}{}", self.hint())))
             }
@@ -185,18 +191,18 @@ impl Gate<'_> {
 
     /// What is brought, checked. Where nobody can sign in, it was meant for somebody else.
     async fn who(&self, scope: Option<&str>) -> Result<Known, Refusal> {
-        let access = &self.face.access;
+        let access = &self.services.access;
         access.refresh().await;
         let nobody = || Known { principal: self.here.clone(), token: None };
         let wrong = |error, message: &str| self.challenge(scope, error, message);
-        if !self.face.signs_in() {
+        if !self.services.signs_in() {
             return Ok(nobody());
         }
         match Presented::of(self.request) {
             Presented::Nothing => Ok(nobody()),
             Presented::Foreign => Err(wrong(Some("invalid_request"), "this Authorization is neither Basic nor Bearer")),
             Presented::Password { user, password } => {
-                match access.sign_in(&user, &password, self.face.site.client(self.request)).await {
+                match access.sign_in(&user, &password, self.services.site.client(self.request)).await {
                     Ok(principal) => Ok(Known { principal, token: None }),
                     Err(error @ SignInError::Wrong) => Err(wrong(None, &error.to_string())),
                     Err(error @ (SignInError::TooMany { .. } | SignInError::Full { .. } | SignInError::Lost)) => {
@@ -224,7 +230,7 @@ impl Gate<'_> {
             };
             return RegistryError::new(code, "there is nothing of that name here").into();
         }
-        let message = if self.face.access.has_users() {
+        let message = if self.services.access.has_users() {
             "the rules of [[access]] do not give this user this right"
         } else {
             "only this machine itself may change anything until there are users; see [auth] and `lanyard user add`"
@@ -234,8 +240,8 @@ impl Gate<'_> {
 
     /// For a client on this machine that asked by a name which may be anybody's.
     fn hint(&self) -> String {
-        match self.face.site.peer(self.request) {
-            Peer::HereByName(name) if self.face.side == Side::Whole => format!(
+        match self.services.site.peer(self.request) {
+            Peer::HereByName(name) if self.services.role == ListenerRole::Full => format!(
                 "; this machine itself asks by an address of its own: {name:?} is none, unless `names` in the \
                  configuration has it"
             ),
@@ -246,7 +252,7 @@ impl Gate<'_> {
     /// 401 with the way to a token (RFC 6750, section 3). Parsers of clients want quotes around
     /// each value and one scheme.
     fn challenge(&self, scope: Option<&str>, error: Option<&str>, message: &str) -> Refusal {
-        let Some(origin) = self.face.site.origin(self.request) else {
+        let Some(origin) = self.services.site.origin(self.request) else {
             let error =
                 RegistryError::new(ErrorCode::Unsupported, "Host names no host, so there is nowhere to sign in");
             return error.with_status(400).into();

@@ -3,7 +3,7 @@
 use actix_web::http::{StatusCode, header::CACHE_CONTROL, header::HeaderValue};
 
 use crate::{
-    http::{Face, answer::reply::Reply},
+    http::{answer::reply::Reply, services::Services},
     metrics,
 };
 
@@ -34,8 +34,8 @@ pub(crate) fn live() -> Reply {
 }
 
 /// `/readyz`: send clients here. 503 before everything is open and while draining.
-pub(crate) fn ready(face: &Face) -> Reply {
-    uncached(if face.is_ready() {
+pub(crate) fn ready(services: &Services) -> Reply {
+    uncached(if services.is_ready() {
         Reply::bytes(StatusCode::OK, TEXT, "ready\n".into())
     } else {
         Reply::bytes(StatusCode::SERVICE_UNAVAILABLE, TEXT, "not ready\n".into())
@@ -43,8 +43,8 @@ pub(crate) fn ready(face: &Face) -> Reply {
 }
 
 /// `/metrics`
-pub(crate) fn metrics(face: &Face) -> Reply {
-    let text = face.metrics.encode(&(face.sample)());
+pub(crate) fn metrics(services: &Services) -> Reply {
+    let text = services.metrics.encode(&(services.sample)());
     uncached(Reply::bytes(StatusCode::OK, metrics::CONTENT_TYPE, text.into()))
 }
 

@@ -38,7 +38,7 @@ const TOTAL: Duration = Duration::from_secs(30);
 const SHORT: u64 = 64 << 10;
 
 /// A body that nobody has read yet. Dropped unread, it costs its sender the connection.
-pub(crate) struct Intake {
+pub(crate) struct RequestBody {
     payload: Payload,
     traffic: Option<Rc<Traffic>>,
     /// Since it last had brought its due: how long it was waited for, and how many bytes it
@@ -47,14 +47,14 @@ pub(crate) struct Intake {
     came: u64,
 }
 
-impl Intake {
+impl RequestBody {
     /// The body of `request`.
     pub(crate) fn new(payload: web::Payload, request: &HttpRequest) -> Self {
-        Intake::on(payload.into_inner(), request.conn_data::<Rc<Traffic>>().map(Rc::clone))
+        RequestBody::on(payload.into_inner(), request.conn_data::<Rc<Traffic>>().map(Rc::clone))
     }
 
     fn on(payload: Payload, traffic: Option<Rc<Traffic>>) -> Self {
-        Intake { payload, traffic, waited: Duration::ZERO, came: 0 }
+        RequestBody { payload, traffic, waited: Duration::ZERO, came: 0 }
     }
 
     /// The next piece; `None` at the end. An error where the body breaks off, stops coming, or
@@ -153,9 +153,13 @@ mod tests {
 
     /// What becomes of a body of which `piece` bytes come every `every` seconds, for an hour at
     /// most: the status, if it is refused, and after how many seconds.
-    async fn dribbled(piece: usize, every: u64, read: impl AsyncFn(&mut Intake) -> Option<u16>) -> (Option<u16>, u64) {
+    async fn dribbled(
+        piece: usize,
+        every: u64,
+        read: impl AsyncFn(&mut RequestBody) -> Option<u16>,
+    ) -> (Option<u16>, u64) {
         let (mut sender, payload) = h1::Payload::create(false);
-        let mut intake = Intake::on(Payload::H1 { payload }, None);
+        let mut body = RequestBody::on(Payload::H1 { payload }, None);
         let began = Instant::now();
         let dribble = async {
             for _ in 0..3600 / every {
@@ -166,14 +170,14 @@ mod tests {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            status = read(&mut intake) => (status, began.elapsed().as_secs()),
+            status = read(&mut body) => (status, began.elapsed().as_secs()),
             () = dribble => unreachable!(),
         }
     }
 
-    async fn pieces(intake: &mut Intake) -> Option<u16> {
+    async fn pieces(body: &mut RequestBody) -> Option<u16> {
         loop {
-            match intake.piece().await {
+            match body.piece().await {
                 Ok(Some(_)) => {}
                 Ok(None) => return None,
                 Err(refusal) => return Some(refusal.status()),
@@ -181,16 +185,16 @@ mod tests {
         }
     }
 
-    async fn form(intake: &mut Intake) -> Option<u16> {
-        intake.whole(None, 64 << 10).await.err().map(|refusal| refusal.status())
+    async fn form(body: &mut RequestBody) -> Option<u16> {
+        body.whole(None, 64 << 10).await.err().map(|refusal| refusal.status())
     }
 
-    async fn manifest(intake: &mut Intake) -> Option<u16> {
-        intake.whole(None, 4 << 20).await.err().map(|refusal| refusal.status())
+    async fn manifest(body: &mut RequestBody) -> Option<u16> {
+        body.whole(None, 4 << 20).await.err().map(|refusal| refusal.status())
     }
 
-    async fn small_manifest(intake: &mut Intake) -> Option<u16> {
-        intake.whole(Some(1000), 4 << 20).await.err().map(|refusal| refusal.status())
+    async fn small_manifest(body: &mut RequestBody) -> Option<u16> {
+        body.whole(Some(1000), 4 << 20).await.err().map(|refusal| refusal.status())
     }
 
     #[tokio::test(start_paused = true)]
@@ -220,10 +224,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_disk_costs_no_client_its_upload() {
         let (mut sender, payload) = h1::Payload::create(false);
-        let mut intake = Intake::on(Payload::H1 { payload }, None);
+        let mut body = RequestBody::on(Payload::H1 { payload }, None);
         for _ in 0..100 {
             sender.feed_data(Bytes::from_static(b"x"));
-            assert!(intake.piece().await.is_ok());
+            assert!(body.piece().await.is_ok());
             tokio::time::sleep(Duration::from_secs(60)).await;
         }
     }

@@ -15,10 +15,8 @@ use bytes::Bytes;
 use futures_core::{Stream, ready};
 
 use crate::{
-    http::{
-        answer::{access_log::Entry, errors},
-        transport::plane::Item,
-    },
+    http::{answer::access_log::Entry, transport::plane::Item},
+    oci::Repository,
     pull::{FileRange, Piece},
 };
 
@@ -161,7 +159,12 @@ impl Body {
 
     /// Pending for ever is right: the connection ends at the flush that follows, with what was sent before delivered.
     fn cut(&mut self, why: &str) -> Poll<Option<Result<Bytes, Cut>>> {
-        errors::body_failed(why, self.entry.repo(), self.entry.bytes_sent());
+        body_failed(why, self.entry.repo(), self.entry.bytes_sent());
         if self.entry.cut() { Poll::Pending } else { Poll::Ready(Some(Err(Cut))) }
     }
+}
+
+/// A body failed with its head long gone: the connection is cut, and this line is all there is to say.
+fn body_failed(error: &str, repo: Option<&Repository>, sent: u64) {
+    tracing::warn!(repo = repo.map(tracing::field::display), bytes = sent, "a body was cut short: {error}");
 }

@@ -12,7 +12,7 @@ use crate::{
         access_log,
         reply::{JSON, Reply},
     },
-    oci::{ErrorCode, RegistryError, Repository},
+    oci::{ErrorCode, RegistryError},
     pull::{BodyError, PullError, Trace},
     push::PushError,
     upkeep::UpkeepError,
@@ -115,9 +115,4 @@ pub(crate) fn too_many_bodies() -> Refusal {
     let mut error = RegistryError::new(ErrorCode::TooManyRequests, message);
     error.retry_after = Some(Duration::from_secs(5));
     error.into()
-}
-
-/// A body failed with its head long gone: the connection is cut, and this line is all there is to say.
-pub(crate) fn body_failed(error: &str, repo: Option<&Repository>, sent: u64) {
-    tracing::warn!(repo = repo.map(tracing::field::display), bytes = sent, "a body was cut short: {error}");
 }

@@ -17,7 +17,6 @@ use crate::{
     http::answer::{
         access_log::Entry,
         body::{Body, Payload, Pieces, SHARED},
-        errors,
     },
     oci::{Digest, Outcome},
     pull::{FileRange, Piece, Trace},
@@ -125,14 +124,12 @@ impl Reply {
         }
     }
 
-    /// Becomes 503 where all answers together would hold too much in memory with it.
-    pub(crate) fn is_carried_by(&mut self, entry: &mut Entry, method: &Method, path: &str) {
-        if let Payload::Bytes(Some(bytes)) = &self.payload
-            && self.length > SHARED
-            && *method != Method::HEAD
-            && !entry.carries(bytes)
-        {
-            *self = errors::too_much_in_memory().into_reply(path);
+    /// Counts bytes that the answer will hold in memory. False where all answers together would hold
+    /// too many.
+    pub(crate) fn fits_in_memory(&self, entry: &mut Entry, method: &Method) -> bool {
+        match &self.payload {
+            Payload::Bytes(Some(bytes)) if self.length > SHARED && *method != Method::HEAD => entry.carries(bytes),
+            Payload::Bytes(_) | Payload::Nothing | Payload::Stream { .. } => true,
         }
     }
 

@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     http::{
-        Face,
         answer::{access_log::Entry, body::Body, errors::Refusal, reply, reply::Reply},
+        services::Services,
     },
     oci::{ErrorCode, RegistryError},
     upkeep::{HostedRepository, Kept, Patience, Scrub, ScrubStatus, Upkeep},
@@ -36,7 +36,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Admin {
     /// The registry's own face.
-    pub face: Face,
+    pub services: Services,
     /// The collector.
     pub upkeep: Arc<Upkeep>,
     /// What reads everything again.
@@ -104,7 +104,7 @@ pub struct Repositories {
 
 /// The one handler of the socket.
 pub(crate) async fn serve(request: HttpRequest, admin: Data<Admin>) -> HttpResponse<Body> {
-    let mut entry = Entry::new(&request, &admin.face.metrics);
+    let mut entry = Entry::new(&request, &admin.services.metrics);
     entry.kind("api");
     let reply = match route(&request, &admin).await {
         Ok(reply) => reply,
@@ -141,7 +141,7 @@ async fn route(request: &HttpRequest, admin: &Admin) -> Result<Reply, Refusal> {
 
 fn status(admin: &Admin) -> Status {
     let Started { listening, data_dir, at } = &*admin.started;
-    let sample = (admin.face.sample)();
+    let sample = (admin.services.sample)();
     let upstreams = sample.upstreams.into_iter().map(|upstream| UpstreamStatus {
         name: upstream.name.to_string(),
         reachable: !upstream.circuit_open,
@@ -154,7 +154,7 @@ fn status(admin: &Admin) -> Status {
         started: *at,
         listening: listening.to_string(),
         data_dir: data_dir.clone(),
-        ready: admin.face.is_ready(),
+        ready: admin.services.is_ready(),
         kept: admin.upkeep.kept(),
         scrub: admin.scrub.status(),
         fills: sample.fills_active,

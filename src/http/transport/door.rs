@@ -21,9 +21,9 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use crate::http::transport::{
     connection::{Connection, Patience},
+    limits::Limits,
     places::{Place, Places},
     plane::READ,
-    server::Limits,
     tls::Certificate,
 };
 

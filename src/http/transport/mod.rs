@@ -7,6 +7,7 @@
 pub(crate) mod connection;
 pub(crate) mod door;
 pub(crate) mod framing;
+pub(crate) mod limits;
 pub(crate) mod loads;
 pub(crate) mod pipeline;
 pub(crate) mod places;

@@ -6,7 +6,6 @@ use std::{
     net::{SocketAddr, TcpListener},
     rc::Rc,
     sync::Arc,
-    time::Duration,
 };
 
 use actix_http::{HttpService, error::DispatchError};
@@ -14,77 +13,23 @@ use actix_server::GracefulShutdownSignal;
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{
-    App, FromRequest, Handler, HttpRequest, Responder,
-    dev::{AppConfig, Server, ServerHandle},
+    App, FromRequest, Handler, Responder,
+    dev::{AppConfig, Server},
     rt::net::TcpStream,
     web,
 };
 
-use crate::http::{
-    Face, routes,
-    transport::{
-        connection::{Connection, Patience, Secured},
-        door::Door,
-        places::Places,
-        plane::Wire,
-        tls::{Certificate, TlsError},
-    },
+use crate::http::transport::{
+    connection::{Connection, Patience, Secured},
+    door::Door,
+    limits::Limits,
+    places::Places,
+    plane::Wire,
+    tls::{Certificate, TlsError},
 };
 
 /// The kernel's queue of connections that nobody has accepted yet: a farm that starts at once must not be refused.
 const BACKLOG: i32 = 4096;
-
-/// How long clients may take, and how many there may be.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Worker threads.
-    pub workers: usize,
-    /// How long a connection is kept for the next request.
-    pub keep_alive: Duration,
-    /// How long the head of a request may take; past it the answer is 408.
-    pub head: Duration,
-    /// How long a pull may wait for upstream before its head is sent; past it the answer is 504.
-    pub answer: Duration,
-    /// How long a TLS handshake may take.
-    pub handshake: Duration,
-    /// How long an answer may wait for its reader in all, unless the reader keeps `rate`.
-    pub stall: Duration,
-    /// Bytes per second that a reader must take.
-    pub rate: u64,
-    /// How long a connection that is being closed may take, with a request body that nobody reads coming in.
-    pub linger: Duration,
-    /// Connections per worker, where there are descriptors for them; more wait in the kernel's
-    /// queue.
-    pub connections: usize,
-    /// Descriptors that the process may have; connections share them (`places.rs`).
-    pub descriptors: usize,
-    /// How long answers under way may take after a stop was asked for.
-    pub drain: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            workers: std::thread::available_parallelism().map_or(2, usize::from),
-            keep_alive: Duration::from_secs(75),
-            head: Duration::from_secs(30),
-            answer: Duration::from_secs(25),
-            handshake: Duration::from_secs(10),
-            stall: Duration::from_secs(60),
-            rate: 10 << 10,
-            linger: Duration::from_secs(5),
-            connections: 25_600,
-            descriptors: descriptors(),
-            drain: Duration::from_secs(300),
-        }
-    }
-}
-
-/// How many descriptors the process may have.
-fn descriptors() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
-}
 
 /// Why lanyard cannot listen, in one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -122,25 +67,9 @@ pub fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, B
     Ok(listener)
 }
 
-/// Serves each face at its listener, all with the same workers, and over TLS where there is a certificate. The future runs until
-/// the handle stops it; nothing is served before it is polled.
-pub fn run(
-    faces: Vec<(TcpListener, Face)>,
-    certificate: Option<Arc<Certificate>>,
-    limits: Limits,
-) -> io::Result<(Server, ServerHandle)> {
-    let faces = faces.into_iter().map(|(listener, face)| (listener, web::Data::new(face))).collect();
-    let serve = move |request: HttpRequest, face: web::Data<Face>, body: web::Payload| {
-        routes::serve(request, face, body, limits.answer)
-    };
-    let server = listen(faces, certificate, limits, serve)?;
-    let handle = server.handle();
-    Ok((server, handle))
-}
-
 /// The server around any one handler; tests of the transport bring their own.
 pub(crate) fn listen<T, F, Args>(
-    faces: Vec<(TcpListener, web::Data<T>)>,
+    listeners: Vec<(TcpListener, web::Data<T>)>,
     certificate: Option<Arc<Certificate>>,
     limits: Limits,
     handler: F,
@@ -167,7 +96,7 @@ where
         .max_concurrent_connections(connections)
         .shutdown_timeout(limits.drain.as_secs())
         .disable_signals();
-    for (listener, data) in faces {
+    for (listener, data) in listeners {
         let address = listener.local_addr()?;
         let name = format!("registry on {address}");
         let draining = builder.graceful_shutdown_signal();

@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode};
@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     http::{
         answer::{access_log::Entry, body::Body, reply::Reply},
-        request_body::Intake,
+        request_body::RequestBody,
         testing::{Answer, Running},
     },
     metrics::{Metrics, Sample},
@@ -26,7 +26,7 @@ type Counted = web::Data<Arc<Metrics>>;
 /// `/never`: no answer; `/head`: the head of 1000 bytes; `/cut`: half of 200,000; `/endless`: as many as are taken; else an echo.
 async fn echo(request: HttpRequest, metrics: Counted, payload: web::Payload) -> HttpResponse<Body> {
     let entry = Entry::new(&request, &metrics);
-    let mut payload = Intake::new(payload, &request);
+    let mut payload = RequestBody::new(payload, &request);
     let piece = || Bytes::from(vec![b'x'; 50_000]);
     let pieces = |count: usize| stream::iter((0..count).map(move |_| Ok(Piece::Bytes(piece()))));
     let reply = match request.uri().path() {

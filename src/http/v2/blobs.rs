@@ -12,7 +12,7 @@ use futures_util::stream;
 use crate::{
     http::{
         answer::{body::Pieces, conditions, errors::Refusal, multipart::Multipart, reply::Reply},
-        routes::Asked,
+        request::RequestContext,
     },
     names::Spelling,
     oci::{Digest, ErrorCode, RegistryError, Repository},
@@ -26,14 +26,18 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_secs(5);
 
 /// The blob, or the ranges of it that were asked for.
-pub(crate) async fn get(mut asked: Asked<'_>, spelling: &Spelling, digest: &Digest) -> Result<Reply, Refusal> {
-    asked.entry.digest(digest);
-    let repository = asked.repository()?;
-    let has_it = conditions::has_it(asked.request.headers(), digest);
-    let mut reply = if has_it || asked.is_head() {
-        Box::pin(sized(&asked, spelling, &repository, digest, has_it)).await?
+pub(crate) async fn get(
+    mut context: RequestContext<'_>,
+    spelling: &Spelling,
+    digest: &Digest,
+) -> Result<Reply, Refusal> {
+    context.entry.digest(digest);
+    let repository = context.repository()?;
+    let has_it = conditions::has_it(context.request.headers(), digest);
+    let mut reply = if has_it || context.is_head() {
+        Box::pin(sized(&context, spelling, &repository, digest, has_it)).await?
     } else {
-        whole_or_part(&mut asked, &repository, digest).await?
+        whole_or_part(&mut context, &repository, digest).await?
     };
     reply.digest(digest);
     reply.header(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -44,19 +48,19 @@ pub(crate) async fn get(mut asked: Asked<'_>, spelling: &Spelling, digest: &Dige
 /// Only the size is wanted: nothing is downloaded for it. 304 needs it too, as a digest that a client knows says nothing about
 /// whether it is in this repository.
 async fn sized(
-    asked: &Asked<'_>,
+    context: &RequestContext<'_>,
     spelling: &Spelling,
     repository: &Repository,
     digest: &Digest,
     has_it: bool,
 ) -> Result<Reply, Refusal> {
-    let pushing = asked.is_head() && asked.could_be_pushed_to(spelling);
+    let pushing = context.is_head() && context.could_be_pushed_to(spelling);
     let patience = if pushing { PATIENCE } else { Duration::MAX };
-    let found = tokio::time::timeout(patience, asked.face.pull.blob_size(repository, digest)).await;
+    let found = tokio::time::timeout(patience, context.services.pull.blob_size(repository, digest)).await;
     let head = match found {
         Ok(Ok(head)) => head,
-        Ok(Err(error)) if error.is_outage() && !pushing => match asked.other_holder(repository, digest).await? {
-            Some(holder) => asked.face.pull.blob_size(&holder, digest).await?,
+        Ok(Err(error)) if error.is_outage() && !pushing => match context.other_holder(repository, digest).await? {
+            Some(holder) => context.services.pull.blob_size(&holder, digest).await?,
             None => return Err(error.into()),
         },
         Ok(Err(error)) if !(pushing && error.is_outage()) => return Err(error.into()),
@@ -70,17 +74,21 @@ async fn sized(
 /// Who asks for a blob by HEAD and without a registry's name is about to push (WIRE.md): where upstream cannot say that it
 /// has it, it is to be sent. Anything but 404 would end the push, and pushing must work without the internet.
 fn send_it(spelling: &Spelling) -> Refusal {
-    let message = format!("{} is not hosted here, and upstream cannot be asked", spelling.name);
+    let message = format!("{} is not hosted here, and upstream cannot be context", spelling.name);
     RegistryError::new(ErrorCode::BlobUnknown, message).into()
 }
 
-async fn whole_or_part(asked: &mut Asked<'_>, repository: &Repository, digest: &Digest) -> Result<Reply, Refusal> {
-    let ranges = conditions::ranges(asked.request.headers(), digest)?;
-    let client = asked.face.site.client(asked.request).address.to_canonical();
-    asked.face.pull.look_again(client, repository, digest).await.map_err(still_proving)?;
-    let answer = match asked.face.pull.blob(repository, digest, ranges.as_ref()).await {
-        Err(error) if error.is_outage() => match Box::pin(asked.other_holder(repository, digest)).await? {
-            Some(holder) => Box::pin(asked.face.pull.blob(&holder, digest, ranges.as_ref())).await?,
+async fn whole_or_part(
+    context: &mut RequestContext<'_>,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Reply, Refusal> {
+    let ranges = conditions::ranges(context.request.headers(), digest)?;
+    let client = context.services.site.client(context.request).address.to_canonical();
+    context.services.pull.look_again(client, repository, digest).await.map_err(still_proving)?;
+    let answer = match context.services.pull.blob(repository, digest, ranges.as_ref()).await {
+        Err(error) if error.is_outage() => match Box::pin(context.other_holder(repository, digest)).await? {
+            Some(holder) => Box::pin(context.services.pull.blob(&holder, digest, ranges.as_ref())).await?,
             None => return Err(error.into()),
         },
         answer => answer?,
@@ -90,8 +98,8 @@ async fn whole_or_part(asked: &mut Asked<'_>, repository: &Repository, digest: &
         Ok(first) => first,
         Err(error) => return Err(Refusal::before_first_byte(error, trace)),
     };
-    let pull = &asked.face.pull;
-    asked.entry.gives(match &ranges {
+    let pull = &context.services.pull;
+    context.entry.gives(match &ranges {
         None => pull.giving(client, digest, 0, size),
         Some(ranges) => match ranges.single() {
             Some(range) => pull.giving(client, digest, range.first, size),

@@ -11,21 +11,21 @@ use crate::{
     http::{
         answer::{errors::Refusal, reply, reply::Reply},
         query::MAX_PAGE,
-        routes::Asked,
-        v2::tags,
+        request::RequestContext,
+        v2::link,
     },
     oci::RepositoryName,
 };
 
 /// The repositories in bytewise order, a thousand at a time unless `n` says fewer.
-pub(crate) async fn list(asked: Asked<'_>) -> Result<Reply, Refusal> {
-    let n = usize::try_from(asked.query.n.unwrap_or(MAX_PAGE)).unwrap_or(usize::MAX);
-    let (page, more) = asked.face.push.catalog(asked.query.last.clone(), n, asked.may_pull()).await?;
+pub(crate) async fn list(context: RequestContext<'_>) -> Result<Reply, Refusal> {
+    let n = usize::try_from(context.query.n.unwrap_or(MAX_PAGE)).unwrap_or(usize::MAX);
+    let (page, more) = context.services.push.catalog(context.query.last.clone(), n, context.may_pull()).await?;
     let body = json!({ "repositories": page.iter().map(RepositoryName::as_str).collect::<Vec<_>>() });
     let mut reply = Reply::bytes(StatusCode::OK, reply::JSON, body.to_string().into());
     reply.header(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let (true, Some(last)) = (more, page.last()) {
-        reply.text(LINK, &tags::next(asked.request.uri().path(), &asked.query, last.as_str()));
+        reply.text(LINK, &link::next(context.request.uri().path(), &context.query, last.as_str()));
     }
     Ok(reply)
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     http::{
         answer::{body::SHARED, conditions, errors::Refusal, reply::Reply},
-        routes::Asked,
+        request::RequestContext,
     },
     names::Spelling,
     oci::{Accept, Digest, ErrorCode, Reference, RegistryError, Repository},
@@ -15,14 +15,18 @@ use crate::{
 
 /// The bytes that the reference names, exactly as upstream sent them. HEAD takes the same way, so that its headers are
 /// GET's; a manifest is small.
-pub(crate) async fn get(mut asked: Asked<'_>, spelling: &Spelling, reference: &Reference) -> Result<Reply, Refusal> {
-    let repository = asked.repository()?;
-    let headers = asked.request.headers();
+pub(crate) async fn get(
+    mut context: RequestContext<'_>,
+    spelling: &Spelling,
+    reference: &Reference,
+) -> Result<Reply, Refusal> {
+    let repository = context.repository()?;
+    let headers = context.request.headers();
     // What a GET by digest names is sent whatever the client takes.
-    let told = matches!(reference, Reference::Tag(_)) || asked.is_head();
+    let told = matches!(reference, Reference::Tag(_)) || context.is_head();
     let lines = headers.get_all(ACCEPT).filter(|_| told);
     let accept = Accept::from_headers(lines.filter_map(|line| line.to_str().ok()));
-    if asked.is_head() && accept.asks_before_a_push() && asked.could_be_pushed_to(spelling) {
+    if context.is_head() && accept.asks_before_a_push() && context.could_be_pushed_to(spelling) {
         // "Yes" would mean that nothing is sent, and what is mirrored is not hosted by that.
         let message = format!("{} is not hosted here; a push makes it so", spelling.name);
         return Err(RegistryError::new(ErrorCode::ManifestUnknown, message).into());
@@ -30,19 +34,19 @@ pub(crate) async fn get(mut asked: Asked<'_>, spelling: &Spelling, reference: &R
     // A client that names a digest by HEAD may have what it names, and be about to push it: oras and helm are. Anything but 404
     // would end the push, and pushing must work without the internet.
     let by_digest = matches!(reference, Reference::Digest(_));
-    let may_push = asked.is_head() && by_digest && asked.could_be_pushed_to(spelling);
-    let answer = match asked.face.pull.manifest(&repository, reference, &accept).await {
+    let may_push = context.is_head() && by_digest && context.could_be_pushed_to(spelling);
+    let answer = match context.services.pull.manifest(&repository, reference, &accept).await {
         Err(error) if may_push && error.is_outage() => {
-            let message = format!("{} is not hosted here, and upstream cannot be asked", spelling.name);
+            let message = format!("{} is not hosted here, and upstream cannot be context", spelling.name);
             return Err(RegistryError::new(ErrorCode::ManifestUnknown, message).into());
         }
-        Err(error) if error.is_outage() => match Box::pin(other_holder(&asked, &repository, reference)).await? {
-            Some(holder) => Box::pin(asked.face.pull.manifest(&holder, reference, &accept)).await?,
+        Err(error) if error.is_outage() => match Box::pin(other_holder(&context, &repository, reference)).await? {
+            Some(holder) => Box::pin(context.services.pull.manifest(&holder, reference, &accept)).await?,
             None => return Err(error.into()),
         },
         answer => answer?,
     };
-    asked.entry.digest(&answer.digest);
+    context.entry.digest(&answer.digest);
 
     // No charset here: containers/image fails on one.
     let media_type = HeaderValue::from_str(&answer.media_type).map_err(|_| {
@@ -51,7 +55,7 @@ pub(crate) async fn get(mut asked: Asked<'_>, spelling: &Spelling, reference: &R
     let mut reply = if conditions::has_it(headers, &answer.digest) {
         Reply::not_modified()
     } else {
-        whole(&mut asked, media_type, answer.bytes, &answer.digest).await
+        whole(&mut context, media_type, answer.bytes, &answer.digest).await
     };
     reply.digest(&answer.digest);
     reply.header(VARY, HeaderValue::from_static("accept"));
@@ -69,24 +73,24 @@ pub(crate) async fn get(mut asked: Asked<'_>, spelling: &Spelling, reference: &R
 /// Another repository in which the client may have the same manifest; a tag means something in its
 /// own alone.
 async fn other_holder(
-    asked: &Asked<'_>,
+    context: &RequestContext<'_>,
     repository: &Repository,
     reference: &Reference,
 ) -> Result<Option<Repository>, Refusal> {
     match reference {
-        Reference::Digest(digest) => Ok(asked.other_holder(repository, digest).await?),
+        Reference::Digest(digest) => Ok(context.other_holder(repository, digest).await?),
         Reference::Tag(_) => Ok(None),
     }
 }
 
 /// From memory, where it lies once for all who ask. Where too much lies there for clients that do
 /// not read, from its file.
-async fn whole(asked: &mut Asked<'_>, media_type: HeaderValue, bytes: Bytes, digest: &Digest) -> Reply {
+async fn whole(context: &mut RequestContext<'_>, media_type: HeaderValue, bytes: Bytes, digest: &Digest) -> Reply {
     let length = bytes.len() as u64;
     if length > SHARED
-        && !asked.is_head()
-        && !asked.entry.carries(&bytes)
-        && let Some(file) = Box::pin(asked.face.pull.manifest_file(digest, length)).await
+        && !context.is_head()
+        && !context.entry.carries(&bytes)
+        && let Some(file) = Box::pin(context.services.pull.manifest_file(digest, length)).await
     {
         return Reply::manifest_from(media_type, file);
     }

@@ -6,6 +6,7 @@
 pub(crate) mod blobs;
 pub(crate) mod catalog;
 pub(crate) mod delete;
+mod link;
 pub(crate) mod manifests;
 pub(crate) mod push_manifests;
 pub(crate) mod referrers;

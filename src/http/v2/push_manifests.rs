@@ -8,7 +8,7 @@ use actix_web::http::{
 use crate::{
     http::{
         answer::{errors::Refusal, reply::Reply},
-        routes::Asked,
+        request::RequestContext,
         target::base,
     },
     oci::{ErrorCode, MAX_MANIFEST_BYTES, Reference, RegistryError, Tag},
@@ -19,26 +19,26 @@ const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// Takes a manifest.
-pub(crate) async fn put(mut asked: Asked<'_>, reference: &Reference) -> Result<Reply, Refusal> {
-    let repo = asked.push_target()?;
-    let tags = asked.query.tags()?;
-    let told = asked.content_length();
-    let bytes = asked.body.whole(told, MAX_MANIFEST_BYTES).await?.ok_or_else(|| {
+pub(crate) async fn put(mut context: RequestContext<'_>, reference: &Reference) -> Result<Reply, Refusal> {
+    let repo = context.push_target()?;
+    let tags = context.query.tags()?;
+    let told = context.content_length();
+    let bytes = context.body.whole(told, MAX_MANIFEST_BYTES).await?.ok_or_else(|| {
         let message = format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes here");
         RegistryError::new(ErrorCode::ManifestInvalid, message).with_status(413)
     })?;
     let put = PutManifest {
         reference: reference.clone(),
         tags: tags.clone(),
-        content_type: content_type(&asked),
-        from_elsewhere: !asked.is_here(),
+        content_type: content_type(&context),
+        from_elsewhere: !context.is_here(),
         bytes,
     };
-    let Put { digest, subject } = asked.face.push.put_manifest(&repo, put, asked.may_pull()).await?;
-    asked.entry.digest(&digest);
+    let Put { digest, subject } = context.services.push.put_manifest(&repo, put, context.may_pull()).await?;
+    context.entry.digest(&digest);
 
     let mut reply = Reply::empty(StatusCode::CREATED);
-    let path = base(asked.request.uri().path());
+    let path = base(context.request.uri().path());
     // The digest it was stored with, also where it came by tag: there it stays, whatever the tag does.
     reply.text(LOCATION, &format!("{path}/manifests/{digest}"));
     reply.digest(&digest);
@@ -52,8 +52,8 @@ pub(crate) async fn put(mut asked: Asked<'_>, reference: &Reference) -> Result<R
 }
 
 /// Without parameters, in lower case.
-fn content_type(asked: &Asked<'_>) -> Option<String> {
-    let header = asked.request.headers().get(CONTENT_TYPE)?.to_str().ok()?;
+fn content_type(context: &RequestContext<'_>) -> Option<String> {
+    let header = context.request.headers().get(CONTENT_TYPE)?.to_str().ok()?;
     let media_type = header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     (!media_type.is_empty()).then_some(media_type)
 }

@@ -8,8 +8,8 @@ use actix_web::http::{
 use crate::{
     http::{
         answer::{errors::Refusal, reply::Reply},
-        routes::Asked,
-        v2::tags,
+        request::RequestContext,
+        v2::link,
     },
     oci::{Digest, OCI_INDEX},
     pull::Selection,
@@ -19,23 +19,23 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 
 /// An index of the manifests that are about `subject`, filtered by `artifactType` where the client asks so; as many of them as
 /// an index can hold, or as `n` says, and a link to the others.
-pub(crate) async fn get(asked: Asked<'_>, subject: &Digest) -> Result<Reply, Refusal> {
-    asked.entry.digest(subject);
-    let repository = asked.repository()?;
+pub(crate) async fn get(context: RequestContext<'_>, subject: &Digest) -> Result<Reply, Refusal> {
+    context.entry.digest(subject);
+    let repository = context.repository()?;
     let wanted = Selection {
-        artifact_type: asked.query.artifact_type.clone().filter(|wanted| !wanted.is_empty()),
-        last: asked.query.last.clone(),
-        n: asked.query.n.and_then(|n| usize::try_from(n).ok()),
+        artifact_type: context.query.artifact_type.clone().filter(|wanted| !wanted.is_empty()),
+        last: context.query.last.clone(),
+        n: context.query.n.and_then(|n| usize::try_from(n).ok()),
     };
     let filtered = wanted.artifact_type.is_some();
-    let found = asked.face.pull.referrers(&repository, subject, wanted).await?;
+    let found = context.services.pull.referrers(&repository, subject, wanted).await?;
     let mut reply = Reply::bytes(StatusCode::OK, OCI_INDEX, found.index);
     reply.header(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if filtered {
         reply.header(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }
     if let Some(last) = found.next {
-        reply.text(LINK, &tags::next(asked.request.uri().path(), &asked.query, &last));
+        reply.text(LINK, &link::next(context.request.uri().path(), &context.query, &last));
     }
     reply.trace = Some(found.trace);
     Ok(reply)

@@ -18,11 +18,11 @@ use url::form_urlencoded;
 use crate::{
     access::{Action, Grant, Principal, SignInError},
     http::{
-        Face,
         answer::{errors::Refusal, reply, reply::Reply},
         authorizer::{self, Presented},
-        request_body::Intake,
-        routes::{Asked, resolve},
+        request::{RequestContext, resolve},
+        request_body::RequestBody,
+        services::Services,
         target,
     },
     oci::{ErrorCode, RegistryError, Repository},
@@ -49,10 +49,10 @@ struct Scope {
 }
 
 /// A token for whoever asks.
-pub(crate) async fn get(asked: Asked<'_>) -> Result<Reply, Refusal> {
-    let Asked { request, face, body, principal: here, .. } = asked;
-    face.access.refresh().await;
-    if !face.signs_in() {
+pub(crate) async fn get(context: RequestContext<'_>) -> Result<Reply, Refusal> {
+    let RequestContext { request, services, body, principal: here, .. } = context;
+    services.access.refresh().await;
+    if !services.signs_in() {
         let error = RegistryError::new(ErrorCode::Unsupported, "nobody signs in here").with_status(404);
         return Err(error.into());
     }
@@ -62,16 +62,16 @@ pub(crate) async fn get(asked: Asked<'_>) -> Result<Reply, Refusal> {
         wish.read(&form(body).await?);
     }
     let wanted: Vec<Wanted> =
-        std::mem::take(&mut wish.scopes).into_iter().map(|scope| Wanted::of(scope, face)).collect();
-    let asks_little = !wanted.is_empty() && wanted.iter().all(|wanted| wanted.is_a_pull_that(&here, face));
-    let who = if asks_little { here.clone() } else { sign_in(wish, face, request, &here).await? };
+        std::mem::take(&mut wish.scopes).into_iter().map(|scope| Wanted::of(scope, services)).collect();
+    let asks_little = !wanted.is_empty() && wanted.iter().all(|wanted| wanted.is_a_pull_that(&here, services));
+    let who = if asks_little { here.clone() } else { sign_in(wish, services, request, &here).await? };
     let mut grants: Vec<Grant> = Vec::new();
     for wanted in wanted {
         wanted.give(&mut grants, |right, repository| {
-            [&who, &here].iter().any(|who| face.access.authorize(who, right, repository).is_ok())
+            [&who, &here].iter().any(|who| services.access.authorize(who, right, repository).is_ok())
         });
     }
-    let token = face
+    let token = services
         .access
         .issue(who.user(), grants)
         .map_err(|error| RegistryError::new(ErrorCode::Unsupported, error.to_string()).with_status(400))?;
@@ -90,7 +90,7 @@ pub(crate) async fn get(asked: Asked<'_>) -> Result<Reply, Refusal> {
 /// The user whose name and password are brought; whoever is here where none are.
 async fn sign_in(
     wish: Wish,
-    face: &Face,
+    services: &Services,
     request: &actix_web::HttpRequest,
     here: &Principal,
 ) -> Result<Principal, Refusal> {
@@ -105,7 +105,7 @@ async fn sign_in(
         (Presented::Nothing | Presented::Token(_), Some(user)) => (user, wish.password.unwrap_or_default()),
         (Presented::Nothing | Presented::Token(_), None) => return Ok(here.clone()),
     };
-    face.access.sign_in(&user, &password, face.site.client(request)).await.map_err(|error| match error {
+    services.access.sign_in(&user, &password, services.site.client(request)).await.map_err(|error| match error {
         SignInError::Wrong => wrong(),
         SignInError::TooMany { .. } | SignInError::Full { .. } | SignInError::Lost => {
             authorizer::not_signed_in(error).into()
@@ -113,7 +113,7 @@ async fn sign_in(
     })
 }
 
-async fn form(mut body: Intake) -> Result<Bytes, Refusal> {
+async fn form(mut body: RequestBody) -> Result<Bytes, Refusal> {
     body.whole(None, LONGEST)
         .await?
         .ok_or_else(|| RegistryError::new(ErrorCode::Unsupported, "the form is too long").with_status(413).into())
@@ -154,20 +154,20 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(scope: Scope, face: &Face) -> Self {
+    fn of(scope: Scope, services: &Services) -> Self {
         let spelling =
             Some(&scope.name).filter(|_| scope.kind == "repository").and_then(|name| target::scope_name(name));
         let asks = |right| scope.actions.iter().any(|action| action == authorizer::word(right) || action == "*");
         let rights = [Action::Pull, Action::Push, Action::Delete].into_iter().filter(|right| asks(*right));
         let rights =
-            rights.filter_map(|right| Some((right, resolve(face, spelling.as_ref()?, None, right, None).ok()?)));
+            rights.filter_map(|right| Some((right, resolve(services, spelling.as_ref()?, None, right, None).ok()?)));
         Wanted { rights: rights.collect(), scope }
     }
 
     /// Whether it is nothing but a pull that this principal may do without signing in.
-    fn is_a_pull_that(&self, who: &Principal, face: &Face) -> bool {
+    fn is_a_pull_that(&self, who: &Principal, services: &Services) -> bool {
         self.scope.actions == ["pull"]
-            && self.rights.iter().any(|(right, repository)| face.access.authorize(who, *right, repository).is_ok())
+            && self.rights.iter().any(|(right, repository)| services.access.authorize(who, *right, repository).is_ok())
     }
 
     /// Adds what is allowed to what has been given.

@@ -15,13 +15,13 @@ use std::sync::Arc;
 
 use actix_web::http::{
     StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderName, HeaderValue, LOCATION, RANGE},
+    header::{CONTENT_RANGE, HeaderName, HeaderValue, LOCATION, RANGE},
 };
 
 use crate::{
     http::{
         answer::{errors::Refusal, reply::Reply},
-        routes::Asked,
+        request::RequestContext,
         target::base,
     },
     oci::{Digest, ErrorCode, RegistryError, Repository},
@@ -31,76 +31,81 @@ use crate::{
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// POST: begins an upload, or does all of it.
-pub(crate) async fn post(mut asked: Asked<'_>) -> Result<Reply, Refusal> {
-    let repo = asked.push_target()?;
-    let push = Arc::clone(&asked.face.push);
-    let algorithm = asked.query.digest_algorithm()?;
-    if let Some(digest) = asked.query.mount()? {
+pub(crate) async fn post(mut context: RequestContext<'_>) -> Result<Reply, Refusal> {
+    let repo = context.push_target()?;
+    let push = Arc::clone(&context.services.push);
+    let algorithm = context.query.digest_algorithm()?;
+    if let Some(digest) = context.query.mount()? {
         // A name that is none has no blob to mount: the client uploads, as from any other that has not.
-        let from = asked.query.from.as_deref().map(|from| asked.named(from, &digest)).transpose();
+        let from = context.query.from.as_deref().map(|from| context.named(from, &digest)).transpose();
         if let Ok(from) = from
-            && push.mount(&repo, digest, from, asked.may_pull()).await?
+            && push.mount(&repo, digest, from, context.may_pull()).await?
         {
-            return Ok(created(&mut asked, &digest));
+            return Ok(created(&mut context, &digest));
         }
     }
-    let digest = asked.query.digest()?;
+    let digest = context.query.digest()?;
     let Some(digest) = digest else {
-        let id = push.begin(&repo, &asked.owner(), algorithm).await?;
-        return Ok(under_way(&asked, StatusCode::ACCEPTED, id, 0));
+        let id = push.begin(&repo, &context.owner(), algorithm).await?;
+        return Ok(under_way(&context, StatusCode::ACCEPTED, id, 0));
     };
     // There is no second request to go on with this upload: it goes with this one, whatever becomes of that.
     let single = push.begin_single(&repo, digest.algorithm()).await?;
     let writing = push.open(&repo, single.id(), None).await?;
-    pour(&mut asked, writing, None).await?.finish(digest).await?;
+    pour(&mut context, writing, None).await?.finish(digest).await?;
     single.ended();
-    Ok(created(&mut asked, &digest))
+    Ok(created(&mut context, &digest))
 }
 
 /// GET: how far it is.
-pub(crate) async fn get(asked: Asked<'_>, id: UploadId) -> Result<Reply, Refusal> {
-    let repo = asked.push_target()?;
-    let offset = asked.face.push.status(&repo, id).await?;
-    Ok(under_way(&asked, StatusCode::NO_CONTENT, id, offset))
+pub(crate) async fn get(context: RequestContext<'_>, id: UploadId) -> Result<Reply, Refusal> {
+    let repo = context.push_target()?;
+    let offset = context.services.push.status(&repo, id).await?;
+    Ok(under_way(&context, StatusCode::NO_CONTENT, id, offset))
 }
 
 /// PATCH: the next bytes.
-pub(crate) async fn patch(mut asked: Asked<'_>, id: UploadId) -> Result<Reply, Refusal> {
-    let repo = asked.push_target()?;
-    let chunk = Chunk::of(&asked)?;
-    let writing = open(&asked, &repo, id, chunk.as_ref()).await?;
-    let writing = pour(&mut asked, writing, chunk.as_ref()).await?;
+pub(crate) async fn patch(mut context: RequestContext<'_>, id: UploadId) -> Result<Reply, Refusal> {
+    let repo = context.push_target()?;
+    let chunk = Chunk::of(&context)?;
+    let writing = open(&context, &repo, id, chunk.as_ref()).await?;
+    let writing = pour(&mut context, writing, chunk.as_ref()).await?;
     let offset = writing.park().await?;
-    Ok(under_way(&asked, StatusCode::ACCEPTED, id, offset))
+    Ok(under_way(&context, StatusCode::ACCEPTED, id, offset))
 }
 
 /// PUT: the last bytes, if there are any, and the digest of all.
-pub(crate) async fn put(mut asked: Asked<'_>, id: UploadId) -> Result<Reply, Refusal> {
-    let repo = asked.push_target()?;
-    let digest = asked.query.digest()?.ok_or_else(|| {
+pub(crate) async fn put(mut context: RequestContext<'_>, id: UploadId) -> Result<Reply, Refusal> {
+    let repo = context.push_target()?;
+    let digest = context.query.digest()?.ok_or_else(|| {
         RegistryError::new(ErrorCode::DigestInvalid, "the request that ends an upload says its digest: ?digest=…")
     })?;
-    let chunk = Chunk::of(&asked)?;
-    let writing = open(&asked, &repo, id, chunk.as_ref()).await?;
+    let chunk = Chunk::of(&context)?;
+    let writing = open(&context, &repo, id, chunk.as_ref()).await?;
     writing.may_have(&digest)?;
-    let writing = pour(&mut asked, writing, chunk.as_ref()).await?;
+    let writing = pour(&mut context, writing, chunk.as_ref()).await?;
     writing.finish(digest).await?;
-    Ok(created(&mut asked, &digest))
+    Ok(created(&mut context, &digest))
 }
 
 /// DELETE: cancels.
-pub(crate) async fn delete(asked: Asked<'_>, id: UploadId) -> Result<Reply, Refusal> {
-    let repo = asked.push_target()?;
-    asked.face.push.cancel(&repo, id).await?;
+pub(crate) async fn delete(context: RequestContext<'_>, id: UploadId) -> Result<Reply, Refusal> {
+    let repo = context.push_target()?;
+    context.services.push.cancel(&repo, id).await?;
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
 
 /// Opens the upload where the chunk says; where that is not its end, tells the client where it goes on.
-async fn open(asked: &Asked<'_>, repo: &Repository, id: UploadId, chunk: Option<&Chunk>) -> Result<Writing, Refusal> {
-    match asked.face.push.open(repo, id, chunk.map(|chunk| chunk.first)).await {
+async fn open(
+    context: &RequestContext<'_>,
+    repo: &Repository,
+    id: UploadId,
+    chunk: Option<&Chunk>,
+) -> Result<Writing, Refusal> {
+    match context.services.push.open(repo, id, chunk.map(|chunk| chunk.first)).await {
         Err(error @ PushError::OutOfOrder { offset }) => {
             let mut refusal = Refusal::from(error);
-            for (name, value) in place(asked, id, offset) {
+            for (name, value) in place(context, id, offset) {
                 refusal = refusal.with_header(name, value);
             }
             Err(refusal)
@@ -110,16 +115,20 @@ async fn open(asked: &Asked<'_>, repo: &Repository, id: UploadId, chunk: Option<
 }
 
 /// Hands the body on, piece by piece. What came before an error stays with the upload.
-async fn pour(asked: &mut Asked<'_>, mut writing: Writing, chunk: Option<&Chunk>) -> Result<Writing, Refusal> {
+async fn pour(
+    context: &mut RequestContext<'_>,
+    mut writing: Writing,
+    chunk: Option<&Chunk>,
+) -> Result<Writing, Refusal> {
     let wrong = |came: u64, ended: bool| {
         let chunk = chunk.filter(|chunk| chunk.contradicts(came, ended))?;
         Some(wrong_size(came, chunk.length()))
     };
-    if let Some(refusal) = asked.content_length().and_then(|told| wrong(told, true)) {
+    if let Some(refusal) = context.content_length().and_then(|told| wrong(told, true)) {
         return Err(refusal);
     }
     let mut came = 0;
-    while let Some(piece) = asked.body.piece().await? {
+    while let Some(piece) = context.body.piece().await? {
         came += piece.len() as u64;
         if let Some(refusal) = wrong(came, false) {
             return Err(refusal);
@@ -146,8 +155,8 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn of(asked: &Asked<'_>) -> Result<Option<Chunk>, RegistryError> {
-        let Some(header) = asked.request.headers().get(CONTENT_RANGE) else { return Ok(None) };
+    fn of(context: &RequestContext<'_>) -> Result<Option<Chunk>, RegistryError> {
+        let Some(header) = context.request.headers().get(CONTENT_RANGE) else { return Ok(None) };
         let chunk = header.to_str().ok().and_then(Chunk::parse);
         chunk.map(Some).ok_or_else(|| {
             let message = "Content-Range of a chunk is FIRST-LAST, two offsets in bytes";
@@ -176,36 +185,29 @@ impl Chunk {
     }
 }
 
-fn place(asked: &Asked<'_>, id: UploadId, offset: u64) -> Vec<(HeaderName, HeaderValue)> {
-    let location = format!("{}/blobs/uploads/{id}", base(asked.request.uri().path()));
+fn place(context: &RequestContext<'_>, id: UploadId, offset: u64) -> Vec<(HeaderName, HeaderValue)> {
+    let location = format!("{}/blobs/uploads/{id}", base(context.request.uri().path()));
     // An empty upload says 0-0 too: there is no way to write an empty range.
     let range = format!("0-{}", offset.saturating_sub(1));
     let values = [(LOCATION, location), (RANGE, range), (UPLOAD_UUID, id.to_string())];
     values.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
 }
 
-fn under_way(asked: &Asked<'_>, status: StatusCode, id: UploadId, offset: u64) -> Reply {
+fn under_way(context: &RequestContext<'_>, status: StatusCode, id: UploadId, offset: u64) -> Reply {
     let mut reply = Reply::empty(status);
-    for (name, value) in place(asked, id, offset) {
+    for (name, value) in place(context, id, offset) {
         reply.header(name, value);
     }
     reply
 }
 
 /// 201: the blob is here, and there it can be got.
-fn created(asked: &mut Asked<'_>, digest: &Digest) -> Reply {
-    asked.entry.digest(digest);
+fn created(context: &mut RequestContext<'_>, digest: &Digest) -> Reply {
+    context.entry.digest(digest);
     let mut reply = Reply::empty(StatusCode::CREATED);
-    reply.text(LOCATION, &format!("{}/blobs/{digest}", base(asked.request.uri().path())));
+    reply.text(LOCATION, &format!("{}/blobs/{digest}", base(context.request.uri().path())));
     reply.digest(digest);
     reply
-}
-
-impl Asked<'_> {
-    /// The body's length, where the head has it.
-    pub(crate) fn content_length(&self) -> Option<u64> {
-        self.request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
-    }
 }
 
 #[cfg(test)]

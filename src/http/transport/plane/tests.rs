@@ -16,7 +16,7 @@ use crate::{
     http::{
         answer::{access_log::Entry, body::Body, reply::Reply},
         testing::{Answer, Running},
-        transport::server::{Limits, listen},
+        transport::{limits::Limits, server::listen},
     },
     metrics::{Metrics, Sample},
     pull::{FileRange, Piece},

@@ -1,0 +1,35 @@
+//! The registry's listeners, each with its services, around the one table of routes.
+
+use std::{io, net::TcpListener, sync::Arc};
+
+use actix_web::{
+    HttpRequest,
+    dev::{Server, ServerHandle},
+    web,
+};
+
+use crate::http::{
+    routes,
+    services::Services,
+    transport::{limits::Limits, server, tls::Certificate},
+};
+
+/// Serves every listener with its services, all by the same workers, and over TLS where there is a
+/// certificate. The future runs until the handle stops it; no request is answered before it is
+/// polled.
+///
+/// # Errors
+/// A socket cannot be used, or the certificate cannot.
+pub fn run(
+    listeners: Vec<(TcpListener, Services)>,
+    certificate: Option<Arc<Certificate>>,
+    limits: Limits,
+) -> io::Result<(Server, ServerHandle)> {
+    let listeners = listeners.into_iter().map(|(listener, services)| (listener, web::Data::new(services))).collect();
+    let serve = move |request: HttpRequest, services: web::Data<Services>, body: web::Payload| {
+        routes::serve(request, services, body, limits.answer)
+    };
+    let server = server::listen(listeners, certificate, limits, serve)?;
+    let handle = server.handle();
+    Ok((server, handle))
+}
