@@ -11,11 +11,13 @@
 //!   (`trouble.rs`). What the rate limit leaves is spent with care (`governor.rs`).
 //! - Every future is `Send` and may be dropped at any time.
 //!
-//! From the caller inwards: [`registry`](Upstream), `blobs`, `lists` → `call` (what one request
-//! goes through) → `auth` and `answering`, with `challenge`, `known`, `realm`, `identity` and
+//! From the caller inwards: [`registry`](Upstream), `manifests`, `blobs`, `lists` → `admission` and
+//! `attempt` (what one request goes through) → `auth` and `answering`, with `challenge`, `known`, `realm`, `identity` and
 //! `token` → `wire` (counted, timed, circuit) → [`fetcher`], the only one to know awc.
 
+mod admission;
 mod answering;
+mod attempt;
 mod auth;
 mod blobs;
 mod call;
@@ -29,6 +31,7 @@ mod identity;
 mod known;
 mod list;
 mod lists;
+mod manifests;
 mod realm;
 mod registry;
 mod retry;
@@ -51,7 +54,8 @@ pub use counters::{Kind, UpstreamSnapshot};
 pub use error::UpstreamError;
 pub use governor::{Budget, Spend};
 pub use list::Upstreams;
-pub use registry::{FetchedManifest, ManifestHead, Upstream};
+pub use manifests::{FetchedManifest, ManifestHead};
+pub use registry::Upstream;
 
 /// Locks. No code of this room panics while it holds one of its short locks, and what they guard is right after any step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

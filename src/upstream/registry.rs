@@ -1,36 +1,27 @@
-//! One upstream registry: what the operator said about it, how it is doing, and its manifests. Blobs are in `blobs.rs`, tags and
-//! referrers in `lists.rs`.
+//! One upstream registry: what the operator said about it, and how it is doing. It is asked in
+//! `manifests.rs`, `blobs.rs` and `lists.rs`.
 
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, header};
-use serde::{Deserialize, de::IgnoredAny};
-use serde_json::Value;
 use tokio::{runtime::Handle, time::Instant};
 use url::Url;
 
 use super::{
     auth::Auth,
-    call::{Answer, Call},
     circuit::Health,
-    counters::{Kind, UpstreamSnapshot},
-    error::UpstreamError,
-    governor::{Budget, Governor, Spend},
+    counters::UpstreamSnapshot,
+    governor::{Budget, Governor},
     lock,
     transport::Transport,
     trouble::Troubles,
     wire::Wire,
-    words,
 };
 use crate::{
     config::{self, Mode},
-    oci::{
-        self, Algorithm, Digest, Hasher, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, Reference, RepositoryName, UpstreamName,
-    },
+    oci::{RepositoryName, UpstreamName},
 };
 
 /// A registry that may be asked. All its futures are `Send`, and may be dropped at any time.
@@ -42,38 +33,6 @@ pub struct Upstream {
     pub(super) auth: Auth,
     pub(super) governor: Mutex<Governor>,
     pub(super) troubles: Troubles,
-}
-
-/// What a HEAD of a manifest tells. Nothing of it is proven.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ManifestHead {
-    /// `Docker-Content-Digest`, if it is there and a digest.
-    pub digest: Option<Digest>,
-    /// `Content-Type` without parameters.
-    pub media_type: Option<String>,
-    /// `Content-Length` in bytes.
-    pub size: Option<u64>,
-}
-
-impl ManifestHead {
-    /// Whether it is about the manifest with this digest and length: it states the length, and
-    /// neither another digest nor the type of a page.
-    fn is_of(&self, digest: &Digest, size: u64) -> bool {
-        self.size == Some(size)
-            && self.digest.is_none_or(|said| said == *digest)
-            && self.media_type.as_ref().is_none_or(|said| !said.starts_with("text/"))
-    }
-}
-
-/// A manifest whose bytes have the digest (S11).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FetchedManifest {
-    /// As upstream sent them.
-    pub bytes: Bytes,
-    /// Without parameters; taken from the JSON where upstream's `Content-Type` says nothing.
-    pub media_type: String,
-    /// Computed from the bytes.
-    pub digest: Digest,
 }
 
 impl Upstream {
@@ -143,81 +102,9 @@ impl Upstream {
         self.wire.counters.snapshot()
     }
 
-    /// Asks which manifest a reference means now, without spending a pull: a HEAD. What it says is
-    /// no more than that: see [`UpstreamError::may_be_of_head_alone`].
-    pub async fn head_manifest(
-        &self,
-        repository: &RepositoryName,
-        reference: &Reference,
-    ) -> Result<ManifestHead, UpstreamError> {
-        // Whoever may serve nothing stale fails without the answer.
-        let spend = if self.mode == Mode::Online { Spend::Needed } else { Spend::Refresh };
-        self.head(repository, reference, spend).await
-    }
-
-    async fn head(
-        &self,
-        repository: &RepositoryName,
-        reference: &Reference,
-        spend: Spend,
-    ) -> Result<ManifestHead, UpstreamError> {
-        let mut call = self.manifest_call(repository, reference, spend);
-        (call.kind, call.whole) = (Kind::ManifestHead, None);
-        let answer = self.call(&call).await?;
-        Ok(ManifestHead {
-            digest: content_digest(&answer.headers),
-            media_type: words::media_type(&answer.headers),
-            size: words::content_length(&answer.headers),
-        })
-    }
-
-    /// Makes sure that the repository has a manifest whose `size` bytes are known; its type, where
-    /// the registry tells it. Asked by HEAD, and by GET where the HEAD is refused or is about
-    /// something else.
-    pub async fn has_manifest(
-        &self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        size: u64,
-    ) -> Result<Option<String>, UpstreamError> {
-        let reference = Reference::from(*digest);
-        match self.head(repository, &reference, Spend::Needed).await {
-            // A guest network's login page says 200 to everything.
-            Ok(head) if head.is_of(digest, size) => return Ok(head.media_type),
-            Ok(_) => {}
-            Err(error) if error.may_be_of_head_alone() => {}
-            Err(error) => return Err(error),
-        }
-        Ok(Some(self.manifest(repository, &reference, Spend::Needed).await?.media_type))
-    }
-
-    /// Fetches a manifest of at most 4 MiB and proves it: against the reference where that is a digest, else against
-    /// `Docker-Content-Digest`; without either, its length must have been told. [`UpstreamError::Untrue`] where it is not so, and
-    /// for Docker's schema 1.
-    pub async fn manifest(
-        &self,
-        repository: &RepositoryName,
-        reference: &Reference,
-        spend: Spend,
-    ) -> Result<FetchedManifest, UpstreamError> {
-        let answer = self.call(&self.manifest_call(repository, reference, spend)).await?;
-        let proven = prove(answer, reference);
-        if proven.is_err() {
-            self.wire.counters.disbelieved();
-        }
-        proven
-    }
-
-    fn manifest_call<'a>(&self, repository: &'a RepositoryName, reference: &Reference, spend: Spend) -> Call<'a> {
-        Call {
-            kind: Kind::Manifest,
-            url: self.url(&format!("{repository}/manifests/{reference}")),
-            repository,
-            accept: Some(MANIFEST_ACCEPT),
-            range: None,
-            spend,
-            whole: Some(MAX_MANIFEST_BYTES),
-        }
+    /// Whether `mode = "online"`: nothing stale is served.
+    pub(super) fn is_online(&self) -> bool {
+        self.mode == Mode::Online
     }
 
     pub(super) fn is_offline(&self) -> bool {
@@ -249,56 +136,4 @@ fn under(base: &Url, path: &str) -> Url {
     url.set_query(None);
     url.set_fragment(None);
     url
-}
-
-fn content_digest(headers: &HeaderMap) -> Option<Digest> {
-    headers.get("docker-content-digest")?.to_str().ok()?.trim().parse().ok()
-}
-
-fn prove(answer: Answer, reference: &Reference) -> Result<FetchedManifest, UpstreamError> {
-    let Answer { headers, bytes, .. } = answer;
-    let expected = match reference {
-        Reference::Digest(digest) => Some(*digest),
-        Reference::Tag(_) => content_digest(&headers),
-    };
-    let delimited = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
-    if expected.is_none() && !delimited {
-        return Err(UpstreamError::untrue("the manifest came with neither a digest nor a length"));
-    }
-    let algorithm = expected.map_or(Algorithm::Sha256, |digest| digest.algorithm());
-    let digest = Hasher::digest(algorithm, &bytes);
-    if let Some(expected) = expected.filter(|expected| *expected != digest) {
-        return Err(UpstreamError::untrue(format!("the manifest should be {expected}, and is {digest}")));
-    }
-    let media_type = media_type(words::media_type(&headers), &bytes)?;
-    Ok(FetchedManifest { bytes, media_type, digest })
-}
-
-/// What a manifest's JSON tells of its kind. What it holds is read with `oci::Manifest`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Shape {
-    #[serde(default)]
-    schema_version: Value,
-    #[serde(default)]
-    media_type: Value,
-    manifests: Option<IgnoredAny>,
-    config: Option<IgnoredAny>,
-    layers: Option<IgnoredAny>,
-}
-
-/// The type to store and serve a manifest with.
-fn media_type(header: Option<String>, bytes: &[u8]) -> Result<String, UpstreamError> {
-    let shape: Shape =
-        serde_json::from_slice(bytes).map_err(|_| UpstreamError::untrue("the manifest is not a JSON object"))?;
-    let index = shape.manifests.is_some().then(|| oci::OCI_INDEX.to_owned());
-    let image = (shape.config.is_some() || shape.layers.is_some()).then(|| oci::OCI_IMAGE.to_owned());
-    let inside = shape.media_type.as_str().filter(|told| !told.is_empty()).map(str::to_owned);
-    let media_type = header.filter(|told| words::is_telling(told)).or(inside).or(index).or(image);
-    match media_type {
-        Some(t) if oci::is_schema1(&t) => Err(UpstreamError::untrue("the manifest is of Docker's schema 1")),
-        None if shape.schema_version == 1 => Err(UpstreamError::untrue("the manifest is of Docker's schema 1")),
-        Some(t) => Ok(t),
-        None => Err(UpstreamError::untrue("the answer is not a manifest")),
-    }
 }

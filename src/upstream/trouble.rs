@@ -4,20 +4,18 @@
 //! - A kind of request that keeps failing in one repository rests (`fetcher::Rests`): it fails at
 //!   once there. Other kinds and other repositories go on.
 //! - After a 429 the governor refuses that kind in that repository. A request whose client has no
-//!   stored answer waits for `Retry-After`, at most 10 s in all. Called by `call`.
+//!   stored answer waits for `Retry-After`, at most 10 s in all. Called by `admission`.
 
 use std::{sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
-    call::{Answer, Call},
     counters::Kind,
     error::UpstreamError,
     fetcher::{FetchError, Rests},
     governor::Spend,
     lock,
-    registry::Upstream,
 };
 use crate::oci::RepositoryName;
 
@@ -40,60 +38,40 @@ impl Default for Troubles {
     }
 }
 
-impl Upstream {
-    /// Fails at once where the request is not to be sent now.
-    pub(super) fn admit(&self, call: &Call<'_>) -> Result<(), UpstreamError> {
-        self.wire.admit()?;
-        let now = Instant::now();
-        lock(&self.governor).admit(call.kind, call.spend, call.repository, now)?;
-        let admitted = lock(&self.troubles.0).admit(&key(call), now);
+impl Troubles {
+    /// Fails at once where requests of this kind rest in this repository.
+    pub(super) fn admit(&self, repository: &RepositoryName, kind: Kind, now: Instant) -> Result<(), UpstreamError> {
+        let admitted = lock(&self.0).admit(&(repository.clone(), kind), now);
         admitted.map_err(|reason| UpstreamError::CircuitOpen { reason })
     }
 
-    /// Whether the request may be sent again after it has failed with `error`.
-    pub(super) fn is_worth_another(&self, call: &Call<'_>, error: &UpstreamError) -> bool {
-        let dialled = match error {
-            UpstreamError::Unreachable(error) => !self.wire.is_resting(error),
+    /// Whether requests of this kind rest in this repository.
+    pub(super) fn is_resting(&self, repository: &RepositoryName, kind: Kind, now: Instant) -> bool {
+        lock(&self.0).is_resting(&(repository.clone(), kind), now)
+    }
+
+    /// Remembers what an attempt came to, for the next ones of its kind in its repository.
+    pub(super) fn note(&self, repository: &RepositoryName, kind: Kind, error: Option<&UpstreamError>) {
+        let (key, mut troubles) = ((repository.clone(), kind), lock(&self.0));
+        let Some(error) = error else { return troubles.answered(&key) };
+        let found_nobody = match error {
+            UpstreamError::Unreachable(FetchError::Forbidden { .. } | FetchError::Stopped)
+            | UpstreamError::CircuitOpen { .. }
+            | UpstreamError::Blocked
+            | UpstreamError::Offline => return,
+            UpstreamError::Failed { status: 500.., .. } => false,
+            UpstreamError::Unreachable(error) => {
+                matches!(error, FetchError::Connect { .. } | FetchError::Timeout { .. })
+            }
             UpstreamError::NotFound { .. }
             | UpstreamError::Denied { .. }
             | UpstreamError::RateLimited { .. }
             | UpstreamError::Failed { .. }
-            | UpstreamError::CircuitOpen { .. }
             | UpstreamError::Untrue { .. }
-            | UpstreamError::RangeNotSatisfiable
-            | UpstreamError::Blocked
-            | UpstreamError::Offline => true,
+            | UpstreamError::RangeNotSatisfiable => return troubles.answered(&key),
         };
-        dialled && self.wire.admit().is_ok() && !lock(&self.troubles.0).is_resting(&key(call), Instant::now())
+        troubles.failed(&key, found_nobody, error.message(), Instant::now());
     }
-
-    /// Remembers what an attempt came to, for the next ones of its kind in its repository.
-    pub(super) fn note(&self, call: &Call<'_>, ended: &Result<Answer, UpstreamError>) {
-        let (key, mut troubles) = (key(call), lock(&self.troubles.0));
-        let found_nobody = match ended {
-            Err(UpstreamError::Unreachable(FetchError::Forbidden { .. } | FetchError::Stopped))
-            | Err(UpstreamError::CircuitOpen { .. } | UpstreamError::Blocked | UpstreamError::Offline) => return,
-            Err(UpstreamError::Failed { status: 500.., .. }) => false,
-            Err(UpstreamError::Unreachable(error)) => {
-                matches!(error, FetchError::Connect { .. } | FetchError::Timeout { .. })
-            }
-            Ok(_)
-            | Err(
-                UpstreamError::NotFound { .. }
-                | UpstreamError::Denied { .. }
-                | UpstreamError::RateLimited { .. }
-                | UpstreamError::Failed { .. }
-                | UpstreamError::Untrue { .. }
-                | UpstreamError::RangeNotSatisfiable,
-            ) => return troubles.answered(&key),
-        };
-        let reason = ended.as_ref().err().map(UpstreamError::message).unwrap_or_default();
-        troubles.failed(&key, found_nobody, reason, Instant::now());
-    }
-}
-
-fn key(call: &Call<'_>) -> (RepositoryName, Kind) {
-    (call.repository.clone(), call.kind)
 }
 
 /// What a request has left of its 10 s.
@@ -104,9 +82,9 @@ pub(super) struct Patience {
 
 impl Patience {
     /// Manifests and blobs wait, unless something can be served instead.
-    pub(super) fn of(call: &Call<'_>) -> Self {
-        let waits = match call.kind {
-            Kind::Manifest | Kind::ManifestHead | Kind::Blob | Kind::BlobHead => call.spend == Spend::Needed,
+    pub(super) fn of(kind: Kind, spend: Spend) -> Self {
+        let waits = match kind {
+            Kind::Manifest | Kind::ManifestHead | Kind::Blob | Kind::BlobHead => spend == Spend::Needed,
             Kind::Tags | Kind::Referrers | Kind::Token | Kind::Greeting | Kind::Probe => false,
         };
         Patience { until: waits.then(|| Instant::now() + PATIENCE), least: LEAST_WAIT }

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{Body, FetchError, Timeouts, client::Answer};
+use super::{client::Answer, error::FetchError, request::Body, settings::Timeouts};
 
 /// The most pieces on the way.
 const PLACES: usize = 8;

@@ -19,10 +19,10 @@ use futures_core::Stream as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{
-    FetchError,
     dial::Dialer,
-    handle::Upstream,
+    error::FetchError,
     head::{self, Framing},
+    peer::Upstream,
     redirect::Chain,
     wire::{Seen, Watch},
 };

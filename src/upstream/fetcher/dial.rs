@@ -15,10 +15,10 @@ use http::Uri;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    FetchError,
     addresses::Reach,
     environment::is_loopback,
-    handle::Upstream,
+    error::FetchError,
+    peer::Upstream,
     proxy::Proxy,
     resolver::literal,
     tls,

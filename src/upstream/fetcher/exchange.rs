@@ -6,13 +6,14 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::{
-    FetchError, Request, Response,
     body::{self, pump},
     client::{Answer, Clients},
-    handle::Upstream,
+    error::FetchError,
     head::Framing,
+    job::Job,
+    peer::Upstream,
     redirect::Chain,
-    threads::Job,
+    request::{Request, Response},
 };
 
 /// The body of a redirect is read up to here, so that its connection can be used again.

@@ -3,7 +3,10 @@
 use http::{HeaderMap, Method, StatusCode, header};
 use url::Url;
 
-use super::{FetchError, Request, authority};
+use super::{
+    error::{FetchError, authority},
+    request::Request,
+};
 
 /// The most redirects that are followed.
 const MOST_HOPS: usize = 5;

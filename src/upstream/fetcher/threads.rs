@@ -6,54 +6,27 @@
 use std::{
     io,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::{JoinSet, LocalSet},
     time::timeout_at,
 };
 
-use super::{FetchError, Request, Response, client::Clients, exchange::perform, handle::Upstream, shares::Share};
+use super::{
+    client::Clients,
+    exchange::perform,
+    job::{Entrances, Job},
+};
 
 /// Name lookups at a time and thread. They block, and a dead name server blocks them for long.
 const LOOKUPS: usize = 8;
 /// A day: more would not be told from forever, and could overflow the clock.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// A request and everything that is freed when it is done.
-pub(super) struct Job {
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) request: Request,
-    pub(super) reply: oneshot::Sender<Result<Response, FetchError>>,
-    /// The right to a connection.
-    pub(super) share: Share,
-    pub(super) load: Load,
-}
-
-/// Counts a job of a thread while it lives.
-pub(super) struct Load(Arc<AtomicUsize>);
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Where jobs are handed in.
-pub(super) struct Entrances(Vec<Entrance>);
-
-struct Entrance {
-    jobs: mpsc::UnboundedSender<Job>,
-    load: Arc<AtomicUsize>,
-}
 
 /// The threads themselves.
 pub(super) struct Threads {
@@ -63,44 +36,15 @@ pub(super) struct Threads {
 
 /// Starts them. `reuse` is [`Timeouts::reuse`](super::Timeouts::reuse).
 pub(super) fn start(count: usize, reuse: Duration) -> io::Result<(Threads, Entrances)> {
-    let deadline = watch::Sender::new(None);
-    let mut threads = Threads { running: Vec::with_capacity(count), deadline };
-    let mut entrances = Vec::with_capacity(count);
-    for number in 0..count.max(1) {
+    let (entrances, jobs) = Entrances::new(count.max(1));
+    let mut threads = Threads { running: Vec::with_capacity(count), deadline: watch::Sender::new(None) };
+    for (number, jobs) in jobs.into_iter().enumerate() {
         let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS).build()?;
-        // Unbounded, because an upstream's shares bound what can be in it.
-        let (jobs, receiver) = mpsc::unbounded_channel();
         let stop = threads.deadline.subscribe();
         let thread = thread::Builder::new().name(format!("fetcher-{number}"));
-        threads.running.push(thread.spawn(move || run(runtime, receiver, stop, reuse))?);
-        entrances.push(Entrance { jobs, load: Arc::default() });
+        threads.running.push(thread.spawn(move || run(runtime, jobs, stop, reuse))?);
     }
-    Ok((threads, Entrances(entrances)))
-}
-
-impl Entrances {
-    /// Hands a job to the thread that has the fewest. Equals are taken in order, so that few requests share their
-    /// connections on few threads.
-    pub(super) fn submit(
-        &self,
-        upstream: Arc<Upstream>,
-        request: Request,
-        share: Share,
-    ) -> Result<oneshot::Receiver<Result<Response, FetchError>>, FetchError> {
-        let least = self.0.iter().min_by_key(|entrance| entrance.load.load(Ordering::Relaxed));
-        let entrance = least.ok_or(FetchError::Stopped)?;
-        entrance.load.fetch_add(1, Ordering::Relaxed);
-        let load = Load(entrance.load.clone());
-        let (reply, answer) = oneshot::channel();
-        let job = Job { upstream, request, reply, share, load };
-        entrance.jobs.send(job).map_err(|_| FetchError::Stopped)?;
-        Ok(answer)
-    }
-
-    /// Whether a stop has begun.
-    pub(super) fn are_closed(&self) -> bool {
-        self.0.iter().any(|entrance| entrance.jobs.is_closed())
-    }
+    Ok((threads, entrances))
 }
 
 impl Threads {

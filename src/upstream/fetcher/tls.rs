@@ -14,7 +14,7 @@ use std::{
 use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::{FetcherError, certificate::Facts, verifier::Verifier};
+use super::{certificate::Facts, error::FetcherError, verifier::Verifier};
 
 /// The configurations made so far, by the additional anchors they have.
 #[derive(Default)]

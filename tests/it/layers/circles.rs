@@ -57,16 +57,6 @@ const KNOWN: &[&str] = &[
     "storage/uploads/upload.rs",
     "upkeep/mod.rs",
     "upkeep/sweep.rs",
-    "upstream/call.rs",
-    "upstream/fetcher/body.rs",
-    "upstream/fetcher/client.rs",
-    "upstream/fetcher/dial.rs",
-    "upstream/fetcher/exchange.rs",
-    "upstream/fetcher/handle.rs",
-    "upstream/fetcher/threads.rs",
-    "upstream/fetcher/tls.rs",
-    "upstream/registry.rs",
-    "upstream/trouble.rs",
 ];
 
 /// Who uses whom, and by which names.

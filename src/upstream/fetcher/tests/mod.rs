@@ -21,6 +21,9 @@ use std::{
     time::Duration,
 };
 
+use http::{HeaderMap, Method};
+use url::Url;
+
 use super::*;
 
 /// Longer than anything takes on a busy machine; nothing waits for it where all is well.

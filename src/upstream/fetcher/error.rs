@@ -1,0 +1,101 @@
+//! Why there is no answer, and why there is no fetcher.
+
+use std::{io, path::PathBuf};
+
+use url::Url;
+
+/// Why there is no answer, or no more of it. Messages name hosts, never credentials or signed query strings.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Name, route, connection or TLS: nobody to talk to.
+    #[error("cannot reach {host}: {reason}")]
+    Connect {
+        /// Host and port.
+        host: String,
+        /// In words.
+        reason: String,
+    },
+    /// Head or next bytes did not come in time.
+    #[error("{host} did not answer in time ({what})")]
+    Timeout {
+        /// Host and port.
+        host: String,
+        /// What was waited for.
+        what: &'static str,
+    },
+    /// The connection ended before the body did.
+    #[error("{host} broke off: {reason}")]
+    Broken {
+        /// Host and port.
+        host: String,
+        /// In words.
+        reason: String,
+    },
+    /// Against HTTP, or against what lanyard accepts: a 1xx as final, both CL and TE, no length at all, an encoding.
+    #[error("{host} answered nonsense: {reason}")]
+    Protocol {
+        /// Host and port.
+        host: String,
+        /// In words.
+        reason: String,
+    },
+    /// A redirect too many, a loop, a downgrade.
+    #[error("{host} redirected where lanyard does not follow: {reason}")]
+    Redirect {
+        /// Host and port.
+        host: String,
+        /// In words.
+        reason: String,
+    },
+    /// The address is private and the upstream is not (S4).
+    #[error("{host} resolves to an address that is not dialled for this upstream")]
+    Forbidden {
+        /// Host and port.
+        host: String,
+    },
+    /// The fetchers are stopped.
+    #[error("lanyard is stopping")]
+    Stopped,
+}
+
+impl FetchError {
+    /// Whether there was no connection at all, in contrast to one that brought nothing good.
+    pub(in crate::upstream) fn found_nobody(&self) -> bool {
+        match self {
+            FetchError::Connect { .. } => true,
+            FetchError::Timeout { what, .. } => matches!(*what, "the connection" | "the TLS handshake"),
+            FetchError::Broken { .. }
+            | FetchError::Protocol { .. }
+            | FetchError::Redirect { .. }
+            | FetchError::Forbidden { .. }
+            | FetchError::Stopped => false,
+        }
+    }
+}
+
+/// Why there is no handle for an upstream: the configuration cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum FetcherError {
+    /// The file is missing, unreadable, or holds no certificate.
+    #[error("ca_file {path}: {source}", path = path.display())]
+    CaFile {
+        /// As configured.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// Neither http nor https, or no host.
+    #[error("{0} is no URL of a registry: it must be http:// or https:// and have a host")]
+    Url(String),
+    /// Not `http://host:port`. The URL is not quoted, because it may hold a password.
+    #[error("the proxy must be of the form http://[user:password@]host:port")]
+    Proxy,
+    /// The TLS library refuses its own defaults.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Host and port of a URL, the way errors name it.
+pub(super) fn authority(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or("?"), url.port_or_known_default().unwrap_or(0))
+}

@@ -1,0 +1,163 @@
+//! What all fetcher threads know of one upstream: how its connections are made, who may have one,
+//! and which hosts beside it are not dialled for now.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use http::Method;
+use rustls::ClientConfig;
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    environment::Environment,
+    error::{FetchError, FetcherError, authority},
+    proxy::Proxy,
+    request::Request,
+    resolver::Resolver,
+    rests::Rests,
+    settings::{Origin, Settings, Timeouts},
+    shares::{Share, Shares},
+    tls::Trust,
+};
+
+/// Of how many hosts beside an upstream it is remembered that they cannot be reached.
+const HOSTS: usize = 64;
+
+/// The most connections to one upstream, whatever is configured.
+const MOST_CONNECTIONS: usize = 1 << 20;
+
+/// What all threads know of an upstream.
+pub(super) struct Upstream {
+    pub(super) id: u64,
+    /// The configured URL's host, without a trailing dot.
+    pub(super) host: String,
+    pub(super) built_in_url: bool,
+    pub(super) tls: Arc<ClientConfig>,
+    pub(super) resolver: Resolver,
+    pub(super) timeouts: Timeouts,
+    proxy: Option<Proxy>,
+    environment: Environment,
+    shares: Shares,
+    /// Host and port of the configured URL.
+    authority: String,
+    /// Other hosts that a redirect or a challenge led to, and that could not be reached.
+    unreachable: Mutex<Rests<String>>,
+    generation: AtomicU64,
+    closing: Mutex<HashSet<String>>,
+}
+
+impl Upstream {
+    /// Opens no connection, and reads `ca_file` now. The error says what of `origin` cannot work.
+    pub(super) fn new(
+        id: u64,
+        origin: &Origin,
+        trust: &Mutex<Trust>,
+        resolver: Resolver,
+        settings: &Settings,
+    ) -> Result<Self, FetcherError> {
+        let host = match (origin.url.scheme(), origin.url.host_str()) {
+            ("http" | "https", Some(host)) => host.trim_end_matches('.').to_owned(),
+            _ => return Err(FetcherError::Url(authority(&origin.url))),
+        };
+        let proxy = match &origin.proxy {
+            Some(url) => Some(Proxy::of(url).ok_or(FetcherError::Proxy)?),
+            None => None,
+        };
+        let tls = lock(trust).config(origin.ca_file.as_deref())?;
+        Ok(Upstream {
+            id,
+            host,
+            built_in_url: origin.built_in_url,
+            tls,
+            resolver,
+            timeouts: settings.timeouts.clone(),
+            proxy,
+            environment: settings.environment.clone(),
+            shares: Shares::new(origin.connections.min(MOST_CONNECTIONS)),
+            authority: authority(&origin.url),
+            unreachable: Mutex::new(Rests::new(HOSTS)),
+            generation: AtomicU64::new(0),
+            closing: Mutex::default(),
+        })
+    }
+
+    /// Waits for the right to a connection.
+    pub(super) async fn admit(&self, request: &Request) -> Result<Share, FetchError> {
+        let long = request.method == Method::GET && request.url.path().contains("/blobs/");
+        self.shares.take(&sharer(&request.url), long).await.ok_or(FetchError::Stopped)
+    }
+
+    /// Fails at once for a host beside the registry that could not be reached a moment ago. How the
+    /// registry itself is doing is known above.
+    pub(super) fn may_dial(&self, host: &str) -> Result<(), FetchError> {
+        if host == self.authority {
+            return Ok(());
+        }
+        lock(&self.unreachable).admit(&host.to_owned(), Instant::now()).map_err(|reason| FetchError::Connect {
+            host: host.to_owned(),
+            reason: format!("not tried, because it failed a moment ago: {reason}"),
+        })
+    }
+
+    /// Whether a host beside the registry is not dialled for now.
+    pub(super) fn is_resting(&self, host: &str) -> bool {
+        lock(&self.unreachable).is_resting(&host.to_owned(), Instant::now())
+    }
+
+    /// Remembers whether a host could be reached. What it answered does not matter.
+    pub(super) fn dialled(&self, host: &str, error: Option<&FetchError>) {
+        if host == self.authority {
+            return;
+        }
+        let (mut unreachable, host) = (lock(&self.unreachable), host.to_owned());
+        match error.filter(|error| error.found_nobody()) {
+            Some(error) => unreachable.failed(&host, true, error.to_string(), Instant::now()),
+            None => unreachable.answered(&host),
+        }
+    }
+
+    /// The proxy to go through to a host, if there is one. The environment's values were checked when it was read.
+    pub(super) fn proxy_for(&self, https: bool, host: &str, port: u16) -> Option<Proxy> {
+        match &self.proxy {
+            Some(proxy) => Some(proxy.clone()),
+            None => self.environment.proxy_for(https, host, port).and_then(Proxy::of),
+        }
+    }
+
+    /// Clients of an older generation are not used any more.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether connections to a host serve one request only.
+    pub(super) fn closes(&self, host: &str) -> bool {
+        lock(&self.closing).contains(host)
+    }
+
+    /// Every connection so far is given up, and later ones to `host` serve one request only.
+    pub(super) fn close_from_now_on(&self, host: String) {
+        lock(&self.closing).insert(host);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// Who shares the connections: the repository of a URL; of a token, what it is asked for.
+fn sharer(url: &Url) -> String {
+    let path = url.path();
+    match path.contains("/v2/") {
+        // What is asked for takes two segments: `manifests/latest`, `tags/list`.
+        true => path.rsplitn(3, '/').nth(2).unwrap_or(path).to_owned(),
+        false => format!("{path}?{}", url.query().unwrap_or_default()),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // The critical sections cannot leave what they guard half-changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
