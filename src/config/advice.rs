@@ -1,10 +1,13 @@
 //! Warnings about settings that are allowed but probably a mistake. `config check` and the start
-//! print them; nothing is refused. One today: users without `mirror_listen`.
+//! print them; no setting is refused. The one warning today: users without `mirror_listen`.
 
-use super::{Loaded, Problem, Source};
+use super::{
+    load::Loaded,
+    problem::{Problem, Source},
+};
 
 impl Loaded {
-    /// A word on each such setting, with the key that caused it.
+    /// One warning for each such setting, with the key that caused it.
     pub fn advice(&self) -> Vec<Problem> {
         let mut advice = Vec::new();
         let key = "auth.htpasswd";

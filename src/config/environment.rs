@@ -1,24 +1,24 @@
 //! `LANYARD__` variables as a layer: `LANYARD__CACHE__TAG_TTL=60s` is `cache.tag_ttl`.
 //!
-//! Values are kept as the text they are: figment's own provider reads `123456`, `true` and `[abc]` as other types,
-//! cuts spaces, and prints the value in its errors. The prefix has two underscores because Kubernetes sets
-//! `LANYARD_PORT=tcp://…` for a service called lanyard.
+//! Called by `load.rs`. Values stay text: figment's own provider reads `123456`, `true` and
+//! `[abc]` as other types, cuts spaces, and prints the value in its errors. The prefix has two
+//! underscores because Kubernetes sets `LANYARD_PORT=tcp://…` for a service called lanyard.
 
 use std::ffi::OsString;
 
 use figment::value::Value;
 
 use super::{
-    Problem, Source,
-    layer::{Layer, Origin},
+    layer::{Layer, LayerKind},
+    problem::{Problem, Source},
 };
 
-/// What lanyard's variables begin with. Exactly so: variables are case-sensitive.
+/// The beginning of lanyard's variables. Variables are case-sensitive.
 pub(super) const PREFIX: &str = "LANYARD__";
 
-/// Variables without their prefix as `table__key`.
+/// The variables with the prefix, as a layer. The others are ignored.
 pub(super) fn read(variables: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Layer {
-    let mut layer = Layer::new(Origin::Environment);
+    let mut layer = Layer::new(LayerKind::Environment);
     for (name, value) in variables {
         let name = name.to_string_lossy();
         let Some(rest) = name.strip_prefix(PREFIX) else { continue };

@@ -1,8 +1,12 @@
-//! `config.example.toml` says the truth: as it stands it is the defaults, every key is in it, and each works.
+//! Tests of `config.example.toml`: as it stands it is the defaults, every key of the table is in it
+//! with its documentation, and every key works.
 
 use std::{fs, path::PathBuf};
 
-use super::{Config, Loaded, Sources, schema};
+use super::{
+    Config, Loaded, Sources, schema,
+    table::{Key, Kind},
+};
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
@@ -21,7 +25,8 @@ fn load(text: &str) -> Loaded {
     Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap()
 }
 
-/// Keys are commented out with a # alone, sentences with a # and a space.
+/// The example with every key set. Keys are commented out with a # alone, sentences with a # and a
+/// space.
 fn with_every_key() -> String {
     let line = |line: &str| match line.strip_prefix('#') {
         Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => format!("{key}\n"),
@@ -45,7 +50,7 @@ fn every_commented_key_works() {
     let config = load(&with_every_key()).config;
     let hub = &config.upstreams[0];
     assert!(hub.credentials.is_some() && hub.ca_file.is_some() && hub.proxy.is_some() && hub.tag_ttl.is_some());
-    assert!(hub.built_in_url);
+    assert!(hub.has_built_in_url());
     assert_eq!(hub.connections, 16);
     assert_eq!(config.cache.max_size, Some(500 << 30));
     assert_eq!(config.upstreams.len(), super::BUILT_IN.len());
@@ -71,4 +76,35 @@ fn every_key_with_an_effect_is_in_the_example() {
         };
         assert!(is_there, "{path}");
     }
+}
+
+/// The lines that the table of keys expects in the example, one text for each key. A table's own
+/// lines are above its first key.
+fn expected(keys: &[Key], hidden: bool) -> Vec<String> {
+    let mut all = Vec::new();
+    for key in keys {
+        let about = key.about.iter().take_while(|line| !line.is_empty());
+        let about: String = about.map(|line| format!("#{line}\n")).collect();
+        let hash = if hidden { "#" } else { "" };
+        let (line, below) = match key.kind {
+            Kind::Default(written) => (format!("{hash}{} = {written}\n", key.name), Vec::new()),
+            Kind::Example(written) => (format!("#{} = {written}\n", key.name), Vec::new()),
+            Kind::Table(keys) => (format!("[{}]\n", key.name), expected(keys, false)),
+            Kind::Tables(keys) => (format!("#[[{}]]\n", key.name), expected(keys, true)),
+            Kind::NotBuilt(_) => continue,
+        };
+        let mut below = below.into_iter();
+        all.push(format!("{about}{line}{}", below.next().unwrap_or_default()));
+        all.extend(below);
+    }
+    all
+}
+
+#[test]
+fn the_example_has_the_lines_of_every_key() {
+    let expected = expected(Config::KEYS, false);
+    for lines in &expected {
+        assert!(EXAMPLE.contains(lines), "config.example.toml has not these lines:\n\n{lines}");
+    }
+    assert!(EXAMPLE.ends_with(&format!("\n\n{}", expected.join("\n"))), "the order is that of the table of keys");
 }

@@ -1,4 +1,4 @@
-//! A TOML file as a layer, with the line of every key.
+//! Reads a TOML file as a layer, with the line of every key. Called by `load.rs`.
 
 use std::{fs, path::Path};
 
@@ -9,31 +9,31 @@ use toml::{
 };
 
 use super::{
-    Problem, Source,
-    layer::{Layer, Origin},
+    layer::{Layer, LayerKind},
+    problem::{Problem, Source},
 };
 
-/// Reads the file. A file that is missing, unreadable or not TOML is a problem; then the layer is empty.
-/// The text of the file is in no message, for it may hold what should not be printed.
+/// Reads the file. A file that is missing, unreadable or not TOML is a problem; then the layer is
+/// empty. No message holds the text of the file, because a secret may be in it.
 pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Layer {
     let whole = |what: String| Problem::new(Source::File { path: path.to_owned(), line: None }, "", what);
     let text = match fs::read(path).map(String::from_utf8) {
         Ok(Ok(text)) => text,
         Ok(Err(_)) => {
             problems.push(whole("is not UTF-8 text".to_owned()));
-            return Layer::new(Origin::File);
+            return Layer::new(LayerKind::File);
         }
         Err(error) => {
             problems.push(whole(format!("cannot be read: {error}")));
-            return Layer::new(Origin::File);
+            return Layer::new(LayerKind::File);
         }
     };
     parse(&text, path, problems)
 }
 
-/// Every syntax error is told; a text with any is not used at all.
+/// Every syntax error is a problem. A text with a syntax error is not used at all.
 fn parse(text: &str, path: &Path, problems: &mut Vec<Problem>) -> Layer {
-    let mut tree = Tree { text, path, layer: Layer::new(Origin::File) };
+    let mut tree = Tree { text, path, layer: Layer::new(LayerKind::File) };
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         tree.layer.values = tree.table(table.get_ref(), "");
@@ -76,7 +76,7 @@ impl Tree<'_> {
         match value.get_ref() {
             DeValue::String(text) => Value::from(text.as_ref()),
             DeValue::Boolean(is) => Value::from(*is),
-            // A number that no key could mean stays text, and is refused where its key is read.
+            // A number that is too large stays text, and is refused when its key is read.
             DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
                 Ok(number) => Value::from(number),
                 Err(_) => Value::from(number.as_str()),

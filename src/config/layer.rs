@@ -1,4 +1,5 @@
-//! One layer of the configuration: a tree of values from one origin, and where in that origin each value stands.
+//! One layer of the configuration: a tree of values of one kind, and the place of each value, such
+//! as the line of the file. `load.rs` puts four of them together; a layer never changes after that.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +8,29 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
-use super::{Flags, Source};
+use super::{
+    problem::Source,
+    sources::Flags,
+    table::{Key, Kind, value_of},
+};
 
-/// Whose layer it is. The text is the name of the layer's figment metadata, by which a merged value finds its
-/// layer again.
+/// The kind of a layer. Its name is the name of the layer's figment metadata, by which a merged
+/// value finds its layer again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Origin {
+pub(super) enum LayerKind {
     Defaults,
     File,
     Environment,
     Flags,
 }
 
-impl Origin {
+impl LayerKind {
     fn name(self) -> &'static str {
         match self {
-            Origin::Defaults => "defaults",
-            Origin::File => "file",
-            Origin::Environment => "environment",
-            Origin::Flags => "flags",
+            LayerKind::Defaults => "defaults",
+            LayerKind::File => "file",
+            LayerKind::Environment => "environment",
+            LayerKind::Flags => "flags",
         }
     }
 }
@@ -33,47 +38,42 @@ impl Origin {
 /// A tree of values, and their places by key path (`cache.tag_ttl`, `upstream[0].url`).
 #[derive(Debug)]
 pub(super) struct Layer {
-    pub(super) origin: Origin,
+    pub(super) kind: LayerKind,
     pub(super) values: Dict,
     places: BTreeMap<String, Source>,
 }
 
 impl Layer {
-    pub(super) fn new(origin: Origin) -> Self {
-        Layer { origin, values: Dict::new(), places: BTreeMap::new() }
+    pub(super) fn new(kind: LayerKind) -> Self {
+        Layer { kind, values: Dict::new(), places: BTreeMap::new() }
     }
 
-    /// What holds where nothing is said. DESIGN.md's text is checked against this by `config.example.toml`.
-    pub(super) fn defaults() -> Self {
-        let mut layer = Layer::new(Origin::Defaults);
-        for (path, value) in [
-            ("listen", Value::from("0.0.0.0:5000")),
-            ("names", Value::from(Vec::<String>::new())),
-            ("trusted_proxies", Value::from(Vec::<String>::new())),
-            ("data_dir", Value::from("data")),
-            ("mode", Value::from("auto")),
-            ("default_upstream", Value::from("docker.io")),
-            ("scrub_every", Value::from("30d")),
-            ("cache.min_free", Value::from("10%")),
-            ("cache.tag_ttl", Value::from("60s")),
-            ("cache.negative_ttl", Value::from("10s")),
-            ("hosted.namespaces", Value::from(Vec::<String>::new())),
-            ("hosted.reserved", Value::from(vec!["library/**"])),
-            ("hosted.immutable_tags", Value::from(Vec::<String>::new())),
-            ("hosted.sparse", Value::from(false)),
-            ("hosted.uploads_per_user", Value::from(64)),
-            ("hosted.uploads", Value::from(1024)),
-            ("hosted.gc_grace", Value::from("1h")),
-            ("log.format", Value::from("text")),
-        ] {
-            layer.insert(path, value, Source::Default);
-        }
+    /// The defaults of the keys. The keys of lists of tables have none here: `Reader::value` knows
+    /// theirs.
+    pub(super) fn defaults(keys: &[Key]) -> Self {
+        let mut layer = Layer::new(LayerKind::Defaults);
+        layer.add_defaults(keys, "");
         layer
     }
 
-    /// What stands on the command line.
+    fn add_defaults(&mut self, keys: &[Key], prefix: &str) {
+        for key in keys {
+            let path = format!("{prefix}{}", key.name);
+            match key.kind {
+                Kind::Default(written) => {
+                    if let Some(value) = value_of(written) {
+                        self.insert(&path, value, Source::Default);
+                    }
+                }
+                Kind::Table(keys) => self.add_defaults(keys, &format!("{path}.")),
+                Kind::Example(_) | Kind::Tables(_) | Kind::NotBuilt(_) => {}
+            }
+        }
+    }
+
+    /// The settings on the command line.
     pub(super) fn flags(flags: &Flags) -> Self {
-        let mut layer = Layer::new(Origin::Flags);
+        let mut layer = Layer::new(LayerKind::Flags);
         let said = [
             ("listen", "--listen", &flags.listen),
             ("data_dir", "--data-dir", &flags.data_dir),
@@ -87,8 +87,8 @@ impl Layer {
         layer
     }
 
-    /// Puts a value at a path of table names. Where a table and a value are both said, the table wins and false is
-    /// returned.
+    /// Puts a value at a path of table names. If one path has both a table and a value, the table
+    /// wins and false is returned.
     pub(super) fn insert(&mut self, path: &str, value: Value, source: Source) -> bool {
         let mut segments = path.split('.').rev();
         let leaf = segments.next().unwrap_or_default();
@@ -100,12 +100,13 @@ impl Layer {
         graft(&mut self.values, nested)
     }
 
-    /// Notes where something stands that was put into `values` directly.
+    /// Notes the place of a value that was put into `values` directly.
     pub(super) fn place(&mut self, path: String, source: Source) {
         self.places.insert(path, source);
     }
 
-    /// Where this path was said: at its own place, else at the nearest one around it, else at the first one in it.
+    /// Where this path was said: its own place, else the nearest one around it, else the first one
+    /// in it.
     pub(super) fn source(&self, path: &str) -> Source {
         let mut around = path;
         loop {
@@ -125,7 +126,7 @@ impl Layer {
     }
 }
 
-/// Merges one tree into another; false where a table met a value.
+/// Merges one tree into another. False: a table met a value.
 fn graft(into: &mut Dict, from: Dict) -> bool {
     let mut whole = true;
     for (key, value) in from {
@@ -143,7 +144,7 @@ fn graft(into: &mut Dict, from: Dict) -> bool {
 
 impl Provider for Layer {
     fn metadata(&self) -> Metadata {
-        Metadata::named(self.origin.name())
+        Metadata::named(self.kind.name())
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
@@ -155,9 +156,14 @@ impl Provider for Layer {
 pub(super) struct Layers(pub(super) [Layer; 4]);
 
 impl Layers {
-    /// The layer that won a merged value, by the name figment kept with it.
+    /// Four empty layers.
+    pub(super) fn none() -> Self {
+        Layers([LayerKind::Defaults, LayerKind::File, LayerKind::Environment, LayerKind::Flags].map(Layer::new))
+    }
+
+    /// The layer of a merged value, by the name that figment kept with it.
     pub(super) fn named(&self, metadata: Option<&Metadata>) -> Option<&Layer> {
         let name = &metadata?.name;
-        self.0.iter().find(|layer| layer.origin.name() == name)
+        self.0.iter().find(|layer| layer.kind.name() == name)
     }
 }

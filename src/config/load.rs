@@ -1,49 +1,28 @@
-//! The layers put together.
-
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+//! Puts the layers together: defaults, file, environment, flags, each over the one before. The
+//! command line calls [`Config::load`] once at the start, and again for `config check` and
+//! `config show`.
 
 use super::{
-    Config, Problem, Provenance, check, environment, file,
-    layer::{Layer, Layers, Origin},
+    check, environment, file,
+    keys::Config,
+    layer::{Layer, LayerKind, Layers},
+    problem::{Problem, Provenance},
     schema, show,
+    sources::Sources,
 };
-
-/// Where the configuration is read from. The default is nowhere: then every value is its default.
-#[derive(Clone, Default, Debug)]
-pub struct Sources {
-    /// The file of `--config`. None: no file is read.
-    pub file: Option<PathBuf>,
-    /// Environment variables; those that do not begin with `LANYARD__` are passed over.
-    pub environment: Vec<(OsString, OsString)>,
-    /// What stands on the command line.
-    pub flags: Flags,
-}
-
-/// Flags that are settings, as they were written.
-#[derive(Clone, Default, Debug)]
-pub struct Flags {
-    /// `--listen`
-    pub listen: Option<String>,
-    /// `--data-dir`
-    pub data_dir: Option<String>,
-    /// `--mode`
-    pub mode: Option<String>,
-}
 
 /// A configuration without a problem.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The checked values.
     pub config: Config,
-    /// Who said each of them.
+    /// Where each of them was said.
     pub provenance: Provenance,
 }
 
 impl Loaded {
-    /// Every value in force as TOML, with who said it as a comment. Without secrets: it may go into a bug report.
+    /// Every value in force as TOML, with its source as a comment. It holds no secrets, so it may
+    /// go into a bug report.
     pub fn show(&self) -> String {
         show::show(&self.provenance)
     }
@@ -53,23 +32,24 @@ impl Config {
     /// Reads every source and the files they name (passwords, trust anchors).
     ///
     /// # Errors
-    /// Every problem there is, sorted by source and line. Of a file that is not TOML only the syntax errors are known.
+    /// Every problem, sorted by source and line. If the file is not TOML, only its syntax errors
+    /// are known.
     pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
         let mut problems = Vec::new();
         let file = match &sources.file {
-            Some(path) => file::read(Path::new(path), &mut problems),
-            None => Layer::new(Origin::File),
+            Some(path) => file::read(path, &mut problems),
+            None => Layer::new(LayerKind::File),
         };
         let file_is_whole = problems.is_empty();
         let environment = environment::read(&sources.environment, &mut problems);
-        let mut layers = Layers([Layer::defaults(), file, environment, Layer::flags(&sources.flags)]);
+        let mut layers = Layers([Layer::defaults(Config::KEYS), file, environment, Layer::flags(&sources.flags)]);
         for layer in &mut layers.0 {
             schema::prune(layer, &mut problems);
         }
         match check::check(&layers) {
-            Ok(loaded) if problems.is_empty() => return Ok(loaded),
+            Ok((config, provenance)) if problems.is_empty() => return Ok(Loaded { config, provenance }),
             Ok(_) => {}
-            // Without its file, a configuration lacks upstreams that a variable may rightly name.
+            // A variable may name an upstream of the file that could not be read.
             Err(more) if !file_is_whole => problems.extend(more.into_iter().filter(|p| p.key != "default_upstream")),
             Err(more) => problems.extend(more),
         }

@@ -1,32 +1,34 @@
-//! Patterns over repository names, as they stand in `namespaces`, `allow` and `block`.
+//! Patterns over repository names: the values of `namespaces`, `reserved`, `allow` and `block`.
 
 use std::{fmt, str::FromStr};
 
 use crate::oci::RepositoryName;
 
-/// A pattern over repository names: `*` is one path segment (or a part of one), `**` any number of them.
+/// A pattern over repository names: `*` is one path segment or a part of one, `**` is any number of
+/// segments.
 ///
-/// `team/*` is `team/app` but not `team/app/web`; `team/**` is `team` itself and everything below it; `**` is
-/// every name. Matching takes time in proportion to the product of both lengths at worst, never more.
+/// `team/*` is `team/app` but not `team/app/web`; `team/**` is `team` itself and everything below
+/// it; `**` is every name. Matching takes at worst time in proportion to the product of both
+/// lengths.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pattern(String);
 
 /// Why a string is not a pattern.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PatternError {
-    /// Empty, or longer than a name can be.
+    /// It is empty, or longer than a name can be.
     #[error("a pattern has 1 to 253 characters")]
     Length,
-    /// An empty segment, or a character that no name has.
+    /// A segment is empty, or a character is in no name.
     #[error("a pattern is lower-case letters, digits, . _ - and * in parts divided by single /")]
     Grammar,
-    /// `a**`, `***`.
+    /// `**` is only a part of a segment, as in `a**` or `***`.
     #[error("** stands alone between slashes, as in team/**")]
     Stars,
 }
 
 impl Pattern {
-    /// The pattern as written.
+    /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -36,7 +38,8 @@ impl Pattern {
         self.0.split('/').next().unwrap_or_default()
     }
 
-    /// Whether the whole name fits. The name is the one within its namespace, for Docker Hub with its `library/`.
+    /// Whether the whole name fits. It is the name within its namespace, for Docker Hub with its
+    /// `library/`.
     pub fn matches(&self, name: &RepositoryName) -> bool {
         let pattern: Vec<&str> = self.0.split('/').collect();
         let name: Vec<&str> = name.segments().collect();
@@ -44,12 +47,13 @@ impl Pattern {
     }
 }
 
+/// Whether a segment or a tag fits, in which `*` is any number of characters.
 pub(super) fn segment_matches(part: &str, segment: &str) -> bool {
     glob(part.as_bytes(), segment.as_bytes(), |byte| *byte == b'*', |a, b| a == b)
 }
 
-/// Matches with one kind of wildcard that stands for any number of items. Only the last wildcard ever has to be
-/// tried again, so there is no exponential case.
+/// Matches with one kind of wildcard, which is any number of items. Only the last wildcard is tried
+/// again, so no case is exponential.
 fn glob<P, T>(pattern: &[P], items: &[T], is_star: impl Fn(&P) -> bool, fits: impl Fn(&P, &T) -> bool) -> bool {
     let (mut p, mut i) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;

@@ -1,19 +1,19 @@
-//! What is wrong with a configuration, and where each value came from.
+//! The problems of a configuration, and where each value came from.
 //!
-//! A problem is safe to print anywhere: whoever writes one never puts a secret into it (SECURITY.md S18).
+//! A problem holds no secret (SECURITY.md S18), so it can be printed anywhere.
 
 use std::{fmt, path::PathBuf};
 
 /// Where a value was said.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Source {
-    /// Nobody said it.
+    /// The value is the default.
     Default,
     /// A configuration file.
     File {
         /// The file as it was named.
         path: PathBuf,
-        /// The line, from 1; none where the file as a whole is meant.
+        /// The line, from 1. None: the file as a whole.
         line: Option<usize>,
     },
     /// An environment variable, by its name.
@@ -34,14 +34,16 @@ impl fmt::Display for Source {
     }
 }
 
-/// One thing that the operator has to change. Shown as `source: key: what`, so that an editor can jump to it.
+/// One thing that the operator has to change. Shown as `source: key: what`, so that an editor can
+/// jump to it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Problem {
-    /// Who said it.
+    /// Where it was said.
     pub source: Source,
-    /// The key as it is written in the file, like `cache.tag_ttl` or `upstream[0].url`; empty: the source as a whole.
+    /// The key as it is written in the file, like `cache.tag_ttl` or `upstream[0].url`. Empty: the
+    /// source as a whole.
     pub key: String,
-    /// What is wrong and what would be right, never a secret.
+    /// The mistake and its remedy, never a secret.
     pub what: String,
 }
 
@@ -54,7 +56,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A key or a file name may hold anything; what reaches the terminal holds no control characters.
+        // A key or a file name may hold control characters. They are escaped for the terminal.
         let line = match self.key.as_str() {
             "" => format!("{}: {}", self.source, self.what),
             key => format!("{}: {key}: {}", self.source, self.what),
@@ -64,29 +66,30 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Every value in force, as its author wrote it, and who said it. Secrets are not in it.
+/// Every value in force as it was written, and its source. It holds no secrets.
 #[derive(Clone, Debug, Default)]
 pub struct Provenance {
     /// Values outside of upstreams and rules, by key path.
-    pub(super) values: Vec<(String, Said)>,
-    /// The upstreams in the order of [`super::Config::upstreams`], each with its keys.
-    pub(super) upstreams: Vec<Vec<(String, Said)>>,
+    pub(super) values: Vec<(String, Shown)>,
+    /// The upstreams in the order of `Config::upstreams`, each with its keys.
+    pub(super) upstreams: Vec<Vec<(String, Shown)>>,
     /// The rules of access in their order, each with its keys.
-    pub(super) access: Vec<Vec<(String, Said)>>,
+    pub(super) access: Vec<Vec<(String, Shown)>>,
 }
 
-/// A value in TOML notation, and who said it.
+/// A value in TOML notation, and its source.
 #[derive(Clone, Debug)]
-pub(super) struct Said {
-    /// As it would stand after the `=`.
+pub(super) struct Shown {
+    /// The text after the `=`.
     pub(super) value: String,
-    /// Who said it.
+    /// Where it was said.
     pub(super) source: Source,
 }
 
 impl Provenance {
-    /// Who said the value of this key, for example `cache.tag_ttl`. None: the key has no value.
+    /// Where the value of this key was said, for example of `cache.tag_ttl`. None: the key has no
+    /// value.
     pub fn source(&self, key: &str) -> Option<&Source> {
-        self.values.iter().find(|(path, _)| path == key).map(|(_, said)| &said.source)
+        self.values.iter().find(|(path, _)| path == key).map(|(_, shown)| &shown.source)
     }
 }

@@ -1,46 +1,50 @@
-//! Takes values out of the merged tree one by one, and collects what is wrong with them.
-
-use std::str::FromStr;
+//! Takes values out of the merged tree one by one, and collects the problems with them.
+//!
+//! `keys.rs` reads each table with it, by one method for each kind of entry; the check files read
+//! the keys that depend on others. Every method that returns `None` has noted a problem, but for
+//! `take` and `required`, which also return `None` for an absent key.
 
 use figment::{
     Figment,
-    value::{Dict, Num, Value},
+    value::{Dict, Value},
 };
 use toml::de::{DeTable, DeValue};
+use url::Url;
 
 use super::{
-    Problem, Source,
-    layer::{Layers, Origin},
-    problem::Said,
+    layer::{LayerKind, Layers},
+    problem::{Problem, Shown, Source},
+    table::{Key, value_of},
 };
 
-/// The problems so far, and what is needed to say where a value came from.
+/// The problems so far, and the layers, which know where each value was said.
 pub(super) struct Reader<'a> {
     pub(super) layers: &'a Layers,
     pub(super) figment: &'a Figment,
     pub(super) problems: Vec<Problem>,
 }
 
-/// One table of the merged tree, and what was taken from it.
-pub(super) struct Scope<'a> {
+/// One table of the merged tree, and the values that were taken from it.
+pub(super) struct Section<'a> {
     dict: Option<&'a Dict>,
     prefix: String,
-    /// Key paths and their values, in the order of taking.
-    pub(super) said: Vec<(String, Said)>,
+    /// The values for `config show` by key path, in the order of taking.
+    shown: Vec<(String, Shown)>,
 }
 
-impl<'a> Scope<'a> {
-    /// A table at a path; the empty path is the root. Where the tree has no such table, no key has a value.
+impl<'a> Section<'a> {
+    /// A table at a path; the empty path is the root. If the tree has no such table, no key has a
+    /// value.
     pub(super) fn new(dict: Option<&'a Dict>, prefix: &str) -> Self {
-        Scope { dict, prefix: prefix.to_owned(), said: Vec::new() }
+        Section { dict, prefix: prefix.to_owned(), shown: Vec::new() }
     }
 
-    /// The table under a key of this one.
+    /// The table under a key of this one, which is the root.
     pub(super) fn table(&self, key: &str) -> Self {
-        Scope::new(self.dict.and_then(|dict| dict.get(key)).and_then(Value::as_dict), key)
+        Section::new(self.dict.and_then(|dict| dict.get(key)).and_then(Value::as_dict), key)
     }
 
-    /// The value as it stands.
+    /// The value as it was written.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         self.dict.and_then(|dict| dict.get(key))
     }
@@ -51,13 +55,25 @@ impl<'a> Scope<'a> {
     }
 
     /// Notes a value for `config show`. It must hold no secret.
-    pub(super) fn say(&mut self, key: &str, value: &Value, source: Source) {
+    pub(super) fn show(&mut self, key: &str, value: &Value, source: Source) {
         let value = toml::Value::try_from(value).map(|value| value.to_string()).unwrap_or_default();
-        self.said.push((self.path(key), Said { value, source }));
+        self.shown.push((self.path(key), Shown { value, source }));
+    }
+
+    /// The values for `config show`: those of `keys` in their order, then those of tables below.
+    pub(super) fn into_shown(mut self, keys: &[Key]) -> Vec<(String, Shown)> {
+        let paths: Vec<String> = keys.iter().map(|key| self.path(key.name)).collect();
+        self.shown.sort_by_key(|(path, _)| paths.iter().position(|known| known == path).unwrap_or(paths.len()));
+        self.shown
     }
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// A reader that has noted no problem yet.
+    pub(super) fn new(layers: &'a Layers, figment: &'a Figment) -> Self {
+        Reader { layers, figment, problems: Vec::new() }
+    }
+
     /// Where a merged value was said.
     pub(super) fn source(&self, value: &Value, path: &str) -> Source {
         let layer = self.layers.named(self.figment.get_metadata(value.tag()));
@@ -69,16 +85,16 @@ impl Reader<'_> {
         self.problems.push(Problem::new(source, key, what));
     }
 
-    /// Takes a value without noting it for `config show`. None: absent, or a problem was noted. What `parse` says
-    /// of a bad value must hold no secret.
-    pub(super) fn take_unsaid<T>(
+    /// Takes a value without noting it for `config show`. None: it is absent, or a problem was
+    /// noted. The message of `parse` holds no secret.
+    pub(super) fn take_unshown<T>(
         &mut self,
-        scope: &Scope<'_>,
+        section: &Section<'_>,
         key: &str,
         parse: impl FnOnce(&Value) -> Result<T, String>,
     ) -> Option<(T, Source)> {
-        let value = scope.get(key)?;
-        let path = scope.path(key);
+        let value = section.get(key)?;
+        let path = section.path(key);
         let source = self.source(value, &path);
         match parse(value) {
             Ok(taken) => Some((taken, source)),
@@ -89,30 +105,33 @@ impl Reader<'_> {
         }
     }
 
-    /// Takes a value that may be shown.
+    /// Takes a value that may be shown. None: it is absent, or a problem was noted.
     pub(super) fn take<T>(
         &mut self,
-        scope: &mut Scope<'_>,
+        section: &mut Section<'_>,
         key: &str,
         parse: impl FnOnce(&Value) -> Result<T, String>,
     ) -> Option<T> {
-        let (taken, source) = self.take_unsaid(scope, key, parse)?;
-        if let Some(value) = scope.get(key) {
-            scope.say(key, value, source);
+        let (taken, source) = self.take_unshown(section, key, parse)?;
+        if let Some(value) = section.get(key) {
+            section.show(key, value, source);
         }
         Some(taken)
     }
 
-    /// Takes a list of texts, every one of which is parsed. In a variable it is written like in the file:
-    /// `LANYARD__HOSTED__NAMESPACES='["team/**"]'`. Absent: an empty list. None: a problem was noted.
-    pub(super) fn list<T>(
+    /// Takes a list of texts and parses each of them. Absent: an empty list. None: a problem was
+    /// noted.
+    ///
+    /// In a variable a list is written as in the file:
+    /// `LANYARD__HOSTED__NAMESPACES='["team/**"]'`.
+    pub(super) fn take_list<T>(
         &mut self,
-        scope: &mut Scope<'_>,
+        section: &mut Section<'_>,
         key: &str,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Vec<T>> {
-        let Some(value) = scope.get(key) else { return Some(Vec::new()) };
-        let path = scope.path(key);
+        let Some(value) = section.get(key) else { return Some(Vec::new()) };
+        let path = section.path(key);
         let source = self.source(value, &path);
         let Some(texts) = self.texts(value) else {
             self.problem(source, path, "must be a list of texts, such as [\"one\", \"two\"]");
@@ -129,7 +148,7 @@ impl Reader<'_> {
             }
         }
         let whole = items.len() == texts.len();
-        scope.say(key, &Value::from(texts), source);
+        section.show(key, &Value::from(texts), source);
         whole.then_some(items)
     }
 
@@ -137,7 +156,7 @@ impl Reader<'_> {
         let layer = self.layers.named(self.figment.get_metadata(value.tag()));
         match value {
             Value::Array(_, items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
-            Value::String(_, text) if layer.is_some_and(|layer| layer.origin == Origin::Environment) => {
+            Value::String(_, text) if layer.is_some_and(|layer| layer.kind == LayerKind::Environment) => {
                 let line = format!("list = {text}");
                 let table = DeTable::parse(&line).ok().filter(|table| table.get_ref().len() == 1)?;
                 let items = table.get_ref().get("list").and_then(|value| value.get_ref().as_array())?;
@@ -148,55 +167,113 @@ impl Reader<'_> {
     }
 }
 
-/// Text, whatever it holds.
-pub(super) fn text(value: &Value) -> Result<&str, String> {
-    value.as_str().filter(|text| !text.is_empty()).ok_or_else(|| "must be text in quotes, and not empty".to_owned())
-}
+/// One method for each kind of entry in the macro `keys!`.
+impl Reader<'_> {
+    /// A value with a default. The layers hold the defaults, but not those of lists of tables:
+    /// there an absent key has the default here, and is not shown. A value with a problem counts
+    /// as the default, so that the checks between keys go on.
+    pub(super) fn value<T>(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        default: &str,
+        parse: impl Fn(&Value) -> Result<T, String>,
+    ) -> Option<T> {
+        self.take(section, key, &parse).or_else(|| parse(&value_of(default)?).ok())
+    }
 
-/// Text that a type can be made of; the value is shown where it cannot.
-pub(super) fn parsed<T: FromStr>(value: &Value) -> Result<T, String>
-where
-    T::Err: std::fmt::Display,
-{
-    let text = text(value)?;
-    text.parse().map_err(|error| format!("{text:?}: {error}"))
-}
+    /// A list with a default, which an absent key has.
+    pub(super) fn list<T>(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        default: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        if section.get(key).is_some() {
+            return self.take_list(section, key, parse);
+        }
+        let default = value_of(default)?;
+        default.as_array()?.iter().map(|item| parse(item.as_str()?).ok()).collect()
+    }
 
-/// `true` or `false`.
-pub(super) fn boolean(value: &Value) -> Result<bool, String> {
-    match value {
-        Value::Bool(_, is) => Ok(*is),
-        Value::String(_, text) if text == "true" => Ok(true),
-        Value::String(_, text) if text == "false" => Ok(false),
-        _ => Err("must be true or false".to_owned()),
+    /// A list that is empty if it is absent.
+    pub(super) fn optional_list<T>(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        _example: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        self.take_list(section, key, parse)
+    }
+
+    /// A value that may be absent.
+    pub(super) fn option<T>(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        _example: &str,
+        parse: impl Fn(&Value) -> Result<T, String>,
+    ) -> Option<Option<T>> {
+        Some(self.take(section, key, parse))
+    }
+
+    /// A URL that may be absent, and is shown without its password.
+    pub(super) fn redacted(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        _example: &str,
+        parse: impl Fn(&Value) -> Result<Url, String>,
+    ) -> Option<Option<Url>> {
+        Some(self.take_unshown(section, key, parse).map(|(url, source)| {
+            section.show(key, &Value::from(redacted(&url)), source);
+            url
+        }))
+    }
+
+    /// A value without which the table counts as absent. `None`: it is absent, or a problem was
+    /// noted.
+    pub(super) fn required<T>(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        _example: &str,
+        parse: impl Fn(&Value) -> Result<T, String>,
+    ) -> Option<T> {
+        self.take(section, key, parse)
+    }
+
+    /// A table below this one.
+    pub(super) fn table<T>(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        read: impl FnOnce(&mut Self, &mut Section<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let mut below = section.table(key);
+        let table = read(self, &mut below);
+        section.shown.extend(below.shown);
+        table
+    }
+
+    /// A table below this one that may be absent.
+    pub(super) fn optional_table<T>(
+        &mut self,
+        section: &mut Section<'_>,
+        key: &str,
+        read: impl FnOnce(&mut Self, &mut Section<'_>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        Some(self.table(section, key, read))
     }
 }
 
-/// A number in a range.
-pub(super) fn number(value: &Value, least: usize, most: usize) -> Result<usize, String> {
-    let number = match value {
-        Value::Num(_, Num::F32(_) | Num::F64(_)) => None,
-        Value::Num(_, number) => number.to_i128().and_then(|number| usize::try_from(number).ok()),
-        _ => None,
-    };
-    let number = number.filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| format!("must be a whole number from {least} to {most}"))
-}
-
-/// One of a few words.
-pub(super) fn word<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, String> {
-    match value.as_str() {
-        Some(text) => word_of(text, words),
-        None => Err(format!("must be one of {}", known(words))),
+/// A URL as it may be shown: without its password.
+pub(super) fn redacted(url: &Url) -> String {
+    let mut url = url.clone();
+    if url.password().is_some() && url.set_password(Some("REDACTED")).is_err() {
+        return "REDACTED".to_owned();
     }
-}
-
-/// The same from text.
-pub(super) fn word_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
-    let found = words.iter().find(|(word, _)| *word == text);
-    found.map(|(_, meaning)| *meaning).ok_or_else(|| format!("{text:?} is not one of {}", known(words)))
-}
-
-fn known<T>(words: &[(&str, T)]) -> String {
-    words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(", ")
+    url.into()
 }

@@ -1,58 +1,47 @@
-//! Who may do what with which repositories: `[[access]]`.
+//! The parts of a rule of access: clients, repositories, actions. `keys.rs` has the rule itself,
+//! `access` decides by the rules.
 
-use super::Pattern;
+use super::pattern::Pattern;
 use crate::oci::{Namespace, Repository, UpstreamName};
 
-/// One `[[access]]`: each of `who` may do each of `actions` with each of `repositories`. Rules only ever give; what no rule
-/// gives is denied.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Rule {
-    /// To whom.
-    pub who: Vec<Who>,
-    /// With what.
-    pub repositories: Vec<Place>,
-    /// What.
-    pub actions: Vec<Action>,
-}
-
-/// Whom a rule is about.
+/// The clients that a rule is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Who {
-    /// Everybody, signed in or not.
+    /// Every client, signed in or not.
     Anonymous,
-    /// Whoever asks from this machine itself without a user name.
+    /// A client on this machine itself without a user name.
     Loopback,
-    /// Everybody who has signed in.
+    /// Every user who has signed in.
     Users,
     /// This user.
     User(String),
 }
 
-/// What can be done with a repository.
+/// An action on a repository.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Action {
     /// Read manifests, blobs, tags and referrers.
     Pull,
     /// Store blobs and manifests, and move tags.
     Push,
-    /// Take tags, manifests and blobs away.
+    /// Delete tags, manifests and blobs.
     Delete,
-    /// Look after lanyard itself.
+    /// Administer lanyard itself.
     Admin,
 }
 
-/// Repositories that a rule is about: hosted names, an upstream's names (`docker.io/library/*`), or both where the pattern
-/// begins with `**`.
+/// The repositories that a rule is about: hosted names, an upstream's names
+/// (`docker.io/library/*`), or both if the pattern begins with `**`.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Place {
+pub struct RepositoryPattern {
     upstream: Option<UpstreamName>,
     names: Pattern,
 }
 
-impl Place {
-    /// `upstream`: the names are those of this upstream.
+impl RepositoryPattern {
+    /// The names of this upstream, or of hosted repositories.
     pub(super) fn new(upstream: Option<UpstreamName>, names: Pattern) -> Self {
-        Place { upstream, names }
+        RepositoryPattern { upstream, names }
     }
 
     /// Whether the repository is one of them.
@@ -65,20 +54,5 @@ impl Place {
             (None, Namespace::Upstream(_)) => self.names.first_segment() == "**",
         };
         named && self.names.matches(&repository.name)
-    }
-}
-
-impl Rule {
-    /// What holds where no `[[access]]` is given: everybody pulls, this machine and users also push and delete.
-    pub fn built_in() -> Vec<Rule> {
-        let everything = || "**".parse().map(|names| Place::new(None, names)).into_iter().collect();
-        vec![
-            Rule { who: vec![Who::Anonymous], repositories: everything(), actions: vec![Action::Pull] },
-            Rule {
-                who: vec![Who::Loopback, Who::Users],
-                repositories: everything(),
-                actions: vec![Action::Pull, Action::Push, Action::Delete],
-            },
-        ]
     }
 }

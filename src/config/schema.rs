@@ -1,97 +1,21 @@
-//! Every key there is. A key that is not here, or whose function this version does not have, is a problem: a
-//! misspelt or unknown setting is never ignored.
+//! Compares a layer with the table of keys. A key that is not in the table, or is not in this
+//! version, is a problem: a misspelt or unknown setting is never ignored. Called by `load.rs`.
 
 use figment::value::{Dict, Value};
 
 use super::{
-    Problem, Source,
     environment::PREFIX,
-    layer::{Layer, Origin},
+    keys::Config,
+    layer::{Layer, LayerKind},
+    problem::{Problem, Source},
+    table::{Key, Kind, not_in_this_version},
 };
 
-/// What a key holds.
-enum Kind {
-    /// A value; `check.rs` says of what kind.
-    Value,
-    /// A table of keys.
-    Table(&'static [Key]),
-    /// A list of tables, written with `[[…]]`.
-    Tables(&'static [Key]),
-    /// Something that lanyard's design knows and this version does not do. The text is what it would do.
-    NotBuilt(&'static str),
-}
-
-struct Key {
-    name: &'static str,
-    kind: Kind,
-}
-
-const fn value(name: &'static str) -> Key {
-    Key { name, kind: Kind::Value }
-}
-
-const fn not_built(name: &'static str, what: &'static str) -> Key {
-    Key { name, kind: Kind::NotBuilt(what) }
-}
-
-const fn table(name: &'static str, keys: &'static [Key]) -> Key {
-    Key { name, kind: Kind::Table(keys) }
-}
-
-const KEYS: &[Key] = &[
-    value("listen"),
-    value("mirror_listen"),
-    value("names"),
-    value("public_url"),
-    value("trusted_proxies"),
-    value("data_dir"),
-    value("mode"),
-    value("default_upstream"),
-    value("scrub_every"),
-    table("cache", &[value("max_size"), value("min_free"), value("tag_ttl"), value("negative_ttl")]),
-    table("hosted", HOSTED),
-    Key { name: "upstream", kind: Kind::Tables(UPSTREAM) },
-    table("tls", &[value("cert"), value("key"), not_built("client_ca", "telling who asks by client certificates")]),
-    table("auth", &[value("htpasswd")]),
-    Key { name: "access", kind: Kind::Tables(&[value("who"), value("repositories"), value("actions")]) },
-    table("log", &[value("format")]),
-];
-
-const HOSTED: &[Key] = &[
-    value("namespaces"),
-    value("reserved"),
-    value("immutable_tags"),
-    value("sparse"),
-    value("uploads_per_user"),
-    value("uploads"),
-    value("gc_grace"),
-];
-
-const UPSTREAM: &[Key] = &[
-    value("name"),
-    value("url"),
-    value("prefix"),
-    value("username"),
-    value("password_file"),
-    value("ca_file"),
-    value("proxy"),
-    value("token_hosts"),
-    value("allow"),
-    value("block"),
-    value("tag_ttl"),
-    value("keep_deleted"),
-    value("connections"),
-];
-
-/// What is said of a key whose function is not there.
-pub(super) fn not_in_this_version(what: &str) -> String {
-    format!("{what} is not in this version; remove it")
-}
-
-/// Tells every key of the layer that cannot be used, and takes it out, so that it is told once.
+/// Notes a problem for every key of the layer that cannot be used, and removes the key, so that
+/// no later check finds it again.
 pub(super) fn prune(layer: &mut Layer, problems: &mut Vec<Problem>) {
     let mut values = std::mem::take(&mut layer.values);
-    prune_table(&mut values, KEYS, "", layer, problems);
+    prune_table(&mut values, Config::KEYS, "", layer, problems);
     layer.values = values;
 }
 
@@ -116,7 +40,7 @@ fn prune_table(dict: &mut Dict, keys: &[Key], prefix: &str, layer: &Layer, probl
                     format!("is a table: write [{path}] and its keys below it"),
                 ));
             }
-            (Some(Kind::Tables(_)), _) if layer.origin != Origin::File => {
+            (Some(Kind::Tables(_)), _) if layer.kind != LayerKind::File => {
                 problems.push(Problem::new(
                     layer.source(&path),
                     &path,
@@ -134,16 +58,17 @@ fn prune_table(dict: &mut Dict, keys: &[Key], prefix: &str, layer: &Layer, probl
                     format!("is a list of tables: write [[{path}]]"),
                 ));
             }
-            (Some(Kind::Value), Value::Dict(..)) => {
+            (Some(Kind::Default(_) | Kind::Example(_)), Value::Dict(..)) => {
                 problems.push(Problem::new(layer.source(&path), &path, "is a single value, not a table"));
             }
-            (Some(Kind::Value), _) => {}
+            (Some(Kind::Default(_) | Kind::Example(_)), _) => {}
         }
         problems.len() == before
     });
 }
 
-/// An item that is not a table is told and stays, so that the numbers of the others stay right; the reader skips it.
+/// An item that is not a table is a problem. It stays in the list, so that the other items keep
+/// their numbers; the reader skips it.
 fn prune_tables(items: &mut [Value], keys: &[Key], path: &str, layer: &Layer, problems: &mut Vec<Problem>) {
     for (index, item) in items.iter_mut().enumerate() {
         let path = format!("{path}[{index}]");
@@ -166,8 +91,8 @@ fn unknown(path: &str, name: &str, layer: &Layer) -> Problem {
     Problem::new(source, path, format!("there is no such key; did you mean {hint}?"))
 }
 
-/// The known key that was most likely meant: a slip of up to two letters, the right name in the wrong table, or
-/// the beginning of a name.
+/// The known key that was most likely meant: one with up to two other letters, the same name in
+/// another table, or a name that begins so.
 fn nearest(path: &str, name: &str) -> Option<String> {
     let plain = |path: &str| {
         let kept = path.chars().filter(|c| !c.is_ascii_digit() && !matches!(c, '[' | ']'));
@@ -189,7 +114,7 @@ fn nearest(path: &str, name: &str) -> Option<String> {
 /// The paths of all keys that can be set, tables included.
 pub(super) fn known() -> Vec<String> {
     let mut known = Vec::new();
-    collect(KEYS, "", &mut known);
+    collect(Config::KEYS, "", &mut known);
     known
 }
 
@@ -197,7 +122,7 @@ fn collect(keys: &[Key], prefix: &str, into: &mut Vec<String>) {
     for key in keys {
         let path = if prefix.is_empty() { key.name.to_owned() } else { format!("{prefix}.{}", key.name) };
         match key.kind {
-            Kind::Value => into.push(path),
+            Kind::Default(_) | Kind::Example(_) => into.push(path),
             Kind::Table(keys) | Kind::Tables(keys) => {
                 into.push(path.clone());
                 collect(keys, &path, into);

@@ -1,35 +1,36 @@
-//! `lanyard config show`: every value in force, and who said it.
+//! The text of `lanyard config show`: every value in force as TOML, with its source as a comment.
+//! The text can be loaded again, except for redacted secrets.
 
-use super::{Provenance, problem::Said};
+use super::problem::{Provenance, Shown};
 
-/// Where the comments begin, if the values leave room.
+/// The column of the comments, if the value is shorter.
 const COLUMN: usize = 44;
 
-/// TOML that says the same as the sources together, but for what is redacted.
+/// TOML that says the same as the sources together, except for redacted secrets.
 pub(super) fn show(provenance: &Provenance) -> String {
     let mut text = String::new();
     let mut table = "";
-    for (path, said) in &provenance.values {
+    for (path, shown) in &provenance.values {
         let (within, key) = path.rsplit_once('.').unwrap_or(("", path));
         if within != table {
             text.push_str(&format!("\n[{within}]\n"));
             table = within;
         }
-        line(&mut text, key, said);
+        line(&mut text, key, shown);
     }
     for (table, entries) in [("upstream", &provenance.upstreams), ("access", &provenance.access)] {
         for entry in entries {
             text.push_str(&format!("\n[[{table}]]\n"));
-            for (path, said) in entry {
+            for (path, shown) in entry {
                 let key = path.rsplit_once('.').map_or(path.as_str(), |(_, key)| key);
-                line(&mut text, key, said);
+                line(&mut text, key, shown);
             }
         }
     }
     text
 }
 
-fn line(text: &mut String, key: &str, said: &Said) {
-    let value = format!("{key} = {}", said.value);
-    text.push_str(&format!("{value:<COLUMN$} # {}\n", said.source.to_string().escape_debug()));
+fn line(text: &mut String, key: &str, shown: &Shown) {
+    let value = format!("{key} = {}", shown.value);
+    text.push_str(&format!("{value:<COLUMN$} # {}\n", shown.source.to_string().escape_debug()));
 }

@@ -1,12 +1,12 @@
-//! Patterns over tags of repositories, as they stand in `hosted.immutable_tags`.
+//! Patterns over tags of repositories: the values of `hosted.immutable_tags`.
 
 use std::{fmt, str::FromStr};
 
 use super::pattern::{Pattern, PatternError, segment_matches};
 use crate::oci::{RepositoryName, Tag};
 
-/// `REPOSITORIES:TAG`, as in `**:v*`: before the colon a [`Pattern`] over names, behind it a tag in which `*` is any number
-/// of characters.
+/// `REPOSITORIES:TAG`, as in `**:v*`: before the colon a [`Pattern`] over names, after it a tag in
+/// which `*` is any number of characters.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TagPattern {
     names: Pattern,
@@ -16,13 +16,13 @@ pub struct TagPattern {
 /// Why a string is not a pattern over tags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TagPatternError {
-    /// There is no colon.
+    /// It has no colon.
     #[error("has no tag; write repositories:tag, as in **:v*")]
     NoTag,
-    /// The part before the colon.
+    /// The part before the colon is not a pattern over names.
     #[error(transparent)]
     Names(#[from] PatternError),
-    /// The part behind it.
+    /// The part after the colon is not a tag.
     #[error("behind the colon stands a tag of 1 to 128 letters, digits, . _ and -, in which * is any number of them")]
     Tag,
 }

@@ -42,7 +42,7 @@ fn nothing_said_is_docker_hub_on_port_5000() {
     assert_eq!(config.log.format, LogFormat::Text);
     let names: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     assert_eq!(names, BUILT_IN.map(|(name, _)| name));
-    assert!(config.upstreams.iter().all(|upstream| upstream.built_in_url && upstream.connections == 16));
+    assert!(config.upstreams.iter().all(|upstream| upstream.has_built_in_url() && upstream.connections == 16));
     assert_eq!(provenance.source("cache.tag_ttl"), Some(&Source::Default));
     assert_eq!(provenance.source("cache.max_size"), None);
 }
@@ -99,11 +99,11 @@ url = "https://quay.lan"
     assert_eq!(own.url.as_str(), "http://10.0.0.1:5000/prefix");
     assert_eq!(own.credentials, Some(Credentials { username: "me".into(), password: "123456".into() }));
     assert_eq!(own.proxy.as_ref().unwrap().password(), Some("secret"));
-    assert_eq!((own.connections, own.keep_deleted, own.built_in_url), (3, true, false));
+    assert_eq!((own.connections, own.keep_deleted, own.has_built_in_url()), (3, true, false));
     assert_eq!(own.tag_ttl, Some(Duration::from_secs(300)));
     assert_eq!(own.token_hosts, ["auth.lan"]);
-    assert!(upstream("ghcr.io").built_in_url && upstream("ghcr.io").tag_ttl.is_some());
-    assert!(!upstream("quay.io").built_in_url);
+    assert!(upstream("ghcr.io").has_built_in_url() && upstream("ghcr.io").tag_ttl.is_some());
+    assert!(!upstream("quay.io").has_built_in_url());
 }
 
 #[test]

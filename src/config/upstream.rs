@@ -1,13 +1,19 @@
-//! The registries that may be asked: the built-in ones, and what an operator can say about one.
+//! The built-in upstreams, and the functions of an [`Upstream`]. `check_upstream.rs` merges the
+//! entries of the file over the built-in ones; `keys.rs` has the fields.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::fmt;
 
+use figment::Figment;
 use url::Url;
 
-use super::Pattern;
-use crate::oci::{RepositoryName, UpstreamName};
+use super::{
+    keys::Upstream,
+    layer::Layers,
+    reader::{Reader, Section, redacted},
+};
+use crate::oci::UpstreamName;
 
-/// The upstreams that are there without a word of configuration: name, and base URL. All are asked anonymously.
+/// The upstreams that need no entry: name, and base URL. All are asked anonymously.
 pub const BUILT_IN: [(&str, &str); 8] = [
     ("docker.io", "https://registry-1.docker.io"),
     ("ghcr.io", "https://ghcr.io"),
@@ -19,65 +25,20 @@ pub const BUILT_IN: [(&str, &str); 8] = [
     ("nvcr.io", "https://nvcr.io"),
 ];
 
-/// The connections to one upstream at a time, where nothing else is said.
-const CONNECTIONS: usize = 16;
-
-/// `[[upstream]]`
-#[derive(Clone, PartialEq)]
-pub struct Upstream {
-    /// The value of `ns=`, and the path prefix.
-    pub name: UpstreamName,
-    /// The registry's base URL, scheme, host and port; a path is kept as a prefix. Never with a user or a query.
-    pub url: Url,
-    /// Whether `url` is the built-in one: then only public addresses are ever dialled.
-    pub built_in_url: bool,
-    /// The name that stands before repository names there, such as a project of Harbor's. Clients
-    /// do not write it.
-    pub prefix: Option<RepositoryName>,
-    /// For Basic, and for the token endpoint.
-    pub credentials: Option<Credentials>,
-    /// Where the password was read from. It may change while lanyard runs.
-    pub password_file: Option<PathBuf>,
-    /// PEM file with additional trust anchors. It held at least one certificate when the configuration was read.
-    pub ca_file: Option<PathBuf>,
-    /// `http://[user:password@]host:port`; absent: `HTTPS_PROXY`/`HTTP_PROXY`/`NO_PROXY` of the environment.
-    /// User and password are percent-encoded in it.
-    pub proxy: Option<Url>,
-    /// Hosts (`host` or `host:port`, lower case) beside the upstream's own that may issue tokens.
-    pub token_hosts: Vec<String>,
-    /// Repositories that may be pulled, by the names that clients use; empty: all. Never empty
-    /// where there are credentials (SECURITY.md S6).
-    pub allow: Vec<Pattern>,
-    /// Repositories that may not be pulled, whatever `allow` says.
-    pub block: Vec<Pattern>,
-    /// Overrides `cache.tag_ttl`.
-    pub tag_ttl: Option<Duration>,
-    /// Go on serving what upstream has deleted.
-    pub keep_deleted: bool,
-    /// The most connections at a time, at least 1.
-    pub connections: usize,
-}
-
 impl Upstream {
-    /// An anonymous upstream about which nothing more is said.
+    /// An anonymous upstream. Every key but the name and the URL has its default.
     pub fn new(name: UpstreamName, url: Url) -> Self {
-        let built_in_url = built_in(name.as_str()).is_some_and(|built_in| built_in == url);
-        Upstream {
-            name,
-            url,
-            built_in_url,
-            prefix: None,
-            credentials: None,
-            password_file: None,
-            ca_file: None,
-            proxy: None,
-            token_hosts: Vec::new(),
-            allow: Vec::new(),
-            block: Vec::new(),
-            tag_ttl: None,
-            keep_deleted: false,
-            connections: CONNECTIONS,
+        let (layers, figment) = (Layers::none(), Figment::new());
+        let (mut reader, mut section) = (Reader::new(&layers, &figment), Section::new(None, ""));
+        match Self::read(&mut reader, &mut section, Some(name), Some(url), Some(None), Some(None)) {
+            Some(upstream) => upstream,
+            None => unreachable!("a default of [[upstream]] is wrong"),
         }
+    }
+
+    /// Whether `url` is the built-in one of this name. Then only public addresses are dialled.
+    pub fn has_built_in_url(&self) -> bool {
+        built_in(self.name.as_str()).is_some_and(|built_in| built_in == self.url)
     }
 }
 
@@ -86,66 +47,27 @@ pub(super) fn built_in(name: &str) -> Option<Url> {
     BUILT_IN.iter().find(|(known, _)| *known == name).and_then(|(_, url)| url.parse().ok())
 }
 
-/// A URL as it may be shown: without its password.
-pub(super) fn redacted(url: &Url) -> String {
-    let mut url = url.clone();
-    if url.password().is_some() && url.set_password(Some("REDACTED")).is_err() {
-        return "REDACTED".to_owned();
-    }
-    url.into()
-}
-
+/// Only the keys that tell upstreams apart. Passwords are not shown.
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream")
             .field("name", &self.name)
             .field("url", &redacted(&self.url))
-            .field("built_in_url", &self.built_in_url)
-            .field("prefix", &self.prefix)
             .field("credentials", &self.credentials)
-            .field("password_file", &self.password_file)
-            .field("ca_file", &self.ca_file)
             .field("proxy", &self.proxy.as_ref().map(redacted))
-            .field("token_hosts", &self.token_hosts)
-            .field("allow", &self.allow)
-            .field("block", &self.block)
-            .field("tag_ttl", &self.tag_ttl)
-            .field("keep_deleted", &self.keep_deleted)
-            .field("connections", &self.connections)
-            .finish()
-    }
-}
-
-/// A user name and a secret. `Debug` and `Display` never show the secret.
-#[derive(Clone, PartialEq)]
-pub struct Credentials {
-    /// User name, without a colon.
-    pub username: String,
-    /// Password or token, one line.
-    pub password: String,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Display for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.username)
+            .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::credentials::Credentials, *};
 
     #[test]
     fn the_built_in_list_is_names_and_urls() {
         for (name, url) in BUILT_IN {
             let upstream = Upstream::new(name.parse().unwrap(), url.parse().unwrap());
-            assert!(upstream.built_in_url, "{name}");
+            assert!(upstream.has_built_in_url(), "{name}");
             assert_eq!(upstream.url.scheme(), "https");
         }
     }
@@ -158,6 +80,6 @@ mod tests {
         let shown = format!("{upstream:?} {}", upstream.credentials.clone().unwrap());
         assert!(!shown.contains("canary"), "{shown}");
         assert!(shown.contains("me:REDACTED@proxy:3128"), "{shown}");
-        assert!(!upstream.built_in_url);
+        assert!(!upstream.has_built_in_url());
     }
 }

@@ -20,7 +20,7 @@ impl Upstreams {
         let upstreams = config.upstreams.iter().map(|one| {
             let origin = Origin {
                 url: one.url.clone(),
-                built_in_url: one.built_in_url,
+                built_in_url: one.has_built_in_url(),
                 ca_file: one.ca_file.clone(),
                 proxy: one.proxy.clone(),
                 connections: one.connections,

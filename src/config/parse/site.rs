@@ -1,15 +1,23 @@
-//! Checks the values of `names`, `public_url` and `trusted_proxies`. Called by `check`.
+//! Values that say where lanyard is: its addresses, its names, its URL, the proxies in front.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use figment::value::Value;
 use ipnet::IpNet;
 use url::Url;
 
-use super::reader::text;
+use super::text;
+
+/// An address and a port to listen on.
+pub(in crate::config) fn address(value: &Value) -> Result<SocketAddr, String> {
+    let text = text(value)?;
+    text.parse().map_err(|_| {
+        format!("{text:?} is not an address and port such as \"0.0.0.0:5000\", \"127.0.0.1:5000\" or \"[::]:5000\"")
+    })
+}
 
 /// A host name as it is compared: in lower case, without the dot at its end.
-pub(super) fn name(text: &str) -> Result<String, String> {
+pub(in crate::config) fn host_name(text: &str) -> Result<String, String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let label = |label: &str| {
         let part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
@@ -22,7 +30,7 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 }
 
 /// A URL of nothing but scheme, host and port.
-pub(super) fn public_url(value: &Value) -> Result<String, String> {
+pub(in crate::config) fn public_url(value: &Value) -> Result<String, String> {
     let text = text(value)?;
     let wrong =
         || format!("{text:?} is not a URL such as \"https://registry.example.com\": scheme, host and port alone");
@@ -42,7 +50,7 @@ pub(super) fn public_url(value: &Value) -> Result<String, String> {
 }
 
 /// An address, or a network of them.
-pub(super) fn network(text: &str) -> Result<IpNet, String> {
+pub(in crate::config) fn network(text: &str) -> Result<IpNet, String> {
     let address = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
     address.or_else(|_| text.parse::<IpNet>().map(|net| net.trunc())).map_err(|_| {
         format!("{text:?} is not an address or a network such as \"10.0.0.5\", \"10.0.0.0/24\" or \"fd00::/8\"")
@@ -61,10 +69,10 @@ mod tests {
             ("a_b-1", "a_b-1"),
             ("10.0.0.5", "10.0.0.5"),
         ] {
-            assert_eq!(name(text).as_deref(), Ok(expected));
+            assert_eq!(host_name(text).as_deref(), Ok(expected));
         }
         for text in ["", ".", "a..b", "https://x", "x:5000", "x/y", "*.lan", "a b", "user@x", "[::1]", "\u{e4}.lan"] {
-            assert!(name(text).is_err(), "{text}");
+            assert!(host_name(text).is_err(), "{text}");
         }
     }
 

@@ -1,10 +1,11 @@
-//! Sizes, durations and shares as people write them. Strict: a unit that could mean two things is refused.
+//! Sizes, durations and shares as people write them. A unit that could mean two things is refused.
 
 use std::time::Duration;
 
-use super::MinFree;
+use super::super::values::MinFree;
 
-/// The longest duration that means anything here; it also keeps every later addition to a clock far from overflow.
+/// The longest duration that is allowed. It keeps every later addition to a clock far from
+/// overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 const UNITS: [(&str, u64); 10] = [
@@ -20,9 +21,9 @@ const UNITS: [(&str, u64); 10] = [
     ("TB", 1_000_000_000_000),
 ];
 
-/// Bytes of a size like `500 GiB`, `1.5 TiB` or `20GB`. Binary and decimal units
-/// are told apart; `G` alone is not a unit.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+/// Bytes of a size like `500 GiB`, `1.5 TiB` or `20GB`. Binary and decimal units differ; `G` alone
+/// is not a unit.
+fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size such as \"500 GiB\" (B, KiB, MiB, GiB, TiB, PiB; kB, MB, GB, TB)");
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
     let (number, unit) = text.split_at(end);
@@ -35,8 +36,16 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{text:?} is more than any disk has"))
 }
 
+/// A size of at least one byte.
+pub(in crate::config) fn max_size(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("must be more than nothing; leave it out for no bound".to_owned()),
+        bytes => Ok(bytes),
+    }
+}
+
 /// A duration like `60s`, `5m` or `1h 30m`, at most a year.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(in crate::config) fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration <= LONGEST && text.trim() == text => Ok(duration),
         Ok(duration) if duration > LONGEST => Err(format!("{text:?} is longer than a year")),
@@ -45,7 +54,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A share of the disk like `10%`, or a size.
-pub(super) fn min_free(text: &str) -> Result<MinFree, String> {
+pub(in crate::config) fn min_free(text: &str) -> Result<MinFree, String> {
     let Some(number) = text.strip_suffix('%') else {
         return size(text)
             .map(MinFree::Bytes)
