@@ -11,7 +11,6 @@ const WIDE: &[&str] = &[
     "src/access",
     "src/app",
     "src/cli",
-    "src/config",
     "src/http",
     "src/lib.rs",
     "src/main.rs",
