@@ -37,7 +37,7 @@ use crate::{
     storage::{Limits, RotCount, Storage},
     upkeep::{Scrub, Upkeep},
     upstream::{
-        Health, Kind, Upstream, Upstreams,
+        Health, Registry, RequestKind, Upstreams,
         fetcher::{FetcherError, Fetchers},
     },
 };
@@ -323,13 +323,13 @@ fn rotten(storage: &Storage) -> Vec<(&'static str, &'static str, u64)> {
     storage.rotten().into_iter().flat_map(by_kind).collect()
 }
 
-fn sample_of(upstream: &Upstream) -> UpstreamSample {
+fn sample_of(upstream: &Registry) -> UpstreamSample {
     let seen = upstream.snapshot();
     UpstreamSample {
         name: upstream.name().clone(),
         rate_limit: upstream.budget().map(|budget| (budget.limit, budget.remaining)),
         circuit_open: upstream.health() == Health::Open,
-        requests: Kind::ALL.map(|kind| (kind.as_str(), seen.requests(kind))).to_vec(),
+        requests: RequestKind::ALL.map(|kind| (kind.as_str(), seen.requests(kind))).to_vec(),
         retries: seen.retries,
         errors: seen.errors,
         untrue: seen.untrue,

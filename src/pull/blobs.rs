@@ -16,7 +16,7 @@ use super::{
 use crate::{
     oci::{ByteRanges, ContentRanges, Digest, ErrorCode, Hasher, Outcome, Repository},
     storage::{LinkRecord, LinkRight, Storage, StorageError, StoredBlob},
-    upstream::{Upstream, UpstreamError},
+    upstream::{Registry, UpstreamError},
 };
 
 /// A range that begins this many bytes past what a fill has so far is not waited for (F8).
@@ -423,6 +423,6 @@ fn is_small(ranges: &ContentRanges) -> bool {
     ranges.is_ascending() && ranges.end() - ranges.start() <= SMALL && !ranges.is_whole()
 }
 
-pub(super) fn trace(outcome: Outcome, upstream: &Upstream, upstream_time: Duration) -> Trace {
+pub(super) fn trace(outcome: Outcome, upstream: &Registry, upstream_time: Duration) -> Trace {
     Trace { outcome, upstream: Some(upstream.name().clone()), upstream_time }
 }

@@ -97,7 +97,7 @@ pub(super) struct Following {
 
 /// Passes an upstream's answer on.
 pub(super) struct Passing {
-    body: upstream::BlobBody,
+    body: upstream::BlobStream,
     /// The offset of the next byte that upstream sends, where `rest` is empty; else of its first
     /// byte.
     at: u64,
@@ -237,7 +237,7 @@ impl Following {
 
 impl Passing {
     /// Passes on what the answer has from `first` on. `None`: it begins behind that.
-    pub(super) fn new(answer: upstream::BlobAnswer, first: u64, proof: Option<Proof>) -> Option<Passing> {
+    pub(super) fn new(answer: upstream::BlobResponse, first: u64, proof: Option<Proof>) -> Option<Passing> {
         (answer.offset <= first).then(|| Passing { body: answer.body, at: answer.offset, rest: Bytes::new(), proof })
     }
 

@@ -74,7 +74,7 @@ use crate::{
     oci::{Digest, ErrorCode, Namespace, Outcome, Reference, Repository, UpstreamName},
     runtime::{BlockingPool, SingleFlight, Tasks},
     storage::{LinkRecord, Presence, Storage, StorageError, StoredBlob},
-    upstream::{Upstream, UpstreamError, Upstreams},
+    upstream::{Registry, UpstreamError, Upstreams},
 };
 
 /// How many bytes of manifests are kept in memory.
@@ -214,7 +214,7 @@ impl PullThrough {
         Ok(Source { upstream: Arc::clone(upstream), name: repo.name.clone() })
     }
 
-    fn upstream_of(&self, repo: &Repository) -> Option<&Arc<Upstream>> {
+    fn upstream_of(&self, repo: &Repository) -> Option<&Arc<Registry>> {
         match &repo.namespace {
             Namespace::Upstream(name) => self.upstreams.get(name),
             Namespace::Hosted => None,

@@ -1,28 +1,28 @@
 //! One call to a registry, from its admission to its answer: whether the request may be sent now,
 //! and whether it is sent again. Every request but tokens and probes goes through
-//! [`Upstream::call`].
+//! [`Registry::call`].
 
 use tokio::time::Instant;
 
 use super::{
     attempt::Miss,
-    call::{Answer, Call},
+    call::{Call, Success},
     error::UpstreamError,
     lock,
-    registry::Upstream,
-    trouble::Patience,
+    registry::Registry,
+    trouble::RateLimitWait,
 };
 
-impl Upstream {
+impl Registry {
     /// Makes the call. Any answer that is not a 2xx is an error.
-    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Answer, UpstreamError> {
+    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Success, UpstreamError> {
         if !self.allows(call.repository) {
             return Err(UpstreamError::Blocked);
         }
         if self.is_offline() {
             return Err(UpstreamError::Offline);
         }
-        let mut patience = Patience::of(call.kind, call.spend);
+        let mut patience = RateLimitWait::of(call.kind, call.spend);
         loop {
             let error = match self.call_now(call).await {
                 Ok(answer) => return Ok(answer),
@@ -35,9 +35,9 @@ impl Upstream {
     }
 
     /// The same without waiting for a rate limit.
-    async fn call_now(&self, call: &Call<'_>) -> Result<Answer, UpstreamError> {
+    async fn call_now(&self, call: &Call<'_>) -> Result<Success, UpstreamError> {
         self.admit(call)?;
-        let mut attempts = self.wire.retries.begin();
+        let mut attempts = self.transport.retries.begin();
         let mut readdressed = false;
         loop {
             let (ended, elsewhere) = match self.attempt(call).await {
@@ -50,11 +50,11 @@ impl Upstream {
                 Err(error) => error,
             };
             if matches!(error, UpstreamError::Untrue { .. }) {
-                self.wire.counters.disbelieved();
+                self.transport.counters.disbelieved();
             }
             // The address may have been an old one. The registry gives a fresh one, once.
             if elsewhere && !std::mem::replace(&mut readdressed, true) {
-                self.wire.counters.retried();
+                self.transport.counters.retried();
                 continue;
             }
             // A circuit that this very failure opened is reported as the failure itself.
@@ -62,13 +62,13 @@ impl Upstream {
             if !again || !self.is_worth_another(call, &error) {
                 return Err(error);
             }
-            self.wire.counters.retried();
+            self.transport.counters.retried();
         }
     }
 
     /// Fails at once where the request is not to be sent now.
     fn admit(&self, call: &Call<'_>) -> Result<(), UpstreamError> {
-        self.wire.admit()?;
+        self.transport.admit()?;
         let now = Instant::now();
         lock(&self.governor).admit(call.kind, call.spend, call.repository, now)?;
         self.troubles.admit(call.repository, call.kind, now)
@@ -77,7 +77,7 @@ impl Upstream {
     /// Whether the request may be sent again after it has failed with `error`.
     fn is_worth_another(&self, call: &Call<'_>, error: &UpstreamError) -> bool {
         let dialled = match error {
-            UpstreamError::Unreachable(error) => !self.wire.is_resting(error),
+            UpstreamError::Unreachable(error) => !self.transport.is_resting(error),
             UpstreamError::NotFound { .. }
             | UpstreamError::Denied { .. }
             | UpstreamError::RateLimited { .. }
@@ -88,6 +88,8 @@ impl Upstream {
             | UpstreamError::Blocked
             | UpstreamError::Offline => true,
         };
-        dialled && self.wire.admit().is_ok() && !self.troubles.is_resting(call.repository, call.kind, Instant::now())
+        dialled
+            && self.transport.admit().is_ok()
+            && !self.troubles.is_resting(call.repository, call.kind, Instant::now())
     }
 }

@@ -4,14 +4,14 @@ use http::HeaderMap;
 use url::Url;
 
 use super::{
-    auth::{Auth, Authorization, bearers, parsed},
+    auth::{Authorization, RegistryAuth, bearers, parsed},
     challenge::Challenge,
     error::UpstreamError,
     fetcher::FetchError,
-    known::{Known, Shape},
     realm,
-    token::Grant,
-    wire::Wire,
+    scheme::{AuthScheme, ScopeRule},
+    token::TokenRequest,
+    transport::Transport,
 };
 
 /// A 401.
@@ -25,12 +25,12 @@ pub(super) struct Challenged<'a> {
     pub(super) from_memory: bool,
 }
 
-impl Auth {
+impl RegistryAuth {
     /// The answer was a 401 to a request that carried `used`: what to carry instead. The error is
     /// [`UpstreamError::Denied`] when nothing would help.
     pub(super) async fn answer(
         &self,
-        wire: &Wire,
+        transport: &Transport,
         repository: &str,
         challenged: Challenged<'_>,
         used: &Authorization,
@@ -38,11 +38,11 @@ impl Auth {
         let challenges = parsed(challenged.headers);
         let mut refused = None;
         for bearer in bearers(&challenges) {
-            match self.grant(bearer, repository, challenged.elsewhere) {
-                Ok((grant, known)) => {
-                    let authorization = self.by_token(wire, grant, used, &challenged).await?;
-                    if challenged.elsewhere.is_none() && known.is_general() {
-                        self.memory.remember(known);
+            match self.token_request(bearer, repository, challenged.elsewhere) {
+                Ok((wanted, scheme)) => {
+                    let authorization = self.by_token(transport, wanted, used, &challenged).await?;
+                    if challenged.elsewhere.is_none() && scheme.is_general() {
+                        self.learned.remember(scheme);
                     }
                     return Ok(authorization);
                 }
@@ -57,31 +57,31 @@ impl Auth {
         }
         match refused {
             Some(why) => Err(denied(&challenged, Some(why))),
-            None => self.without_a_word(wire, repository, challenged, used).await,
+            None => self.without_a_word(transport, repository, challenged, used).await,
         }
     }
 
     /// A token for a Bearer challenge.
     async fn by_token(
         &self,
-        wire: &Wire,
-        grant: Grant,
+        transport: &Transport,
+        wanted: TokenRequest,
         used: &Authorization,
         challenged: &Challenged<'_>,
     ) -> Result<Authorization, UpstreamError> {
         let mut stale = None;
         if let Authorization::Bearer(carried) = used
-            && carried.grant.is_like(&grant)
+            && carried.wanted.is_like(&wanted)
         {
             if carried.fresh && carried.bearer.is_good() {
-                self.tokens.forget(&carried.grant, carried.bearer.serial()).await;
+                self.tokens.forget(&carried.wanted, carried.bearer.serial()).await;
                 if self.identities.instead_of(&carried.identity).await.is_none() {
                     return Err(denied(challenged, None));
                 }
             }
             stale = Some(carried.bearer.serial());
         }
-        let mut carried = self.token(wire, grant, stale).await?;
+        let mut carried = self.token(transport, wanted, stale).await?;
         carried.fresh |= stale.is_some();
         Ok(Authorization::Bearer(carried))
     }
@@ -97,42 +97,42 @@ impl Auth {
             Authorization::Anonymous | Authorization::Bearer(_) => Some(self.identities.current().await),
         };
         let identity = identity.ok_or_else(|| denied(&challenged, None))?;
-        self.memory.remember(Known::Basic);
+        self.learned.remember(AuthScheme::Basic);
         Ok(Authorization::Basic(identity))
     }
 
     /// A 401 that does not say what it wants.
     async fn without_a_word(
         &self,
-        wire: &Wire,
+        transport: &Transport,
         repository: &str,
         challenged: Challenged<'_>,
         used: &Authorization,
     ) -> Result<Authorization, UpstreamError> {
         match used {
             Authorization::Basic(_) | Authorization::Bearer(_) if challenged.from_memory => {
-                if let Some(known) = self.memory.get() {
-                    self.memory.forget(&known);
+                if let Some(scheme) = self.learned.get() {
+                    self.learned.forget(&scheme);
                 }
                 if let Authorization::Bearer(carried) = used {
-                    self.tokens.forget(&carried.grant, carried.bearer.serial()).await;
+                    self.tokens.forget(&carried.wanted, carried.bearer.serial()).await;
                 }
                 Ok(Authorization::Anonymous)
             }
             Authorization::Anonymous => {
-                self.introduced(wire, repository).await?.ok_or_else(|| denied(&challenged, None))
+                self.signed_in(transport, repository).await?.ok_or_else(|| denied(&challenged, None))
             }
             Authorization::Basic(_) | Authorization::Bearer(_) => Err(denied(&challenged, None)),
         }
     }
 
     /// Reads a Bearer challenge. The error is a sentence for the operator.
-    fn grant(
+    fn token_request(
         &self,
         challenge: &Challenge,
         repository: &str,
         elsewhere: Option<&Url>,
-    ) -> Result<(Grant, Known), String> {
+    ) -> Result<(TokenRequest, AuthScheme), String> {
         let realm = realm::check(challenge.param("realm").unwrap_or_default(), &self.upstream, &self.token_hosts)?;
         // A token that was got with credentials opens what is private: it is shown to a place that
         // the operator has named.
@@ -144,10 +144,13 @@ impl Auth {
             return Err(format!("it sends lanyard to {host}, which wants a token; `token_hosts` would allow it"));
         }
         let service = challenge.param("service").map(str::to_owned);
-        let scope = challenge.param("scope").map_or_else(|| Shape::usual().scope(repository), str::to_owned);
-        let known =
-            Known::Bearer { realm: realm.clone(), service: service.clone(), shape: Shape::of(&scope, repository) };
-        Ok((Grant { realm, service, scope, holder: 0 }, known))
+        let scope = challenge.param("scope").map_or_else(|| ScopeRule::usual().scope(repository), str::to_owned);
+        let scheme = AuthScheme::Bearer {
+            realm: realm.clone(),
+            service: service.clone(),
+            rule: ScopeRule::of(&scope, repository),
+        };
+        Ok((TokenRequest { realm, service, scope, holder: 0 }, scheme))
     }
 
     /// Why a 401 from where a redirect led stays unanswered.

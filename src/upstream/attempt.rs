@@ -10,15 +10,15 @@ use url::Url;
 
 use super::{
     answering::Challenged,
-    auth::{Authorization, Ready},
-    call::{Answer, Call},
-    counters::Kind,
+    auth::{Authorization, Prepared},
+    call::{Call, Success},
+    counters::RequestKind,
     error::UpstreamError,
     fetcher::Response,
     governor::{self, Limit},
     lock,
-    registry::Upstream,
-    words::{self, Said},
+    registry::Registry,
+    words::{self, ErrorWords},
 };
 
 /// How often one request may be challenged. A token can expire while its request waits for a connection, so two is not
@@ -38,11 +38,11 @@ impl From<UpstreamError> for Miss {
     }
 }
 
-impl Upstream {
+impl Registry {
     /// Sends the request, and again with what the registry asks for.
-    pub(super) async fn attempt(&self, call: &Call<'_>) -> Result<Answer, Miss> {
+    pub(super) async fn attempt(&self, call: &Call<'_>) -> Result<Success, Miss> {
         let name = self.name_there(call.repository);
-        let Ready { authorization: mut used, trouble } = self.auth.ready(&self.wire, &name).await;
+        let Prepared { authorization: mut used, trouble } = self.auth.prepare(&self.transport, &name).await;
         // Where a redirect led, once a token was got for that place: it would not survive another
         // redirect (S3).
         let mut there: Option<Url> = None;
@@ -51,7 +51,7 @@ impl Upstream {
             if let Some(url) = &there {
                 request.url = url.clone();
             }
-            let response = self.wire.send(call.kind, request).await?;
+            let response = self.transport.send(call.kind, request).await?;
             let foreign = self.is_foreign(&response);
             let status = response.status;
             let hidden = matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND) && !foreign;
@@ -67,7 +67,7 @@ impl Upstream {
             if !hidden {
                 return judged;
             }
-            match self.auth.instead(&self.wire, &name, status, &used).await? {
+            match self.auth.instead(&self.transport, &name, status, &used).await? {
                 Some(other) => used = other,
                 None if trouble.is_some() && matches!(used, Authorization::Anonymous) => break,
                 None => return judged,
@@ -100,7 +100,7 @@ impl Upstream {
         drop(body);
         let elsewhere = foreign.then_some(&url);
         let challenged = Challenged { headers: &headers, words, elsewhere, from_memory };
-        match self.auth.answer(&self.wire, name, challenged, used).await {
+        match self.auth.answer(&self.transport, name, challenged, used).await {
             Ok(authorization) => Ok((authorization, foreign.then_some(url))),
             // A registry's refusal, wherever it stands: it is not the silence of an address that is
             // signed for GET.
@@ -112,7 +112,7 @@ impl Upstream {
     }
 
     /// What the answer means.
-    async fn judge(&self, call: &Call<'_>, mut response: Response, used: &Authorization) -> Result<Answer, Miss> {
+    async fn judge(&self, call: &Call<'_>, mut response: Response, used: &Authorization) -> Result<Success, Miss> {
         let foreign = self.is_foreign(&response);
         if !foreign {
             let (mut governor, now) = (lock(&self.governor), Instant::now());
@@ -124,15 +124,15 @@ impl Upstream {
         if response.status.is_success() {
             refuse_encoding(&response.headers)?;
             let bytes = match call.whole {
-                Some(cap) => words::whole(&mut response, cap, &self.wire.counters).await?,
+                Some(cap) => words::whole(&mut response, cap, &self.transport.counters).await?,
                 None => Bytes::new(),
             };
             self.auth.opened(used);
             let Response { status, headers, url: _, body } = response;
-            return Ok(Answer { status, headers, bytes, body });
+            return Ok(Success { status, headers, bytes, body });
         }
         let status = response.status.as_u16();
-        let Said { words, listed } = self.said(call, &mut response, used).await;
+        let ErrorWords { words, listed } = self.said(call, &mut response, used).await;
         if matches!(status, 400 | 401 | 403 | 404 | 410) && foreign && !is_registry(&call.url, &response) {
             return Err(self.refused_elsewhere(call, &response, words));
         }
@@ -169,7 +169,7 @@ impl Upstream {
         let words = words.map(|words| format!(": {words}")).unwrap_or_default();
         let message = format!("{host}, where the registry redirects to, answered with status {status}{words}");
         // Addresses that are signed for GET refuse a HEAD, however fresh they are.
-        let signed = call.kind == Kind::BlobHead && matches!(status, 401 | 403);
+        let signed = call.kind == RequestKind::BlobHead && matches!(status, 401 | 403);
         Miss { error: UpstreamError::Failed { status, message }, elsewhere: !signed }
     }
 
@@ -183,15 +183,21 @@ impl Upstream {
         self.said(call, response, used).await.words
     }
 
-    async fn said(&self, call: &Call<'_>, response: &mut Response, used: &Authorization) -> Said {
+    async fn said(&self, call: &Call<'_>, response: &mut Response, used: &Authorization) -> ErrorWords {
         match call.kind {
-            Kind::ManifestHead | Kind::BlobHead => Said::default(),
-            Kind::Manifest | Kind::Blob | Kind::Tags | Kind::Referrers | Kind::Token | Kind::Greeting | Kind::Probe => {
+            RequestKind::ManifestHead | RequestKind::BlobHead => ErrorWords::default(),
+            RequestKind::Manifest
+            | RequestKind::Blob
+            | RequestKind::Tags
+            | RequestKind::Referrers
+            | RequestKind::Token
+            | RequestKind::Greeting
+            | RequestKind::Probe => {
                 let signature = if self.is_foreign(response) { signature(&response.url) } else { Vec::new() };
                 let mut secrets = self.auth.secrets(used);
                 secrets.extend(signature);
                 let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
-                words::said(response, &self.wire.counters, &secrets).await
+                words::said(response, &self.transport.counters, &secrets).await
             }
         }
     }

@@ -25,14 +25,14 @@ use url::Url;
 
 use super::{
     challenge::{self, Challenge},
-    counters::Kind,
+    counters::RequestKind,
     error::UpstreamError,
     fetcher::{Request, Response},
     identity::{Identities, Identity},
-    known::{Known, Memory, Shape},
     lock, realm,
-    token::{Bearer, Grant, Tokens},
-    wire::{Wire, user_agent},
+    scheme::{AuthScheme, LearnedScheme, ScopeRule},
+    token::{TokenCache, TokenRequest, UpstreamToken},
+    transport::{Transport, user_agent},
 };
 use crate::config;
 
@@ -44,21 +44,21 @@ const DOUBT: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One upstream's way of being asked.
-pub(super) struct Auth {
+pub(super) struct RegistryAuth {
     pub(super) upstream: Url,
     ping: Url,
     pub(super) token_hosts: Vec<String>,
     pub(super) identities: Identities,
-    pub(super) memory: Memory,
+    pub(super) learned: LearnedScheme,
     /// The last look at `/v2/`. Held while it is asked, so that it is asked once for all.
-    look: tokio::sync::Mutex<Option<Look>>,
+    greeting: tokio::sync::Mutex<Option<Greeting>>,
     /// When a password was last left out because of a refusal.
     doubted: Mutex<Option<Instant>>,
-    pub(super) tokens: Tokens,
+    pub(super) tokens: TokenCache,
 }
 
 /// When `/v2/` was asked, and why that led to nothing, where it did not.
-struct Look {
+struct Greeting {
     at: Instant,
     trouble: Option<UpstreamError>,
 }
@@ -78,8 +78,8 @@ pub(super) enum Authorization {
 #[derive(Clone)]
 pub(super) struct Carried {
     /// What it is for.
-    pub(super) grant: Grant,
-    pub(super) bearer: Bearer,
+    pub(super) wanted: TokenRequest,
+    pub(super) bearer: UpstreamToken,
     /// It was got for this very request: when it is refused, another would be refused as well.
     pub(super) fresh: bool,
     /// Whom it was given to.
@@ -87,23 +87,23 @@ pub(super) struct Carried {
 }
 
 /// What a request should carry at first.
-pub(super) struct Ready {
+pub(super) struct Prepared {
     pub(super) authorization: Authorization,
     /// Why it does not carry what it should. A refusal then tells nothing.
     pub(super) trouble: Option<UpstreamError>,
 }
 
-impl Auth {
+impl RegistryAuth {
     pub(super) fn new(config: &config::Upstream, ping: Url, runtime: tokio::runtime::Handle) -> Self {
-        Auth {
+        RegistryAuth {
             upstream: config.url.clone(),
             ping,
             token_hosts: config.token_hosts.clone(),
             identities: Identities::new(config, runtime),
-            memory: Memory::default(),
-            look: tokio::sync::Mutex::default(),
+            learned: LearnedScheme::default(),
+            greeting: tokio::sync::Mutex::default(),
             doubted: Mutex::default(),
-            tokens: Tokens::default(),
+            tokens: TokenCache::default(),
         }
     }
 
@@ -117,37 +117,41 @@ impl Auth {
     }
 
     /// What a request for this repository should carry, as far as is known.
-    pub(super) async fn ready(&self, wire: &Wire, repository: &str) -> Ready {
+    pub(super) async fn prepare(&self, transport: &Transport, repository: &str) -> Prepared {
         let mut trouble = None;
-        if self.memory.get().is_none() && self.identities.is_somebody() {
-            trouble = self.look(wire, None).await;
+        if self.learned.get().is_none() && self.identities.is_somebody() {
+            trouble = self.greet(transport, None).await;
         }
-        let authorization = match self.remembered(wire, repository).await {
+        let authorization = match self.remembered(transport, repository).await {
             Ok(authorization) => authorization.unwrap_or(Authorization::Anonymous),
             // The registry is asked without: it may have another token server by now, or want no
             // token here.
             Err(error) => {
                 trouble = Some(error).filter(UpstreamError::is_outage);
-                if trouble.is_some() && self.memory.get().is_none() {
-                    *self.look.lock().await = Some(Look { at: Instant::now(), trouble: trouble.clone() });
+                if trouble.is_some() && self.learned.get().is_none() {
+                    *self.greeting.lock().await = Some(Greeting { at: Instant::now(), trouble: trouble.clone() });
                 }
                 Authorization::Anonymous
             }
         };
-        Ready { authorization, trouble }
+        Prepared { authorization, trouble }
     }
 
     /// What memory says to carry. A challenge that leads to no token is forgotten.
-    async fn remembered(&self, wire: &Wire, repository: &str) -> Result<Option<Authorization>, UpstreamError> {
-        let known = self.memory.get();
-        let (realm, service, shape) = match &known {
+    async fn remembered(
+        &self,
+        transport: &Transport,
+        repository: &str,
+    ) -> Result<Option<Authorization>, UpstreamError> {
+        let scheme = self.learned.get();
+        let (realm, service, rule) = match &scheme {
             None => return Ok(None),
-            Some(Known::Basic) => return Ok(Some(Authorization::Basic(self.identities.current().await))),
-            Some(Known::Bearer { realm, service, shape }) => (realm.clone(), service.clone(), shape),
+            Some(AuthScheme::Basic) => return Ok(Some(Authorization::Basic(self.identities.current().await))),
+            Some(AuthScheme::Bearer { realm, service, rule }) => (realm.clone(), service.clone(), rule),
         };
-        let grant = Grant { realm, service, scope: shape.scope(repository), holder: 0 };
-        let carried = self.token(wire, grant, None).await;
-        if let (Some(known), Err(error)) = (&known, &carried) {
+        let wanted = TokenRequest { realm, service, scope: rule.scope(repository), holder: 0 };
+        let carried = self.token(transport, wanted, None).await;
+        if let (Some(scheme), Err(error)) = (&scheme, &carried) {
             match error {
                 // An answer of the token server, to this repository's name.
                 UpstreamError::Denied { .. } | UpstreamError::RateLimited { .. } => {}
@@ -158,7 +162,7 @@ impl Auth {
                 | UpstreamError::Untrue { .. }
                 | UpstreamError::RangeNotSatisfiable
                 | UpstreamError::Blocked
-                | UpstreamError::Offline => self.memory.forget(known),
+                | UpstreamError::Offline => self.learned.forget(scheme),
             }
         }
         carried.map(|carried| Some(Authorization::Bearer(carried)))
@@ -167,12 +171,12 @@ impl Auth {
     /// Asks `/v2/` what the registry wants to see, and remembers it. `older`: also where it was
     /// asked before, so long ago at least; without it, only a failure is asked for again. Why that
     /// told nothing, where it did not.
-    async fn look(&self, wire: &Wire, older: Option<Duration>) -> Option<UpstreamError> {
-        let mut look = self.look.lock().await;
-        if self.memory.get().is_some() {
+    async fn greet(&self, transport: &Transport, older: Option<Duration>) -> Option<UpstreamError> {
+        let mut greeting = self.greeting.lock().await;
+        if self.learned.get().is_some() {
             return None;
         }
-        if let Some(last) = &*look {
+        if let Some(last) = &*greeting {
             let due = if last.trouble.is_some() { Some(DOUBT) } else { older };
             if due.is_none_or(|due| last.at.elapsed() < due) {
                 return last.trouble.clone();
@@ -181,11 +185,11 @@ impl Auth {
         let headers = HeaderMap::from_iter([user_agent()]);
         let url = self.ping.clone();
         let request = Request { method: Method::GET, url, headers, head_timeout: PING_TIMEOUT };
-        let trouble = match wire.send(Kind::Greeting, request).await {
+        let trouble = match transport.send(RequestKind::Greeting, request).await {
             Ok(response) => self.learn(&response),
             Err(error) => Some(error),
         };
-        *look = Some(Look { at: Instant::now(), trouble: trouble.clone() });
+        *greeting = Some(Greeting { at: Instant::now(), trouble: trouble.clone() });
         trouble
     }
 
@@ -204,14 +208,14 @@ impl Auth {
                 Ok(realm) => {
                     // Its scope, where it has one, is that of `/v2/` itself.
                     let service = bearer.param("service").map(str::to_owned);
-                    self.memory.remember(Known::Bearer { realm, service, shape: Shape::usual() });
+                    self.learned.remember(AuthScheme::Bearer { realm, service, rule: ScopeRule::usual() });
                     return None;
                 }
                 Err(why) => refused = Some(why),
             }
         }
         if challenges.iter().any(Challenge::is_basic) {
-            self.memory.remember(Known::Basic);
+            self.learned.remember(AuthScheme::Basic);
             return None;
         }
         refused.map(|message| UpstreamError::Denied { status, message })
@@ -221,18 +225,18 @@ impl Auth {
     /// carry instead, where that may come out otherwise.
     pub(super) async fn instead(
         &self,
-        wire: &Wire,
+        transport: &Transport,
         repository: &str,
         status: StatusCode,
         used: &Authorization,
     ) -> Result<Option<Authorization>, UpstreamError> {
         match used {
             // It may hide what is there from strangers.
-            Authorization::Anonymous => self.introduced(wire, repository).await,
+            Authorization::Anonymous => self.signed_in(transport, repository).await,
             // Whoever asked for a password may not have been the registry.
             Authorization::Basic(_) if self.doubts() => {
-                self.memory.forget(&Known::Basic);
-                match self.introduced(wire, repository).await? {
+                self.learned.forget(&AuthScheme::Basic);
+                match self.signed_in(transport, repository).await? {
                     Some(Authorization::Basic(_)) => Ok(None),
                     other => Ok(Some(other.unwrap_or(Authorization::Anonymous))),
                 }
@@ -246,12 +250,12 @@ impl Auth {
                 if carried.fresh || !doubted || carried.bearer.age() < DOUBT {
                     return Ok(None);
                 }
-                if let Some(other) = self.reintroduced(wire, repository, carried).await {
+                if let Some(other) = self.signed_in_anew(transport, repository, carried).await {
                     return Ok(Some(other));
                 }
                 // Without another token, the refusal is the answer.
                 let stale = Some(carried.bearer.serial());
-                let Ok(mut another) = self.token(wire, carried.grant.clone(), stale).await else {
+                let Ok(mut another) = self.token(transport, carried.wanted.clone(), stale).await else {
                     return Ok(None);
                 };
                 another.fresh = true;
@@ -262,18 +266,23 @@ impl Auth {
 
     /// The challenge that a token was got for may have been a fault's: what `/v2/` says to carry by
     /// now, if that is something else.
-    async fn reintroduced(&self, wire: &Wire, repository: &str, carried: &Carried) -> Option<Authorization> {
-        let known = self.memory.get().filter(|_| carried.bearer.is_unproven());
-        known.iter().for_each(|known| self.memory.forget(known));
-        let introduced = self.introduced(wire, repository).await;
-        if let Some(known) = known
-            && self.memory.get().is_none()
+    async fn signed_in_anew(
+        &self,
+        transport: &Transport,
+        repository: &str,
+        carried: &Carried,
+    ) -> Option<Authorization> {
+        let scheme = self.learned.get().filter(|_| carried.bearer.is_unproven());
+        scheme.iter().for_each(|scheme| self.learned.forget(scheme));
+        let signed_in = self.signed_in(transport, repository).await;
+        if let Some(scheme) = scheme
+            && self.learned.get().is_none()
         {
             // Nothing better was learned.
-            self.memory.remember(known);
+            self.learned.remember(scheme);
         }
-        match introduced.ok()?? {
-            Authorization::Bearer(another) if another.grant.is_like(&carried.grant) => None,
+        match signed_in.ok()?? {
+            Authorization::Bearer(another) if another.wanted.is_like(&carried.wanted) => None,
             other => Some(other),
         }
     }
@@ -289,17 +298,17 @@ impl Auth {
     }
 
     /// What to carry to a registry that has not said by itself what it wants, with credentials.
-    pub(super) async fn introduced(
+    pub(super) async fn signed_in(
         &self,
-        wire: &Wire,
+        transport: &Transport,
         repository: &str,
     ) -> Result<Option<Authorization>, UpstreamError> {
         if !self.identities.is_somebody() {
             return Ok(None);
         }
-        match self.look(wire, Some(DOUBT)).await {
+        match self.greet(transport, Some(DOUBT)).await {
             Some(trouble) => Err(trouble),
-            None => self.remembered(wire, repository).await,
+            None => self.remembered(transport, repository).await,
         }
     }
 
@@ -307,20 +316,20 @@ impl Auth {
     /// holds by now.
     pub(super) async fn token(
         &self,
-        wire: &Wire,
-        mut grant: Grant,
+        transport: &Transport,
+        mut wanted: TokenRequest,
         stale: Option<u64>,
     ) -> Result<Box<Carried>, UpstreamError> {
         let mut identity = self.identities.current().await;
-        grant.holder = identity.number;
-        let mut got = self.tokens.get(&grant, stale, &identity, wire).await;
+        wanted.holder = identity.number;
+        let mut got = self.tokens.get(&wanted, stale, &identity, transport).await;
         if got.as_ref().is_err_and(|error| !error.is_outage())
             && let Some(renewed) = self.identities.instead_of(&identity).await
         {
-            (grant.holder, identity) = (renewed.number, renewed);
-            got = self.tokens.get(&grant, None, &identity, wire).await;
+            (wanted.holder, identity) = (renewed.number, renewed);
+            got = self.tokens.get(&wanted, None, &identity, transport).await;
         }
-        got.map(|(bearer, fresh)| Box::new(Carried { grant, bearer, fresh, identity }))
+        got.map(|(bearer, fresh)| Box::new(Carried { wanted, bearer, fresh, identity }))
     }
 
     /// The registry answered a request that carried `used` with success.

@@ -7,19 +7,19 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
     call::Call,
-    counters::Kind,
+    counters::RequestKind,
     error::UpstreamError,
-    fetcher::{Body, FetchError},
+    fetcher::{FetchError, ResponseBody},
     governor::Spend,
-    registry::Upstream,
-    wire::Wire,
+    registry::Registry,
+    transport::Transport,
     words,
 };
 use crate::oci::{Digest, RepositoryName};
 
 /// The head of a blob's answer, and its bytes to come.
 #[derive(Debug)]
-pub struct BlobAnswer {
+pub struct BlobResponse {
     /// The whole blob's size in bytes, if told.
     pub total: Option<u64>,
     /// Where the body begins in the blob: the offset asked for, or 0 where the source ignored the range.
@@ -30,24 +30,24 @@ pub struct BlobAnswer {
     /// everything.
     pub page: bool,
     /// The bytes.
-    pub body: BlobBody,
+    pub body: BlobStream,
 }
 
-/// The bytes of a blob, counted as they pass. Exactly [`BlobAnswer::length`] of them, or an error.
-pub struct BlobBody {
-    body: Body,
-    wire: Arc<Wire>,
+/// The bytes of a blob, counted as they pass. Exactly [`BlobResponse::length`] of them, or an error.
+pub struct BlobStream {
+    body: ResponseBody,
+    transport: Arc<Transport>,
     left: Option<u64>,
     host: String,
 }
 
-impl std::fmt::Debug for BlobBody {
+impl std::fmt::Debug for BlobStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BlobBody").field("host", &self.host).field("left", &self.left).finish_non_exhaustive()
     }
 }
 
-impl BlobBody {
+impl BlobStream {
     /// The next piece; `None` once all have come. Dropping the body closes the connection.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, FetchError>> {
         let chunk = match self.body.chunk().await {
@@ -61,7 +61,7 @@ impl BlobBody {
                 }));
             }
         };
-        self.wire.counters.received(chunk.len());
+        self.transport.counters.received(chunk.len());
         if let Some(left) = &mut self.left {
             match left.checked_sub(chunk.len() as u64) {
                 Some(rest) => *left = rest,
@@ -75,13 +75,13 @@ impl BlobBody {
     }
 }
 
-impl Upstream {
+impl Registry {
     /// Asks for a blob's size; `None` where the registry has the blob and does not tell. A size of
     /// 0 is none, unless the digest is that of nothing. Signed addresses are often good for GET
     /// only, so a refusal by the place a registry redirected to is no error; and a web page in
     /// answer to HEAD says nothing, so a GET of one byte decides.
     pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>, UpstreamError> {
-        match self.call(&self.blob_call(Kind::BlobHead, repository, digest)).await {
+        match self.call(&self.blob_call(RequestKind::BlobHead, repository, digest)).await {
             Ok(answer) if is_page(&answer.headers) => self.blob_size_by_a_byte(repository, digest).await,
             Ok(answer) => Ok(words::content_length(&answer.headers).filter(|size| *size > 0 || digest.is_of_nothing())),
             Err(UpstreamError::Failed { status: 401 | 403 | 405, .. }) => Ok(None),
@@ -104,20 +104,20 @@ impl Upstream {
             Some(0) if !digest.is_of_nothing() => "the answer has no bytes, and the blob has some",
             total => return Ok(total),
         };
-        self.wire.counters.disbelieved();
+        self.transport.counters.disbelieved();
         Err(UpstreamError::untrue(why))
     }
 
     /// Asks for a blob's bytes from offset `from` to `to_inclusive`, or to its end. `Range` is only sent where a part is asked
-    /// for. A source may ignore it: see [`BlobAnswer::offset`].
+    /// for. A source may ignore it: see [`BlobResponse::offset`].
     pub async fn blob(
         &self,
         repository: &RepositoryName,
         digest: &Digest,
         from: u64,
         to_inclusive: Option<u64>,
-    ) -> Result<BlobAnswer, UpstreamError> {
-        let mut call = self.blob_call(Kind::Blob, repository, digest);
+    ) -> Result<BlobResponse, UpstreamError> {
+        let mut call = self.blob_call(RequestKind::Blob, repository, digest);
         let ranged = from > 0 || to_inclusive.is_some();
         if ranged {
             let to = to_inclusive.map(|to| to.to_string()).unwrap_or_default();
@@ -133,24 +133,24 @@ impl Upstream {
                         && length.is_none_or(|length| part.last - part.first == length.wrapping_sub(1))
                 });
                 let Some(part) = part else {
-                    self.wire.counters.disbelieved();
+                    self.transport.counters.disbelieved();
                     return Err(UpstreamError::untrue("the answer is another part of the blob than was asked for"));
                 };
                 (part.total, from, Some(part.last - part.first + 1))
             }
             StatusCode::OK => (length, 0, length),
             status => {
-                self.wire.counters.disbelieved();
+                self.transport.counters.disbelieved();
                 return Err(UpstreamError::untrue(format!("a blob does not come with status {status}")));
             }
         };
         let host = call.url.host_str().unwrap_or_default().to_owned();
         let page = is_page(&answer.headers);
-        let body = BlobBody { body: answer.body, wire: Arc::clone(&self.wire), left: length, host };
-        Ok(BlobAnswer { total, offset, length, page, body })
+        let body = BlobStream { body: answer.body, transport: Arc::clone(&self.transport), left: length, host };
+        Ok(BlobResponse { total, offset, length, page, body })
     }
 
-    fn blob_call<'a>(&self, kind: Kind, repository: &'a RepositoryName, digest: &Digest) -> Call<'a> {
+    fn blob_call<'a>(&self, kind: RequestKind, repository: &'a RepositoryName, digest: &Digest) -> Call<'a> {
         Call {
             kind,
             url: self.url(&format!("{repository}/blobs/{digest}")),
@@ -169,21 +169,21 @@ fn is_page(headers: &HeaderMap) -> bool {
 
 /// A 206's `Content-Range`, never empty nor past its total.
 #[derive(PartialEq, Eq, Debug)]
-struct Part {
+struct PartialContent {
     first: u64,
     last: u64,
     total: Option<u64>,
 }
 
 /// `bytes 0-99/1000`, or `bytes 0-99/*` (RFC 9110 section 14.4).
-fn content_range(headers: &HeaderMap) -> Option<Part> {
+fn content_range(headers: &HeaderMap) -> Option<PartialContent> {
     let value = headers.get(header::CONTENT_RANGE)?.to_str().ok()?;
     let (unit, rest) = value.trim().split_once(' ')?;
     let (range, total) = rest.trim().split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let number = |s: &str| s.bytes().all(|b| b.is_ascii_digit()).then(|| s.parse::<u64>().ok()).flatten();
     let total = if total == "*" { None } else { Some(number(total)?) };
-    let part = Part { first: number(first)?, last: number(last)?, total };
+    let part = PartialContent { first: number(first)?, last: number(last)?, total };
     let fits = part.first <= part.last && part.last < part.total.unwrap_or(u64::MAX);
     (unit.eq_ignore_ascii_case("bytes") && fits).then_some(part)
 }
@@ -193,15 +193,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read(value: &str) -> Option<Part> {
+    fn read(value: &str) -> Option<PartialContent> {
         let value = HeaderValue::from_str(value).ok()?;
         content_range(&HeaderMap::from_iter([(header::CONTENT_RANGE, value)]))
     }
 
     #[test]
     fn reads_content_ranges() {
-        assert_eq!(read("bytes 5-9/10"), Some(Part { first: 5, last: 9, total: Some(10) }));
-        assert_eq!(read("Bytes 5-9/*"), Some(Part { first: 5, last: 9, total: None }));
+        assert_eq!(read("bytes 5-9/10"), Some(PartialContent { first: 5, last: 9, total: Some(10) }));
+        assert_eq!(read("Bytes 5-9/*"), Some(PartialContent { first: 5, last: 9, total: None }));
         for bad in
             ["", "bytes", "bytes 9-5/10", "bytes 5-10/10", "bytes */10", "bytes 5-/10", "lines 1-2/3", "bytes +1-2/3"]
         {

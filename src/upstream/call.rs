@@ -7,10 +7,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
 use super::{
-    counters::Kind,
-    fetcher::{Body, Request},
+    counters::RequestKind,
+    fetcher::{Request, ResponseBody},
     governor::Spend,
-    wire::user_agent,
+    transport::user_agent,
 };
 use crate::oci::RepositoryName;
 
@@ -22,7 +22,7 @@ const BLOB_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What to ask.
 pub(super) struct Call<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: RequestKind,
     pub(super) url: Url,
     pub(super) repository: &'a RepositoryName,
     /// `Accept`.
@@ -35,13 +35,13 @@ pub(super) struct Call<'a> {
 }
 
 /// A 2xx.
-pub(super) struct Answer {
+pub(super) struct Success {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     /// The body, where it was to be read whole.
     pub(super) bytes: Bytes,
     /// The body, where it was not.
-    pub(super) body: Body,
+    pub(super) body: ResponseBody,
 }
 
 impl Call<'_> {
@@ -53,12 +53,15 @@ impl Call<'_> {
         headers.extend(self.range.clone().map(|range| (header::RANGE, range)));
         headers.extend(authorization.map(|value| (header::AUTHORIZATION, value)));
         let (method, head_timeout) = match self.kind {
-            Kind::ManifestHead => (Method::HEAD, HEAD_TIMEOUT),
-            Kind::BlobHead => (Method::HEAD, BLOB_HEAD_TIMEOUT),
-            Kind::Blob => (Method::GET, BLOB_HEAD_TIMEOUT),
-            Kind::Manifest | Kind::Tags | Kind::Referrers | Kind::Token | Kind::Greeting | Kind::Probe => {
-                (Method::GET, HEAD_TIMEOUT)
-            }
+            RequestKind::ManifestHead => (Method::HEAD, HEAD_TIMEOUT),
+            RequestKind::BlobHead => (Method::HEAD, BLOB_HEAD_TIMEOUT),
+            RequestKind::Blob => (Method::GET, BLOB_HEAD_TIMEOUT),
+            RequestKind::Manifest
+            | RequestKind::Tags
+            | RequestKind::Referrers
+            | RequestKind::Token
+            | RequestKind::Greeting
+            | RequestKind::Probe => (Method::GET, HEAD_TIMEOUT),
         };
         Request { method, url: self.url.clone(), headers, head_timeout }
     }

@@ -1,5 +1,5 @@
 //! A circuit per upstream: when the registry itself fails it opens, and requests fail at once
-//! instead of queueing behind a dead host. A probe closes it again (`wire.rs` runs the probe).
+//! instead of queueing behind a dead host. A probe closes it again (`transport.rs` runs the probe).
 //!
 //! | state | entered by | left by |
 //! |---|---|---|
@@ -63,7 +63,7 @@ pub(super) enum Verdict {
 /// What the caller does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub(super) enum Next {
+pub(super) enum ProbeNeed {
     /// Nothing.
     Nothing,
     /// A probe now. Its end goes to [`Circuit::probed`].
@@ -107,41 +107,41 @@ impl Circuit {
     }
 
     /// A request has ended.
-    pub(super) fn end(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) -> Next {
+    pub(super) fn end(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) -> ProbeNeed {
         self.waiting.remove(&ticket);
         match verdict {
             Verdict::Answered => {
                 self.answered(now);
-                Next::Nothing
+                ProbeNeed::Nothing
             }
             Verdict::Failed(_) => {
                 (self.unreachable, self.failed, self.last_answer) = (0, self.failed + 1, Some(now));
-                if self.failed >= FAILED_LIMIT { self.doubt(now) } else { Next::Nothing }
+                if self.failed >= FAILED_LIMIT { self.doubt(now) } else { ProbeNeed::Nothing }
             }
             Verdict::Silent(_) => self.doubt(now),
             Verdict::Unreachable(reason) => {
                 self.unreachable += 1;
-                if self.unreachable >= UNREACHABLE_LIMIT { self.opens(reason) } else { Next::Nothing }
+                if self.unreachable >= UNREACHABLE_LIMIT { self.opens(reason) } else { ProbeNeed::Nothing }
             }
-            Verdict::Neutral => Next::Nothing,
+            Verdict::Neutral => ProbeNeed::Nothing,
         }
     }
 
     /// A probe has ended. It asks for no repository, so it speaks for the registry.
-    pub(super) fn probed(&mut self, verdict: Verdict, now: Instant) -> Next {
+    pub(super) fn probed(&mut self, verdict: Verdict, now: Instant) -> ProbeNeed {
         match verdict {
             Verdict::Answered => {
                 self.answered(now);
-                Next::Nothing
+                ProbeNeed::Nothing
             }
             Verdict::Failed(reason) | Verdict::Silent(reason) | Verdict::Unreachable(reason) => self.opens(reason),
-            Verdict::Neutral => Next::Nothing,
+            Verdict::Neutral => ProbeNeed::Nothing,
         }
     }
 
     /// Whoever waited for the head has gone. A caller's own short deadline must not hide a dead
     /// upstream.
-    pub(super) fn give_up(&mut self, ticket: Ticket, now: Instant) -> Next {
+    pub(super) fn give_up(&mut self, ticket: Ticket, now: Instant) -> ProbeNeed {
         let next = self.waits(ticket, now);
         self.waiting.remove(&ticket);
         next
@@ -149,31 +149,31 @@ impl Circuit {
 
     /// A request still waits for its head. After [`LATE`] with nothing answered meanwhile the
     /// registry is in doubt.
-    pub(super) fn waits(&mut self, ticket: Ticket, now: Instant) -> Next {
+    pub(super) fn waits(&mut self, ticket: Ticket, now: Instant) -> ProbeNeed {
         let silent = self.last_answer.is_none_or(|at| at < ticket.0);
         let late = self.waiting.contains(&ticket) && now.saturating_duration_since(ticket.0) >= LATE;
-        if silent && late { self.doubt(now) } else { Next::Nothing }
+        if silent && late { self.doubt(now) } else { ProbeNeed::Nothing }
     }
 
     fn answered(&mut self, now: Instant) {
         (self.unreachable, self.failed, self.open, self.last_answer) = (0, 0, None, Some(now));
     }
 
-    fn doubt(&mut self, now: Instant) -> Next {
+    fn doubt(&mut self, now: Instant) -> ProbeNeed {
         let lately = self.last_doubt.is_some_and(|at| now.saturating_duration_since(at) < BETWEEN_DOUBTS);
         if self.open.is_some() || lately {
-            return Next::Nothing;
+            return ProbeNeed::Nothing;
         }
         self.last_doubt = Some(now);
-        Next::Probe
+        ProbeNeed::Probe
     }
 
-    fn opens(&mut self, reason: String) -> Next {
+    fn opens(&mut self, reason: String) -> ProbeNeed {
         if self.open.is_some() {
-            return Next::Nothing;
+            return ProbeNeed::Nothing;
         }
         self.open = Some(reason);
-        Next::Opened
+        ProbeNeed::Opened
     }
 
     /// How the upstream is doing.
@@ -199,7 +199,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn step(circuit: &mut Circuit, verdict: Verdict, now: Instant) -> Next {
+    fn step(circuit: &mut Circuit, verdict: Verdict, now: Instant) -> ProbeNeed {
         let ticket = circuit.begin(now, true);
         circuit.end(ticket, verdict, now)
     }
@@ -216,17 +216,17 @@ mod tests {
     #[test]
     fn opens_once_after_two_unreachable() {
         let (mut circuit, now) = (Circuit::default(), Instant::now());
-        assert_eq!(step(&mut circuit, unreachable(), now), Next::Nothing);
+        assert_eq!(step(&mut circuit, unreachable(), now), ProbeNeed::Nothing);
         assert_eq!(circuit.health(now), Health::Good);
-        assert_eq!(step(&mut circuit, unreachable(), now), Next::Opened);
+        assert_eq!(step(&mut circuit, unreachable(), now), ProbeNeed::Opened);
         assert_eq!((circuit.health(now), circuit.open()), (Health::Open, Some("refused")));
         let again = step(&mut circuit, unreachable(), now);
-        assert_eq!(again, Next::Nothing, "it opens only once, so there is only one probe");
-        assert_eq!(step(&mut circuit, Verdict::Answered, now), Next::Nothing);
+        assert_eq!(again, ProbeNeed::Nothing, "it opens only once, so there is only one probe");
+        assert_eq!(step(&mut circuit, Verdict::Answered, now), ProbeNeed::Nothing);
         assert_eq!((circuit.health(now), circuit.open()), (Health::Good, None));
         for _ in 0..3 {
-            assert_eq!(step(&mut circuit, unreachable(), now), Next::Nothing);
-            assert_eq!(step(&mut circuit, Verdict::Answered, now), Next::Nothing);
+            assert_eq!(step(&mut circuit, unreachable(), now), ProbeNeed::Nothing);
+            assert_eq!(step(&mut circuit, Verdict::Answered, now), ProbeNeed::Nothing);
         }
     }
 
@@ -235,25 +235,25 @@ mod tests {
         let (mut circuit, now) = (Circuit::default(), Instant::now());
         let row = |circuit: &mut Circuit, now| {
             for _ in 0..4 {
-                assert_eq!(step(circuit, failed(), now), Next::Nothing);
-                assert_eq!(step(circuit, Verdict::Neutral, now), Next::Nothing);
+                assert_eq!(step(circuit, failed(), now), ProbeNeed::Nothing);
+                assert_eq!(step(circuit, Verdict::Neutral, now), ProbeNeed::Nothing);
             }
         };
         row(&mut circuit, now);
         let _ = step(&mut circuit, Verdict::Answered, now);
         row(&mut circuit, now);
-        assert_eq!(step(&mut circuit, failed(), now), Next::Probe);
+        assert_eq!(step(&mut circuit, failed(), now), ProbeNeed::Probe);
         assert_eq!(circuit.health(now), Health::Good, "requests pass until the probe has decided");
-        assert_eq!(circuit.probed(Verdict::Answered, now), Next::Nothing);
+        assert_eq!(circuit.probed(Verdict::Answered, now), ProbeNeed::Nothing);
         row(&mut circuit, now);
-        assert_eq!(step(&mut circuit, failed(), now), Next::Nothing, "a doubt of a moment ago");
-        assert_eq!(step(&mut circuit, failed(), now + SECOND), Next::Probe);
+        assert_eq!(step(&mut circuit, failed(), now), ProbeNeed::Nothing, "a doubt of a moment ago");
+        assert_eq!(step(&mut circuit, failed(), now + SECOND), ProbeNeed::Probe);
         for verdict in [failed(), silent(), unreachable()] {
             let mut circuit = Circuit::default();
-            assert_eq!(circuit.probed(verdict, now), Next::Opened);
+            assert_eq!(circuit.probed(verdict, now), ProbeNeed::Opened);
             assert_eq!(circuit.health(now), Health::Open);
-            assert_eq!(step(&mut circuit, silent(), now), Next::Nothing, "the probes go on already");
-            assert_eq!(circuit.probed(Verdict::Answered, now), Next::Nothing);
+            assert_eq!(step(&mut circuit, silent(), now), ProbeNeed::Nothing, "the probes go on already");
+            assert_eq!(circuit.probed(Verdict::Answered, now), ProbeNeed::Nothing);
             assert_eq!(circuit.health(now), Health::Good);
         }
     }
@@ -276,21 +276,21 @@ mod tests {
         let queued = circuit.begin(start + 20 * SECOND, false);
         assert_eq!(circuit.health(start + 60 * SECOND), Health::Good);
         let gone = circuit.give_up(queued, start + 60 * SECOND);
-        assert_eq!(gone, Next::Nothing, "a request that waited for a connection has seen no silence");
+        assert_eq!(gone, ProbeNeed::Nothing, "a request that waited for a connection has seen no silence");
     }
 
     #[test]
     fn a_silence_is_a_doubt_whoever_goes() {
         let (mut circuit, start) = (Circuit::default(), Instant::now());
         let early = circuit.begin(start, true);
-        assert_eq!(circuit.give_up(early, start + SECOND), Next::Nothing);
+        assert_eq!(circuit.give_up(early, start + SECOND), ProbeNeed::Nothing);
         let (a, b) = (circuit.begin(start, true), circuit.begin(start, true));
-        assert_eq!(circuit.waits(a, start + SECOND), Next::Nothing);
-        assert_eq!(circuit.waits(a, start + LATE), Next::Probe, "while it still waits");
-        assert_eq!(circuit.give_up(b, start + LATE + SECOND), Next::Probe, "when it goes");
-        assert_eq!(circuit.end(a, silent(), start + LATE + 2 * SECOND), Next::Probe, "when its time is over");
+        assert_eq!(circuit.waits(a, start + SECOND), ProbeNeed::Nothing);
+        assert_eq!(circuit.waits(a, start + LATE), ProbeNeed::Probe, "while it still waits");
+        assert_eq!(circuit.give_up(b, start + LATE + SECOND), ProbeNeed::Probe, "when it goes");
+        assert_eq!(circuit.end(a, silent(), start + LATE + 2 * SECOND), ProbeNeed::Probe, "when its time is over");
         let answered = circuit.begin(start, true);
         let _ = step(&mut circuit, Verdict::Answered, start + 6 * SECOND);
-        assert_eq!(circuit.waits(answered, start + 9 * SECOND), Next::Nothing, "others are answered");
+        assert_eq!(circuit.waits(answered, start + 9 * SECOND), ProbeNeed::Nothing, "others are answered");
     }
 }

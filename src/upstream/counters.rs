@@ -7,7 +7,7 @@ use std::{
 
 /// The kinds of requests.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Kind {
+pub enum RequestKind {
     /// HEAD of a manifest: a tag check.
     ManifestHead,
     /// GET of a manifest: what rate limits count.
@@ -28,32 +28,32 @@ pub enum Kind {
     Probe,
 }
 
-impl Kind {
+impl RequestKind {
     /// Every kind, in the order of the table above.
-    pub const ALL: [Kind; 9] = [
-        Kind::ManifestHead,
-        Kind::Manifest,
-        Kind::BlobHead,
-        Kind::Blob,
-        Kind::Tags,
-        Kind::Referrers,
-        Kind::Token,
-        Kind::Greeting,
-        Kind::Probe,
+    pub const ALL: [RequestKind; 9] = [
+        RequestKind::ManifestHead,
+        RequestKind::Manifest,
+        RequestKind::BlobHead,
+        RequestKind::Blob,
+        RequestKind::Tags,
+        RequestKind::Referrers,
+        RequestKind::Token,
+        RequestKind::Greeting,
+        RequestKind::Probe,
     ];
 
     /// The word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Kind::ManifestHead => "manifest_head",
-            Kind::Manifest => "manifest",
-            Kind::BlobHead => "blob_head",
-            Kind::Blob => "blob",
-            Kind::Tags => "tags",
-            Kind::Referrers => "referrers",
-            Kind::Token => "token",
-            Kind::Greeting => "greeting",
-            Kind::Probe => "probe",
+            RequestKind::ManifestHead => "manifest_head",
+            RequestKind::Manifest => "manifest",
+            RequestKind::BlobHead => "blob_head",
+            RequestKind::Blob => "blob",
+            RequestKind::Tags => "tags",
+            RequestKind::Referrers => "referrers",
+            RequestKind::Token => "token",
+            RequestKind::Greeting => "greeting",
+            RequestKind::Probe => "probe",
         }
     }
 }
@@ -61,7 +61,7 @@ impl Kind {
 /// One upstream's counters.
 #[derive(Debug, Default)]
 pub(super) struct UpstreamCounters {
-    requests: [AtomicU64; Kind::ALL.len()],
+    requests: [AtomicU64; RequestKind::ALL.len()],
     retries: AtomicU64,
     errors: AtomicU64,
     untrue: AtomicU64,
@@ -72,7 +72,7 @@ pub(super) struct UpstreamCounters {
 /// The counters at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct UpstreamSnapshot {
-    requests: [u64; Kind::ALL.len()],
+    requests: [u64; RequestKind::ALL.len()],
     /// Requests that were sent again after a transient failure; part of the requests.
     pub retries: u64,
     /// Requests without a usable answer: unreachable, 5xx, 429.
@@ -86,7 +86,7 @@ pub struct UpstreamSnapshot {
 }
 
 impl UpstreamCounters {
-    pub(super) fn requested(&self, kind: Kind) {
+    pub(super) fn requested(&self, kind: RequestKind) {
         self.requests[kind as usize].fetch_add(1, Relaxed);
     }
 
@@ -125,7 +125,7 @@ impl UpstreamCounters {
 
 impl UpstreamSnapshot {
     /// How many requests of this kind were sent, retries included.
-    pub fn requests(&self, kind: Kind) -> u64 {
+    pub fn requests(&self, kind: RequestKind) -> u64 {
         self.requests[kind as usize]
     }
 }

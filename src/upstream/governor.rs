@@ -21,7 +21,7 @@ use std::{
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::{counters::Kind, error::UpstreamError};
+use super::{counters::RequestKind, error::UpstreamError};
 use crate::oci::RepositoryName;
 
 /// How long manifests rest after a 429 that does not say.
@@ -64,13 +64,13 @@ pub struct Budget {
 
 /// A 429 that still counts.
 #[derive(Clone, Debug)]
-struct Rest {
+struct LimitRest {
     at: Instant,
     until: Instant,
     message: String,
 }
 
-impl Rest {
+impl LimitRest {
     fn error(&self, until: Instant, now: Instant) -> UpstreamError {
         let retry_after = Some(until.saturating_duration_since(now));
         UpstreamError::RateLimited { retry_after, message: self.message.clone() }
@@ -79,15 +79,15 @@ impl Rest {
 
 /// The rests of one class of requests.
 #[derive(Debug, Default)]
-struct Rests {
-    of: HashMap<RepositoryName, Rest>,
+struct LimitRests {
+    of: HashMap<RepositoryName, LimitRest>,
     /// When another answer than a 429 last came.
     passed: Option<Instant>,
 }
 
 /// A request that drew a 429.
 pub(super) struct Limit<'a> {
-    pub(super) kind: Kind,
+    pub(super) kind: RequestKind,
     pub(super) repository: &'a RepositoryName,
     /// Upstream's words.
     pub(super) message: &'a str,
@@ -97,12 +97,12 @@ pub(super) struct Limit<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Governor {
     budget: Option<(Budget, Instant)>,
-    manifests: Rests,
-    heads: Rests,
-    content: Rests,
+    manifests: LimitRests,
+    heads: LimitRests,
+    content: LimitRests,
 }
 
-impl Rests {
+impl LimitRests {
     fn admit(&mut self, repository: &RepositoryName, now: Instant) -> Result<(), UpstreamError> {
         if let Some(rest) = self.of.get_mut(repository) {
             if rest.until > now {
@@ -111,8 +111,8 @@ impl Rests {
             rest.until = now + BETWEEN_TRIALS;
             return Ok(());
         }
-        let since = |rest: &&Rest| rest.until > now && self.passed.is_none_or(|passed| rest.at > passed);
-        let lately: Vec<&Rest> = self.of.values().filter(since).collect();
+        let since = |rest: &&LimitRest| rest.until > now && self.passed.is_none_or(|passed| rest.at > passed);
+        let lately: Vec<&LimitRest> = self.of.values().filter(since).collect();
         let Some(last) = lately.iter().max_by_key(|rest| rest.at).filter(|_| lately.len() >= SEVERAL) else {
             return Ok(());
         };
@@ -120,7 +120,7 @@ impl Rests {
         if until > now { Err(last.error(until, now)) } else { Ok(()) }
     }
 
-    fn limited(&mut self, repository: &RepositoryName, rest: Rest) {
+    fn limited(&mut self, repository: &RepositoryName, rest: LimitRest) {
         if self.of.len() >= MOST && !self.of.contains_key(repository) {
             let first = self.of.iter().min_by_key(|(_, rest)| rest.until).map(|(name, _)| name.clone());
             first.and_then(|first| self.of.remove(&first));
@@ -133,7 +133,7 @@ impl Governor {
     /// Whether a request may be sent; the error is [`UpstreamError::RateLimited`].
     pub(super) fn admit(
         &mut self,
-        kind: Kind,
+        kind: RequestKind,
         spend: Spend,
         repository: &RepositoryName,
         now: Instant,
@@ -141,7 +141,7 @@ impl Governor {
         if let Some(rests) = self.rests(kind) {
             rests.admit(repository, now)?;
         }
-        if kind != Kind::Manifest || spend == Spend::Needed {
+        if kind != RequestKind::Manifest || spend == Spend::Needed {
             return Ok(());
         }
         match self.budget(now) {
@@ -177,19 +177,19 @@ impl Governor {
     ) -> Option<Duration> {
         let said = retry_after(headers, wall).map(|d| d.min(MAX_REST));
         let length = match limit.kind {
-            Kind::Manifest | Kind::ManifestHead => Some(said.unwrap_or(DEFAULT_REST)),
-            Kind::Blob | Kind::BlobHead | Kind::Tags | Kind::Referrers => said,
-            Kind::Token | Kind::Greeting | Kind::Probe => None,
+            RequestKind::Manifest | RequestKind::ManifestHead => Some(said.unwrap_or(DEFAULT_REST)),
+            RequestKind::Blob | RequestKind::BlobHead | RequestKind::Tags | RequestKind::Referrers => said,
+            RequestKind::Token | RequestKind::Greeting | RequestKind::Probe => None,
         };
         if let (Some(rests), Some(length)) = (self.rests(limit.kind), length) {
-            let rest = Rest { at: now, until: now + length, message: limit.message.into() };
+            let rest = LimitRest { at: now, until: now + length, message: limit.message.into() };
             rests.limited(limit.repository, rest);
         }
         length.or(said)
     }
 
     /// A request drew another answer than a 429.
-    pub(super) fn passed(&mut self, kind: Kind, repository: &RepositoryName, now: Instant) {
+    pub(super) fn passed(&mut self, kind: RequestKind, repository: &RepositoryName, now: Instant) {
         if let Some(rests) = self.rests(kind) {
             rests.of.remove(repository);
             rests.passed = Some(now);
@@ -201,12 +201,14 @@ impl Governor {
         self.budget.filter(|(budget, seen)| now.saturating_duration_since(*seen) < budget.window).map(|(b, _)| b)
     }
 
-    fn rests(&mut self, kind: Kind) -> Option<&mut Rests> {
+    fn rests(&mut self, kind: RequestKind) -> Option<&mut LimitRests> {
         match kind {
-            Kind::Manifest => Some(&mut self.manifests),
-            Kind::ManifestHead => Some(&mut self.heads),
-            Kind::Blob | Kind::BlobHead | Kind::Tags | Kind::Referrers => Some(&mut self.content),
-            Kind::Token | Kind::Greeting | Kind::Probe => None,
+            RequestKind::Manifest => Some(&mut self.manifests),
+            RequestKind::ManifestHead => Some(&mut self.heads),
+            RequestKind::Blob | RequestKind::BlobHead | RequestKind::Tags | RequestKind::Referrers => {
+                Some(&mut self.content)
+            }
+            RequestKind::Token | RequestKind::Greeting | RequestKind::Probe => None,
         }
     }
 }
@@ -249,12 +251,12 @@ mod tests {
     fn name(name: &str) -> RepositoryName {
         name.parse().unwrap()
     }
-    fn admit(governor: &mut Governor, kind: Kind, repository: &str, now: Instant) -> Result<(), UpstreamError> {
+    fn admit(governor: &mut Governor, kind: RequestKind, repository: &str, now: Instant) -> Result<(), UpstreamError> {
         governor.admit(kind, Spend::Needed, &name(repository), now)
     }
     fn limited(
         governor: &mut Governor,
-        kind: Kind,
+        kind: RequestKind,
         repository: &str,
         said: Option<&str>,
         now: Instant,
@@ -270,67 +272,73 @@ mod tests {
         let refresh = |governor: &mut Governor, kind, now| governor.admit(kind, Spend::Refresh, &name("a"), now);
         governor.observe(&headers(&[("ratelimit-limit", "100;w=3600"), ("ratelimit-remaining", "11;w=3600")]), now);
         assert_eq!(governor.budget(now), Some(Budget { limit: 100, remaining: 11, window: secs(3600) }));
-        assert!(refresh(&mut governor, Kind::Manifest, now).is_ok());
+        assert!(refresh(&mut governor, RequestKind::Manifest, now).is_ok());
         governor.observe(&headers(&[("x-ratelimit-limit", "100"), ("x-ratelimit-remaining", "10;w=60")]), now);
-        let refused = refresh(&mut governor, Kind::Manifest, now + secs(20)).unwrap_err();
+        let refused = refresh(&mut governor, RequestKind::Manifest, now + secs(20)).unwrap_err();
         assert!(refused.is_outage());
         assert_eq!(refused.retry_after(), Some(secs(40)));
-        assert!(admit(&mut governor, Kind::Manifest, "a", now).is_ok());
-        assert!(refresh(&mut governor, Kind::ManifestHead, now).is_ok());
-        assert!(refresh(&mut governor, Kind::Manifest, now + secs(60)).is_ok(), "the window has passed");
+        assert!(admit(&mut governor, RequestKind::Manifest, "a", now).is_ok());
+        assert!(refresh(&mut governor, RequestKind::ManifestHead, now).is_ok());
+        assert!(refresh(&mut governor, RequestKind::Manifest, now + secs(60)).is_ok(), "the window has passed");
     }
 
     #[test]
     fn a_429_gives_rest_to_its_kind() {
         let (mut governor, now) = (Governor::default(), Instant::now());
-        assert_eq!(limited(&mut governor, Kind::Manifest, "a", None, now), Some(secs(60)));
-        let refused = admit(&mut governor, Kind::Manifest, "a", now + secs(59)).unwrap_err();
+        assert_eq!(limited(&mut governor, RequestKind::Manifest, "a", None, now), Some(secs(60)));
+        let refused = admit(&mut governor, RequestKind::Manifest, "a", now + secs(59)).unwrap_err();
         assert_eq!((refused.message().as_str(), refused.retry_after()), ("slow down", Some(secs(1))));
-        assert!(admit(&mut governor, Kind::ManifestHead, "a", now).is_ok());
-        assert!(admit(&mut governor, Kind::Blob, "a", now).is_ok());
-        assert!(admit(&mut governor, Kind::Manifest, "a", now + secs(60)).is_ok());
+        assert!(admit(&mut governor, RequestKind::ManifestHead, "a", now).is_ok());
+        assert!(admit(&mut governor, RequestKind::Blob, "a", now).is_ok());
+        assert!(admit(&mut governor, RequestKind::Manifest, "a", now + secs(60)).is_ok());
 
-        assert_eq!(limited(&mut governor, Kind::Blob, "a", None, now), None);
-        assert!(admit(&mut governor, Kind::Blob, "a", now).is_ok());
-        assert_eq!(limited(&mut governor, Kind::Blob, "a", Some("7"), now), Some(secs(7)));
-        assert!(admit(&mut governor, Kind::BlobHead, "a", now + secs(6)).is_err());
+        assert_eq!(limited(&mut governor, RequestKind::Blob, "a", None, now), None);
+        assert!(admit(&mut governor, RequestKind::Blob, "a", now).is_ok());
+        assert_eq!(limited(&mut governor, RequestKind::Blob, "a", Some("7"), now), Some(secs(7)));
+        assert!(admit(&mut governor, RequestKind::BlobHead, "a", now + secs(6)).is_err());
 
-        assert_eq!(limited(&mut governor, Kind::ManifestHead, "a", None, now), Some(secs(60)));
-        assert!(admit(&mut governor, Kind::ManifestHead, "a", now).is_err());
+        assert_eq!(limited(&mut governor, RequestKind::ManifestHead, "a", None, now), Some(secs(60)));
+        assert!(admit(&mut governor, RequestKind::ManifestHead, "a", now).is_err());
     }
 
     #[test]
     fn after_a_rest_one_goes_first() {
         let (mut governor, now) = (Governor::default(), Instant::now());
-        limited(&mut governor, Kind::Manifest, "a", Some("1"), now);
+        limited(&mut governor, RequestKind::Manifest, "a", Some("1"), now);
         let then = now + secs(1);
-        assert!(admit(&mut governor, Kind::Manifest, "a", then).is_ok());
+        assert!(admit(&mut governor, RequestKind::Manifest, "a", then).is_ok());
         for _ in 0..50 {
-            let told = admit(&mut governor, Kind::Manifest, "a", then).unwrap_err();
+            let told = admit(&mut governor, RequestKind::Manifest, "a", then).unwrap_err();
             assert_eq!(told.retry_after(), Some(BETWEEN_TRIALS));
         }
-        assert!(admit(&mut governor, Kind::Manifest, "a", then + BETWEEN_TRIALS).is_ok(), "the first may be slow");
-        governor.passed(Kind::Manifest, &name("a"), then);
-        assert!((0..50).all(|_| admit(&mut governor, Kind::Manifest, "a", then).is_ok()));
+        assert!(
+            admit(&mut governor, RequestKind::Manifest, "a", then + BETWEEN_TRIALS).is_ok(),
+            "the first may be slow"
+        );
+        governor.passed(RequestKind::Manifest, &name("a"), then);
+        assert!((0..50).all(|_| admit(&mut governor, RequestKind::Manifest, "a", then).is_ok()));
     }
 
     #[test]
     fn s30_one_or_two_repositories_are_not_the_upstream() {
         let (mut governor, now) = (Governor::default(), Instant::now());
         for (n, repository) in ["a", "b", "c"].into_iter().enumerate() {
-            assert!(admit(&mut governor, Kind::Manifest, "other", now).is_ok(), "after {n}");
-            limited(&mut governor, Kind::Manifest, repository, Some("3600"), now + secs(1));
+            assert!(admit(&mut governor, RequestKind::Manifest, "other", now).is_ok(), "after {n}");
+            limited(&mut governor, RequestKind::Manifest, repository, Some("3600"), now + secs(1));
         }
-        let wide = admit(&mut governor, Kind::Manifest, "other", now + secs(2)).unwrap_err();
+        let wide = admit(&mut governor, RequestKind::Manifest, "other", now + secs(2)).unwrap_err();
         assert_eq!(wide.retry_after(), Some(secs(59)), "not as long as three repositories say");
-        assert!(admit(&mut governor, Kind::Blob, "other", now + secs(2)).is_ok());
-        assert!(admit(&mut governor, Kind::Manifest, "other", now + secs(61)).is_ok());
+        assert!(admit(&mut governor, RequestKind::Blob, "other", now + secs(2)).is_ok());
+        assert!(admit(&mut governor, RequestKind::Manifest, "other", now + secs(61)).is_ok());
         // Somebody is served: it was those three.
-        governor.passed(Kind::Manifest, &name("other"), now + secs(61));
-        assert!(admit(&mut governor, Kind::Manifest, "third", now + secs(61)).is_ok());
-        assert!(admit(&mut governor, Kind::Manifest, "a", now + secs(61)).is_err(), "who rest as long as they say");
+        governor.passed(RequestKind::Manifest, &name("other"), now + secs(61));
+        assert!(admit(&mut governor, RequestKind::Manifest, "third", now + secs(61)).is_ok());
+        assert!(
+            admit(&mut governor, RequestKind::Manifest, "a", now + secs(61)).is_err(),
+            "who rest as long as they say"
+        );
         for n in 0..3000 {
-            limited(&mut governor, Kind::Manifest, &format!("r{n}"), Some("3600"), now);
+            limited(&mut governor, RequestKind::Manifest, &format!("r{n}"), Some("3600"), now);
         }
         assert!(governor.manifests.of.len() <= MOST);
     }
@@ -345,7 +353,7 @@ mod tests {
         assert_eq!(read("soon"), None);
         assert_eq!(read("-1"), None);
         let mut governor = Governor::default();
-        let long = limited(&mut governor, Kind::Manifest, "a", Some("99999999999999999999"), Instant::now());
+        let long = limited(&mut governor, RequestKind::Manifest, "a", Some("99999999999999999999"), Instant::now());
         assert_eq!(long, Some(MAX_REST));
     }
 
@@ -355,9 +363,9 @@ mod tests {
             let (mut governor, now) = (Governor::default(), Instant::now());
             let map = headers(&[("ratelimit-limit", &text), ("ratelimit-remaining", &text), ("retry-after", &text)]);
             governor.observe(&map, now);
-            let limit = Limit { kind: Kind::Manifest, repository: &name("a"), message: &text };
+            let limit = Limit { kind: RequestKind::Manifest, repository: &name("a"), message: &text };
             governor.limited(&limit, &map, now, SystemTime::now());
-            let _ = governor.admit(Kind::Manifest, Spend::Refresh, &name("a"), now);
+            let _ = governor.admit(RequestKind::Manifest, Spend::Refresh, &name("a"), now);
         }
     }
 }

@@ -5,47 +5,47 @@ use std::{collections::BTreeMap, sync::Arc};
 use tokio::runtime::Handle;
 
 use super::{
-    fetcher::{FetcherError, Fetchers, Origin},
-    registry::Upstream,
-    transport::Transport,
+    fetcher::{FetcherError, Fetchers, PeerSettings},
+    network::Network,
+    registry::Registry,
 };
 use crate::{config::Config, oci::UpstreamName};
 
 /// All upstreams of the configuration, by name.
-pub struct Upstreams(BTreeMap<UpstreamName, Arc<Upstream>>);
+pub struct Upstreams(BTreeMap<UpstreamName, Arc<Registry>>);
 
 impl Upstreams {
     /// Opens no connection. Probes of failed upstreams run on `runtime` until [`Upstreams::stop`].
     pub fn new(config: &Config, fetchers: &Fetchers, runtime: &Handle) -> Result<Self, FetcherError> {
         let upstreams = config.upstreams.iter().map(|one| {
-            let origin = Origin {
+            let origin = PeerSettings {
                 url: one.url.clone(),
                 built_in_url: one.has_built_in_url(),
                 ca_file: one.ca_file.clone(),
                 proxy: one.proxy.clone(),
                 connections: one.connections,
             };
-            let transport = Transport::Fetcher(fetchers.fetcher(origin)?);
-            let upstream = Upstream::new(one.clone(), config.cache.tag_ttl, config.mode, transport, runtime.clone());
+            let network = Network::Fetcher(fetchers.fetcher(origin)?);
+            let upstream = Registry::new(one.clone(), config.cache.tag_ttl, config.mode, network, runtime.clone());
             Ok((one.name.clone(), Arc::new(upstream)))
         });
         Ok(Upstreams(upstreams.collect::<Result<_, FetcherError>>()?))
     }
 
     /// The upstream of this name, if there is one.
-    pub fn get(&self, name: &UpstreamName) -> Option<&Arc<Upstream>> {
+    pub fn get(&self, name: &UpstreamName) -> Option<&Arc<Registry>> {
         self.0.get(name)
     }
 
     /// All of them, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Registry>> {
         self.0.values()
     }
 
     /// Ends the probes and waits for their end. Requests are not touched: stopping the fetchers ends those.
     pub async fn stop(&self) {
         for upstream in self.iter() {
-            upstream.wire.stop().await;
+            upstream.transport.stop().await;
         }
     }
 }

@@ -12,12 +12,12 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    call::{Answer, Call},
-    counters::Kind,
+    call::{Call, Success},
+    counters::RequestKind,
     error::UpstreamError,
     fetcher::FetchError,
     governor::Spend,
-    registry::Upstream,
+    registry::Registry,
     words,
 };
 use crate::oci::{Digest, MAX_MANIFEST_BYTES, OCI_INDEX, Reference, RepositoryName, Tags};
@@ -36,9 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A page of tags, which is read into a list as it comes: what is no tag is left out, and nothing
 /// is kept of it.
-struct TagPage<'a>(&'a mut Tags);
+struct TagPageSeed<'a>(&'a mut Tags);
 
-impl<'de> DeserializeSeed<'de> for TagPage<'_> {
+impl<'de> DeserializeSeed<'de> for TagPageSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, page: D) -> Result<(), D::Error> {
@@ -46,7 +46,7 @@ impl<'de> DeserializeSeed<'de> for TagPage<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for TagPage<'_> {
+impl<'de> Visitor<'de> for TagPageSeed<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,7 +56,7 @@ impl<'de> Visitor<'de> for TagPage<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut page: A) -> Result<(), A::Error> {
         while let Some(key) = page.next_key::<Cow<'de, str>>()? {
             if key == "tags" {
-                page.next_value_seed(TagList(self.0))?;
+                page.next_value_seed(TagListSeed(self.0))?;
             } else {
                 page.next_value::<IgnoredAny>()?;
             }
@@ -66,9 +66,9 @@ impl<'de> Visitor<'de> for TagPage<'_> {
 }
 
 /// Its tags; `null` where there are none.
-struct TagList<'a>(&'a mut Tags);
+struct TagListSeed<'a>(&'a mut Tags);
 
-impl<'de> DeserializeSeed<'de> for TagList<'_> {
+impl<'de> DeserializeSeed<'de> for TagListSeed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, list: D) -> Result<(), D::Error> {
@@ -76,7 +76,7 @@ impl<'de> DeserializeSeed<'de> for TagList<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for TagList<'_> {
+impl<'de> Visitor<'de> for TagListSeed<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,7 +110,7 @@ struct ReferrersPage {
 impl ReferrersPage {
     /// The answer as a page, if it is one: what a registry without the API says is a page for
     /// people, an error, an empty object, another manifest. The first page says what it is.
-    fn of(answer: &Answer, first: bool) -> Option<ReferrersPage> {
+    fn of(answer: &Success, first: bool) -> Option<ReferrersPage> {
         // An object without `manifests` is no list, however it is called.
         let fields: serde_json::Map<String, Value> = serde_json::from_slice(&answer.bytes).ok()?;
         let listed = fields.contains_key("manifests") && !fields.contains_key("errors");
@@ -137,7 +137,7 @@ enum Api {
     Absent(String),
 }
 
-impl Upstream {
+impl Registry {
     /// All tags of a repository, in the order of their bytes. What is no tag is left out.
     pub async fn tags(&self, repository: &RepositoryName) -> Result<Tags, UpstreamError> {
         self.in_time(self.all_tags(repository)).await
@@ -168,15 +168,15 @@ impl Upstream {
         url.set_query(Some(TAGS_A_PAGE));
         let mut tags = Tags::default();
         for page in 0..MAX_PAGES {
-            let answer = match self.page(Kind::Tags, &url, repository, None).await {
+            let answer = match self.page(RequestKind::Tags, &url, repository, None).await {
                 Err(UpstreamError::Failed { status: 400..500, .. }) if page == 0 => {
                     url.set_query(None);
-                    self.page(Kind::Tags, &url, repository, None).await?
+                    self.page(RequestKind::Tags, &url, repository, None).await?
                 }
                 answer => answer?,
             };
             let mut page = serde_json::Deserializer::from_slice(&answer.bytes);
-            TagPage(&mut tags)
+            TagPageSeed(&mut tags)
                 .deserialize(&mut page)
                 .and_then(|()| page.end())
                 .map_err(|error| UpstreamError::untrue(format!("the answer is not a list of tags: {error}")))?;
@@ -195,7 +195,7 @@ impl Upstream {
         let mut url = self.url(&format!("{repository}/referrers/{digest}"));
         let (mut all, mut size) = (Vec::new(), 0);
         for page in 0..MAX_PAGES {
-            let answer = match self.page(Kind::Referrers, &url, repository, Some(OCI_INDEX)).await {
+            let answer = match self.page(RequestKind::Referrers, &url, repository, Some(OCI_INDEX)).await {
                 Err(error) if page == 0 && means_no_api(&error) => return Ok(Api::Absent(error.message())),
                 answer => answer?,
             };
@@ -245,11 +245,11 @@ impl Upstream {
 
     async fn page(
         &self,
-        kind: Kind,
+        kind: RequestKind,
         url: &Url,
         repository: &RepositoryName,
         accept: Option<&'static str>,
-    ) -> Result<Answer, UpstreamError> {
+    ) -> Result<Success, UpstreamError> {
         let (url, accept) = (url.clone(), accept.or(Some("application/json")));
         let call = Call { kind, url, repository, accept, range: None, spend: Spend::Needed, whole: Some(MAX_PAGE) };
         self.call(&call).await

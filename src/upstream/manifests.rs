@@ -6,11 +6,11 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
 use super::{
-    call::{Answer, Call},
-    counters::Kind,
+    call::{Call, Success},
+    counters::RequestKind,
     error::UpstreamError,
     governor::Spend,
-    registry::Upstream,
+    registry::Registry,
     words,
 };
 use crate::oci::{self, Algorithm, Digest, Hasher, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, Reference, RepositoryName};
@@ -47,7 +47,7 @@ pub struct FetchedManifest {
     pub digest: Digest,
 }
 
-impl Upstream {
+impl Registry {
     /// Asks which manifest a reference means now, without spending a pull: a HEAD. What it says is
     /// no more than that: see [`UpstreamError::may_be_of_head_alone`].
     pub async fn head_manifest(
@@ -67,7 +67,7 @@ impl Upstream {
         spend: Spend,
     ) -> Result<ManifestHead, UpstreamError> {
         let mut call = self.manifest_call(repository, reference, spend);
-        (call.kind, call.whole) = (Kind::ManifestHead, None);
+        (call.kind, call.whole) = (RequestKind::ManifestHead, None);
         let answer = self.call(&call).await?;
         Ok(ManifestHead {
             digest: content_digest(&answer.headers),
@@ -108,14 +108,14 @@ impl Upstream {
         let answer = self.call(&self.manifest_call(repository, reference, spend)).await?;
         let proven = prove(answer, reference);
         if proven.is_err() {
-            self.wire.counters.disbelieved();
+            self.transport.counters.disbelieved();
         }
         proven
     }
 
     fn manifest_call<'a>(&self, repository: &'a RepositoryName, reference: &Reference, spend: Spend) -> Call<'a> {
         Call {
-            kind: Kind::Manifest,
+            kind: RequestKind::Manifest,
             url: self.url(&format!("{repository}/manifests/{reference}")),
             repository,
             accept: Some(MANIFEST_ACCEPT),
@@ -130,8 +130,8 @@ fn content_digest(headers: &HeaderMap) -> Option<Digest> {
     headers.get("docker-content-digest")?.to_str().ok()?.trim().parse().ok()
 }
 
-fn prove(answer: Answer, reference: &Reference) -> Result<FetchedManifest, UpstreamError> {
-    let Answer { headers, bytes, .. } = answer;
+fn prove(answer: Success, reference: &Reference) -> Result<FetchedManifest, UpstreamError> {
+    let Success { headers, bytes, .. } = answer;
     let expected = match reference {
         Reference::Digest(digest) => Some(*digest),
         Reference::Tag(_) => content_digest(&headers),
@@ -152,7 +152,7 @@ fn prove(answer: Answer, reference: &Reference) -> Result<FetchedManifest, Upstr
 /// What a manifest's JSON tells of its kind. What it holds is read with `oci::Manifest`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Shape {
+struct TypeHints {
     #[serde(default)]
     schema_version: Value,
     #[serde(default)]
@@ -164,7 +164,7 @@ struct Shape {
 
 /// The type to store and serve a manifest with.
 fn media_type(header: Option<String>, bytes: &[u8]) -> Result<String, UpstreamError> {
-    let shape: Shape =
+    let shape: TypeHints =
         serde_json::from_slice(bytes).map_err(|_| UpstreamError::untrue("the manifest is not a JSON object"))?;
     let index = shape.manifests.is_some().then(|| oci::OCI_INDEX.to_owned());
     let image = (shape.config.is_some() || shape.layers.is_some()).then(|| oci::OCI_IMAGE.to_owned());

@@ -1,6 +1,6 @@
 //! The registries of the internet, and how they are asked.
 //!
-//! [`Upstreams`] is the closed list; an [`Upstream`] gives manifests, blobs, tags and referrers, or an [`UpstreamError`] that
+//! [`Upstreams`] is the closed list; a [`Registry`] gives manifests, blobs, tags and referrers, or an [`UpstreamError`] that
 //! says what the policy above must know: was it an answer, or an outage? What this room promises:
 //!
 //! - Credentials go to the registry itself, and to a token endpoint that belongs to it (S1); never into a message (S18).
@@ -11,9 +11,9 @@
 //!   (`trouble.rs`). What the rate limit leaves is spent with care (`governor.rs`).
 //! - Every future is `Send` and may be dropped at any time.
 //!
-//! From the caller inwards: [`registry`](Upstream), `manifests`, `blobs`, `lists` → `admission` and
+//! From the caller inwards: [`registry`](Registry), `manifests`, `blobs`, `lists` → `admission` and
 //! `attempt` (what one request goes through) → `auth` and `answering`, with `challenge`, `known`, `realm`, `identity` and
-//! `token` → `wire` (counted, timed, circuit) → [`fetcher`], the only one to know awc.
+//! `token` → `transport` (counted, timed, circuit) → [`fetcher`], the only one to know awc.
 
 mod admission;
 mod answering;
@@ -28,17 +28,17 @@ mod error;
 pub mod fetcher;
 mod governor;
 mod identity;
-mod known;
 mod list;
 mod lists;
 mod manifests;
+mod network;
 mod realm;
 mod registry;
 mod retry;
+mod scheme;
 mod token;
 mod transport;
 mod trouble;
-mod wire;
 mod words;
 
 #[cfg(test)]
@@ -48,14 +48,14 @@ mod tests;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use blobs::{BlobAnswer, BlobBody};
+pub use blobs::{BlobResponse, BlobStream};
 pub use circuit::Health;
-pub use counters::{Kind, UpstreamSnapshot};
+pub use counters::{RequestKind, UpstreamSnapshot};
 pub use error::UpstreamError;
 pub use governor::{Budget, Spend};
 pub use list::Upstreams;
 pub use manifests::{FetchedManifest, ManifestHead};
-pub use registry::Upstream;
+pub use registry::Registry;
 
 /// Locks. No code of this room panics while it holds one of its short locks, and what they guard is right after any step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

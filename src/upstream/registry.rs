@@ -10,14 +10,14 @@ use tokio::{runtime::Handle, time::Instant};
 use url::Url;
 
 use super::{
-    auth::Auth,
+    auth::RegistryAuth,
     circuit::Health,
     counters::UpstreamSnapshot,
     governor::{Budget, Governor},
     lock,
+    network::Network,
     transport::Transport,
     trouble::Troubles,
-    wire::Wire,
 };
 use crate::{
     config::{self, Mode},
@@ -25,30 +25,30 @@ use crate::{
 };
 
 /// A registry that may be asked. All its futures are `Send`, and may be dropped at any time.
-pub struct Upstream {
+pub struct Registry {
     config: config::Upstream,
     tag_ttl: Duration,
     mode: Mode,
-    pub(super) wire: Arc<Wire>,
-    pub(super) auth: Auth,
+    pub(super) transport: Arc<Transport>,
+    pub(super) auth: RegistryAuth,
     pub(super) governor: Mutex<Governor>,
     pub(super) troubles: Troubles,
 }
 
-impl Upstream {
+impl Registry {
     /// Opens no connection. Probes of a failed upstream run on `runtime`.
     pub(super) fn new(
         config: config::Upstream,
         default_tag_ttl: Duration,
         mode: Mode,
-        transport: Transport,
+        network: Network,
         runtime: Handle,
     ) -> Self {
-        Upstream {
+        Registry {
             tag_ttl: config.tag_ttl.unwrap_or(default_tag_ttl),
             mode,
-            auth: Auth::new(&config, under(&config.url, ""), runtime.clone()),
-            wire: Wire::new(config.name.clone(), transport, under(&config.url, ""), runtime),
+            auth: RegistryAuth::new(&config, under(&config.url, ""), runtime.clone()),
+            transport: Transport::new(config.name.clone(), network, under(&config.url, ""), runtime),
             governor: Mutex::default(),
             troubles: Troubles::default(),
             config,
@@ -89,7 +89,7 @@ impl Upstream {
 
     /// How it is doing.
     pub fn health(&self) -> Health {
-        self.wire.health()
+        self.transport.health()
     }
 
     /// What its rate limit leaves; absent where it has not told.
@@ -99,7 +99,7 @@ impl Upstream {
 
     /// What it was asked so far.
     pub fn snapshot(&self) -> UpstreamSnapshot {
-        self.wire.counters.snapshot()
+        self.transport.counters.snapshot()
     }
 
     /// Whether `mode = "online"`: nothing stale is served.

@@ -9,20 +9,20 @@ use http::{HeaderMap, Method, StatusCode, header::HeaderName};
 use tokio::sync::mpsc;
 
 use super::{
-    fetcher::{Body, FetchError, Request, Response},
+    fetcher::{FetchError, Request, Response, ResponseBody},
     lock,
 };
 
 /// See the module.
 pub(super) struct Script {
-    handler: Box<dyn Fn(&Request) -> Reply + Send + Sync>,
+    handler: Box<dyn Fn(&Request) -> Act + Send + Sync>,
     asked: Mutex<Vec<Request>>,
 }
 
 /// What a script does with a request.
-pub(super) enum Reply {
+pub(super) enum Act {
     /// Answers.
-    Answer(Answer),
+    Scripted(Scripted),
     /// Fails.
     Fail(FetchError),
     /// Never answers; ends by the request's own head timeout.
@@ -31,7 +31,7 @@ pub(super) enum Reply {
 
 /// An answer, built up from its status.
 #[derive(Default)]
-pub(super) struct Answer {
+pub(super) struct Scripted {
     status: u16,
     headers: Vec<(&'static str, String)>,
     url: Option<String>,
@@ -40,11 +40,11 @@ pub(super) struct Answer {
     unsized_body: bool,
 }
 
-pub(super) fn status(status: u16) -> Answer {
-    Answer { status, ..Answer::default() }
+pub(super) fn status(status: u16) -> Scripted {
+    Scripted { status, ..Scripted::default() }
 }
 
-impl Answer {
+impl Scripted {
     pub(super) fn header(mut self, name: &'static str, value: impl ToString) -> Self {
         self.headers.push((name, value.to_string()));
         self
@@ -77,8 +77,8 @@ impl Answer {
         self
     }
 
-    pub(super) fn reply(self) -> Reply {
-        Reply::Answer(self)
+    pub(super) fn reply(self) -> Act {
+        Act::Scripted(self)
     }
 
     fn response(self, request: &Request) -> Response {
@@ -95,12 +95,12 @@ impl Answer {
             sender.try_send(chunk.map(Into::into)).unwrap();
         }
         let url = self.url.map_or_else(|| request.url.clone(), |url| url.parse().unwrap());
-        Response { status: StatusCode::from_u16(self.status).unwrap(), headers, url, body: Body { chunks } }
+        Response { status: StatusCode::from_u16(self.status).unwrap(), headers, url, body: ResponseBody { chunks } }
     }
 }
 
-pub(super) fn refused() -> Reply {
-    Reply::Fail(FetchError::Connect { host: "registry.example:443".into(), reason: "connection refused".into() })
+pub(super) fn refused() -> Act {
+    Act::Fail(FetchError::Connect { host: "registry.example:443".into(), reason: "connection refused".into() })
 }
 
 pub(super) fn broken() -> FetchError {
@@ -108,7 +108,7 @@ pub(super) fn broken() -> FetchError {
 }
 
 impl Script {
-    pub(super) fn new(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+    pub(super) fn new(handler: impl Fn(&Request) -> Act + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Script { handler: Box::new(handler), asked: Mutex::default() })
     }
 
@@ -116,12 +116,12 @@ impl Script {
         let reply = (self.handler)(&request);
         lock(&self.asked).push(request.clone());
         match reply {
-            Reply::Answer(answer) => {
+            Act::Scripted(answer) => {
                 tokio::time::sleep(answer.after).await;
                 Ok(answer.response(&request))
             }
-            Reply::Fail(error) => Err(error),
-            Reply::Hang => {
+            Act::Fail(error) => Err(error),
+            Act::Hang => {
                 tokio::time::sleep(request.head_timeout).await;
                 Err(FetchError::Timeout { host: "registry.example:443".into(), what: "the head" })
             }

@@ -21,13 +21,13 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    counters::Kind,
+    counters::RequestKind,
     error::UpstreamError,
     fetcher::{Request, Response},
     governor,
     identity::Identity,
     lock,
-    wire::{Wire, user_agent},
+    transport::{Transport, user_agent},
     words,
 };
 
@@ -51,7 +51,7 @@ const MANY: usize = 1024;
 
 /// What a token is asked for: the key of the cache.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Grant {
+pub(super) struct TokenRequest {
     /// The token endpoint; it was checked (S1).
     pub(super) realm: Url,
     /// From the challenge.
@@ -64,7 +64,7 @@ pub(super) struct Grant {
 
 /// A token, as the header it is sent in. Its `Debug` does not show it.
 #[derive(Clone, Debug)]
-pub(super) struct Bearer {
+pub(super) struct UpstreamToken {
     /// Marked sensitive.
     pub(super) header: HeaderValue,
     serial: u64,
@@ -73,7 +73,7 @@ pub(super) struct Bearer {
     opened: Arc<AtomicBool>,
 }
 
-impl Bearer {
+impl UpstreamToken {
     /// Tells a token from its successor.
     pub(super) fn serial(&self) -> u64 {
         self.serial
@@ -106,30 +106,30 @@ impl Bearer {
 }
 
 #[derive(Debug, Default)]
-struct Slot {
-    bearer: Option<Bearer>,
+struct TokenSlot {
+    bearer: Option<UpstreamToken>,
     failed: Option<(Instant, UpstreamError)>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Tokens {
-    slots: Mutex<HashMap<Grant, Arc<tokio::sync::Mutex<Slot>>>>,
+pub(super) struct TokenCache {
+    slots: Mutex<HashMap<TokenRequest, Arc<tokio::sync::Mutex<TokenSlot>>>>,
     serials: AtomicU64,
 }
 
-impl Tokens {
+impl TokenCache {
     /// A good token other than the one with the serial number `stale`; true with it when it was fetched just now. `identity`
     /// is shown to the token endpoint.
     pub(super) async fn get(
         &self,
-        grant: &Grant,
+        wanted: &TokenRequest,
         stale: Option<u64>,
         identity: &Identity,
-        wire: &Wire,
-    ) -> Result<(Bearer, bool), UpstreamError> {
+        transport: &Transport,
+    ) -> Result<(UpstreamToken, bool), UpstreamError> {
         let asked = Instant::now();
-        let slot = self.slot(grant);
+        let slot = self.slot(wanted);
         let mut slot = slot.lock().await;
         if let Some(bearer) = slot.bearer.as_ref().filter(|b| b.is_good() && Some(b.serial) != stale) {
             return Ok((bearer.clone(), false));
@@ -137,65 +137,75 @@ impl Tokens {
         if let Some((_, error)) = slot.failed.as_ref().filter(|(at, _)| *at >= asked || at.elapsed() < FAILURE_STANDS) {
             return Err(error.clone());
         }
-        let fetched = self.fetch(grant, identity, wire).await;
+        let fetched = self.fetch(wanted, identity, transport).await;
         slot.failed = fetched.as_ref().err().map(|error| (Instant::now(), error.clone()));
         slot.bearer = fetched.as_ref().ok().cloned();
         fetched.map(|bearer| (bearer, true))
     }
 
     /// The registry denies what this token asks: a later request starts with a new one.
-    pub(super) async fn forget(&self, grant: &Grant, serial: u64) {
-        let slot = self.slot(grant);
+    pub(super) async fn forget(&self, wanted: &TokenRequest, serial: u64) {
+        let slot = self.slot(wanted);
         let mut slot = slot.lock().await;
         if slot.bearer.as_ref().is_some_and(|b| b.serial == serial) {
             slot.bearer = None;
         }
     }
 
-    fn slot(&self, grant: &Grant) -> Arc<tokio::sync::Mutex<Slot>> {
+    fn slot(&self, wanted: &TokenRequest) -> Arc<tokio::sync::Mutex<TokenSlot>> {
         let mut slots = lock(&self.slots);
-        if slots.len() >= MANY && !slots.contains_key(grant) {
+        if slots.len() >= MANY && !slots.contains_key(wanted) {
             // Who holds a slot, or waits for it, holds its Arc as well; and those with a good token are worth keeping.
-            let good = |slot: &Slot| slot.bearer.as_ref().is_some_and(Bearer::is_good);
+            let good = |slot: &TokenSlot| slot.bearer.as_ref().is_some_and(UpstreamToken::is_good);
             slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|slot| good(&slot)));
         }
-        slots.entry(grant.clone()).or_default().clone()
+        slots.entry(wanted.clone()).or_default().clone()
     }
 
-    async fn fetch(&self, grant: &Grant, identity: &Identity, wire: &Wire) -> Result<Bearer, UpstreamError> {
-        let mut attempts = wire.retries.begin();
+    async fn fetch(
+        &self,
+        wanted: &TokenRequest,
+        identity: &Identity,
+        transport: &Transport,
+    ) -> Result<UpstreamToken, UpstreamError> {
+        let mut attempts = transport.retries.begin();
         loop {
-            let error = match self.fetch_once(grant, identity, wire).await {
+            let error = match self.fetch_once(wanted, identity, transport).await {
                 Ok(bearer) => return Ok(bearer),
                 Err(error) => error,
             };
             if !attempts.again(&error).await {
                 return Err(error);
             }
-            wire.counters.retried();
+            transport.counters.retried();
         }
     }
 
-    async fn fetch_once(&self, grant: &Grant, identity: &Identity, wire: &Wire) -> Result<Bearer, UpstreamError> {
+    async fn fetch_once(
+        &self,
+        wanted: &TokenRequest,
+        identity: &Identity,
+        transport: &Transport,
+    ) -> Result<UpstreamToken, UpstreamError> {
         let mut headers = HeaderMap::from_iter([user_agent()]);
         headers.extend(identity.basic.clone().map(|basic| (header::AUTHORIZATION, basic)));
         let begun = Instant::now();
-        let request = Request { method: Method::GET, url: grant.url(), headers, head_timeout: HEAD_TIMEOUT };
-        let mut response = wire.send(Kind::Token, request).await?;
+        let request = Request { method: Method::GET, url: wanted.url(), headers, head_timeout: HEAD_TIMEOUT };
+        let mut response = transport.send(RequestKind::Token, request).await?;
         if response.status != http::StatusCode::OK {
-            return Err(refusal(&mut response, identity, wire).await);
+            return Err(refusal(&mut response, identity, transport).await);
         }
-        let bytes = words::whole(&mut response, MAX_ANSWER, &wire.counters).await?;
+        let bytes = words::whole(&mut response, MAX_ANSWER, &transport.counters).await?;
         let (header, life) = read(&bytes)?;
         let good_until = begun + life - (life / 4).min(MARGIN);
         let serial = self.serials.fetch_add(1, Relaxed);
-        Ok(Bearer { header, serial, asked: begun, good_until, opened: Arc::default() })
+        Ok(UpstreamToken { header, serial, asked: begun, good_until, opened: Arc::default() })
     }
 }
 
-impl Grant {
+impl TokenRequest {
     /// Whether the other is for the same, whoever holds it.
-    pub(super) fn is_like(&self, other: &Grant) -> bool {
+    pub(super) fn is_like(&self, other: &TokenRequest) -> bool {
         (&self.realm, &self.service, &self.scope) == (&other.realm, &other.service, &other.scope)
     }
 
@@ -215,10 +225,10 @@ impl Grant {
 }
 
 /// Why the token endpoint gave no token.
-async fn refusal(response: &mut Response, identity: &Identity, wire: &Wire) -> UpstreamError {
+async fn refusal(response: &mut Response, identity: &Identity, transport: &Transport) -> UpstreamError {
     let status = response.status.as_u16();
     let secrets: Vec<&str> = identity.secrets.iter().map(String::as_str).collect();
-    let message = words::of_error(response, &wire.counters, &secrets)
+    let message = words::of_error(response, &transport.counters, &secrets)
         .await
         .unwrap_or_else(|| format!("the token server answered with status {status}"));
     match status {
@@ -229,7 +239,7 @@ async fn refusal(response: &mut Response, identity: &Identity, wire: &Wire) -> U
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenResponse {
     token: Option<String>,
     access_token: Option<String>,
     expires_in: Option<f64>,
@@ -238,7 +248,7 @@ struct Answer {
 /// The token as a header, and its life.
 fn read(bytes: &[u8]) -> Result<(HeaderValue, Duration), UpstreamError> {
     // serde_json's message could quote the token.
-    let answer: Answer =
+    let answer: TokenResponse =
         serde_json::from_slice(bytes).map_err(|_| UpstreamError::untrue("the token server's answer is not a token"))?;
     let token = [answer.token, answer.access_token].into_iter().flatten().find(|token| !token.is_empty());
     let token = token.ok_or_else(|| UpstreamError::untrue("the token server's answer holds no token"))?;
@@ -270,7 +280,7 @@ mod tests {
     fn s18_a_token_is_not_shown() {
         let (header, _) = read(br#"{"token":"CANARY"}"#).unwrap();
         let now = Instant::now();
-        let bearer = Bearer { header, serial: 0, asked: now, good_until: now, opened: Arc::default() };
+        let bearer = UpstreamToken { header, serial: 0, asked: now, good_until: now, opened: Arc::default() };
         assert!(!format!("{bearer:?}").contains("CANARY"));
         let error = read(br#"{"token":"CANARY","expires_in":"CANARY"}"#).unwrap_err();
         assert!(!format!("{error:?} {error}").contains("CANARY"));

@@ -1,33 +1,269 @@
-//! How requests leave: through the fetcher, or, in tests, to a script in memory.
+//! Every request to one upstream goes through its [`Transport`], tokens and probes included: it is
+//! counted, timed, and its outcome moves the circuit. When the registry is in doubt, the wire's own
+//! task probes it; when the circuit opens, until something answers.
 
-use super::fetcher::{FetchError, Fetcher, Request, Response};
+use std::{
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use http::{HeaderMap, Method, header};
+use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
+use url::Url;
+
+use super::{
+    circuit::{Circuit, Health, LATE, ProbeNeed, Ticket, Verdict},
+    counters::{RequestKind, UpstreamCounters},
+    error::UpstreamError,
+    fetcher::{FetchError, Request, Response},
+    lock,
+    network::Network,
+    retry::RetryBudget,
+};
+use crate::oci::UpstreamName;
+
+/// The pause before the first probe; it doubles from probe to probe.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause between probes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long a probe waits for its answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// See the module.
-#[derive(Clone)]
-pub(super) enum Transport {
-    /// The network.
-    Fetcher(Fetcher),
-    /// A test's script.
-    #[cfg(test)]
-    Script(std::sync::Arc<super::script::Script>),
+pub(super) struct Transport {
+    network: Network,
+    circuit: Mutex<Circuit>,
+    /// What was asked, and what came of it.
+    pub(super) counters: UpstreamCounters,
+    /// What retries may still be made.
+    pub(super) retries: RetryBudget,
+    name: UpstreamName,
+    ping: Url,
+    runtime: Handle,
+    probe: Mutex<Probe>,
+    me: Weak<Transport>,
+}
+
+/// The task that asks an upstream with an open circuit whether it is back. Its owner is the wire.
+enum Probe {
+    Idle,
+    Running(JoinHandle<()>),
+    Stopped,
 }
 
 impl Transport {
-    /// Returns when the head has arrived.
-    pub(super) async fn send(&self, request: Request) -> Result<Response, FetchError> {
-        match self {
-            Transport::Fetcher(fetcher) => fetcher.send(request).await,
-            #[cfg(test)]
-            Transport::Script(script) => script.send(request).await,
+    /// `ping` is the registry's `/v2/`; probes run on `runtime`.
+    pub(super) fn new(name: UpstreamName, network: Network, ping: Url, runtime: Handle) -> Arc<Self> {
+        Arc::new_cyclic(|me| Transport {
+            network,
+            circuit: Mutex::default(),
+            counters: UpstreamCounters::default(),
+            retries: RetryBudget::default(),
+            name,
+            ping,
+            runtime,
+            probe: Mutex::new(Probe::Idle),
+            me: me.clone(),
+        })
+    }
+
+    /// Fails at once while the circuit is open.
+    pub(super) fn admit(&self) -> Result<(), UpstreamError> {
+        match lock(&self.circuit).open() {
+            Some(reason) => Err(UpstreamError::CircuitOpen { reason: reason.into() }),
+            None => Ok(()),
         }
     }
 
-    /// Whether the host of this failure is not dialled for now.
+    /// How the upstream is doing.
+    pub(super) fn health(&self) -> Health {
+        lock(&self.circuit).health(Instant::now())
+    }
+
+    /// Sends one request and waits for its head, whatever the circuit says.
+    pub(super) async fn send(&self, kind: RequestKind, request: Request) -> Result<Response, UpstreamError> {
+        self.counters.requested(kind);
+        let begun = Instant::now();
+        let watched = !matches!(kind, RequestKind::Blob | RequestKind::Probe);
+        let ticket = lock(&self.circuit).begin(begun, watched);
+        let waiting = PendingHead { transport: self, ticket: Some(ticket), probe: kind == RequestKind::Probe };
+        let mut answer = std::pin::pin!(self.network.send(request));
+        let result = tokio::select! {
+            biased;
+            result = &mut answer => result,
+            () = tokio::time::sleep(LATE), if watched => {
+                let next = lock(&self.circuit).waits(ticket, Instant::now());
+                self.goes_on(next);
+                answer.await
+            }
+        };
+        self.counters.waited(begun.elapsed());
+        if result.as_ref().is_ok_and(|r| r.status.as_u16() == 429 || r.status.is_server_error()) || result.is_err() {
+            self.counters.erred();
+        }
+        waiting.end(self.verdict(kind, &result));
+        Ok(result?)
+    }
+
+    /// What a request's end says about the registry. A place that it redirected to is not the
+    /// registry, which has answered by that; and a token server elsewhere says nothing about it.
+    fn verdict(&self, kind: RequestKind, result: &Result<Response, FetchError>) -> Verdict {
+        let elsewhere = if kind == RequestKind::Token { Verdict::Neutral } else { Verdict::Answered };
+        match result {
+            Ok(response) if response.url.origin() != self.ping.origin() => elsewhere,
+            Ok(response) if response.status.is_server_error() => {
+                Verdict::Failed(format!("it answered with status {}", response.status.as_u16()))
+            }
+            Ok(_) => Verdict::Answered,
+            Err(FetchError::Forbidden { .. } | FetchError::Stopped) => Verdict::Neutral,
+            Err(error) if host_of(error) != Some(self.authority().as_str()) => elsewhere,
+            Err(error) => match error {
+                FetchError::Connect { .. } => Verdict::Unreachable(error.to_string()),
+                FetchError::Timeout { .. } if error.found_nobody() => Verdict::Unreachable(error.to_string()),
+                FetchError::Timeout { .. } => Verdict::Silent(error.to_string()),
+                FetchError::Broken { .. } | FetchError::Protocol { .. } => Verdict::Failed(error.to_string()),
+                FetchError::Redirect { .. } => Verdict::Answered,
+                FetchError::Forbidden { .. } | FetchError::Stopped => Verdict::Neutral,
+            },
+        }
+    }
+
+    /// Whether to send the same request again at once is of no use: the host that failed is not
+    /// dialled.
     pub(super) fn is_resting(&self, error: &FetchError) -> bool {
-        match self {
-            Transport::Fetcher(fetcher) => fetcher.is_resting(error),
-            #[cfg(test)]
-            Transport::Script(_) => false,
+        self.network.is_resting(error)
+    }
+
+    /// Host and port of the registry, as errors name it.
+    fn authority(&self) -> String {
+        format!(
+            "{}:{}",
+            self.ping.host_str().unwrap_or_default(),
+            self.ping.port_or_known_default().unwrap_or_default()
+        )
+    }
+
+    /// Ends the probe, for good.
+    pub(super) async fn stop(&self) {
+        let probe = std::mem::replace(&mut *lock(&self.probe), Probe::Stopped);
+        if let Probe::Running(task) = probe {
+            task.abort();
+            // Aborted, or it was done: both are what is wanted.
+            let _ = task.await;
+        }
+    }
+
+    /// Does what the circuit says.
+    fn goes_on(&self, next: ProbeNeed) {
+        let first = match next {
+            ProbeNeed::Nothing => return,
+            ProbeNeed::Probe => Duration::ZERO,
+            ProbeNeed::Opened => {
+                tracing::warn!(upstream = %self.name, "upstream fails; it is probed until it answers");
+                FIRST_PAUSE
+            }
+        };
+        let mut probe = lock(&self.probe);
+        match &*probe {
+            Probe::Stopped => return,
+            // It has not decided yet.
+            Probe::Running(earlier) if next == ProbeNeed::Probe && !earlier.is_finished() => return,
+            Probe::Running(_) | Probe::Idle => {}
+        }
+        let task = self.runtime.spawn(probe_until_closed(self.me.clone(), first));
+        // An earlier one has closed the circuit and is about to end, or asks what is known now.
+        if let Probe::Running(earlier) = std::mem::replace(&mut *probe, Probe::Running(task)) {
+            earlier.abort();
+        }
+    }
+}
+
+impl Drop for Transport {
+    fn drop(&mut self) {
+        if let Probe::Running(task) = &*lock(&self.probe) {
+            task.abort();
+        }
+    }
+}
+
+/// Asks for `/v2/`, without credentials, until something has closed the circuit: the probe's
+/// answer, or that to a request which was already under way. A `first` pause of nothing: the
+/// registry is in doubt.
+async fn probe_until_closed(transport: Weak<Transport>, first: Duration) {
+    let (mut pause, mut in_doubt) = (first, first.is_zero());
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(transport) = transport.upgrade() else { return };
+        if transport.admit().is_ok() && !in_doubt {
+            return;
+        }
+        let request = Request {
+            method: Method::GET,
+            url: transport.ping.clone(),
+            headers: HeaderMap::from_iter([user_agent()]),
+            head_timeout: PROBE_TIMEOUT,
+        };
+        match transport.send(RequestKind::Probe, request).await {
+            Ok(response) if !response.status.is_server_error() => {
+                if !in_doubt {
+                    tracing::info!(upstream = %transport.name, "upstream answers again");
+                }
+                return;
+            }
+            Ok(_) | Err(_) => (pause, in_doubt) = ((pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE), false),
+        }
+    }
+}
+
+/// How lanyard introduces itself.
+pub(super) fn user_agent() -> (header::HeaderName, header::HeaderValue) {
+    (header::USER_AGENT, header::HeaderValue::from_static(concat!("lanyard/", env!("CARGO_PKG_VERSION"))))
+}
+
+/// The host and port to blame for a failure.
+fn host_of(error: &FetchError) -> Option<&str> {
+    match error {
+        FetchError::Connect { host, .. }
+        | FetchError::Timeout { host, .. }
+        | FetchError::Broken { host, .. }
+        | FetchError::Protocol { host, .. }
+        | FetchError::Redirect { host, .. }
+        | FetchError::Forbidden { host } => Some(host),
+        FetchError::Stopped => None,
+    }
+}
+
+/// A request whose head has not come yet. Dropped when nobody waits for it any more.
+struct PendingHead<'a> {
+    transport: &'a Transport,
+    ticket: Option<Ticket>,
+    probe: bool,
+}
+
+impl PendingHead<'_> {
+    fn end(mut self, verdict: Verdict) {
+        let Some(ticket) = self.ticket.take() else { return };
+        let mut circuit = lock(&self.transport.circuit);
+        if self.probe {
+            // The task that sent it goes on by itself.
+            if circuit.probed(verdict, Instant::now()) == ProbeNeed::Opened {
+                tracing::warn!(upstream = %self.transport.name, "upstream fails; it is probed until it answers");
+            }
+            return;
+        }
+        let next = circuit.end(ticket, verdict, Instant::now());
+        drop(circuit);
+        self.transport.goes_on(next);
+    }
+}
+
+impl Drop for PendingHead<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            let next = lock(&self.transport.circuit).give_up(ticket, Instant::now());
+            self.transport.goes_on(next);
         }
     }
 }

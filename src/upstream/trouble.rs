@@ -11,7 +11,7 @@ use std::{sync::Mutex, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    counters::Kind,
+    counters::RequestKind,
     error::UpstreamError,
     fetcher::{FetchError, Rests},
     governor::Spend,
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LEAST_WAIT: Duration = Duration::from_millis(250);
 
 /// What fails again and again, by repository and kind of request.
-pub(super) struct Troubles(Mutex<Rests<(RepositoryName, Kind)>>);
+pub(super) struct Troubles(Mutex<Rests<(RepositoryName, RequestKind)>>);
 
 impl Default for Troubles {
     fn default() -> Self {
@@ -40,18 +40,23 @@ impl Default for Troubles {
 
 impl Troubles {
     /// Fails at once where requests of this kind rest in this repository.
-    pub(super) fn admit(&self, repository: &RepositoryName, kind: Kind, now: Instant) -> Result<(), UpstreamError> {
+    pub(super) fn admit(
+        &self,
+        repository: &RepositoryName,
+        kind: RequestKind,
+        now: Instant,
+    ) -> Result<(), UpstreamError> {
         let admitted = lock(&self.0).admit(&(repository.clone(), kind), now);
         admitted.map_err(|reason| UpstreamError::CircuitOpen { reason })
     }
 
     /// Whether requests of this kind rest in this repository.
-    pub(super) fn is_resting(&self, repository: &RepositoryName, kind: Kind, now: Instant) -> bool {
+    pub(super) fn is_resting(&self, repository: &RepositoryName, kind: RequestKind, now: Instant) -> bool {
         lock(&self.0).is_resting(&(repository.clone(), kind), now)
     }
 
     /// Remembers what an attempt came to, for the next ones of its kind in its repository.
-    pub(super) fn note(&self, repository: &RepositoryName, kind: Kind, error: Option<&UpstreamError>) {
+    pub(super) fn note(&self, repository: &RepositoryName, kind: RequestKind, error: Option<&UpstreamError>) {
         let (key, mut troubles) = ((repository.clone(), kind), lock(&self.0));
         let Some(error) = error else { return troubles.answered(&key) };
         let found_nobody = match error {
@@ -75,19 +80,25 @@ impl Troubles {
 }
 
 /// What a request has left of its 10 s.
-pub(super) struct Patience {
+pub(super) struct RateLimitWait {
     until: Option<Instant>,
     least: Duration,
 }
 
-impl Patience {
+impl RateLimitWait {
     /// Manifests and blobs wait, unless something can be served instead.
-    pub(super) fn of(kind: Kind, spend: Spend) -> Self {
+    pub(super) fn of(kind: RequestKind, spend: Spend) -> Self {
         let waits = match kind {
-            Kind::Manifest | Kind::ManifestHead | Kind::Blob | Kind::BlobHead => spend == Spend::Needed,
-            Kind::Tags | Kind::Referrers | Kind::Token | Kind::Greeting | Kind::Probe => false,
+            RequestKind::Manifest | RequestKind::ManifestHead | RequestKind::Blob | RequestKind::BlobHead => {
+                spend == Spend::Needed
+            }
+            RequestKind::Tags
+            | RequestKind::Referrers
+            | RequestKind::Token
+            | RequestKind::Greeting
+            | RequestKind::Probe => false,
         };
-        Patience { until: waits.then(|| Instant::now() + PATIENCE), least: LEAST_WAIT }
+        RateLimitWait { until: waits.then(|| Instant::now() + PATIENCE), least: LEAST_WAIT }
     }
 
     /// Waits as long as a 429 says, and returns true; or false at once, where that is too long.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{
     counters::UpstreamCounters,
     error::UpstreamError,
-    fetcher::{Body, FetchError, Response},
+    fetcher::{FetchError, Response, ResponseBody},
 };
 
 /// How long the next piece of a small body may take.
@@ -57,7 +57,7 @@ pub(super) async fn whole(
     }
 }
 
-async fn next(body: &mut Body, host: &str, patience: Duration) -> Option<Result<Bytes, FetchError>> {
+async fn next(body: &mut ResponseBody, host: &str, patience: Duration) -> Option<Result<Bytes, FetchError>> {
     let late = || FetchError::Timeout { host: host.into(), what: "the rest of an answer" };
     tokio::time::timeout(patience, body.chunk()).await.unwrap_or_else(|_| Some(Err(late())))
 }
@@ -82,7 +82,7 @@ pub(super) fn is_telling(media_type: &str) -> bool {
 
 /// What an error's body says.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct ErrorWords {
     /// The upstream's own words, if it had any.
     pub(super) words: Option<String>,
     /// Whether they stand in the specification's list of errors. Then a registry speaks, and not
@@ -93,10 +93,13 @@ pub(super) struct Said {
 /// What an error's body says: the messages of the specification's `errors` list, or a short plain
 /// text. XML and HTML are not passed on: object stores put keys and signatures there. What lanyard
 /// sent and the upstream may have echoed, `secrets`, is taken out (S18).
-pub(super) async fn said(response: &mut Response, counters: &UpstreamCounters, secrets: &[&str]) -> Said {
+pub(super) async fn said(response: &mut Response, counters: &UpstreamCounters, secrets: &[&str]) -> ErrorWords {
     let read = async { whole(response, MAX_WORDS_BODY, counters).await.ok() };
-    let Ok(Some(bytes)) = tokio::time::timeout(WORDS_PATIENCE, read).await else { return Said::default() };
-    Said { words: from_body(media_type(&response.headers).as_deref(), &bytes, secrets), listed: is_listed(&bytes) }
+    let Ok(Some(bytes)) = tokio::time::timeout(WORDS_PATIENCE, read).await else { return ErrorWords::default() };
+    ErrorWords {
+        words: from_body(media_type(&response.headers).as_deref(), &bytes, secrets),
+        listed: is_listed(&bytes),
+    }
 }
 
 /// The words alone.
@@ -105,20 +108,20 @@ pub(super) async fn of_error(response: &mut Response, counters: &UpstreamCounter
 }
 
 fn is_listed(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<Errors>(bytes).is_ok_and(|said| !said.errors.is_empty())
+    serde_json::from_slice::<ErrorBody>(bytes).is_ok_and(|said| !said.errors.is_empty())
 }
 
 #[derive(Deserialize)]
-struct Errors {
+struct ErrorBody {
     #[serde(default)]
-    errors: Vec<Entry>,
+    errors: Vec<ListedError>,
     /// Token endpoints say this (RFC 6749 section 5.2, and ghcr.io).
     #[serde(alias = "message", alias = "error")]
     details: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Entry {
+struct ListedError {
     #[serde(default)]
     code: String,
     #[serde(default)]
@@ -126,7 +129,7 @@ struct Entry {
 }
 
 fn from_body(media_type: Option<&str>, bytes: &[u8], secrets: &[&str]) -> Option<String> {
-    let words = if let Ok(said) = serde_json::from_slice::<Errors>(bytes) {
+    let words = if let Ok(said) = serde_json::from_slice::<ErrorBody>(bytes) {
         let entries = said.errors.into_iter().map(|e| if e.message.is_empty() { e.code } else { e.message });
         let mut all: Vec<String> = entries.filter(|words| !words.is_empty()).collect();
         all.dedup();

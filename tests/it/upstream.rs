@@ -11,8 +11,8 @@ use lanyard::{
     config::{self, Config, Credentials, Sources},
     oci::{Algorithm, Digest, Hasher, Reference, RepositoryName},
     upstream::{
-        Health, Kind, Spend, Upstream, UpstreamError, Upstreams,
-        fetcher::{Environment, Fetchers, Settings},
+        Health, Registry, RequestKind, Spend, UpstreamError, Upstreams,
+        fetcher::{Environment, FetcherSettings, Fetchers},
     },
 };
 use tokio::runtime::Handle;
@@ -24,7 +24,7 @@ const REPOSITORY: &str = "library/busybox";
 /// One upstream, and what it hangs on.
 struct World {
     upstreams: Upstreams,
-    upstream: Arc<Upstream>,
+    upstream: Arc<Registry>,
     fetchers: Fetchers,
 }
 
@@ -36,7 +36,7 @@ impl World {
         let mut config: Config = Config::load(&Sources::default()).unwrap().config;
         let name = one.name.clone();
         config.upstreams = vec![one];
-        let settings = Settings { environment: Environment::none(), ..Settings::default() };
+        let settings = FetcherSettings { environment: Environment::none(), ..FetcherSettings::default() };
         let fetchers = Fetchers::start_with(2, settings).unwrap();
         let upstreams = Upstreams::new(&config, &fetchers, &Handle::current()).unwrap();
         let upstream = Arc::clone(upstreams.get(&name).unwrap());
@@ -99,7 +99,7 @@ async fn a_whole_pull() {
     assert_eq!((hub.token_calls(), hub.credentials_at_cdn()), (1, 0));
     assert_eq!((hub.manifest_heads(), hub.manifest_gets()), (1, 2));
     let seen = world.upstream.snapshot();
-    assert_eq!((seen.requests(Kind::Token), seen.requests(Kind::Blob), seen.errors), (1, 2, 0));
+    assert_eq!((seen.requests(RequestKind::Token), seen.requests(RequestKind::Blob), seen.errors), (1, 2, 0));
     assert!(seen.bytes_in >= (1 << 20) && world.upstream.budget().unwrap().limit == 100);
     world.end().await;
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     oci::Digest,
     storage::Part,
-    upstream::{BlobAnswer, BlobBody, UpstreamError},
+    upstream::{BlobResponse, BlobStream, UpstreamError},
 };
 
 /// One write: large enough to make large folios, small enough to keep nobody waiting for what is
@@ -104,7 +104,7 @@ impl Download<'_> {
             Err(UpstreamError::RangeNotSatisfiable) if from > 0 => return self.nothing_follows().await,
             answer => answer?,
         };
-        let BlobAnswer { total, offset, length, mut body, .. } = self.hear(source, answer).await?;
+        let BlobResponse { total, offset, length, mut body, .. } = self.hear(source, answer).await?;
         // A source that ignores Range begins at 0: what is here already is skipped, not written
         // twice.
         let mut skip =
@@ -118,7 +118,7 @@ impl Download<'_> {
     }
 
     /// Decides what an answer's statements are worth, and tells readers what they may be told.
-    async fn hear(&mut self, source: &Source, answer: BlobAnswer) -> Result<BlobAnswer, FillFailure> {
+    async fn hear(&mut self, source: &Source, answer: BlobResponse) -> Result<BlobResponse, FillFailure> {
         let own = self.first.as_ref() == Some(source) && (self.offset() == 0 || self.is_of(source));
         let total = match (answer.total, self.length.told()) {
             (None, Some(told)) if !answer.page && !self.words.stands_for(source, told) => {
@@ -186,7 +186,7 @@ impl Download<'_> {
     }
 
     /// Writes what comes next. Whether that was the end.
-    async fn take(&mut self, source: &Source, body: &mut BlobBody, skip: &mut u64) -> Result<bool, FillFailure> {
+    async fn take(&mut self, source: &Source, body: &mut BlobStream, skip: &mut u64) -> Result<bool, FillFailure> {
         let mut batch = Vec::new();
         let mut size = 0;
         let mut end = None;

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::{oci::RepositoryName, upstream::Upstream};
+use crate::{oci::RepositoryName, upstream::Registry};
 
 /// Where a digest can be had.
 #[derive(Clone)]
 pub(crate) struct Source {
     /// The registry.
-    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) upstream: Arc<Registry>,
     /// The repository there.
     pub(crate) name: RepositoryName,
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What kind of place an address is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Place {
+pub(super) enum AddressKind {
     /// Somewhere on the internet.
     Public,
     /// This machine, or its organisation's network. Also what no connection can sensibly go to.
@@ -30,19 +30,19 @@ pub(super) enum Reach {
 impl Reach {
     /// Whether `address` is within reach.
     pub(super) fn covers(self, address: IpAddr) -> bool {
-        match (self, place(address)) {
-            (Reach::All, _) | (_, Place::Public) | (Reach::Private, Place::Private) => true,
-            (Reach::Public, Place::Private | Place::Link) | (Reach::Private, Place::Link) => false,
+        match (self, kind_of(address)) {
+            (Reach::All, _) | (_, AddressKind::Public) | (Reach::Private, AddressKind::Private) => true,
+            (Reach::Public, AddressKind::Private | AddressKind::Link) | (Reach::Private, AddressKind::Link) => false,
         }
     }
 
     /// The reach of redirect targets and token realms of an upstream whose own configured host has these addresses: no
     /// wider than what the operator has named. One public address is enough to make an upstream a public one.
     pub(super) fn beside(own: &[IpAddr]) -> Reach {
-        let all = |kind: fn(Place) -> bool| !own.is_empty() && own.iter().all(|&address| kind(place(address)));
-        if all(|p| p == Place::Link) {
+        let all = |kind: fn(AddressKind) -> bool| !own.is_empty() && own.iter().all(|&address| kind(kind_of(address)));
+        if all(|p| p == AddressKind::Link) {
             Reach::All
-        } else if all(|p| p != Place::Public) {
+        } else if all(|p| p != AddressKind::Public) {
             Reach::Private
         } else {
             Reach::Public
@@ -51,40 +51,42 @@ impl Reach {
 }
 
 /// The kind of place.
-pub(super) fn place(address: IpAddr) -> Place {
+pub(super) fn kind_of(address: IpAddr) -> AddressKind {
     match address {
-        IpAddr::V4(address) => place_v4(address),
-        IpAddr::V6(address) => place_v6(address),
+        IpAddr::V4(address) => kind_of_v4(address),
+        IpAddr::V6(address) => kind_of_v6(address),
     }
 }
 
-fn place_v4(address: Ipv4Addr) -> Place {
+fn kind_of_v4(address: Ipv4Addr) -> AddressKind {
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
-        (169, 254, _) => Place::Link,
+        (169, 254, _) => AddressKind::Link,
         // "This network", private, loopback, carrier-grade NAT (with Alibaba's metadata service in it), private,
         // protocol assignments (with Oracle's), private; then multicast, reserved and broadcast.
-        (0 | 10 | 127, _, _) | (100, 64..=127, _) | (172, 16..=31, _) | (192, 0, 0) | (192, 168, _) => Place::Private,
-        (224..=255, _, _) => Place::Private,
-        _ => Place::Public,
+        (0 | 10 | 127, _, _) | (100, 64..=127, _) | (172, 16..=31, _) | (192, 0, 0) | (192, 168, _) => {
+            AddressKind::Private
+        }
+        (224..=255, _, _) => AddressKind::Private,
+        _ => AddressKind::Public,
     }
 }
 
-fn place_v6(address: Ipv6Addr) -> Place {
+fn kind_of_v6(address: Ipv6Addr) -> AddressKind {
     if let Some(v4) = embedded_v4(address) {
-        return place_v4(v4);
+        return kind_of_v4(v4);
     }
     let segments = address.segments();
     match segments[0] {
-        0xfe80..=0xfebf => Place::Link,
+        0xfe80..=0xfebf => AddressKind::Link,
         // Unique local (with Amazon's metadata service in it), the old site-local, multicast.
-        0xfc00..=0xfdff | 0xfec0..=0xffff => Place::Private,
+        0xfc00..=0xfdff | 0xfec0..=0xffff => AddressKind::Private,
         // Unspecified, loopback, and the rest of a block that holds no host; Teredo; discard; local NAT64.
-        0 => Place::Private,
-        0x2001 if segments[1] == 0 => Place::Private,
-        0x100 if segments[1..4] == [0, 0, 0] => Place::Private,
-        0x64 if segments[1] == 0xff9b => Place::Private,
-        _ => Place::Public,
+        0 => AddressKind::Private,
+        0x2001 if segments[1] == 0 => AddressKind::Private,
+        0x100 if segments[1..4] == [0, 0, 0] => AddressKind::Private,
+        0x64 if segments[1] == 0xff9b => AddressKind::Private,
+        _ => AddressKind::Public,
     }
 }
 
@@ -113,34 +115,34 @@ mod tests {
     fn s4_every_address_is_in_its_place() {
         let table = [
             (
-                Place::Private,
+                AddressKind::Private,
                 "127.0.0.1 127.255.255.254 10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 0.0.0.0 0.1.2.3",
             ),
             (
-                Place::Private,
+                AddressKind::Private,
                 "100.64.0.1 100.100.100.200 100.127.255.255 192.0.0.192 224.0.0.1 239.1.1.1 255.255.255.255",
             ),
-            (Place::Private, "::1 :: fc00::1 fd00:ec2::254 ff02::1 fec0::1 64:ff9b:1::1 100::1 2001::1"),
+            (AddressKind::Private, "::1 :: fc00::1 fd00:ec2::254 ff02::1 fec0::1 64:ff9b:1::1 100::1 2001::1"),
             (
-                Place::Private,
+                AddressKind::Private,
                 "::ffff:127.0.0.1 ::ffff:10.1.2.3 ::ffff:0:10.1.2.3 ::10.0.0.1 64:ff9b::10.0.0.1 2002:a00:1::1",
             ),
             (
-                Place::Link,
+                AddressKind::Link,
                 "169.254.169.254 169.254.0.1 fe80::1 febf::1 ::ffff:169.254.169.254 64:ff9b::169.254.169.254",
             ),
             (
-                Place::Public,
+                AddressKind::Public,
                 "8.8.8.8 1.1.1.1 100.63.255.255 100.128.0.0 172.15.0.1 172.32.0.1 192.0.1.1 223.255.255.255",
             ),
             (
-                Place::Public,
+                AddressKind::Public,
                 "169.253.0.1 2606:4700::1111 2001:4860:4860::8888 ::ffff:8.8.8.8 64:ff9b::8.8.8.8 2002:808:808::1",
             ),
         ];
         for (expected, addresses) in table {
             for address in addresses.split(' ') {
-                assert_eq!(place(address.parse().unwrap()), expected, "{address}");
+                assert_eq!(kind_of(address.parse().unwrap()), expected, "{address}");
             }
         }
     }

@@ -11,28 +11,28 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{client::Answer, error::FetchError, request::Body, settings::Timeouts};
+use super::{client::Head, error::FetchError, request::ResponseBody, settings::Timeouts};
 
 /// The most pieces on the way.
 const PLACES: usize = 8;
 /// Pieces are joined up to this size; awc's own are 8 KiB at most, which is much work per byte for everybody after it.
 const PIECE: usize = 128 * 1024;
 
-/// The connection's end of a [`Body`].
-pub(super) struct Writer {
+/// The connection's end of a [`ResponseBody`].
+pub(super) struct BodyWriter {
     chunks: mpsc::Sender<Result<Bytes, FetchError>>,
     last: Option<mpsc::OwnedPermit<Result<Bytes, FetchError>>>,
 }
 
 /// A body and its writer.
-pub(super) fn channel() -> (Writer, Body) {
+pub(super) fn channel() -> (BodyWriter, ResponseBody) {
     let (chunks, receiver) = mpsc::channel(PLACES + 1);
     // The channel is new and has room, so this cannot fail.
     let last = chunks.clone().try_reserve_owned().ok();
-    (Writer { chunks, last }, Body { chunks: receiver })
+    (BodyWriter { chunks, last }, ResponseBody { chunks: receiver })
 }
 
-impl Writer {
+impl BodyWriter {
     fn finish(mut self, result: Result<(), FetchError>) {
         if let Some(last) = self.last.take()
             && let Err(error) = result
@@ -42,7 +42,7 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl Drop for BodyWriter {
     fn drop(&mut self) {
         if let Some(last) = self.last.take() {
             let error = if std::thread::panicking() {
@@ -56,16 +56,16 @@ impl Drop for Writer {
 }
 
 /// Moves a body to its reader. Returns when it is complete, broken, or not wanted any more.
-pub(super) async fn pump(mut answer: Answer, writer: Writer, limits: &Timeouts) {
+pub(super) async fn pump(mut answer: Head, writer: BodyWriter, limits: &Timeouts) {
     let result = run(&mut answer, &writer, limits).await;
     // The connection first: who has seen the end may rely on its being free, or closed.
     drop(answer);
     writer.finish(result);
 }
 
-async fn run(answer: &mut Answer, writer: &Writer, limits: &Timeouts) -> Result<(), FetchError> {
+async fn run(answer: &mut Head, writer: &BodyWriter, limits: &Timeouts) -> Result<(), FetchError> {
     let mut delivered = 0u64;
-    let mut pace = Pace::new(limits);
+    let mut pace = LeastRate::new(limits);
     loop {
         let Ok(place) = writer.chunks.reserve().await else {
             return Ok(());
@@ -105,7 +105,7 @@ async fn run(answer: &mut Answer, writer: &Writer, limits: &Timeouts) -> Result<
 type End = Option<Result<Bytes, PayloadError>>;
 
 /// Adds what is already there to a piece.
-fn join(answer: &mut Answer, first: Bytes) -> (Bytes, Option<End>) {
+fn join(answer: &mut Head, first: Bytes) -> (Bytes, Option<End>) {
     let mut joined: Option<BytesMut> = None;
     let mut length = first.len();
     while length < PIECE {
@@ -126,7 +126,7 @@ fn join(answer: &mut Answer, first: Bytes) -> (Bytes, Option<End>) {
     (joined.map_or(first, BytesMut::freeze), None)
 }
 
-fn explain(answer: &Answer, error: PayloadError) -> FetchError {
+fn explain(answer: &Head, error: PayloadError) -> FetchError {
     let host = answer.host.clone();
     match error {
         PayloadError::Incomplete(Some(error)) | PayloadError::Io(error) => match error.kind() {
@@ -144,17 +144,17 @@ fn explain(answer: &Answer, error: PayloadError) -> FetchError {
 
 /// Refuses a trickle that never idles. Only the time that is spent waiting for the upstream counts, so a slow reader is
 /// not held against it.
-struct Pace {
+struct LeastRate {
     window: Duration,
     least: u64,
     waited: Duration,
     bytes: u64,
 }
 
-impl Pace {
+impl LeastRate {
     fn new(limits: &Timeouts) -> Self {
         let least = limits.least_rate.saturating_mul(limits.idle.as_secs().max(1));
-        Pace { window: limits.idle, least, waited: Duration::ZERO, bytes: 0 }
+        LeastRate { window: limits.idle, least, waited: Duration::ZERO, bytes: 0 }
     }
 
     fn count(&mut self, waited: Duration, bytes: usize) -> bool {
@@ -176,11 +176,11 @@ mod tests {
     #[test]
     fn a_trickle_is_too_slow_and_a_pause_is_not() {
         let limits = Timeouts { idle: Duration::from_secs(30), least_rate: 1024, ..Timeouts::default() };
-        let mut pace = Pace::new(&limits);
+        let mut pace = LeastRate::new(&limits);
         assert!((0..29).all(|_| pace.count(Duration::from_secs(1), 1)));
         assert!(!pace.count(Duration::from_secs(1), 1));
         assert!((0..300).all(|_| pace.count(Duration::from_secs(1), 1100)));
-        let mut paused = Pace::new(&limits);
+        let mut paused = LeastRate::new(&limits);
         assert!(paused.count(Duration::ZERO, 100_000));
         assert!(paused.count(Duration::from_secs(29), 0));
         assert!(paused.count(Duration::from_secs(1), 1));

@@ -19,58 +19,58 @@ use futures_core::Stream as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{
+    connection::{ConnectionNotes, Watch},
     dial::Dialer,
     error::FetchError,
-    head::{self, Framing},
-    peer::Upstream,
+    head::{self, BodyLength},
+    peer::Peer,
     redirect::Chain,
-    wire::{Seen, Watch},
 };
 
 const USER_AGENT: &str = concat!("lanyard/", env!("CARGO_PKG_VERSION"));
 
 /// The clients of one thread. Built when first needed.
 #[derive(Default)]
-pub(super) struct Clients(RefCell<HashMap<(u64, bool), Rc<Client>>>);
+pub(super) struct AwcClients(RefCell<HashMap<(u64, bool), Rc<AwcClient>>>);
 
-struct Client {
+struct AwcClient {
     awc: awc::Client,
     watch: Watch,
     generation: u64,
 }
 
 /// An answer whose head is accepted.
-pub(super) struct Answer {
+pub(super) struct Head {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    pub(super) framing: Framing,
+    pub(super) framing: BodyLength,
     /// Host and port of who answered.
     pub(super) host: String,
     response: ClientResponse,
-    client: Rc<Client>,
-    seen: Rc<Seen>,
+    client: Rc<AwcClient>,
+    notes: Rc<ConnectionNotes>,
 }
 
-impl Clients {
+impl AwcClients {
     /// One hop of a request. One that met a connection which had gone away, or bytes on it that an
     /// earlier answer had left, is sent once more, on a new connection.
-    pub(super) async fn ask(&self, upstream: &Arc<Upstream>, chain: &Chain) -> Result<Answer, FetchError> {
-        let seen = Rc::new(Seen::default());
-        let error = match self.hop(upstream, chain, self.client(upstream, chain), &seen).await {
+    pub(super) async fn ask(&self, peer: &Arc<Peer>, chain: &Chain) -> Result<Head, FetchError> {
+        let notes = Rc::new(ConnectionNotes::default());
+        let error = match self.hop(peer, chain, self.client(peer, chain), &notes).await {
             Ok(answer) => return Ok(answer),
             Err(error) => error,
         };
-        let leftover = matches!(error, FetchError::Broken { .. } | FetchError::Protocol { .. }) && seen.was_used();
+        let leftover = matches!(error, FetchError::Broken { .. } | FetchError::Protocol { .. }) && notes.was_used();
         if !(leftover && (chain.method == Method::GET || chain.method == Method::HEAD)) {
             return Err(error);
         }
         // The others of this client have idled as long, or are spoiled alike. A new one has none;
         // and as nobody else knows it yet, it gets none before this request has its own.
-        self.forget(upstream, chain);
-        let client = build(upstream, chain);
-        let answer = self.hop(upstream, chain, client.clone(), &Rc::new(Seen::default())).await?;
-        if client.generation == upstream.generation() && answer.framing != Framing::Withheld {
-            self.0.borrow_mut().insert(key(upstream, chain), client);
+        self.forget(peer, chain);
+        let client = build(peer, chain);
+        let answer = self.hop(peer, chain, client.clone(), &Rc::new(ConnectionNotes::default())).await?;
+        if client.generation == peer.generation() && answer.framing != BodyLength::Withheld {
+            self.0.borrow_mut().insert(key(peer, chain), client);
         }
         Ok(answer)
     }
@@ -78,49 +78,49 @@ impl Clients {
     /// One request and the head of its answer, which is accepted or refused.
     async fn hop(
         &self,
-        upstream: &Arc<Upstream>,
+        peer: &Arc<Peer>,
         chain: &Chain,
-        client: Rc<Client>,
-        seen: &Rc<Seen>,
-    ) -> Result<Answer, FetchError> {
-        let answer = send(upstream, chain, client, seen).await.map_err(|error| explain(error, chain.host()))?;
-        self.judge(upstream, chain, answer)
+        client: Rc<AwcClient>,
+        notes: &Rc<ConnectionNotes>,
+    ) -> Result<Head, FetchError> {
+        let answer = send(peer, chain, client, notes).await.map_err(|error| explain(error, chain.host()))?;
+        self.judge(peer, chain, answer)
     }
 
-    fn judge(&self, upstream: &Upstream, chain: &Chain, mut answer: Answer) -> Result<Answer, FetchError> {
+    fn judge(&self, peer: &Peer, chain: &Chain, mut answer: Head) -> Result<Head, FetchError> {
         let version = answer.response.version();
         match head::accept(&chain.method, answer.status, version, &answer.headers) {
             Ok(framing) => {
                 // A body that is not read stays in the connection.
                 let behind = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-                let unread = framing == Framing::Nothing
+                let unread = framing == BodyLength::Nothing
                     && chain.method != Method::HEAD
                     && behind.iter().any(|name| answer.headers.get(name).is_some_and(|value| value != "0"));
-                if framing == Framing::Withheld || unread {
-                    self.forget(upstream, chain);
+                if framing == BodyLength::Withheld || unread {
+                    self.forget(peer, chain);
                 }
                 answer.framing = framing;
                 Ok(answer)
             }
             Err(reason) => {
-                self.forget(upstream, chain);
+                self.forget(peer, chain);
                 if answer.status.is_informational() {
                     tracing::warn!(host = answer.host, status = answer.status.as_u16(), "connections are not reused");
-                    upstream.close_from_now_on(answer.host.clone());
+                    peer.close_from_now_on(answer.host.clone());
                 }
                 Err(FetchError::Protocol { host: answer.host, reason: reason.to_owned() })
             }
         }
     }
 
-    fn client(&self, upstream: &Arc<Upstream>, chain: &Chain) -> Rc<Client> {
-        let generation = upstream.generation();
+    fn client(&self, peer: &Arc<Peer>, chain: &Chain) -> Rc<AwcClient> {
+        let generation = peer.generation();
         let mut clients = self.0.borrow_mut();
-        if let Some(client) = clients.get(&key(upstream, chain)).filter(|client| client.generation == generation) {
+        if let Some(client) = clients.get(&key(peer, chain)).filter(|client| client.generation == generation) {
             return client.clone();
         }
-        let client = build(upstream, chain);
-        clients.insert(key(upstream, chain), client.clone());
+        let client = build(peer, chain);
+        clients.insert(key(peer, chain), client.clone());
         client
     }
 
@@ -130,37 +130,37 @@ impl Clients {
     }
 
     /// No connection that this client holds is used again. Answers that are being read go on.
-    fn forget(&self, upstream: &Upstream, chain: &Chain) {
-        self.0.borrow_mut().remove(&key(upstream, chain));
+    fn forget(&self, peer: &Peer, chain: &Chain) {
+        self.0.borrow_mut().remove(&key(peer, chain));
     }
 }
 
 /// Which client a hop is sent by.
-fn key(upstream: &Upstream, chain: &Chain) -> (u64, bool) {
-    (upstream.id, chain.url().scheme() == "https")
+fn key(peer: &Peer, chain: &Chain) -> (u64, bool) {
+    (peer.id, chain.url().scheme() == "https")
 }
 
 /// A client without connections.
-fn build(upstream: &Arc<Upstream>, chain: &Chain) -> Rc<Client> {
-    let (_, secure) = key(upstream, chain);
+fn build(peer: &Arc<Peer>, chain: &Chain) -> Rc<AwcClient> {
+    let (_, secure) = key(peer, chain);
     let watch = Watch::default();
-    let limits = &upstream.timeouts;
+    let limits = &peer.timeouts;
     let connector = awc::Connector::new()
-        .connector(Dialer::new(upstream.clone(), secure, watch.clone()))
+        .connector(Dialer::new(peer.clone(), secure, watch.clone()))
         // The dialler keeps its own, finer limits; this one only stands behind them.
         .timeout(limits.connect.saturating_add(limits.handshake).saturating_mul(2))
         .limit(0);
     let awc = awc::Client::builder().connector(connector).disable_timeout().disable_redirects().finish();
-    Rc::new(Client { awc, watch, generation: upstream.generation() })
+    Rc::new(AwcClient { awc, watch, generation: peer.generation() })
 }
 
 /// Sends a request and waits for the head of its answer.
 async fn send(
-    upstream: &Arc<Upstream>,
+    peer: &Arc<Peer>,
     chain: &Chain,
-    client: Rc<Client>,
-    seen: &Rc<Seen>,
-) -> Result<Answer, SendRequestError> {
+    client: Rc<AwcClient>,
+    notes: &Rc<ConnectionNotes>,
+) -> Result<Head, SendRequestError> {
     let url = chain.url();
     let host = chain.host();
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -176,33 +176,33 @@ async fn send(
         .insert_header((header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
         .insert_header((header::USER_AGENT, HeaderValue::from_static(USER_AGENT)))
         .no_decompress();
-    if upstream.closes(&host) {
+    if peer.closes(&host) {
         request = request.force_close();
     }
-    let response = client.watch.during(seen, request.send()).await?;
+    let response = client.watch.during(notes, request.send()).await?;
     let headers = response.headers().iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let (status, framing, seen) = (response.status(), Framing::Withheld, seen.clone());
-    Ok(Answer { status, headers, framing, host, response, client, seen })
+    let (status, framing, notes) = (response.status(), BodyLength::Withheld, notes.clone());
+    Ok(Head { status, headers, framing, host, response, client, notes })
 }
 
-impl Answer {
+impl Head {
     /// The next piece of the body; `None` at its end, which is not yet proof that it is complete.
     pub(super) async fn piece(&mut self) -> Option<Result<Bytes, PayloadError>> {
-        if matches!(self.framing, Framing::Nothing | Framing::Withheld) {
+        if matches!(self.framing, BodyLength::Nothing | BodyLength::Withheld) {
             return None;
         }
         let response = &mut self.response;
         let next = poll_fn(|context| Pin::new(&mut *response).poll_next(context));
-        self.client.watch.during(&self.seen, next).await
+        self.client.watch.during(&self.notes, next).await
     }
 
     /// Whether a body that ended after `delivered` bytes was complete.
     pub(super) fn is_complete(&self, delivered: u64) -> bool {
         match self.framing {
-            Framing::Nothing | Framing::Withheld => true,
-            Framing::Sized(length) => delivered == length,
+            BodyLength::Nothing | BodyLength::Withheld => true,
+            BodyLength::Sized(length) => delivered == length,
             // awc reads no further than the last chunk. If it met the end of the stream, there was no last chunk.
-            Framing::Chunked => !self.seen.has_ended(),
+            BodyLength::Chunked => !self.notes.has_ended(),
         }
     }
 }

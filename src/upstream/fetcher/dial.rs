@@ -16,13 +16,13 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     addresses::Reach,
+    connection::{Stream, UpstreamConnection, Watch},
     environment::is_loopback,
     error::FetchError,
-    peer::Upstream,
+    peer::Peer,
     proxy::Proxy,
     resolver::literal,
     tls,
-    wire::{Stream, Watch, Wire},
 };
 
 /// How long an address may be silent before the next one is tried beside it (RFC 8305 section 5).
@@ -30,48 +30,48 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// The connector of one awc client.
 #[derive(Clone)]
-pub(super) struct Dialer(Rc<Parts>);
+pub(super) struct Dialer(Rc<DialerState>);
 
-struct Parts {
-    upstream: Arc<Upstream>,
+struct DialerState {
+    peer: Arc<Peer>,
     secure: bool,
     watch: Watch,
 }
 
 impl Dialer {
     /// For the https or for the http targets of an upstream.
-    pub(super) fn new(upstream: Arc<Upstream>, secure: bool, watch: Watch) -> Self {
-        Dialer(Rc::new(Parts { upstream, secure, watch }))
+    pub(super) fn new(peer: Arc<Peer>, secure: bool, watch: Watch) -> Self {
+        Dialer(Rc::new(DialerState { peer, secure, watch }))
     }
 }
 
 impl Service<ConnectInfo<Uri>> for Dialer {
-    type Response = Connection<Uri, Wire>;
+    type Response = Connection<Uri, UpstreamConnection>;
     type Error = ConnectError;
     type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     actix_service::always_ready!();
 
     fn call(&self, target: ConnectInfo<Uri>) -> Self::Future {
-        let parts = self.0.clone();
+        let state = self.0.clone();
         Box::pin(async move {
             let uri = target.request().clone();
             let (host, port) = (uri.host().unwrap_or_default(), target.port());
             // Boxed, a `FetchError` passes through awc and comes out again as it was.
-            let stream = parts.dial(host, port).await.map_err(|error| ConnectError::Resolver(Box::new(error)))?;
-            Ok(Connection::new(uri, Wire::new(stream, parts.watch.clone())))
+            let stream = state.dial(host, port).await.map_err(|error| ConnectError::Resolver(Box::new(error)))?;
+            Ok(Connection::new(uri, UpstreamConnection::new(stream, state.watch.clone())))
         })
     }
 }
 
-impl Parts {
+impl DialerState {
     async fn dial(&self, host: &str, port: u16) -> Result<Stream, FetchError> {
         let target = format!("{host}:{port}");
-        let limits = &self.upstream.timeouts;
+        let limits = &self.peer.timeouts;
         let tcp = match timeout(limits.connect, self.tcp(host, port, &target)).await {
             Ok(connected) => connected?,
             Err(_) => {
-                self.upstream.resolver.forget(host);
+                self.peer.resolver.forget(host);
                 return Err(FetchError::Timeout { host: target, what: "the connection" });
             }
         };
@@ -79,7 +79,7 @@ impl Parts {
             return Ok(Stream::Plain(tcp));
         }
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let connector = TlsConnector::service(self.upstream.tls.clone());
+        let connector = TlsConnector::service(self.peer.tls.clone());
         match timeout(limits.handshake, connector.call(Connection::new(name, tcp))).await {
             Ok(Ok(connection)) => Ok(Stream::Tls(Box::new(connection.into_parts().0))),
             Ok(Err(error)) => Err(FetchError::Connect { host: target, reason: tls::explain(&error) }),
@@ -89,7 +89,7 @@ impl Parts {
 
     async fn tcp(&self, host: &str, port: u16, target: &str) -> Result<TcpStream, FetchError> {
         let failed = |reason: String| FetchError::Connect { host: target.to_owned(), reason };
-        match self.upstream.proxy_for(self.secure, host, port) {
+        match self.peer.proxy_for(self.secure, host, port) {
             Some(proxy) => {
                 self.permit_proxied(host, target).await?;
                 self.through(&proxy, target).await.map_err(|error| failed(error.to_string()))
@@ -98,7 +98,7 @@ impl Parts {
                 let addresses = self.permitted(host, target).await?;
                 let connected = connect(&addresses, port).await;
                 connected.map_err(|error| {
-                    self.upstream.resolver.forget(host);
+                    self.peer.resolver.forget(host);
                     failed(error.to_string())
                 })
             }
@@ -107,7 +107,7 @@ impl Parts {
 
     async fn through(&self, proxy: &Proxy, target: &str) -> std::io::Result<TcpStream> {
         // The proxy is the operator's word, so it may be anywhere.
-        let addresses = self.upstream.resolver.addresses(&proxy.host).await?;
+        let addresses = self.peer.resolver.addresses(&proxy.host).await?;
         let mut stream = connect(&addresses, proxy.port).await?;
         proxy.tunnel(&mut stream, target).await?;
         Ok(stream)
@@ -115,7 +115,7 @@ impl Parts {
 
     /// The addresses of a host that may be dialled.
     async fn permitted(&self, host: &str, target: &str) -> Result<Vec<IpAddr>, FetchError> {
-        let addresses = self.upstream.resolver.addresses(host).await;
+        let addresses = self.peer.resolver.addresses(host).await;
         let mut addresses = addresses.map_err(|error| FetchError::Connect {
             host: target.to_owned(),
             reason: format!("the name cannot be resolved: {error}"),
@@ -138,15 +138,15 @@ impl Parts {
     }
 
     async fn reach(&self, host: &str) -> Reach {
-        let upstream = &self.upstream;
-        if upstream.built_in_url {
+        let peer = &self.peer;
+        if peer.built_in_url {
             return Reach::Public;
         }
-        if host.trim_end_matches('.').eq_ignore_ascii_case(&upstream.host) {
+        if host.trim_end_matches('.').eq_ignore_ascii_case(&peer.host) {
             return Reach::All;
         }
         // A configured name that cannot be resolved (behind a proxy, say) widens nothing.
-        Reach::beside(&upstream.resolver.addresses(&upstream.host).await.unwrap_or_default())
+        Reach::beside(&peer.resolver.addresses(&peer.host).await.unwrap_or_default())
     }
 }
 

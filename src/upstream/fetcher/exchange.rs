@@ -7,11 +7,11 @@ use url::Url;
 
 use super::{
     body::{self, pump},
-    client::{Answer, Clients},
+    client::{AwcClients, Head},
     error::FetchError,
-    head::Framing,
+    head::BodyLength,
     job::Job,
-    peer::Upstream,
+    peer::Peer,
     redirect::Chain,
     request::{Request, Response},
 };
@@ -22,19 +22,19 @@ const SHORT_BODY: u64 = 64 * 1024;
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// Runs a job. Dropping the answer's receiver, or later the body, ends it and closes its connection.
-pub(super) async fn perform(clients: Rc<Clients>, job: Job) {
-    let Job { upstream, request, mut reply, share, load } = job;
+pub(super) async fn perform(clients: Rc<AwcClients>, job: Job) {
+    let Job { peer, request, mut reply, permit, load } = job;
     let answer = tokio::select! {
         biased;
         () = reply.closed() => return,
-        answer = answer(&clients, &upstream, request) => answer,
+        answer = answer(&clients, &peer, request) => answer,
     };
     match answer {
         Ok((answer, url)) => {
             let (writer, body) = body::channel();
             let response = Response { status: answer.status, headers: answer.headers.clone(), url, body };
             if reply.send(Ok(response)).is_ok() {
-                pump(answer, writer, &upstream.timeouts).await;
+                pump(answer, writer, &peer.timeouts).await;
             }
         }
         Err(error) => {
@@ -42,31 +42,31 @@ pub(super) async fn perform(clients: Rc<Clients>, job: Job) {
             let _ = reply.send(Err(error));
         }
     }
-    drop((share, load));
+    drop((permit, load));
 }
 
 /// The final head, within the request's time.
-async fn answer(clients: &Clients, upstream: &Arc<Upstream>, request: Request) -> Result<(Answer, Url), FetchError> {
+async fn answer(clients: &AwcClients, peer: &Arc<Peer>, request: Request) -> Result<(Head, Url), FetchError> {
     let limit = request.head_timeout;
     let chain = Chain::new(request);
     let asked = RefCell::new(chain.host());
-    match timeout(limit, follow(clients, upstream, chain, &asked)).await {
+    match timeout(limit, follow(clients, peer, chain, &asked)).await {
         Ok(answer) => answer,
         Err(_) => Err(FetchError::Timeout { host: asked.into_inner(), what: "the head of its answer" }),
     }
 }
 
 async fn follow(
-    clients: &Clients,
-    upstream: &Arc<Upstream>,
+    clients: &AwcClients,
+    peer: &Arc<Peer>,
     mut chain: Chain,
     asked: &RefCell<String>,
-) -> Result<(Answer, Url), FetchError> {
+) -> Result<(Head, Url), FetchError> {
     loop {
         asked.replace(chain.host());
-        upstream.may_dial(&chain.host())?;
-        let answer = clients.ask(upstream, &chain).await;
-        upstream.dialled(&chain.host(), answer.as_ref().err());
+        peer.may_dial(&chain.host())?;
+        let answer = clients.ask(peer, &chain).await;
+        peer.dialled(&chain.host(), answer.as_ref().err());
         let answer = answer?;
         if !Chain::is_redirect(answer.status) {
             return Ok((answer, chain.url().clone()));
@@ -77,8 +77,8 @@ async fn follow(
     }
 }
 
-async fn skip(mut answer: Answer) {
-    if let Framing::Sized(length) = answer.framing
+async fn skip(mut answer: Head) {
+    if let BodyLength::Sized(length) = answer.framing
         && length > SHORT_BODY
     {
         return;

@@ -11,11 +11,11 @@ use std::{
 
 use super::{
     error::{FetchError, FetcherError, authority},
-    job::Entrances,
-    peer::Upstream,
+    job::JobQueues,
+    peer::Peer,
     request::{Request, Response},
     resolver::Resolver,
-    settings::{Origin, Settings},
+    settings::{FetcherSettings, PeerSettings},
     threads::{self, Threads},
     tls::Trust,
 };
@@ -23,39 +23,39 @@ use super::{
 /// Owns the fetcher threads. Dropping it stops them without patience.
 pub struct Fetchers {
     threads: Threads,
-    entrances: Arc<Entrances>,
-    settings: Settings,
+    queues: Arc<JobQueues>,
+    settings: FetcherSettings,
     resolver: Resolver,
     trust: Mutex<Trust>,
-    upstreams: AtomicU64,
+    peers: AtomicU64,
 }
 
 /// Sends requests to one upstream, and wherever it redirects to.
 #[derive(Clone)]
 pub struct Fetcher {
-    upstream: Arc<Upstream>,
-    entrances: Arc<Entrances>,
+    peer: Arc<Peer>,
+    queues: Arc<JobQueues>,
 }
 
 impl Fetchers {
-    /// Starts the threads (at least one), with the usual [`Settings`]. Fails where the system has no more threads or
+    /// Starts the threads (at least one), with the usual [`FetcherSettings`]. Fails where the system has no more threads or
     /// file descriptors.
     pub fn start(threads: usize) -> io::Result<Fetchers> {
-        Fetchers::start_with(threads, Settings::default())
+        Fetchers::start_with(threads, FetcherSettings::default())
     }
 
     /// The same with other settings.
-    pub fn start_with(threads: usize, settings: Settings) -> io::Result<Fetchers> {
-        let (threads, entrances) = threads::start(threads, settings.timeouts.reuse)?;
-        let (resolver, entrances) = (Resolver::new(settings.lookup.clone()), Arc::new(entrances));
-        Ok(Fetchers { threads, entrances, settings, resolver, trust: Mutex::default(), upstreams: AtomicU64::new(0) })
+    pub fn start_with(threads: usize, settings: FetcherSettings) -> io::Result<Fetchers> {
+        let (threads, queues) = threads::start(threads, settings.timeouts.reuse)?;
+        let (resolver, queues) = (Resolver::new(settings.lookup.clone()), Arc::new(queues));
+        Ok(Fetchers { threads, queues, settings, resolver, trust: Mutex::default(), peers: AtomicU64::new(0) })
     }
 
     /// A handle for one upstream. Reads `ca_file` now.
-    pub fn fetcher(&self, origin: Origin) -> Result<Fetcher, FetcherError> {
-        let id = self.upstreams.fetch_add(1, Ordering::Relaxed);
-        let upstream = Upstream::new(id, &origin, &self.trust, self.resolver.clone(), &self.settings)?;
-        Ok(Fetcher { upstream: Arc::new(upstream), entrances: self.entrances.clone() })
+    pub fn fetcher(&self, origin: PeerSettings) -> Result<Fetcher, FetcherError> {
+        let id = self.peers.fetch_add(1, Ordering::Relaxed);
+        let peer = Peer::new(id, &origin, &self.trust, self.resolver.clone(), &self.settings)?;
+        Ok(Fetcher { peer: Arc::new(peer), queues: self.queues.clone() })
     }
 
     /// Takes no more requests, waits for those that run for up to `patience`, then drops what is left and joins the
@@ -72,11 +72,11 @@ impl Fetcher {
     /// been read, or dropped. Dropping the future closes the connection.
     pub async fn send(&self, request: Request) -> Result<Response, FetchError> {
         let host = authority(&request.url);
-        let share = self.upstream.admit(&request).await?;
-        let answer = self.entrances.submit(self.upstream.clone(), request, share)?;
+        let permit = self.peer.admit(&request).await?;
+        let answer = self.queues.submit(self.peer.clone(), request, permit)?;
         match answer.await {
             Ok(answer) => answer,
-            Err(_) if self.entrances.are_closed() => Err(FetchError::Stopped),
+            Err(_) if self.queues.are_closed() => Err(FetchError::Stopped),
             Err(_) => Err(FetchError::Broken { host, reason: "an error of lanyard's own; see the log".into() }),
         }
     }
@@ -84,7 +84,7 @@ impl Fetcher {
     /// Whether the host of this failure is not dialled for now: to ask again at once is of no use.
     pub(in crate::upstream) fn is_resting(&self, error: &FetchError) -> bool {
         match error {
-            FetchError::Connect { host, .. } | FetchError::Timeout { host, .. } => self.upstream.is_resting(host),
+            FetchError::Connect { host, .. } | FetchError::Timeout { host, .. } => self.peer.is_resting(host),
             FetchError::Broken { .. }
             | FetchError::Protocol { .. }
             | FetchError::Redirect { .. }
@@ -97,7 +97,7 @@ impl Fetcher {
 #[cfg(test)]
 impl Fetcher {
     /// Whether a stop has begun.
-    pub(super) fn entrances_are_closed(&self) -> bool {
-        self.entrances.are_closed()
+    pub(super) fn queues_are_closed(&self) -> bool {
+        self.queues.are_closed()
     }
 }

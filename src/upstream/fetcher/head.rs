@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, StatusCode, Version, header};
 
 /// How the body ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Framing {
+pub(super) enum BodyLength {
     /// There is none, whatever the headers say: HEAD, 204, 304.
     Nothing,
     /// After this many bytes.
@@ -25,7 +25,7 @@ pub(super) fn accept(
     status: StatusCode,
     version: Version,
     headers: &HeaderMap,
-) -> Result<Framing, &'static str> {
+) -> Result<BodyLength, &'static str> {
     if status.is_informational() {
         return Err("a 1xx in place of the final answer");
     }
@@ -39,16 +39,16 @@ pub(super) fn accept(
         return Err("an upgrade that was not asked for");
     }
     if *method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
-        return Ok(Framing::Nothing);
+        return Ok(BodyLength::Nothing);
     }
     let chunked = transfer.is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
     let length = match headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().map(|v| v.trim().parse())) {
-        Some(Ok(Ok(length))) => Framing::Sized(length),
+        Some(Ok(Ok(length))) => BodyLength::Sized(length),
         Some(_) => return Err("a Content-Length that is no number"),
         // Transfer-Encoding does not exist before HTTP/1.1 (RFC 9112 section 6.1).
-        None if chunked && version == Version::HTTP_11 => Framing::Chunked,
+        None if chunked && version == Version::HTTP_11 => BodyLength::Chunked,
         None if status.is_success() => return Err("neither Content-Length nor chunks"),
-        None => Framing::Withheld,
+        None => BodyLength::Withheld,
     };
     let plain = |value: &http::HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
     if headers.get_all(header::CONTENT_ENCODING).iter().all(plain) {
@@ -56,7 +56,7 @@ pub(super) fn accept(
     } else if status.is_success() {
         Err("a Content-Encoding that was not asked for")
     } else {
-        Ok(Framing::Withheld)
+        Ok(BodyLength::Withheld)
     }
 }
 
@@ -69,14 +69,14 @@ mod tests {
         status: u16,
         version: Version,
         headers: &[(&'static str, &str)],
-    ) -> Result<Framing, &'static str> {
+    ) -> Result<BodyLength, &'static str> {
         let map = headers.iter().map(|(n, v)| (header::HeaderName::from_static(n), v.parse().unwrap())).collect();
         accept(&method.parse().unwrap(), StatusCode::from_u16(status).unwrap(), version, &map)
     }
 
     #[test]
     fn s12_framing_is_clear_or_refused() {
-        use Framing::{Chunked, Nothing, Sized, Withheld};
+        use BodyLength::{Chunked, Nothing, Sized, Withheld};
         const V: Version = Version::HTTP_11;
         let (length, chunks) = (("content-length", "5"), ("transfer-encoding", "chunked"));
         assert_eq!(judge("GET", 200, V, &[length]), Ok(Sized(5)));
@@ -105,8 +105,8 @@ mod tests {
     fn s15_encodings_are_refused() {
         let (length, gzip) = (("content-length", "5"), ("content-encoding", "gzip"));
         assert!(judge("GET", 200, Version::HTTP_11, &[length, gzip]).is_err());
-        assert_eq!(judge("GET", 503, Version::HTTP_11, &[length, gzip]), Ok(Framing::Withheld));
+        assert_eq!(judge("GET", 503, Version::HTTP_11, &[length, gzip]), Ok(BodyLength::Withheld));
         let identity = ("content-encoding", "Identity");
-        assert_eq!(judge("GET", 200, Version::HTTP_11, &[length, identity]), Ok(Framing::Sized(5)));
+        assert_eq!(judge("GET", 200, Version::HTTP_11, &[length, identity]), Ok(BodyLength::Sized(5)));
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! awc's futures are not `Send`, so it lives on fetcher threads of its own, which outlive the HTTP server. Everybody else
 //! holds a [`Fetcher`], which is `Send + Sync + Clone`: [`Fetcher::send`] returns when the answer's head has arrived, and its
-//! [`Body`] is a bounded channel: a reader that pauses makes the connection pause, a reader that drops it closes the
+//! [`ResponseBody`] is a bounded channel: a reader that pauses makes the connection pause, a reader that drops it closes the
 //! connection.
 //!
 //! What the files promise, from the caller inwards:
 //!
-//! - [`handle`](Fetchers): who may send. `shares`: how many requests of one upstream run at a time.
+//! - [`handle`](Fetchers): who may send. `permits`: how many requests of one upstream run at a time.
 //!   `rests`: when a host beside the registry is not dialled.
 //! - `threads`: the jobs and the order of stopping. `exchange`: one request from its first hop to its last byte.
 //! - `redirect`: where a redirect leads, and what is left behind (S3). `head`: which heads are accepted. `body`: that the
@@ -21,6 +21,7 @@ mod addresses;
 mod body;
 mod certificate;
 mod client;
+mod connection;
 mod dial;
 mod environment;
 mod error;
@@ -30,17 +31,16 @@ mod head;
 mod interim;
 mod job;
 mod peer;
+mod permits;
 mod proxy;
 mod redirect;
 mod request;
 mod resolver;
 mod rests;
 mod settings;
-mod shares;
 mod threads;
 mod tls;
 mod verifier;
-mod wire;
 
 #[cfg(test)]
 mod tests;
@@ -48,7 +48,7 @@ mod tests;
 pub use environment::Environment;
 pub use error::{FetchError, FetcherError};
 pub use handle::{Fetcher, Fetchers};
-pub use request::{Body, Request, Response};
+pub use request::{Request, Response, ResponseBody};
 pub use resolver::Lookup;
 pub(super) use rests::Rests;
-pub use settings::{Origin, Settings, Timeouts};
+pub use settings::{FetcherSettings, PeerSettings, Timeouts};

@@ -17,12 +17,12 @@ use url::Url;
 use super::{
     environment::Environment,
     error::{FetchError, FetcherError, authority},
+    permits::{ConnectionPermit, ConnectionPermits},
     proxy::Proxy,
     request::Request,
     resolver::Resolver,
     rests::Rests,
-    settings::{Origin, Settings, Timeouts},
-    shares::{Share, Shares},
+    settings::{FetcherSettings, PeerSettings, Timeouts},
     tls::Trust,
 };
 
@@ -33,7 +33,7 @@ const HOSTS: usize = 64;
 const MOST_CONNECTIONS: usize = 1 << 20;
 
 /// What all threads know of an upstream.
-pub(super) struct Upstream {
+pub(super) struct Peer {
     pub(super) id: u64,
     /// The configured URL's host, without a trailing dot.
     pub(super) host: String,
@@ -43,7 +43,7 @@ pub(super) struct Upstream {
     pub(super) timeouts: Timeouts,
     proxy: Option<Proxy>,
     environment: Environment,
-    shares: Shares,
+    permits: ConnectionPermits,
     /// Host and port of the configured URL.
     authority: String,
     /// Other hosts that a redirect or a challenge led to, and that could not be reached.
@@ -52,14 +52,14 @@ pub(super) struct Upstream {
     closing: Mutex<HashSet<String>>,
 }
 
-impl Upstream {
+impl Peer {
     /// Opens no connection, and reads `ca_file` now. The error says what of `origin` cannot work.
     pub(super) fn new(
         id: u64,
-        origin: &Origin,
+        origin: &PeerSettings,
         trust: &Mutex<Trust>,
         resolver: Resolver,
-        settings: &Settings,
+        settings: &FetcherSettings,
     ) -> Result<Self, FetcherError> {
         let host = match (origin.url.scheme(), origin.url.host_str()) {
             ("http" | "https", Some(host)) => host.trim_end_matches('.').to_owned(),
@@ -70,7 +70,7 @@ impl Upstream {
             None => None,
         };
         let tls = lock(trust).config(origin.ca_file.as_deref())?;
-        Ok(Upstream {
+        Ok(Peer {
             id,
             host,
             built_in_url: origin.built_in_url,
@@ -79,7 +79,7 @@ impl Upstream {
             timeouts: settings.timeouts.clone(),
             proxy,
             environment: settings.environment.clone(),
-            shares: Shares::new(origin.connections.min(MOST_CONNECTIONS)),
+            permits: ConnectionPermits::new(origin.connections.min(MOST_CONNECTIONS)),
             authority: authority(&origin.url),
             unreachable: Mutex::new(Rests::new(HOSTS)),
             generation: AtomicU64::new(0),
@@ -88,9 +88,9 @@ impl Upstream {
     }
 
     /// Waits for the right to a connection.
-    pub(super) async fn admit(&self, request: &Request) -> Result<Share, FetchError> {
+    pub(super) async fn admit(&self, request: &Request) -> Result<ConnectionPermit, FetchError> {
         let long = request.method == Method::GET && request.url.path().contains("/blobs/");
-        self.shares.take(&sharer(&request.url), long).await.ok_or(FetchError::Stopped)
+        self.permits.take(&sharer(&request.url), long).await.ok_or(FetchError::Stopped)
     }
 
     /// Fails at once for a host beside the registry that could not be reached a moment ago. How the

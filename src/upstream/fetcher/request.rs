@@ -38,7 +38,7 @@ pub struct Response {
     /// The URL that answered in the end.
     pub url: Url,
     /// The bytes.
-    pub body: Body,
+    pub body: ResponseBody,
 }
 
 impl fmt::Debug for Response {
@@ -50,12 +50,12 @@ impl fmt::Debug for Response {
 
 /// The bytes of an answer, in order. Ends with `None` only after all of `Content-Length` (or the last chunk) arrived.
 #[derive(Debug)]
-pub struct Body {
+pub struct ResponseBody {
     /// The fetcher's end is bounded.
     pub(in crate::upstream) chunks: mpsc::Receiver<Result<Bytes, FetchError>>,
 }
 
-impl Body {
+impl ResponseBody {
     /// The next piece.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, FetchError>> {
         self.chunks.recv().await

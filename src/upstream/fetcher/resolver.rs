@@ -54,11 +54,11 @@ pub(super) struct Resolver {
 /// What is known of a name.
 enum Name {
     Found(Instant, Vec<IpAddr>),
-    Asked(watch::Receiver<Option<Answer>>),
+    Asked(watch::Receiver<Option<Resolved>>),
 }
 
 /// The addresses, or in words why there are none.
-type Answer = Result<Vec<IpAddr>, String>;
+type Resolved = Result<Vec<IpAddr>, String>;
 
 impl Resolver {
     /// Knows nothing yet.
@@ -117,7 +117,7 @@ impl Resolver {
         Name::Asked(asked)
     }
 
-    fn look_up(&self, host: &str) -> Answer {
+    fn look_up(&self, host: &str) -> Resolved {
         match (self.lookup.0)(host) {
             Ok(found) if found.is_empty() => Err("it has no address".to_owned()),
             Ok(found) => Ok(alternate(found)),

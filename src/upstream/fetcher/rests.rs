@@ -29,11 +29,11 @@ const DOUBLINGS: u32 = 3;
 #[derive(Debug)]
 pub(in crate::upstream) struct Rests<K> {
     most: usize,
-    entries: HashMap<K, Entry>,
+    entries: HashMap<K, Failures>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Failures {
     silent: u32,
     failed: u32,
     rests: u32,
@@ -44,7 +44,7 @@ struct Entry {
     touched: Instant,
 }
 
-impl Entry {
+impl Failures {
     fn length(&self) -> Duration {
         FIRST * 2u32.pow(self.rests.min(DOUBLINGS))
     }
@@ -80,7 +80,7 @@ impl<K: Eq + Hash + Clone> Rests<K> {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.touched).map(|(key, _)| key.clone());
             oldest.and_then(|oldest| self.entries.remove(&oldest));
         }
-        let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry {
+        let entry = self.entries.entry(key.clone()).or_insert_with(|| Failures {
             silent: 0,
             failed: 0,
             rests: 0,

@@ -8,7 +8,7 @@ use super::{environment::Environment, resolver::Lookup};
 
 /// Settings of one upstream's connections.
 #[derive(Clone, Debug)]
-pub struct Origin {
+pub struct PeerSettings {
     /// The configured base URL. Its host decides how far redirects and realms may lead (S4).
     pub url: Url,
     /// Whether `url` is the built-in one: then only public addresses are ever dialled.
@@ -18,7 +18,7 @@ pub struct Origin {
     /// `http://[user:password@]host:port`, for every host. Absent: what the environment says.
     pub proxy: Option<Url>,
     /// The most connections at a time; with a setting of one, there is one more for everything that
-    /// is no blob. How they are shared: `shares`.
+    /// is no blob. How they are shared: `permits`.
     pub connections: usize,
 }
 
@@ -48,7 +48,7 @@ impl Default for Timeouts {
 
 /// What all upstreams have in common.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct FetcherSettings {
     /// Limits of time.
     pub timeouts: Timeouts,
     /// Proxies for upstreams that name none.
@@ -57,9 +57,9 @@ pub struct Settings {
     pub lookup: Lookup,
 }
 
-impl Default for Settings {
+impl Default for FetcherSettings {
     /// The usual timeouts, the process's environment, the system's names.
     fn default() -> Self {
-        Settings { timeouts: Timeouts::default(), environment: Environment::read(), lookup: Lookup::system() }
+        FetcherSettings { timeouts: Timeouts::default(), environment: Environment::read(), lookup: Lookup::system() }
     }
 }

@@ -18,9 +18,9 @@ use tokio::{
 };
 
 use super::{
-    client::Clients,
+    client::AwcClients,
     exchange::perform,
-    job::{Entrances, Job},
+    job::{Job, JobQueues},
 };
 
 /// Name lookups at a time and thread. They block, and a dead name server blocks them for long.
@@ -35,8 +35,8 @@ pub(super) struct Threads {
 }
 
 /// Starts them. `reuse` is [`Timeouts::reuse`](super::Timeouts::reuse).
-pub(super) fn start(count: usize, reuse: Duration) -> io::Result<(Threads, Entrances)> {
-    let (entrances, jobs) = Entrances::new(count.max(1));
+pub(super) fn start(count: usize, reuse: Duration) -> io::Result<(Threads, JobQueues)> {
+    let (queues, jobs) = JobQueues::new(count.max(1));
     let mut threads = Threads { running: Vec::with_capacity(count), deadline: watch::Sender::new(None) };
     for (number, jobs) in jobs.into_iter().enumerate() {
         let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS).build()?;
@@ -44,7 +44,7 @@ pub(super) fn start(count: usize, reuse: Duration) -> io::Result<(Threads, Entra
         let thread = thread::Builder::new().name(format!("fetcher-{number}"));
         threads.running.push(thread.spawn(move || run(runtime, jobs, stop, reuse))?);
     }
-    Ok((threads, entrances))
+    Ok((threads, queues))
 }
 
 impl Threads {
@@ -77,7 +77,7 @@ fn run(runtime: Runtime, jobs: Jobs, stop: Stop, reuse: Duration) {
 }
 
 async fn serve(mut jobs: Jobs, mut stop: Stop, reuse: Duration) {
-    let clients = Rc::new(Clients::default());
+    let clients = Rc::new(AwcClients::default());
     let reuse = reuse.max(Duration::from_millis(1));
     let mut sweep = tokio::time::interval_at(tokio::time::Instant::now() + reuse, reuse);
     let mut tasks = JoinSet::new();

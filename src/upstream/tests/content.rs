@@ -4,19 +4,19 @@ use super::*;
 use crate::{
     oci::{DOCKER_IMAGE, OCI_INDEX},
     upstream::{
-        Kind, Spend, UpstreamError,
+        RequestKind, Spend, UpstreamError,
         fetcher::FetchError,
-        script::{Answer, status},
+        script::{Scripted, status},
     },
 };
 
-fn manifest_answer(bytes: &[u8]) -> Answer {
+fn manifest_answer(bytes: &[u8]) -> Scripted {
     status(200).header("content-type", OCI_IMAGE).header("docker-content-digest", digest(bytes)).body(bytes)
 }
 
 async fn fetch(
     reference: &Reference,
-    answer: impl Fn() -> Answer + Send + Sync + 'static,
+    answer: impl Fn() -> Scripted + Send + Sync + 'static,
 ) -> Result<super::super::FetchedManifest, UpstreamError> {
     let (upstream, _) = upstream(move |_| answer().reply());
     upstream.manifest(&repository(), reference, Spend::Needed).await
@@ -43,7 +43,7 @@ async fn a_manifest_is_asked_for_in_all_types_under_the_prefix() {
     assert_eq!(request.headers["accept-encoding"], "identity");
     assert!(request.headers["user-agent"].to_str().unwrap().starts_with("lanyard/"));
     let seen = upstream.snapshot();
-    assert_eq!((seen.requests(Kind::Manifest), seen.bytes_in), (1, image().len() as u64));
+    assert_eq!((seen.requests(RequestKind::Manifest), seen.bytes_in), (1, image().len() as u64));
 }
 
 #[tokio::test]
@@ -208,7 +208,7 @@ async fn a_blob_comes_whole_or_in_part() {
 #[tokio::test]
 async fn a_size_is_believed_where_it_can_be() {
     type Size = Result<Option<u64>, ()>;
-    type Case = (&'static str, fn() -> Answer, Size, Size);
+    type Case = (&'static str, fn() -> Scripted, Size, Size);
     let page = || status(200).header("content-type", "text/html; charset=utf-8");
     let cases: [Case; 7] = [
         ("a size", || status(200).without_length().header("content-length", "9"), Ok(Some(9)), Ok(Some(1))),

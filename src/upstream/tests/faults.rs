@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use super::*;
 use crate::upstream::{
     fetcher::FetchError,
-    script::{Answer, status},
+    script::{Scripted, status},
 };
 
 const REALM: &str = "https://auth.registry.example/token";
@@ -65,17 +65,17 @@ const FAULTS: [Fault; 14] = [
     Fault::Broken,
 ];
 
-fn bearer(realm: &str, rest: &str) -> Answer {
+fn bearer(realm: &str, rest: &str) -> Scripted {
     status(401).header("www-authenticate", format!(r#"Bearer realm="{realm}",service="s"{rest}"#))
 }
 
-fn broken(fault: Fault, host: &str) -> Reply {
+fn broken(fault: Fault, host: &str) -> Act {
     match (fault, host) {
         (_, "dead.registry.example") => {
             let host = "dead.registry.example:443".into();
-            Reply::Fail(FetchError::Connect { host, reason: "refused".into() })
+            Act::Fail(FetchError::Connect { host, reason: "refused".into() })
         }
-        (_, "hanging.registry.example") => Reply::Hang,
+        (_, "hanging.registry.example") => Act::Hang,
         (Fault::PageForToken, "auth.registry.example") => status(200).body("<html>").reply(),
         (Fault::ErrorForToken, "auth.registry.example") => status(503).reply(),
         (_, "auth.registry.example") => status(200).body(r#"{"token":"bad","expires_in":86400}"#).reply(),
@@ -96,7 +96,7 @@ fn broken(fault: Fault, host: &str) -> Reply {
 
 /// A well upstream's answer. Tokens are `good:` and their scope, and only `robot` gets them where
 /// there are credentials.
-fn well(way: Way, signed_in: bool, request: &Request) -> Reply {
+fn well(way: Way, signed_in: bool, request: &Request) -> Act {
     let shown = authorization(request);
     if request.url.host_str() == Some("auth.registry.example") {
         if signed_in && shown != Some(basic("right")) {
@@ -160,7 +160,7 @@ async fn case(way: Way, fault: Fault, signed_in: bool, warm: bool) {
     pull(&upstream, "library/y").await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
     let foreign = |r: &Request| r.url.host_str() == Some("evil.example");
     assert!(!script.requests().iter().any(foreign), "{what}");
-    upstream.wire.stop().await;
+    upstream.transport.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use crate::upstream::script::{refused, status};
 const REALM: &str = "https://auth.registry.example/token";
 
 /// `code` to whoever shows nothing, without a challenge; `/v2/` says `challenge`.
-fn hiding(code: u16, challenge: String) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
+fn hiding(code: u16, challenge: String) -> impl Fn(&Request) -> Act + Send + Sync + 'static {
     move |r| match (r.url.host_str(), r.url.path(), authorization(r)) {
         (Some("auth.registry.example"), _, Some(shown)) if shown == basic("right") => {
             status(200).body(r#"{"token":"t"}"#).reply()
@@ -110,7 +110,7 @@ async fn what_a_stranger_is_told_in_an_outage_is_not_believed() {
             assert!(begun.elapsed() < Duration::from_secs(10), "{ping} {token}: {error:?}");
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        upstream.wire.stop().await;
+        upstream.transport.stop().await;
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     oci::{DOCKER_LIST, OCI_INDEX},
     upstream::{
         UpstreamError,
-        script::{Answer, status},
+        script::{Scripted, status},
     },
 };
 
@@ -116,8 +116,8 @@ const PAGE: &str = "<!doctype html><html>Please log in</html>";
 
 /// What a registry says, by path: to the API, and to the tag.
 async fn referrers(
-    api: impl Fn() -> Answer + Send + Sync + 'static,
-    tag: impl Fn() -> Answer + Send + Sync + 'static,
+    api: impl Fn() -> Scripted + Send + Sync + 'static,
+    tag: impl Fn() -> Scripted + Send + Sync + 'static,
 ) -> (Result<serde_json::Value, UpstreamError>, usize) {
     let subject = digest(b"subject");
     let fallback = format!("/v2/library/x/manifests/sha256-{}", subject.hex());
@@ -132,7 +132,7 @@ async fn referrers(
 #[tokio::test(start_paused = true)]
 async fn only_an_index_is_the_api_and_anything_else_leads_to_the_tag() {
     let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"x":1}]}"#;
-    let no_api: [fn() -> Answer; 20] = [
+    let no_api: [fn() -> Scripted; 20] = [
         || status(404),
         || status(404).body(PAGE),
         || status(404).body(GONE),
@@ -164,7 +164,7 @@ async fn only_an_index_is_the_api_and_anything_else_leads_to_the_tag() {
         let (told, asked) = referrers(api, || status(404).body(GONE)).await;
         assert_eq!((told.unwrap()["manifests"].clone(), asked), (serde_json::json!([]), 1), "{n}: no such tag");
         // Whatever is no clear word is no empty list.
-        let unclear: [fn() -> Answer; 6] = [
+        let unclear: [fn() -> Scripted; 6] = [
             || status(404).body(PAGE),
             || status(404),
             || status(200).body(PAGE),
@@ -180,7 +180,7 @@ async fn only_an_index_is_the_api_and_anything_else_leads_to_the_tag() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_is_a_list_and_trouble_is_trouble() {
-    let lists: [fn() -> Answer; 5] = [
+    let lists: [fn() -> Scripted; 5] = [
         || status(200).header("content-type", OCI_INDEX).body(r#"{"manifests":[]}"#),
         || status(200).header("content-type", OCI_INDEX).body(r#"{"manifests":null}"#),
         || {
@@ -199,7 +199,7 @@ async fn a_list_is_a_list_and_trouble_is_trouble() {
         let (told, asked) = referrers(api, || status(500)).await;
         assert_eq!((told.unwrap()["manifests"].clone(), asked), (serde_json::json!([]), 0), "{n}");
     }
-    let trouble: [fn() -> Answer; 6] = [
+    let trouble: [fn() -> Scripted; 6] = [
         || status(500),
         || status(502).body(PAGE),
         || status(503).header("retry-after", "1"),

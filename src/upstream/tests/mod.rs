@@ -13,10 +13,10 @@ mod tokens;
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Spend, Upstream, UpstreamError,
+    Registry, Spend, UpstreamError,
     fetcher::Request,
-    script::{Reply, Script},
-    transport::Transport,
+    network::Network,
+    script::{Act, Script},
 };
 use crate::{
     config::{self, Credentials, Mode},
@@ -32,15 +32,15 @@ fn config(base: &str) -> config::Upstream {
 fn upstream_of(
     config: config::Upstream,
     mode: Mode,
-    handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
-) -> (Arc<Upstream>, Arc<Script>) {
+    handler: impl Fn(&Request) -> Act + Send + Sync + 'static,
+) -> (Arc<Registry>, Arc<Script>) {
     let script = Script::new(handler);
-    let transport = Transport::Script(Arc::clone(&script));
+    let network = Network::Script(Arc::clone(&script));
     let runtime = tokio::runtime::Handle::current();
-    (Arc::new(Upstream::new(config, Duration::from_secs(60), mode, transport, runtime)), script)
+    (Arc::new(Registry::new(config, Duration::from_secs(60), mode, network, runtime)), script)
 }
 
-fn upstream(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> (Arc<Upstream>, Arc<Script>) {
+fn upstream(handler: impl Fn(&Request) -> Act + Send + Sync + 'static) -> (Arc<Registry>, Arc<Script>) {
     upstream_of(config(BASE), Mode::Auto, handler)
 }
 
@@ -65,7 +65,7 @@ fn authorization(request: &Request) -> Option<String> {
 }
 
 /// A pull of a manifest.
-async fn pull(upstream: &Upstream, name: &str) -> Result<(), UpstreamError> {
+async fn pull(upstream: &Registry, name: &str) -> Result<(), UpstreamError> {
     upstream.manifest(&name.parse().unwrap(), &tag(), Spend::Needed).await.map(drop)
 }
 
@@ -84,9 +84,9 @@ fn basic(password: &str) -> String {
 
 #[test]
 fn futures_may_travel() {
-    fn travels<T: Send>(_: impl FnOnce(&'static Upstream, &'static RepositoryName, &'static Digest) -> T) {}
+    fn travels<T: Send>(_: impl FnOnce(&'static Registry, &'static RepositoryName, &'static Digest) -> T) {}
     fn shared<T: Send + Sync>() {}
-    shared::<Upstream>();
+    shared::<Registry>();
     shared::<super::Upstreams>();
     travels(|u, r, d| u.blob(r, d, 0, None));
     travels(|u, r, d| u.head_blob(r, d));

@@ -6,12 +6,12 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::upstream::{
-    Health, Kind, Spend, UpstreamError,
+    Health, RequestKind, Spend, UpstreamError,
     fetcher::FetchError,
     script::{refused, status},
 };
 
-async fn get(upstream: &Upstream) -> Result<(), UpstreamError> {
+async fn get(upstream: &Registry) -> Result<(), UpstreamError> {
     upstream.manifest(&repository(), &tag(), Spend::Needed).await.map(drop)
 }
 
@@ -57,9 +57,9 @@ async fn an_outage_opens_the_circuit_and_a_probe_closes_it() {
     tokio::time::sleep(Duration::from_secs(31)).await;
     assert_eq!(upstream.health(), Health::Good);
     get(&upstream).await.unwrap();
-    let probes = upstream.snapshot().requests(Kind::Probe);
+    let probes = upstream.snapshot().requests(RequestKind::Probe);
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert_eq!(upstream.snapshot().requests(Kind::Probe), probes, "the probe has ended");
+    assert_eq!(upstream.snapshot().requests(RequestKind::Probe), probes, "the probe has ended");
     assert!(script.requests().iter().all(|r| authorization(r).is_none()));
 }
 
@@ -67,9 +67,9 @@ async fn an_outage_opens_the_circuit_and_a_probe_closes_it() {
 async fn stopping_ends_the_probe() {
     let (upstream, _) = upstream(|_| refused());
     get(&upstream).await.unwrap_err();
-    upstream.wire.stop().await;
+    upstream.transport.stop().await;
     tokio::time::sleep(Duration::from_secs(100)).await;
-    assert_eq!(upstream.snapshot().requests(Kind::Probe), 0);
+    assert_eq!(upstream.snapshot().requests(RequestKind::Probe), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -82,13 +82,13 @@ async fn retries_do_not_make_an_outage_worse() {
         upstream.head_manifest(&repository(), &tag()).await.unwrap();
     }
     let seen = upstream.snapshot();
-    let first = seen.requests(Kind::Blob) + seen.requests(Kind::ManifestHead) - seen.retries;
+    let first = seen.requests(RequestKind::Blob) + seen.requests(RequestKind::ManifestHead) - seen.retries;
     assert!(seen.retries <= first / 5 + 10, "{} retries of {first}", seen.retries);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_black_hole_is_late_then_open() {
-    let (upstream, script) = upstream(|_| Reply::Hang);
+    let (upstream, script) = upstream(|_| Act::Hang);
     let asking = Arc::clone(&upstream);
     let task = tokio::spawn(async move { get(&asking).await });
     tokio::time::sleep(Duration::from_millis(1900)).await;
@@ -100,13 +100,13 @@ async fn a_black_hole_is_late_then_open() {
     assert!(tokio::time::timeout(patience, upstream.head_manifest(&repository(), &tag())).await.is_err());
     assert!(task.await.unwrap().unwrap_err().is_outage());
     assert_eq!((upstream.health(), script.count("manifests")), (Health::Open, 2));
-    upstream.wire.stop().await;
+    upstream.transport.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_content_network_that_is_down_leaves_the_registry_open() {
     let (upstream, _) = upstream(|r| match r.url.path().contains("/blobs/") {
-        true => Reply::Fail(FetchError::Connect { host: "cdn.example:443".into(), reason: "refused".into() }),
+        true => Act::Fail(FetchError::Connect { host: "cdn.example:443".into(), reason: "refused".into() }),
         false => status(200).body(image()).reply(),
     });
     for _ in 0..10 {

@@ -1,13 +1,13 @@
 //! An upstream whose repositories live below a prefix that clients do not write.
 
 use super::*;
-use crate::upstream::{Kind, script::status};
+use crate::upstream::{RequestKind, script::status};
 
 fn below(prefix: &str) -> config::Upstream {
     config::Upstream { prefix: Some(prefix.parse().unwrap()), ..config("https://registry.example/base/") }
 }
 
-fn registry(request: &Request) -> Reply {
+fn registry(request: &Request) -> Act {
     match (request.url.path(), authorization(request)) {
         ("/token", _) => status(200).body(r#"{"token":"t"}"#).reply(),
         (path, Some(_)) if path.ends_with("/tags/list") => match request.url.query() {
@@ -55,7 +55,7 @@ async fn the_prefix_is_in_every_request_and_scope() {
             format!("GET {at}/other/manifests/latest"),
         ]
     );
-    assert_eq!(upstream.snapshot().requests(Kind::Token), 2);
+    assert_eq!(upstream.snapshot().requests(RequestKind::Token), 2);
 }
 
 #[tokio::test]

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use super::*;
 use crate::upstream::{
     fetcher::FetchError,
-    script::{Answer, status},
+    script::{Scripted, status},
 };
 
 const CDN: &str = "https://cdn.example/data/ab/abcd?sig=CANARY";
 const REAL: &str = "https://real.example/v2/project/x/";
 
 /// `bad` for the first `times` requests of content, then what is asked for.
-fn sometimes(times: u32, bad: impl Fn() -> Answer + Send + Sync + 'static) -> (Arc<Upstream>, Arc<Script>) {
+fn sometimes(times: u32, bad: impl Fn() -> Scripted + Send + Sync + 'static) -> (Arc<Registry>, Arc<Script>) {
     let left = AtomicU32::new(times);
     upstream(move |_| {
         let fails = left.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).is_ok();
@@ -21,23 +21,23 @@ fn sometimes(times: u32, bad: impl Fn() -> Answer + Send + Sync + 'static) -> (A
     })
 }
 
-async fn manifest(upstream: &Upstream) -> Result<(), UpstreamError> {
+async fn manifest(upstream: &Registry) -> Result<(), UpstreamError> {
     pull(upstream, "library/x").await
 }
 
-async fn blob(upstream: &Upstream) -> Result<(), UpstreamError> {
+async fn blob(upstream: &Registry) -> Result<(), UpstreamError> {
     upstream.blob(&repository(), &digest(b""), 0, None).await.map(drop)
 }
 
-async fn part(upstream: &Upstream) -> Result<(), UpstreamError> {
+async fn part(upstream: &Registry) -> Result<(), UpstreamError> {
     upstream.blob(&repository(), &digest(b""), 0, Some(image().len() as u64 - 1)).await.map(drop)
 }
 
-async fn head_blob(upstream: &Upstream) -> Result<(), UpstreamError> {
+async fn head_blob(upstream: &Registry) -> Result<(), UpstreamError> {
     upstream.head_blob(&repository(), &digest(b"")).await.map(drop)
 }
 
-async fn head_manifest(upstream: &Upstream) -> Result<(), UpstreamError> {
+async fn head_manifest(upstream: &Registry) -> Result<(), UpstreamError> {
     upstream.head_manifest(&repository(), &tag()).await.map(drop)
 }
 
@@ -46,7 +46,7 @@ macro_rules! for_each_way {
     ($ask:ident => $body:expr) => {{
         macro_rules! one {
             ($way:ident) => {{
-                async fn $ask(upstream: &Upstream) -> Result<(), UpstreamError> {
+                async fn $ask(upstream: &Registry) -> Result<(), UpstreamError> {
                     $way(upstream).await
                 }
                 let name = stringify!($way);
@@ -85,11 +85,11 @@ async fn a_content_networks_no_is_asked_about_once_more_at_the_registry() {
 
 #[tokio::test(start_paused = true)]
 async fn the_registrys_own_no_is_an_answer() {
-    let api = |answer: Answer| answer.header("docker-distribution-api-version", "registry/2.0");
+    let api = |answer: Scripted| answer.header("docker-distribution-api-version", "registry/2.0");
     for_each_way!(ask => |name: &'static str| async move {
         let thing = if name.contains("manifest") { "manifests/latest".into() } else { format!("blobs/{}", digest(b"")) };
         let real = format!("{REAL}{thing}");
-        let answers: [Box<dyn Fn() -> Answer + Send + Sync>; 4] = [
+        let answers: [Box<dyn Fn() -> Scripted + Send + Sync>; 4] = [
             Box::new(|| status(404)),
             // registry.k8s.io, or a vanity name: the last answer is the only one there is.
             Box::new(move || status(404).from(&real)),
@@ -106,7 +106,7 @@ async fn the_registrys_own_no_is_an_answer() {
 }
 
 /// `registry.example` redirects everything to `real.example`, which wants a token from `realm`.
-fn vanity(realm: &'static str) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
+fn vanity(realm: &'static str) -> impl Fn(&Request) -> Act + Send + Sync + 'static {
     move |r| {
         let challenge = || {
             let line = format!(r#"Bearer realm="{realm}",service="s",scope="repository:project/x:pull""#);

@@ -9,7 +9,7 @@ use crate::upstream::script::status;
 
 /// A registry that takes this password alone, by Basic or through its token server; tokens are good
 /// for the password that they were got with.
-fn registry(by_token: bool, right: Arc<Mutex<String>>) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
+fn registry(by_token: bool, right: Arc<Mutex<String>>) -> impl Fn(&Request) -> Act + Send + Sync + 'static {
     move |r| {
         let (shown, right) = (authorization(r), right.lock().unwrap().clone());
         match r.url.path() {
@@ -26,7 +26,7 @@ fn registry(by_token: bool, right: Arc<Mutex<String>>) -> impl Fn(&Request) -> R
 }
 
 struct World {
-    upstream: Arc<Upstream>,
+    upstream: Arc<Registry>,
     script: Arc<Script>,
     right: Arc<Mutex<String>>,
     folder: tempfile::TempDir,

@@ -8,20 +8,20 @@ use super::*;
 use crate::{
     config::Credentials,
     upstream::{
-        Kind, Spend, UpstreamError,
+        RequestKind, Spend, UpstreamError,
         script::{broken, status},
     },
 };
 
 const REALM: &str = "https://auth.registry.example/token";
 
-fn challenge(realm: &str, repository: &str) -> Reply {
+fn challenge(realm: &str, repository: &str) -> Act {
     let value = format!(r#"Bearer realm="{realm}",service="s",scope="repository:{repository}:pull""#);
     status(401).header("www-authenticate", value).reply()
 }
 
 /// A registry whose token server at [`REALM`] gives `t0`, `t1` and so on, of which the registry takes those that `good` says.
-fn guarded(good: impl Fn(u32) -> bool + Send + Sync + 'static) -> impl Fn(&Request) -> Reply + Send + Sync + 'static {
+fn guarded(good: impl Fn(u32) -> bool + Send + Sync + 'static) -> impl Fn(&Request) -> Act + Send + Sync + 'static {
     let issued = AtomicU32::new(0);
     move |request| {
         let ms = Duration::from_millis(10);
@@ -37,7 +37,7 @@ fn guarded(good: impl Fn(u32) -> bool + Send + Sync + 'static) -> impl Fn(&Reque
     }
 }
 
-async fn get(upstream: &Upstream, name: &str) -> Result<(), UpstreamError> {
+async fn get(upstream: &Registry, name: &str) -> Result<(), UpstreamError> {
     upstream.manifest(&name.parse().unwrap(), &tag(), Spend::Needed).await.map(drop)
 }
 
@@ -89,7 +89,7 @@ async fn two_hundred_stale_tokens_cause_one_call() {
     revoked.store(1, SeqCst);
     assert!(join_all((0..200).map(|_| get(&upstream, "library/x"))).await.iter().all(Result::is_ok));
     assert_eq!(script.count("/token"), 2);
-    assert_eq!(upstream.snapshot().requests(Kind::Token), 2);
+    assert_eq!(upstream.snapshot().requests(RequestKind::Token), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,7 +130,7 @@ async fn a_token_server_may_deny_or_fail() {
         }
     }
     let (upstream, _) = upstream(|r| match r.url.path() {
-        "/token" => Reply::Fail(broken()),
+        "/token" => Act::Fail(broken()),
         _ => challenge(REALM, "library/x"),
     });
     assert!(get(&upstream, "library/x").await.unwrap_err().is_outage());

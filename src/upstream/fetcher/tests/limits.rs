@@ -140,7 +140,7 @@ async fn blobs_take_turns_and_short_requests_pass_them() {
     });
     let fetchers = fetchers();
     // Of four connections, three are for blobs.
-    let fetcher = fetchers.fetcher(Origin { connections: 4, ..origin(server.url("")) }).unwrap();
+    let fetcher = fetchers.fetcher(PeerSettings { connections: 4, ..origin(server.url("")) }).unwrap();
     let mut blobs = Vec::new();
     for _ in 0..3 {
         blobs.push(fetcher.send(get(server.url(BLOB))).await.unwrap());
@@ -170,7 +170,7 @@ async fn even_a_single_connection_leaves_short_requests_their_way() {
         }
     });
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(Origin { connections: 1, ..origin(server.url("")) }).unwrap();
+    let fetcher = fetchers.fetcher(PeerSettings { connections: 1, ..origin(server.url("")) }).unwrap();
     let _blob = fetcher.send(get(server.url(BLOB))).await.unwrap();
     assert_eq!(fetch(&fetcher, get(server.url("/v2/a/manifests/b"))).await.unwrap(), b"x");
     assert!(fetcher.send(get(server.url(BLOB))).now_or_never().is_none());
@@ -180,7 +180,7 @@ async fn even_a_single_connection_leaves_short_requests_their_way() {
 async fn many_at_once_share_the_permits_and_all_arrive() {
     let server = Server::answering(ok("short"));
     let fetchers = Fetchers::start_with(3, settings()).unwrap();
-    let fetcher = fetchers.fetcher(Origin { connections: 5, ..origin(server.url("")) }).unwrap();
+    let fetcher = fetchers.fetcher(PeerSettings { connections: 5, ..origin(server.url("")) }).unwrap();
     let all = (0..200).map(|_| fetch(&fetcher, get(server.url(BLOB))));
     for body in futures_util::future::join_all(all).await {
         assert_eq!(body.unwrap(), b"short");

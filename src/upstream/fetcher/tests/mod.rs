@@ -167,7 +167,7 @@ fn to(location: impl std::fmt::Display) -> String {
 }
 
 /// Settings that look at neither the environment nor a name server.
-fn settings() -> Settings {
+fn settings() -> FetcherSettings {
     let lookup = Lookup::from_fn(|host| match host {
         "localhost" | "local.example" => Ok(vec![IpAddr::from([127, 0, 0, 1])]),
         // Nobody listens on the first.
@@ -177,15 +177,15 @@ fn settings() -> Settings {
     });
     let timeouts =
         Timeouts { connect: PATIENCE, handshake: PATIENCE, idle: PATIENCE, least_rate: 0, reuse: 4 * PATIENCE };
-    Settings { timeouts, environment: Environment::none(), lookup }
+    FetcherSettings { timeouts, environment: Environment::none(), lookup }
 }
 
 fn fetchers() -> Fetchers {
     Fetchers::start_with(1, settings()).unwrap()
 }
 
-fn origin(url: Url) -> Origin {
-    Origin { url, built_in_url: false, ca_file: None, proxy: None, connections: 16 }
+fn origin(url: Url) -> PeerSettings {
+    PeerSettings { url, built_in_url: false, ca_file: None, proxy: None, connections: 16 }
 }
 
 fn request(method: Method, url: Url) -> Request {
@@ -197,7 +197,7 @@ fn get(url: Url) -> Request {
 }
 
 /// The whole body, or its error.
-async fn read(body: &mut Body) -> Result<Vec<u8>, FetchError> {
+async fn read(body: &mut ResponseBody) -> Result<Vec<u8>, FetchError> {
     let mut bytes = Vec::new();
     while let Some(chunk) = body.chunk().await {
         bytes.extend_from_slice(&chunk?);

@@ -80,7 +80,7 @@ async fn connect(trusted: &[&Made], chain: &[&Made], key: &Made, host: &str) -> 
         let (server, _) = tls_server(shows(chain, key, version), |_, conn| conn.always(&ok("safe")));
         let fetchers = fetchers();
         let url = Url::parse(&format!("https://{host}:{}/", server.port())).unwrap();
-        let fetcher = fetchers.fetcher(Origin { ca_file: Some(file), ..origin(url.clone()) }).unwrap();
+        let fetcher = fetchers.fetcher(PeerSettings { ca_file: Some(file), ..origin(url.clone()) }).unwrap();
         let error = fetch(&fetcher, get(url)).await.err();
         if error.is_some() {
             assert!(server.heads().is_empty(), "nothing is sent to whom is not trusted");

@@ -90,7 +90,7 @@ async fn s4_a_built_in_upstream_never_reaches_a_private_address() {
     let fetchers = fetchers();
     for host in ["local.example", "127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"] {
         let url = Url::parse(&format!("http://{host}:{}/", server.port())).unwrap();
-        let fetcher = fetchers.fetcher(Origin { built_in_url: true, ..origin(url.clone()) }).unwrap();
+        let fetcher = fetchers.fetcher(PeerSettings { built_in_url: true, ..origin(url.clone()) }).unwrap();
         let error = fetcher.send(get(url)).await.unwrap_err();
         assert!(matches!(error, FetchError::Forbidden { .. }), "{host}: {error}");
     }

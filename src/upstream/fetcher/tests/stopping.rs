@@ -18,7 +18,7 @@ async fn what_runs_may_finish_and_nothing_new_begins() {
     let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
     let mut response = fetcher.send(get(server.url("/"))).await.unwrap();
     let stop = tokio::task::spawn_blocking(move || fetchers.stop(PATIENCE));
-    eventually(|| fetcher.entrances_are_closed()).await;
+    eventually(|| fetcher.queues_are_closed()).await;
     assert!(matches!(fetcher.send(get(server.url("/"))).await, Err(FetchError::Stopped)));
     go.send(()).unwrap();
     assert_eq!(read(&mut response.body).await.unwrap(), b"ab");

@@ -23,12 +23,12 @@ use super::interim::Interim;
 
 /// What one exchange has seen of its connection.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(super) struct ConnectionNotes {
     fresh: Cell<bool>,
     ended: Cell<bool>,
 }
 
-impl Seen {
+impl ConnectionNotes {
     /// The request went out on a connection that had been used before: what it met there may not
     /// have been meant for it.
     pub(super) fn was_used(&self) -> bool {
@@ -43,14 +43,14 @@ impl Seen {
 
 /// Which exchange of a client is being polled. Cloned into each of the client's connections.
 #[derive(Clone, Default)]
-pub(super) struct Watch(Rc<RefCell<Option<Rc<Seen>>>>);
+pub(super) struct Watch(Rc<RefCell<Option<Rc<ConnectionNotes>>>>);
 
 impl Watch {
     /// Runs a future of awc as part of an exchange.
-    pub(super) async fn during<F: Future>(&self, seen: &Rc<Seen>, future: F) -> F::Output {
+    pub(super) async fn during<F: Future>(&self, notes: &Rc<ConnectionNotes>, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|context| {
-            let before = self.0.replace(Some(seen.clone()));
+            let before = self.0.replace(Some(notes.clone()));
             let output = future.as_mut().poll(context);
             self.0.replace(before);
             output
@@ -58,15 +58,15 @@ impl Watch {
         .await
     }
 
-    fn note(&self, note: impl FnOnce(&Seen)) {
-        if let Some(seen) = self.0.borrow().as_deref() {
-            note(seen);
+    fn note(&self, note: impl FnOnce(&ConnectionNotes)) {
+        if let Some(notes) = self.0.borrow().as_deref() {
+            note(notes);
         }
     }
 }
 
 /// A connection to an upstream, with or without TLS.
-pub(super) struct Wire {
+pub(super) struct UpstreamConnection {
     stream: Stream,
     watch: Watch,
     interim: Interim,
@@ -80,11 +80,11 @@ pub(super) enum Stream {
     Tls(Box<AsyncTlsStream<TcpStream>>),
 }
 
-impl Wire {
+impl UpstreamConnection {
     /// Just connected, for the exchange that is being polled.
     pub(super) fn new(stream: Stream, watch: Watch) -> Self {
-        watch.note(|seen| seen.fresh.set(true));
-        Wire { stream, watch, interim: Interim::default() }
+        watch.note(|notes| notes.fresh.set(true));
+        UpstreamConnection { stream, watch, interim: Interim::default() }
     }
 
     fn tcp(&self) -> &TcpStream {
@@ -95,7 +95,7 @@ impl Wire {
     }
 }
 
-impl fmt::Debug for Wire {
+impl fmt::Debug for UpstreamConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Wire({:?})", self.tcp().peer_addr())
     }
@@ -103,8 +103,8 @@ impl fmt::Debug for Wire {
 
 /// Calls the same method of whichever stream it is.
 macro_rules! either {
-    ($wire:expr, $stream:ident => $call:expr) => {
-        match &mut $wire.get_mut().stream {
+    ($connection:expr, $stream:ident => $call:expr) => {
+        match &mut $connection.get_mut().stream {
             Stream::Plain(tcp) => {
                 let $stream = Pin::new(tcp);
                 $call
@@ -120,7 +120,7 @@ macro_rules! either {
 /// How much of an answer's head is read at a time.
 const PIECE: usize = 4096;
 
-impl AsyncRead for Wire {
+impl AsyncRead for UpstreamConnection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let room = buf.remaining();
         loop {
@@ -129,7 +129,7 @@ impl AsyncRead for Wire {
             }
             if self.interim.is_spoiled() {
                 // As a closed connection is: awc does not use it again.
-                self.watch.note(|seen| seen.ended.set(true));
+                self.watch.note(|notes| notes.ended.set(true));
                 return Poll::Ready(Ok(()));
             }
             if !self.interim.is_waiting() {
@@ -137,7 +137,7 @@ impl AsyncRead for Wire {
                 let result = either!(self.as_mut(), stream => stream.poll_read(cx, buf));
                 if let Poll::Ready(Ok(())) = &result {
                     let ended = buf.filled().len() == before;
-                    self.watch.note(|seen| seen.ended.set(ended));
+                    self.watch.note(|notes| notes.ended.set(ended));
                 }
                 return result;
             }
@@ -152,11 +152,11 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for UpstreamConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         // awc probes idle connections by reading from them. What that met is not this exchange's: its own connection is
         // the one it writes its request to.
-        self.watch.note(|seen| seen.ended.set(false));
+        self.watch.note(|notes| notes.ended.set(false));
         let written = ready!(either!(self.as_mut(), stream => stream.poll_write(cx, buf)))?;
         self.interim.sent(&buf[..written]);
         Poll::Ready(Ok(written))
@@ -171,7 +171,7 @@ impl AsyncWrite for Wire {
     }
 }
 
-impl ActixStream for Wire {
+impl ActixStream for UpstreamConnection {
     fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready>> {
         ActixStream::poll_read_ready(self.tcp(), cx)
     }

@@ -1,5 +1,5 @@
 //! How a registry wants to be asked, as its last challenge said: Basic, or Bearer with realm,
-//! service and the shape of the scope. `auth` uses it to sign in before the first 401. `answering`
+//! service and the rule of its scopes. `auth` uses it to sign in before the first 401. `answering`
 //! and `auth` change it, and forget it if it no longer works.
 
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use super::lock;
 
 /// How a registry wants to be asked.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Known {
+pub(super) enum AuthScheme {
     /// By user name and password.
     Basic,
     /// By a token.
@@ -20,19 +20,19 @@ pub(super) enum Known {
         /// From the challenge.
         service: Option<String>,
         /// From the challenge.
-        shape: Shape,
+        rule: ScopeRule,
     },
 }
 
-impl Known {
+impl AuthScheme {
     /// Whether it tells how other repositories are asked for as well.
     pub(super) fn is_general(&self) -> bool {
         match self {
-            Known::Basic => true,
-            Known::Bearer { shape, .. } => match shape {
-                Shape::Around(..) => true,
+            AuthScheme::Basic => true,
+            AuthScheme::Bearer { rule, .. } => match rule {
+                ScopeRule::Around(..) => true,
                 // That of a single repository, and not of the one that was asked for.
-                Shape::Fixed(scope) => !scope.starts_with("repository:"),
+                ScopeRule::Fixed(scope) => !scope.starts_with("repository:"),
             },
         }
     }
@@ -40,55 +40,55 @@ impl Known {
 
 /// How scopes follow from repository names.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) enum Shape {
+pub(super) enum ScopeRule {
     /// The same for all, such as `aws` at public.ecr.aws.
     Fixed(String),
     /// The name between two strings, such as `repository:` and `:pull`.
     Around(String, String),
 }
 
-impl Shape {
+impl ScopeRule {
     /// The token specification's own: `repository:NAME:pull`.
     pub(super) fn usual() -> Self {
-        Shape::Around("repository:".into(), ":pull".into())
+        ScopeRule::Around("repository:".into(), ":pull".into())
     }
 
-    /// The shape of a scope that was asked for this repository.
+    /// The rule behind a scope that was asked for this repository.
     pub(super) fn of(scope: &str, repository: &str) -> Self {
         let found = scope.match_indices(repository).find_map(|(at, name)| {
             let (before, after) = (&scope[..at], &scope[at + name.len()..]);
             let whole = before.ends_with([':', '/']) && after.starts_with(':');
-            whole.then(|| Shape::Around(before.into(), after.into()))
+            whole.then(|| ScopeRule::Around(before.into(), after.into()))
         });
-        found.unwrap_or_else(|| Shape::Fixed(scope.into()))
+        found.unwrap_or_else(|| ScopeRule::Fixed(scope.into()))
     }
 
     /// The scope for a repository.
     pub(super) fn scope(&self, repository: &str) -> String {
         match self {
-            Shape::Fixed(scope) => scope.clone(),
-            Shape::Around(before, after) => format!("{before}{repository}{after}"),
+            ScopeRule::Fixed(scope) => scope.clone(),
+            ScopeRule::Around(before, after) => format!("{before}{repository}{after}"),
         }
     }
 }
 
 /// Remembers it for all requests.
 #[derive(Default)]
-pub(super) struct Memory(Mutex<Option<Known>>);
+pub(super) struct LearnedScheme(Mutex<Option<AuthScheme>>);
 
-impl Memory {
-    pub(super) fn get(&self) -> Option<Known> {
+impl LearnedScheme {
+    pub(super) fn get(&self) -> Option<AuthScheme> {
         lock(&self.0).clone()
     }
 
-    pub(super) fn remember(&self, known: Known) {
-        *lock(&self.0) = Some(known);
+    pub(super) fn remember(&self, scheme: AuthScheme) {
+        *lock(&self.0) = Some(scheme);
     }
 
-    /// Forgets `known`, unless something else has been learned meanwhile.
-    pub(super) fn forget(&self, known: &Known) {
+    /// Forgets `scheme`, unless something else has been learned meanwhile.
+    pub(super) fn forget(&self, scheme: &AuthScheme) {
         let mut now = lock(&self.0);
-        if now.as_ref() == Some(known) {
+        if now.as_ref() == Some(scheme) {
             *now = None;
         }
     }
@@ -100,9 +100,9 @@ mod tests {
 
     #[test]
     fn learns_how_scopes_are_made() {
-        let around = |scope: &str, name: &str| match Shape::of(scope, name) {
-            Shape::Around(before, after) => Some((before, after)),
-            Shape::Fixed(_) => None,
+        let around = |scope: &str, name: &str| match ScopeRule::of(scope, name) {
+            ScopeRule::Around(before, after) => Some((before, after)),
+            ScopeRule::Fixed(_) => None,
         };
         let pair = |a: &str, b: &str| Some((a.to_owned(), b.to_owned()));
         assert_eq!(around("repository:library/x:pull", "library/x"), pair("repository:", ":pull"));
@@ -111,18 +111,18 @@ mod tests {
         assert_eq!(around("repository:project/x:pull", "project/x"), pair("repository:", ":pull"));
         assert_eq!(around("aws", "library/x"), None);
         assert_eq!(around("aws", "a"), None);
-        assert_eq!(Shape::of("repository:a:pull", "a").scope("b/c"), Shape::usual().scope("b/c"));
+        assert_eq!(ScopeRule::of("repository:a:pull", "a").scope("b/c"), ScopeRule::usual().scope("b/c"));
     }
 
     #[test]
     fn what_was_learned_meanwhile_is_not_forgotten() {
-        let memory = Memory::default();
+        let learned = LearnedScheme::default();
         let bearer =
-            |realm: &str| Known::Bearer { realm: realm.parse().unwrap(), service: None, shape: Shape::usual() };
-        memory.remember(bearer("https://a.example/"));
-        memory.forget(&Known::Basic);
-        assert_eq!(memory.get(), Some(bearer("https://a.example/")));
-        memory.forget(&bearer("https://a.example/"));
-        assert_eq!(memory.get(), None);
+            |realm: &str| AuthScheme::Bearer { realm: realm.parse().unwrap(), service: None, rule: ScopeRule::usual() };
+        learned.remember(bearer("https://a.example/"));
+        learned.forget(&AuthScheme::Basic);
+        assert_eq!(learned.get(), Some(bearer("https://a.example/")));
+        learned.forget(&bearer("https://a.example/"));
+        assert_eq!(learned.get(), None);
     }
 }

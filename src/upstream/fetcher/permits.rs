@@ -17,36 +17,36 @@ use std::{
 use tokio::sync::oneshot;
 
 /// The places of one upstream.
-pub(super) struct Shares(Arc<Mutex<Table>>);
+pub(super) struct ConnectionPermits(Arc<Mutex<PermitTable>>);
 
 /// The right to one connection. Given back when dropped.
-pub(super) struct Share {
-    table: Option<Arc<Mutex<Table>>>,
+pub(super) struct ConnectionPermit {
+    table: Option<Arc<Mutex<PermitTable>>>,
     whose: Whose,
 }
 
 /// A repository, and whether it is its blob downloads.
 type Whose = (Arc<str>, bool);
 
-struct Table {
+struct PermitTable {
     all: usize,
     held: HashMap<Whose, usize>,
     short: usize,
     long: usize,
-    waiting: HashMap<Whose, VecDeque<(u64, oneshot::Sender<Share>)>>,
+    waiting: HashMap<Whose, VecDeque<(u64, oneshot::Sender<ConnectionPermit>)>>,
     tickets: u64,
 }
 
-impl Shares {
+impl ConnectionPermits {
     /// `connections` at a time, at least two.
     pub(super) fn new(connections: usize) -> Self {
         let all = connections.max(2);
         let (held, waiting) = (HashMap::new(), HashMap::new());
-        Shares(Arc::new(Mutex::new(Table { all, held, short: 0, long: 0, waiting, tickets: 0 })))
+        ConnectionPermits(Arc::new(Mutex::new(PermitTable { all, held, short: 0, long: 0, waiting, tickets: 0 })))
     }
 
     /// Waits for a place. May be dropped at any time.
-    pub(super) async fn take(&self, repository: &str, long: bool) -> Option<Share> {
+    pub(super) async fn take(&self, repository: &str, long: bool) -> Option<ConnectionPermit> {
         let whose: Whose = (repository.into(), long);
         let waiting = {
             let mut table = lock(&self.0);
@@ -64,7 +64,7 @@ impl Shares {
     }
 }
 
-impl Table {
+impl PermitTable {
     fn held(&self, whose: &Whose) -> usize {
         self.held.get(whose).copied().unwrap_or_default()
     }
@@ -84,10 +84,10 @@ impl Table {
         self.all < 4 || held < (3 * (self.all - (taken - held)) / 4).max(1)
     }
 
-    fn give(&mut self, table: &Arc<Mutex<Table>>, whose: Whose) -> Share {
+    fn give(&mut self, table: &Arc<Mutex<PermitTable>>, whose: Whose) -> ConnectionPermit {
         *if whose.1 { &mut self.long } else { &mut self.short } += 1;
         *self.held.entry(whose.clone()).or_default() += 1;
-        Share { table: Some(Arc::clone(table)), whose }
+        ConnectionPermit { table: Some(Arc::clone(table)), whose }
     }
 
     fn take_back(&mut self, whose: &Whose) {
@@ -101,7 +101,7 @@ impl Table {
     }
 
     /// Who is to have the next place, and may.
-    fn next(&mut self) -> Option<(Whose, oneshot::Sender<Share>)> {
+    fn next(&mut self) -> Option<(Whose, oneshot::Sender<ConnectionPermit>)> {
         self.waiting.retain(|_, queue| {
             while queue.front().is_some_and(|(_, waiter)| waiter.is_closed()) {
                 queue.pop_front();
@@ -120,17 +120,17 @@ impl Table {
     }
 }
 
-impl Drop for Share {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let Some(table) = self.table.take() else { return };
         lock(&table).take_back(&self.whose);
         loop {
-            let (share, waiter) = {
+            let (permit, waiter) = {
                 let mut locked = lock(&table);
                 let Some((whose, waiter)) = locked.next() else { return };
                 (locked.give(&table, whose), waiter)
             };
-            if let Err(mut unwanted) = waiter.send(share) {
+            if let Err(mut unwanted) = waiter.send(permit) {
                 // It left just now. Without the table, its drop gives nothing back a second time.
                 unwanted.table = None;
                 lock(&table).take_back(&unwanted.whose);
@@ -139,7 +139,7 @@ impl Drop for Share {
     }
 }
 
-fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+fn lock(table: &Mutex<PermitTable>) -> MutexGuard<'_, PermitTable> {
     // The critical sections cannot leave it half-changed.
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -150,60 +150,62 @@ mod tests {
 
     use super::*;
 
-    fn now(shares: &Shares, repository: &str, long: bool) -> Option<Share> {
-        shares.take(repository, long).now_or_never().flatten()
+    fn now(permits: &ConnectionPermits, repository: &str, long: bool) -> Option<ConnectionPermit> {
+        permits.take(repository, long).now_or_never().flatten()
     }
 
-    fn all_that_one_gets(shares: &Shares, repository: &str, long: bool) -> Vec<Share> {
-        std::iter::from_fn(|| now(shares, repository, long)).collect()
+    fn all_that_one_gets(permits: &ConnectionPermits, repository: &str, long: bool) -> Vec<ConnectionPermit> {
+        std::iter::from_fn(|| now(permits, repository, long)).collect()
     }
 
     #[test]
     fn one_repository_never_gets_all() {
         for connections in [4, 5, 8, 16, 100] {
-            let shares = Shares::new(connections);
-            let long = all_that_one_gets(&shares, "hangs", true);
+            let permits = ConnectionPermits::new(connections);
+            let long = all_that_one_gets(&permits, "hangs", true);
             assert_eq!(long.len(), connections - connections / 4, "blobs of {connections}");
-            let short = all_that_one_gets(&shares, "hangs", false);
+            let short = all_that_one_gets(&permits, "hangs", false);
             assert!(!short.is_empty() && short.len() + long.len() <= connections);
             drop(short);
             let mut others = Vec::new();
             if connections >= 8 {
-                others.extend(now(&shares, "other", true));
+                others.extend(now(&permits, "other", true));
                 assert_eq!(others.len(), 1, "another repository's blob with {connections}");
-                assert!(now(&shares, "hangs", true).is_none());
+                assert!(now(&permits, "hangs", true).is_none());
             }
-            others.extend(now(&shares, "other", false));
+            others.extend(now(&permits, "other", false));
             assert!(!others.is_empty());
             drop((long, others));
-            let short = all_that_one_gets(&shares, "hangs", false);
+            let short = all_that_one_gets(&permits, "hangs", false);
             assert_eq!(short.len(), 3 * connections / 4, "short ones of {connections}");
-            assert!(now(&shares, "other", false).is_some() && now(&shares, "third", true).is_some());
-            let long = all_that_one_gets(&shares, "hangs", true);
+            assert!(now(&permits, "other", false).is_some() && now(&permits, "third", true).is_some());
+            let long = all_that_one_gets(&permits, "hangs", true);
             assert!(short.len() + long.len() <= connections - connections / 8, "both of {connections}");
-            assert!(connections < 8 || now(&shares, "other", true).is_some() && now(&shares, "other", false).is_some());
+            assert!(
+                connections < 8 || now(&permits, "other", true).is_some() && now(&permits, "other", false).is_some()
+            );
         }
     }
 
     #[tokio::test]
     async fn a_free_place_goes_to_who_holds_the_fewest_and_then_to_who_waited_longest() {
-        let shares = Shares::new(16);
-        let mut held = all_that_one_gets(&shares, "many", true);
-        held.extend(["a", "b"].map(|other| now(&shares, other, true).unwrap()));
-        let mut waiting: Vec<_> = ["many", "c", "gone", "d"].map(|name| Box::pin(shares.take(name, true))).into();
+        let permits = ConnectionPermits::new(16);
+        let mut held = all_that_one_gets(&permits, "many", true);
+        held.extend(["a", "b"].map(|other| now(&permits, other, true).unwrap()));
+        let mut waiting: Vec<_> = ["many", "c", "gone", "d"].map(|name| Box::pin(permits.take(name, true))).into();
         assert!(waiting.iter_mut().all(|one| one.as_mut().now_or_never().is_none()));
         drop(waiting.remove(2));
         // A place of the blobs' three quarters is free again only after those beyond have gone.
         for (expected, freed) in [("c", 1), ("d", 1), ("many", 3)] {
             held.drain(..freed);
             let at = (0..waiting.len()).find_map(|at| Some((at, waiting[at].as_mut().now_or_never()??)));
-            let Some((at, share)) = at else { panic!("{expected} waits") };
-            assert_eq!(&*share.whose.0, expected);
-            held.push(share);
+            let Some((at, permit)) = at else { panic!("{expected} waits") };
+            assert_eq!(&*permit.whose.0, expected);
+            held.push(permit);
             drop(waiting.remove(at));
         }
         drop((held, waiting));
-        let table = lock(&shares.0);
+        let table = lock(&permits.0);
         assert_eq!((table.short, table.long, table.held.len()), (0, 0, 0));
     }
 }
