@@ -9,10 +9,12 @@
 //! - [`names`], [`access`], [`pull`]: which repository a request means, who may do what with it, and how its content is got.
 //! - [`push`]: how content gets into hosted repositories, and out of them.
 //! - [`upkeep`]: what nobody needs any more goes away in the background. Beside [`pull`] and [`push`], a stranger to both.
+//! - [`admin`]: what an operator sees and does, as plain values.
 //! - [`http`]: the registry API over actix-web, and the administration's on a Unix socket.
 //! - [`app`], [`cli`]: everything put together, and the command line.
 
 pub mod access;
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -103,7 +103,7 @@ pub(crate) fn index(cpus: &Cpus) -> Section {
 /// Waits until lists come from the index, as the admin socket reports it.
 fn wait_for_index(data: &Path) {
     loop {
-        let mut stream = UnixStream::connect(data.join(lanyard::app::SOCKET)).unwrap();
+        let mut stream = UnixStream::connect(data.join(lanyard::admin::SOCKET)).unwrap();
         stream.write_all(b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut status = String::new();
         stream.read_to_string(&mut status).unwrap();

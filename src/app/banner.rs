@@ -6,7 +6,7 @@ use crate::config::{Config, Mode, Problem};
 
 /// Where it listens, where its data is, and the line to paste into a Docker client's configuration.
 pub(super) fn banner(config: &Config, listening: SocketAddr, mirror: Option<SocketAddr>, advice: &[Problem]) -> String {
-    // Docker must not be asked to sign in at its mirror, so the face that only pulls is the better one.
+    // Docker must not be asked to sign in at its mirror, so the listener that only pulls is the better one.
     let pulls = mirror.unwrap_or(listening);
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let server = if pulls.ip().is_unspecified() {

@@ -6,10 +6,11 @@
 //! Stop: the listener drains → the administration ends → fills end or are parked → upkeep and probes stop → fetchers stop →
 //! the index is flushed and marked clean.
 
+mod admin_server;
 mod allocator;
+mod background;
 mod banner;
 mod check;
-mod keeping;
 mod log;
 
 use std::{
@@ -22,7 +23,8 @@ use std::{
     time::Duration,
 };
 
-use keeping::{Administration, Keeping};
+use admin_server::AdminServer;
+use background::BackgroundTasks;
 use tokio::{runtime::Runtime, signal::unix::SignalKind};
 
 use crate::{
@@ -43,7 +45,6 @@ use crate::{
 };
 
 pub use check::check;
-pub use http::{SOCKET, Status};
 
 /// What [`check()`] says.
 pub use crate::storage::{CheckError, CheckReport, Mended, OpenError};
@@ -97,12 +98,12 @@ pub struct App {
     fetchers: Fetchers,
     upstreams: Arc<Upstreams>,
     tasks: Tasks,
-    keeping: Keeping,
-    administration: Administration,
-    face: Services,
+    background_tasks: BackgroundTasks,
+    admin_server: AdminServer,
+    services: Services,
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
-    /// The face that only pulls.
+    /// The listener that only pulls.
     mirror: Option<TcpListener>,
     ready: Arc<AtomicBool>,
 }
@@ -192,7 +193,7 @@ impl App {
         // Half the machine may be busy with passwords and serves all the same.
         let passwords = BlockingPool::new(background.handle().clone(), cores.div_ceil(2));
         let access = Arc::new(Access::new(config, passwords)?);
-        let face = Services {
+        let services = Services {
             access,
             site: Arc::new(Site::new(config, certificate.clone())),
             role: ListenerRole::Full,
@@ -202,18 +203,19 @@ impl App {
             push,
             metrics,
             ready: Arc::clone(&ready),
+            admin: None,
         };
-        let keeping = Keeping::start(&upkeep, &scrub, background.handle());
-        let administration = Administration::bind(config, listener.local_addr()?, face.clone(), upkeep, scrub);
+        let background_tasks = BackgroundTasks::start(&upkeep, &scrub, background.handle());
+        let admin_server = AdminServer::bind(config, listener.local_addr()?, services.clone(), upkeep, scrub);
         Ok(App {
             background,
             storage,
             fetchers,
             upstreams,
             tasks,
-            keeping,
-            administration,
-            face,
+            background_tasks,
+            admin_server,
+            services,
             listener,
             certificate,
             mirror,
@@ -243,21 +245,21 @@ impl App {
     where
         H: Future<Output = ()> + 'static,
     {
-        let App { background, storage, fetchers, upstreams, tasks, keeping, administration, .. } = self;
-        let App { face, listener, certificate, mirror, ready, .. } = self;
+        let App { background, storage, fetchers, upstreams, tasks, background_tasks, admin_server, .. } = self;
+        let App { services, listener, certificate, mirror, ready, .. } = self;
         // Whatever ends the server, what is under way is put down in order.
         let ended: Result<(), AppError> = actix_web::rt::System::new().block_on(async move {
-            let mut faces = vec![(listener, face.clone())];
-            faces.extend(mirror.map(|listener| (listener, Services { role: ListenerRole::PullOnly, ..face })));
-            let (server, handle) = http::run(faces, certificate, http::Limits::default())?;
-            let administered = administration.run()?;
+            let mut listeners = vec![(listener, services.clone())];
+            listeners.extend(mirror.map(|listener| (listener, Services { role: ListenerRole::PullOnly, ..services })));
+            let (server, handle) = http::run(listeners, certificate, http::Limits::default())?;
+            let admin_server = admin_server.run()?;
             let server = actix_web::rt::spawn(server);
             let stopped = stop.await;
             tracing::info!("stopping: answers under way are finished, nothing new is taken");
             ready.store(false, Ordering::Relaxed);
             let drained = async move {
                 handle.stop(true).await;
-                administered.end().await;
+                admin_server.end().await;
                 match server.await {
                     Ok(ended) => ended,
                     Err(panicked) => Err(io::Error::other(panicked)),
@@ -279,7 +281,7 @@ impl App {
             }
         });
         let parked = background.block_on(tasks.stop(PARK));
-        keeping.end(&background, PARK);
+        background_tasks.end(&background, PARK);
         background.block_on(upstreams.stop());
         fetchers.stop(PARK);
         storage.close();

@@ -13,10 +13,7 @@ use super::{
     FAILED, Folder, SUSPENDED, UNAVAILABLE, fail_with, print,
     socket::{self, SocketError},
 };
-use crate::{
-    app::Status,
-    upkeep::{Collection, ScrubStatus, Scrubbed},
-};
+use crate::admin::{Collection, ScrubStatus, Scrubbed, Status};
 
 /// `lanyard gc`
 #[derive(Args, Debug)]

@@ -34,7 +34,7 @@ pub(super) enum SocketError {
 
 /// Asks, and waits for as long as the answer takes. The status and the body.
 pub(super) fn ask(data_dir: &Path, method: &str, target: &str) -> Result<(u16, Vec<u8>), SocketError> {
-    let path = data_dir.join(crate::app::SOCKET);
+    let path = data_dir.join(crate::admin::SOCKET);
     let socket = UnixStream::connect(&path).map_err(|source| match source.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => SocketError::NotRunning(data_dir.to_owned()),
         ErrorKind::PermissionDenied => SocketError::Denied(path.clone()),

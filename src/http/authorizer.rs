@@ -88,7 +88,7 @@ pub(crate) async fn admit(
     let gate = Gate { request, services, target, here: services.peer(request) };
     // On the heap: what needs no look makes no room for one.
     match (needs, place) {
-        (Needs::Nothing, _) => Ok(gate.here),
+        (Needs::Nothing | Needs::Admin, _) => Ok(gate.here),
         (Needs::Greeting, _) => Box::pin(gate.greet()).await,
         (Needs::List, _) => Box::pin(gate.list()).await,
         (Needs::Right(action), Some((spelling, repository))) => Box::pin(gate.pass(action, spelling, repository)).await,
@@ -184,7 +184,8 @@ impl Gate<'_> {
             | Target::Tags(_)
             | Target::Referrers(..)
             | Target::Uploads(_)
-            | Target::Upload(..) => false,
+            | Target::Upload(..)
+            | Target::Admin(_) => false,
         };
         asks && *self.request.method() == Method::HEAD
     }

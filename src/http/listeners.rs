@@ -1,4 +1,5 @@
-//! The registry's listeners, each with its services, around the one table of routes.
+//! The listeners, each with its services, around the one table of routes: those of the registry,
+//! and the Unix socket of the administration.
 
 use std::{io, net::TcpListener, sync::Arc};
 
@@ -11,7 +12,12 @@ use actix_web::{
 use crate::http::{
     routes,
     services::Services,
-    transport::{limits::Limits, server, tls::Certificate},
+    transport::{
+        limits::Limits,
+        server,
+        tls::Certificate,
+        unix::{AdminSocket, SocketFile},
+    },
 };
 
 /// Serves every listener with its services, all by the same workers, and over TLS where there is a
@@ -32,4 +38,19 @@ pub fn run(
     let server = server::listen(listeners, certificate, limits, serve)?;
     let handle = server.handle();
     Ok((server, handle))
+}
+
+/// Serves the administration's socket; `services` have the role [`ListenerRole::Admin`]. As [`run`],
+/// and the caller keeps the file for as long as clients are to find the socket.
+///
+/// # Errors
+/// The socket cannot be used.
+///
+/// [`ListenerRole::Admin`]: crate::http::ListenerRole::Admin
+pub fn run_admin(socket: AdminSocket, services: Services) -> io::Result<(Server, ServerHandle, SocketFile)> {
+    let patience = Limits::default().answer;
+    let serve = move |request: HttpRequest, services: web::Data<Services>, body: web::Payload| {
+        routes::serve(request, services, body, patience)
+    };
+    socket.listen(web::Data::new(services), serve)
 }

@@ -29,13 +29,12 @@ pub(crate) mod testing;
 mod transport;
 mod v2;
 
-pub use api::{Admin, Repositories, Started, Status, UpstreamStatus};
-pub use listeners::run;
+pub use listeners::{run, run_admin};
 pub use peer::Site;
 pub use services::{ListenerRole, Services};
 pub use transport::{
     limits::Limits,
     server::{BindError, bind},
     tls::{Certificate, TlsError},
-    unix::{AdminSocket, SOCKET, SocketError, SocketFile},
+    unix::{AdminSocket, SocketError, SocketFile},
 };

@@ -2,7 +2,10 @@
 
 use actix_web::http::Method;
 
-use crate::{access::Action, http::target::Target};
+use crate::{
+    access::Action,
+    http::target::{AdminPage, Target},
+};
 
 /// What a request has to have before anything is done for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +19,8 @@ pub(crate) enum Needs {
     List,
     /// This right to the repository of the path.
     Right(Action),
+    /// The administration's socket, whose permissions let only operators in.
+    Admin,
 }
 
 /// The table of all routes. None: nothing is done at this path with this method.
@@ -30,6 +35,8 @@ pub(crate) fn needs(target: &Target, method: &Method) -> Option<Needs> {
             action(target, method).map(Needs::Right)
         }
         Target::Uploads(_) | Target::Upload(..) => action(target, method).map(Needs::Right),
+        Target::Admin(AdminPage::Status | AdminPage::Repositories) => read.then_some(Needs::Admin),
+        Target::Admin(AdminPage::Collect) => (*method == Method::POST).then_some(Needs::Admin),
     }
 }
 

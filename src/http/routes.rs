@@ -12,6 +12,8 @@
 //! | `/v2/NAME/blobs/uploads/ID` | GET [`uploads`] | PATCH, PUT, DELETE [`uploads`] |
 //! | `/v2/NAME/tags/list` | [`tags`] | 405 |
 //! | `/v2/NAME/referrers/DIGEST` | [`referrers`] | 405 |
+//! | `/api/v1/status`, `/api/v1/repositories` | [`api`], on the administration's socket | 405 |
+//! | `/api/v1/gc` | 405 | POST [`api`], on the same socket |
 //!
 //! `NAME` may have a registry's name in front, and `/v2/` may too. [`needs`] is the table of what
 //! each route needs, and [`authorizer::admit`] decides whether whoever asks has it, before anything else
@@ -35,13 +37,13 @@ use crate::{
     access::Action,
     http::{
         answer::{access_log::Entry, body::Body, errors, errors::Refusal, reply, reply::Reply},
-        authorizer, health,
+        api, authorizer, health,
         needs::{Needs, needs},
         query::Query,
         request::{RequestContext, resolve},
         request_body::RequestBody,
         services::{ListenerRole, Services},
-        target::Target,
+        target::{self, AdminPage, Target},
         v2::{blobs, catalog, delete, manifests, push_manifests, referrers, tags, token, uploads},
     },
     oci::{ErrorCode, RegistryError},
@@ -59,6 +61,9 @@ pub(crate) async fn serve(
     patience: Duration,
 ) -> HttpResponse<Body> {
     let mut entry = Entry::new(&request, &services.metrics);
+    if services.role == ListenerRole::Admin {
+        entry.kind("api");
+    }
     let path = request.uri().path();
     let mut scope = None;
     let mut reply = match route(&request, &services, &mut entry, body, patience, &mut scope).await {
@@ -68,7 +73,8 @@ pub(crate) async fn serve(
     if let Some(ns) = scope {
         reply.text(NAMESPACE, &ns);
     }
-    let registry = path.starts_with("/v2/") || path.split('/').skip(1).take(2).any(|segment| segment == "v2");
+    let below_v2 = path.starts_with("/v2/") || path.split('/').skip(1).take(2).any(|segment| segment == "v2");
+    let registry = below_v2 && services.role != ListenerRole::Admin;
     if !reply.fits_in_memory(&mut entry, request.method()) {
         reply = errors::too_much_in_memory().into_reply(path);
     }
@@ -95,11 +101,14 @@ async fn route(
         let error = RegistryError::new(ErrorCode::Unsupported, "lanyard does not speak websocket").with_status(400);
         return Err(error.into());
     }
-    let target = Target::parse(uri.path())?;
+    let target = meant(uri.path(), services.role)?;
     entry.kind(target.kind());
     let Some(needs) = needs(&target, request.method()).filter(|needs| services.answers(*needs)) else {
         return Err(not_allowed(&target, services.role));
     };
+    if let (Target::Admin(page), Some(admin)) = (&target, &services.admin) {
+        return Box::pin(api::answer(admin, *page, uri.query().unwrap_or_default())).await;
+    }
     let query = Query::parse(uri.query().unwrap_or_default())?;
     let place = match (needs, target.spelling()) {
         (Needs::Right(action), Some(spelling)) => {
@@ -108,7 +117,7 @@ async fn route(
             scope.clone_from(&query.ns);
             Some((spelling, repository))
         }
-        (Needs::Right(_) | Needs::Nothing | Needs::Greeting | Needs::List, _) => None,
+        (Needs::Right(_) | Needs::Nothing | Needs::Greeting | Needs::List | Needs::Admin, _) => None,
     };
     let principal = authorizer::admit(request, services, &target, needs, place.as_ref()).await?;
     entry.by(principal.user());
@@ -137,6 +146,18 @@ async fn route(
             Ok(answered) => answered,
             Err(_) => Err(late(patience)),
         },
+    }
+}
+
+/// What the path means at a listener of this role. The pages of the administration exist at its
+/// socket alone, and nothing else does there.
+fn meant(path: &str, role: ListenerRole) -> Result<Target, RegistryError> {
+    match (role, Target::parse(path)) {
+        (ListenerRole::Admin, Ok(page @ Target::Admin(_))) => Ok(page),
+        (ListenerRole::Admin, _) | (ListenerRole::Full | ListenerRole::PullOnly, Ok(Target::Admin(_))) => {
+            Err(target::nowhere())
+        }
+        (ListenerRole::Full | ListenerRole::PullOnly, target) => target,
     }
 }
 
@@ -180,7 +201,7 @@ async fn answer_others(context: RequestContext<'_>, target: Target) -> Result<Re
         Target::Manifest(_, reference) if method == Method::PUT => push_manifests::put(context, &reference).await,
         Target::Manifest(_, reference) if method == Method::DELETE => delete::manifest(context, &reference).await,
         Target::Blob(_, digest) if method == Method::DELETE => delete::blob(context, &digest).await,
-        Target::Manifest(..) | Target::Blob(..) => Err(not_allowed(&target, context.services.role)),
+        Target::Manifest(..) | Target::Blob(..) | Target::Admin(_) => Err(not_allowed(&target, context.services.role)),
         Target::Tags(spelling) => tags::list(context, &spelling).await,
         Target::Referrers(_, subject) => referrers::get(context, &subject).await,
         Target::Uploads(_) => uploads::post(context).await,
@@ -205,10 +226,13 @@ fn not_allowed(target: &Target, role: ListenerRole) -> Refusal {
             "GET, HEAD"
         }
         Target::Tags(_) | Target::Referrers(..) => "GET, HEAD",
+        Target::Admin(AdminPage::Status | AdminPage::Repositories) => "GET, HEAD",
+        Target::Admin(AdminPage::Collect) => "POST",
     };
     let message = match role {
         ListenerRole::PullOnly => "this address only pulls; push to lanyard's other one (listen)".to_owned(),
         ListenerRole::Full => format!("only {allow} can be done here"),
+        ListenerRole::Admin => format!("only {allow} is answered here"),
     };
     Refusal::from(RegistryError::new(ErrorCode::Unsupported, message))
         .with_header(ALLOW, HeaderValue::from_static(allow))

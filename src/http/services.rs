@@ -10,6 +10,7 @@ use actix_web::HttpRequest;
 
 use crate::{
     access::{Access, Action, Principal},
+    admin::Admin,
     http::{needs::Needs, peer::Site},
     metrics::{Metrics, Sample},
     names::Names,
@@ -18,20 +19,21 @@ use crate::{
     push::Push,
 };
 
-/// What the face needs of the house. Cheap to clone: one for each worker thread.
+/// The parts of the registry that one listener answers with. Cheap to clone: each worker thread has
+/// one.
 #[derive(Clone)]
 pub struct Services {
-    /// How content is got.
+    /// Gets content.
     pub pull: Arc<PullThrough>,
-    /// How it gets in.
+    /// Takes pushed content in.
     pub push: Arc<Push>,
-    /// Who may do what.
+    /// Decides who may do what.
     pub access: Arc<Access>,
-    /// How clients reach it.
+    /// How clients reach this lanyard.
     pub site: Arc<Site>,
-    /// Whether this is the whole registry, or only its pulls.
+    /// Which requests this listener answers.
     pub role: ListenerRole,
-    /// Which repository a request means.
+    /// Tells which repository a request means.
     pub names: Arc<Names>,
     /// The counters.
     pub metrics: Arc<Metrics>,
@@ -39,15 +41,20 @@ pub struct Services {
     pub ready: Arc<AtomicBool>,
     /// The gauges, gathered at each scrape. Must not block.
     pub sample: Arc<dyn Fn() -> Sample + Send + Sync>,
+    /// The administration; for [`ListenerRole::Admin`] alone.
+    pub admin: Option<Arc<Admin>>,
 }
 
-/// What an address is for.
+/// Which requests a listener answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ListenerRole {
-    /// Everything.
+    /// All of the registry's (`listen`).
     Full,
-    /// Pulls that anybody may do, and nothing else: no challenge, no password is looked at (`mirror_listen`).
+    /// Pulls that anybody may do, and nothing else (`mirror_listen`). It sends no challenge and reads
+    /// no password.
     PullOnly,
+    /// `/api/v1` and nothing else: the Unix socket of the administration.
+    Admin,
 }
 
 impl Services {
@@ -59,8 +66,11 @@ impl Services {
     /// Whether requests that need this are answered at all.
     pub(crate) fn answers(&self, needs: Needs) -> bool {
         match needs {
-            Needs::Nothing | Needs::Greeting | Needs::List | Needs::Right(Action::Pull) => true,
+            Needs::Nothing | Needs::Greeting | Needs::List | Needs::Right(Action::Pull) => {
+                self.role != ListenerRole::Admin
+            }
             Needs::Right(Action::Push | Action::Delete | Action::Admin) => self.role == ListenerRole::Full,
+            Needs::Admin => self.role == ListenerRole::Admin,
         }
     }
 
@@ -68,7 +78,7 @@ impl Services {
     pub(crate) fn peer(&self, request: &HttpRequest) -> Principal {
         match self.role {
             ListenerRole::Full => self.site.principal(request),
-            ListenerRole::PullOnly => Principal::Anonymous,
+            ListenerRole::PullOnly | ListenerRole::Admin => Principal::Anonymous,
         }
     }
 
@@ -79,6 +89,7 @@ impl Services {
         match (self.role, &repository.namespace) {
             (ListenerRole::Full, _) | (ListenerRole::PullOnly, Namespace::Upstream(_)) => true,
             (ListenerRole::PullOnly, Namespace::Hosted) => self.names.claims(&repository.name),
+            (ListenerRole::Admin, _) => false,
         }
     }
 

@@ -41,6 +41,19 @@ pub(crate) enum Target {
     Uploads(Spelling),
     /// `/v2/NAME/blobs/uploads/ID`
     Upload(Spelling, UploadId),
+    /// `/api/v1/…`
+    Admin(AdminPage),
+}
+
+/// A page of the administration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum AdminPage {
+    /// `/api/v1/status`
+    Status,
+    /// `/api/v1/repositories`
+    Repositories,
+    /// `/api/v1/gc`
+    Collect,
 }
 
 impl Target {
@@ -55,6 +68,9 @@ impl Target {
             "/token" | "/v2/token" => return Ok(Target::Token),
             "/v2" | "/v2/" => return Ok(Target::Ping(None)),
             "/v2/_catalog" => return Ok(Target::Catalog),
+            "/api/v1/status" => return Ok(Target::Admin(AdminPage::Status)),
+            "/api/v1/repositories" => return Ok(Target::Admin(AdminPage::Repositories)),
+            "/api/v1/gc" => return Ok(Target::Admin(AdminPage::Collect)),
             _ => {}
         }
         let rest = path.strip_prefix('/').ok_or_else(nowhere)?;
@@ -85,7 +101,8 @@ impl Target {
             | Target::Metrics
             | Target::Token
             | Target::Ping(_)
-            | Target::Catalog => None,
+            | Target::Catalog
+            | Target::Admin(_) => None,
         }
     }
 
@@ -104,7 +121,8 @@ impl Target {
             | Target::Metrics
             | Target::Token
             | Target::Ping(_)
-            | Target::Catalog => None,
+            | Target::Catalog
+            | Target::Admin(_) => None,
         }
     }
 
@@ -120,6 +138,7 @@ impl Target {
             Target::Tags(_) => "tags",
             Target::Referrers(..) => "referrers",
             Target::Uploads(_) | Target::Upload(..) => "upload",
+            Target::Admin(_) => "api",
         }
     }
 }
@@ -205,7 +224,8 @@ pub(crate) fn base(path: &str) -> &str {
     ends.iter().find_map(|(path, end)| path.strip_suffix(end)).unwrap_or(before)
 }
 
-fn nowhere() -> RegistryError {
+/// 404: the path means nothing.
+pub(crate) fn nowhere() -> RegistryError {
     RegistryError::new(ErrorCode::Unsupported, "there is nothing at this path").with_status(404)
 }
 

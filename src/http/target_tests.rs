@@ -22,6 +22,7 @@ fn read(path: &str) -> Result<String, (ErrorCode, u16)> {
         Ok(own @ (Target::Home | Target::Live | Target::Ready | Target::Metrics | Target::Token | Target::Catalog)) => {
             Ok(format!("{own:?}"))
         }
+        Ok(Target::Admin(page)) => Ok(format!("admin {page:?}")),
         Err(error) => Err((error.code, error.status)),
     }
 }
@@ -34,6 +35,9 @@ fn reads_every_end_point() {
         ("/readyz", "Ready"),
         ("/metrics", "Metrics"),
         ("/token", "Token"),
+        ("/api/v1/status", "admin Status"),
+        ("/api/v1/repositories", "admin Repositories"),
+        ("/api/v1/gc", "admin Collect"),
         ("/v2/token", "Token"),
         ("/v2", "ping None"),
         ("/v2/", "ping None"),

@@ -21,15 +21,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("pull", &["oci", "config", "metrics", "runtime", "storage", "upstream", "names"]),
     ("push", &["oci", "config", "metrics", "runtime", "storage", "names", "pull"]),
     ("upkeep", &["oci", "config", "metrics", "runtime", "storage"]),
-    ("http", &["oci", "config", "metrics", "runtime", "names", "access", "pull", "push", "upkeep"]),
+    ("admin", &["metrics", "upkeep"]),
+    ("http", &["oci", "config", "metrics", "runtime", "names", "access", "pull", "push", "admin"]),
     (
         "app",
         &[
             "oci", "config", "metrics", "runtime", "storage", "upstream", "names", "access", "pull", "push", "upkeep",
-            "http",
+            "admin", "http",
         ],
     ),
-    ("cli", &["oci", "config", "metrics", "access", "upkeep", "app"]),
+    ("cli", &["oci", "config", "metrics", "access", "admin", "app"]),
 ];
 
 /// Crates that have one room only.

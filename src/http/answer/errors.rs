@@ -8,6 +8,7 @@ use actix_web::http::{
 };
 
 use crate::{
+    admin::UpkeepError,
     http::answer::{
         access_log,
         reply::{JSON, Reply},
@@ -15,7 +16,6 @@ use crate::{
     oci::{ErrorCode, RegistryError},
     pull::{BodyError, PullError, Trace},
     push::PushError,
-    upkeep::UpkeepError,
 };
 
 /// A request that is not served, and why.

@@ -17,7 +17,7 @@ use std::{
 use actix_http::HttpService;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::{
-    App,
+    App, FromRequest, Handler, Responder,
     dev::{AppConfig, Server, ServerHandle},
     rt::net::UnixStream,
     web,
@@ -27,10 +27,7 @@ use rustix::{
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with},
 };
 
-use crate::http::api::{self, Admin};
-
-/// The socket's name in the data folder.
-pub const SOCKET: &str = "lanyard.sock";
+use crate::admin::SOCKET;
 
 /// How many wait to be accepted; people and scripts, not a farm.
 const BACKLOG: i32 = 64;
@@ -97,9 +94,22 @@ impl AdminSocket {
         Ok(AdminSocket { listener, file: SocketFile(path) })
     }
 
-    /// Serves it until the handle stops it. The caller keeps the file for as long as it shall be found.
-    pub fn run(self, admin: Admin) -> io::Result<(Server, ServerHandle, SocketFile)> {
-        let data = web::Data::new(admin);
+    /// Serves it until the handle stops it. The caller keeps the file for as long as clients are to
+    /// find the socket.
+    ///
+    /// # Errors
+    /// The machine's: the socket cannot be served.
+    pub(crate) fn listen<T, F, Args>(
+        self,
+        data: web::Data<T>,
+        handler: F,
+    ) -> io::Result<(Server, ServerHandle, SocketFile)>
+    where
+        T: Send + Sync + 'static,
+        F: Handler<Args> + Send,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
         let AdminSocket { listener, file } = self;
         let server = Server::build()
             .workers(1)
@@ -108,7 +118,7 @@ impl AdminSocket {
             .listen_uds("administration", listener, move || {
                 let app = App::new()
                     .app_data(data.clone())
-                    .default_service(web::to(api::serve))
+                    .default_service(web::to(handler.clone()))
                     .into_factory()
                     .map_err(|error: actix_web::Error| error.error_response());
                 let http = HttpService::build().h1(map_config(app, |_| AppConfig::default()));

@@ -1,0 +1,108 @@
+//! What an operator sees and does, as plain values without HTTP.
+//!
+//! [`Admin`] answers questions and orders of an operator; `views.rs` has the shapes of its answers,
+//! which are the schema of `/api/v1`. The server serializes them (`http/api/`) and the command line
+//! reads them (`cli/manage.rs`). Access is decided before: by the permissions of the socket.
+
+mod views;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+pub use views::{
+    Collection, HostedRepository, Kept, Passed, Repositories, ScrubStatus, Scrubbed, Status, UpstreamStatus,
+};
+
+use crate::{
+    metrics::Sample,
+    upkeep::{Patience, Scrub, Upkeep},
+};
+
+/// Why an order of the operator failed.
+pub use crate::upkeep::UpkeepError;
+
+/// The name of the administration's Unix socket in the data folder.
+pub const SOCKET: &str = "lanyard.sock";
+
+/// The parts of a running lanyard that an operator asks.
+pub struct Admin {
+    /// The collector.
+    pub upkeep: Arc<Upkeep>,
+    /// The task that reads everything again.
+    pub scrub: Arc<Scrub>,
+    /// Where and when this process started.
+    pub started: StartInfo,
+    /// False while the registry drains.
+    pub ready: Arc<AtomicBool>,
+    /// The gauges of this moment. Must not block.
+    pub sample: Arc<dyn Fn() -> Sample + Send + Sync>,
+}
+
+/// Where and when this process started.
+#[derive(Clone, Debug)]
+pub struct StartInfo {
+    /// The registry's address.
+    pub listening: SocketAddr,
+    /// The data folder, absolute.
+    pub data_dir: PathBuf,
+    /// In seconds since 1970.
+    pub at: u64,
+}
+
+/// How a collection runs.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct CollectOptions {
+    /// Only report what would be removed.
+    pub dry_run: bool,
+    /// Wait for no grace: the operator knows that no client pushes.
+    pub now: bool,
+}
+
+impl Admin {
+    /// The state of this moment. Reads memory only.
+    pub fn status(&self) -> Status {
+        let StartInfo { listening, data_dir, at } = &self.started;
+        let sample = (self.sample)();
+        let upstreams = sample.upstreams.into_iter().map(|upstream| UpstreamStatus {
+            name: upstream.name.to_string(),
+            reachable: !upstream.circuit_open,
+            limit: upstream.rate_limit.map(|(limit, _)| limit),
+            remaining: upstream.rate_limit.map(|(_, remaining)| remaining),
+        });
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: *at,
+            listening: listening.to_string(),
+            data_dir: data_dir.clone(),
+            ready: self.ready.load(Ordering::Acquire),
+            kept: self.upkeep.kept(),
+            scrub: self.scrub.status(),
+            fills: sample.fills_active,
+            upstreams: upstreams.collect(),
+        }
+    }
+
+    /// The hosted repositories, sorted by name.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn repositories(&self) -> Result<Repositories, UpkeepError> {
+        Ok(Repositories { repositories: self.upkeep.repositories().await? })
+    }
+
+    /// Collects content that no manifest needs, or reports what that would remove.
+    ///
+    /// # Errors
+    /// The collector's; [`UpkeepError::is_expected`] tells those of a disk that takes no writes.
+    pub async fn collect(&self, options: CollectOptions) -> Result<Collection, UpkeepError> {
+        let patience = if options.now { Patience::None } else { Patience::Grace };
+        if options.dry_run { self.upkeep.plan(patience).await } else { self.upkeep.collect(patience).await }
+    }
+}
