@@ -1,33 +1,34 @@
-//! The one place that knows bcrypt. Everything here takes a tenth of a second or more: never on a worker.
+//! The one place that knows bcrypt. A hash takes a tenth of a second or more, so nothing here runs
+//! on a worker: `lanes.rs` calls it on its threads, and `lanyard user` from the command line.
 
 /// The cost of new hashes: 2^11 rounds.
 pub(super) const COST: u32 = 11;
-/// The most that a hash in the file may cost: about two seconds. Each step doubles.
+/// The highest cost that a hash in the file may have: about two seconds. Each step doubles it.
 pub(super) const MOST_COST: u32 = 15;
 /// The longest password, in bytes: bcrypt reads no further.
 pub(super) const LONGEST: usize = 72;
 
-/// Whether bcrypt reads all of the password. It goes by its bytes up to the 72nd, and a NUL ends
-/// it.
+/// Whether bcrypt reads all of the password. It reads 72 bytes at most, and stops at a NUL.
 pub(super) fn reads(password: &str) -> bool {
     password.len() <= LONGEST && !password.contains('\0')
 }
 
-/// Whether the password has this hash. No password has a malformed hash, and one that bcrypt would
-/// cut short has none; that takes as long.
+/// Whether the password has this hash. False for a malformed hash. False, after the same time, for
+/// a password that bcrypt would cut short.
 pub(super) fn matches(password: &str, hash: &str) -> bool {
     ::bcrypt::verify(password, hash).unwrap_or(false) && reads(password)
 }
 
-/// The hash of a new password, in the notation that other registries and web servers read too. None: the machine has no
-/// random bytes.
+/// The hash of a new password, in the notation that other registries and web servers read too.
+/// `None`: the machine has no random bytes.
 pub(super) fn hash(password: &str) -> Option<String> {
     let parts = ::bcrypt::hash_with_result(password, COST).ok()?;
     Some(parts.format_for_version(::bcrypt::Version::TwoY))
 }
 
-/// The same, and where the password is wrong it takes as long as with the hash `dearest`, whatever this one costs: the costs
-/// from this one's up to that of the other make up the difference, as each doubles the one before.
+/// As [`matches`]. A wrong password takes as long as it would with the hash `dearest`, whatever the
+/// cost of `hash`: further hashes, one of each cost from that of `hash` to that below `dearest`,
+/// make up the difference, as each cost takes twice the time of the one before.
 pub(super) fn matches_or_takes_as_long(password: &str, hash: &str, dearest: &str) -> bool {
     if matches(password, hash) {
         return true;
@@ -38,14 +39,15 @@ pub(super) fn matches_or_takes_as_long(password: &str, hash: &str, dearest: &str
     false
 }
 
-/// The cost of a hash. None: it is no bcrypt hash.
+/// The cost of a hash. `None`: it is not a bcrypt hash.
 pub(super) fn cost(hash: &str) -> Option<u32> {
     let parts: ::bcrypt::HashParts = hash.parse().ok()?;
-    // 2x is the mark of hashes that a broken program made.
+    // `$2x$` marks the hashes of a broken implementation.
     ["$2a$", "$2b$", "$2y$"].iter().any(|mark| hash.starts_with(mark)).then(|| parts.get_cost())
 }
 
-/// A hash of this cost that no password is known for: what the password of an unknown user is compared with.
+/// A hash of this cost whose password is not known. The password of an unknown user is compared
+/// with it.
 pub(super) fn dummy(cost: u32) -> String {
     format!("$2b${cost:02}$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01232")
 }
@@ -63,7 +65,7 @@ mod tests {
         assert!(!matches("", &dummy(4)) && !matches("", "x"));
         let longest = "x".repeat(LONGEST);
         let hash = ::bcrypt::hash(&longest, 4).unwrap();
-        assert!(matches(&longest, &hash), "all 72 bytes are one's own");
+        assert!(matches(&longest, &hash), "all 72 bytes count");
         for other in [format!("{longest}y"), format!("{longest}{longest}"), "x".repeat(LONGEST - 1)] {
             assert!(!matches(&other, &hash), "{} bytes", other.len());
         }

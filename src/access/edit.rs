@@ -1,5 +1,7 @@
-//! Changes to the file of users: `lanyard user`. Comments, order and the other users stay as they are; the file is replaced in
-//! one step, so that a running lanyard never reads half of it.
+//! Changes to the file of users, for `lanyard user`.
+//!
+//! Comments, order and the other users stay as they are. The file is replaced in one step, so that
+//! a running lanyard never reads half of it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,21 +15,25 @@ use super::{
     htpasswd::{self, List, ListError, MARK, NOBODY},
 };
 
-/// Why the file stays as it is.
+/// The file was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
     /// The file is not a list of users.
     #[error(transparent)]
     List(#[from] ListError),
-    /// The file or its folder.
+    /// The file or its folder cannot be written.
     #[error("cannot be written: {0}")]
     Write(io::Error),
-    /// The name or the password, and what would be right.
+    /// The name or the password is not valid. The text says what is.
     #[error("{0}")]
     Refused(&'static str),
 }
 
-/// Adds a user, or gives one that is there another password. Returns whether it was there. Takes a tenth of a second.
+/// Adds a user, or gives an existing one another password. Returns whether the user existed. Takes
+/// a tenth of a second.
+///
+/// # Errors
+/// The name or the password is not valid, or the file is not a list of users or cannot be written.
 pub fn set(path: &Path, user: &str, password: &str) -> Result<bool, EditError> {
     htpasswd::name(user).map_err(EditError::Refused)?;
     if password.is_empty() || password.contains(char::is_control) {
@@ -51,8 +57,11 @@ pub fn set(path: &Path, user: &str, password: &str) -> Result<bool, EditError> {
     Ok(place.is_some())
 }
 
-/// Removes a user. Returns whether it was there. Where it was the last one, the file says so: a
+/// Removes a user. Returns whether the user existed. If no other user is left, the file says so: a
 /// running lanyard takes an empty list for an edit that is not finished.
+///
+/// # Errors
+/// The file is not a list of users or cannot be written.
 pub fn remove(path: &Path, user: &str) -> Result<bool, EditError> {
     let mut lines = lines(path)?;
     let before = lines.len();
@@ -68,12 +77,15 @@ pub fn remove(path: &Path, user: &str) -> Result<bool, EditError> {
 }
 
 /// The users' names in the order of the file.
+///
+/// # Errors
+/// The file is not a list of users.
 pub fn names(path: &Path) -> Result<Vec<String>, EditError> {
     let user = |line: &String| htpasswd::entry(line).ok().flatten().map(|(user, _)| user.to_owned());
     Ok(lines(path)?.iter().filter_map(user).collect())
 }
 
-/// The lines of a list that is right, or of none.
+/// The lines of a valid list; none for a missing file.
 fn lines(path: &Path) -> Result<Vec<String>, EditError> {
     List::read(path)?;
     match fs::read_to_string(path) {
@@ -88,15 +100,16 @@ fn is_of(line: &str, user: &str) -> bool {
 }
 
 fn write(path: &Path, lines: &[String]) -> Result<(), EditError> {
-    // A link stays a link.
+    // A symbolic link stays one.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut text = lines.join("\n");
     text.push('\n');
     replace(&path, text.as_bytes()).map_err(EditError::Write)
 }
 
-/// The new file is whose the old one was, else whose the folder is: the user that lanyard runs as must be able to read what
-/// root writes.
+/// Writes a new file and renames it to `path`. It gets the owner and the mode of the old file. If
+/// there is no old file, it gets the owner of the folder, and mode 640: the user that lanyard runs
+/// as must be able to read a file that root writes.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let old = fs::metadata(path).ok();
@@ -107,7 +120,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary: PathBuf = folder.join(name);
     let _ = fs::remove_file(&temporary);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    // Only root can give files away; anybody else's are their own already.
+    // Only root can give files away. Any other user owns the new file already.
     let _ = chown(&temporary, Some(owner.uid()), Some(owner.gid()));
     let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
@@ -124,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edits_keep_what_they_are_not_about() {
+    fn edits_keep_comments_order_mode_and_other_users() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
         assert!(names(&path).unwrap().is_empty());
@@ -147,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn invalid_names_and_passwords_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
         for (user, password) in [
@@ -164,7 +177,10 @@ mod tests {
         }
         assert!(!path.exists());
         fs::write(&path, "ann:plain\n").unwrap();
-        assert!(matches!(set(&path, "bob", "x"), Err(EditError::List(_))), "a list that is wrong is not written over");
+        assert!(
+            matches!(set(&path, "bob", "x"), Err(EditError::List(_))),
+            "a list with a wrong line is not overwritten"
+        );
     }
 
     #[test]

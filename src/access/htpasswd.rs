@@ -1,12 +1,15 @@
-//! The file of users: `name:hash` lines as `htpasswd -B` writes them, empty lines and `#` comments.
-//! Lines may end in CRLF, and a byte order mark before the first is skipped: editors write both.
+//! The format of the file of users: `name:hash` lines as `htpasswd -B` writes them, empty lines and
+//! `#` comments. Lines may end in CRLF, and a byte order mark at the start is skipped: editors
+//! write both.
+//!
+//! Read by `users.rs` while lanyard runs, and by `edit.rs` for `lanyard user`.
 
 use std::{collections::HashMap, fs, io, path::Path};
 
 use super::bcrypt;
 
-/// The line that says that a list without users is meant so. An empty file is not: an editor may be
-/// about to write it.
+/// The line that marks a list without users as intended. An empty file is no such mark: an editor
+/// may be about to write it.
 pub(super) const NOBODY: &str = "# nobody: the last user was removed";
 /// UTF-8's byte order mark.
 pub(super) const MARK: &str = "\u{feff}";
@@ -19,29 +22,32 @@ pub(super) struct List {
     says_nobody: bool,
 }
 
-/// Why a file is no list of users. It never quotes the file (S18).
+/// The file is not a list of users. The message never quotes the file (S18).
 #[derive(Debug, thiserror::Error)]
 pub enum ListError {
-    /// The file, as a whole.
+    /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// One line of it.
+    /// One line is wrong.
     #[error("line {line}: {what}")]
     Line {
-        /// From 1.
+        /// The line's number, from 1.
         line: usize,
-        /// What is wrong, and what would be right.
+        /// The problem, and what to write instead.
         what: &'static str,
     },
 }
 
-/// Whether a file is a list of users. One that is not there is an empty one.
+/// Whether the file at `path` is a list of users. A missing file counts as an empty one.
+///
+/// # Errors
+/// The file cannot be read, or has a line that is wrong.
 pub fn check(path: &Path) -> Result<(), ListError> {
     List::read(path).map(|_| ())
 }
 
 impl List {
-    /// Reads a file. One that is not there is an empty one.
+    /// Reads the file at `path`. A missing file counts as an empty one.
     pub(super) fn read(path: &Path) -> Result<List, ListError> {
         match fs::read(path) {
             Ok(bytes) => List::parse(&bytes),
@@ -68,7 +74,7 @@ impl List {
             }
             dearest = dearest.max(cost);
             if list.hashes.insert(user.to_owned(), hash.to_owned()).is_some() {
-                return Err(wrong("this user is there already"));
+                return Err(wrong("this user is in the list already"));
             }
         }
         list.dummy = (dearest > 0).then(|| bcrypt::dummy(dearest));
@@ -80,7 +86,8 @@ impl List {
         self.hashes.get(user).map(String::as_str)
     }
 
-    /// What an unknown user's password is compared with, so that it takes as long (S17). None: there are no users.
+    /// The hash that an unknown user's password is compared with, so that it takes as long as for a
+    /// known one (S17). `None`: there are no users.
     pub(super) fn dummy(&self) -> Option<&str> {
         self.dummy.as_deref()
     }
@@ -89,7 +96,7 @@ impl List {
         self.hashes.contains_key(user)
     }
 
-    /// Whether the file says itself that it has no users.
+    /// Whether the file has the line that marks a list without users as intended.
     pub(super) fn says_nobody(&self) -> bool {
         self.says_nobody
     }
@@ -103,7 +110,7 @@ impl List {
     }
 }
 
-/// The user and the hash of a line; none for a line without a user.
+/// The user and the hash of a line. `None`: an empty line or a comment.
 pub(super) fn entry(line: &str) -> Result<Option<(&str, &str)>, &'static str> {
     let line = line.strip_suffix('\r').unwrap_or(line);
     if line.trim().is_empty() || line.starts_with('#') {
@@ -114,7 +121,7 @@ pub(super) fn entry(line: &str) -> Result<Option<(&str, &str)>, &'static str> {
     Ok(Some((user, hash.trim_end())))
 }
 
-/// Whether a user can have this name: RFC 7617 ends it at a colon.
+/// Whether a user can have this name. RFC 7617 ends a name at the first colon.
 pub(super) fn name(user: &str) -> Result<(), &'static str> {
     let bad = |c: char| c == ':' || c.is_control();
     if user.is_empty() || user.len() > 128 || user.starts_with('#') || user.trim() != user || user.contains(bad) {

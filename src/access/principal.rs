@@ -1,20 +1,21 @@
-//! Who asks, and how they are refused.
+//! Who asks, and how a refusal is answered. Made by [`crate::http`] for each request.
 
 /// Who asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Principal {
-    /// Nobody in particular.
+    /// A client that has not signed in.
     Anonymous,
-    /// Somebody on this machine: the peer's address is loopback, and nothing says that it speaks for another.
+    /// A client on this machine that has not signed in: the peer's address is loopback, and no
+    /// header says that it speaks for another client.
     Loopback,
-    /// Somebody who signed in.
+    /// A user who signed in.
     User(String),
-    /// Whoever may open the Unix socket in the data folder. May do everything.
+    /// A client of the Unix socket in the data folder. May do everything.
     Operator,
 }
 
 impl Principal {
-    /// The user's name, where there is one.
+    /// The user's name; `None` for the others.
     pub fn user(&self) -> Option<&str> {
         match self {
             Principal::User(name) => Some(name),
@@ -23,16 +24,16 @@ impl Principal {
     }
 }
 
-/// Why not.
+/// Why a request is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Denied {
-    /// A user might; nobody has signed in. HTTP: 401 with a challenge.
+    /// The client has not signed in, and a user may be allowed. HTTP: 401 with a challenge.
     #[error("this needs a user")]
     SignIn,
-    /// They may not read it, so it is to be answered as if it were not there. HTTP: 404.
+    /// The client may not read the repository, so the answer is as if it did not exist. HTTP: 404.
     #[error("there is no such repository")]
     Unknown,
-    /// They may not, and signing in would not help. HTTP: 403.
+    /// The client may not do this, and signing in would not help. HTTP: 403.
     #[error("this is not allowed")]
     Forbidden,
 }

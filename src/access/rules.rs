@@ -1,8 +1,8 @@
-//! The rules in force: the union of what each of them gives.
+//! The rules in force. A request may do what any one rule gives.
 
-use super::{Action, Principal};
+use super::principal::Principal;
 use crate::{
-    config::{Rule, Who},
+    config::{Action, Rule, Who},
     oci::Repository,
 };
 
@@ -20,7 +20,7 @@ impl Rules {
     }
 }
 
-/// What everybody may do, those may too who have said who they are.
+/// Whether `who` of a rule covers the principal. `anonymous` covers every principal.
 fn is(principal: &Principal, who: &Who) -> bool {
     match who {
         Who::Anonymous => true,

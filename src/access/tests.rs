@@ -1,4 +1,4 @@
-//! The room as a whole: rules, users that change under it, passwords.
+//! The room as a whole: rules, a file of users that is edited, passwords.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9));
 
-/// A configuration with a file of users beside it; `DIR` in the text is its folder.
+/// A configuration with a file of users beside it.
 struct House {
     folder: tempfile::TempDir,
     config: Config,
@@ -44,7 +44,7 @@ fn threads() -> BlockingPool {
     BlockingPool::new(tokio::runtime::Handle::current(), 2)
 }
 
-/// The cheapest hash there is, so that the tests are quick.
+/// Writes a file of users with the cheapest hashes, so that the tests are quick.
 fn quick(path: &Path, users: &[(&str, &str)]) {
     let line = |(user, password): &(&str, &str)| format!("{user}:{}\n", ::bcrypt::hash(password, 4).unwrap());
     fs::write(path, users.iter().map(line).collect::<String>()).unwrap();
@@ -225,14 +225,13 @@ async fn s27_neither_leaving_nor_hurry_gives_more_guesses() {
     let told = futures_util::future::join_all(all).await;
     let wrong = told.iter().filter(|told| **told == Err(SignInError::Wrong)).count();
     assert_eq!(wrong, throttle::GUESSES, "{told:?}");
-    // Whoever has the right one a hundred times at once has one guess.
+    // The right password a hundred times at once is one guess.
     let all = (0..100).map(|_| access.sign_in("bob", "secret", other));
     let told = futures_util::future::join_all(all).await;
     assert!(told.iter().all(|told| *told == Ok(user("bob"))), "{told:?}");
 }
 
-/// S27: strangers who guess fill the queue, and a right password does not wait in it. A hash of the
-/// usual cost.
+/// S27: strangers who guess fill the queue, and a right password does not wait in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn s27_two_hundred_wrong_logins_delay_a_right_one_by_no_more_than_a_few_checks() {
     let house = House::new("");
@@ -268,8 +267,8 @@ async fn s27_two_hundred_wrong_logins_delay_a_right_one_by_no_more_than_a_few_ch
     assert!(right < 20 * one, "one check takes {one:?}, this took {right:?}");
 }
 
-/// S27: a crowd that guesses at one user, from as many addresses as there are guesses or from few,
-/// does not stand before that user's first sign-in.
+/// S27: a crowd that guesses at one user does not stand before that user's first sign-in, whether
+/// it has one address for each guess or fewer.
 #[tokio::test(flavor = "multi_thread")]
 async fn s27_a_crowd_that_guesses_at_a_user_delays_its_first_sign_in_by_a_few_checks() {
     for each in [1, 10] {
@@ -285,7 +284,7 @@ async fn s27_a_crowd_that_guesses_at_a_user_delays_its_first_sign_in_by_a_few_ch
             })
             .collect();
         let told = || crowd.iter().filter(|guess| guess.is_finished()).count();
-        // The whole crowd is there before it.
+        // The whole crowd comes first.
         while access.sign_in.places_taken() + told() < crowd.len() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -298,8 +297,7 @@ async fn s27_a_crowd_that_guesses_at_a_user_delays_its_first_sign_in_by_a_few_ch
     }
 }
 
-/// S17, measured: nine wrong guesses at once take as long for a user that is there as for one that
-/// is not.
+/// S17, measured: nine wrong guesses at once take as long for a known user as for an unknown one.
 #[tokio::test(flavor = "multi_thread")]
 async fn s17_guesses_at_once_tell_nothing_about_who_is_there() {
     let house = House::new("");
@@ -317,7 +315,7 @@ async fn s17_guesses_at_once_tell_nothing_about_who_is_there() {
         spent[which].push(began.elapsed());
         assert!(told.iter().all(|told| *told == Err(SignInError::Wrong)), "{told:?}");
     }
-    // Other tests run beside this one. What the quickest take, they take without them.
+    // Other tests run beside this one and slow it down. The second quickest round is free of them.
     let [known, unknown] = spent.map(|mut times| {
         times.sort();
         times[1]
@@ -326,7 +324,7 @@ async fn s17_guesses_at_once_tell_nothing_about_who_is_there() {
     assert!(known.abs_diff(unknown) < Duration::from_millis(5).max(unknown / 3), "{known:?}, {unknown:?}");
 }
 
-/// A password of which bcrypt would read only a part is wrong, and takes as long.
+/// A password that bcrypt would read only in part is wrong, and takes as long.
 #[tokio::test]
 async fn a_password_is_never_cut_short() {
     let house = House::new("");
@@ -340,8 +338,7 @@ async fn a_password_is_never_cut_short() {
     assert_eq!(access.sign_in("bob", "abc", CLIENT).await, Ok(user("bob")));
 }
 
-/// What a file looks like while somebody edits it, and when it is gone: who could sign in still
-/// can.
+/// While the file is half edited or gone, the users of the last good reading can still sign in.
 #[tokio::test]
 async fn a_list_that_is_not_one_keeps_the_last_good_one() {
     let house = House::new("");
@@ -366,8 +363,8 @@ async fn a_list_that_is_not_one_keeps_the_last_good_one() {
     eventually(&access, || !access.has_users()).await;
 }
 
-/// S17, measured: 200 attempts each with a name whose hash is the dearest, one whose hash is cheap, and one that is not
-/// there, in turns.
+/// S17, measured: 200 attempts each at a user with the dearest hash, at one with a cheap hash, and
+/// at an unknown one, in turns.
 #[tokio::test]
 async fn s17_an_unknown_user_takes_as_long_as_a_known_one() {
     let house = House::new("");
@@ -383,15 +380,15 @@ async fn s17_an_unknown_user_takes_as_long_as_a_known_one() {
         spent[which].push(began.elapsed());
         assert_eq!(answer, Err(SignInError::Wrong));
     }
-    // Other tests run beside this one. What the quickest tenth takes, it takes without them.
+    // Other tests run beside this one and slow it down. The quickest tenth is free of them.
     let quick = |mut times: Vec<Duration>| {
         times.sort();
         times[times.len() / 10]
     };
     let [known, cheap, unknown] = spent.map(quick);
     for known in [known, cheap] {
-        // A machine that is busy stretches both. A check that is missing is three quarters of the
-        // time, or all of it.
+        // A busy machine stretches both. A missing check would be three quarters of the time, or
+        // all of it.
         let most = Duration::from_millis(2).max(unknown / 4);
         assert!(known.abs_diff(unknown) < most, "known {known:?}, unknown {unknown:?}");
     }

@@ -1,62 +1,62 @@
-//! How often a client may be wrong (S17, S27).
+//! How often a client may be wrong (S17, S27). Used by `sign_in.rs` alone.
 //!
 //! | counted by | in a minute | beyond it |
 //! |---|---|---|
-//! | address, user and password | one guess, however often sent | the answer to the first, at once |
+//! | address, user and password | one guess, however often sent | the first answer, at once |
 //! | address and user | [`GUESSES`], 10 | 429, before any memory of a success is asked |
 //! | address | [`BY_ADDRESS`], 100, over all names | 429 for a wrong password, a right one is in |
 //! | address beyond its 100, and user | [`ASIDE`], 3 | 429 |
 //! | addresses | [`ADDRESSES`], 4,096 | a new one is counted with its network (/24, /48), |
 //! | networks | as many | a new one with the one around it (/16, /32), and then with all |
 //!
-//! - A guess counts when it starts. A right one is taken back; one whose client leaves stays. So
+//! - A guess counts from its start. A right one is taken back. One whose client leaves stays. So
 //!   neither hanging up nor asking many times at once gives more guesses.
-//! - Nobody pays for a stranger: another user of the same address has guesses of its own. Where an
-//!   address is beyond its 100, a wrong password, an unknown user and a user without guesses left
-//!   get the same answer after the same time ([`Lanes::aside`](super::lanes::Lanes::aside)), and a
-//!   user who was not guessed at signs in as always.
+//! - A stranger's guesses cost no other user: each user of an address has guesses of its own.
+//!   Beyond the 100 of an address, a wrong password, an unknown user and a user without guesses
+//!   left get the same answer after the same time ([`Lanes::aside`](super::lanes::Lanes::aside)),
+//!   and a user that was not guessed at signs in as always.
 //! - An IPv6 /64 is one address, and so are an IPv4 address and its mapped form.
 
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// Wrong guesses of an address at one user in each [`WINDOW`].
 pub(super) const GUESSES: usize = 10;
 /// Wrong guesses of an address at all users.
 pub(super) const BY_ADDRESS: usize = 100;
-/// Guesses at one user of an address that is beyond [`BY_ADDRESS`], those before included.
+/// Guesses at one user from an address that is beyond [`BY_ADDRESS`], earlier ones included.
 pub(super) const ASIDE: usize = 3;
 /// How long a guess counts.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
-/// Addresses that are counted each by itself, and networks.
+/// The most addresses that are counted each by itself; the most networks, likewise.
 const ADDRESSES: usize = 4_096;
-/// The bits of an address by which it is counted, of IPv4 and of IPv6: who has one IPv6 address has
-/// all of its /64.
+/// The bits of an address by which it is counted, of IPv4 and of IPv6: a host with one IPv6 address
+/// has all of its /64.
 const PREFIXES: [(u32, u32); 3] = [(32, 64), (24, 48), (16, 32)];
-/// How often those are let go of that have not guessed for a [`WINDOW`].
+/// How often addresses without a guess in the last [`WINDOW`] are looked for and let go.
 const TIDY: Duration = Duration::from_secs(1);
 
-/// What tells one pair of a user and a password from another, without holding either.
-pub(super) type Mark = [u8; 32];
+/// Tells one pair of a user and a password from another, without holding either.
+pub(super) type Fingerprint = [u8; 32];
 
 /// The guesses of the last minute.
 #[derive(Default)]
 pub(super) struct Throttle {
-    counts: Mutex<Counts>,
-    /// Names are kept as their hashes.
+    counts: Mutex<GuessCounts>,
+    /// Hashes the names of users, which are not kept themselves.
     names: RandomState,
 }
 
 #[derive(Default)]
-struct Counts {
-    /// By address, by network, by the network around that, and the rest.
+struct GuessCounts {
+    /// By address, by network, by the network around it, and all others together.
     tables: [HashMap<IpAddr, VecDeque<Guess>>; PREFIXES.len() + 1],
     tidied: Option<Instant>,
 }
@@ -64,27 +64,28 @@ struct Counts {
 struct Guess {
     at: Instant,
     user: u64,
-    mark: Mark,
-    /// It was checked. Until then it counts all the same.
+    fingerprint: Fingerprint,
+    /// It was checked and is wrong. It counts before that too.
     wrong: bool,
-    /// So many requests wait for its check. Once they have left, the same guess is another one.
+    /// How many requests wait for its check. Once they have left, the same guess counts again.
     waiting: usize,
 }
 
-/// What becomes of a guess.
+/// The throttle's word on a guess.
 pub(super) enum Start<'a> {
     /// It counts from now on, and is to be checked.
     Counted(Attempt<'a>),
-    /// This address had the same guess a moment ago, and it was wrong.
+    /// This address made the same guess a moment ago, and it was wrong.
     Again,
-    /// The address is beyond its limit. The attempt is there where the user has a guess left.
+    /// The address is beyond its limit. There is an attempt if the user has a guess left. The time
+    /// is how long until the address has a guess again.
     Aside(Option<Attempt<'a>>, Duration),
-    /// The address has no guess left at this user: when it has.
+    /// The address has no guess left at this user for this time.
     Refused(Duration),
 }
 
 impl<'a> Start<'a> {
-    /// The guess, where it is one.
+    /// The attempt, if the guess is to be checked.
     pub(super) fn attempt(&self) -> Option<&Attempt<'a>> {
         match self {
             Start::Counted(attempt) | Start::Aside(Some(attempt), _) => Some(attempt),
@@ -93,56 +94,56 @@ impl<'a> Start<'a> {
     }
 }
 
-/// A guess that counts. Dropped without a word it goes on counting, and the next one like it counts
-/// too.
+/// A guess that is being checked. Dropped without [`Attempt::right`] or [`Attempt::wrong`] it goes
+/// on counting, and the next one like it counts too.
 pub(super) struct Attempt<'a> {
     throttle: &'a Throttle,
-    place: Place,
-    mark: Mark,
+    counted: CountKey,
+    fingerprint: Fingerprint,
     /// How many guesses its address has made in the last minute, this one included.
     pub(super) rank: usize,
 }
 
-/// Where an address is counted: in which table, and under which name.
+/// Where an address is counted: the table, and the address or network in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Place {
+struct CountKey {
     table: usize,
     network: IpAddr,
 }
 
 impl Throttle {
-    /// How long this address has no guess left at this user. It is asked before any memory of a
-    /// success.
+    /// How long this address has no guess left at this user; `None` if it has one. Asked before any
+    /// memory of a success.
     pub(super) fn refused(&self, address: IpAddr, user: &str) -> Option<Duration> {
         let user = self.names.hash_one(user);
         let mut counts = self.lock();
-        let guesses = counts.place(address).of(&mut counts)?;
+        let guesses = counts.key(address).guesses(&mut counts)?;
         forget(guesses);
         spent(guesses, user)
     }
 
-    /// Counts a guess. `known`: the user may have a right password.
-    pub(super) fn begin(&self, address: IpAddr, user: &str, mark: Mark, known: bool) -> Start<'_> {
+    /// Counts a guess. `known`: the user exists, and bcrypt reads all of the password.
+    pub(super) fn begin(&self, address: IpAddr, user: &str, fingerprint: Fingerprint, known: bool) -> Start<'_> {
         let user = self.names.hash_one(user);
         let mut counts = self.lock();
-        let place = counts.place(address);
-        let guesses = counts.tables[place.table].entry(place.network).or_default();
+        let counted = counts.key(address);
+        let guesses = counts.tables[counted.table].entry(counted.network).or_default();
         forget(guesses);
         if let Some(wait) = spent(guesses, user) {
             return Start::Refused(wait);
         }
-        let attempt = |rank| Attempt { throttle: self, place, mark, rank };
-        let seen = guesses.iter().any(|guess| guess.mark == mark);
-        let same = guesses.iter_mut().rfind(|guess| guess.mark == mark);
+        let attempt = |rank| Attempt { throttle: self, counted, fingerprint, rank };
+        let seen = guesses.iter().any(|guess| guess.fingerprint == fingerprint);
+        let same = guesses.iter_mut().rfind(|guess| guess.fingerprint == fingerprint);
         let same = same.filter(|guess| guess.wrong || guess.waiting > 0).map(|guess| {
             guess.waiting += usize::from(!guess.wrong);
             guess.wrong
         });
-        let guess = Guess { at: Instant::now(), user, mark, wrong: false, waiting: 1 };
+        let guess = Guess { at: Instant::now(), user, fingerprint, wrong: false, waiting: 1 };
         if guesses.len() >= BY_ADDRESS {
             let wait = left(guesses.front());
-            // What is told must not depend on whether the user is known, so what was wrong before
-            // is not told either.
+            // The answer must not depend on whether the user exists. So a guess that was wrong
+            // before is not answered at once either.
             let tries = known && same != Some(true);
             let at_user = guesses.iter().filter(|guess| guess.user == user).count();
             if !seen && at_user < ASIDE {
@@ -161,30 +162,31 @@ impl Throttle {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, GuessCounts> {
+        self.counts.lock()
     }
 }
 
-impl Counts {
-    /// Where an address is counted: by itself, or where there are too many, with its neighbours.
-    fn place(&mut self, address: IpAddr) -> Place {
-        let places = PREFIXES.iter().enumerate();
-        let places = places.map(|(table, prefix)| Place { table, network: network(address, *prefix) });
+impl GuessCounts {
+    /// Where an address is counted: by itself, or with its network if there are too many addresses.
+    fn key(&mut self, address: IpAddr) -> CountKey {
+        let keys = PREFIXES.iter().enumerate();
+        let keys = keys.map(|(table, prefix)| CountKey { table, network: network(address, *prefix) });
         let mut tidied = false;
-        for place in places {
-            let known = self.tables[place.table].contains_key(&place.network);
-            if known || self.tables[place.table].len() < ADDRESSES {
-                return place;
+        for key in keys {
+            let known = self.tables[key.table].contains_key(&key.network);
+            if known || self.tables[key.table].len() < ADDRESSES {
+                return key;
             }
-            if !std::mem::replace(&mut tidied, true) && self.tidy() && self.tables[place.table].len() < ADDRESSES {
-                return place;
+            if !std::mem::replace(&mut tidied, true) && self.tidy() && self.tables[key.table].len() < ADDRESSES {
+                return key;
             }
         }
-        Place { table: PREFIXES.len(), network: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+        CountKey { table: PREFIXES.len(), network: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
     }
 
-    /// Forgets who has not guessed for a [`WINDOW`]. False: that was done a moment ago.
+    /// Lets go of addresses without a guess in the last [`WINDOW`]. False: that was done within the
+    /// last second.
     fn tidy(&mut self) -> bool {
         if self.tidied.is_some_and(|tidied| tidied.elapsed() < TIDY) {
             return false;
@@ -197,8 +199,8 @@ impl Counts {
     }
 }
 
-impl Place {
-    fn of(self, counts: &mut Counts) -> Option<&mut VecDeque<Guess>> {
+impl CountKey {
+    fn guesses(self, counts: &mut GuessCounts) -> Option<&mut VecDeque<Guess>> {
         counts.tables[self.table].get_mut(&self.network)
     }
 }
@@ -207,22 +209,22 @@ impl Attempt<'_> {
     /// Whether the same guess was found wrong meanwhile.
     pub(super) fn is_wrong(&self) -> bool {
         let mut counts = self.throttle.lock();
-        let same = |guess: &Guess| guess.mark == self.mark && guess.wrong;
-        self.place.of(&mut counts).is_some_and(|guesses| guesses.iter().any(same))
+        let same = |guess: &Guess| guess.fingerprint == self.fingerprint && guess.wrong;
+        self.counted.guesses(&mut counts).is_some_and(|guesses| guesses.iter().any(same))
     }
 
-    /// The password was right: nothing is counted.
+    /// The password was right: the guess no longer counts.
     pub(super) fn right(&self) {
-        if let Some(guesses) = self.place.of(&mut self.throttle.lock()) {
-            guesses.retain(|guess| guess.mark != self.mark);
+        if let Some(guesses) = self.counted.guesses(&mut self.throttle.lock()) {
+            guesses.retain(|guess| guess.fingerprint != self.fingerprint);
         }
     }
 
-    /// The password was wrong.
+    /// The password was wrong: the guess counts, and the same one is answered at once.
     pub(super) fn wrong(&self) {
         let mut counts = self.throttle.lock();
-        let guesses = self.place.of(&mut counts);
-        for guess in guesses.into_iter().flatten().filter(|guess| guess.mark == self.mark) {
+        let guesses = self.counted.guesses(&mut counts);
+        for guess in guesses.into_iter().flatten().filter(|guess| guess.fingerprint == self.fingerprint) {
             guess.wrong = true;
         }
     }
@@ -231,33 +233,35 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         let mut counts = self.throttle.lock();
-        let guesses = self.place.of(&mut counts);
-        if let Some(guess) = guesses.and_then(|all| all.iter_mut().rfind(|guess| guess.mark == self.mark)) {
+        let guesses = self.counted.guesses(&mut counts);
+        if let Some(guess) = guesses.and_then(|all| all.iter_mut().rfind(|guess| guess.fingerprint == self.fingerprint))
+        {
             guess.waiting = guess.waiting.saturating_sub(1);
         }
     }
 }
 
+/// Lets go of guesses that are older than [`WINDOW`].
 fn forget(guesses: &mut VecDeque<Guess>) {
     while guesses.front().is_some_and(|guess| guess.at.elapsed() >= WINDOW) {
         guesses.pop_front();
     }
 }
 
-/// How long there is no guess left at this user.
+/// How long there is no guess left at this user; `None` if there is one.
 fn spent(guesses: &VecDeque<Guess>, user: u64) -> Option<Duration> {
     let mut at_user = guesses.iter().filter(|guess| guess.user == user);
     let oldest = at_user.next();
     (at_user.count() + 1 >= GUESSES).then(|| left(oldest))
 }
 
-/// How long this guess still counts, and a second at least.
+/// How long this guess still counts; at least a second.
 fn left(guess: Option<&Guess>) -> Duration {
     let age = guess.map_or(Duration::ZERO, |guess| guess.at.elapsed());
     WINDOW.saturating_sub(age).max(Duration::from_secs(1))
 }
 
-/// The network of so many bits that an address is in.
+/// The network that an address is in, of `v4` or `v6` bits.
 fn network(address: IpAddr, (v4, v6): (u32, u32)) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => (address & Ipv4Addr::from_bits(u32::MAX << (32 - v4))).into(),

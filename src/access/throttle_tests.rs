@@ -1,23 +1,23 @@
-//! The table of the module, row by row, on a clock that stands still.
+//! The table of `throttle.rs`, row by row, on a clock that stands still.
 
 use super::*;
 
 const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 
-/// The mark of the n-th password.
-fn mark(n: u32) -> Mark {
-    let mut mark = Mark::default();
-    mark[..4].copy_from_slice(&n.to_be_bytes());
-    mark
+/// The fingerprint of the n-th password.
+fn fingerprint(n: u32) -> Fingerprint {
+    let mut fingerprint = Fingerprint::default();
+    fingerprint[..4].copy_from_slice(&n.to_be_bytes());
+    fingerprint
 }
 
-/// Guesses at a known user, and says what it was told.
+/// Guesses at a known user, and names the answer.
 fn guess(throttle: &Throttle, address: IpAddr, user: &str, n: u32) -> &'static str {
     if throttle.refused(address, user).is_some() {
         return "refused";
     }
-    match throttle.begin(address, user, mark(n), true) {
+    match throttle.begin(address, user, fingerprint(n), true) {
         Start::Counted(attempt) => {
             attempt.wrong();
             "wrong"
@@ -41,7 +41,7 @@ async fn s17_ten_wrong_guesses_a_minute_of_an_address_at_a_user() {
     }
     assert_eq!(throttle.refused(ONE, "ann"), Some(Duration::from_secs(50)));
     assert_eq!(guess(&throttle, ONE, "ann", 0), "refused", "what was wrong before is refused too");
-    assert_eq!(guess(&throttle, ONE, "bob", 0), "again", "a mark is one of a user; here it is the same");
+    assert_eq!(guess(&throttle, ONE, "bob", 0), "again", "a fingerprint is one user's; here it is the same");
     assert_eq!(guess(&throttle, ONE, "bob", 100), "wrong", "another user has nothing to do with it");
     assert_eq!(guess(&throttle, OTHER, "ann", 100), "wrong", "nor has another address");
     tokio::time::advance(Duration::from_secs(50)).await;
@@ -53,12 +53,12 @@ async fn s17_ten_wrong_guesses_a_minute_of_an_address_at_a_user() {
 async fn s27_a_guess_counts_from_its_start_and_the_right_one_is_taken_back() {
     let throttle = Throttle::default();
     for n in 0..GUESSES as u32 {
-        assert!(matches!(throttle.begin(ONE, "ann", mark(n), true), Start::Counted(_)), "{n}");
+        assert!(matches!(throttle.begin(ONE, "ann", fingerprint(n), true), Start::Counted(_)), "{n}");
     }
-    assert!(matches!(throttle.begin(ONE, "ann", mark(10), true), Start::Refused(_)), "their clients are gone");
+    assert!(matches!(throttle.begin(ONE, "ann", fingerprint(10), true), Start::Refused(_)), "their clients are gone");
     let throttle = Throttle::default();
     for n in 0..1000 {
-        let Start::Counted(attempt) = throttle.begin(ONE, "ann", mark(n), true) else { panic!("{n}") };
+        let Start::Counted(attempt) = throttle.begin(ONE, "ann", fingerprint(n), true) else { panic!("{n}") };
         attempt.right();
     }
 }
@@ -66,9 +66,9 @@ async fn s27_a_guess_counts_from_its_start_and_the_right_one_is_taken_back() {
 #[tokio::test(start_paused = true)]
 async fn the_same_guess_counts_once() {
     let throttle = Throttle::default();
-    let Start::Counted(first) = throttle.begin(ONE, "ann", mark(1), true) else { panic!() };
+    let Start::Counted(first) = throttle.begin(ONE, "ann", fingerprint(1), true) else { panic!() };
     for _ in 0..100 {
-        assert!(matches!(throttle.begin(ONE, "ann", mark(1), true), Start::Counted(_)), "not answered yet");
+        assert!(matches!(throttle.begin(ONE, "ann", fingerprint(1), true), Start::Counted(_)), "not answered yet");
     }
     first.wrong();
     for _ in 0..100 {
@@ -90,46 +90,47 @@ async fn s27_beyond_the_limit_of_an_address_a_user_has_three_guesses() {
     for n in 200..210 {
         let expected = if n < 200 + ASIDE as u32 { "aside" } else { "not tried" };
         assert_eq!(guess(&throttle, ONE, "ann", n), expected, "{n}");
-        assert!(matches!(throttle.begin(ONE, "unknown", mark(n + 1000), false), Start::Aside(None, _)));
+        assert!(matches!(throttle.begin(ONE, "unknown", fingerprint(n + 1000), false), Start::Aside(None, _)));
     }
     for n in 300..310 {
         let expected = if n < 299 + ASIDE as u32 { "aside" } else { "not tried" };
         assert_eq!(guess(&throttle, ONE, "eve", n), expected, "the guess before counts: {n}");
     }
     assert_eq!(guess(&throttle, ONE, "eve", 5000), "not tried", "an answer at once would say that the user is known");
-    let Start::Aside(Some(bob), wait) = throttle.begin(ONE, "bob", mark(400), true) else { panic!() };
+    let Start::Aside(Some(bob), wait) = throttle.begin(ONE, "bob", fingerprint(400), true) else { panic!() };
     assert_eq!(wait, WINDOW);
     bob.right();
     tokio::time::advance(WINDOW).await;
     assert_eq!(guess(&throttle, ONE, "ann", 500), "wrong");
 }
 
-/// An address beyond its limit looks the same whether the names that it tried are users or not.
+/// An address beyond its limit is counted alike, whether the names that it tried are users or not.
 #[tokio::test(start_paused = true)]
-async fn s27_names_that_are_none_leave_the_same_trace() {
+async fn s27_unknown_names_leave_the_same_trace() {
     let waits = [true, false].map(|known| {
         let throttle = Throttle::default();
         for n in 0..BY_ADDRESS as u32 {
             assert_eq!(guess(&throttle, ONE, &format!("user {n}"), n), "wrong");
         }
         for n in 1000..1010 {
-            drop(throttle.begin(ONE, "somebody", mark(n), known));
+            drop(throttle.begin(ONE, "somebody", fingerprint(n), known));
         }
         throttle.lock().tables[0][&ONE].len()
     });
     assert_eq!(waits[0], waits[1]);
 }
 
-/// Who hangs up and sends the same guess again has made another one: a check costs a processor.
+/// A client that hangs up and sends the same guess again has made another one: a check costs
+/// processor time.
 #[tokio::test(start_paused = true)]
 async fn s27_the_same_guess_after_a_hang_up_counts_again() {
     let throttle = Throttle::default();
     for n in 1..GUESSES {
-        let together: Vec<_> = (0..5).map(|_| throttle.begin(ONE, "ann", mark(1), true)).collect();
+        let together: Vec<_> = (0..5).map(|_| throttle.begin(ONE, "ann", fingerprint(1), true)).collect();
         assert!(together.iter().all(|start| matches!(start, Start::Counted(_))), "{n}: they are one guess");
     }
-    assert!(matches!(throttle.begin(ONE, "ann", mark(1), true), Start::Counted(_)));
-    assert!(matches!(throttle.begin(ONE, "ann", mark(1), true), Start::Refused(_)));
+    assert!(matches!(throttle.begin(ONE, "ann", fingerprint(1), true), Start::Counted(_)));
+    assert!(matches!(throttle.begin(ONE, "ann", fingerprint(1), true), Start::Refused(_)));
 }
 
 #[test]
@@ -140,8 +141,8 @@ fn an_ipv6_network_is_one_address() {
     assert_eq!(net("::ffff:192.0.2.1"), ONE);
 }
 
-/// A flood of addresses neither costs memory without bound nor makes an address that guesses
-/// forgotten.
+/// A flood of addresses neither takes memory without bound nor makes lanyard forget an address that
+/// guesses.
 #[tokio::test(start_paused = true)]
 async fn s27_a_flood_of_addresses_forgets_nobody() {
     let throttle = Throttle::default();
@@ -155,17 +156,17 @@ async fn s27_a_flood_of_addresses_forgets_nobody() {
     assert_eq!(guess(&throttle, ONE, "ann", 100), "refused");
     tokio::time::advance(WINDOW).await;
     assert_eq!(guess(&throttle, IpAddr::V4(1.into()), "ann", 100), "wrong");
-    assert!(throttle.lock().tables.iter().all(|table| table.len() < 10), "they are let go of");
+    assert!(throttle.lock().tables.iter().all(|table| table.len() < 10), "they are let go");
 }
 
-/// Where there are more addresses than can be counted, a new one pays for its neighbours at most,
-/// and a stranger for no one.
+/// If there are more addresses than can be counted, a new address pays for its neighbours at most,
+/// and a stranger for none.
 #[tokio::test(start_paused = true)]
 async fn s27_a_flood_of_addresses_locks_no_stranger_out() {
     let address = |a: u8, b: u8, c: u8, d: u8| IpAddr::from([a, b, c, d]);
     let (home, next_door, far) = (address(192, 0, 2, 1), address(192, 0, 2, 200), address(192, 0, 77, 1));
-    // Each crowd guesses at ann, from so many networks; who is refused then, after ten guesses of
-    // one in the same network as `home`?
+    // Each crowd guesses at ann from so many networks. Then `home` makes ten guesses. `refused`
+    // says whether its neighbour and a distant address are refused too.
     let flood = |throttle: &Throttle, spread: &dyn Fn(u32) -> u32, count: u32| {
         for n in 0..count {
             guess(throttle, IpAddr::V4(spread(n).into()), "ann", n);

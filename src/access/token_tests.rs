@@ -1,9 +1,9 @@
-//! Tokens that are ours, and tokens that are not.
+//! Tokens that this key issued, and forged ones (S8).
 
 use super::*;
 
-fn grant(name: &str) -> Grant {
-    Grant { kind: "repository".to_owned(), name: name.to_owned(), actions: vec!["pull".to_owned()] }
+fn grant(name: &str) -> ResourceActions {
+    ResourceActions { kind: "repository".to_owned(), name: name.to_owned(), actions: vec!["pull".to_owned()] }
 }
 
 fn encode(text: impl AsRef<[u8]>) -> String {
@@ -18,10 +18,10 @@ fn claims(now: u64) -> serde_json::Value {
 
 #[test]
 fn a_token_is_what_was_issued_for_five_minutes() {
-    let tokens = Tokens::new(&Key::fresh());
+    let tokens = TokenIssuer::new(&SecretKey::fresh());
     let now = SystemTime::now();
     let token = tokens.issue(Some("ann"), vec![grant("team/app")], now).unwrap();
-    let bearer = Bearer { user: Some("ann".to_owned()), access: vec![grant("team/app")] };
+    let bearer = VerifiedToken { user: Some("ann".to_owned()), access: vec![grant("team/app")] };
     let later = |seconds| tokens.verify(&token.text, now + Duration::from_secs(seconds));
     assert_eq!(later(0), Some(bearer.clone()));
     assert_eq!(later(298), Some(bearer.clone()));
@@ -33,17 +33,17 @@ fn a_token_is_what_was_issued_for_five_minutes() {
     );
     assert_eq!(tokens.verify(&token.text, now - Duration::from_secs(90)), None);
     let anonymous = tokens.issue(None, Vec::new(), now).unwrap();
-    assert_eq!(tokens.verify(&anonymous.text, now), Some(Bearer { user: None, access: Vec::new() }));
-    assert_eq!(tokens.issue(None, vec![grant(&"x".repeat(9000))], now).err(), Some(TooMuch));
+    assert_eq!(tokens.verify(&anonymous.text, now), Some(VerifiedToken { user: None, access: Vec::new() }));
+    assert_eq!(tokens.issue(None, vec![grant(&"x".repeat(9000))], now).err(), Some(TooLarge));
 }
 
 #[test]
 fn s8_twelve_forged_tokens_are_none() {
-    let (key, other) = (Key::fresh(), Key::fresh());
-    let tokens = Tokens::new(&key);
+    let (key, other) = (SecretKey::fresh(), SecretKey::fresh());
+    let tokens = TokenIssuer::new(&key);
     let time = SystemTime::now();
     let now = seconds(time);
-    let signed = |header: &str, claims: &serde_json::Value, key: &Key| {
+    let signed = |header: &str, claims: &serde_json::Value, key: &SecretKey| {
         let text = format!("{}.{}", encode(header), encode(claims.to_string()));
         format!("{text}.{}", encode(hmac::sign(&key.hmac(), text.as_bytes())))
     };
@@ -75,7 +75,7 @@ fn s8_twelve_forged_tokens_are_none() {
             signed(
                 &format!(r#"{{"alg":"HS256","typ":"JWT","jwk":{{"kty":"oct","k":"{}"}}}}"#, encode([0; 32])),
                 &claims(now),
-                &Key::fresh(),
+                &SecretKey::fresh(),
             ),
         ),
         ("a key elsewhere (jku)", signed(r#"{"alg":"HS256","jku":"http://127.0.0.1/"}"#, &claims(now), &key)),

@@ -1,95 +1,99 @@
-//! Turns that are given in an order: of those that wait, the lowest rank is next.
+//! A semaphore that serves by rank: when a turn is free, the waiter of the lowest rank gets it.
+//!
+//! Used by `lanes.rs` alone. A waiter that is dropped leaves the queue, and passes on a turn that
+//! it was given meanwhile: no turn is ever lost.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
-/// Who is next among those of one rank.
+/// The order among waiters of one rank.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Order {
-    /// Who came first.
-    Oldest,
-    /// Who came last, so that a crowd that came before delays nobody.
-    Newest,
+pub(super) enum QueueOrder {
+    /// First in, first out.
+    OldestFirst,
+    /// Last in, first out, so that a crowd that came before delays no later waiter.
+    NewestFirst,
 }
 
-/// So many turns at a time.
+/// The semaphore.
 #[derive(Debug)]
 pub(super) struct Turns {
-    order: Order,
-    queue: Mutex<Queue>,
+    order: QueueOrder,
+    queue: Mutex<TurnQueue>,
 }
 
 #[derive(Debug)]
-struct Queue {
+struct TurnQueue {
     free: usize,
-    waiting: BTreeMap<Key, oneshot::Sender<()>>,
-    came: u64,
+    waiters: BTreeMap<QueueKey, oneshot::Sender<()>>,
+    /// How many have waited so far.
+    arrivals: u64,
 }
 
-/// The rank, and the order in it.
-type Key = (usize, u64);
+/// The rank, and the place among those of the same rank.
+type QueueKey = (usize, u64);
 
-/// A turn, while it lives.
+/// A permit of the semaphore. Dropping it passes it on.
 #[derive(Debug)]
 pub(super) struct Turn(Arc<Turns>);
 
-/// One that waits. Dropped, it waits no more, and passes on what it was given meanwhile.
-struct Waiting {
+/// A place in the queue. Dropping it leaves the queue, and passes on a turn that was given
+/// meanwhile.
+struct Waiter {
     turns: Arc<Turns>,
-    key: Key,
-    /// It has its turn.
+    key: QueueKey,
+    /// The waiter has taken its turn.
     done: bool,
 }
 
 impl Turns {
-    pub(super) fn new(count: usize, order: Order) -> Arc<Turns> {
-        let queue = Mutex::new(Queue { free: count, waiting: BTreeMap::new(), came: 0 });
+    /// A semaphore of `count` turns.
+    pub(super) fn new(count: usize, order: QueueOrder) -> Arc<Turns> {
+        let queue = Mutex::new(TurnQueue { free: count, waiters: BTreeMap::new(), arrivals: 0 });
         Arc::new(Turns { order, queue })
     }
 
-    /// A turn, where nobody has to wait.
+    /// A turn, if one is free.
     pub(super) fn try_take(self: &Arc<Self>) -> Option<Turn> {
         let mut queue = self.lock();
         queue.free = queue.free.checked_sub(1)?;
         Some(Turn(Arc::clone(self)))
     }
 
-    /// A turn, when it is this rank's.
+    /// Waits for a turn. May be dropped at any time.
     pub(super) async fn take(self: &Arc<Self>, rank: usize) -> Turn {
-        let (mut waiting, given) = {
+        let (mut waiter, given) = {
             let mut queue = self.lock();
             if queue.free > 0 {
                 queue.free -= 1;
                 return Turn(Arc::clone(self));
             }
-            queue.came += 1;
+            queue.arrivals += 1;
             let order = match self.order {
-                Order::Oldest => queue.came,
-                Order::Newest => u64::MAX - queue.came,
+                QueueOrder::OldestFirst => queue.arrivals,
+                QueueOrder::NewestFirst => u64::MAX - queue.arrivals,
             };
             let (give, given) = oneshot::channel();
-            queue.waiting.insert((rank, order), give);
-            (Waiting { turns: Arc::clone(self), key: (rank, order), done: false }, given)
+            queue.waiters.insert((rank, order), give);
+            (Waiter { turns: Arc::clone(self), key: (rank, order), done: false }, given)
         };
-        // The sender is dropped without a word by nobody.
+        // Cannot fail: a sender leaves the queue only to send, or with this waiter.
         let _ = given.await;
-        waiting.done = true;
+        waiter.done = true;
         Turn(Arc::clone(self))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, TurnQueue> {
+        self.queue.lock()
     }
 }
 
-impl Queue {
+impl TurnQueue {
     fn pass_on(&mut self) {
-        match self.waiting.pop_first() {
-            // Who has left meanwhile passes it on again.
+        match self.waiters.pop_first() {
+            // A waiter that is being dropped passes the turn on again.
             Some((_, next)) => drop(next.send(())),
             None => self.free += 1,
         }
@@ -102,13 +106,13 @@ impl Drop for Turn {
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiter {
     fn drop(&mut self) {
         if self.done {
             return;
         }
         let mut queue = self.turns.lock();
-        if queue.waiting.remove(&self.key).is_none() {
+        if queue.waiters.remove(&self.key).is_none() {
             queue.pass_on();
         }
     }
@@ -122,7 +126,7 @@ mod tests {
 
     type Taking = Pin<Box<dyn Future<Output = Turn>>>;
 
-    /// Waits from now on.
+    /// Joins the queue.
     fn wait(turns: &Arc<Turns>, rank: usize) -> Taking {
         let turns = Arc::clone(turns);
         let mut taking: Taking = Box::pin(async move { turns.take(rank).await });
@@ -138,8 +142,8 @@ mod tests {
         }
     }
 
-    /// In which order those of these ranks have their turn.
-    fn order(order: Order, ranks: &[usize]) -> Vec<usize> {
+    /// The order in which waiters of these ranks get a turn, by their index.
+    fn order(order: QueueOrder, ranks: &[usize]) -> Vec<usize> {
         let turns = Turns::new(1, order);
         let mut turn = turns.try_take();
         let mut waiting: Vec<_> = ranks.iter().map(|rank| Some(wait(&turns, *rank))).collect();
@@ -160,22 +164,22 @@ mod tests {
 
     #[test]
     fn the_lowest_rank_is_next() {
-        assert_eq!(order(Order::Oldest, &[10, 9, 1, 1, 2]), [2, 3, 4, 1, 0]);
-        assert_eq!(order(Order::Newest, &[10, 9, 1, 1, 2]), [3, 2, 4, 1, 0]);
+        assert_eq!(order(QueueOrder::OldestFirst, &[10, 9, 1, 1, 2]), [2, 3, 4, 1, 0]);
+        assert_eq!(order(QueueOrder::NewestFirst, &[10, 9, 1, 1, 2]), [3, 2, 4, 1, 0]);
     }
 
     #[test]
-    fn who_leaves_passes_its_turn_on() {
-        let turns = Turns::new(1, Order::Oldest);
+    fn a_waiter_that_leaves_passes_its_turn_on() {
+        let turns = Turns::new(1, QueueOrder::OldestFirst);
         let turn = turns.try_take();
         let (first, second, mut third) = (wait(&turns, 1), wait(&turns, 1), wait(&turns, 1));
         drop(second);
         drop(turn);
-        assert!(turns.try_take().is_none(), "it is the first one's");
+        assert!(turns.try_take().is_none(), "the turn is the first waiter's");
         drop(first);
         let turn = poll(&mut third).unwrap();
         assert!(turns.try_take().is_none());
         drop((turn, third));
-        assert!(turns.try_take().is_some() && turns.lock().waiting.is_empty());
+        assert!(turns.try_take().is_some() && turns.lock().waiters.is_empty());
     }
 }

@@ -1,7 +1,6 @@
-//! The users as the file has them now.
+//! The users of the file, as of its last good reading.
 //!
-//! The file is looked at when somebody wants to know, at most once a second, so that edits count within seconds and no watcher
-//! is needed that a mounted secret's renames would confuse.
+//! A sign-in looks at the file, at most once a second, so that an edit counts within seconds.
 //!
 //! | the file, while lanyard runs | the users |
 //! |---|---|
@@ -9,36 +8,34 @@
 //! | is empty, or has only comments: an editor truncates it first | stay |
 //! | has a line that is wrong, or half a line | stay |
 //! | is gone, or cannot be read: a mount comes back | stay |
-//! | says that nobody is left: `lanyard user rm` of the last user writes so | nobody |
+//! | has the line that `lanyard user rm` writes for the last user | none |
 //!
-//! Where they stay, the log says so once. At the start a file that is empty or missing is a list
+//! If they stay, the log says so once. At the start a file that is empty or missing is a list
 //! without users, and one that is wrong is an error.
 
-use std::{
-    fs,
-    path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+
+use parking_lot::RwLock;
 
 use super::htpasswd::{List, ListError};
 use crate::runtime::{BlockingPool, FileWatch, Reading};
 
-/// How long what was read counts.
+/// The shortest time between two looks at the file.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// The users. Without a file there are none.
 pub(super) struct Users {
-    file: Option<Arc<File>>,
+    file: Option<Arc<UsersFile>>,
 }
 
-struct File {
+struct UsersFile {
     path: PathBuf,
     list: RwLock<Arc<List>>,
     watch: FileWatch,
 }
 
 impl Users {
-    /// Reads the file for the first time. No file: no users, ever.
+    /// Reads the file for the first time. Without a `path` there are no users, ever.
     pub(super) fn open(path: Option<PathBuf>, threads: BlockingPool) -> Result<Users, ListError> {
         let Some(path) = path else { return Ok(Users { file: None }) };
         let watch = FileWatch::new(&[&path], FRESH, threads);
@@ -46,7 +43,7 @@ impl Users {
         if list.is_empty() {
             tracing::warn!(file = %path.display(), "there are no users yet; add one with `lanyard user add`");
         }
-        Ok(Users { file: Some(Arc::new(File { path, list: RwLock::new(Arc::new(list)), watch })) })
+        Ok(Users { file: Some(Arc::new(UsersFile { path, list: RwLock::new(Arc::new(list)), watch })) })
     }
 
     /// The users as of the last look.
@@ -54,7 +51,7 @@ impl Users {
         self.file.as_ref().map_or_else(Arc::default, |file| file.list())
     }
 
-    /// Looks at the file unless somebody just did.
+    /// Looks at the file, unless that was done within the last second.
     pub(super) async fn refresh(&self) {
         let Some(file) = &self.file else { return };
         if file.watch.is_due() {
@@ -64,9 +61,9 @@ impl Users {
     }
 }
 
-impl File {
+impl UsersFile {
     fn list(&self) -> Arc<List> {
-        Arc::clone(&self.list.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.list.read())
     }
 
     /// Blocking. A file that cannot be read counts as read: it is read again when it has changed.
@@ -81,7 +78,7 @@ impl File {
             ),
             Ok(list) => {
                 tracing::info!(%file, users = list.len(), "the users have changed");
-                *self.list.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(list);
+                *self.list.write() = Arc::new(list);
             }
             Err(error) => tracing::warn!(%file, "the users stay as they were: the file {error}"),
         }

@@ -18,7 +18,7 @@ use actix_web::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
-    access::{Action, Bearer, Denied, Grant, Principal, SERVICE, SignInError},
+    access::{Action, Denied, Principal, ResourceActions, SERVICE, SignInError, VerifiedToken},
     http::{
         answer::errors::Refusal,
         needs::Needs,
@@ -107,7 +107,7 @@ struct Gate<'a> {
 /// Somebody whose `Authorization` was right, or who brought none.
 struct Known {
     principal: Principal,
-    token: Option<Bearer>,
+    token: Option<VerifiedToken>,
 }
 
 impl Gate<'_> {
@@ -129,7 +129,7 @@ impl Gate<'_> {
             _ if !self.services.signs_in() => None,
             None if known.principal.user().is_some() => None,
             None => Some((None, "sign in, or ask for an anonymous token")),
-            Some(token) if token.access.contains(&Grant::catalog()) => None,
+            Some(token) if token.access.contains(&ResourceActions::catalog()) => None,
             Some(_) => Some((Some("insufficient_scope"), "the token is for something else")),
         };
         match refused {
@@ -295,10 +295,10 @@ fn scope(repository: &Repository, action: Action) -> String {
 }
 
 /// Whether a token was asked for for this, under the name of the challenge or that of the path, which clients make scopes of.
-fn covers(token: &Bearer, spelling: &Spelling, repository: &Repository, action: Action) -> bool {
+fn covers(token: &VerifiedToken, spelling: &Spelling, repository: &Repository, action: Action) -> bool {
     let word = word(action);
     let (whole, name) = (repository.to_string(), spelling.name.as_str());
-    let gives = |grant: &Grant| {
+    let gives = |grant: &ResourceActions| {
         grant.kind == "repository"
             && (grant.name == whole || grant.name == name)
             && grant.actions.iter().any(|given| given == word)

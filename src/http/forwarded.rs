@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName};
 
-use crate::access::Client;
+use crate::access::ClientAddress;
 
 /// Where a request comes from. `peer`: the other end of the connection. One rule decides:
 ///
@@ -24,7 +24,7 @@ use crate::access::Client;
 /// In the last row one of the two is the client's own words, and nothing tells which. So it is
 /// counted as the proxy's own, and as what `X-Forwarded-For` says, which nearly every proxy writes:
 /// a second header gives no guess more.
-pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> Client {
+pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> ClientAddress {
     let peer = peer.to_canonical();
     if !trusted(peer) {
         return peer.into();
@@ -50,7 +50,7 @@ pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr)
         (true, false) => walk(new).into(),
         (false, false) => match (walk(old), walk(new)) {
             (old, new) if old == new => old.into(),
-            (old, _) => Client { address: peer, perhaps: Some(old).filter(|old| *old != peer) },
+            (old, _) => ClientAddress { address: peer, perhaps: Some(old).filter(|old| *old != peer) },
         },
     }
 }

@@ -27,7 +27,7 @@ use actix_web::{
 use ipnet::IpNet;
 
 use crate::{
-    access::{Client, Principal},
+    access::{ClientAddress, Principal},
     config::Config,
     http::{
         forwarded,
@@ -92,7 +92,7 @@ impl Site {
     }
 
     /// Whose wrong passwords, and uploads without a user, are counted.
-    pub(crate) fn client(&self, request: &HttpRequest) -> Client {
+    pub(crate) fn client(&self, request: &HttpRequest) -> ClientAddress {
         let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
         forwarded::client(request.headers(), peer, |address| self.proxies.iter().any(|net| net.contains(&address)))
     }

@@ -16,7 +16,7 @@ use serde_json::json;
 use url::form_urlencoded;
 
 use crate::{
-    access::{Action, Grant, Principal, SignInError},
+    access::{Action, Principal, ResourceActions, SignInError},
     http::{
         answer::{errors::Refusal, reply, reply::Reply},
         authorizer::{self, Presented},
@@ -65,7 +65,7 @@ pub(crate) async fn get(context: RequestContext<'_>) -> Result<Reply, Refusal> {
         std::mem::take(&mut wish.scopes).into_iter().map(|scope| Wanted::of(scope, services)).collect();
     let asks_little = !wanted.is_empty() && wanted.iter().all(|wanted| wanted.is_a_pull_that(&here, services));
     let who = if asks_little { here.clone() } else { sign_in(wish, services, request, &here).await? };
-    let mut grants: Vec<Grant> = Vec::new();
+    let mut grants: Vec<ResourceActions> = Vec::new();
     for wanted in wanted {
         wanted.give(&mut grants, |right, repository| {
             [&who, &here].iter().any(|who| services.access.authorize(who, right, repository).is_ok())
@@ -171,20 +171,20 @@ impl Wanted {
     }
 
     /// Adds what is allowed to what has been given.
-    fn give(self, grants: &mut Vec<Grant>, allowed: impl Fn(Action, &Repository) -> bool) {
+    fn give(self, grants: &mut Vec<ResourceActions>, allowed: impl Fn(Action, &Repository) -> bool) {
         let lists = self.scope.kind == "registry" && self.scope.name == "catalog" && self.scope.actions == ["*"];
-        let listing = lists.then(Grant::catalog);
+        let listing = lists.then(ResourceActions::catalog);
         grants.extend(listing.filter(|listing| !grants.contains(listing)));
         for (right, repository) in self.rights {
             if !allowed(right, &repository) {
                 continue;
             }
             let action = authorizer::word(right).to_owned();
-            let same = |grant: &&mut Grant| grant.kind == self.scope.kind && grant.name == self.scope.name;
+            let same = |grant: &&mut ResourceActions| grant.kind == self.scope.kind && grant.name == self.scope.name;
             match grants.iter_mut().find(same) {
                 Some(grant) if grant.actions.contains(&action) => {}
                 Some(grant) => grant.actions.push(action),
-                None => grants.push(Grant {
+                None => grants.push(ResourceActions {
                     kind: self.scope.kind.clone(),
                     name: self.scope.name.clone(),
                     actions: vec![action],

@@ -9,8 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Files that are still in a circle. A file that has left its circle must leave this list too.
 const KNOWN: &[&str] = &[
-    "access/mod.rs",
-    "access/sign_in.rs",
     "cli/check.rs",
     "cli/healthcheck.rs",
     "cli/manage.rs",
