@@ -169,6 +169,7 @@ fn large() -> &'static Storage {
         shelf::fill(folder.path());
         let storage = open();
         while !storage.index_is_ready() {
+            // The interval of the poll; it is not a part of a measurement.
             thread::sleep(Duration::from_millis(50));
         }
         (folder, storage)

@@ -110,6 +110,7 @@ fn wait_for_index(data: &Path) {
         if status.contains("\"index\":true") {
             return;
         }
+        // The interval of the poll; it is not a part of a measurement.
         std::thread::sleep(Duration::from_millis(200));
     }
 }

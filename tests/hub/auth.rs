@@ -1,4 +1,4 @@
-//! Who may read what: the challenge, the token endpoint and the tokens.
+//! Authorization: the challenge, the token endpoint and the tokens.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -11,12 +11,12 @@ use super::content::Content;
 use super::reply::Reply;
 use super::request::{Request, Target};
 
-/// What the registry asks of a client.
+/// The credentials that the registry asks for.
 #[derive(Clone, Debug)]
 pub enum Access {
     /// Nothing.
     Open,
-    /// A token, which anybody gets (Docker Hub).
+    /// A token, which any client gets (Docker Hub).
     AnonymousToken,
     /// A token, which only this account gets.
     AccountToken(String, String),
@@ -24,14 +24,14 @@ pub enum Access {
     Basic(String, String),
 }
 
-/// How tokens are given out. [`Tokens::default`] is Docker Hub's way.
+/// How tokens are given out. [`Tokens::default`] does it as Docker Hub does.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    /// How long a token works.
+    /// How long a token is valid.
     pub ttl: Duration,
     /// How many requests a token is good for.
     pub uses: Option<u32>,
-    /// What `expires_in` says, in seconds; `None` leaves the field out.
+    /// The value of `expires_in`, in seconds; `None` leaves the field out.
     pub expires_in: Option<u64>,
     /// Whether the answer has the field `token`.
     pub token: bool,
@@ -63,7 +63,7 @@ impl Default for Tokens {
     }
 }
 
-/// The doorkeeper.
+/// Checks the credentials of requests and gives out tokens.
 pub(super) struct Door {
     pub(super) access: Access,
     pub(super) tokens: Tokens,
@@ -82,12 +82,12 @@ impl Door {
         Door { access, tokens, issued: Mutex::default(), serial: AtomicU64::new(1) }
     }
 
-    /// Makes every token worthless.
+    /// Makes every token invalid.
     pub(super) fn revoke(&self) {
         self.issued.lock().unwrap().clear();
     }
 
-    /// Lets a registry request in, or gives the 401.
+    /// Admits a registry request, or returns the 401.
     pub(super) fn check(&self, request: &Request, target: &Target, own_realm: &str) -> Result<(), Box<Reply>> {
         match &self.access {
             Access::Open => Ok(()),
@@ -141,14 +141,14 @@ impl Door {
         Ok(())
     }
 
-    /// Answers a token request. As at Docker Hub a token is given for any name, but what it opens
-    /// are only the repositories that are there and may be read.
+    /// Answers a token request. As at Docker Hub, a token is given for any name, but it opens only
+    /// the repositories that exist and may be read.
     pub(super) fn token(&self, request: &Request, content: &Content) -> Reply {
         let login = request.basic().or_else(|| {
             let user = request.form_all("username").pop()?;
             Some((user, request.form_all("password").pop()?))
         });
-        // Clients without an account send an empty one; that is anonymous.
+        // Clients without an account send an empty user; that is anonymous.
         let login = login.filter(|(user, _)| !user.is_empty());
         let account = match &self.access {
             Access::AccountToken(user, password) => Some((user, password, true)),

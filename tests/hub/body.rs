@@ -1,11 +1,11 @@
-//! Bodies that may be larger than memory, and the noise they are made of.
+//! Bodies that may be larger than memory, and the noise that fills them.
 
 use std::fmt::Write;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-/// Noise above this size is made again for every answer instead of being kept.
+/// Noise above this size is computed again for every answer instead of being kept.
 const KEEP: u64 = 64 * 1024 * 1024;
 
 /// Some bytes that can be read at any offset.
@@ -15,9 +15,9 @@ pub enum Body {
     Bytes(Arc<[u8]>),
     /// `len` pseudo-random bytes that follow from `seed`.
     Noise {
-        /// What the bytes follow from.
+        /// The bytes are computed from this.
         seed: u64,
-        /// How many there are.
+        /// The number of bytes.
         len: u64,
     },
 }
@@ -96,13 +96,13 @@ fn spell(hash: &[u8]) -> String {
     })
 }
 
-/// A seed that follows from a text.
+/// A seed computed from a text.
 pub(super) fn seed_of(text: &str) -> u64 {
     Sha256::digest(text.as_bytes()).iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte))
 }
 
-/// Fills `buffer` with the noise of `seed` from `offset` on: splitmix64, which can be entered at
-/// any place.
+/// Fills `buffer` with the noise of `seed` from `offset` on: splitmix64, which can start at any
+/// offset.
 fn noise(seed: u64, offset: u64, buffer: &mut [u8]) {
     let mut done = 0;
     while done < buffer.len() {

@@ -1,4 +1,4 @@
-//! How a stand-in is to be, before it starts.
+//! The settings of a stand-in, before it starts.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -69,7 +69,7 @@ impl HubBuilder {
         self
     }
 
-    /// Tokens for everybody, and for this account also those of private repositories.
+    /// Tokens for every client, and for this account also those of private repositories.
     pub fn member(mut self, user: &str, password: &str) -> Self {
         self.tokens.account = Some((user.into(), password.into()));
         self
@@ -81,7 +81,7 @@ impl HubBuilder {
         self
     }
 
-    /// Tokens work for this long, and say so (in whole seconds, at least one).
+    /// Tokens are valid for this long, and say so (in whole seconds, at least one).
     pub fn token_ttl(self, ttl: Duration) -> Self {
         self.tokens(|tokens| {
             tokens.ttl = ttl;
@@ -89,12 +89,12 @@ impl HubBuilder {
         })
     }
 
-    /// Tokens work for this many registry requests, which they do not say.
+    /// Tokens are valid for this many registry requests, and do not say so.
     pub fn token_uses(self, uses: u32) -> Self {
         self.tokens(|tokens| tokens.uses = Some(uses))
     }
 
-    /// Names this realm in the challenge, whatever it is.
+    /// Names this realm in the challenge, without a check.
     pub fn realm(self, realm: &str) -> Self {
         self.tokens(|tokens| tokens.realm = Some(realm.into()))
     }
@@ -129,7 +129,7 @@ impl HubBuilder {
         self
     }
 
-    /// Docker Hub's rate limit per six hours, and what is left of it.
+    /// Docker Hub's rate limit per six hours, and how much of it is left.
     pub fn rate_limit(mut self, limit: u32, remaining: u32) -> Self {
         self.quota = Some(Quota { limit, window: 21600, remaining, retry_after: None });
         self
@@ -147,20 +147,20 @@ impl HubBuilder {
         self
     }
 
-    /// URLs (in [`Hub::url`], redirects and realms) name this host instead of 127.0.0.1. It is the
-    /// test's business that the name leads here, for example by a [`super::proxy::Proxy`].
+    /// URLs (in [`Hub::url`], redirects and realms) name this host instead of 127.0.0.1. The test
+    /// must make the name lead here, for example by a [`super::proxy::Proxy`].
     pub fn host(mut self, host: &str) -> Self {
         self.options.host = Some(host.into());
         self
     }
 
     /// HTTPS on all listeners, with a certificate for 127.0.0.1, localhost and [`HubBuilder::host`]
-    /// by an authority of its own ([`Hub::ca_pem`]).
+    /// by an authority of the stand-in's own ([`Hub::ca_pem`]).
     pub fn tls(self) -> Self {
         self.tls_flawed(Flaw::None)
     }
 
-    /// HTTPS with something wrong.
+    /// HTTPS with this flaw in the certificate.
     pub fn tls_flawed(mut self, flaw: Flaw) -> Self {
         self.tls = Some((flaw, None));
         self
@@ -189,7 +189,7 @@ impl HubBuilder {
         self.try_start().expect("free ports on loopback")
     }
 
-    /// Starts it, or says why there is no listening.
+    /// Starts it, or returns the error of listening.
     pub fn try_start(self) -> std::io::Result<Hub> {
         let mut registry = Listener::bind(self.port)?;
         let mut cdn = Listener::bind(0)?;

@@ -1,4 +1,4 @@
-//! What the stand-in holds: blobs, and repositories with manifests and tags.
+//! The content of the stand-in: blobs, and repositories with manifests and tags.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -99,8 +99,8 @@ impl Content {
         repo.manifests.get(digest).cloned()
     }
 
-    /// The manifest for linux/amd64 in an index, which is what a registry gives to a client that
-    /// cannot read indexes.
+    /// The manifest for linux/amd64 in an index. A registry gives it to a client that cannot read
+    /// indexes.
     pub(super) fn default_platform(&self, repo: &str, index: &Manifest) -> Option<Manifest> {
         let index: Value = serde_json::from_slice(&index.bytes).ok()?;
         let child = index["manifests"]

@@ -1,4 +1,4 @@
-//! Writing an answer to the socket, with everything that is scripted to go wrong on the way.
+//! Writes an answer to the socket, with everything that is scripted to go wrong on the way.
 
 use std::io::{self, Write};
 use std::time::Instant;
@@ -21,7 +21,7 @@ pub(super) enum Next {
     Cut(Cut),
 }
 
-/// Where and with what an answer is delivered.
+/// The socket of an answer, and the conditions of its delivery.
 pub(super) struct Delivery<'a> {
     pub(super) wire: &'a mut Wire,
     pub(super) journal: &'a Journal,
@@ -65,8 +65,8 @@ impl Delivery<'_> {
             return Ok(Next::Cut(how));
         }
         Ok(match (reply.after, reply.framing) {
-            // A length that promises too much, and a body that only a close ends, must be followed
-            // by that close.
+            // A length that is too large, and a body that only a close ends, must be followed by
+            // that close.
             (_, Framing::LengthOff(1..)) if with_body => Next::Cut(Cut::Fin),
             (_, Framing::UntilClose) | (After::Close | After::CloseUnannounced, _) => Next::Close,
             (After::KeepAlive, _) => Next::Request,
@@ -129,8 +129,8 @@ impl Delivery<'_> {
         if on { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     }
 
-    /// Writes one piece. It is counted first and what could not be written is taken back, so that a
-    /// client which has read a byte never finds it uncounted.
+    /// Writes one piece. The piece is counted first, and bytes that could not be written are
+    /// subtracted afterwards. So a client that has read a byte never finds it uncounted.
     fn piece_out(&mut self, piece: &[u8], chunked: bool) -> io::Result<()> {
         if chunked {
             self.wire.write_all(format!("{:x}\r\n", piece.len()).as_bytes())?;

@@ -1,4 +1,4 @@
-//! The script: which request is answered badly, how, and how often.
+//! The script: which requests are answered badly, how, and how often.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -32,9 +32,9 @@ pub enum Fault {
     FlipByte { at: u64 },
     /// Send this body instead, with a true length and the honest headers.
     Replace(Vec<u8>),
-    /// Announce a length that is off by this much; the body is sent whole. When too much was
-    /// announced the connection is closed by FIN; when too little, it stays open with the rest of
-    /// the body lying in it.
+    /// Announce a length that is off by this much; the whole body is sent. When the length is too
+    /// large, the connection is closed by FIN; when it is too small, the connection stays open with
+    /// the rest of the body in it.
     LengthOff(i64),
     /// Send these informational answers first (100, 103).
     Interim(Vec<u16>),
@@ -48,7 +48,7 @@ pub enum Fault {
     Chunked,
     /// Announce a length and chunks (the body is chunked).
     BothLengths,
-    /// Claim `Content-Encoding: gzip` for a body that is not.
+    /// Claim `Content-Encoding: gzip` for a body that is not compressed.
     ClaimGzip,
     /// Redirect to the very same URL, for as long as the fault lasts.
     RedirectLoop,
@@ -138,7 +138,7 @@ impl Fault {
         }
     }
 
-    /// The name that the records show.
+    /// The name in the records.
     fn name(&self) -> String {
         let text = format!("{self:?}");
         text.split([' ', '(']).next().unwrap_or_default().to_string()
@@ -153,10 +153,10 @@ impl fmt::Debug for Gate {
 
 type Test = Arc<dyn Fn(&Request, &Target) -> bool + Send + Sync>;
 
-/// Which requests a fault is meant for, and how many of them. Unless said otherwise: GET only,
-/// once, and only requests that would have been answered in earnest. The 401 that asks for a token
-/// and the 307 that leads to the CDN do not use a fault up, so `On::blob(d)` strikes where the
-/// bytes come from, with and without a CDN.
+/// Which requests a fault is for, and how many of them. Without more words: GET only, once, and
+/// only requests whose answer would be the content. The 401 that asks for a token and the 307 that
+/// leads to the CDN do not use a fault up, so `On::blob(d)` strikes where the bytes are sent, with
+/// and without a CDN.
 #[derive(Clone)]
 pub struct On {
     test: Test,
@@ -256,18 +256,18 @@ impl On {
         On { method: Some("HEAD"), ..self }
     }
 
-    /// Whatever the method.
+    /// With any method.
     pub fn any_method(self) -> On {
         On { method: None, ..self }
     }
 
-    /// Also requests that would only have been challenged with 401.
+    /// Also requests that would only be challenged with 401.
     pub fn challenges(self) -> On {
         On { challenges: true, ..self }
     }
 
-    /// Leave the first `count` matching requests alone; those that an older fault strikes are not
-    /// among them.
+    /// Leave the first `count` matching requests alone; requests that an older fault strikes do not
+    /// count.
     pub fn after(self, count: usize) -> On {
         On { skip: count, ..self }
     }
@@ -296,7 +296,7 @@ impl On {
     }
 }
 
-/// The faults that are still to come, oldest first.
+/// The faults that have uses left, oldest first.
 #[derive(Default)]
 pub(super) struct Script(Mutex<Vec<(On, Fault)>>);
 
@@ -306,17 +306,17 @@ impl Script {
         self.0.lock().unwrap().push((on, fault));
     }
 
-    /// Forgets all that is left.
+    /// Forgets all faults.
     pub(super) fn clear(&self) {
         self.0.lock().unwrap().clear();
     }
 
-    /// How many faults have not been used up.
+    /// How many faults have uses left.
     pub(super) fn left(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 
-    /// Bends `reply` by the first fault that matches and spends one use of it; gives the fault's
+    /// Bends `reply` by the first fault that matches, and spends one use of it. Returns the fault's
     /// name.
     pub(super) fn strike(&self, request: &Request, target: &Target, reply: &mut Reply, url: &str) -> Option<String> {
         let mut script = self.0.lock().unwrap();

@@ -1,12 +1,13 @@
-//! Barriers and paces: what a scripted fault waits for.
+//! Barriers and rates, for scripted faults that wait.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// How often a waiting connection looks whether its peer has left or the stand-in is being stopped.
+/// How often a waiting connection checks whether its peer has left or the stand-in is being
+/// stopped.
 const GLANCE: Duration = Duration::from_millis(5);
 
-/// A door that a test opens. Clones are the same door. It starts shut and, once open, stays open.
+/// A gate that a test opens. Clones are the same gate. It starts shut and, once open, stays open.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<GateState>, Condvar)>);
 
@@ -22,14 +23,13 @@ impl Gate {
         Gate::default()
     }
 
-    /// Lets everybody through, now and later.
+    /// Lets all connections through, now and later.
     pub fn open(&self) {
         self.0.0.lock().unwrap().open = true;
         self.0.1.notify_all();
     }
 
-    /// Blocks the test until `count` connections stand at the gate; false if `patience` ran out
-    /// first.
+    /// Blocks the test until `count` connections wait at the gate; false if `patience` ends first.
     pub fn wait_for_arrivals(&self, count: usize, patience: Duration) -> bool {
         let (lock, changed) = &*self.0;
         let state = lock.lock().unwrap();
@@ -37,8 +37,8 @@ impl Gate {
         state.waiting >= count
     }
 
-    /// Stands at the gate until it opens (true) or `abandoned` says that nobody is interested any
-    /// more (false).
+    /// Waits at the gate until it opens (true) or `abandoned` says that the client has left
+    /// (false).
     pub(super) fn pass(&self, abandoned: impl Fn() -> bool) -> bool {
         let (lock, changed) = &*self.0;
         let mut state = lock.lock().unwrap();
@@ -56,7 +56,7 @@ impl Gate {
     }
 }
 
-/// A number of bytes per second, shared by everyone who holds a clone. Zero means unlimited.
+/// A number of bytes per second, shared by all holders of a clone. Zero means unlimited.
 #[derive(Clone, Default)]
 pub(super) struct Rate(Arc<Mutex<RateState>>);
 
@@ -74,13 +74,13 @@ impl Rate {
         rate
     }
 
-    /// Changes the rate for every holder; zero takes the limit away.
+    /// Changes the rate for every holder; zero removes the limit.
     pub(super) fn set(&self, bytes_per_second: u64) {
         *self.0.lock().unwrap() = RateState { bytes_per_second, next: None };
     }
 
-    /// The largest piece worth writing at once, so that a slow rate drips evenly instead of in
-    /// bursts.
+    /// The largest piece to write at once. It is small at a slow rate, so that bytes drip evenly
+    /// instead of in bursts.
     pub(super) fn piece(&self) -> usize {
         match self.0.lock().unwrap().bytes_per_second {
             0 => usize::MAX,
@@ -88,7 +88,9 @@ impl Rate {
         }
     }
 
-    /// Waits until `bytes` more may be written; false if `abandoned` came first.
+    /// Waits until `bytes` more may be written; false if `abandoned` answers true first. The sleep
+    /// is the schedule of the rate: each piece has its time, and the wait is cut into glances only
+    /// to notice an abandoned connection.
     pub(super) fn pace(&self, bytes: usize, abandoned: impl Fn() -> bool) -> bool {
         let start = {
             let mut state = self.0.lock().unwrap();

@@ -1,4 +1,4 @@
-//! Deterministic images: the same words give the same digests in every run.
+//! Deterministic images: the same calls give the same digests in every run.
 
 use serde_json::{Value, json};
 
@@ -14,11 +14,11 @@ pub struct Image {
     pub repo: String,
     /// Its tag.
     pub tag: String,
-    /// Digest of what the tag points to: the index, or the only manifest.
+    /// Digest of the index or the only manifest, to which the tag points.
     pub digest: String,
-    /// Media type of the same.
+    /// Media type of that index or manifest.
     pub media_type: String,
-    /// Bytes of the same.
+    /// Bytes of that index or manifest.
     pub bytes: Vec<u8>,
     /// The manifests of its platforms.
     pub platforms: Vec<PlatformImage>,
@@ -70,7 +70,7 @@ enum Layer {
     Files(Vec<Entry>),
 }
 
-/// Words about an image. The default is one platform in Docker's format with no layer.
+/// The settings of an image. The default is one platform in Docker's format with no layer.
 pub struct ImageBuilder<'a> {
     hub: &'a Hub,
     repo: String,
@@ -87,7 +87,7 @@ impl<'a> ImageBuilder<'a> {
         ImageBuilder { hub, repo, tag, layers: vec![], platforms: vec![], oci: false, entrypoint: vec![] }
     }
 
-    /// Adds a layer of this many bytes of noise. It cannot be unpacked: for tests that only move
+    /// Adds a layer of this many bytes of noise, which cannot be unpacked: for tests that only move
     /// bytes.
     pub fn layer(mut self, size: u64) -> Self {
         self.layers.push(Layer::Noise(size));
@@ -127,7 +127,7 @@ impl<'a> ImageBuilder<'a> {
         self
     }
 
-    /// What a container runs.
+    /// The command that a container runs.
     pub fn entrypoint(mut self, words: &[&str]) -> Self {
         self.entrypoint = words.iter().map(|word| (*word).to_string()).collect();
         self
@@ -180,7 +180,7 @@ impl<'a> ImageBuilder<'a> {
         PlatformImage { platform: platform.into(), digest: digest_of(&bytes), bytes, config, layers, sizes }
     }
 
-    /// A layer's blob, and the digest of what is in it if that is another.
+    /// A layer's blob, and the digest of its unpacked form where that differs.
     fn pack(&self, layer: &Layer, number: usize, platform: &str) -> (Body, Option<String>) {
         match layer {
             Layer::Noise(size) => {
@@ -238,7 +238,7 @@ fn index(own: &str, child: &str, platforms: &[PlatformImage]) -> Value {
     json!({"schemaVersion": 2, "mediaType": own, "manifests": manifests})
 }
 
-/// Docker's registries store manifests as clients wrote them, which is indented.
+/// Docker's registries store manifests as clients wrote them, with indentation.
 fn pretty(value: &Value) -> Vec<u8> {
     format!("{value:#}").into_bytes()
 }

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::Hub;
 use super::content::OCI_INDEX;
 
-/// Loads what `index.json` names for this tag (or the only thing it names) and everything below it.
+/// Loads the manifest that `index.json` names for this tag (or the only manifest that it names),
+/// and everything below it.
 pub(super) fn load(hub: &Hub, dir: &Path, repo: &str, tag: &str) -> std::io::Result<String> {
     let index: Value = serde_json::from_slice(&std::fs::read(dir.join("index.json"))?)?;
     let empty = Vec::new();

@@ -1,8 +1,8 @@
-//! A stand-in for Docker Hub: a registry, its token endpoint and its CDN on loopback, which counts
-//! what it is asked and misbehaves at the socket when told to. It knows nothing of lanyard.
+//! A stand-in for Docker Hub: a registry, its token endpoint and its CDN on loopback. It counts the
+//! requests, and misbehaves at the socket when a test tells it to. It knows nothing of lanyard.
 //!
 //! ```ignore
-//! let hub = Hub::start();                                       // anonymous tokens, blobs by 307 to a CDN, no TLS
+//! let hub = Hub::start();               // anonymous tokens, blobs by 307 to a CDN, no TLS
 //! let image = hub.image("library/busybox", "latest").layer(1 << 20).publish();
 //! hub.fault(On::blob(image.layer(0)).times(2), Fault::CutAfter { bytes: 1000, how: Cut::Rst });
 //! // ... pull through lanyard, whose upstream is hub.url() ...
@@ -34,10 +34,9 @@
 //!
 //! Dropping a [`Hub`] closes every socket and ends its threads.
 
-// Every test and the example use a part of this module, none the whole of it, and it is compiled
-// into each.
+// Every test and the example use a part of this module, and each compiles the whole of it.
 #![allow(dead_code, unused_imports, unreachable_pub)]
-// A fixture has nobody to give an error to: it panics, and the test fails.
+// A fixture cannot return an error to a caller: it panics, and the test fails.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod archive;
@@ -94,14 +93,14 @@ pub struct Hub {
     authority: Option<Arc<Authority>>,
 }
 
-/// Starting, and where it is.
+/// Starting, and addresses.
 impl Hub {
-    /// Docker Hub as it is, without TLS and without a rate limit.
+    /// Docker Hub's own behaviour, without TLS and without a rate limit.
     pub fn start() -> Hub {
         Hub::builder().start()
     }
 
-    /// The same with changes.
+    /// The same with other settings.
     pub fn builder() -> HubBuilder {
         HubBuilder::default()
     }
@@ -144,12 +143,12 @@ impl Hub {
         ImageBuilder::new(self, repo, tag)
     }
 
-    /// Puts a blob, which every repository then has, and gives its digest.
+    /// Puts a blob, which every repository then has. Returns its digest.
     pub fn put_blob(&self, bytes: impl Into<Body>) -> String {
         self.shared.content.lock().unwrap().put_blob(bytes.into())
     }
 
-    /// Takes a blob away.
+    /// Removes a blob.
     pub fn drop_blob(&self, digest: &str) {
         self.shared.content.lock().unwrap().drop_blob(digest);
     }
@@ -164,7 +163,7 @@ impl Hub {
         self.shared.content.lock().unwrap().put_manifest(repo, Some(tag), media_type, bytes)
     }
 
-    /// Puts a manifest that only its digest names.
+    /// Puts a manifest without a tag.
     pub fn put_untagged(&self, repo: &str, media_type: &str, bytes: &[u8]) -> String {
         self.shared.content.lock().unwrap().put_manifest(repo, None, media_type, bytes)
     }
@@ -174,12 +173,12 @@ impl Hub {
         self.shared.content.lock().unwrap().move_tag(repo, tag, digest);
     }
 
-    /// Takes a tag away; the manifest stays.
+    /// Removes a tag; the manifest stays.
     pub fn delete_tag(&self, repo: &str, tag: &str) {
         self.shared.content.lock().unwrap().delete_tag(repo, tag);
     }
 
-    /// Takes a repository away.
+    /// Removes a repository.
     pub fn delete_repo(&self, repo: &str) {
         self.shared.content.lock().unwrap().delete_repo(repo);
     }
@@ -189,7 +188,7 @@ impl Hub {
         self.shared.content.lock().unwrap().set_private(repo);
     }
 
-    /// Puts an image from an OCI layout folder under this name and gives the digest that the tag
+    /// Puts an image from an OCI layout folder under this name. Returns the digest that the tag
     /// points to. The media types stay as they are in the layout.
     pub fn load_oci_layout(&self, dir: &Path, repo: &str, tag: &str) -> std::io::Result<String> {
         layout::load(self, dir, repo, tag)
@@ -201,7 +200,7 @@ impl Hub {
     }
 }
 
-/// Counts. They see a request when its answer begins.
+/// Counts. They include a request when its answer begins.
 impl Hub {
     /// Every request so far.
     pub fn requests(&self) -> Vec<Record> {
@@ -238,7 +237,7 @@ impl Hub {
         self.count(|record| record.origin == Origin::Token)
     }
 
-    /// Requests to the CDN that bore credentials.
+    /// Requests to the CDN that had credentials.
     pub fn credentials_at_cdn(&self) -> usize {
         self.count(|record| record.origin == Origin::Cdn && record.header("authorization").is_some())
     }
@@ -274,13 +273,13 @@ impl Hub {
         self.shared.journal.read(|records| record::most_at_once(records.iter().filter(|record| test(record))))
     }
 
-    /// Begins to count anew.
+    /// Resets the counts.
     pub fn reset_counts(&self) {
         self.shared.journal.reset();
         self.shared.connections.reset();
     }
 
-    /// Waits until the records satisfy `enough`; false if `patience` ran out first.
+    /// Waits until the records satisfy `enough`; false if `patience` ends first.
     pub fn wait_for(&self, patience: Duration, enough: impl FnMut(&[Record]) -> bool) -> bool {
         self.shared.journal.wait(patience, enough)
     }
@@ -294,7 +293,7 @@ impl Hub {
         self.shared.script.add(on, fault);
     }
 
-    /// Forgets the rest of the script.
+    /// Forgets all faults.
     pub fn clear_faults(&self) {
         self.shared.script.clear();
     }
@@ -304,18 +303,18 @@ impl Hub {
         self.shared.script.left()
     }
 
-    /// All bodies together go out at this many bytes per second from now on; zero is as fast as
-    /// possible.
+    /// From now on all bodies together go out at this many bytes per second; zero removes the
+    /// limit.
     pub fn set_rate(&self, bytes_per_second: u64) {
         self.shared.rate.set(bytes_per_second);
     }
 
-    /// Changes the rate limit, or takes it away.
+    /// Changes the rate limit, or removes it.
     pub fn set_quota(&self, quota: Option<Quota>) {
         *self.shared.quota.lock().unwrap() = quota;
     }
 
-    /// What is left of the rate limit.
+    /// How much of the rate limit is left.
     pub fn quota_left(&self) -> Option<u32> {
         self.shared.quota.lock().unwrap().as_ref().map(|quota| quota.remaining)
     }
@@ -325,7 +324,7 @@ impl Hub {
         self.shared.switches.lock().unwrap().ranges = on;
     }
 
-    /// Makes all tokens that were given out worthless.
+    /// Makes all tokens that were given out invalid.
     pub fn revoke_tokens(&self) {
         self.shared.door.revoke();
     }
@@ -341,7 +340,7 @@ impl Hub {
         self.listeners().for_each(|listener| listener.come_back().expect("the port is still ours"));
     }
 
-    /// Accepts connections from now on without ever reading from them, until told otherwise.
+    /// With true: accepts connections and never reads from them, until the next call.
     pub fn go_deaf(&self, deaf: bool) {
         self.shared.deaf.store(deaf, Ordering::Relaxed);
     }
@@ -351,7 +350,7 @@ impl Hub {
         self.shared.connections.end_all();
     }
 
-    /// Refuses connections at one origin only; what is open there goes on.
+    /// Refuses connections at one origin only; connections that are open there stay.
     pub fn go_down_at(&self, origin: Origin) {
         self.listener(origin).go_down();
     }

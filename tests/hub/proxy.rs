@@ -1,7 +1,7 @@
 //! A forward proxy that knows only CONNECT and counts its tunnels.
 //!
 //! `Proxy::start().lead("registry.example.test:80", hub.address())` makes a foreign name lead to a
-//! stand-in, without any DNS.
+//! stand-in, without DNS.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -19,7 +19,7 @@ pub struct Asked {
     pub line: String,
     /// Its header lines.
     pub headers: Vec<(String, String)>,
-    /// What was answered: 200 is a tunnel.
+    /// The status of the answer: 200 is a tunnel.
     pub status: u16,
 }
 
@@ -55,7 +55,7 @@ struct Inner {
 }
 
 impl Proxy {
-    /// A proxy that tunnels for everybody to where the client says.
+    /// A proxy that opens tunnels for every client to any address.
     pub fn start() -> Proxy {
         let listener = Arc::new(TcpListener::bind("127.0.0.1:0").expect("a free port"));
         let address = listener.local_addr().expect("an address");
@@ -89,7 +89,7 @@ impl Proxy {
         self
     }
 
-    /// Refuses every tunnel with this status from now on, or none.
+    /// Refuses every tunnel with this status from now on; `None` ends that.
     pub fn refuse_with(&self, status: Option<u16>) {
         *self.inner.refusal.lock().unwrap() = status;
     }
@@ -99,7 +99,7 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// Everything that was asked of it.
+    /// All requests to the proxy.
     pub fn asked(&self) -> Vec<Asked> {
         self.inner.asked.lock().unwrap().clone()
     }
@@ -131,7 +131,7 @@ impl Drop for Proxy {
 fn serve(inner: &Arc<Inner>, mut client: TcpStream) -> io::Result<()> {
     inner.sockets.lock().unwrap().push(client.try_clone()?);
     let mut head = Vec::new();
-    // A byte at a time: what follows the head belongs to the tunnel.
+    // A byte at a time: the bytes after the head belong to the tunnel.
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
         client.read_exact(&mut byte)?;
@@ -171,7 +171,7 @@ fn connect(inner: &Inner, asked: &mut Asked) -> Option<TcpStream> {
         asked.status = status;
     } else {
         let lead = inner.leads.lock().unwrap().get(asked.target()).copied();
-        // Without a lead only loopback addresses are served: a test never reaches for the outside.
+        // Without a lead only loopback addresses are served: a test never connects to the internet.
         let address = lead.or_else(|| asked.target().parse().ok().filter(|a: &SocketAddr| a.ip().is_loopback()));
         let server = address.and_then(|address| TcpStream::connect(address).ok());
         if server.is_none() {

@@ -1,4 +1,5 @@
-//! The pull rate limit: counted on GETs of manifests, told in headers, and 429 when it is used up.
+//! The pull rate limit: counted on GETs of manifests, stated in headers, and 429 when it is used
+//! up.
 
 use super::reply::Reply;
 
@@ -12,14 +13,14 @@ pub struct Quota {
     pub limit: u32,
     /// The window in seconds.
     pub window: u32,
-    /// What is left of it.
+    /// Manifests that are left in the window.
     pub remaining: u32,
-    /// The Retry-After of the 429, if there is one.
+    /// The Retry-After of the 429, if it has one.
     pub retry_after: Option<String>,
 }
 
 impl Quota {
-    /// Spends one if `counted`; the 429 if there is none left.
+    /// Spends one if `counted`; returns the 429 if none is left.
     pub(super) fn spend(&mut self, counted: bool) -> Option<Reply> {
         if self.remaining > 0 {
             self.remaining -= u32::from(counted);
@@ -34,7 +35,7 @@ impl Quota {
         })
     }
 
-    /// Tells the limit in an answer's headers.
+    /// States the limit in an answer's headers.
     pub(super) fn tell(&self, reply: &mut Reply) {
         reply.set_header("ratelimit-limit", Some(&format!("{};w={}", self.limit, self.window)));
         reply.set_header("ratelimit-remaining", Some(&format!("{};w={}", self.remaining, self.window)));

@@ -1,4 +1,4 @@
-//! The journal: every request that arrived, and how many bytes of each answer were really written.
+//! The journal: every request that arrived, and how many bytes of each answer were written.
 
 use std::net::SocketAddr;
 use std::sync::{Condvar, Mutex};
@@ -17,7 +17,7 @@ pub enum Origin {
     Token,
 }
 
-/// One request and what became of it.
+/// One request and its answer.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Where it arrived.
@@ -32,20 +32,20 @@ pub struct Record {
     pub headers: Vec<(String, String)>,
     /// The client's address.
     pub peer: SocketAddr,
-    /// What was asked for.
+    /// The thing that was asked for.
     pub target: Target,
-    /// The status sent, or chosen to be sent; 0 if the fault gives no status at all.
+    /// The status sent, or chosen to be sent; 0 if the fault sends no status.
     pub status: u16,
     /// The name of the fault that was used on this request.
     pub fault: Option<String>,
-    /// Body bytes accepted by the kernel, without framing; while the answer is under way also the
-    /// piece being written (at most 64 KiB).
+    /// Body bytes accepted by the kernel, without framing. While the answer is under way this
+    /// includes the piece that is being written (at most 64 KiB).
     pub bytes_sent: u64,
     /// When the head had been read.
     pub arrived: Instant,
     /// When the first byte of the body was handed to the kernel.
     pub first_byte: Option<Instant>,
-    /// When the answer was over, well or badly.
+    /// When the answer ended, well or badly.
     pub finished: Option<Instant>,
 }
 
@@ -55,8 +55,8 @@ impl Record {
         find_header(&self.headers, name)
     }
 
-    /// Whether this is a GET of `digest` that was meant to be answered with its bytes. The 401
-    /// before it and the redirect to the CDN are not counted.
+    /// Whether this is a GET of `digest` whose answer is meant to be its bytes. The 401 before it
+    /// and the redirect to the CDN do not count.
     pub fn is_blob_get(&self, digest: &str) -> bool {
         self.is_any_blob_get() && self.target.blob() == Some(digest)
     }
@@ -77,7 +77,7 @@ pub(super) fn find_header<'a>(headers: &'a [(String, String)], name: &str) -> Op
     headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
-/// How many of these requests overlapped at most.
+/// The largest number of these requests that overlapped.
 pub(super) fn most_at_once<'a>(records: impl Iterator<Item = &'a Record>) -> usize {
     let now = Instant::now();
     let mut steps = Vec::new();
@@ -85,7 +85,7 @@ pub(super) fn most_at_once<'a>(records: impl Iterator<Item = &'a Record>) -> usi
         steps.push((record.arrived, 1));
         steps.push((record.finished.unwrap_or(now), -1));
     }
-    // At the same instant the end of one comes before the start of the next.
+    // At the same instant the end of one request comes before the start of the next.
     steps.sort();
     let mut open = 0;
     let counts = steps.into_iter().map(|(_, step)| {
@@ -95,7 +95,7 @@ pub(super) fn most_at_once<'a>(records: impl Iterator<Item = &'a Record>) -> usi
     counts.max().map_or(0, |most: i64| most as usize)
 }
 
-/// A place in the journal. It goes stale when the counts are reset.
+/// A place in the journal. It is invalid once the counts are reset.
 #[derive(Clone, Copy)]
 pub(super) struct Ticket {
     generation: u64,
@@ -116,7 +116,7 @@ struct State {
 }
 
 impl Journal {
-    /// Enters a request; the ticket is for what happens later.
+    /// Enters a request. The ticket is for later changes.
     pub(super) fn enter(&self, request: &Request, target: &Target, status: u16, fault: Option<String>) -> Ticket {
         let mut state = self.state.lock().unwrap();
         state.records.push(Record {
@@ -156,7 +156,7 @@ impl Journal {
         look(&self.state.lock().unwrap().records)
     }
 
-    /// Waits until `enough` says yes; false if `patience` ran out first.
+    /// Waits until `enough` returns true; false if `patience` ends first.
     pub(super) fn wait(&self, patience: Duration, mut enough: impl FnMut(&[Record]) -> bool) -> bool {
         let state = self.state.lock().unwrap();
         let (state, _) = self.changed.wait_timeout_while(state, patience, |state| !enough(&state.records)).unwrap();

@@ -1,4 +1,4 @@
-//! What is going to be answered, honest at first and then bent by faults.
+//! The answer to be sent: honest at first, and then bent by faults.
 
 use super::body::Body;
 use super::gate::{Gate, Rate};
@@ -13,20 +13,20 @@ pub(super) enum Framing {
     LengthOff(i64),
     /// Transfer-Encoding: chunked.
     Chunked,
-    /// Neither; the connection's end is the body's.
+    /// Neither; the end of the connection ends the body.
     UntilClose,
     /// Both headers, chunked on the wire.
     Both,
 }
 
-/// What happens after the answer.
+/// The fate of the connection after the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
     /// The next request may come.
     KeepAlive,
-    /// The connection is closed properly, and the client was told.
+    /// The connection is closed properly, and the head told the client so.
     Close,
-    /// The connection is closed although the client was promised more.
+    /// The connection is closed although the head promised to keep it.
     CloseUnannounced,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Reply {
     pub(super) part: (u64, u64),
     pub(super) framing: Framing,
     pub(super) after: After,
-    /// Nothing is ever answered.
+    /// No answer is ever sent.
     pub(super) silent: bool,
     /// The connection ends before the answer.
     pub(super) drop: Option<Cut>,
@@ -51,7 +51,7 @@ pub(super) struct Reply {
     pub(super) raw: Option<Vec<u8>>,
     /// Informational answers that go first.
     pub(super) interim: Vec<u16>,
-    /// The informational answers are all there is.
+    /// Only the informational answers are sent.
     pub(super) interim_only: bool,
     /// Cut within the head, after this many of its bytes.
     pub(super) cut_head: Option<(usize, Cut)>,
@@ -61,7 +61,7 @@ pub(super) struct Reply {
     pub(super) stalls: Vec<(u64, Gate)>,
     /// Bytes at these places are changed.
     pub(super) flips: Vec<u64>,
-    /// A pace of this answer's own.
+    /// The rate of this answer alone.
     pub(super) rate: Option<Rate>,
 }
 
@@ -112,7 +112,7 @@ impl Reply {
         self
     }
 
-    /// Replaces a header, or takes it away.
+    /// Replaces a header, or removes it.
     pub(super) fn set_header(&mut self, name: &str, value: Option<&str>) {
         self.headers.retain(|(key, _)| !key.eq_ignore_ascii_case(name));
         if let Some(value) = value {

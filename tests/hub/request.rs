@@ -1,4 +1,4 @@
-//! Reading a request off the socket, and what it asks for.
+//! Reads a request off the socket, and parses its target.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -70,7 +70,7 @@ fn form_values(form: &[u8], key: &str) -> Vec<String> {
     url::form_urlencoded::parse(form).filter(|(k, _)| k == key).map(|(_, v)| v.into_owned()).collect()
 }
 
-/// What a request asks for.
+/// The target of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// `/v2/`
@@ -171,8 +171,8 @@ impl Target {
     }
 }
 
-/// Reads the next request; `None` when the client has closed the connection between two requests,
-/// `InvalidData` when what came is no HTTP. `left` holds bytes that were read beyond the previous
+/// Reads the next request. `None` when the client has closed the connection between two requests,
+/// `InvalidData` when the bytes are no HTTP. `left` holds bytes that were read beyond the previous
 /// request.
 pub(super) fn read(
     wire: &mut Wire,

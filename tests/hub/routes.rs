@@ -70,7 +70,7 @@ fn manifest(shared: &Shared, request: &Request, repo: &str, reference: &str) -> 
     reply
 }
 
-/// Whether the client can read what it would get; only an index has something else to offer.
+/// Whether the client can read the manifest; an index alone has an alternative.
 fn accepts(request: &Request, manifest: &Manifest) -> bool {
     if ![DOCKER_LIST, OCI_INDEX].contains(&manifest.media_type.as_str()) {
         return true;
@@ -151,7 +151,7 @@ fn bytes(shared: &Shared, request: &Request, digest: &str, body: Body) -> Reply 
     }
 }
 
-/// One range as start and end; `None` for anything that is to be ignored.
+/// One range as start and end; `None` for a header that is to be ignored.
 fn part(range: &str, len: u64) -> Result<Option<(u64, u64)>, ()> {
     let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
         return Ok(None);

@@ -19,7 +19,7 @@ use super::wire::{Cut, Wire};
 /// Pending connections that the kernel keeps.
 const BACKLOG: i32 = 1024;
 
-/// A listener that can be taken down and put up again without losing its port.
+/// A listener that can go down and come back without losing its port.
 pub(super) struct Listener {
     socket: Arc<TcpListener>,
     up: Arc<(Mutex<bool>, Condvar)>,
@@ -39,8 +39,8 @@ impl Listener {
             Ok(socket)
         };
         // The kernel takes back a port that it chose itself as soon as the socket stops listening.
-        // So one socket finds a free port, and another asks for it by its number while the first
-        // still holds it.
+        // So one socket finds a free port, and another asks for that number while the first still
+        // holds it.
         let finder = bind(port)?;
         let address = finder.local_addr()?.as_socket().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let socket = bind(address.port())?;
@@ -61,8 +61,8 @@ impl Listener {
             loop {
                 match socket.accept() {
                     Ok((tcp, peer)) => spawn_connection(&shared, origin, tcp, peer),
-                    // A listener that is shut down wakes up with an error; then the next state is
-                    // waited for.
+                    // A listener that is shut down wakes up with an error, and then waits for the
+                    // next state.
                     Err(_) => {
                         let state = up.0.lock().unwrap();
                         let down = |up: &mut bool| !*up && !stop.load(Ordering::Relaxed);
@@ -76,8 +76,8 @@ impl Listener {
         }));
     }
 
-    /// Refuses connections from now on. The port stays ours: the socket is bound but no longer
-    /// listening.
+    /// Refuses connections from now on. The port stays taken: the socket is bound but no longer
+    /// listens.
     pub(super) fn go_down(&self) {
         *self.up.0.lock().unwrap() = false;
         let _ = SockRef::from(&*self.socket).shutdown(Shutdown::Both);
@@ -106,7 +106,7 @@ impl Drop for Listener {
 fn spawn_connection(shared: &Arc<Shared>, origin: Origin, tcp: TcpStream, peer: SocketAddr) {
     let Ok(id) = shared.connections.enter(&tcp) else { return };
     let guard = Guard { shared: shared.clone(), id };
-    // If there is no thread to be had the closure is dropped, and with it the connection and the
+    // If no thread can be started, the closure is dropped, and with it the connection and the
     // guard.
     let _ = std::thread::Builder::new().stack_size(512 * 1024).spawn(move || {
         let guard = guard;
@@ -114,7 +114,7 @@ fn spawn_connection(shared: &Arc<Shared>, origin: Origin, tcp: TcpStream, peer: 
     });
 }
 
-/// Takes a connection off the list when its thread ends, also by panic.
+/// Takes a connection off the list when its thread ends, also by a panic.
 struct Guard {
     shared: Arc<Shared>,
     id: u64,
@@ -146,7 +146,7 @@ fn connection(guard: &Guard, origin: Origin, tcp: TcpStream, peer: SocketAddr) -
         let request = match request::read(&mut wire, &mut left, origin, peer) {
             Ok(Some(request)) => request,
             Ok(None) => break,
-            // Clients that try https first come back with http only if they are told so in these
+            // A client that tries https first comes back with http only if it is told so in these
             // words.
             Err(error) if error.kind() == io::ErrorKind::InvalidData && matches!(wire, Wire::Plain(_)) => {
                 wire.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")?;

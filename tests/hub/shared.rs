@@ -1,4 +1,4 @@
-//! What all threads of one stand-in share.
+//! The state that all threads of one stand-in share.
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
@@ -13,7 +13,7 @@ use super::gate::Rate;
 use super::quota::Quota;
 use super::record::{Journal, Record};
 
-/// What is settled at the start.
+/// Settings that are fixed at the start.
 #[derive(Clone)]
 pub(super) struct Options {
     pub(super) cdn: bool,
@@ -24,13 +24,13 @@ pub(super) struct Options {
     pub(super) print: bool,
 }
 
-/// What may be changed while the stand-in runs.
+/// Settings that may change while the stand-in runs.
 #[derive(Clone, Copy)]
 pub(super) struct Switches {
     pub(super) ranges: bool,
 }
 
-/// Where the listeners are to be reached.
+/// The addresses of the listeners.
 #[derive(Clone, Debug)]
 pub(super) struct Urls {
     pub(super) registry: String,
@@ -38,7 +38,7 @@ pub(super) struct Urls {
     pub(super) token: String,
 }
 
-/// The heart of a stand-in.
+/// The state of a stand-in.
 pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) switches: Mutex<Switches>,
@@ -52,7 +52,7 @@ pub(super) struct Shared {
     pub(super) connections: Connections,
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) stopping: AtomicBool,
-    /// Connections are accepted and then never read from.
+    /// Connections are accepted and never read from.
     pub(super) deaf: AtomicBool,
     pub(super) born: Instant,
 }
@@ -66,7 +66,7 @@ impl Shared {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Prints a finished request, if that is wanted.
+    /// Prints a finished request, if the builder asked for it.
     pub(super) fn print(&self, record: Option<Record>) {
         if let Some(record) = record.filter(|_| self.options.print) {
             let query = if record.query.is_empty() { String::new() } else { format!("?{}", record.query) };
@@ -91,7 +91,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Enters a connection and gives its number.
+    /// Enters a connection and returns its number.
     pub(super) fn enter(&self, tcp: &TcpStream) -> std::io::Result<u64> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut open = self.open.lock().unwrap();
@@ -102,12 +102,12 @@ impl Connections {
         Ok(id)
     }
 
-    /// Gives up the second handle of a connection, so that closing the first one really closes it.
+    /// Closes the second handle of a connection, so that closing the first one really closes it.
     pub(super) fn release(&self, id: u64) {
         self.open.lock().unwrap().remove(&id);
     }
 
-    /// Notes that a connection's thread is over.
+    /// Notes that a connection's thread has ended.
     pub(super) fn leave(&self, id: u64) {
         self.release(id);
         *self.threads.lock().unwrap() -= 1;

@@ -1,4 +1,4 @@
-//! Addresses on loopback that are dead in their own ways.
+//! Addresses on loopback that are dead, each in its own way.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ pub struct Silent {
 }
 
 impl Silent {
-    /// Fills a queue. Panics if this kernel would not let it fill.
+    /// Fills a queue. Panics if the kernel does not let it fill.
     pub fn start() -> Silent {
         let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
@@ -44,7 +44,7 @@ impl Silent {
     }
 }
 
-/// An address that refuses every connect for as long as this lives: bound, but not listening.
+/// An address that refuses every connect while this value lives: bound, but not listening.
 pub struct Refusing {
     address: SocketAddr,
     _socket: Socket,

@@ -1,4 +1,4 @@
-//! Certificates: an authority made on the spot, good ones and bad ones by it.
+//! Certificates: an authority made on the spot, and good and bad certificates by it.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// What is wrong with a certificate.
+/// The flaw of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
     /// Nothing.
     None,
-    /// It was valid once.
+    /// It has expired.
     Expired,
     /// It is for another host.
     WrongHost,
@@ -29,7 +29,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// A new one, which nobody trusts yet.
+    /// A new authority, which no client trusts yet.
     pub fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -35,7 +35,7 @@ impl Wire {
         }
     }
 
-    /// Whether the client has closed or reset its side, whatever is still unread.
+    /// Whether the client has closed or reset its side, even with unread bytes left.
     pub(super) fn abandoned(&self) -> bool {
         let asked = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         let mut fds = [PollFd::new(self.tcp(), asked)];
@@ -59,8 +59,8 @@ impl Wire {
         let tcp = self.tcp();
         match how {
             Cut::Fin => {
-                // A close with unread input would make the kernel send a reset instead, so the
-                // input is drained.
+                // A close with unread input makes the kernel send a reset, so the input is drained
+                // first.
                 let _ = tcp.shutdown(Shutdown::Write);
                 let _ = tcp.set_read_timeout(Some(Duration::from_secs(1)));
                 let mut tcp: &TcpStream = tcp;
@@ -68,8 +68,9 @@ impl Wire {
                 while matches!(tcp.read(&mut sink), Ok(count) if count > 0) {}
             }
             Cut::Rst => {
-                // A reset throws away what is still queued, so first everything goes out: with this
-                // low-water mark the socket only counts as writable when nothing unsent is left.
+                // A reset throws away bytes that are still queued, so they must all go out first:
+                // with this low-water mark the socket counts as writable only when nothing unsent
+                // is left.
                 let socket = SockRef::from(tcp);
                 let _ = socket.set_tcp_notsent_lowat(1);
                 let patience = Timespec { tv_sec: 5, tv_nsec: 0 };

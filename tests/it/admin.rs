@@ -22,7 +22,7 @@ fn socket(server: &Lanyard) -> PathBuf {
     server.data_dir().join("lanyard.sock")
 }
 
-/// One request over the socket.
+/// One request over the admin socket.
 fn ask(server: &Lanyard, method: &str, path: &str) -> Answer {
     let mut stream = UnixStream::connect(socket(server)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -30,7 +30,7 @@ fn ask(server: &Lanyard, method: &str, path: &str) -> Answer {
     raw::finish(&mut stream)
 }
 
-/// A command on the server's folder.
+/// Runs a command on the server's folder.
 fn command(server: &Lanyard, words: &[&str]) -> std::process::Output {
     let data_dir = server.data_dir();
     let words: Vec<_> = words.iter().copied().chain(["--data-dir", data_dir.to_str().unwrap()]).collect();
@@ -77,7 +77,7 @@ fn the_api_answers_on_the_socket_and_nowhere_else() {
         ("DELETE", "/api/v1/gc", 405, "POST"),
         ("POST", "/api/v1/status", 405, "GET, HEAD"),
         ("PUT", "/api/v1/repositories", 405, "GET, HEAD"),
-        // A slip must not turn a dry run into a wet one.
+        // A misspelt parameter must not turn a dry run into a real one.
         ("POST", "/api/v1/gc?dryrun=true", 400, ""),
         ("POST", "/api/v1/gc?dry_run", 400, ""),
         ("POST", "/api/v1/gc?dry_run=1", 400, ""),
@@ -140,8 +140,8 @@ fn disk_usage(folder: &Path) -> u64 {
     bytes
 }
 
-/// What is deleted waits for its grace, and says how much that is and until when; an operator need
-/// not wait.
+/// Deleted content waits for its grace, and the status says how much waits and until when. An
+/// operator need not wait.
 #[test]
 fn deleted_content_waits_for_its_grace_or_for_an_operator() {
     const SIZE: usize = 200 << 20;
@@ -161,7 +161,7 @@ fn deleted_content_waits_for_its_grace_or_for_an_operator() {
     let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     for words in [&[][..], &["--dry-run"]] {
         let waits = gc(&server, words);
-        // The manifest, its layer, and its config, which the other image has too.
+        // The manifest and its layer wait; the config does not, because the other image has it too.
         assert_eq!((&waits["blobs"], &waits["links"], &waits["waiting"]), (&0.into(), &0.into(), &3.into()), "{waits}");
         assert!(waits["waiting_bytes"].as_u64().unwrap() > SIZE as u64);
         let left = waits["waiting_until"].as_u64().unwrap() - now();
@@ -187,8 +187,8 @@ fn deleted_content_waits_for_its_grace_or_for_an_operator() {
     assert!(text.starts_with("Nothing to collect.\nNo grace was waited for"), "{text}");
 }
 
-/// An upload under way is nobody's garbage, also for an operator in a hurry, and neither is what it
-/// came with.
+/// An upload under way and the content that it brought are no garbage, also for a collection with
+/// `--now`.
 #[test]
 fn a_collection_without_grace_leaves_pushes_under_way_alone() {
     let server = Lanyard::start("mode = \"offline\"");
@@ -211,7 +211,7 @@ fn a_collection_without_grace_leaves_pushes_under_way_alone() {
     assert!(stdout(&command(&server, &["gc", "--now"])).starts_with("Nothing to collect."));
 }
 
-/// `hosted.gc_grace` is what leases last, and what the start protects for.
+/// `hosted.gc_grace` is how long a lease lasts, and how long a start protects content.
 #[test]
 fn the_grace_can_be_set() {
     let mut server = Lanyard::start("mode = \"offline\"\n[hosted]\ngc_grace = \"2s\"");
@@ -253,7 +253,7 @@ fn the_status_tells_pushed_from_cached_and_how_the_scrub_gets_on() {
     for part in ["of these 3 blobs", "are of pushed repositories", "scrub  ", "finished ", "0 rotten"] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    // The scrub alone finds rot, and says whose it is.
+    // The scrub alone finds rot, and says which repository has it.
     let layer = crate::hub::digest_of(&[7; 5000]);
     let hex = layer.trim_start_matches("sha256:");
     fs::write(server.data_dir().join("blobs/sha256").join(&hex[..2]).join(hex), [8; 5000]).unwrap();
@@ -267,7 +267,7 @@ fn the_status_tells_pushed_from_cached_and_how_the_scrub_gets_on() {
     assert!(text.contains("1 were found rotten since the start, 1 of them pushed"), "{text}");
 }
 
-/// A socket that is no lanyard, or one that dies within its answer, is told in one line.
+/// A socket that is no lanyard, or whose server ends within its answer, is reported in one line.
 #[test]
 fn a_broken_answer_is_told() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Nothing cites what is not in the repository: documents, their sections, rules, and tests.
+//! Nothing cites a document, section, rule or test that is not in the repository.
 //!
 //! A book is a document in `docs/`. A rule is a letter and a number, like those of
 //! docs/SECURITY.md. It is defined once, by a list item that begins with it in bold, and that item
@@ -12,7 +12,7 @@ use std::{
 
 use regex::Regex;
 
-/// What is read: folders and single files, from the root of the repository.
+/// The folders and single files that are read, from the root of the repository.
 const READ: &[&str] = &[
     "src",
     "tests",
@@ -36,7 +36,7 @@ const READ: &[&str] = &[
 const NO_RULES: &[&str] = &["V1", "V4", "V6"];
 
 struct Text {
-    /// From the root of the repository.
+    /// The path from the root of the repository.
     name: String,
     text: String,
 }
@@ -46,7 +46,7 @@ impl Text {
         self.name.ends_with(".rs")
     }
 
-    /// The prose: all of a document; of code the comments, since an identifier may look like a
+    /// The prose: all of a document, and the comments of code, since an identifier may look like a
     /// rule.
     fn prose(&self) -> Vec<(usize, String)> {
         let comment = Regex::new("(?:^|[^:])//(.*)").unwrap();
@@ -81,7 +81,7 @@ fn everything() -> Vec<Text> {
     all
 }
 
-/// The text of a document that is cited by its name alone: a book, or one at the root.
+/// The text of a document that is cited by its name alone: one in `docs/`, or one at the root.
 fn document(name: &str) -> Option<String> {
     let name = name.strip_prefix("docs/").unwrap_or(name);
     [root().join("docs").join(name), root().join(name)].iter().find_map(|path| fs::read_to_string(path).ok())
@@ -148,8 +148,7 @@ fn rules() -> BTreeMap<String, (String, String)> {
 #[test]
 fn every_rule_that_is_cited_is_defined_once() {
     let rules = rules();
-    // A range names its ends. `[A-Z]\d` also stands in names of types, before which there is a
-    // colon or a dot.
+    // A range names its ends. `[A-Z]\d` also stands in names of types, after a colon or a dot.
     let cited = Regex::new(r"(?:^|[^\w:./#-])([A-Z]\d{1,2})\b").unwrap();
     let in_strings = Regex::new(r#""([A-Z]\d{1,2}): "#).unwrap();
     let in_names = Regex::new(r"\bfn ((?:[a-z]\d{1,2}_)+)").unwrap();
@@ -182,7 +181,7 @@ fn tests() -> BTreeSet<String> {
     code.flat_map(|text| test.captures_iter(&text.text).map(|found| found[1].to_owned()).collect::<Vec<_>>()).collect()
 }
 
-/// Whether a name, or a beginning with `*`, is that of a test.
+/// Whether this is the name of a test, or with `*` the beginning of one.
 fn is_test(name: &str, tests: &BTreeSet<String>) -> bool {
     match name.strip_suffix('*') {
         Some(beginning) => tests.iter().any(|test| test.starts_with(beginning)),
@@ -194,7 +193,8 @@ fn is_test(name: &str, tests: &BTreeSet<String>) -> bool {
 fn every_test_that_is_named_is_there() {
     let tests = tests();
     assert!(tests.len() > 500, "only {} tests were found", tests.len());
-    // In the books whatever is named as a test, elsewhere what is named like the test of a rule.
+    // In `docs/` each name in a list of tests, elsewhere each name that has the form of a rule's
+    // test.
     let listed = Regex::new(r"(?s)Tests?: (.*?)\.(?:\n|\z)").unwrap();
     let cell = Regex::new(r"(?m)^\|.*\|([^|]*)\|$").unwrap();
     let like_a_rules = Regex::new(r"`([a-z]\d{1,2}_\w*\*?)`").unwrap();
@@ -213,7 +213,7 @@ fn every_test_that_is_named_is_there() {
     none(&wrong, "tests that do not exist");
 }
 
-/// The commands of the justfile are those of CI.
+/// The justfile has the commands of CI.
 #[test]
 fn the_justfile_has_the_commands_of_ci() {
     let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();

@@ -1,6 +1,6 @@
-//! S18: secrets are planted wherever lanyard gets to know one, everything is made to go wrong, and
-//! then nothing that can be read of it holds any: the log in both formats and at every level,
-//! answers, `/metrics`, `config show`.
+//! S18: secrets are planted wherever lanyard gets to know one, and everything is made to fail. Then
+//! no output of lanyard holds any of them: the log in both formats and at every level, answers,
+//! `/metrics`, `config show`.
 
 use std::{fs, path::Path, process::Command};
 
@@ -13,27 +13,26 @@ use crate::{
 };
 
 const REPO: &str = "library/busybox";
-/// Every secret here begins so, in clear. It holds nothing that base64 or a URL would write
-/// differently in part.
+/// Every secret here begins so, in clear. No part of it changes in base64 or in a URL.
 const CANARY: &str = "Canary";
 const USER: &str = "me";
 const PASSWORD: &str = "CanaryPassword";
-/// What the stand-in's tokens begin with.
+/// The beginning of the stand-in's tokens.
 const TOKEN: &str = "stand-in.token.";
 
-/// The stand-ins that are behind one lanyard.
+/// The stand-ins behind one lanyard.
 struct World {
-    /// Gives tokens to the account, by way of a proxy that wants credentials as well.
+    /// Gives tokens to the account, through a proxy that also wants credentials.
     hub: Hub,
     basic: Hub,
     strange_realm: Hub,
     untrusted: Hub,
     proxy: Proxy,
-    /// Object stores quote what they do not accept.
+    /// Object stores quote the header that they do not accept.
     quoting: Hub,
 }
 
-/// Where something goes wrong.
+/// The step at which a fault strikes.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     Token,
@@ -41,7 +40,7 @@ enum Place {
     Cdn,
 }
 
-/// What goes wrong, each at an upstream of its own, which has its own circuit.
+/// The faults, each at an upstream of its own, which has its own circuit.
 fn faults(world: &World) -> Vec<(Place, Fault)> {
     let echo = |status, kind: &str| Fault::Status {
         status,
@@ -91,7 +90,7 @@ fn pair(user: &str, password: &str) -> String {
     STANDARD.encode(format!("{user}:{password}"))
 }
 
-/// What must not be seen anywhere, and why.
+/// The texts that no output may hold, and the reason for each.
 fn secrets(world: &World) -> Vec<(String, &'static str)> {
     let mut secrets = vec![
         (CANARY.to_owned(), "a secret in clear"),
@@ -154,8 +153,8 @@ impl World {
     }
 }
 
-/// Asks as the worst of clients, which sends everything it has to a mirror, and gives back all of
-/// the answer.
+/// Asks as the worst of clients, which sends all its credentials to a mirror. Returns the whole
+/// answer.
 fn asked(lanyard: &Lanyard, method: &str, path: &str) -> (u16, String) {
     let separator = if path.contains('?') { '&' } else { '?' };
     let answer = ask(
@@ -169,13 +168,13 @@ fn asked(lanyard: &Lanyard, method: &str, path: &str) -> (u16, String) {
             ("X-Registry-Auth", "CanaryAuth"),
         ],
     );
-    // What is cut short of its length is as good as an error.
+    // An answer that is cut short of its length counts as an error.
     let status = if method == "HEAD" || answer.looks_complete() { answer.status } else { 599 };
     (status, format!("{:?}\n{}\n", answer.headers, answer.text()))
 }
 
-/// All answers while everything goes wrong; what does not concern tokens at the same time. `run`
-/// makes each run's content new.
+/// All answers while everything fails; faults that do not concern tokens run at the same time.
+/// `run` makes each run's content new.
 fn all_faults(world: &World, lanyard: &Lanyard, run: &str) -> String {
     let ask = |number: usize, place: Place, fault: Fault| {
         let digest = world.hub.put_blob(format!("{run} {number}").into_bytes());
@@ -207,7 +206,7 @@ fn all_faults(world: &World, lanyard: &Lanyard, run: &str) -> String {
     seen
 }
 
-/// Everything that can be read of a lanyard to which everything has happened.
+/// Everything that lanyard has written after all faults have happened to it.
 fn everything(world: &World, format: &str, variables: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let password = folder.path().join("password");

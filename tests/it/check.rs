@@ -1,4 +1,4 @@
-//! `lanyard check`, with the real binary on the folder of a lanyard that was pushed to.
+//! `lanyard check`, with the real binary on the folder of a lanyard that has taken a push.
 
 use std::{
     fs,
@@ -44,7 +44,7 @@ fn check(server: &Lanyard, words: &[&str]) -> Output {
     command(Path::new("/"), &words, &[])
 }
 
-/// The file below a folder whose name begins so.
+/// The file below a folder whose name begins with `name`.
 fn file(folder: PathBuf, name: &str) -> Option<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).find_map(|path| {
         if path.is_dir() {
@@ -91,7 +91,7 @@ fn a_check_finds_rot_and_a_repair_mends_what_can_be_mended() {
     assert_eq!((&json["corrupt"][0]["quarantined"], &json["damaged"][0]["mended"]), (&true.into(), &"removed".into()));
     assert!(!blob.exists());
 
-    // Whoever has the image pushes it again.
+    // The owner of the image pushes it again.
     server.restart();
     push(&server);
     server.stop();
@@ -124,7 +124,7 @@ fn a_folder_without_data_is_64() {
     assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "a check makes no folder");
 }
 
-/// What is pushed and not needed waits for its grace, and the commands say so.
+/// A pushed blob that nothing needs waits for its grace, and the commands say so.
 #[test]
 fn gc_says_what_waits() {
     let server = Lanyard::start("mode = \"offline\"");

@@ -1,4 +1,4 @@
-//! The command line, with the real binary: what it prints where, and its exit codes.
+//! The command line, with the real binary: what it prints to which output, and its exit codes.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// The binary with no variables but these, in a folder of its own.
+/// The binary with only these variables, in a folder of its own.
 pub(crate) fn lanyard(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lanyard"))
         .args(arguments)

@@ -1,14 +1,14 @@
-//! The official OCI conformance program, where it is on the path as `conformance`: every API and
-//! every data set on, and not one failed, skipped or switched off.
+//! The official OCI conformance program, where it is on the path as `conformance`. Every API and
+//! every data set is on, and none may fail, be skipped or be switched off.
 //!
-//! Its exit code is 0 for skips and for a configuration that it does not understand, so the report
-//! it writes is what counts.
+//! The program exits with 0 also after skips, and with a configuration that it does not understand.
+//! So its report decides.
 
 use std::{io::Write as _, path::Path, process::Command};
 
 use crate::lanyard::Lanyard;
 
-/// Everything on: version `dev` and what it leaves off.
+/// Everything on: version `dev`, and the features that `dev` leaves off.
 const CONFIGURATION: &str = r#"
 version: "dev"
 tls: disabled
@@ -56,7 +56,7 @@ fn conforms_with_users() {
     conforms(&format!("{SPARSE}[auth]\nhtpasswd = {:?}\n", users.path()), Some(("user", "pass")));
 }
 
-/// Nobody but users may even pull.
+/// Without signing in, a client may not even pull.
 #[test]
 fn conforms_where_everything_needs_a_user() {
     let users = tempfile::NamedTempFile::new().unwrap();
@@ -109,8 +109,8 @@ fn every_line_passes(results: &Path) {
     }
 }
 
-/// Whether the program is here; says so on the real standard error when not. No package brings it,
-/// so it is never required.
+/// Whether the program is here. Says so on the real standard error if not. No package has it, so it
+/// is never required.
 fn available() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|folder| folder.join("conformance").is_file()) {

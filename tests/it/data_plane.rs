@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 trait Wire: Read + Write {}
 impl<T: Read + Write> Wire for T {}
 
-/// How a test connects.
+/// The way in which a test connects.
 #[derive(Clone)]
 struct Way {
     port: u16,
@@ -51,7 +51,8 @@ fn client(config: &Arc<ClientConfig>) -> ClientConnection {
     ClientConnection::new(Arc::clone(config), "localhost".try_into().unwrap()).unwrap()
 }
 
-/// A certificate for `localhost` in the folder; a client that trusts it alone.
+/// Writes a certificate for `localhost` into the folder. Returns the configuration of a client that
+/// trusts only it.
 fn certificate(folder: &Path) -> Arc<ClientConfig> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
@@ -61,7 +62,7 @@ fn certificate(folder: &Path) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    // A session that is taken up again shows no certificate.
+    // A resumed session shows no certificate.
     config.resumption = rustls::client::Resumption::disabled();
     Arc::new(config)
 }
@@ -71,7 +72,7 @@ fn secured(folder: &Path) -> String {
     format!("mode = \"offline\"\n[tls]\ncert = {cert:?}\nkey = {key:?}\n")
 }
 
-/// Reads an answer: status, and as much of the body as there is.
+/// Reads an answer: its status, and as much of the body as arrives.
 fn answer(stream: &mut dyn Wire, head_only: bool) -> io::Result<(u16, u64, Vec<u8>)> {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -88,7 +89,7 @@ fn answer(stream: &mut dyn Wire, head_only: bool) -> io::Result<(u16, u64, Vec<u
     Ok((status, length, body))
 }
 
-/// Sizes around pages, windows and what is read at once.
+/// Sizes around pages, windows and the size of one read.
 const SIZES: [usize; 7] = [1, 4_095, 4_097, 262_145, 300_000, 4 << 20, (9 << 20) + 1];
 
 fn contents() -> Vec<Vec<u8>> {
@@ -115,8 +116,8 @@ fn mixed(way: &Way, all: &[Vec<u8>], requests: usize) {
     });
 }
 
-/// Whether a body is the bytes from `at` on, and then the one at `single`; one range where that is
-/// the same byte's.
+/// Whether a body is the bytes from `at` on, and then the byte at `single`; where both ranges name
+/// the same bytes, it is one range.
 fn is_two_ranges(body: &[u8], bytes: &[u8], at: usize, single: usize) -> bool {
     if single == at {
         return *body == bytes[at..];
@@ -212,7 +213,7 @@ fn a_thousand_mixed_requests_bring_the_exact_bytes() {
     }
 }
 
-/// New files count for new connections; those that are there go on.
+/// New files are used for new connections; open connections continue.
 #[test]
 fn a_certificate_is_replaced_without_dropping_connections() {
     let folder = tempfile::tempdir().unwrap();
@@ -237,11 +238,11 @@ fn a_certificate_is_replaced_without_dropping_connections() {
     assert_eq!(ping(&mut *kept).unwrap(), 200, "a connection outlives its certificate");
 }
 
-/// Who has begun a download keeps it when lanyard is told to stop, plain or over TLS, and it ends
-/// in order.
+/// A client whose download has begun gets all of it when lanyard is told to stop, plain or over
+/// TLS, and the connection ends in order.
 #[test]
 fn a_download_under_way_is_brought_to_its_end_by_a_stop() {
-    // More than the sockets take.
+    // More bytes than the sockets hold.
     let bytes: Vec<u8> = (0..48 << 20_u32).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let folder = tempfile::tempdir().unwrap();
     let trust = certificate(folder.path());
@@ -269,8 +270,8 @@ fn a_download_under_way_is_brought_to_its_end_by_a_stop() {
     }
 }
 
-/// TLS ends with a word, which tells the end of an answer from a cut; and what does not speak TLS
-/// is let go.
+/// TLS ends with close_notify, which tells the end of an answer from a cut. A connection that does
+/// not speak TLS is closed.
 #[test]
 fn tls_closes_in_order_and_lets_go_of_what_is_none() {
     let folder = tempfile::tempdir().unwrap();
@@ -281,7 +282,7 @@ fn tls_closes_in_order_and_lets_go_of_what_is_none() {
     let mut stream = StreamOwned::new(client(&trust), stream);
     stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut said = Vec::new();
-    // Without the word this is an error: UnexpectedEof.
+    // Without close_notify this is the error UnexpectedEof.
     stream.read_to_end(&mut said).unwrap();
     assert!(said.ends_with(b"{}"));
     let mut plain = TcpStream::connect(lanyard.host()).unwrap();

@@ -1,5 +1,5 @@
-//! The registry API as clients see it, through the real binary: what `tests/it/pull/` does not look
-//! at already.
+//! The registry API as clients see it, through the real binary: the parts that `tests/it/pull/`
+//! does not test.
 
 use crate::{
     hub::{Fault, Hub, Image, OCI_INDEX, OCI_MANIFEST, On, digest_of},
@@ -11,7 +11,7 @@ use crate::{
 const REPO: &str = "library/busybox";
 const SIZE: usize = 300_000;
 
-/// A stand-in with one image, and a lanyard that has all of it.
+/// A stand-in with one image, and a lanyard that has all of the image.
 fn house() -> (Hub, Image, Lanyard) {
     let hub = Hub::start();
     let image = hub.image(REPO, "latest").layer(SIZE as u64).publish();
@@ -23,7 +23,7 @@ fn house() -> (Hub, Image, Lanyard) {
     (hub, image, lanyard)
 }
 
-/// Status and headers but for the date, in one order.
+/// Status and headers without the date, in one order.
 fn head_of(answer: &Answer) -> (u16, Vec<(String, String)>) {
     let named = answer.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
     let mut headers: Vec<_> = named.filter(|(name, _)| name != "date").collect();
@@ -31,7 +31,7 @@ fn head_of(answer: &Answer) -> (u16, Vec<(String, String)>) {
     (answer.status, headers)
 }
 
-/// HEAD says exactly what GET says, and has no body.
+/// HEAD has exactly the status and headers of GET, and no body.
 #[track_caller]
 fn assert_head_equals_get(lanyard: &Lanyard, path: &str, headers: &[(&str, &str)]) {
     let get = ask(lanyard.port(), "GET", path, headers);
@@ -50,7 +50,7 @@ fn error_code(answer: &Answer) -> String {
     error["code"].as_str().unwrap().to_owned()
 }
 
-/// WIRE.md: `/v2/` is 200 at once, anonymous, whatever upstream does.
+/// WIRE.md: `/v2/` is 200 at once, anonymous, in every state of the upstream.
 #[test]
 fn ping_is_anonymous_and_waits_for_nobody() {
     let hub = Hub::start();
@@ -195,7 +195,7 @@ fn an_empty_blob_has_no_bytes() {
     let lanyard = mirror(&hub);
     let path = blob(REPO, &empty);
     let mut connection = Connection::open(lanyard.port());
-    // On one connection, so that a byte too many or too few would be noticed by the next answer.
+    // On one connection, so that a byte too many or too few would change the next answer.
     let mut asked = || {
         connection.request("GET", &path, &[]);
         let answer = connection.answer("GET").unwrap();
@@ -225,7 +225,7 @@ fn head_and_304_never_start_a_download() {
     };
     let answer = asked(&path, &known(digest));
     assert_eq!((answer.status, answer.body.len()), (304, 0));
-    // A digest that a client knows says nothing about whether it is in this repository.
+    // A client that knows a digest has not thereby shown that this repository has it.
     let missing = digest_of(b"missing");
     assert_eq!(asked(&blob(REPO, &missing), &known(&missing)).status, 404);
     assert_eq!(hub.any_blob_gets(), 0);
@@ -278,13 +278,13 @@ fn tag_pages_follow_their_links() {
         }
         assert_eq!((seen, pages), (["1", "2", "3", "4", "5"].map(str::to_owned).to_vec(), 3), "{start}");
     }
-    // S9: what distribution clamps or dies of.
+    // S9: requests that distribution clamps or crashes on.
     let all = get(lanyard.port(), "/v2/x/tags/list?n=1000000000000000000");
     assert_eq!((all.status, all.json()["tags"].as_array().unwrap().len()), (200, 5));
     assert_eq!(get(lanyard.port(), "/v2/x/tags/list?n=0").json(), serde_json::json!({ "name": "x", "tags": [] }));
 }
 
-/// Referrers are filtered here, whatever upstream does about `artifactType`.
+/// Referrers are filtered here, whether upstream filters by `artifactType` or not.
 #[test]
 fn referrers_are_filtered_on_demand() {
     let hub = Hub::start();
@@ -339,8 +339,8 @@ fn health_metrics_and_home() {
     assert!(metrics.text().ends_with("# EOF\n"));
 }
 
-/// S29: a request for websocket would have a body without an end. It is refused at once, and what
-/// follows on the connection is not taken for a part of it.
+/// S29: a request for websocket would have a body without an end. It is refused at once, and the
+/// bytes after it on the connection are not read as a part of it.
 #[test]
 fn s29_a_request_for_websocket_is_refused() {
     let (_hub, _image, lanyard) = house();

@@ -1,5 +1,5 @@
-//! `lanyard healthcheck`, with the real binary: what it asks, whom it believes, and how long it
-//! waits.
+//! `lanyard healthcheck`, with the real binary: its request, the certificates that it trusts, and
+//! how long it waits.
 
 use std::{
     fs,
@@ -40,13 +40,13 @@ fn unhealthy(output: &Output, words: &[&str]) {
 #[test]
 fn a_running_lanyard_is_ready_wherever_its_address_is_said() {
     let mut server = Lanyard::start(OFFLINE);
-    // From now on the file has the port.
+    // From now on the configuration file has the port.
     server.restart();
     let (port, here) = (server.port(), server.host());
     let file = server.config_file().display().to_string();
     healthy(&check(&["--config", &file]), &format!("{here} is ready\n"));
     healthy(&check(&["--config", &file, "--live"]), &format!("{here} is alive\n"));
-    // Addresses that stand for all of them; the second has nobody at ::1.
+    // Addresses that stand for all of them. On the second one nothing listens at ::1.
     for all in ["0.0.0.0", "[::]"] {
         healthy(&check(&["--listen", &format!("{all}:{port}")]), &format!("{here} is ready\n"));
     }
@@ -69,7 +69,7 @@ fn certificate(folder: &Path, name: &str) -> String {
     format!("{OFFLINE}[tls]\ncert = {:?}\nkey = {:?}\n", folder.join("cert.pem"), folder.join("key.pem"))
 }
 
-/// Over TLS the certificate counts, and not whose name it has.
+/// Over TLS the certificate itself counts, and not the name in it.
 #[test]
 fn over_tls_only_the_certificate_of_the_configuration_is_believed() {
     let (folder, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -84,7 +84,7 @@ fn over_tls_only_the_certificate_of_the_configuration_is_believed() {
     healthy(&with("own.toml", &config), &format!("{here} is ready\n"));
     let other = with("other.toml", &certificate(others.path(), "registry.example.com"));
     unhealthy(&other, &["nothing answers at", &here, "certificate"]);
-    // Each side by itself.
+    // HTTP against an HTTPS server, and the other way round.
     let plain = with("plain.toml", OFFLINE);
     assert_eq!((plain.status.code(), stderr(&plain).lines().count()), (Some(1), 1), "{}", stderr(&plain));
     let plain_server = Lanyard::start(OFFLINE);
@@ -93,7 +93,7 @@ fn over_tls_only_the_certificate_of_the_configuration_is_believed() {
     unhealthy(&secured, &["nothing answers at", &plain_server.host()]);
 }
 
-/// Something that listens and does this with the one connection that it takes.
+/// A listener that does this with the one connection that it accepts.
 fn something(act: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -111,7 +111,8 @@ fn something(act: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, JoinH
     (address, thread)
 }
 
-/// One that is starting or stopping says 503. What is not lanyard is no lanyard, whatever it says.
+/// A lanyard that is starting or stopping answers 503. A server that is not lanyard is unhealthy,
+/// whatever it answers.
 #[test]
 fn what_is_not_ready_and_what_is_not_lanyard_is_told() {
     for (answer, word) in [
@@ -131,12 +132,13 @@ fn what_is_not_ready_and_what_is_not_lanyard_is_told() {
     }
 }
 
-/// Three seconds, whether nothing comes or a byte now and then.
+/// Three seconds, whether no byte comes or one now and then.
 #[test]
 fn silence_and_a_trickle_end_in_time() {
     let silent = |mut stream: TcpStream| drop(stream.read(&mut [0]));
     let trickling = |mut stream: TcpStream| {
         while stream.write_all(b"H").is_ok() {
+            // The rate of the trickle: fifty bytes a second.
             thread::sleep(Duration::from_millis(20));
         }
     };

@@ -15,7 +15,8 @@ use crate::hub::silent::{Refusing, Silent};
 use crate::hub::{Cut, Entry, Fault, Flaw, Hub, On};
 use crate::raw::{finish, request};
 
-/// Sends one request over TLS, trusting this authority; gives all that came, or why it failed.
+/// Sends one request over TLS, trusting this authority. Returns all bytes that came, or the reason
+/// of the failure.
 fn over_tls(address: SocketAddr, pem: &str, path: &str) -> io::Result<Vec<u8>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();

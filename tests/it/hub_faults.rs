@@ -1,4 +1,4 @@
-//! The stand-in misbehaves as it is told to, on the wire.
+//! The stand-in misbehaves on the wire as its faults say.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -175,7 +175,7 @@ fn informational_answers_come_first_or_alone() {
     let text = String::from_utf8_lossy(&first.rest[..60]).into_owned();
     assert!(text.starts_with("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\n"), "{text}");
 
-    // Alone, on a connection that stays open: the next answer is then honest.
+    // Alone, on a connection that stays open, so that the next answer is honest.
     let (hub, digest, path) = one_blob();
     hub.fault(On::blob(&digest), Fault::InterimOnly(vec![103]));
     let mut tcp = TcpStream::connect(hub.address()).unwrap();

@@ -1,4 +1,4 @@
-//! The stand-in does what its documentation says: content, tokens, the CDN, counts. Faults are in
+//! The stand-in behaves as its documentation says: content, tokens, the CDN, counts. Faults are in
 //! `hub_faults`.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ fn token(hub: &Hub, repo: &str) -> String {
     format!("Bearer {}", answer.json()["token"].as_str().unwrap())
 }
 
-/// A blob by way of the CDN, as a client gets it.
+/// A blob through the CDN, as a client gets it.
 fn pull_blob(hub: &Hub, repo: &str, digest: &str, headers: &[(&str, &str)]) -> Answer {
     let token = token(hub, repo);
     let answer = get(hub.address(), &format!("/v2/{repo}/blobs/{digest}"), &[("Authorization", &token)]);
@@ -233,7 +233,7 @@ fn referrers_are_listed_and_filtered() {
 fn two_hundred_connections_share_one_rate() {
     let hub = Hub::builder().open().without_cdn().bytes_per_second(10_000_000).start();
     let digest = hub.image("a/b", "1").layer(20_000).publish().layer(0).to_string();
-    // All stand at the gate together, so that the overlap does not depend on how quickly threads
+    // All wait at the gate together, so that the overlap does not depend on how quickly threads
     // start.
     let gate = Gate::shut();
     hub.fault(On::blob(&digest).always(), Fault::HoldHead(gate.clone()));
@@ -256,8 +256,8 @@ fn two_hundred_connections_share_one_rate() {
 fn dropping_it_closes_its_connections() {
     let hub = Hub::start();
     let mut idle = std::net::TcpStream::connect(hub.address()).unwrap();
-    // Dropping joins the accepting threads and so closes the listeners too. That cannot be seen
-    // from here: the port may already be another test's.
+    // Dropping joins the accepting threads and so closes the listeners too. The test cannot see
+    // that: another test may already have the port.
     drop(hub);
     assert!(matches!(std::io::Read::read(&mut idle, &mut [0]), Ok(0) | Err(_)));
 }

@@ -1,10 +1,10 @@
 //! The real binary, run as its user runs it: `lanyard serve --config FILE`, on a free port of
 //! 127.0.0.1.
 //!
-//! The data folder belongs to the value and outlives the process, so that a test can stop or kill
-//! the server and start it again on what it left. The port stays the same then, as clients have it
-//! in their configuration. Everything the server says is kept and shown when the test fails;
-//! dropped, the server is killed.
+//! The data folder belongs to the value and outlives the process, so a test can stop or kill the
+//! server and start it again on the same folder. The port then stays the same, as clients have it
+//! in their configuration. All output of the server is kept, and shown when the test fails.
+//! Dropping the value kills the server.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -16,11 +16,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long the server may take to say that it listens, or to end. Spent only when something hangs.
+/// How long the server may take to be ready, or to end. The whole time passes only when it hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What the server prints before its address once it is ready.
+/// How often the server is looked at while a test waits for its start or its end.
+const POLL: Duration = Duration::from_millis(5);
+/// The text before the address in the line that says that the server is ready.
 const READY: &str = "listening on http";
-/// Names the configuration file to a server that is a test of this binary.
+/// The variable with the path of the configuration file, for a server that is a test of this
+/// binary.
 pub(crate) const CONFIG: &str = "LANYARD_TEST_CONFIG";
 
 /// A lanyard and its data folder.
@@ -29,10 +32,10 @@ pub(crate) struct Lanyard {
     folder: tempfile::TempDir,
     config: String,
     variables: Vec<(String, String)>,
-    /// What starts it, before its own words: a program that puts it into a certain plight and
-    /// becomes it (`exec`).
+    /// The words before the server's command: a program that changes the surroundings and becomes
+    /// the server (`exec`).
     through: Vec<String>,
-    /// What is the server: a program and its arguments.
+    /// The command of the server: a program and its arguments.
     server: Vec<String>,
     port: u16,
     said: Arc<Mutex<Vec<String>>>,
@@ -45,12 +48,12 @@ struct Process {
 
 impl Lanyard {
     /// Starts a server on an empty data folder. `config` is TOML without `listen` and `data_dir`.
-    /// Panics with everything the server said unless it becomes ready.
+    /// Unless the server becomes ready, panics with all of its output.
     pub(crate) fn start(config: &str) -> Self {
         Lanyard::start_with(config, &[])
     }
 
-    /// The same with variables in its environment, which otherwise has next to none.
+    /// The same with variables in its environment, which is otherwise almost empty.
     pub(crate) fn start_with(config: &str, variables: &[(&str, &str)]) -> Self {
         let mut lanyard = Lanyard::prepare(config);
         lanyard.variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -58,7 +61,7 @@ impl Lanyard {
         lanyard
     }
 
-    /// The same, not started yet: [`Lanyard::restart`] does.
+    /// The same, not started yet: [`Lanyard::restart`] starts it.
     pub(crate) fn prepare(config: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut lanyard = Lanyard {
@@ -76,14 +79,14 @@ impl Lanyard {
         lanyard
     }
 
-    /// The next starts are made through this program and its arguments, which must become the
-    /// server by `exec`, so that it keeps its process id. None: as usual.
+    /// Makes the next starts through this program and its arguments, which must become the server
+    /// by `exec`, so that it keeps its process id. Without words: as usual.
     pub(crate) fn through(&mut self, words: &[&str]) {
         self.through = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
-    /// The next starts are of an ignored test of this binary, which serves by the file that the
-    /// variable [`CONFIG`] names, and says so as the real one does.
+    /// Makes the next starts run an ignored test of this binary. That test serves by the file that
+    /// the variable [`CONFIG`] names, and says that it is ready as the real server does.
     pub(crate) fn as_test(&mut self, name: &str) {
         let this = std::env::current_exe().expect("a test has a path");
         let this = this.to_str().expect("its path is UTF-8");
@@ -106,7 +109,7 @@ impl Lanyard {
         self.port
     }
 
-    /// Its process, or `None` while it is stopped.
+    /// Its process id, or `None` while it is stopped.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.process.as_ref().map(|process| process.child.id())
     }
@@ -121,8 +124,7 @@ impl Lanyard {
         self.folder.path().join("data")
     }
 
-    /// Everything it has written to its standard output and error so far, in the order in which it
-    /// arrived.
+    /// All of its standard output and error so far, in the order in which it arrived.
     pub(crate) fn logs(&self) -> String {
         self.said.lock().expect("no reader panics").join("\n")
     }
@@ -133,7 +135,7 @@ impl Lanyard {
         self.end(Signal::TERM)
     }
 
-    /// Kills it as a power cut would: it gets no chance to tidy up.
+    /// Kills it by SIGKILL: it has no chance to tidy up.
     pub(crate) fn kill9(&mut self) {
         self.end(Signal::KILL);
     }
@@ -147,7 +149,7 @@ impl Lanyard {
         self.run();
     }
 
-    /// Starts it as [`Lanyard::restart`] does, but an end before it is ready is an answer and not a
+    /// Starts it as [`Lanyard::restart`] does, but an end before it is ready is a result and not a
     /// failure.
     pub(crate) fn try_restart(&mut self) -> Result<(), ExitStatus> {
         if self.process.is_some() {
@@ -156,7 +158,8 @@ impl Lanyard {
         self.try_run()
     }
 
-    /// How it ended, if it did of its own accord or at another's hand; from then on it is stopped.
+    /// Its exit status, if it has ended by itself or by another's signal; from then on it is
+    /// stopped.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.process.as_mut()?.child.try_wait().expect("a child can be waited for")?;
         let process = self.process.take()?;
@@ -169,7 +172,7 @@ impl Lanyard {
         config.clone_into(&mut self.config);
     }
 
-    /// Starts it again by a command of the test's own, which becomes the server with
+    /// Starts it again by the test's own command, which becomes the server with
     /// [`Lanyard::config_file`].
     pub(crate) fn restart_as(&mut self, command: Command) {
         if let Err(ended) = self.run_as(command) {
@@ -205,7 +208,7 @@ impl Lanyard {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the binary under test can be started");
-        // What an earlier run said stays, but does not count as this one being ready.
+        // The output of an earlier run stays, but does not make this run ready.
         let before = self.said.lock().expect("no reader panics").len();
         let out = child.stdout.take().map(|pipe| self.keep(pipe));
         let err = child.stderr.take().map(|pipe| self.keep(pipe));
@@ -214,7 +217,7 @@ impl Lanyard {
         Ok(())
     }
 
-    /// How full the disk of the machine is that runs the suite matters only to a test that says so.
+    /// The free space on this machine's disk matters only to a test that sets a limit of its own.
     fn roomy(&self) -> Option<(&str, &str)> {
         (!self.config.contains("min_free")).then_some(("LANYARD__CACHE__MIN_FREE", "0%"))
     }
@@ -239,7 +242,7 @@ impl Lanyard {
                 return Err(ended);
             }
             assert!(Instant::now() < until, "lanyard never said that it is {READY}");
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(POLL);
         }
     }
 
@@ -255,7 +258,7 @@ impl Lanyard {
                 self.process = Some(process);
                 panic!("lanyard did not end");
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(POLL);
         };
         process.readers.into_iter().for_each(|reader| reader.join().expect("no reader panics"));
         status
@@ -282,8 +285,8 @@ impl Drop for Lanyard {
     }
 }
 
-/// The driver keeps its own promises: the same port and folder after a restart, and nothing left
-/// when dropped.
+/// The driver keeps its own promises: the same port and folder after a restart, and no process when
+/// dropped.
 #[test]
 fn lanyard_comes_back_where_it_was() {
     let mut lanyard = Lanyard::start("");

@@ -1,6 +1,6 @@
 //! The tests that use real sockets, real files and real clients, in one binary.
 
-// A test that cannot unwrap what it needs has failed, and says where.
+// A test that cannot unwrap a value has failed, and the panic says where.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../hub/mod.rs"]

@@ -1,4 +1,4 @@
-//! What an operator sees: one line for each request, the counters, and an orderly stop.
+//! The view of an operator: one line for each request, the counters, and an orderly stop.
 
 use std::{
     io::Read,
@@ -103,7 +103,7 @@ fn a_client_that_leaves_is_marked() {
     assert!(left["bytes"].as_u64().unwrap() < 4 << 20, "{left}");
     assert_eq!(value(&lanyard, "lanyard_requests_aborted_total"), 1);
     gate.open();
-    // An answer that lanyard cuts is marked otherwise: nobody left.
+    // An answer that lanyard cuts is marked otherwise: its client did not leave.
     hub.fault(On::blob(image.layer(1)), Fault::FlipByte { at: 5 });
     let path = blob(REPO, image.layer(1));
     assert!(!get(lanyard.port(), &path).looks_complete());
@@ -112,7 +112,7 @@ fn a_client_that_leaves_is_marked() {
     assert_eq!(value(&lanyard, "lanyard_requests_aborted_total"), 1);
 }
 
-/// A series' value; 0 where it is not there yet.
+/// The value of a series; 0 before it exists.
 fn value(lanyard: &Lanyard, series: &str) -> u64 {
     let text = get(lanyard.port(), "/metrics").text();
     let of = |line: &str| line.strip_prefix(series)?.strip_prefix(' ')?.parse::<f64>().ok();
@@ -159,7 +159,7 @@ fn the_counters_count() {
         assert_values(&lanyard, &[("lanyard_fills_active".into(), 1)]);
         let second = scope.spawn(|| get(lanyard.port(), &layer));
         eventually("the second has joined", || value(&lanyard, &of_hub("fill_joins_total")) == 1);
-        // Itself, and the two.
+        // The request itself, and the two downloads.
         assert_values(&lanyard, &[("lanyard_requests_in_flight".into(), 3)]);
         gate.open();
         assert_eq!((first.join().unwrap().outcome(), second.join().unwrap().outcome()), ("filled", "joined"));
@@ -170,7 +170,7 @@ fn the_counters_count() {
     for _ in 0..3 {
         get(lanyard.port(), &manifest(REPO, "missing"));
     }
-    // A redirect's own body is skipped; everything else that came is counted.
+    // The body of a redirect is skipped; every other byte that came is counted.
     let told = hub.requests().iter().filter(|r| r.status != 307).map(|r| r.bytes_sent).sum();
     let cached = (1 << 20) + image.bytes.len() as u64;
     assert_values(
@@ -194,7 +194,8 @@ fn the_counters_count() {
             (asked("token"), hub.token_calls() as u64),
             (of_hub("upstream_errors_total"), 0),
             (of_hub("upstream_ratelimit_limit"), 100),
-            // What it said last; the stand-in does not say that the missing tag cost one more.
+            // The upstream's last statement; the stand-in does not say that the missing tag cost
+            // one more.
             (of_hub("upstream_ratelimit_remaining"), 75),
             (of_hub("upstream_circuit_open"), 0),
             ("lanyard_cache_bytes".into(), cached),
@@ -233,7 +234,7 @@ fn bytes_out_and_the_circuit_are_shown() {
     assert!(value(&lanyard, &asked("probe")) >= 1);
 }
 
-/// SIGTERM: a download under way is finished; nobody new is served as if nothing were.
+/// SIGTERM: a download under way is finished; new clients are not served as before.
 #[test]
 fn a_stop_lets_downloads_end() {
     let hub = Hub::start();
@@ -256,7 +257,7 @@ fn a_stop_lets_downloads_end() {
             Some(head) => head.starts_with("HTTP/1.1 503"),
             None => true,
         });
-        // A connection that was kept for the next request is told as well, or it is closed.
+        // A connection that was kept for the next request gets the answer too, or it is closed.
         kept.request_if_open("GET", "/readyz");
         assert!(kept.answer("GET").map_or(true, |answer| answer.status == 503));
         gate.open();
@@ -291,7 +292,7 @@ fn a_second_signal_does_not_wait() {
     assert!(lanyard.logs().contains("parked=true"), "{}", lanyard.logs());
 }
 
-/// The beginning of an answer to a new client's question whether lanyard is ready, if there is one.
+/// The beginning of the answer to a new client's `/readyz`, if the server answers.
 fn new_answer(port: u16) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;

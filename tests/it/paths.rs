@@ -1,9 +1,9 @@
-//! S13 through the real binary: whatever the request line says, no file outside the data folder is
+//! S13 through the real binary: whatever the request line holds, no file outside the data folder is
 //! touched.
 //!
-//! Request targets near the grammar, and far from it, go over raw sockets with every method; strace
-//! writes down each system call that names a file. `LANYARD_PATHS=1000000 cargo test --test it
-//! s13_` for a million, which takes some minutes.
+//! Request targets near the grammar and far from it go over raw sockets with every method; strace
+//! records each system call that names a file. `LANYARD_PATHS=1000000 cargo test --test it s13_`
+//! sends a million, which takes some minutes.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use crate::{faults::left_out, hub::digest_of, lanyard::Lanyard, push::Pusher, wi
 
 const METHODS: [&str; 6] = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"];
 
-/// Connections at once.
+/// How many connections send at once.
 const CLIENTS: u64 = 4;
 
 /// Words of the grammar, of the disk's layout, and of attackers.
@@ -87,7 +87,7 @@ const WORDS: &[&str] = &[
     "*",
 ];
 
-/// Paths of the specification where something is: by a manifest, a blob, and an upload.
+/// Paths of the specification to existing content: a manifest, a blob, and an upload.
 fn whole([manifest, blob, upload]: &[String; 3]) -> [Vec<u8>; 6] {
     [
         "manifests/latest".to_owned(),
@@ -103,7 +103,7 @@ fn whole([manifest, blob, upload]: &[String; 3]) -> [Vec<u8>; 6] {
 /// A request target.
 fn target(rng: &mut StdRng, known: &[String; 3]) -> Vec<u8> {
     let mut target;
-    // Half of them are such paths, most with one word bent.
+    // Half of the targets are such paths, most with one word changed.
     if rng.random_bool(0.5) {
         let path = String::from_utf8(whole(known)[rng.random_range(0..6)].clone()).unwrap();
         let mut words: Vec<_> = path.split('/').map(str::to_owned).collect();
@@ -149,7 +149,7 @@ fn s13_no_request_reaches_a_file_outside_the_data_folder() {
     let known = [manifest, digest_of(b"layer"), place.rsplit('/').next().unwrap().to_owned()];
     let canary = lanyard.data_dir().with_file_name("canary");
     fs::write(&canary, "canary").unwrap();
-    // What the start itself did is not a request's doing.
+    // The calls of the start itself do not belong to a request.
     let started = fs::read_to_string(&log).unwrap().len();
     let (next, statuses) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
     std::thread::scope(|scope| {
@@ -161,7 +161,7 @@ fn s13_no_request_reaches_a_file_outside_the_data_folder() {
                 while next.fetch_add(1, Ordering::Relaxed) < count {
                     let target = target(&mut rng, known);
                     let method = METHODS[rng.random_range(0..METHODS.len())];
-                    // What all of them look for stays.
+                    // The content that all requests look for is never deleted.
                     let method = if method == "DELETE" && whole(known).contains(&target) { "GET" } else { method };
                     let status = ask(&mut connection, port, method, &target);
                     *statuses.lock().unwrap().entry(status).or_insert(0) += 1;
@@ -180,8 +180,8 @@ fn s13_no_request_reaches_a_file_outside_the_data_folder() {
     assert!(outside.is_empty(), "{outside:?}");
 }
 
-/// A lanyard, not started yet, that strace will write down. None, and said so, where that cannot be
-/// had.
+/// A lanyard, not started yet, that strace will trace. None where this machine has no strace; the
+/// test then says so.
 fn traced() -> Option<Lanyard> {
     let words =
         ["strace", "-D", "-f", "--seccomp-bpf", "-qq", "-y", "-s", "4096", "-e", "trace=%file", "-e", "signal=none"];
@@ -189,14 +189,14 @@ fn traced() -> Option<Lanyard> {
         left_out("strace does not run (Debian package strace; ptrace must be allowed)");
         return None;
     }
-    // Nobody who opens upload after upload is held up here: the limit has tests of its own.
+    // A client that opens upload after upload is not refused here: the limit has tests of its own.
     let mut lanyard = Lanyard::prepare("mode = \"offline\"\n[cache]\nmin_free = \"0%\"\n[log]\nformat = \"json\"\n");
     let log = lanyard.config_file().with_file_name("trace");
     lanyard.through(&[&words[..], &["-o", log.to_str().unwrap()]].concat());
     Some(lanyard)
 }
 
-/// One request; another connection where the server closed this one. The status.
+/// One request, on a new connection if the server closed the last one. Returns the status.
 fn ask(connection: &mut Connection, port: u16, method: &str, target: &[u8]) -> u16 {
     let length = if matches!(method, "PUT" | "POST" | "PATCH") { "Content-Length: 2\r\n" } else { "" };
     let body: &[u8] = if length.is_empty() { b"" } else { b"{}" };

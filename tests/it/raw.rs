@@ -1,27 +1,28 @@
-//! A client of one request per connection, on a bare socket, which shows what really came.
+//! A client of one request per connection, on a bare socket, which shows the bytes that really
+//! came.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Patience of every read; a test that runs into it fails.
+/// Patience of every read; a test that exceeds it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What came.
+/// The bytes that came, split into their parts.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// The status; 0 if there was no head.
     pub(crate) status: u16,
     /// Header lines, names in lower case.
     pub(crate) headers: Vec<(String, String)>,
-    /// Whatever followed the head until the connection ended.
+    /// All bytes after the head until the connection ended.
     pub(crate) rest: Vec<u8>,
     /// Whether the connection ended by a reset.
     pub(crate) reset: bool,
 }
 
 impl Answer {
-    /// A header's value, or nothing.
+    /// A header's value, or an empty text.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }

@@ -1,4 +1,4 @@
-//! A start that fails says so in one line that says what to do, and leaves with a code that a
+//! A start that fails says in one line what went wrong and what to do, and exits with a code that a
 //! supervisor understands.
 
 use std::{
@@ -17,8 +17,8 @@ use crate::{
 
 const REPO: &str = "library/busybox";
 
-/// A command in a mount namespace of its own, or nothing where this user may not have one. `$1` is
-/// the folder.
+/// A command in a mount namespace of its own, or none if this user may not make one. `$1` is the
+/// folder.
 fn in_namespace(script: &str, folder: &Path) -> Option<Command> {
     let mut command = Command::new("unshare");
     let may = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output();
@@ -76,7 +76,7 @@ fn a_file_in_the_way_is_named() {
     for data in [file.clone(), file.join("below")] {
         assert_one_line(&serve("127.0.0.1:0", &data), &[&*data.to_string_lossy(), "not a directory", "data_dir"]);
     }
-    // One deeper: what should be a folder of the data folder is a file.
+    // One level deeper: a file in the place of a folder of the data folder.
     let data = folder.path().join("data");
     fs::create_dir(&data).unwrap();
     fs::write(data.join("blobs"), "").unwrap();
@@ -110,7 +110,7 @@ fn a_folder_that_takes_nothing_is_named() {
     }
 }
 
-/// Not the root user: the folder is somebody else's.
+/// Not as root: the folder belongs to another user.
 #[test]
 fn a_folder_of_somebody_else_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -118,7 +118,7 @@ fn a_folder_of_somebody_else_is_named() {
     fs::create_dir(&data).unwrap();
     let own = rustix::process::getuid().is_root();
     let mut command = match own {
-        // The right to overlook permissions is put down.
+        // The right to overlook permissions is dropped.
         true => Command::new("setpriv"),
         false => Command::new("sh"),
     };
@@ -158,7 +158,7 @@ fn a_read_only_folder_with_data_is_served() {
     let other = hub.image(REPO, "other").layer(2000).publish();
     let answer = get(lanyard.port(), &blob(REPO, other.layer(0)));
     assert_eq!((answer.status, answer.outcome(), answer.body.len()), (200, "bypassed", 2000));
-    // What it says comes by a pipe of its own, which may be slower than the answers.
+    // Its output comes through a pipe, which may be slower than the answers.
     crate::wire::eventually("it is said", || lanyard.logs().contains("read-only"));
     assert!(Lanyard::stop(&mut lanyard).success());
 }

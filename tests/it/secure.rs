@@ -1,5 +1,5 @@
-//! The way to an upstream, by the real binary: through a proxy, over TLS, with an authority of
-//! one's own, and not at all where the other side cannot prove who it is (S19).
+//! The connection to an upstream, by the real binary: through a proxy, over TLS, with an authority
+//! of one's own. A server that cannot prove its identity is not asked (S19).
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::{
 
 const REPO: &str = "library/busybox";
 
-/// A lanyard in front of `hub`, which it trusts where it has an authority, and whatever holds its
+/// A lanyard in front of `hub`. If `ca`, it trusts the hub's authority. The second value holds its
 /// files.
 fn mirror(hub: &Hub, url: &str, ca: bool, more: &str) -> (Lanyard, tempfile::TempDir) {
     mirror_in(hub, url, ca, more, &[])
@@ -67,7 +67,7 @@ fn an_image_comes_through_a_proxy() {
     assert!(proxy.bytes_down() > hub.body_bytes_sent());
     let others = proxy.asked().iter().filter(|asked| asked.header("authorization").is_some()).count();
     assert_eq!(others, 0, "the proxy sees no token");
-    // What the proxy refuses is told, and not asked for directly.
+    // The proxy's refusal is told to the client, and the upstream is not asked directly.
     proxy.refuse_with(Some(403));
     hub.end_connections();
     let before = hub.connections_accepted();
@@ -77,7 +77,7 @@ fn an_image_comes_through_a_proxy() {
     assert_eq!(hub.connections_accepted(), before);
 }
 
-/// Names are resolved by the proxy: lanyard itself could not.
+/// The proxy resolves names: lanyard itself could not.
 #[test]
 fn tls_goes_through_the_proxy_to_a_name_that_only_it_knows() {
     let hub = Hub::builder().tls().host("registry.example").start();
@@ -122,8 +122,7 @@ fn s19_who_cannot_prove_who_it_is_is_not_asked() {
     }
 }
 
-/// S19: a registry that speaks no TLS is not asked in plain text, nor one that speaks it in plain
-/// text.
+/// S19: a registry that speaks no TLS is not asked in plain text, nor a plain one over TLS.
 #[test]
 fn s19_tls_is_not_given_up() {
     let plain = Hub::start();

@@ -1,5 +1,5 @@
-//! The upstream room against the stand-in, over real sockets: the whole way of a pull, and what it
-//! costs upstream.
+//! The upstream room against the stand-in, over real sockets: the whole way of a pull, and its cost
+//! upstream.
 
 use std::{
     sync::Arc,
@@ -21,7 +21,7 @@ use crate::hub::{Cut, Fault, Hub, On, silent::Silent};
 
 const REPOSITORY: &str = "library/busybox";
 
-/// One upstream, and what it hangs on.
+/// One upstream, and the parts that it needs.
 struct World {
     upstreams: Upstreams,
     upstream: Arc<Registry>,
@@ -227,6 +227,7 @@ async fn an_upstream_that_is_down_fails_fast_and_comes_back() {
     let begun = Instant::now();
     while world.upstream.health() != Health::Good {
         assert!(begun.elapsed() < Duration::from_secs(20), "the probe does not find it again");
+        // The interval of the poll.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(world.manifest("latest").await.unwrap(), image.bytes);
@@ -270,6 +271,7 @@ async fn a_black_hole_is_late_at_once_and_no_one_waits_long() {
     let watch = async {
         while world.upstream.health() != Health::Late {
             assert!(begun.elapsed() < Duration::from_secs(20), "never late");
+            // The interval of the poll.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         begun.elapsed()

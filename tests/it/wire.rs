@@ -1,5 +1,5 @@
-//! A client on a raw socket: it sees exactly what a server sent, also when that is not what it
-//! promised.
+//! A client on a raw socket: it sees exactly the bytes that a server sent, also when they differ
+//! from its promise.
 
 use std::{
     io::{self, Read, Write},
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a single read may take. Spent only when something hangs.
+/// How long a single read may take. The whole time passes only when a server hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An answer as it came.
@@ -16,7 +16,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// When the first byte of the body was here.
+    /// When the first byte of the body arrived.
     pub(crate) first_byte: Option<Instant>,
 }
 
@@ -65,7 +65,7 @@ impl Connection {
         Connection::try_open(port).expect("lanyard accepts")
     }
 
-    /// The same where nobody may be listening.
+    /// The same where possibly no server listens.
     pub(crate) fn try_open(port: u16) -> io::Result<Connection> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -73,7 +73,7 @@ impl Connection {
         Ok(Connection { stream, buffer: Vec::new() })
     }
 
-    /// Waits so long for each piece of an answer from now on.
+    /// Waits this long for each piece of an answer from now on.
     pub(crate) fn patience(&self, patience: Duration) {
         self.stream.set_read_timeout(Some(patience)).unwrap();
     }
@@ -93,8 +93,8 @@ impl Connection {
         let _ = self.send_if_open(head_of(method, path, &[]).as_bytes());
     }
 
-    /// Sends bytes as they are, on a connection that may have been closed meanwhile. Says whether
-    /// it took them.
+    /// Sends bytes as they are, on a connection that may have been closed meanwhile. Returns
+    /// whether it accepted them.
     pub(crate) fn send_if_open(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
@@ -151,8 +151,8 @@ impl Connection {
         Ok(answer)
     }
 
-    /// A signal ends a read that has a timeout, such as that of a child of another test which has
-    /// ended.
+    /// A signal interrupts a read that has a timeout, such as the signal of another test's child
+    /// that has ended.
     fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.stream.read(chunk) {
@@ -217,7 +217,8 @@ pub(crate) fn try_send(
     connection.answer(method)
 }
 
-/// One request with a body over any stream; the status of its answer, whose body must be empty.
+/// One request with a body over any stream. Returns the status of its answer, whose body must be
+/// empty.
 pub(crate) fn send_over<S: Read + Write + ?Sized>(stream: &mut S, method: &str, path: &str, body: &[u8]) -> u16 {
     let length = body.len().to_string();
     stream.write_all(&[head_of(method, path, &[("Content-Length", &length)]).as_bytes(), body].concat()).unwrap();
@@ -250,7 +251,7 @@ pub(crate) fn manifest(repo: &str, reference: &str) -> String {
     format!("/v2/{repo}/manifests/{reference}")
 }
 
-/// Waits until `true`, with one generous patience.
+/// Waits until `is` returns true. All such waits of the suite have one generous patience.
 pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !is() {

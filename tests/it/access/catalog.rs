@@ -16,7 +16,8 @@ actions = ["pull", "push"]
 
 const SCOPE: &str = "registry:catalog:*";
 
-/// As oras and regctl do it: ask, be told where and for what, get that, ask again.
+/// As oras and regctl do it: ask, read in the challenge where to get a token and for which scope,
+/// get that token, ask again.
 #[test]
 fn a_client_is_asked_for_a_token_and_lists_what_it_may_pull() {
     let house = House::start("[hosted]\nnamespaces = [\"open/**\", \"team/**\"]", RULES);
@@ -52,7 +53,7 @@ fn a_client_is_asked_for_a_token_and_lists_what_it_may_pull() {
             }
         }
     }
-    // A form is as good.
+    // A form works as well.
     let form = format!("grant_type=password&username=bob&password={}&scope={SCOPE}", BOB.1);
     let issued = send(house.port(), "POST", "/v2/token", &[ELSEWHERE], form.as_bytes());
     let bearer = format!("Bearer {}", issued.json()["access_token"].as_str().unwrap());
@@ -60,7 +61,7 @@ fn a_client_is_asked_for_a_token_and_lists_what_it_may_pull() {
     assert_eq!(listed.json()["repositories"], serde_json::json!(["open/app"]));
 }
 
-/// What is not the catalogue's scope does not list, and the catalogue's opens nothing else.
+/// A token for another scope does not list, and a token for the catalogue opens nothing else.
 #[test]
 fn a_token_lists_only_when_it_was_asked_for_that() {
     let house = House::start("", "");

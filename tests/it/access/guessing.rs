@@ -1,5 +1,5 @@
-//! Guessing passwords (S17, S27), by every way that takes one. Addresses are told apart as behind a
-//! proxy that is trusted.
+//! Guessing passwords (S17, S27), in every way in which a client can send one. Addresses are told
+//! apart as behind a trusted proxy.
 
 use std::{io::Write, net::TcpStream, time::Instant};
 
@@ -7,12 +7,12 @@ use super::{ANN, BOB, House, basic, send};
 use crate::wire::{Answer, eventually, manifest};
 use crate::{hub::Hub, pull::config};
 
-/// A lanyard that takes the word of a proxy on this machine.
+/// A lanyard that trusts a proxy on this machine.
 fn behind_a_proxy(behind: &str) -> House {
     House::start("trusted_proxies = [\"127.0.0.1\"]", behind)
 }
 
-/// The ways to bring a name and a password. The last argument is the address that it comes from.
+/// The ways to send a name and a password. The last argument is the client's address.
 type Way = fn(&House, (&str, &str), &str) -> Answer;
 
 const WAYS: [(&str, Way); 6] = [
@@ -37,8 +37,8 @@ fn is_in(house: &House, login: (&str, &str), from: &str) -> u16 {
     ask(house, "GET", "/v2/", login, from).status
 }
 
-/// Ten wrong passwords a minute, whichever way they come, and then none: not even one that was
-/// right a moment ago.
+/// Ten wrong passwords a minute are allowed, in whichever way they are sent. Then every password is
+/// refused, also one that was right a moment ago.
 #[test]
 fn s27_a_refusal_stands_before_every_memory_and_nobody_else_notices() {
     let hub = Hub::start();
@@ -66,14 +66,14 @@ fn s27_a_refusal_stands_before_every_memory_and_nobody_else_notices() {
     }
 }
 
-/// Whose wrong passwords they are, by what is believed of the address.
+/// Which client a wrong password counts against, for each address that is believed.
 #[test]
 fn s27_only_a_proxy_of_ours_says_who_guesses() {
     for (trusted, spread, expected) in [
-        // One job behind the proxy: its own guesses alone are spent.
+        // One job behind the proxy: only its own guesses are used up.
         ("[\"127.0.0.0/8\"]", false, 200),
-        // A client that makes addresses up is counted as what it is, with or without a proxy that
-        // is not this one.
+        // A client that invents addresses is counted by its true one, with a proxy that is not
+        // trusted and without any.
         ("[]", true, 429),
         ("[\"192.0.2.1\"]", true, 429),
     ] {
@@ -85,13 +85,13 @@ fn s27_only_a_proxy_of_ours_says_who_guesses() {
         assert_eq!(is_in(&house, ANN, "198.51.100.77"), expected, "{trusted}");
         assert_eq!(is_in(&house, ANN, "1.2.3.4, 198.51.100.77"), expected, "{trusted}");
         if trusted != "[]" && !spread {
-            // The client writes what it likes in front; the last hop is the proxy's word.
+            // The client can write anything in front; the last hop is the proxy's statement.
             assert_eq!(is_in(&house, ANN, "203.0.113.9, 198.51.100.1"), 429);
         }
     }
 }
 
-/// A client that sends the other header too has no guess more, in whichever order it tries.
+/// A client that sends the other header too gets no further guess, in whichever order it tries.
 #[test]
 fn s27_a_second_header_gives_no_guess_more() {
     for (other, value) in [("Forwarded", "for=203.0.113.9"), ("Forwarded", "for=_hidden"), ("Forwarded", "proto=https")]
@@ -113,8 +113,8 @@ fn s27_a_second_header_gives_no_guess_more() {
     }
 }
 
-/// A guess counts although its client leaves while it is checked. The hashes are dear, so that
-/// there is a while.
+/// A guess counts although its client leaves while it is checked. The hashes are expensive, so that
+/// the check takes a while.
 #[test]
 fn s27_hanging_up_is_no_way_to_guess() {
     let house = behind_a_proxy("");
@@ -134,7 +134,7 @@ fn s27_hanging_up_is_no_way_to_guess() {
         stream.write_all(head.as_bytes()).unwrap();
         stream.set_nonblocking(true).unwrap();
         let mut answer = [0; 1];
-        // The one that asks for the metrics is one, too.
+        // The request for the metrics is counted too.
         eventually("it is being checked", || {
             let metrics = house.ask("GET", "/metrics", &[]).text();
             !metrics.contains("lanyard_requests_in_flight 1\n") || stream.peek(&mut answer).is_ok()
@@ -147,8 +147,8 @@ fn s27_hanging_up_is_no_way_to_guess() {
     assert_eq!(is_in(&house, BOB, "192.0.2.1"), 200);
 }
 
-/// What one command with a wrong password sends is one guess, also beside other guesses, and it
-/// is told to nobody else.
+/// All that one command sends with a wrong password is one guess, also beside other guesses, and no
+/// other client is told about it.
 #[test]
 fn the_wrong_password_of_one_command_is_one_guess() {
     let house = behind_a_proxy("");
@@ -158,7 +158,7 @@ fn the_wrong_password_of_one_command_is_one_guess() {
         }
         assert_eq!(is_in(&house, ANN, "192.0.2.1"), 200, "{round}");
     }
-    // Nine are left.
+    // Nine guesses are left.
     for guess in 0..9 {
         assert_eq!(is_in(&house, ("ann", &format!("guess{guess}")), "192.0.2.1"), 401, "{guess}");
     }
@@ -166,8 +166,8 @@ fn the_wrong_password_of_one_command_is_one_guess() {
     assert_eq!(is_in(&house, ANN, "192.0.2.1"), 429);
 }
 
-/// Many at once are not more than one after the other, and those that are right are not refused for
-/// their number.
+/// Many guesses at once are no more than the same number one after the other, and right passwords
+/// are not refused because they are many.
 #[test]
 fn s27_guessing_at_once_gives_no_more_guesses() {
     let house = behind_a_proxy("");
@@ -189,8 +189,8 @@ fn s27_guessing_at_once_gives_no_more_guesses() {
     assert_eq!(at_once(right, "192.0.2.1"), (60, 0, 0));
 }
 
-/// Guessing at many names is bounded by address, tells nothing about who there is, and keeps nobody
-/// out for it.
+/// Guessing at many names is limited by address. It does not tell which names exist, and it locks
+/// no user out.
 #[test]
 fn s27_guessing_at_many_names_from_one_address() {
     let house = behind_a_proxy("");
@@ -214,7 +214,7 @@ fn s27_guessing_at_many_names_from_one_address() {
     assert_eq!(is_in(&house, ("ann", "x"), "192.0.2.2"), 401, "another address is not this one");
 }
 
-/// bcrypt reads 72 bytes of a password. A longer one is not cut, and is wrong.
+/// bcrypt reads 72 bytes of a password. A longer password is not cut, and is wrong.
 #[test]
 fn a_password_that_bcrypt_would_cut_is_wrong() {
     let house = behind_a_proxy("");

@@ -1,5 +1,5 @@
-//! What a browser may do with the registry (S32): nothing with its content, and nothing with this
-//! machine's rights.
+//! The limits of a browser at the registry (S32): it can do nothing with the content, and nothing
+//! with this machine's rights.
 
 use super::{ANN, ELSEWHERE, House, MANIFEST, Small, basic, send};
 use crate::{
@@ -19,7 +19,7 @@ fn is_inert(answer: &Answer) -> bool {
         && answer.header("content-security-policy") == Some(SANDBOX)
 }
 
-/// Every answer, whatever it is: both spellings, both addresses, errors too.
+/// Every answer: both spellings, both addresses, errors too.
 #[test]
 fn s32_every_answer_of_the_registry_is_inert() {
     let hub = Hub::start();
@@ -80,8 +80,8 @@ fn s32_every_answer_of_the_registry_is_inert() {
     }
 }
 
-/// A type that a browser would show or run is kept to itself, by GET and by HEAD; a client's types
-/// are not touched.
+/// Content of a type that a browser would show or run is sent as bytes, by GET and by HEAD. The
+/// types that clients use are unchanged.
 #[test]
 fn s32_content_of_another_type_is_told_as_bytes() {
     let page = br#"{"schemaVersion":2,"mediaType":"text/html","x":"<script>alert(1)</script>"}"#.to_vec();
@@ -109,7 +109,7 @@ fn s32_content_of_another_type_is_told_as_bytes() {
     }
 }
 
-/// One request with this `Host`, or with none.
+/// One request with this `Host`, or without any.
 fn by_host(port: u16, method: &str, path: &str, host: Option<&str>, body: &[u8]) -> Answer {
     let mut connection = Connection::open(port);
     let host = host.map_or_else(String::new, |host| format!("Host: {host}\r\n"));
@@ -121,8 +121,8 @@ fn by_host(port: u16, method: &str, path: &str, host: Option<&str>, body: &[u8])
     connection.answer(method).unwrap_or_else(|error| panic!("{method} {path} {host}: {error}"))
 }
 
-/// A page whose name leads to this machine pushes nothing and reads nothing that is this
-/// machine's.
+/// A web page whose name resolves to this machine pushes nothing, and reads nothing that needs this
+/// machine's rights.
 #[test]
 fn s32_this_machines_rights_need_a_name_of_its_own() {
     const RULES: &str = "[[access]]\nwho = [\"anonymous\"]\nrepositories = [\"docker.io/**\"]\nactions = [\"pull\"]\n\
@@ -157,7 +157,7 @@ fn s32_this_machines_rights_need_a_name_of_its_own() {
     ] {
         let ask = |method: &str, path: &str, body: &[u8]| by_host(port, method, path, Some(host), body);
         for method in ["GET", "HEAD"] {
-            // A Host that is none may be refused as a request.
+            // An invalid Host may be refused as a bad request.
             let status = ask(method, &path, b"").status;
             assert_eq!(status == 200, own, "{method} {host:?}: {status}");
         }
@@ -184,7 +184,7 @@ fn s32_this_machines_rights_need_a_name_of_its_own() {
     assert_ne!(headers(&[("Host", "evil.example")]), 200, "two of them");
 }
 
-/// With users, whoever asks by a strange name signs in like anybody else.
+/// With users, a client that asks by an unknown name signs in like any other.
 #[test]
 fn s32_a_user_pushes_by_any_name() {
     let house = House::start("", "");

@@ -1,5 +1,5 @@
-//! S5: what a principal may not pull is answered exactly as what is not there. Principals × end
-//! points × repositories.
+//! S5: a request for content that a principal may not pull is answered exactly as one for content
+//! that does not exist. Principals × end points × repositories.
 
 use super::{ANN, BOB, ELSEWHERE, House, Small, basic};
 use crate::{
@@ -28,9 +28,9 @@ actions = ["pull", "push", "delete"]
 
 struct Scene {
     house: House,
-    /// Of ann, of bob, of this machine.
+    /// The repositories of ann, of bob, of this machine.
     hosted: [(&'static str, Small); 3],
-    /// Of a registry that knows lanyard by a password.
+    /// The repository of a registry that knows lanyard by a password.
     private: (String, String),
     _hubs: [Hub; 2],
 }
@@ -74,7 +74,7 @@ impl Scene {
     }
 }
 
-/// Who asks, and what is theirs.
+/// A client, and the repository that belongs to it.
 struct Who {
     name: &'static str,
     headers: Vec<(&'static str, String)>,
@@ -102,8 +102,8 @@ impl Who {
 fn plain(answer: &Answer, repo: &str) -> String {
     let mut headers: Vec<_> = answer.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date")).collect();
     headers.sort();
-    // Names that are asked for here are of one length, so that the length of the answer says
-    // nothing about them.
+    // The names that are asked for here have one length, so the length of the answer says nothing
+    // about them.
     format!("{} {headers:?} {}", answer.status, answer.text()).replace(repo, "REPO")
 }
 
@@ -159,7 +159,7 @@ fn s5_lists_and_tokens_hold_only_what_is_ones_own() {
             );
             assert!(!own.is_empty() || listed.header("link").is_none(), "a next page would tell of others");
         }
-        // Whatever token is asked for, it opens nothing else.
+        // A token for any scope opens nothing else.
         let scopes: String = ["ann/app", "bob/app", "here/app", "private.lan/team/app"]
             .map(|repo| format!("&scope=repository:{repo}:pull,push,delete"))
             .concat();
@@ -171,7 +171,7 @@ fn s5_lists_and_tokens_hold_only_what_is_ones_own() {
         for repo in ["ann/app", "bob/app", "here/app", "private.lan/team/app"] {
             let answer = scene.house.ask("GET", &format!("/v2/{repo}/manifests/secret-tag"), &with_token);
             assert_eq!(answer.status == 200, own.contains(&repo), "{who} {repo}: {}", answer.text());
-            // Nor does the one for the catalogue.
+            // Nor does the token for the catalogue.
             let path = format!("/v2/{repo}/manifests/secret-tag");
             let answer = scene.house.ask("GET", &path, &with_listing);
             assert_eq!(answer.status == 200, who == "loopback" && own.contains(&repo), "{who} {repo}");
@@ -182,7 +182,8 @@ fn s5_lists_and_tokens_hold_only_what_is_ones_own() {
     }
 }
 
-/// S5: mounting from where one may not pull is like mounting from where nothing is.
+/// S5: a mount from a repository that the client may not pull is like a mount from one that does
+/// not exist.
 #[test]
 fn s5_a_mount_takes_nothing_from_others() {
     let scene = Scene::new();
@@ -197,7 +198,8 @@ fn s5_a_mount_takes_nothing_from_others() {
     }
     let path = format!("/v2/ann/mounted/blobs/uploads/?mount={}&from=ann/app", scene.hosted[0].1.blob());
     assert_eq!(scene.house.ask("POST", &path, &headers).status, 201);
-    // A manifest that names what others hold is refused like one that names what nobody holds.
+    // A manifest that names another repository's blob is refused like one that names a blob that
+    // does not exist.
     let put = |blob: &[u8]| {
         let image = Small::new(&String::from_utf8_lossy(blob));
         let typed = [&headers[..], &[("Content-Type", super::MANIFEST)]].concat();
@@ -209,7 +211,7 @@ fn s5_a_mount_takes_nothing_from_others() {
     assert!(theirs.status >= 400, "{}", theirs.text());
 }
 
-/// The rights to push and to delete are rights of their own.
+/// Pushing and deleting are separate rights.
 #[test]
 fn s7_changes_are_refused_to_whom_no_rule_gives_them() {
     let scene = Scene::new();
@@ -232,7 +234,7 @@ fn s7_changes_are_refused_to_whom_no_rule_gives_them() {
             }
         }
     }
-    // loopback may push to here/**, and not delete there.
+    // loopback may push to here/**, but not delete there.
     assert_eq!(scene.house.ask("DELETE", "/v2/here/app/manifests/secret-tag", &[]).status, 401);
     let own = basic(ANN);
     let gone = scene.house.ask("DELETE", "/v2/ann/app/manifests/secret-tag", &[ELSEWHERE, ("Authorization", &own)]);

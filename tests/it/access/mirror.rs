@@ -1,4 +1,4 @@
-//! `mirror_listen`: an address that only pulls, never challenges and never looks at a password.
+//! `mirror_listen`: an address that only pulls, never challenges and never reads a password.
 
 use super::{ANN, House, Small, basic, send};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     wire::{blob, get, manifest},
 };
 
-/// The port it says it pulls on.
+/// The port on which the log says that it pulls.
 pub(super) fn mirror_port(house: &House) -> u16 {
     let logs = house.lanyard.logs();
     let line = logs.lines().find_map(|line| line.split_once("pulls only on http://")).expect("it says so");
@@ -38,7 +38,7 @@ fn the_mirror_pulls_what_anybody_may_and_nothing_else() {
 
     let (ann, wrong) = (basic(ANN), basic(("ann", "wrong")));
     assert_eq!(get(house.port(), "/v2/").status, 401, "where people sign in");
-    // A wrong password twelve times would be too many, if it were looked at.
+    // Twelve wrong passwords would be too many, if they were read.
     for authorization in ["", &ann, "Bearer x", "Basic Og=="].into_iter().chain(vec![&*wrong; 12]) {
         let header = [("Authorization", authorization)];
         let header = if authorization.is_empty() { &[][..] } else { &header[..] };

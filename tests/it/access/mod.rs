@@ -1,8 +1,8 @@
-//! Who may do what, through the real binary: users who sign in, rules, the address that only pulls,
-//! `lanyard user`.
+//! Which client may do what, through the real binary: users who sign in, rules, the address that
+//! only pulls, `lanyard user`.
 //!
-//! Every test asks from this machine. Whoever is to be somebody else says so as a proxy would, with
-//! `X-Forwarded-For`, which takes the rights of this machine away.
+//! Every test asks from this machine. A client from another address says so as a proxy would, with
+//! `X-Forwarded-For`, which removes the rights of this machine.
 
 mod catalog;
 mod guessing;
@@ -25,9 +25,9 @@ use crate::{
     wire::{Answer, Connection},
 };
 
-/// Makes a request one from another machine.
+/// Makes a request count as one from another machine.
 const ELSEWHERE: (&str, &str) = ("X-Forwarded-For", "192.0.2.7");
-/// Two users and their passwords, which are looked for in the logs.
+/// Two users and their passwords. The tests search the logs for the passwords.
 const ANN: (&str, &str) = ("ann", "canary-ann:tail-4711");
 const BOB: (&str, &str) = ("bob", "canary-bob");
 
@@ -38,7 +38,7 @@ struct House {
 }
 
 impl House {
-    /// `config`: what stands before `[auth]`, and what stands behind it.
+    /// `before` is the configuration before `[auth]`, and `behind` the part after it.
     fn start(before: &str, behind: &str) -> House {
         let users = tempfile::NamedTempFile::new().unwrap();
         let line = |(user, password): (&str, &str)| format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap());
@@ -113,7 +113,7 @@ impl Small {
         digest_of(&self.manifest)
     }
 
-    /// Pushes it as `tag`. The status of the first step that is not what it should be, else 201.
+    /// Pushes the image as `tag`. Returns the status of the first step that fails, else 201.
     fn push(&self, port: u16, repo: &str, tag: &str, headers: &[(&str, &str)]) -> u16 {
         let path = format!("/v2/{repo}/blobs/uploads/?digest={}", self.blob());
         let blob = send(port, "POST", &path, headers, &self.layer);

@@ -1,9 +1,10 @@
-//! S23: a name is no possession. A repository that names everything and has nothing gives out
-//! nothing, and what it has after all is given out once its own upstream has said so.
+//! S23: naming a digest is no possession of it. A repository that names everything and holds
+//! nothing gives out nothing. It gives out content that is here once its own upstream has said that
+//! it has it.
 //!
-//! The stranger's registry holds manifests that name the digests of everybody else's content: a
-//! hosted layer and manifest, a private upstream's layer, config and manifest. Its own upstream has
-//! none of them.
+//! The stranger's registry holds manifests that name the digests of all other content: a hosted
+//! layer and manifest, a private upstream's layer, config and manifest. Its own upstream has none
+//! of them.
 
 use std::{thread, time::Duration};
 
@@ -37,9 +38,9 @@ struct Scene {
     house: House,
     stranger: Hub,
     private: Hub,
-    /// What is ann's alone, with its length.
+    /// The digests that only ann may pull, with their lengths.
     secrets: Vec<(String, u64)>,
-    /// Which of them is the large layer of the private upstream.
+    /// The digest of the large layer of the private upstream.
     large: String,
     _password: tempfile::NamedTempFile,
 }
@@ -72,7 +73,7 @@ impl Scene {
         Scene { house, stranger, private, secrets, large, _password: password }
     }
 
-    /// Ann pulls what is hers from the private upstream.
+    /// Ann pulls her images from the private upstream.
     fn ann_pulls(&self) {
         let ann = basic(ANN);
         let headers = [ELSEWHERE, ("Authorization", ann.as_str())];
@@ -84,8 +85,9 @@ impl Scene {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
 
-    /// Puts manifests at the stranger's that name the secrets in every way, and has anybody pull
-    /// them. Each has a repository of its own: what one link says must not hide what another would.
+    /// Puts manifests at the stranger's that name the secrets in every way, and pulls them
+    /// anonymously. Each has a repository of its own: the refusal of one link must not hide another
+    /// link that gives the secret out.
     fn name_everything(&self) -> Vec<String> {
         let types = ["application/vnd.oci.image.layer.v1.tar", MANIFEST, OCI_INDEX, "", "application/x"];
         let sizes: [fn(u64) -> u64; 4] = [|size| size, |size| size + 1, |_| 1, |_| 20 << 30];
@@ -112,8 +114,8 @@ impl Scene {
         repos
     }
 
-    /// Everybody but ann asks for every secret by way of these repositories, in every way. Says how
-    /// many answers there were.
+    /// Every client but ann asks for every secret through these repositories, in every way. Returns
+    /// the number of answers.
     fn nobody_gets(&self, repos: &[String], expected: &[u16]) -> usize {
         let bob = basic(BOB);
         let bob = [ELSEWHERE, ("Authorization", bob.as_str())];
@@ -121,8 +123,8 @@ impl Scene {
         let mut asked = 0;
         let all = repos.iter().flat_map(|repo| self.secrets.iter().map(move |secret| (repo, secret)));
         for (n, (repo, (digest, _))) in all.enumerate() {
-            // One asks for this, the next for that: with so many repositories each asks for
-            // everything.
+            // One client asks for one secret, the next for another: with so many repositories each
+            // client asks for every secret.
             for (who, headers) in &askers[n % 3..=n % 3] {
                 let known = format!("\"{digest}\"");
                 for extra in [None, Some(("Range", "bytes=0-0")), Some(("If-None-Match", known.as_str()))] {
@@ -142,7 +144,7 @@ impl Scene {
                 let path = format!("/v2/bob/app/blobs/uploads/?mount={digest}{from}");
                 let answer = self.house.ask("POST", &path, &bob);
                 asked += 1;
-                // Too many uploads at once would end this test before it has asked everything.
+                // Too many uploads at once would end this test before it has asked for everything.
                 let upload = answer.header("location").unwrap_or_default().to_owned();
                 assert_eq!(answer.status, 202, "{path}: {}", answer.text());
                 assert_eq!(self.house.ask("DELETE", &upload, &bob).status, 204);
@@ -158,7 +160,7 @@ fn s23_a_repository_that_only_names_gives_out_nothing() {
     let repos = scene.name_everything();
     assert_eq!(repos.len(), 60);
     let some: Vec<_> = repos.iter().step_by(7).cloned().collect();
-    // Before it is here, once it is, and after a restart, with an index and without.
+    // Before the content is here, when it is here, and after a restart, with an index and without.
     scene.nobody_gets(&some, &[404]);
     scene.ann_pulls();
     assert!(scene.nobody_gets(&repos, &[404]) > 4_000);
@@ -175,12 +177,12 @@ fn s23_a_repository_that_only_names_gives_out_nothing() {
     let config: String = config.lines().skip(2).map(|line| format!("{line}\n")).collect();
     scene.house.lanyard.reconfigure(&offline(&config));
     scene.house.lanyard.restart();
-    // What is named is missing, and what is not even named is unknown.
+    // A digest that is named is missing, and one that is not even named is unknown.
     scene.nobody_gets(&some, &[404, 503]);
 }
 
-/// A manifest that is pushed and names what others hold is refused, also where a mirrored namesake
-/// names it.
+/// A pushed manifest that names another repository's content is refused, also where a mirrored
+/// repository of the same name names that content.
 #[test]
 fn s23_a_namesake_that_only_names_is_not_adopted() {
     let stranger = Hub::start();
@@ -232,8 +234,8 @@ fn s23_a_name_joins_nobodys_download() {
     scene.nobody_gets(&repos, &[404]);
 }
 
-/// What another repository has brought is given out after one HEAD, however many ask, and then
-/// without any.
+/// Content that another repository has brought is given out after one HEAD, however many clients
+/// ask, and afterwards without any.
 #[test]
 fn s23_the_upstream_is_asked_once_for_each_link() {
     let hub = Hub::start();
@@ -262,14 +264,14 @@ fn s23_the_upstream_is_asked_once_for_each_link() {
         }
     });
     assert!(hub.blob_bytes_sent(&layer) <= 1, "it is here");
-    // But for the challenge that brings the token, and what the content network is asked.
+    // Without the challenge that brings the token, and the requests to the content network.
     let asked = |record: &Record| {
         record.origin == Origin::Registry && record.status != 401 && record.path == blob("library/second", &layer)
     };
-    // This content network refuses HEAD: it is asked for again, and then a byte is the word.
+    // This content network refuses HEAD: it is asked for again, and then a GET of one byte decides.
     let all = hub.count(asked);
     assert!(all <= 6, "{all} requests for 20 clients");
-    // The word of the first is written down a moment after the last byte.
+    // The first answer is recorded a moment after the last byte.
     let outcome = || get(lanyard.port(), &blob("library/second", &layer)).outcome().to_owned();
     eventually("its word is known", || outcome() == "hit");
     for _ in 0..3 {
@@ -278,8 +280,8 @@ fn s23_the_upstream_is_asked_once_for_each_link() {
     assert_eq!(hub.count(asked), all, "its word is remembered");
 }
 
-/// Images that share a layer stay whole without upstream: a client gets it where it may have it
-/// anyway.
+/// Images that share a layer stay complete without upstream: a client gets the layer where it may
+/// have it anyway.
 #[test]
 fn shared_layers_stay_available_without_upstream() {
     let hub = Hub::start();
@@ -304,15 +306,15 @@ fn shared_layers_stay_available_without_upstream() {
             let path = format!("{}?ns=docker.io", blob("library/second", digest));
             assert_eq!(crate::wire::head(lanyard.port(), &path).status, 200, "{mode}");
         }
-        // What no manifest there names is not there.
+        // A layer that no manifest there names is not found there.
         assert_ne!(get(lanyard.port(), &blob("library/third", &layer)).status, 200);
         lanyard.reconfigure(&crate::pull::config(&hub, "mode = \"offline\""));
         lanyard.restart();
     }
 }
 
-/// An upstream that says yes to everything states no true length, and that is no word: neither for
-/// what is stored, nor for a running download, nor for what one has left.
+/// An upstream that says yes to everything states no true length, so it is not believed: neither
+/// about stored content, nor about a running download, nor about the part of a stopped one.
 #[test]
 fn s23_a_word_without_the_true_length_is_none() {
     let page = |status: u16| Fault::Status {
@@ -358,7 +360,8 @@ fn s23_a_word_without_the_true_length_is_none() {
                 assert_eq!(scene.house.ask("DELETE", &upload, &bob).status, 204);
             }
         };
-        // Before it is here, while it comes, what is left of it, and once it is here.
+        // Before the content is here, while it comes, when a part of it is left, and once it is
+        // here.
         none_leaks(&scene);
         let gate = Gate::shut();
         scene.private.fault(On::blob(&scene.large), Fault::StallAt { bytes: 2_000_000, gate: gate.clone() });

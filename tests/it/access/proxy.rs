@@ -1,7 +1,7 @@
 //! docs/PROXY.md, word for word: nginx in front of lanyard, with TLS.
 //!
-//! A machine without nginx leaves the test out and says so; with `LANYARD_REQUIRE_CLIENTS=1` that
-//! is a failure.
+//! Without nginx the test is left out and says so; with `LANYARD_REQUIRE_CLIENTS=1` that is a
+//! failure.
 
 use std::{
     fs,
@@ -20,13 +20,13 @@ use super::{ANN, BOB, House, MANIFEST, Small, basic};
 
 const BOOK: &str = include_str!("../../../docs/PROXY.md");
 
-/// The block of the book in this language.
+/// The block of docs/PROXY.md in this language.
 fn block(language: &str) -> &'static str {
     let (_, rest) = BOOK.split_once(&format!("```{language}\n")).expect("the book has such a block");
     rest.split_once("```").expect("the block ends").0
 }
 
-/// nginx, ended with its value.
+/// A running nginx. Dropping it ends it.
 struct Nginx {
     process: Child,
     port: u16,
@@ -41,7 +41,7 @@ impl Drop for Nginx {
     }
 }
 
-/// The program, or why the test is left out.
+/// The program, or none with the reason why the test is left out.
 fn nginx() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
@@ -50,13 +50,13 @@ fn nginx() -> Option<PathBuf> {
         let reason = "nginx is not installed (Debian package nginx-light)";
         assert!(std::env::var("LANYARD_REQUIRE_CLIENTS").as_deref() != Ok("1"), "{reason}");
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        // eprintln! would be captured with the output of a passing test.
+        // The output of eprintln! would be captured when the test passes.
         let _ = std::io::stderr().write_all(format!("left out: {reason}; {test} was not run\n").as_bytes());
     }
     found
 }
 
-/// The block with this machine's addresses and files in place of the book's.
+/// The block of the document, with this machine's addresses and files in place of the document's.
 fn configuration(folder: &Path, port: u16, lanyard: u16) -> String {
     let mut server = block("nginx").to_owned();
     for (theirs, ours) in [
@@ -87,8 +87,8 @@ impl Nginx {
         fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).unwrap();
-        // nginx takes no port 0, so a free one is looked for; the program ends where somebody was
-        // quicker.
+        // nginx does not accept port 0, so a free port is looked for. nginx exits when another
+        // process takes that port first.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (file, log) = (folder.path().join("nginx.conf"), folder.path().join("error.log"));
         fs::write(&file, configuration(folder.path(), port, lanyard)).unwrap();
@@ -128,7 +128,7 @@ impl Nginx {
         headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
         stream.write_all(&[head.as_bytes(), b"\r\n", body].concat()).unwrap();
         let mut answer = Vec::new();
-        // nginx may end without saying so.
+        // nginx may end the connection without close_notify.
         let _ = stream.read_to_end(&mut answer);
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head");
         let head = String::from_utf8_lossy(&answer[..end]).into_owned();
@@ -136,8 +136,8 @@ impl Nginx {
         (status, head, answer[end + 4..].to_vec())
     }
 
-    /// What a client does that wants to push: asks, is sent to sign in, and signs in where it is
-    /// sent to.
+    /// The requests of a client that wants to push: it asks, reads in the challenge where to sign
+    /// in, and signs in there.
     fn token(&self, from: u8, login: (&str, &str), spoofed: &[(&str, &str)]) -> Result<String, u16> {
         let (status, head, _) = self.ask(from, "POST", "/v2/team/app/blobs/uploads/", spoofed, b"");
         assert_eq!(status, 401);
@@ -156,7 +156,7 @@ impl Nginx {
     }
 }
 
-/// lanyard as the book configures it, at a port of its own.
+/// lanyard as the document configures it, at a port of its own.
 fn house() -> House {
     let settings = block("toml").lines().filter(|line| !line.starts_with('#') && !line.starts_with("listen"));
     House::start(&settings.collect::<Vec<_>>().join("\n"), "")
@@ -167,7 +167,7 @@ fn the_book_puts_nginx_with_tls_in_front() {
     let Some(program) = nginx() else { return };
     let house = house();
     let nginx = Nginx::start(&program, house.port());
-    // A client cannot send the others anywhere, nor be somebody else.
+    // A client can neither send others to another address nor pretend to be another client.
     let spoofed = [
         ("Forwarded", "for=192.0.2.1;proto=http;host=evil.example"),
         ("X-Forwarded-For", "192.0.2.1"),
@@ -180,7 +180,7 @@ fn the_book_puts_nginx_with_tls_in_front() {
         let post = format!("/v2/team/app/blobs/uploads/?digest={}", image.blob());
         let signed = [("Authorization", token.as_str())];
         assert_eq!(nginx.ask(1, "POST", &post, &signed, &image.layer).0, 201);
-        // In two steps, as docker does it: where the upload goes on is below the same host.
+        // In two steps, as docker does it: the upload goes on below the same host.
         let (status, head, _) = nginx.ask(1, "POST", "/v2/team/app/blobs/uploads/", &signed, b"");
         let place = head.lines().find_map(|line| line.to_lowercase().strip_prefix("location: ").map(str::to_owned));
         let place = place.expect("a place");
@@ -196,7 +196,7 @@ fn the_book_puts_nginx_with_tls_in_front() {
         let (status, _, body) = nginx.ask(1, "GET", &format!("/v2/team/app/blobs/{digest}"), more, b"");
         assert!(status == 200 && body == layer);
     }
-    // Ten wrong passwords of one client behind it, who says that it is another each time.
+    // Ten wrong passwords of one client behind the proxy, which claims another address each time.
     for guess in 0..10 {
         let spoofed = [("X-Forwarded-For", &*format!("198.51.100.{guess}"))];
         assert_eq!(nginx.token(2, ("ann", &format!("guess{guess}")), &spoofed), Err(401));
@@ -206,7 +206,7 @@ fn the_book_puts_nginx_with_tls_in_front() {
     assert_eq!(nginx.ask(1, "GET", "/metrics", &[], b"").0, 404, "only the registry is passed on");
 }
 
-/// The other keys of the book are keys.
+/// The other keys in the document exist.
 #[test]
 fn the_book_is_a_configuration() {
     let text = block("toml").replace("#public_url", "public_url");
@@ -222,7 +222,7 @@ fn the_book_is_a_configuration() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// `public_url` comes before everything that a request says.
+/// `public_url` comes before everything that a request states.
 #[test]
 fn public_url_comes_before_every_header() {
     let house = House::start("public_url = \"https://registry.example.com:8443/\"", "");

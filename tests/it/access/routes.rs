@@ -1,4 +1,4 @@
-//! S7: routes × methods, where nobody has any right: nothing is done anywhere.
+//! S7: every route with every method, for clients without any right: no request changes anything.
 
 use super::{ELSEWHERE, House};
 
@@ -7,7 +7,7 @@ const UPLOAD: &str = "0b1f6f0e-4a55-4f7a-9d3e-5f2f3a1c2b4d";
 
 #[test]
 fn s7_every_route_and_method_asks_first() {
-    // One user, who may nothing but push to a name that is not asked for.
+    // One user, whose only right is to push to a name that is never asked for.
     let house =
         House::start("", "[[access]]\nwho = [\"user:ann\"]\nrepositories = [\"nowhere\"]\nactions = [\"push\"]\n");
     let (get, change) = ("GET HEAD", "GET HEAD PUT DELETE");

@@ -1,4 +1,4 @@
-//! S18: what people bring to sign in is in no log, no metric and no answer.
+//! S18: names and passwords that clients send to sign in are in no log, no metric and no answer.
 
 use super::{ANN, BOB, ELSEWHERE, House, Small, basic, send};
 use crate::wire::get;
@@ -33,7 +33,7 @@ fn s18_no_secret_is_logged_counted_or_told() {
     assert!(logs.contains("/v2/team/app/manifests/latest"), "there is a log to look at: {logs}");
     assert!(logs.contains("\"user\":\"ann\""), "and it says who pushed: {logs}");
     let hash = std::fs::read_to_string(house.users.path()).unwrap();
-    // What stands behind the colon of a password, too.
+    // The part of a password after its colon, too.
     let mut secrets = vec!["canary", "tail-4711", token.as_str(), "Basic ", "eyJ"];
     secrets.extend(right.iter().chain(&wrong[..1]).filter_map(|value| value.strip_prefix("Basic ")));
     secrets.extend(hash.lines().filter_map(|line| line.split_once(':')).map(|(_, hash)| hash));
@@ -41,8 +41,8 @@ fn s18_no_secret_is_logged_counted_or_told() {
         for (place, text) in [("the log", &logs), ("the metrics", &metrics)] {
             assert!(!text.contains(secret), "{secret} is in {place}");
         }
-        // A token that was asked for is the one secret that is told, and `Basic` is the name of a
-        // scheme.
+        // A token that was asked for is the one secret that is given out, and `Basic` is the name
+        // of a scheme.
         assert!(matches!(secret, "eyJ" | "Basic ") || !answers.contains(secret), "{secret} is in an answer");
     }
 }

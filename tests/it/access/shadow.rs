@@ -8,7 +8,8 @@ use crate::{
     wire::{Connection, blob, eventually, get, manifest},
 };
 
-/// N1: what is pushed under a name that nobody claimed is never what a client of the mirror gets.
+/// N1: a client of the mirror never gets content that was pushed under a name that the operator did
+/// not claim.
 #[test]
 fn n1_a_push_never_stands_in_for_an_image_of_the_mirror() {
     let hub = Hub::start();
@@ -25,7 +26,7 @@ fn n1_a_push_never_stands_in_for_an_image_of_the_mirror() {
     let mirror = mirror_port(&house);
     let ann = basic(ANN);
     let forged = Small::new("forged");
-    // Before any client has pulled them, so that lanyard does not know them yet.
+    // Before any client has pulled the names, so that lanyard does not know them yet.
     for name in names.iter().chain(&["claimed/app", "nowhere/app"]) {
         let headers = [ELSEWHERE, ("Authorization", ann.as_str())];
         assert_eq!(forged.push(house.port(), name, "latest", &headers), 201, "{name}");
@@ -57,7 +58,7 @@ fn n1_a_push_never_stands_in_for_an_image_of_the_mirror() {
 }
 
 /// N2: a name that the mirror knows takes no first push from another machine, unless the operator
-/// claimed it.
+/// claimed the name.
 #[test]
 fn n2_a_mirrored_name_takes_no_first_push_from_others() {
     let hub = Hub::start();
@@ -89,20 +90,20 @@ fn n2_a_mirrored_name_takes_no_first_push_from_others() {
                 assert!(answer.text().contains("hosted.namespaces"), "it says what to do: {}", answer.text());
             }
         }
-        // Names that the mirror does not know, and those that the operator claimed.
+        // Names that the mirror does not know, and names that the operator claimed.
         for name in ["grafana/other", "claimed/app", "ann/app"] {
             assert_eq!(image.push(house.port(), name, &format!("v{round}"), &elsewhere), 201, "{name}");
         }
         house.lanyard.restart();
     }
-    // This machine itself may, and from then on it is no first push.
+    // This machine may push to it, and afterwards a push is no first push.
     assert_eq!(image.push(house.port(), "grafana/grafana", "latest", &[("Authorization", &ann)]), 201);
     assert_eq!(image.push(house.port(), "grafana/grafana", "next", &elsewhere), 201);
     assert_eq!(get(house.port(), &manifest("grafana/grafana", "latest")).body, image.manifest);
 }
 
-/// N2 is asked again when a manifest commits: the mirror may come to know its name while the body
-/// comes in, by a manifest or by a blob alone.
+/// N2 is checked again when a manifest commits: the mirror may get to know the name while the body
+/// comes in, by a manifest or only by a blob.
 #[test]
 fn n2_a_name_that_becomes_known_while_a_push_comes_in_is_not_taken() {
     let hub = Hub::start();
@@ -130,7 +131,7 @@ fn n2_a_name_that_becomes_known_while_a_push_comes_in_is_not_taken() {
                 "a manifest" => assert_eq!(get(mirror, &manifest(&name, "latest")).body, honest.bytes),
                 "a blob" => {
                     assert_eq!(get(mirror, &blob(&name, honest.layer(0))).status, 200);
-                    // A moment after the last byte has gone out.
+                    // A moment after the last byte has been sent.
                     eventually("the mirror knows the name", || {
                         send(house.port(), "POST", &uploaded, &elsewhere, &forged.layer).status == 403
                     });
@@ -150,7 +151,7 @@ fn n2_a_name_that_becomes_known_while_a_push_comes_in_is_not_taken() {
     }
 }
 
-/// Users without `mirror_listen` are an invitation to both: it is said where an operator looks.
+/// Users without `mirror_listen` make both cases possible: the log and `config check` warn of it.
 #[test]
 fn users_without_a_mirror_are_warned_of() {
     let house = House::start("", "");

@@ -32,7 +32,7 @@ fn the_first_push_from_this_machine_needs_nothing() {
 }
 
 /// With users, docker is challenged on this machine too: it asks for a token without a name, and
-/// that one pushes.
+/// that token pushes.
 #[test]
 fn a_token_without_a_name_pushes_from_this_machine_only() {
     let house = House::start("", "");
@@ -44,7 +44,8 @@ fn a_token_without_a_name_pushes_from_this_machine_only() {
     assert_eq!(image.push(house.port(), "team/app", "latest", &[ELSEWHERE, ("Authorization", &bearer)]), 401);
 }
 
-/// Every parser of a client reads it: one scheme, quoted values, the host that was asked.
+/// Every client's parser can read the challenge: one scheme, quoted values, the host that was
+/// asked.
 #[test]
 fn the_challenge_names_the_way_to_a_token() {
     let house = House::start("", "");
@@ -105,9 +106,9 @@ fn docker_login_tells_right_from_wrong() {
         assert!(answer.header("www-authenticate").is_some());
         assert_eq!(house.ask("GET", "/v2/", &[("Authorization", &wrong)]).status, 401, "{wrong}");
     }
-    // Basic is taken wherever Bearer is.
+    // Basic is accepted wherever Bearer is.
     assert_eq!(house.ask("GET", "/v2/", &[("Authorization", &basic(BOB))]).status, 200);
-    // Nobody in particular gets a token too, and podman's empty name and password are nobody.
+    // Anonymous clients get a token too, and podman's empty name and password count as anonymous.
     for headers in [&[][..], &[("Authorization", "Basic Og==")]] {
         let answer = house.ask("GET", "/v2/token?service=lanyard", headers);
         let bearer = format!("Bearer {}", answer.json()["token"].as_str().unwrap());
@@ -116,7 +117,7 @@ fn docker_login_tells_right_from_wrong() {
     }
 }
 
-/// containerd, docker with the containerd store and BuildKit post a form.
+/// containerd, docker with the containerd store, and BuildKit post a form.
 #[test]
 fn a_form_is_as_good_as_basic() {
     let house = House::start("", "");
@@ -138,7 +139,7 @@ fn a_form_is_as_good_as_basic() {
     assert_eq!(post("").status, 200, "nobody in particular");
 }
 
-/// Repeated and space-joined scopes are united.
+/// Scopes are united, whether they are repeated or joined by spaces.
 #[test]
 fn a_token_is_for_what_it_was_asked_for() {
     let house = House::start("", "");
@@ -174,7 +175,7 @@ fn foreign_credentials_never_stand_in_the_way_of_a_pull() {
     let house = House::start("", &config(&hub, ""));
     let foreign = basic(("hub-user", "canary-hub-password"));
     for round in 0..15 {
-        // With a token endpoint that asks for a password, this is what dockerd does first.
+        // With a token endpoint that asks for a password, dockerd sends this request first.
         let (status, token) =
             house.token(Some(("hub-user", "canary-hub-password")), &["repository:library/busybox:pull"]);
         assert_eq!(status, 200, "round {round}: an anonymous token, and nothing is counted");
@@ -192,7 +193,8 @@ fn foreign_credentials_never_stand_in_the_way_of_a_pull() {
     assert!(hub.count(|request| request.header("authorization").is_some_and(|a| a.contains("Basic"))) == 0);
 }
 
-/// A push from this machine needs no name; with a wrong one it is refused all the same.
+/// A push from this machine needs no name, but a push with a wrong password is refused also from
+/// here.
 #[test]
 fn a_wrong_password_is_not_made_good_by_the_address() {
     let house = House::start("", "");
@@ -225,7 +227,7 @@ fn edits_of_the_file_count_within_seconds() {
     assert_eq!(house.ask("GET", "/v2/", &[("Authorization", &basic(("carl", "c")))]).status, 200);
 }
 
-/// A client in the middle of a push goes on with its token.
+/// A client in the middle of a push continues with its token.
 #[test]
 fn a_token_outlives_a_restart() {
     let mut house = House::start("", "");

@@ -21,7 +21,7 @@ fn user(folder: &Path, arguments: &[&str], input: &str) -> (i32, String, String)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It may have ended without reading.
+    // The command may have ended without reading.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -86,7 +86,7 @@ fn a_running_lanyard_knows_within_seconds() {
     let folder = house.users.path().parent().unwrap();
     assert_eq!(user(folder, &["add", "carl", "--file", file], "c\n").0, 0);
     let carl = basic(("carl", "c"));
-    // Asked without a password, which could be wrong too often.
+    // Asked without a password, since too many wrong passwords would be refused.
     let changes = |count: usize| {
         eventually("the change is noticed", || {
             house.ask("GET", "/v2/", &[]);
@@ -100,7 +100,7 @@ fn a_running_lanyard_knows_within_seconds() {
     assert_eq!(house.ask("GET", "/v2/", &[("Authorization", &carl)]).status, 401);
 }
 
-/// `config check` and `serve` look into the file.
+/// `config check` and `serve` read the file of users.
 #[test]
 fn a_broken_list_is_a_problem_of_the_configuration() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,10 @@
-//! A client on another host of the LAN: it pulls without a word, and pushes once it has signed in.
+//! A client on another host of the LAN: it pulls without signing in, and pushes once it has signed
+//! in.
 //!
-//! The client is in a cell behind a [`Link`], so that nothing of it comes from this machine itself.
-//! It pulls from the internet by way of `mirror_listen`, which must go on working while the
-//! registry's own address asks people to sign in: a dockerd that a mirror challenges goes to Docker
-//! Hub, which would be seen.
+//! The client is in a cell behind a [`Link`], so that none of its connections comes from this
+//! machine itself. It pulls from the internet through `mirror_listen`, which must go on working
+//! while the registry's own address asks users to sign in: a dockerd that a mirror challenges goes
+//! to Docker Hub, and the test would see that.
 
 use std::fs;
 use std::io::Write as _;
@@ -31,25 +32,25 @@ struct Office {
     lanyard: Lanyard,
     /// The registry's address.
     registry: SocketAddr,
-    /// The address that only pulls, where there is one; else the registry's.
+    /// The address that only pulls, if there is one; else the registry's.
     mirror: SocketAddr,
     _users: tempfile::TempDir,
 }
 
 impl Office {
-    /// With a user, ann, and an address that only pulls.
+    /// An office with one user, ann, and an address that only pulls.
     fn with_users(link: &Link) -> Office {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("users");
         add_user("ann", PASSWORD, &file);
-        // The names that the team pushes are claimed, or clients of the mirror would not have them
-        // (N1).
+        // The operator claims the names that the team pushes; otherwise clients of the mirror would
+        // not get them (N1).
         let hosted = "[hosted]\nnamespaces = [\"team/**\"]\n";
         let config = format!("mirror_listen = \"{}:0\"\n{hosted}[auth]\nhtpasswd = {file:?}\n", link.near());
         Office::open(link, &config, folder)
     }
 
-    /// With nothing configured but where Docker Hub is.
+    /// An office whose only configuration is the address of Docker Hub.
     fn without_users(link: &Link) -> Office {
         Office::open(link, "", tempfile::tempdir().unwrap())
     }
@@ -84,14 +85,14 @@ impl Office {
         listed["repositories"].take()
     }
 
-    /// Panics unless nothing of a push is here, nor the beginning of one.
+    /// Panics unless the registry holds nothing of a push, not even its beginning.
     fn assert_nothing_pushed(&self) {
         assert_eq!(self.catalog(), serde_json::json!([]));
         let begun = fs::read_dir(self.lanyard.data_dir().join("uploads")).map_or(0, Iterator::count);
         assert_eq!(begun, 0, "an upload has begun");
     }
 
-    /// A client that has the image of Docker Hub, by way of the mirror.
+    /// A client gets Docker Hub's image through the mirror without signing in.
     fn pulls_as_nobody(&self, client: &dyn SignsIn) {
         let pulled = client.pull("docker.io/library/app:latest");
         let pulled = pulled.unwrap_or_else(|said| panic!("{said}\n{}", self.lanyard.logs()));
@@ -99,14 +100,14 @@ impl Office {
         assert_eq!(client.hub_asked(), 0, "the client went to Docker Hub itself");
     }
 
-    /// What a client is told that may not push.
+    /// The error of a client that may not push.
     fn refuses(&self, client: &dyn SignsIn) -> String {
         let told = client.push("docker.io/library/app:latest", &self.name("team/app:v1"));
         told.expect_err("pushed without a right to")
     }
 }
 
-/// By the real command. A password comes on standard input where that is no terminal.
+/// Adds a user by the real command. The password comes on standard input, which is no terminal.
 fn add_user(name: &str, password: &str, file: &Path) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lanyard"));
     command.args(["user", "add", name, "--file"]).arg(file).env_clear().stdin(Stdio::piped()).stdout(Stdio::null());
@@ -157,7 +158,7 @@ fn signs_in_to_push<C: SignsIn>(client: impl Fn(Link, &Office) -> C) {
     assert!(!office.lanyard.logs().contains("canary"), "a password is in the log");
 }
 
-/// Without any configuration others pull, are told what to do when they push, and have left
+/// Without any configuration other hosts pull. A push is refused with the reason, and leaves
 /// nothing.
 fn only_pulls<C: SignsIn>(client: impl Fn(Link, &Office) -> C) {
     let link = Link::make().unwrap();

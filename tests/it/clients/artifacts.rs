@@ -1,7 +1,8 @@
-//! What is no image: artifacts, referrers of images, and charts, pushed and pulled by real clients.
+//! Content that is no image: artifacts, referrers of images, and charts, pushed and pulled by real
+//! clients.
 //!
-//! skopeo pushes a manifest as it is, with a subject that it knows nothing of; that is always
-//! tried. oras and helm know what they do, and are tried where they are.
+//! skopeo pushes a manifest unchanged, with a subject that it does not understand; that test always
+//! runs. oras and helm understand theirs, and their tests run where they are installed.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +19,7 @@ use crate::wire::{get, manifest};
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const SIGNATURE: &str = "application/vnd.example.signature.v1";
 
-/// A lanyard with `team/app:v1`, which skopeo pushed from a Docker Hub that has gone since.
+/// A lanyard with `team/app:v1`, which skopeo pushed from a Docker Hub that is gone now.
 fn stage() -> (Image, Lanyard, Skopeo) {
     let hub = Hub::start();
     let image = hub.image("library/app", "latest").real_layer(100_000).oci().publish();
@@ -29,7 +30,7 @@ fn stage() -> (Image, Lanyard, Skopeo) {
     (image, lanyard, skopeo)
 }
 
-/// What refers to a manifest, by lanyard's word.
+/// The referrers of a manifest, as lanyard lists them.
 fn referrers(lanyard: &Lanyard, repo: &str, digest: &str, query: &str) -> Vec<Value> {
     let answer = get(lanyard.port(), &format!("/v2/{repo}/referrers/{digest}{query}"));
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -37,8 +38,7 @@ fn referrers(lanyard: &Lanyard, repo: &str, digest: &str, query: &str) -> Vec<Va
     answer.json()["manifests"].as_array().unwrap().clone()
 }
 
-/// The tags of a repository. A client that believes that there are no referrers leaves tags of its
-/// own.
+/// The tags of a repository. A client that finds no referrers API leaves tags of its own.
 fn tags(lanyard: &Lanyard, repo: &str) -> Value {
     get(lanyard.port(), &format!("/v2/{repo}/tags/list")).json()["tags"].take()
 }
@@ -73,7 +73,7 @@ fn skopeo_pushes_a_referrer() {
         "subject": { "mediaType": MANIFEST, "digest": image.digest, "size": image.bytes.len() },
         "annotations": { "org.example.signed-by": "ann" },
     });
-    // With spaces, so that a client that writes it anew is seen.
+    // With spaces, so that a client that writes it anew changes the bytes.
     let artifact = serde_json::to_vec_pretty(&artifact).unwrap();
     write_layout(&skopeo.path("layout"), &artifact, &[empty, signature]);
     let name = format!("{}/team/app@{}", lanyard.host(), digest_of(&artifact));
@@ -145,8 +145,7 @@ fn oras_attaches_finds_and_copies_referrers() {
     }
 }
 
-/// A lanyard in a network without the internet: what is pushed has to get through without asking
-/// there.
+/// A lanyard in a network without the internet: a push must succeed without a request there.
 fn alone() -> Lanyard {
     let hub = Hub::start();
     hub.go_down();

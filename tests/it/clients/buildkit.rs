@@ -1,11 +1,11 @@
-//! BuildKit, the one inside dockerd: it takes its mirrors from `registry-mirrors` but speaks as
-//! containerd does, with `?ns=` and without a ping.
+//! BuildKit inside dockerd. It takes its mirrors from `registry-mirrors` but speaks as containerd
+//! does, with `?ns=` and without a ping.
 
 use super::Client;
 use super::dockerd::Dockerd;
 use super::pulled::{Pulled, strings};
 
-/// A dockerd that is only asked to build.
+/// A dockerd that is used only to build.
 pub(crate) struct BuildKit {
     dockerd: Dockerd,
 }
@@ -16,7 +16,7 @@ impl BuildKit {
         BuildKit::of(Dockerd::start(mirror))
     }
 
-    /// The one inside this daemon.
+    /// BuildKit inside this daemon.
     pub(crate) fn of(dockerd: Dockerd) -> Self {
         BuildKit { dockerd }
     }
@@ -28,7 +28,7 @@ impl Client for BuildKit {
         self.dockerd.docker(&["build", "--quiet", "--network=none", "--pull", "--no-cache", "--tag=built", &folder])?;
         let layers = self.dockerd.docker(&["image", "inspect", "--format={{json .RootFS.Layers}}", "built"])?;
         let layers = serde_json::from_str(&layers).map_err(|error| error.to_string())?;
-        // The image that was built is another; only the layers are the base's.
+        // The image that was built is another one; only the layers are the base's.
         Ok(Pulled { tag: None, held: None, unpacked: Some(strings(&layers)) })
     }
 

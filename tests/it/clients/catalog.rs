@@ -1,5 +1,5 @@
-//! `_catalog` by tools that list it: signed in, they see what their user may pull, and nobody sees
-//! more. They ask without a token first, and believe a list that they are given.
+//! `_catalog` by tools that list it. Signed in, they see the repositories that their user may pull,
+//! and no others. They ask without a token first, and believe a list that they are given.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::users::{PASSWORD, USER, house};
 use super::{available, available_extra, skopeo};
 use crate::lanyard::Lanyard;
 
-/// Anybody pulls `open/**`, and ann does and pushes everything.
+/// Every client pulls `open/**`; ann pulls and pushes everything.
 const RULES: &str = r#"
 [[access]]
 who = ["anonymous"]
@@ -20,7 +20,7 @@ repositories = ["**"]
 actions = ["pull", "push"]
 "#;
 
-/// A lanyard with a repository for everybody and two for ann.
+/// A lanyard with one repository that every client may pull, and two for ann.
 fn stage() -> Lanyard {
     let (_, _, lanyard) = house(&["open/app", "team/app", "team/other"], RULES);
     lanyard

@@ -1,17 +1,17 @@
-//! The machine a client believes it runs on: a mount and a process namespace of its own over one
-//! temporary folder.
+//! The machine that a client believes it runs on: a mount and a process namespace of its own over
+//! one temporary folder.
 //!
-//! Nothing a client does in a cell is left behind, however the test ends: its mounts and processes
-//! go with the namespaces, its files with the folder. Nothing of the machine's own configuration
-//! reaches it either: `/run`, `/var/lib`, `/opt` and `/dev/shm` are empty, `/etc/docker` and
-//! `/etc/containers` are folders of the cell, and Docker Hub's names lead to a [`HubWatch`]. Needs
-//! root. Only the drivers of this folder use it.
+//! A client in a cell leaves nothing behind, however the test ends: its mounts and processes go
+//! with the namespaces, its files with the folder. None of the machine's own configuration reaches
+//! it either: `/run`, `/var/lib`, `/opt` and `/dev/shm` are empty, `/etc/docker` and
+//! `/etc/containers` are folders of the cell, and Docker Hub's names lead to a [`HubWatch`]. A cell
+//! needs root. Only the drivers of this folder use it.
 //!
 //! A cell shares this machine's network, or it is another host behind a [`Link`], whose connections
-//! do not come from here.
+//! do not come from this machine.
 //!
-//! A cell's process is killed when the thread that started it ends, so that a suite which is itself
-//! killed leaves nothing running: a daemon must be started by a thread that outlives it.
+//! A cell's process is killed when the thread that started it ends, so a killed suite leaves
+//! nothing running. A daemon must therefore be started by a thread that outlives it.
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
@@ -23,7 +23,7 @@ use super::child::{PATIENCE, end_family, eventually, wait};
 use super::link::Link;
 use super::watch::HubWatch;
 
-/// Furnishes the cell from inside its namespaces and then becomes the client.
+/// Furnishes the cell from inside its namespaces, and then becomes the client.
 const FURNISH: &str = r#"set -e
 mount --bind "$CELL/etc/hosts" /etc/hosts
 for folder in /run /var/lib /opt /dev/shm; do
@@ -35,8 +35,8 @@ for name in docker containers; do
 done
 exec "$@""#;
 
-/// Where podman, buildah and skopeo keep who is signed in: by themselves they do below `/run`,
-/// which is new for each run.
+/// Where podman, buildah and skopeo keep their logins. Their default is below `/run`, which is new
+/// for each run.
 const SIGNED_IN: &str = "auth.json";
 
 /// See the module.
@@ -44,7 +44,7 @@ pub(crate) struct Cell {
     watch: HubWatch,
     folder: tempfile::TempDir,
     runs: AtomicUsize,
-    /// The way to it, where it is another host.
+    /// The link to it, if it is another host.
     link: Option<Link>,
 }
 
@@ -89,7 +89,7 @@ impl Cell {
         self.text(name)
     }
 
-    /// How often anything in this cell went to Docker Hub itself.
+    /// How many times a client in this cell went to Docker Hub itself.
     pub(crate) fn hub_asked(&self) -> usize {
         self.watch.asked()
     }
@@ -101,8 +101,8 @@ impl Cell {
         self.run("sh", &["-c", script]).is_ok()
     }
 
-    /// Runs a program to its end and returns its standard output; the error holds all it said.
-    /// A program that hangs is killed after [`PATIENCE`].
+    /// Runs a program to its end and returns its standard output; the error holds all of its
+    /// output. A program that hangs is killed after [`PATIENCE`].
     pub(crate) fn run(&self, program: &str, args: &[&str]) -> Result<String, String> {
         let number = self.runs.fetch_add(1, Ordering::SeqCst);
         let (out, err) = (self.path(&format!("out{number}")), self.path(&format!("err{number}")));
@@ -142,7 +142,7 @@ impl Cell {
             .env("PATH", search_path())
             .env("CELL", self.folder.path())
             .env("HOME", self.path("home"))
-            // docker 20.10 builds with BuildKit only when asked to; nothing else looks at it.
+            // docker 20.10 builds with BuildKit only when this says so; no other program reads it.
             .env("DOCKER_BUILDKIT", "1")
             .env("TMPDIR", self.path("tmp"))
             .env("REGISTRY_AUTH_FILE", self.path(SIGNED_IN))
@@ -155,8 +155,7 @@ impl Cell {
     }
 }
 
-/// Where programs are looked for: the distribution's own come first, as they are the ones whose
-/// ways are known.
+/// The search path for programs: the distribution's own come first, as their behaviour is known.
 pub(crate) fn search_path() -> std::ffi::OsString {
     let mut path = std::ffi::OsString::from("/usr/sbin:/usr/bin:/sbin:/bin:");
     path.push(std::env::var_os("PATH").unwrap_or_default());
@@ -167,7 +166,7 @@ fn read(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
-/// A process of a cell; dropped, it and all it started are gone.
+/// A process of a cell. Dropping it ends it and all its children.
 struct Running(Child);
 
 impl Drop for Running {
@@ -197,7 +196,8 @@ mod tests {
     use super::*;
     use crate::clients::{available, child::eventually};
 
-    /// Processes whose environment names the cell, as all of its do.
+    /// How many processes have the cell's name in their environment, as all processes of the cell
+    /// do.
     fn alive(cell: &Path) -> usize {
         let cell = format!("CELL={}", cell.display());
         let processes = fs::read_dir("/proc").expect("there is a /proc").flatten();

@@ -63,7 +63,7 @@ impl Containerd {
 }
 
 impl Containerd {
-    /// Pulls from a lanyard of that name, signed in as this user. The error is everything the
+    /// Pulls from a lanyard of that name, signed in as this user. The error is everything that the
     /// client said.
     pub(super) fn pull_as(&self, name: &str, user: &str, password: &str) -> Result<Pulled, String> {
         self.pulled(name, &["--plain-http", "--user", &format!("{user}:{password}")])
@@ -78,7 +78,8 @@ impl Containerd {
         let held = self.ctr(&["content", "list", "--quiet"])?;
         Ok(Pulled {
             tag: Some(digest.ok_or_else(|| format!("no digest in {images}"))?.to_owned()),
-            // Content has no image's name on it; what an earlier pull brought is not this image's.
+            // The content store has no names of images; content that an earlier pull brought is not
+            // this image's.
             held: Some(held.split_whitespace().filter(|digest| !before.contains(*digest)).map(str::to_owned).collect()),
             unpacked: None,
         })

@@ -1,9 +1,9 @@
 //! Docker Engine 28 or newer with the containerd image store, which reads
 //! `/etc/docker/certs.d/REGISTRY/hosts.toml`.
 //!
-//! Debian 12 has no such engine. One that is on the path beside Debian's is tried; Debian's
-//! containerd and docker serve it. Where Go is, it is had by `go install
-//! github.com/moby/moby/v2/cmd/dockerd@latest`.
+//! Debian 12 has no such engine. An engine that is on the path beside Debian's is used; Debian's
+//! containerd and docker serve it. Where Go is, `go install
+//! github.com/moby/moby/v2/cmd/dockerd@latest` installs one.
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +11,11 @@ use super::cell::{Cell, Daemon};
 use super::pulled::{Pulled, strings};
 use super::{Client, Weight, dockerd, hindrance, unhindered};
 
-/// Where Debian's own is.
+/// The folders of Debian's own engine.
 const DEBIANS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// The daemon's program, or nothing, and said so, where there is none but Debian's. It is never
-/// required.
+/// The daemon's program, or none where the only engine is Debian's; the test then says that it is
+/// left out. It is never required.
 pub(super) fn available() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let others =
@@ -80,7 +80,7 @@ impl Client for ContainerdStore {
         let digest = strings(&image["RepoDigests"]).first().and_then(|name| Some(name.split_once('@')?.1.to_owned()));
         Ok(Pulled {
             tag: Some(digest.ok_or_else(|| format!("no RepoDigests in {said}"))?),
-            // What it calls an image's Id is the digest of what the tag named.
+            // The Id that it gives to an image is the digest that the tag points to.
             held: None,
             unpacked: Some(strings(&image["RootFS"]["Layers"])),
         })

@@ -22,7 +22,8 @@ impl Dockerd {
         Dockerd::configured(&serde_json::json!({ "registry-mirrors": [mirror] }))
     }
 
-    /// Starts a daemon whose `daemon.json` is this object, merged into what keeps it in its cell.
+    /// Starts a daemon whose `daemon.json` is this object, merged into the settings that keep it in
+    /// its cell.
     pub(crate) fn configured(daemon_json: &serde_json::Value) -> Self {
         Dockerd::configured_in(Cell::new(), daemon_json)
     }
@@ -95,7 +96,7 @@ impl Client for Dockerd {
         let said = self.docker(&["image", "inspect", name])?;
         let image: serde_json::Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
         let image = &image[0];
-        // "name@sha256:…", the digest of what the tag named.
+        // "name@sha256:…", with the digest that the tag points to.
         let digest = strings(&image["RepoDigests"]).first().and_then(|name| Some(name.split_once('@')?.1.to_owned()));
         Ok(Pulled {
             tag: Some(digest.ok_or_else(|| format!("no RepoDigests in {said}"))?),

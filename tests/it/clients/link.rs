@@ -1,16 +1,16 @@
 //! Another host: a network namespace with one end of a cable in it, and the other end on this
 //! machine.
 //!
-//! Whoever connects from the far end does not come from this machine itself, so lanyard gives it no
-//! more than it gives anybody of the LAN. A process of ours holds the namespace for as long as the
+//! A connection from the far end does not come from this machine itself, so lanyard gives it only
+//! the rights of any host of the LAN. A process of ours holds the namespace for as long as the
 //! value lives. When the test ends, also by a panic or a kill, the holder's standard input closes,
-//! it ends, and the kernel takes the namespace and both ends of the cable away.
+//! it ends, and the kernel removes the namespace and both ends of the cable.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
-/// Plugs the cable in. Names of interfaces are unique, so that two links never have the same
+/// Connects the cable. Names of interfaces are unique, so that two links never have the same
 /// addresses.
 const PLUG_IN: &str = r#"set -e
 ip link add "$NAME" type veth peer name eth0 netns "$HOLDER"
@@ -25,7 +25,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// A host of its own for one client. The error says why this machine has none.
+    /// A host of its own for one client. The error says why this machine cannot make one.
     pub(crate) fn make() -> Result<Link, String> {
         let mut holder = Command::new("unshare")
             .args(["--net", "sh", "-c", "echo held && exec cat"])
@@ -68,7 +68,7 @@ impl Link {
         format!("/proc/{}/ns/net", self.holder.id())
     }
 
-    /// From 198.18.0.0/16, of which RFC 2544 says that it is for tests and nobody's.
+    /// An address of 198.18.0.0/16, which RFC 2544 reserves for tests.
     fn address(&self, which: u32) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + 4 * u32::from(self.number) + which)
     }

@@ -3,16 +3,16 @@
 //!
 //! One driver per client ([`dockerd`], [`containerd`], [`podman`], [`skopeo`], [`buildah`]) runs it
 //! in a [`cell`] of its own, points it at a mirror in that client's way, and reports by digest what
-//! it pulled. [`scenario`] tells the story they all go through, and [`pulls`] lists who goes
-//! through it with which image. In [`setup`] the clients take what `lanyard setup` prints for them.
-//! [`pushes`] is the way back, [`refused`] what is told to a client that may not, [`another_host`]
-//! tells what it takes from elsewhere in the LAN, and [`artifacts`] pushes what is no image. In
-//! [`outage`] an image is here only in part, [`partial`] pulls only the parts that are new,
-//! [`catalog`] lists repositories as a user, and [`passwords`] gets one wrong.
+//! it pulled. [`scenario`] tells the story that they all go through, and [`pulls`] lists which
+//! client goes through it with which image. In [`setup`] the clients take the output of `lanyard
+//! setup` for them. [`pushes`] is the way back, [`refused`] has the errors of a client that may not
+//! push, [`another_host`] puts a client elsewhere in the LAN, and [`artifacts`] pushes content that
+//! is no image. In [`outage`] only a part of an image is here, [`partial`] pulls only the new parts
+//! of a layer, [`catalog`] lists repositories as a user, and [`passwords`] sends a wrong one.
 //!
-//! A client that this machine does not have is left out, and said so by name on the real standard
-//! error, which the test runner does not swallow. With `LANYARD_REQUIRE_CLIENTS=1` a missing client
-//! is a failure.
+//! A test whose client this machine does not have is left out. It says so by name on the real
+//! standard error, which the test runner does not capture. With `LANYARD_REQUIRE_CLIENTS=1` a
+//! missing client is a failure.
 
 mod another_host;
 mod artifacts;
@@ -46,16 +46,16 @@ use std::io::Write;
 use cell::Cell;
 use pulled::Pulled;
 
-/// A program and the Debian package that has it, or the address where it is found.
+/// A program and its Debian package, or the address where it can be found.
 type Program = (&'static str, &'static str);
 
 /// One clean client with a mirror. Its store lives as long as the value.
 trait Client {
-    /// Pulls `name`, like `docker.io/library/NAME:TAG`, and reports what the client has then.
-    /// The error is everything the client said.
+    /// Pulls `name`, like `docker.io/library/NAME:TAG`, and reports what the client has then. The
+    /// error is everything that the client said.
     fn pull(&self, name: &str) -> Result<Pulled, String>;
 
-    /// How often the client went to Docker Hub, or another registry, instead of its mirror.
+    /// How many times the client went to Docker Hub, or another registry, instead of its mirror.
     fn hub_asked(&self) -> usize;
 }
 
@@ -65,24 +65,24 @@ trait Pushes: Client {
     /// forgets both.
     fn push(&self, from: &str, to: &str) -> Result<(), String>;
 
-    /// Pulls what was pushed. The error is everything the client said.
+    /// Pulls an image that was pushed. The error is everything that the client said.
     fn pull_back(&self, name: &str) -> Result<Pulled, String>;
 }
 
 /// A client that signs in.
 trait SignsIn: Pushes {
-    /// Signs in at `registry`, `HOST:PORT`, and stays signed in. The error is everything the client
-    /// said.
+    /// Signs in at `registry`, `HOST:PORT`, and stays signed in. The error is everything that the
+    /// client said.
     fn login(&self, registry: &str, user: &str, password: &str) -> Result<(), String>;
 
-    /// Forgets the password again.
+    /// Forgets the password.
     fn logout(&self, registry: &str) -> Result<(), String>;
 
-    /// Forgets every image, by whatever name it was pulled.
+    /// Forgets every image, under whatever name it was pulled.
     fn forget(&self) -> Result<(), String>;
 }
 
-/// Whether all `programs` can be run in a cell on this machine; says so when not.
+/// Whether all `programs` can be run in a cell on this machine. Says so on standard error if not.
 fn available(programs: &[Program]) -> bool {
     unhindered(hindrance(programs), Weight::Required)
 }
@@ -99,23 +99,23 @@ fn available_extra(programs: &[Program]) -> bool {
     unhindered(hindrance(programs), Weight::Extra)
 }
 
-/// What it means that a test is left out.
+/// The consequence of leaving a test out.
 enum Weight {
     /// With `LANYARD_REQUIRE_CLIENTS=1` it is a failure.
     Required,
-    /// It is only said.
+    /// The test only says so.
     Extra,
 }
 
-/// Whether there is no reason to leave this test out; says it when there is.
+/// Whether there is no reason to leave this test out. Prints the reason otherwise.
 fn unhindered(reason: Option<String>, weight: Weight) -> bool {
     let Some(reason) = reason else { return true };
     let required = std::env::var("LANYARD_REQUIRE_CLIENTS").as_deref() == Ok("1");
     assert!(!required || matches!(weight, Weight::Extra), "{reason}");
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
-    // eprintln! would be captured with the output of a passing test. One write, so that the lines
-    // of tests that run side by side do not mix.
+    // The output of eprintln! would be captured when the test passes. It is one write, so that the
+    // lines of tests that run side by side do not mix.
     let line = format!("left out: {reason}; {test} was not run\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
     false

@@ -1,5 +1,5 @@
-//! An outage, and an image of which not every part is here: it is served as far as it is, and a
-//! client that needs no more than that notices nothing.
+//! An outage, and an image of which only some parts are here: they are served, and a client that
+//! needs no more than those parts sees no error.
 
 use serde_json::json;
 
@@ -13,12 +13,12 @@ use crate::wire::{eventually, get, manifest};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
-/// A lanyard that believes no tag unasked, so that each pull meets the outage.
+/// A lanyard that revalidates every tag, so that each pull meets the outage.
 fn before(hub: &Hub) -> Lanyard {
     Lanyard::start(&format!("[cache]\ntag_ttl = \"0s\"\n[[upstream]]\nname = \"docker.io\"\nurl = \"{}\"\n", hub.url()))
 }
 
-/// docker has the base image already, so nobody has ever asked lanyard for its layer.
+/// docker has the base image already, so no client has ever asked lanyard for its layer.
 #[test]
 fn docker_pulls_an_image_whose_base_it_has() {
     if !available(dockerd::PROGRAMS) {
@@ -31,7 +31,7 @@ fn docker_pulls_an_image_whose_base_it_has() {
     assert_eq!(base.layer(0), app.layer(0));
     let lanyard = before(&hub);
     let docker = Dockerd::start(&lanyard.url());
-    // By the stand-in's own address, past lanyard.
+    // From the stand-in's own address, past lanyard.
     docker.docker(&["pull", "--quiet", &format!("{}/library/base:latest", hub.address())]).unwrap();
     let first = docker.pull("docker.io/library/app:latest").unwrap();
     assert_eq!(hub.blob_gets(base.layer(0)), 1, "lanyard has never been asked for the base: {:#?}", hub.requests());
@@ -77,7 +77,7 @@ fn cosign_verifies_an_image_whose_layers_nobody_fetched() {
     if !available(skopeo::PROGRAMS) || !available_extra(COSIGN) {
         return;
     }
-    // A lanyard of the team's, where the image is signed, and one before it.
+    // The team's own lanyard, where the image is signed, and another lanyard in front of it.
     let hub = Hub::start();
     hub.image("library/app", "latest").real_layer(100_000).oci().publish();
     let mut team = before(&hub);
@@ -101,7 +101,7 @@ fn cosign_verifies_an_image_whose_layers_nobody_fetched() {
     cosign.attempt(&verify).unwrap_or_else(|said| panic!("{said}\n{}", lanyard.logs()));
 }
 
-/// Only the manifest is here. It is served, and the layer that is not is told by name.
+/// Only the manifest is here. It is served, and the error of the missing layer names the layer.
 #[test]
 fn crane_reads_a_manifest_without_its_layers_and_is_told_which_is_missing() {
     if !available_extra(CRANE) {
@@ -113,7 +113,7 @@ fn crane_reads_a_manifest_without_its_layers_and_is_told_which_is_missing() {
     let crane = Tool::new(CRANE);
     let name = format!("{}/docker.io/library/app:latest", lanyard.host());
     crane.run(&["manifest", &name]);
-    // The configuration may be fetched behind it; the layer is not.
+    // The configuration may be fetched in the background; the layer is not.
     eventually("the manifest is stored", || {
         get(lanyard.port(), &manifest("library/app", &image.digest)).outcome() == "hit"
     });

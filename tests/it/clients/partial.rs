@@ -1,5 +1,5 @@
-//! podman's partial pulls: of a layer it fetches the table of contents, and then, by ranges, the
-//! files that it does not have.
+//! podman's partial pulls: it fetches a layer's table of contents, and then, by ranges, the files
+//! that it does not have.
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -9,13 +9,13 @@ use crate::{
     wire::{get, manifest},
 };
 
-/// Files of the image, and bytes of each, which compression does not make fewer.
+/// How many files the image has, and how many bytes each has; compression does not shrink them.
 const FILES: usize = 400;
 const SIZE: usize = 20_000;
-/// Every so many of them are new in the second version, so that one range does not do.
+/// One file in so many is new in the second version, so that one range is not enough.
 const STEP: usize = 57;
 
-/// podman with a store that can take a layer in parts, where this machine has one.
+/// podman with a store that can take a layer in parts, if this machine has one.
 fn podman(lanyard: &Lanyard) -> Option<Cell> {
     let cell = cell_with_mirror(&lanyard.host());
     let usual = std::fs::read_to_string(cell.path("etc/containers/storage.conf")).unwrap();
@@ -61,7 +61,7 @@ fn run(cell: &Cell, program: &str, args: &[&str]) -> String {
     cell.run(program, args).unwrap_or_else(|said| panic!("{said}"))
 }
 
-/// Body bytes that lanyard has sent.
+/// The number of body bytes that lanyard has sent.
 fn sent(lanyard: &Lanyard) -> u64 {
     let text = get(lanyard.port(), "/metrics").text();
     let lines = text.lines().filter(|line| line.starts_with("lanyard_sent_bytes_total"));

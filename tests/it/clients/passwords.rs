@@ -1,4 +1,4 @@
-//! A client with a wrong password: one command is one attempt, however often it asks.
+//! A client with a wrong password: one command is one attempt, however many requests it makes.
 
 use super::containerd::{self, Containerd};
 use super::users::{PASSWORD, USER, house};
@@ -7,8 +7,8 @@ use super::{Client as _, available, skopeo};
 /// Only ann pulls.
 const RULES: &str = "[[access]]\nwho = [\"user:ann\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n";
 
-/// ctr asks ten times and more in one command. Eight commands with one wrong password leave room
-/// for the right one.
+/// ctr makes ten requests and more in one command. After eight commands with one wrong password the
+/// right one is still accepted.
 #[test]
 fn ctr_with_a_wrong_password_is_not_locked_out() {
     if !available(&[containerd::PROGRAMS, skopeo::PROGRAMS].concat()) {

@@ -1,24 +1,24 @@
-//! What a client says it pulled, and what Docker Hub has: both by digest.
+//! What a client has pulled, and what Docker Hub has: both by digest.
 
 use std::collections::BTreeSet;
 
-/// A client's own account of an image in its store.
+/// A client's own report of an image in its store.
 #[derive(Debug)]
 pub(crate) struct Pulled {
-    /// What the tag led to; `None` from a client that forgets it.
+    /// The digest that the tag points to; `None` from a client that does not keep it.
     pub(crate) tag: Option<String>,
-    /// Every manifest, configuration and (compressed) layer the client can name; `None` from one
-    /// that names none.
+    /// Every manifest, configuration and (compressed) layer that the client can name; `None` from a
+    /// client that names none.
     pub(crate) held: Option<BTreeSet<String>>,
-    /// The digests of the unpacked layers, from a client that unpacks; such a one need not name
+    /// The digests of the unpacked layers, from a client that unpacks; such a client need not name
     /// compressed layers.
     pub(crate) unpacked: Option<Vec<String>>,
 }
 
-/// What a client must hold after a pull.
+/// The parts that a client must hold after a pull.
 #[derive(Debug)]
 pub(crate) struct Expected {
-    /// The digest of what the tag names: an index, or the manifest itself.
+    /// The digest that the tag points to: that of an index, or of the manifest itself.
     pub(crate) tag: String,
     /// The manifests for the client's platform (or for all).
     pub(crate) manifests: BTreeSet<String>,
@@ -31,7 +31,7 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// Every digest a pull may need.
+    /// Every digest that a pull may need.
     pub(crate) fn all(&self) -> BTreeSet<String> {
         let tag = BTreeSet::from([self.tag.clone()]);
         [&tag, &self.manifests, &self.configs, &self.layers].into_iter().flatten().cloned().collect()

@@ -1,4 +1,5 @@
-//! Who pulls what: every client in every spelling of a mirror it knows, with every shape of image.
+//! Which client pulls which image: every client in every spelling of a mirror that it knows, with
+//! every shape of image.
 
 use super::buildah::Buildah;
 use super::buildkit::BuildKit;
@@ -87,7 +88,7 @@ fn skopeo_copies_every_platform() {
     }
 }
 
-/// Needs all five, as one image is pulled by all of them in the same moment.
+/// Needs all five, as all of them pull one image at the same moment.
 #[test]
 fn all_clients_at_once_cost_one_download() {
     let all = [dockerd::PROGRAMS, containerd::PROGRAMS, podman::PROGRAMS, buildah::PROGRAMS, skopeo::PROGRAMS];

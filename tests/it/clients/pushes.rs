@@ -1,5 +1,6 @@
-//! Who pushes what: pull through the mirror, push to the same address, remove, and pull back with
-//! Docker Hub gone; compared by digest. The first test is the scene, word for word.
+//! Which client pushes which image: pull through the mirror, push to the same address, remove, and
+//! pull back with Docker Hub gone; compared by digest. The first test is the commands of a user,
+//! word for word.
 
 use super::buildah::Buildah;
 use super::containerd::Containerd;
@@ -51,8 +52,8 @@ fn id(docker: &Dockerd, name: &str) -> Result<String, String> {
     docker.docker(&["image", "inspect", "--format", "{{.Id}}", name]).map(|said| said.trim().to_owned())
 }
 
-/// containerd asks for the manifest before it sends it, and sends nothing if the answer is yes: it
-/// must not be the mirror's.
+/// containerd asks for the manifest before it sends it, and sends nothing if the answer is yes:
+/// that answer must not come from the mirror.
 #[test]
 fn containerd_pushes_what_came_through_the_mirror_under_the_same_name() {
     if !available(containerd::PROGRAMS) {
@@ -61,7 +62,7 @@ fn containerd_pushes_what_came_through_the_mirror_under_the_same_name() {
     let (hub, image, lanyard) = stage("library/app", true);
     let client = Containerd::start(&lanyard.url(), false);
     client.pull("docker.io/library/app:latest").unwrap();
-    // The short name means the same mirrored repository until something is hosted under it.
+    // The short name means the same mirrored repository until an image is pushed under it.
     let name = format!("127.0.0.1:{}/app:latest", lanyard.port());
     client.push("docker.io/library/app:latest", &name).unwrap_or_else(|said| panic!("{said}\n{}", lanyard.logs()));
     assert_eq!(get(lanyard.port(), "/v2/_catalog").json()["repositories"], serde_json::json!(["app"]));
@@ -77,8 +78,8 @@ fn there_and_back<C: Pushes>(oci: bool, own_name: impl Fn(&Lanyard) -> String, c
     let client = client(&lanyard);
     let before = client.pull("docker.io/library/app:latest").unwrap();
     let name = format!("127.0.0.1:{}/team/app:v1", lanyard.port());
-    // Pushing needs no internet. skopeo has no store: it reads what it pushes from the mirror
-    // meanwhile, which needs none.
+    // Pushing needs no internet. skopeo has no store: it reads the image from the mirror while it
+    // pushes, and the mirror needs no internet either.
     hub.go_down();
     client.push(&own_name(&lanyard), &name).unwrap_or_else(|said| panic!("{said}\n{}", lanyard.logs()));
     lanyard.kill9();
@@ -87,7 +88,7 @@ fn there_and_back<C: Pushes>(oci: bool, own_name: impl Fn(&Lanyard) -> String, c
     assert_eq!(after.unpacked, before.unpacked, "the unpacked layers");
     let held = after.held.as_ref().unwrap();
     assert!(held.contains(image.config()), "the configuration is another: {after:?}");
-    // The client's word for the tag, and what lanyard says.
+    // The client's own digest of the tag, and lanyard's.
     let stored = get(lanyard.port(), &manifest("team/app", "v1"));
     assert_eq!(stored.status, 200);
     if let Some(tag) = &after.tag {
@@ -160,7 +161,7 @@ fn skopeo_pushes_all_platforms() {
     }
 }
 
-/// The other half of the scene: what one client pushed, every other client pulls.
+/// Every other client pulls the image that one client pushed.
 #[test]
 fn what_podman_pushed_docker_pulls() {
     if !available(dockerd::PROGRAMS) || !available(podman::PROGRAMS) {

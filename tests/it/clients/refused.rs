@@ -1,5 +1,4 @@
-//! A push that is refused tells its reason: a client asks by HEAD first, and the answer to a HEAD
-//! has no words.
+//! A refused push says why: a client asks by HEAD first, and the answer to a HEAD has no text.
 
 use std::fs;
 
@@ -9,7 +8,7 @@ use super::{Client as _, Pushes as _, SignsIn as _, available};
 use crate::hub::Hub;
 use crate::lanyard::Lanyard;
 
-/// Whose names they are, and a user to whom no rule gives anything.
+/// The owner of the names, and a user to whom no rule gives a right.
 const RULES: &str = r#"
 [[access]]
 who = ["anonymous"]
@@ -21,7 +20,7 @@ repositories = ["team/**"]
 actions = ["pull", "push"]
 "#;
 
-/// What a client is told that has not signed in, and one that has and may not.
+/// The errors for a client that has not signed in, and for one that has and may not push.
 const SENTENCES: [&str; 2] =
     ["this needs a user; sign in first", "the rules of [[access]] do not give this user this right"];
 
@@ -32,8 +31,8 @@ struct Scene {
 }
 
 impl Scene {
-    /// In each of these the client can pull `docker.io/library/app:latest`. Where `team/**` is not
-    /// set apart, it is also a name of the upstream's, which knows nothing of it.
+    /// In each scene the client can pull `docker.io/library/app:latest`. Where `team/**` is not
+    /// claimed, it is also a name of the upstream's, which does not know it.
     fn all() -> [Scene; 2] {
         ["[hosted]\nnamespaces = [\"team/**\"]\n", ""].map(|hosted| {
             let hub = Hub::start();
@@ -96,7 +95,7 @@ fn containerd_is_refused_by_the_request_that_pushes() {
         }
         let wrong = client.push_as(Some("ann:wrong"), "docker.io/library/app:latest", &scene.name());
         wrong.expect_err("a wrong password");
-        // One command with a wrong password is one guess, so the right one is taken.
+        // One command with a wrong password is one guess, so the right password is accepted.
         let pushed = client.push_as(Some("ann:secret"), "docker.io/library/app:latest", &scene.name());
         pushed.unwrap_or_else(|said| panic!("{said}\n{}", scene.lanyard.logs()));
     }

@@ -1,4 +1,4 @@
-//! The configuration podman, buildah and skopeo share.
+//! The configuration that podman, buildah and skopeo share.
 
 use super::cell::Cell;
 
@@ -8,7 +8,7 @@ pub(crate) fn cell_with_mirror(location: &str) -> Cell {
     with_mirror(Cell::new(), location)
 }
 
-/// The same for a cell that is there.
+/// The same for a cell that exists.
 pub(crate) fn with_mirror(cell: Cell, location: &str) -> Cell {
     with(
         cell,
@@ -21,7 +21,7 @@ pub(crate) fn with_mirror(cell: Cell, location: &str) -> Cell {
     )
 }
 
-/// A cell whose `/etc/containers` has `text` as the file `name` and nothing else about registries,
+/// A cell whose `/etc/containers` has `text` as the file `name` and no other file about registries,
 /// and which accepts unsigned images.
 pub(crate) fn cell_with(name: &str, text: &str) -> Cell {
     with(Cell::new(), name, text)

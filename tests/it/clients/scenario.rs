@@ -1,9 +1,9 @@
 //! The story every client goes through: cold, warm, Docker Hub gone, lanyard killed and started
 //! again.
 //!
-//! What is asserted is what the stand-in counted, what the client holds by digest, and that the
-//! client itself never went to Docker Hub; that a pull succeeded proves nothing, as clients hide a
-//! mirror's failures.
+//! The tests assert the requests that the stand-in counted, the digests that the client holds, and
+//! that the client never went to Docker Hub. A pull that succeeded proves nothing, as clients hide
+//! a mirror's failures.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ use crate::lanyard::Lanyard;
 /// Which platforms of an image a client pulls.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Platforms {
-    /// The one it runs on.
+    /// The platform that it runs on.
     Own,
     /// Every one.
     All,
@@ -38,7 +38,7 @@ fn publish_all_shapes(hub: &Hub) -> Vec<Image> {
     ]
 }
 
-/// What a client must have after it pulled `image`.
+/// The content that a client must have after it pulled `image`.
 pub(super) fn expected(hub: &Hub, image: &Image, platforms: Platforms) -> Expected {
     let own = format!("linux/{}", std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64"));
     let wanted = |platform: &str| platforms == Platforms::All || image.platforms.len() == 1 || platform == own;
@@ -56,20 +56,20 @@ pub(super) fn expected(hub: &Hub, image: &Image, platforms: Platforms) -> Expect
     }
 }
 
-/// A lanyard in front of `hub` which trusts no tag for any time, so that a warm pull has to ask and
-/// an offline one has to do without an answer.
+/// A lanyard in front of `hub` which trusts no tag for any time, so that a warm pull asks upstream,
+/// and an offline one gets no answer there.
 fn lanyard_before(hub: &Hub) -> Lanyard {
     let url = hub.url();
     Lanyard::start(&format!("[cache]\ntag_ttl = \"0s\"\n[[upstream]]\nname = \"docker.io\"\nurl = \"{url}\"\n"))
 }
 
-/// Pulls with one client and compares. `when` is for the message of a failure.
+/// Pulls with one client and compares. `when` stands in the message of a failure.
 fn pull(client: &dyn Client, image: &Image, expected: &Expected, when: &str) {
     let name = format!("docker.io/{}", image.name());
     pull_named(client, &name, expected, when);
 }
 
-/// The same for an image of any registry, under the name that the client knows it by.
+/// The same for an image of any registry, under the client's own name for it.
 pub(super) fn pull_named(client: &dyn Client, name: &str, expected: &Expected, when: &str) {
     let pulled = client.pull(name);
     assert_eq!(client.hub_asked(), 0, "{name}, {when}: the client went to the registry itself: {pulled:?}");
@@ -128,7 +128,7 @@ pub(super) fn whole_story<C: Client>(platforms: Platforms, client: impl Fn(&Lany
     assert!(lanyard.stop().success(), "a lanyard that is asked to end ends well");
 }
 
-/// All five clients pull one cold image in the same moment.
+/// All five clients pull one cold image at the same moment.
 pub(super) fn everyone_at_once() {
     let hub = Hub::start();
     let image = hub.image("library/popular", "latest").platforms(&["linux/amd64", "linux/arm64"]);
@@ -148,7 +148,7 @@ pub(super) fn everyone_at_once() {
 }
 
 /// The driver and the client work on this machine, shown without a lanyard: the mirror is a
-/// stand-in that wants no tokens. If this fails, the other tests of the client say nothing about
+/// stand-in that needs no tokens. If this fails, the other tests of the client say nothing about
 /// lanyard.
 pub(super) fn works_with_the_stand_in<C: Client>(client: impl Fn(&str) -> C) {
     let hub = Hub::builder().open().start();

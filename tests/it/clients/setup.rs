@@ -1,9 +1,9 @@
-//! What `lanyard setup` prints works: each client takes the real binary's standard output where its
-//! own words say it belongs, and pulls images of two registries through lanyard.
+//! The output of `lanyard setup` works: each client takes the real binary's standard output at the
+//! place that the output itself names, and pulls images of two registries through lanyard.
 //!
-//! That the client did not ask a registry itself is watched, and lanyard must have counted what the
-//! client pulled. Where the words say how to forbid the client to go to the registry, that is tried
-//! as well.
+//! The tests watch that the client did not ask a registry itself, and lanyard must have counted the
+//! client's pulls. Where the output says how to keep the client from the registry, the tests try
+//! that as well.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::hub::{Hub, Image};
 use crate::lanyard::Lanyard;
 use crate::wire;
 
-/// A lanyard before two registries, with an image in each.
+/// A lanyard in front of two registries, with an image in each.
 struct Site {
     hub: Hub,
     ghcr: Hub,
@@ -50,19 +50,19 @@ impl Site {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// What is said besides: standard error.
+    /// The notes on standard error.
     fn notes(&self, client: &str) -> String {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lanyard"));
         let output = command.args(["setup", client, "--server", &self.lanyard.url()]).env_clear().output().unwrap();
         String::from_utf8(output.stderr).unwrap()
     }
 
-    /// What is printed for docker: standard output is all JSON.
+    /// The output for docker: standard output is all JSON.
     fn daemon_json(&self) -> serde_json::Value {
         serde_json::from_str(&self.setup("docker")).unwrap()
     }
 
-    /// Pulls from Docker Hub, which must have been asked by lanyard and for nothing but this.
+    /// Pulls from Docker Hub. Lanyard must have asked it, and for nothing but this image.
     fn pull_from_docker_hub(&self, client: &dyn Client) {
         self.pull(client, "docker.io/library/busybox:latest", &self.hub, &self.busybox);
     }
@@ -82,7 +82,7 @@ impl Site {
         assert_eq!(registry.manifest_gets(), 2, "{:#?}", registry.requests());
     }
 
-    /// How many requests of this kind lanyard says it has answered well.
+    /// How many requests of this kind lanyard reports to have answered well.
     fn answered(&self, kind: &str) -> u64 {
         let metrics = wire::get(self.lanyard.port(), "/metrics").text();
         let labels = [format!("kind=\"{kind}\""), String::from("code=\"2xx\"")];
@@ -91,7 +91,7 @@ impl Site {
         counters.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    /// Pulls through a lanyard that is not there.
+    /// Pulls through a lanyard that has ended.
     fn pull_in_vain(mut self, client: &dyn Client) {
         assert!(self.lanyard.stop().success());
         let said = client.pull("docker.io/library/busybox:latest").expect_err("there is nothing to pull from");
@@ -107,7 +107,7 @@ fn docker_takes_its_daemon_json() {
         let mirrors = dockerd.docker(&["info", "--format", "{{.RegistryConfig.Mirrors}}"]).unwrap();
         assert_eq!(mirrors.trim(), format!("[{}/]", site.lanyard.url()), "the notes say what is shown here");
         site.pull_from_docker_hub(&dockerd);
-        // Docker has mirrors for Docker Hub only; the notes say how the others' images are named.
+        // Docker has mirrors for Docker Hub only; the notes name the images of other registries.
         site.pull_from_ghcr(&dockerd, &format!("{}/ghcr.io/team/tool:v1", site.lanyard.host()));
     }
 }
@@ -123,8 +123,8 @@ fn the_builder_inside_docker_takes_the_same_daemon_json() {
     }
 }
 
-/// The other way for docker, by which it can be kept from the registries: the command that the
-/// notes have, run in this cell for this folder of `hosts.toml` files.
+/// The other way for docker, which can keep it from the registries: the command in the notes, run
+/// in this cell for this folder of `hosts.toml` files.
 fn run_dockers_command(site: &Site, cell: &Cell, folder: &str) {
     let notes = site.notes("docker");
     let (_, command) = notes.split_once("To write it for all of them:\n#   ").unwrap();
@@ -191,7 +191,7 @@ fn containerd_can_be_forbidden_to_go_to_the_registry() {
     }
 }
 
-/// A cell in which the script was run.
+/// A cell in which the script has run.
 fn written_by_the_script(script: &str) -> Cell {
     let cell = Cell::new();
     let script = cell.write("setup.sh", script);
@@ -222,7 +222,8 @@ fn podman_can_be_forbidden_to_go_to_the_registry() {
     }
 }
 
-/// The control: who goes to the second registry itself is seen as well. Nothing listens on port 1.
+/// The control: a client that goes to the second registry itself is seen as well. Nothing listens
+/// on port 1.
 #[test]
 fn going_to_the_second_registry_is_seen() {
     if available(&[containerd::PROGRAMS, podman::PROGRAMS].concat()) {
@@ -235,7 +236,7 @@ fn going_to_the_second_registry_is_seen() {
     }
 }
 
-/// The ConfigMap as kubelet mounts it, and one turn of what the DaemonSet's container runs.
+/// The ConfigMap as kubelet mounts it, and one round of the DaemonSet's container.
 #[test]
 fn kubernetes_nodes_take_what_the_daemon_set_writes() {
     if available(containerd::PROGRAMS) {
@@ -247,7 +248,7 @@ fn kubernetes_nodes_take_what_the_daemon_set_writes() {
         mount_config_map(&cell.path("mounted"), data);
         let (_, args) = daemon_set.split_once("          args:\n            - |\n").unwrap();
         let script = block(args, "              ");
-        // Only the container's own two folders are elsewhere, and it takes no second turn.
+        // Only the container's own two folders are elsewhere, and it does no second round.
         let script = script.replace("/hosts/*", &format!("{}/*", cell.text("mounted")));
         let script = script.replace("/certs.d/", &format!("{}/", cell.text("hosts")));
         cell.run("sh", &["-c", &format!("sleep() {{ exit 0; }}\n{script}")]).unwrap();

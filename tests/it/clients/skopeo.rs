@@ -1,4 +1,4 @@
-//! skopeo with a mirror in `registries.conf`; what it copied is hashed here, file by file.
+//! skopeo with a mirror in `registries.conf`; the files that it copied are hashed here, one by one.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,7 +29,7 @@ impl Skopeo {
 
 impl Skopeo {
     fn pulled(&self, name: &str, more: &[&str]) -> Result<Pulled, String> {
-        // It writes over what an earlier copy left.
+        // skopeo writes over the files of an earlier copy.
         let _ = fs::remove_dir_all(self.cell.path("copied"));
         let (from, to) = (format!("docker://{name}"), format!("dir:{}", self.cell.text("copied")));
         self.cell.run("skopeo", &[&["copy", "--quiet"], self.all(), more, &[&from, &to]].concat())?;
@@ -52,7 +52,7 @@ impl Skopeo {
         Ok(Pulled { tag, held: Some(held), unpacked: None })
     }
 
-    /// A path in its folder, for what it shall push.
+    /// A path in its folder, for content that it will push.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.cell.path(name)
     }

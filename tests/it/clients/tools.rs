@@ -1,5 +1,5 @@
 //! oras, helm, regctl, crane and cosign: tools for registries. Debian has none of them, so their
-//! tests run where they are on the path.
+//! tests run where the tools are on the path.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ pub(crate) const REGCTL: &[Program] = &[("regctl", "https://regclient.org")];
 pub(crate) const COSIGN: &[Program] = &[("cosign", "https://github.com/sigstore/cosign")];
 pub(crate) const CRANE: &[Program] = &[("crane", "https://github.com/google/go-containerregistry")];
 
-/// One of them, in an empty folder.
+/// One of the tools, in an empty folder.
 pub(crate) struct Tool {
     program: &'static str,
     cell: Cell,
@@ -23,17 +23,17 @@ impl Tool {
         Tool { program: programs[0].0, cell: Cell::new() }
     }
 
-    /// Runs it; panics with all it said when it fails.
+    /// Runs it; panics with all of its output when it fails.
     pub(crate) fn run(&self, args: &[&str]) -> String {
         self.attempt(args).unwrap_or_else(|said| panic!("{said}"))
     }
 
-    /// Runs it with a variable, `NAME=VALUE`; panics with all it said when it fails.
+    /// Runs it with a variable, `NAME=VALUE`; panics with all of its output when it fails.
     pub(crate) fn run_with(&self, variable: &str, args: &[&str]) {
         self.cell.run("env", &[&[variable, self.program], args].concat()).unwrap_or_else(|said| panic!("{said}"));
     }
 
-    /// Runs it where it may fail; the error is all it said.
+    /// Runs it when it may fail; the error is all of its output.
     pub(crate) fn attempt(&self, args: &[&str]) -> Result<String, String> {
         self.cell.run(self.program, args)
     }
@@ -44,7 +44,7 @@ impl Tool {
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error} in {said}"))
     }
 
-    /// Writes a file into its folder. It runs there, so the file's name is enough for it.
+    /// Writes a file into its folder. The tool runs there, so the file's name is enough for it.
     pub(crate) fn write(&self, name: &str, text: &str) {
         self.cell.write(name, text);
     }

@@ -8,8 +8,8 @@ use crate::lanyard::Lanyard;
 pub(super) const USER: &str = "ann";
 pub(super) const PASSWORD: &str = "canary-ann-4711";
 
-/// The image that each of these repositories has as `v1`, and the lanyard. What is pulled comes
-/// from 127.0.0.1, which these rules give nothing by itself.
+/// The image that each of these repositories has as `v1`, and the lanyard. Pulls come from
+/// 127.0.0.1, to which these rules give no right.
 pub(super) fn house(repositories: &[&str], rules: &str) -> (Hub, Image, Lanyard) {
     let hub = Hub::start();
     let image = hub.image("library/app", "latest").real_layer(100_000).oci().publish();

@@ -2,15 +2,15 @@
 //!
 //! Every client hides a failing mirror: it asks the registry itself and exits 0. In a
 //! [`Cell`](super::cell::Cell) the registries' names therefore resolve to an address of this watch,
-//! which counts connections and closes them. A test asserts on the count, never on the client's
-//! exit code alone.
+//! which counts connections and closes them. A test asserts the count, never the client's exit code
+//! alone.
 
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// The names a client asks when it wants Docker Hub or ghcr.io itself.
+/// The names that a client resolves when it wants Docker Hub or ghcr.io itself.
 const NAMES: &str = "registry-1.docker.io auth.docker.io index.docker.io docker.io hub.docker.com \
                      production.cloudflare.docker.com production.cloudfront.docker.com ghcr.io";
 
@@ -58,7 +58,7 @@ impl HubWatch {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// The hosts file under which every one of their names leads here.
+    /// The hosts file in which every one of the names leads here.
     pub(crate) fn hosts_file(&self) -> String {
         format!("127.0.0.1 localhost\n{} {NAMES}\n", self.address.ip())
     }
@@ -73,8 +73,8 @@ fn bind() -> Option<TcpListener> {
 impl Drop for HubWatch {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // The thread sits in accept(); a connection wakes it. Should even that fail it is left to
-        // the process's end.
+        // The thread sits in accept(); a connection wakes it. If even that fails, the thread stays
+        // until the process ends.
         if TcpStream::connect(self.address).is_ok()
             && let Some(thread) = self.thread.take()
         {

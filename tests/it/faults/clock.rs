@@ -1,4 +1,4 @@
-//! A clock that jumps: nothing expires, nothing is asked anew, nothing crashes.
+//! A clock that jumps: nothing expires, nothing is revalidated, nothing crashes.
 
 use std::{fs, path::PathBuf};
 
@@ -17,8 +17,8 @@ fn library() -> Option<PathBuf> {
     found
 }
 
-/// Ten days forward and back, while it runs and over restarts. The monotonic clock goes on, as it
-/// does in life.
+/// Ten days forward and back, while lanyard runs and over restarts. The monotonic clock goes on, as
+/// on a real machine.
 #[test]
 fn a_clock_that_jumps_expires_nothing() {
     let Some(library) = library() else { return };
@@ -44,7 +44,7 @@ fn a_clock_that_jumps_expires_nothing() {
                 assert!(lanyard.stop().success())
             }
             lanyard.restart();
-            // A restart asks once more about each tag.
+            // After a restart each tag is revalidated once.
             kept.iter().for_each(|image| drop(pull(lanyard.port(), image).unwrap()));
         }
         hub.reset_counts();

@@ -1,4 +1,4 @@
-//! Connections that cost and bring nothing.
+//! Connections that take descriptors and ask for nothing.
 
 use std::{
     io::{Read as _, Write as _},
@@ -18,8 +18,8 @@ use crate::{
     pull::{config, mirror},
 };
 
-/// More connections than descriptors: nothing panics, everybody else is served while they are held,
-/// and after their end.
+/// More connections than descriptors: nothing panics, and all other clients are served while the
+/// connections are held and after their end.
 #[test]
 fn recovers_when_the_descriptors_are_used_up() {
     let mut limit = getrlimit(Resource::Nofile);
@@ -57,8 +57,8 @@ fn recovers_when_the_descriptors_are_used_up() {
     figure(&format!("slowest recovery {slowest:?}"));
 }
 
-/// Heads that never end: cut, whether the first of a connection or a later one, and nobody else
-/// waits for them.
+/// Heads that never end are cut, whether the first of a connection or a later one, and no other
+/// client waits for them.
 #[test]
 fn heads_that_never_end_are_cut() {
     if !long() {
@@ -81,6 +81,7 @@ fn heads_that_never_end_are_cut() {
         .collect();
     let (began, mut slowest) = (Instant::now(), Duration::ZERO);
     while !slow.is_empty() {
+        // The rate of the trickle: each client sends one byte a second.
         std::thread::sleep(Duration::from_secs(1));
         slow.retain_mut(|tcp| {
             let mut chunk = [0; 4096];

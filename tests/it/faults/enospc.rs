@@ -23,10 +23,10 @@ use crate::{
     wire::{Connection, blob, eventually, get, manifest},
 };
 
-/// Above what the index wants free, so that it is open when the disk fills up.
+/// Above the space that the index wants free, so that the index is open when the disk fills up.
 const SIZE: u64 = 96 << 20;
 
-/// Fills the disk to its last byte with a file beside the data, and gives `leave` bytes of it back.
+/// Fills the disk to its last byte with a file beside the data, and then frees `leave` bytes.
 pub(super) fn fill(data: &Path, leave: u64) {
     let path = data.join("filler");
     let mut file = OpenOptions::new().append(true).create(true).open(&path).unwrap();
@@ -38,16 +38,16 @@ pub(super) fn fill(data: &Path, leave: u64) {
     file.set_len(length.saturating_sub(leave)).unwrap();
 }
 
-/// Gives it all back. The bytes go before the name: a program that another test is just starting
-/// may still have the file open, and would keep them for a while.
+/// Frees the whole file. The bytes go before the name: a program that another test is starting may
+/// still have the file open, and would keep the bytes for a while.
 pub(super) fn unfill(data: &Path) {
     let path = data.join("filler");
     File::create(&path).unwrap();
     fs::remove_file(&path).unwrap();
 }
 
-/// 50 fills into a full disk: every client gets its exact bytes, nothing hangs, nothing partial
-/// stays, and caching goes on within 10 s after there is space.
+/// 50 fills into a full disk: every client gets its exact bytes, nothing hangs, no partial blob
+/// stays, and caching resumes within 10 s after there is space.
 #[test]
 fn f7_a_full_disk_passes_everything_through() {
     let hub = Hub::start();
@@ -66,8 +66,8 @@ fn f7_a_full_disk_passes_everything_through() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while let Some(image) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    // The room ends at another place each time: before the part, in it, in its
-                    // record, in its manifest.
+                    // The space ends at another place each time: before the part, in the part, in
+                    // its record, in its manifest.
                     let round = next.load(Ordering::Relaxed) as u64;
                     fill(&data, (round % 16) * 12 * 4096);
                     let outcomes = pull(lanyard.port(), image).unwrap_or_else(|error| panic!("{error}"));
@@ -79,7 +79,7 @@ fn f7_a_full_disk_passes_everything_through() {
     assert_eq!(passed.load(Ordering::Relaxed), count);
     fill(&data, 0);
     assert!(cached(&pull(lanyard.port(), &kept).unwrap()), "what is here is served from here");
-    // A client has its last byte before the disk has said what it thinks of it.
+    // A client has its last byte before the disk has reported its error.
     eventually("nothing is left of what was refused", || {
         list(&data.join("tmp")).is_empty() && list(&data.join("fills")).is_empty()
     });
@@ -92,7 +92,7 @@ fn f7_a_full_disk_passes_everything_through() {
     figure(&format!("{count} fills into a full disk, {checked} blobs right afterwards"));
 }
 
-/// It starts on the full disk, index or not, and serves what it has.
+/// It starts on the full disk, with an index or without, and serves the content that it has.
 fn restarts_while_full(lanyard: &mut Lanyard, plight: &Plight, hub: &Hub) {
     let kept = images(hub, "kept", 1, &[100 << 10, 1 << 20]).remove(0);
     for round in 0..rounds(4, 20) {
@@ -111,7 +111,7 @@ fn restarts_while_full(lanyard: &mut Lanyard, plight: &Plight, hub: &Hub) {
     }
 }
 
-/// Within 10 s of space, new images are kept again.
+/// Within 10 s of space, new images are stored again.
 fn recovers(lanyard: &Lanyard, hub: &Hub) {
     let began = Instant::now();
     for round in 0.. {
@@ -126,15 +126,15 @@ fn recovers(lanyard: &Lanyard, hub: &Hub) {
     figure(&format!("caching again {:?} after there was space", began.elapsed()));
 }
 
-/// The disk fills up in mid-download of a blob whose size nobody knew: the client goes on straight
-/// from upstream.
+/// The disk fills up in the middle of a download whose size was unknown: the client continues
+/// straight from upstream.
 #[test]
 fn f7_a_disk_that_fills_up_in_mid_download_is_not_noticed() {
     let hub = Hub::start();
     let mut lanyard = Lanyard::prepare(&config(&hub, "[cache]\nmin_free = \"0%\"\n"));
     let Some(plight) = Plight::tmpfs(&mut lanyard, 8 << 20) else { return };
     lanyard.restart();
-    // The repository, which the blobs below are asked for in.
+    // The repository that the blobs below are asked for in.
     images(&hub, "some", 1, &[]);
     for round in 0..rounds(8, 40) {
         let bytes: Vec<u8> = (0..3 << 20).map(|at: usize| (at * 7 + round + at / 251) as u8).collect();
@@ -150,15 +150,15 @@ fn f7_a_disk_that_fills_up_in_mid_download_is_not_noticed() {
     check_blobs(&plight.data());
 }
 
-/// F2 holds on a full disk as well: a lie does not become a whole answer because nothing can be
-/// kept.
+/// F2 holds on a full disk as well: an upstream's lie does not become a whole answer because
+/// nothing can be stored.
 #[test]
 fn f2_a_full_disk_believes_no_lie() {
     let hub = Hub::start();
     let mut lanyard = Lanyard::prepare(&config(&hub, "[cache]\nmin_free = \"0%\"\n"));
     let Some(plight) = Plight::tmpfs(&mut lanyard, 8 << 20) else { return };
     lanyard.restart();
-    // The repository, which the blobs below are asked for in.
+    // The repository that the blobs below are asked for in.
     images(&hub, "some", 1, &[]);
     for round in 0..rounds(16, 100) {
         let bytes: Vec<u8> = (0..2 << 20).map(|at: usize| (at * 11 + round + at / 253) as u8).collect();
@@ -176,8 +176,8 @@ fn f2_a_full_disk_believes_no_lie() {
     check_blobs(&plight.data());
 }
 
-/// F2 when the disk fills up in mid-body: what came before and what is passed on together must be
-/// the blob.
+/// F2 when the disk fills up in mid-body: the bytes from the disk and the bytes that are passed
+/// through must together be the blob.
 #[test]
 fn f2_a_disk_that_fills_up_in_mid_body_believes_no_lie() {
     const SIZE: u64 = 200 << 10;
@@ -192,7 +192,7 @@ fn f2_a_disk_that_fills_up_in_mid_body_believes_no_lie() {
         fetch(lanyard.port(), &manifest(&image.repo, &image.tag), &image.digest).unwrap();
         hub.fault(On::blob(layer), Fault::StallAt { bytes: SIZE / 2, gate: gate.clone() });
         if lies {
-            // The rest, however it is asked for, has another first byte.
+            // The rest has another first byte, in whichever way it is asked for.
             hub.fault(On::blob(layer).always(), Fault::FlipByte { at: 0 });
         }
         let mut client = Connection::open(lanyard.port());

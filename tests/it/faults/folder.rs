@@ -1,4 +1,4 @@
-//! One process per data folder, by whichever path it is reached.
+//! One process per data folder, whichever path leads to it.
 
 use std::{
     path::Path,
@@ -36,7 +36,7 @@ fn the_second_process_is_always_refused() {
             refused(&second(&link), &lanyard);
         }
         if round % 5 == 4 {
-            // The pid that is told is that of the process which runs now, also after a kill.
+            // The error names the pid of the process that runs now, also after a kill.
             lanyard.kill9();
             lanyard.restart();
         }
@@ -66,7 +66,7 @@ fn the_second_process_is_refused_through_a_bind_mount() {
     refused(&output, &lanyard);
 }
 
-/// Eight at once: exactly one gets it.
+/// Eight processes at once: exactly one gets the folder.
 #[test]
 fn of_many_at_once_one_gets_the_folder() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! The index is never needed: lost, damaged or replaced, no answer changes and no start fails.
+//! The index is never needed: when it is lost, damaged or replaced, no answer changes and no start
+//! fails.
 
 use std::{
     fs,
@@ -20,11 +21,11 @@ use crate::{
     wire::{eventually, get, manifest},
 };
 
-/// Servers at a time.
+/// How many servers run at a time.
 const LANES: usize = 4;
 const CONFIG: &str = "[cache]\nmin_free = \"0%\"\n";
 
-/// The parts of a data folder that are the index, kept elsewhere.
+/// A copy of the parts of a data folder that are the index.
 struct Copy(tempfile::TempDir);
 
 impl Copy {
@@ -42,7 +43,8 @@ impl Copy {
         copy(&self.0.path().join("index"), &data.join("index"));
     }
 
-    /// The mark, and who made it: what makes the index believed.
+    /// Puts the mark of a clean stop there, and the file that says which process made it. Together
+    /// they make the index believed.
     fn put_mark(&self, data: &Path) {
         self.mark(data);
         fs::copy(self.0.path().join("LOCK"), data.join("LOCK")).unwrap();
@@ -53,7 +55,7 @@ impl Copy {
     }
 }
 
-/// Everything is answered rightly, again and again while the index opens, is filled, or gives up.
+/// Every answer is right, again and again while the index opens, is filled, or gives up.
 fn right(lanyard: &Lanyard, all: &[Image], what: &str) {
     let until = Instant::now() + Duration::from_millis(80);
     let mut tags: Vec<_> = all.iter().map(|image| image.tag.clone()).collect();
@@ -111,7 +113,7 @@ fn damaged(rounds: impl Iterator<Item = usize>) {
     }
 }
 
-/// Every file of the index in turn: gone, empty, or full of something else.
+/// Every file of the index in turn: gone, empty, or with other bytes.
 #[test]
 fn an_index_with_a_file_gone_changes_no_answer() {
     let hub = Hub::start();
@@ -146,7 +148,7 @@ fn a_deleted_index_loses_nothing() {
     for round in 0..rounds(4, 40) {
         fs::remove_dir_all(lanyard.data_dir().join("index")).unwrap();
         let more = images(&hub, &format!("more{round}-"), 1, &[1500]);
-        // Upstream was away in the last round, and is asked again after a while.
+        // Upstream was down in the last round, and is asked again after a while.
         eventually("upstream is asked again", || pull(lanyard.port(), &more[0]).is_ok());
         keep(lanyard.port(), &more[0]);
         all.extend(more);

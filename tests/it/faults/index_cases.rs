@@ -6,14 +6,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What happens to a whole file.
+/// Damage to a whole file.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Damage {
     /// It is removed.
     Gone,
     /// It has no bytes.
     Empty,
-    /// Its bytes are others.
+    /// Its bytes are replaced.
     Rubbish,
     /// There is a folder in its place.
     Folder,
@@ -33,8 +33,8 @@ impl Damage {
     }
 }
 
-/// Flips a bit in one of the files, or cuts it, at a place that the number chooses. What was done,
-/// in words.
+/// Flips a bit in one of the files, or cuts it, at a place that the number chooses. Returns the
+/// damage in words.
 pub(super) fn damage(files: &[PathBuf], number: usize) -> String {
     let path = &files[number % files.len()];
     let turn = number / files.len();
@@ -55,7 +55,7 @@ pub(super) fn damage(files: &[PathBuf], number: usize) -> String {
     format!("bit {} of byte {place} of {} flipped", turn % 8, path.display())
 }
 
-/// Where the last byte that is not zero stands: behind it there is nothing to damage.
+/// The offset of the last byte that is not zero: behind it there is nothing to damage.
 fn used(path: &Path, length: u64) -> u64 {
     let bytes = fs::read(path).unwrap();
     bytes.iter().rposition(|byte| *byte != 0).map_or(length, |at| at as u64 + 1)

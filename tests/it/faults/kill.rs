@@ -22,7 +22,7 @@ use crate::{
 
 const CLIENTS: u64 = 8;
 
-/// A small generator of its own, so that a run can be told from its number.
+/// A small generator of its own, so that the number of a run tells everything about it.
 fn scatter(seed: u64) -> u64 {
     let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x ^= x >> 29;
@@ -30,8 +30,8 @@ fn scatter(seed: u64) -> u64 {
 }
 
 /// Eight clients pull random images past faults at the upstream, and the process is killed at
-/// random moments: it starts in time, nothing corrupt is served, nothing partial has a blob's name,
-/// and what was here is here offline at the end.
+/// random moments. It starts in time, serves nothing corrupt, gives no partial content a blob's
+/// name, and at the end serves offline all content that was here.
 #[test]
 fn kill_9_under_load_loses_nothing() {
     let hub = Hub::start();
@@ -96,7 +96,7 @@ fn under_load(lanyard: &mut Lanyard, all: &[Image], round: u64, here: &Mutex<BTr
                     if over.load(Ordering::Relaxed) {
                         break;
                     }
-                    // Later rounds reach more images, so that there is something new in each.
+                    // Later rounds reach more images, so that each has new ones.
                     let reach = (all.len() as u64).min(round / 2 + 4);
                     let at = (scatter(round << 32 | client << 24 | n) % reach) as usize;
                     if let Ok(outcomes) = pull(port, &all[at]) {
@@ -108,16 +108,16 @@ fn under_load(lanyard: &mut Lanyard, all: &[Image], round: u64, here: &Mutex<BTr
                 }
             });
         }
-        // The moment is the point of this test: somewhere between the first request and a few
-        // hundred pulls.
+        // The random moment is the point of this test: somewhere between the first request and a
+        // few hundred pulls.
         thread::sleep(Duration::from_micros(scatter(round) % 250_000));
         lanyard.kill9();
         over.store(true, Ordering::Relaxed);
     });
 }
 
-/// The moment between a client's last byte and the end of the commit: the client may have a blob
-/// that the disk has not. It is then fetched once more, and is right.
+/// A kill between a client's last byte and the end of the commit: the client may have a blob that
+/// the disk does not have. The blob is then fetched once more, and is right.
 #[test]
 fn kill_9_right_after_the_last_byte() {
     let hub = Hub::start();

@@ -1,4 +1,4 @@
-//! Upstreams that lie, in numbers: no whole wrong answer, and nothing wrong stored (F2).
+//! Many lies of upstreams: no whole wrong answer, and nothing wrong stored (F2).
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -15,12 +15,12 @@ use crate::{
     wire::{blob, try_get},
 };
 
-/// Lies told at a time.
+/// How many lies are told at a time.
 const AT_ONCE: usize = 64;
 
-/// Tells `count` lies about as many blobs, each in a repository of its own: one that fails again
-/// and again would be left to rest (S30). The answers that were whole (and right), and those that
-/// were not.
+/// Tells `count` lies about as many blobs, each in a repository of its own: lanyard stops asking
+/// for a while in a repository that fails again and again (S30). Prints how many answers were whole
+/// (and right), and how many were not.
 fn tell(name: &str, honest_length: bool, lie: impl Fn(usize, usize) -> Fault + Sync) {
     let hub = Hub::start();
     let lanyard = mirror_with(&hub, "[cache]\nmin_free = \"0%\"\n");

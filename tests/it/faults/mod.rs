@@ -1,9 +1,10 @@
-//! The fault campaign: what the disk, the process, the clock and a lying upstream do to the pull.
+//! The fault campaign: pulls under faults of the disk, the process and the clock, and with an
+//! upstream that lies.
 //!
 //! Every test has a short form, which runs in the suite, and a long form behind
 //! `LANYARD_FAULTS=long`; docs/TESTING.md says what each needs and what the long forms measured. A
-//! plight that this machine cannot make is left out, and said so on the real standard error; with
-//! `LANYARD_REQUIRE_FAULTS=1` that is a failure.
+//! test whose plight this machine cannot make is left out, and says so on the real standard error;
+//! with `LANYARD_REQUIRE_FAULTS=1` that is a failure.
 
 mod clock;
 mod descriptors;
@@ -35,12 +36,12 @@ fn long() -> bool {
     std::env::var("LANYARD_FAULTS").as_deref() == Ok("long")
 }
 
-/// How often to do a thing.
+/// How many times to repeat a step.
 fn rounds(short: usize, long_form: usize) -> usize {
     if long() { long_form } else { short }
 }
 
-/// Says where nobody can miss it that the running test does nothing, and why.
+/// Says on the real standard error that the running test does nothing, and why.
 pub(crate) fn left_out(reason: &str) {
     assert_ne!(std::env::var("LANYARD_REQUIRE_FAULTS").as_deref(), Ok("1"), "{reason}");
     let thread = std::thread::current();
@@ -48,7 +49,7 @@ pub(crate) fn left_out(reason: &str) {
     let _ = std::io::stderr().write_all(format!("left out: {reason}; {test} was not run\n").as_bytes());
 }
 
-/// Says what a long form measured, where the test runner does not swallow it.
+/// Prints a measurement of a long form to an output that the test runner does not capture.
 fn figure(text: &str) {
     if long() {
         let thread = std::thread::current();

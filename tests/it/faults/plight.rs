@@ -1,9 +1,9 @@
-//! A file system of its own for a data folder: small, or about to fail.
+//! A plight: a file system of its own for a data folder, small or about to fail.
 //!
-//! It is mounted in a private mount namespace, which a process of ours holds open for as long as
-//! the value lives. A server is put into it by `nsenter`, and the test reaches into it by way of
-//! `/proc`. When the test ends, also by a panic or a kill, the holder's standard input closes, it
-//! ends, and the kernel takes mount and loop device away.
+//! The file system is mounted in a private mount namespace, which a process of ours holds open for
+//! as long as the value lives. `nsenter` puts a server into it, and the test reaches into it
+//! through `/proc`. When the test ends, also by a panic or a kill, the holder's standard input
+//! closes, it ends, and the kernel removes the mount and the loop device.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -14,7 +14,7 @@ use std::{
 use super::left_out;
 use crate::lanyard::Lanyard;
 
-/// FS_IOC_SHUTDOWN, whose number this is, with "do not flush the journal".
+/// FS_IOC_SHUTDOWN by its number, with the flag "do not flush the journal".
 const CUT: &str =
     r#"perl -e 'open(F, "<", $ARGV[0]) or die $!; my $now = pack("L", 2); ioctl(F, 0x8004587d, $now) or die $!'"#;
 
@@ -28,8 +28,8 @@ pub(super) struct Plight {
 }
 
 impl Plight {
-    /// An empty tmpfs of `size` bytes as the data folder of `lanyard`. None, and said so, where
-    /// that cannot be had.
+    /// An empty tmpfs of `size` bytes as the data folder of `lanyard`. None where this machine
+    /// cannot make one; the test then says so.
     pub(super) fn tmpfs(lanyard: &mut Lanyard, size: u64) -> Option<Plight> {
         let folder = lanyard.data_dir();
         let mount = format!("mount -t tmpfs -o size={size},mode=0755 lanyard {}", folder.display());
@@ -37,7 +37,7 @@ impl Plight {
     }
 
     /// An NTFS of `size` bytes on a loop device, as strict as Windows: names that differ only in
-    /// case are one, and a name that Windows does not take is refused.
+    /// case are the same, and a name that Windows does not accept is refused.
     pub(super) fn ntfs(lanyard: &mut Lanyard, size: u64) -> Option<Plight> {
         let image = tempfile::NamedTempFile::new().unwrap();
         image.as_file().set_len(size).unwrap();
@@ -48,7 +48,7 @@ impl Plight {
         }
         let (file, folder) = (image.path().display().to_string(), lanyard.data_dir());
         let folder = folder.display();
-        // A process serves it, which ends when it is unmounted; the loop device goes with it.
+        // A process serves it and ends when it is unmounted; the loop device goes with it.
         let mount = format!(
             "device=$(losetup --find --show {file}) && \
              {{ lowntfs-3g -o no_detach,ignore_case,windows_names \"$device\" {folder} >&2 & }} && \
@@ -122,14 +122,15 @@ impl Plight {
         Command::new("nsenter").args(["-m", "-t", &self.pid(), "--", "sh", "-c", script]).output().unwrap()
     }
 
-    /// The same where it must succeed; what it printed.
+    /// The same for a script that must succeed. Returns its output.
     pub(super) fn must(&self, script: &str) -> String {
         let output = self.run(script);
         assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// The switch of an ext4. None, and said so, where there is nothing to throw it with.
+    /// The power switch of an ext4. None where this machine has no tool for it; the test then says
+    /// so.
     pub(super) fn power(&self) -> Option<Power> {
         if !self.run("perl -e 1").status.success() {
             left_out("perl is not installed (Debian package perl)");
@@ -144,18 +145,18 @@ impl Plight {
     }
 }
 
-/// What cuts the power of a file system, and brings it back.
+/// Cuts the power of a file system, and brings it back.
 pub(super) struct Power {
     file: String,
 }
 
 impl Power {
-    /// From now on nothing reaches the disk, and nothing that had not is ever there.
+    /// From now on nothing reaches the disk, and bytes that have not reached it are lost.
     pub(super) fn cut(&self, plight: &Plight) {
         plight.must(&format!("{CUT} {}", plight.inside()));
     }
 
-    /// Mounts it again. Nothing may have a file open in it.
+    /// Mounts it again. No process may have a file open in it.
     pub(super) fn back(&self, plight: &Plight) {
         let (file, folder) = (&self.file, plight.inside());
         plight.must(&format!("umount {folder} && mount -t ext4 -o loop,errors=remount-ro {file} {folder}"));

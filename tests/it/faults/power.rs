@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{hub::Hub, lanyard::Lanyard, pull::config, wire::eventually};
 
-/// Long form only. After each cut the folder opens, what has a blob's name is right, and everything
-/// can be pulled.
+/// Long form only. After each cut the folder opens, each blob has the digest that it is named
+/// after, and everything can be pulled.
 #[test]
 fn a_power_cut_leaves_nothing_corrupt() {
     if !long() {
@@ -40,6 +40,7 @@ fn a_power_cut_leaves_nothing_corrupt() {
                     }
                 });
             }
+            // The random moment of the cut is the point of this test.
             thread::sleep(Duration::from_millis((round as u64 * 37) % 400));
             power.cut(&plight);
         });

@@ -13,8 +13,8 @@ use crate::{
     wire::{eventually, get, manifest},
 };
 
-/// ext4 after its first error: writes fail, reads go on. What is here is served, what is not is
-/// passed through.
+/// ext4 after its first error: writes fail, reads go on. Stored content is served, and other
+/// content is passed through.
 #[test]
 fn a_disk_that_turns_read_only_goes_on_serving() {
     let hub = Hub::start();
@@ -66,8 +66,8 @@ fn starts_on_a_read_only_folder_that_has_data() {
     assert!(lanyard.stop().success());
 }
 
-/// A tag that moved while nothing could be kept: every client gets where it points now, not only
-/// the first.
+/// A tag that moved while nothing could be stored: every client gets its new manifest, not only the
+/// first.
 #[test]
 fn a_tag_that_moves_on_a_read_only_disk_moves_for_everybody() {
     let hub = Hub::start();
@@ -95,7 +95,7 @@ fn a_tag_that_moves_on_a_read_only_disk_moves_for_everybody() {
     }
 }
 
-/// Does to the file system what the kernel does when it meets an error in it.
+/// Does to the file system what the kernel does when it finds an error in it.
 fn turn_read_only(plight: &Plight) {
     let folder = plight.inside();
     plight.must(&format!(

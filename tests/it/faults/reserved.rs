@@ -1,4 +1,4 @@
-//! S25: what a stranger says of a length costs no disk after the download's end.
+//! S25: a length that a foreign registry states costs no disk space after the end of the download.
 
 use std::{
     fs,
@@ -34,7 +34,7 @@ fn swollen(folder: &Path) -> Vec<(PathBuf, u64)> {
         .collect()
 }
 
-/// A manifest that says that the layer has 20 GB.
+/// A manifest that gives the layer a size of 20 GB.
 fn name(hub: &Hub, digest: &str) -> String {
     let config = hub.put_blob(b"{}".to_vec());
     let text = format!(
@@ -89,8 +89,8 @@ fn s25_a_strangers_word_costs_no_disk() {
     }
 }
 
-/// Killed in mid-download: the check says what is held in vain, a repair gives it back, and so does
-/// the next start.
+/// Killed in mid-download: the check reports the space that is held in vain, a repair frees it, and
+/// so does the next start.
 #[test]
 fn s25_what_kill_9_leaves_is_given_back() {
     let hub = Hub::start();

@@ -1,4 +1,4 @@
-//! Bits that flip in records: a damaged record is a missing one, never another one.
+//! Bits that flip in records: a damaged record counts as missing, never as another one.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -14,7 +14,8 @@ use crate::{
     wire::{Connection, blob, eventually, manifest, try_get},
 };
 
-/// Flips bits in every byte of `file` in turn, and calls `look` each time. How many flips.
+/// Flips bits in every byte of `file` in turn, and calls `look` each time. Returns the number of
+/// flips.
 fn each_flip(file: &Path, mut look: impl FnMut(usize)) -> usize {
     let whole = fs::read(file).unwrap();
     let bits: &[u8] = if long() { &[1, 2, 4, 8, 16, 32, 64, 128, 255] } else { &[1] };
@@ -68,7 +69,7 @@ fn rot_in_a_tag_or_a_link_is_never_another_answer() {
     figure(&format!("{flips} flips in tags and links"));
 }
 
-/// The state of a parked download, byte by byte: it is taken up rightly or begun again.
+/// The state of a parked download, byte by byte: the download is resumed rightly or begins again.
 #[test]
 fn rot_in_the_state_of_a_download_is_never_another_blob() {
     const SIZE: u64 = 600 << 10;
@@ -97,8 +98,8 @@ fn rot_in_the_state_of_a_download_is_never_another_blob() {
         let _ = fs::remove_file(blob_file(&data, &layer));
         copy(kept.path(), &parked);
         let outcome = fetch(lanyard.port(), &blob(&image.repo, &layer), &layer);
-        // It may have joined the last moment of the fill before, which knows nothing of the parked
-        // one.
+        // It may have joined the last moment of the previous fill, which does not know the parked
+        // download.
         eventually("the parked download is taken up", || {
             fetch(lanyard.port(), &blob(&image.repo, &layer), &layer).is_ok() && list(&data.join("fills")).is_empty()
         });
@@ -108,16 +109,16 @@ fn rot_in_the_state_of_a_download_is_never_another_blob() {
         let _ = fs::remove_dir_all(&parked);
         let _ = fs::remove_file(blob_file(&data, &layer));
         copy(kept.path(), &parked);
-        // The part itself, shorter than the state promises or longer than the blob is.
+        // The part itself, shorter than its state says or longer than the blob is.
         let part = fs::OpenOptions::new().write(true).open(parked.join("part")).unwrap();
         part.set_len(cut as u64 * 3000).unwrap();
         let outcome = fetch(lanyard.port(), &blob(&image.repo, &layer), &layer);
-        // It may have joined the last moment of the fill before, which knows nothing of the parked
-        // one.
+        // It may have joined the last moment of the previous fill, which does not know the parked
+        // download.
         eventually("the parked download is taken up", || {
             fetch(lanyard.port(), &blob(&image.repo, &layer), &layer).is_ok() && list(&data.join("fills")).is_empty()
         });
-        // A tail that nobody wrote is found out by the proof: an honest error, once.
+        // The proof finds bytes that were never written at the end: an honest error, once.
         let grown = cut as u64 * 3000 > SIZE / 2;
         assert!(outcome.is_ok() || grown, "a part of {} bytes: {outcome:?}", cut * 3000);
         eventually("the next one has it", || fetch(lanyard.port(), &blob(&image.repo, &layer), &layer).is_ok());

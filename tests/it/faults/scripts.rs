@@ -1,5 +1,5 @@
 //! F2 and S24 as a property: whatever an upstream answers, in whatever order, no client has a
-//! complete and wrong answer; and once the upstream is honest the blob is had, also after a
+//! complete and wrong answer. Once the upstream is honest, clients get the blob, also after a
 //! restart.
 
 use std::{
@@ -31,8 +31,8 @@ impl Dice {
     }
 }
 
-/// One answer: its status and statements, its bytes, its framing, and where it breaks off. Honest
-/// where nothing is said.
+/// One answer: its status, headers, bytes, framing, and the place where it breaks off. The parts
+/// that no die changes are honest.
 fn answer(dice: &mut Dice, right: &[u8]) -> Fault {
     let size = right.len() as u64;
     let near = |dice: &mut Dice| (size + 3).saturating_sub(dice.roll(7)) as usize;
@@ -94,7 +94,7 @@ impl Case {
         Case { seed, right, digest }
     }
 
-    /// A manifest names it: rightly, wrongly, or not at all.
+    /// A manifest names the blob: with its size, with a wrong size, or not at all.
     fn name(&self, hub: &Hub, lanyard: &Lanyard) {
         let size = match self.seed % 4 {
             0 => self.right.len(),
@@ -110,7 +110,7 @@ impl Case {
         assert_eq!(get(lanyard.port(), &manifest(REPO, &manifest_digest)).status, 200);
     }
 
-    /// Asks, in one way or another. `None`: the connection was closed before a head.
+    /// Asks for the blob, or for a range from some byte on, and judges the answer.
     fn ask(&self, lanyard: &Lanyard, dice: &mut Dice) -> Answer {
         let range = match dice.roll(4) {
             0 => Some("bytes=0-".to_owned()),
@@ -167,7 +167,7 @@ fn f2_no_script_of_answers_is_believed() {
     for (hub, more) in [
         (Hub::start(), "[cache]\nnegative_ttl = \"0s\"\n"),
         (Hub::builder().without_ranges().start(), "[cache]\nnegative_ttl = \"0s\"\n"),
-        // What is passed on, with nothing kept.
+        // Passed through, with nothing stored.
         (Hub::start(), "[cache]\nnegative_ttl = \"0s\"\nmax_size = \"1 B\"\n"),
     ] {
         hub.image(REPO, "latest").publish();

@@ -1,6 +1,6 @@
-//! S31, the second look: rot reaches a client at most once. Whoever was given a blob whole and asks
-//! again is given the right bytes, fetched again, or where it was pushed, a 404; never the wrong
-//! bytes twice.
+//! S31, the second look: rot reaches a client at most once. A client that was given a whole blob
+//! and asks again is given the right bytes, fetched again, or a 404 where the blob was pushed;
+//! never the wrong bytes twice.
 
 use std::{fs, io::Write as _, net::TcpStream, os::unix::fs::FileExt as _, path::Path, time::Duration};
 
@@ -27,7 +27,7 @@ fn flip(data: &Path, digest: &str, at: u64) {
     file.set_modified(times.modified().unwrap()).unwrap();
 }
 
-/// A series of the metrics; 0 where it is not there.
+/// The value of a series of the metrics; 0 where it does not exist.
 pub(crate) fn series(lanyard: &Lanyard, name: &str) -> u64 {
     let text = get(lanyard.port(), "/metrics").text();
     text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
@@ -41,7 +41,7 @@ fn content(size: usize, seed: usize) -> Vec<u8> {
     (0..size).map(|at| (at.wrapping_mul(31) ^ (at >> 8) ^ seed) as u8).chain((seed as u64).to_le_bytes()).collect()
 }
 
-/// Whether these are all the bytes, and the right ones.
+/// Whether the answer has all the bytes, and the right ones.
 fn is_right(answer: &Answer, digest: &str) -> bool {
     answer.status == 200 && answer.looks_complete() && digest_of(&answer.body) == digest
 }
@@ -61,7 +61,7 @@ fn s31_the_second_pull_of_rotten_cached_content_is_right() {
         .collect();
     let mut lanyard = mirror(&hub);
     images.iter().for_each(|image| keep(lanyard.port(), image));
-    // Nothing is remembered of who has what.
+    // Forgets which client has which blob.
     lanyard.restart();
     let data = lanyard.data_dir();
     let layers: Vec<_> = images.iter().flat_map(|image| (0..EACH).map(|at| image.layer(at).to_owned())).collect();
@@ -86,7 +86,7 @@ fn s31_the_second_pull_of_rotten_cached_content_is_right() {
     figure(&format!("{} flips in cached blobs: 0 wrong second pulls", layers.len()));
 }
 
-/// The same of what was pushed: nobody else has it.
+/// The same for pushed content: no upstream has it.
 #[test]
 fn s31_the_second_pull_of_rotten_pushed_content_is_404_until_it_is_pushed_again() {
     const REPO: &str = "team/app";
@@ -126,7 +126,7 @@ fn s31_the_second_pull_of_rotten_pushed_content_is_404_until_it_is_pushed_again(
     figure(&format!("{} flips in pushed blobs: 0 wrong second pulls", layers.len()));
 }
 
-/// How a blob may come to be given whole, and how it may be asked for again.
+/// The ways in which a blob can be given whole, and in which it can be asked for again.
 #[test]
 fn s31_whole_is_whole_however_it_was_given() {
     const SIZE: usize = 500_000;
@@ -207,7 +207,7 @@ fn s31_whole_is_whole_however_it_was_given() {
             lanyard.restart();
             flip(&lanyard.data_dir(), image.layer(0), 250_000);
             give(lanyard.port(), &path);
-            // An answer counts when the server knows that it has ended.
+            // An answer counts once the server knows that it has ended.
             eventually("nothing is in flight", || series(&lanyard, "lanyard_requests_in_flight ") == 1);
             let before = rotten(&lanyard, "cached");
             let answer = ask(lanyard.port(), "GET", &path, headers);
@@ -219,7 +219,8 @@ fn s31_whole_is_whole_however_it_was_given() {
     }
 }
 
-/// A client that leaves after some of it, and comes for the rest, has had it all.
+/// A client that leaves after some of the bytes, and comes back for the rest, has had the whole
+/// blob.
 #[test]
 fn s31_a_download_that_was_taken_up_again_counts() {
     const SIZE: usize = 8 << 20;
@@ -242,8 +243,8 @@ fn s31_a_download_that_was_taken_up_again_counts() {
     assert!(is_right(&get(lanyard.port(), &path), image.layer(0)));
 }
 
-/// What a mirrored repository holds too is fetched again, blob and manifest, under the pushed name
-/// as under the other.
+/// Content that a mirrored repository also holds is fetched again, blob and manifest, under the
+/// pushed name as under the mirrored one.
 #[test]
 fn s31_pushed_content_that_upstream_has_is_fetched_again() {
     const REPO: &str = "prefapp/debian";
@@ -264,7 +265,7 @@ fn s31_pushed_content_that_upstream_has_is_fetched_again() {
     assert!(!is_right(&get(lanyard.port(), &path), image.layer(0)));
     assert!(is_right(&get(lanyard.port(), &path), image.layer(0)));
     assert_eq!(rotten(&lanyard, "hosted"), 1);
-    // With nobody upstream it is gone, and comes back with the push.
+    // With no upstream the content is gone, and comes back with a push.
     lanyard.restart();
     flip(&lanyard.data_dir(), image.layer(0), 99);
     assert!(!is_right(&get(lanyard.port(), &path), image.layer(0)));
@@ -272,8 +273,7 @@ fn s31_pushed_content_that_upstream_has_is_fetched_again() {
     assert_eq!(get(lanyard.port(), &path).status, 404);
 }
 
-/// A manifest is proven each time that it is read from the disk: not even the first answer is
-/// wrong.
+/// A manifest is proven each time it is read from the disk: not even the first answer is wrong.
 #[test]
 fn s31_a_rotten_manifest_is_never_given() {
     let hub = Hub::start();
@@ -300,8 +300,8 @@ fn s31_a_rotten_manifest_is_never_given() {
     }
 }
 
-/// Many clients of one address, all at once, on what is rotten: from the moment that it is found
-/// none gets it any more, and it is fetched once.
+/// Many clients at one address ask for rotten content at once: from the moment that the rot is
+/// found none of them gets it, and it is fetched once.
 #[test]
 fn s31_clients_behind_one_address_share_a_proof() {
     let hub = Hub::start();
@@ -319,7 +319,7 @@ fn s31_clients_behind_one_address_share_a_proof() {
         }
     });
     assert_eq!((hub.blob_gets(image.layer(0)), rotten(&lanyard, "cached")), (1, 1));
-    // And what is sound is not proven for every request of a crowd.
+    // Sound content is not proven again for every request of a crowd.
     eventually("it is stored", || get(lanyard.port(), &path).outcome() == "hit");
     let before = series(&lanyard, "lanyard_requests_total{kind=\"blob\",code=\"2xx\",outcome=\"hit\"}");
     for _ in 0..200 {

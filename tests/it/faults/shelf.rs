@@ -1,4 +1,4 @@
-//! Images at a stand-in, clients that pull them and look at every byte, and the same look at a data
+//! Images at a stand-in, clients that pull them and check every byte, and the same check of a data
 //! folder.
 
 use std::{
@@ -13,10 +13,11 @@ use crate::{
     wire::{blob, manifest, try_get},
 };
 
-/// No answer may take longer than this, whatever happens to the disk.
+/// No answer may take longer than this, in any state of the disk.
 const HANG: Duration = Duration::from_secs(30);
 
-/// Images of `layers`, in bytes, in one repository; their tags are `PREFIX0`, `PREFIX1` and so on.
+/// `count` images with these layers, in bytes, in one repository; their tags are `PREFIX0`,
+/// `PREFIX1` and so on.
 pub(super) fn images(hub: &Hub, prefix: &str, count: usize, layers: &[u64]) -> Vec<Image> {
     let image = |number| {
         let image = hub.image("library/busybox", &format!("{prefix}{number}"));
@@ -25,8 +26,8 @@ pub(super) fn images(hub: &Hub, prefix: &str, count: usize, layers: &[u64]) -> V
     (0..count).map(image).collect()
 }
 
-/// Gets one thing. A whole answer must be the right one, and any answer must come in time; the rest
-/// is an honest error. The answer is the outcome word.
+/// Gets one manifest or blob. A whole answer must be the right one, and any answer must come in
+/// time; other answers are honest errors. Returns the outcome word.
 pub(super) fn fetch(port: u16, path: &str, digest: &str) -> Result<String, String> {
     let began = Instant::now();
     let answer = try_get(port, path);
@@ -42,8 +43,7 @@ pub(super) fn fetch(port: u16, path: &str, digest: &str) -> Result<String, Strin
     Ok(answer.outcome().to_owned())
 }
 
-/// Pulls an image by its tag: every part of it, or the first error. The answer is the outcome
-/// words.
+/// Pulls an image by its tag: every part of it, or the first error. Returns the outcome words.
 pub(super) fn pull(port: u16, image: &Image) -> Result<Vec<String>, String> {
     let mut outcomes = vec![fetch(port, &manifest(&image.repo, &image.tag), &image.digest)?];
     for digest in image.blobs() {
@@ -70,8 +70,8 @@ pub(super) fn cached(outcomes: &[String]) -> bool {
     outcomes.iter().all(|outcome| matches!(outcome.as_str(), "hit" | "stale" | "revalidated"))
 }
 
-/// Looks at every file under `blobs` and panics unless it has the digest that it is named after.
-/// How many there are.
+/// Checks every file under `blobs`, and panics unless it has the digest that it is named after.
+/// Returns the number of files.
 pub(super) fn check_blobs(data: &Path) -> usize {
     let digests = digests(data);
     for digest in &digests {
@@ -81,7 +81,7 @@ pub(super) fn check_blobs(data: &Path) -> usize {
     digests.len()
 }
 
-/// What the files under `blobs` are named after.
+/// The digests that the files under `blobs` are named after.
 pub(super) fn digests(data: &Path) -> BTreeSet<String> {
     let files = list(&data.join("blobs/sha256")).into_iter().flat_map(|shard| list(&shard));
     files.map(|file| format!("sha256:{}", file.file_name().unwrap().to_string_lossy())).collect()

@@ -1,8 +1,8 @@
-//! Death and errors at every single system call of a pull, by strace's injection.
+//! Death and errors at every system call of a pull, by strace's injection.
 //!
 //! strace counts per thread, so a point is "the first thread that makes its Nth call of this kind".
-//! It attaches when the server is ready; what a start does by itself is met by starting under
-//! strace (`-D` keeps the server our child).
+//! It attaches when the server is ready. For the calls of a start, lanyard starts under strace
+//! (`-D` keeps the server our child).
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -21,7 +21,7 @@ use crate::{
     pull::config,
 };
 
-/// What a pull does to the disk.
+/// The calls by which a pull changes the disk.
 const CALLS: &[&str] = &["openat", "write", "pwrite64", "fdatasync", "fsync", "rename", "mkdir", "unlink", "ftruncate"];
 
 pub(crate) fn available() -> bool {
@@ -33,7 +33,7 @@ pub(crate) fn available() -> bool {
     runs
 }
 
-/// An strace that lies in wait in a running server.
+/// An strace that is attached to a running server and waits for its point.
 pub(crate) struct Ambush(Child);
 
 impl Ambush {
@@ -41,7 +41,7 @@ impl Ambush {
         Ambush::set(lanyard, call, what, &[])
     }
 
-    /// The same for calls that are about this path, and no others.
+    /// The same for calls on this path only.
     pub(crate) fn lay_at(lanyard: &Lanyard, call: &str, what: &str, path: &str) -> Ambush {
         Ambush::set(lanyard, call, what, &["-P", path])
     }
@@ -63,7 +63,7 @@ impl Ambush {
             line.clear();
             assert_ne!(said.read_line(&mut line).unwrap(), 0, "strace does not attach");
         }
-        // What else it says is read and forgotten, so that it never waits for us.
+        // Its other output is read and dropped, so that it never blocks on us.
         thread::spawn(move || said.lines().for_each(drop));
         Ambush(strace)
     }
@@ -72,8 +72,9 @@ impl Ambush {
 impl Drop for Ambush {
     fn drop(&mut self) {
         let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), rustix::process::Signal::TERM);
-        // Once in some hundred deaths strace waits for a thread that is gone, and hears nothing but
-        // this.
+        // Once in some hundred deaths strace waits for a thread that is gone, and reacts only to
+        // SIGKILL. Its end is polled every millisecond for two seconds: `Child` has no wait with a
+        // limit.
         let until = Instant::now() + Duration::from_secs(2);
         while Instant::now() < until {
             if self.0.try_wait().is_ok_and(|ended| ended.is_some()) {
@@ -86,12 +87,12 @@ impl Drop for Ambush {
     }
 }
 
-/// The points of one kind: all, or a few at the beginning and some scattered ones.
+/// The points of one kind: all of them, or a few at the beginning and some scattered ones.
 fn points(short: &'static [usize]) -> Box<dyn Iterator<Item = usize>> {
     if long() { Box::new(1..=1000) } else { Box::new(short.iter().copied()) }
 }
 
-/// Whether it was killed within a moment.
+/// Whether it was killed within a moment: its end is polled for 50 ms.
 pub(super) fn died(lanyard: &mut Lanyard) -> bool {
     let until = Instant::now() + Duration::from_millis(50);
     loop {
@@ -105,7 +106,8 @@ pub(super) fn died(lanyard: &mut Lanyard) -> bool {
     }
 }
 
-/// After a death anywhere: it starts, pulls, and has what it pulled, with upstream or without.
+/// After a death at any point: it starts, pulls, and has the content that it pulled, with upstream
+/// or without.
 fn comes_back(lanyard: &mut Lanyard, hub: &Hub, image: &Image, point: &str) {
     check_blobs(&lanyard.data_dir());
     lanyard.through(&[]);
@@ -153,8 +155,7 @@ fn kill_at(calls: &[&'static str]) -> Vec<(&'static str, usize)> {
             }
             comes_back(&mut lanyard, &hub, &image, &format!("{call} {n}"));
             deaths += usize::from(dead);
-            // Which thread makes which call is not the same each time, so one survival is not the
-            // end.
+            // The threads make other calls each time, so one survival is not the end.
             survived = if dead { 0 } else { survived + 1 };
             if survived == 3 || (survived > 0 && !long()) {
                 break;
@@ -199,7 +200,7 @@ fn kill_at_every_call_of_a_start() {
     figure(&format!("points of a start: {deaths:?}"));
 }
 
-/// EIO at the Nth sync: right bytes or an honest error, nothing unverified is stored, and the
+/// EIO at the Nth sync: right bytes or an honest error, no unverified content is stored, and the
 /// process lives.
 #[test]
 fn eio_at_every_sync() {

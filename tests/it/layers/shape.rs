@@ -22,8 +22,6 @@ const WIDE: &[&str] = &[
     "src/storage",
     "src/upkeep",
     "src/upstream",
-    "tests/hub",
-    "tests/it",
 ];
 
 fn everything() -> Vec<(String, String)> {

@@ -127,7 +127,8 @@ fn after_brackets(tokens: &[String], start: usize) -> usize {
     tokens.len()
 }
 
-/// The end of the code that an attribute stands on: an item, a statement, a field, a variant or an arm.
+/// The end of the code that an attribute stands on: an item, a statement, a field, a variant or an
+/// arm.
 fn after_item(tokens: &[String], start: usize) -> usize {
     const ITEMS: &[&str] =
         &["async", "const", "enum", "fn", "impl", "let", "mod", "static", "struct", "trait", "type", "unsafe", "use"];

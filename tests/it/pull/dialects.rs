@@ -1,5 +1,5 @@
-//! The eight built-in upstreams differ (WIRE, "Other upstreams"); each dialect is spoken here by a
-//! stand-in of its own, under the upstream's own name, and pulled by `ns=`.
+//! The eight built-in upstreams differ (WIRE, "Other upstreams"). A stand-in speaks each dialect
+//! here, under the upstream's own name, and images are pulled by `ns=`.
 
 use crate::{
     hub::{Fault, Hub, HubBuilder, Image, On, digest_of},

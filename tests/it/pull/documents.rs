@@ -1,5 +1,5 @@
 //! Manifests as people write them: pushed and pulled alike, byte for byte, and with the parts that
-//! Go's clients find in them. What is read of each: `src/oci/fields.rs`.
+//! Go's clients find in them. `src/oci/fields.rs` says which fields are read.
 
 use super::mirror;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     wire::{blob, get, manifest},
 };
 
-/// What the parts are in this test.
+/// The parts in this test.
 const PARTS: [&[u8]; 2] = [b"{}", b"a layer"];
 
 /// A document, its type, and the statuses of a push and a pull. `$1` and `$2` are the parts'
@@ -40,7 +40,7 @@ const DOCUMENTS: &[Document] = &[
     (OCI_INDEX, r#"{"manifests":[{"digest":"$3","size":1,"platform":null}],"layers":null,"config":null}"#, 201, 200),
     (OCI_INDEX, r#"{"manifests":[{"digest":"$3","size":1,"platform":{"os":null,"architecture":null,"os.features":null}}]}"#, 201, 200),
     (OCI_INDEX, r#"{"manifests":[{"digest":"$3","size":1,"platform":{}},{"digest":"$3","annotations":null}]}"#, 201, 200),
-    // Two readers would see two things.
+    // Two readers would read two different documents.
     (OCI_IMAGE, r#"{"config":{"digest":"$1","size":2},"layers":[],"manifests":[]}"#, 400, 502),
     (OCI_IMAGE, r#"{"config":{"digest":"$1","size":2},"layers":[],"Manifests":[]}"#, 400, 502),
     (OCI_IMAGE, r#"{"config":{"digest":"$1","size":2},"layers":[],"MANIFESTS":[{"digest":"$3","size":1}]}"#, 400, 502),
@@ -52,14 +52,14 @@ const DOCUMENTS: &[Document] = &[
     (OCI_IMAGE, r#"{"config":{"digest":"$1","size":2},"layers":[],"layers":[{"digest":"$2","size":7}]}"#, 400, 502),
     (OCI_IMAGE, r#"{"config":{"digest":"$1","Digest":"$2","size":2},"layers":[]}"#, 400, 502),
     (OCI_IMAGE, r#"{"config":{"digest":"$1","size":2},"layers":[],"MediaType":"x"}"#, 400, 502),
-    // What is needed, and what is another kind.
+    // Fields that are needed, and fields of the wrong kind.
     (OCI_IMAGE, r#"{"config":{"size":2},"layers":[]}"#, 400, 502),
     (OCI_IMAGE, r#"{"config":{"digest":"$1","size":2},"layers":[null]}"#, 400, 502),
     (OCI_IMAGE, r#"{"config":{"digest":"$1","size":-2},"layers":[]}"#, 400, 502),
     (OCI_IMAGE, r#"[{"config":{"digest":"$1","size":2},"layers":[]}]"#, 400, 502),
     (OCI_IMAGE, r#"{"mediaType":"application/vnd.oci.image.index.v1+json","config":{"digest":"$1","size":2},"layers":[]}"#, 400, 502),
-    // A type of the same kind is refused of a push, which names both; a client that pulls goes by
-    // the one outside.
+    // A push whose two types are of the same kind is refused, and the error names both types; a
+    // client that pulls uses the type of the header.
     (OCI_IMAGE, r#"{"mediaType":"application/vnd.docker.distribution.manifest.v2+json","config":{"digest":"$1"},"layers":[]}"#, 400, 200),
 ];
 
@@ -97,8 +97,8 @@ fn s10_documents_are_pushed_and_pulled_alike() {
         assert_eq!(answer.status, *pull, "pull of {json}: {}", answer.text());
         if *pull == 200 {
             assert_eq!((answer.text(), answer.header("content-type")), (bytes.clone(), Some(*media_type)), "{json}");
-            // The parts can be had, and what names them is served without upstream when they are
-            // here.
+            // The parts can be fetched, and the manifest that names them is served without upstream
+            // when they are here.
             for part in PARTS.map(digest_of).into_iter().filter(|part| bytes.contains(part.as_str())) {
                 if !json.contains("subject\":{") {
                     assert_eq!(get(upstream.port(), &blob(&repo, &part)).status, 200, "{json}");
@@ -108,7 +108,7 @@ fn s10_documents_are_pushed_and_pulled_alike() {
     }
 }
 
-/// A part that a push names is looked for, however the rest of the document is written.
+/// A part that a push names is looked for in every spelling of the rest of the document.
 #[test]
 fn a_part_that_is_missing_is_missed_in_every_spelling() {
     let hosted = Lanyard::start("mode = \"offline\"\n");

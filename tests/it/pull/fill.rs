@@ -19,7 +19,7 @@ fn f4_a_hundred_clients_cost_one_download() {
     let image = hub.image(REPO, "latest").layer(8 << 20).publish();
     let layer = image.layer(0).to_owned();
     let lanyard = mirror(&hub);
-    // The first client has its first byte before the others come, who join in mid-download.
+    // The first client has its first byte before the others come, so they join in mid-download.
     let gate = Gate::shut();
     hub.fault(On::blob(&layer), Fault::StallAt { bytes: 1 << 20, gate: gate.clone() });
     let barrier = Barrier::new(100);
@@ -45,7 +45,7 @@ fn f4_a_hundred_clients_cost_one_download() {
     assert_eq!(get(lanyard.port(), &blob(REPO, &layer)).outcome(), "hit");
 }
 
-/// Seen in other caches: "a waiter gets nothing until the whole blob is stored". F1: what is
+/// Seen in other caches: "a waiter gets nothing until the whole blob is stored". F1: bytes that are
 /// advertised can be read.
 #[test]
 fn f1_bytes_arrive_while_the_download_runs() {
@@ -60,7 +60,7 @@ fn f1_bytes_arrive_while_the_download_runs() {
     for client in &mut clients {
         client.request("GET", &blob(REPO, &layer), &[]);
         assert_eq!(client.head().unwrap().0, 200);
-        // Upstream is stuck at the gate, and yet its first MiB is here.
+        // Upstream is stopped at the gate, and yet its first MiB is here.
         begun.push(client.read_body(1 << 20));
     }
     gate.open();
@@ -71,7 +71,7 @@ fn f1_bytes_arrive_while_the_download_runs() {
     assert_eq!(hub.blob_gets(&layer), 1);
 }
 
-/// F2, S11: a wrong byte anywhere is never part of a complete-looking answer, and never stored.
+/// F2, S11: an answer with a wrong byte never looks complete, and the byte is never stored.
 #[test]
 fn f2_wrong_bytes_are_never_complete() {
     let hub = Hub::start();
@@ -107,14 +107,14 @@ fn f5_clients_leave_and_the_fill_goes_on() {
     assert_eq!(lazy.head().unwrap().0, 200);
     drop(first);
     gate.open();
-    // Nobody reads now, and it is filled nevertheless.
+    // No client reads now, and the blob is filled nevertheless.
     eventually("the blob is stored", || get(lanyard.port(), &blob(REPO, &layer)).outcome() == "hit");
     assert_eq!(digest_of(&lazy.read_body(8 << 20)), layer, "the lazy one gets all of it at its own pace");
     assert_eq!(hub.blob_gets(&layer), 1);
 }
 
-/// F6: cut by FIN and by RST, stalled, short: resumed with Range from the last good byte; the
-/// client notices nothing.
+/// F6: a source that is cut by FIN and by RST, stalled, or short is resumed with Range from the
+/// last good byte; the client notices nothing.
 #[test]
 fn f6_a_broken_source_is_resumed() {
     let hub = Hub::start();
@@ -135,7 +135,7 @@ fn f6_a_broken_source_is_resumed() {
     assert!(hub.blob_bytes_sent(&layer) <= size + size / 10, "{} bytes for {size}", hub.blob_bytes_sent(&layer));
 }
 
-/// F6: a source that ignores Range sends all of it again; nothing is doubled.
+/// F6: a source that ignores Range sends all of the blob again; no byte is doubled.
 #[test]
 fn f6_a_source_without_ranges_is_skipped_through() {
     let hub = Hub::builder().without_ranges().start();
@@ -201,7 +201,7 @@ fn f8_a_cold_range_is_206_as_soon_as_its_bytes_are_there() {
     assert_eq!(hub.blob_gets(&layer), 1);
 }
 
-/// F8: far past the mark it is passed through, and the fill goes on.
+/// F8: a range far past the mark is passed through, and the fill goes on.
 #[test]
 fn f8_a_range_far_ahead_is_passed_through() {
     let hub = Hub::start();
@@ -218,14 +218,14 @@ fn f8_a_range_far_ahead_is_passed_through() {
     eventually("the blob is stored", || head(lanyard.port(), &blob(REPO, &layer)).outcome() == "hit");
 }
 
-/// F7: no room on disk; the client gets its bytes all the same, and nothing is kept.
+/// F7: no space on the disk; the client gets its bytes all the same, and nothing is stored.
 #[test]
 fn f7_a_full_disk_is_passed_through() {
     let hub = Hub::start();
     let image = hub.image(REPO, "latest").layer(2 << 20).publish();
     let layer = image.layer(0).to_owned();
     let lanyard = mirror_with(&hub, "[cache]\nmax_size = \"1 MiB\"");
-    // Its manifest says how long the blob is, so that nothing is begun in vain.
+    // Its manifest states the blob's length, so that no download is begun in vain.
     assert_eq!(get(lanyard.port(), &manifest(REPO, "latest")).status, 200);
     for _ in 0..2 {
         let answer = get(lanyard.port(), &blob(REPO, &layer));
@@ -238,7 +238,7 @@ fn f7_a_full_disk_is_passed_through() {
     assert_eq!(hub.blob_gets(&layer), 4);
 }
 
-/// F7: who starts lanyard on a disk that is too full is told so at once.
+/// F7: a user who starts lanyard on a disk that is too full is told so at once.
 #[test]
 fn f7_a_disk_that_is_full_from_the_start_is_told() {
     let hub = Hub::start();
@@ -251,7 +251,7 @@ fn f7_a_disk_that_is_full_from_the_start_is_told() {
     assert!(!mirror(&hub).logs().contains("is reached"), "there is room for what nobody wants to keep free");
 }
 
-/// F7: upstream says no, or nothing; every client is told, within seconds.
+/// F7: upstream refuses, or does not answer; every client is told, within seconds.
 #[test]
 fn f7_every_claim_ends() {
     let hub = Hub::start();
@@ -280,8 +280,8 @@ fn f7_every_claim_ends() {
     }
 }
 
-/// FAULTS: an upstream that always ends early is never taken for a whole one. The long form is in
-/// docs/NUMBERS.md.
+/// FAULTS: a download that upstream always ends early is never taken for a whole blob. The long
+/// form is in docs/NUMBERS.md.
 #[test]
 fn f2_truncations_are_never_complete() {
     let hub = Hub::builder().without_ranges().start();
@@ -293,7 +293,7 @@ fn f2_truncations_are_never_complete() {
             scope.spawn(move || {
                 let body: Vec<u8> = (0..40_000u64).map(|i| ((i * 31 + n * 7) % 251) as u8).collect();
                 let digest = hub.put_blob(body);
-                // The whole is announced, and less is sent, again and again.
+                // The whole length is announced, and fewer bytes are sent, again and again.
                 let (bytes, how) = ((n * 1_700).min(39_999), if n % 2 == 0 { Cut::Fin } else { Cut::Rst });
                 hub.fault(On::blob(&digest).times(2), Fault::CutAfter { bytes, how });
                 hub.fault(On::blob(&digest).always(), Fault::status(404));

@@ -1,5 +1,5 @@
-//! Tags: their TTL, their checks, and what is served when upstream says something else (DESIGN.md
-//! section 5).
+//! Tags: their TTL, their checks, and what lanyard serves when upstream gives another answer
+//! (DESIGN.md section 5).
 
 use std::thread;
 
@@ -46,7 +46,7 @@ fn a_check_is_one_head_for_all_who_wait() {
             assert_eq!(client.join().unwrap().status, 200);
         }
     });
-    // One check at the gate; whoever came after it landed began another.
+    // One check waits at the gate; a client that came after its end began another check.
     assert!(hub.manifest_heads() < 20, "{} checks", hub.manifest_heads());
     assert_eq!(hub.manifest_gets(), 1, "nothing moved, nothing was fetched");
     assert_eq!(get(lanyard.port(), &latest()).outcome(), "revalidated");
@@ -111,7 +111,7 @@ fn trouble_upstream_serves_the_last_known_tag() {
     let image = hub.image(REPO, "latest").publish();
     let lanyard = mirror_with(&hub, ALWAYS_DUE);
     get(lanyard.port(), &latest());
-    // All of the image is here: a part of one is not given out while upstream cannot be asked for
+    // All of the image is here: a part of it is not given out while upstream cannot be asked for
     // the rest.
     assert_eq!(get(lanyard.port(), &crate::wire::blob(REPO, image.config())).status, 200);
     for fault in [
@@ -147,7 +147,7 @@ fn trouble_upstream_is_told_as_5xx_where_nothing_is_here() {
     }
 }
 
-/// The governor: GETs are spent last, on what is not here.
+/// The governor: the last of the quota is spent on GETs for content that is not here.
 #[test]
 fn the_last_of_the_quota_is_kept_for_what_is_not_here() {
     let hub = Hub::builder().rate_limit(100, 8).start();
@@ -210,7 +210,7 @@ fn head_equals_get() {
     }
 }
 
-/// 404 is an answer for as long as it is believed, also for a tag that is here and was not due.
+/// A 404 counts for as long as it is believed, also for a tag that is here and was not due.
 #[test]
 fn a_deleted_tag_stays_deleted() {
     let hub = Hub::start();
@@ -224,8 +224,8 @@ fn a_deleted_tag_stays_deleted() {
     }
 }
 
-/// Issue: "1,000 pulls of one tag within its TTL: 1 upstream request", also when they all come at
-/// once and it is not here.
+/// "1,000 pulls of one tag within its TTL: 1 upstream request", also when they all come at once and
+/// the tag is not here.
 #[test]
 fn a_crowd_at_first_sight_costs_one_request() {
     let hub = Hub::start();
@@ -239,7 +239,7 @@ fn a_crowd_at_first_sight_costs_one_request() {
                     let (barrier, lanyard, image) = (&barrier, &lanyard, &image);
                     scope.spawn(move || {
                         barrier.wait();
-                        // They come in a row that is longer than a check takes.
+                        // They come one after the other, for longer than a check takes.
                         for _ in 0..4 {
                             let answer = get(lanyard.port(), &manifest(REPO, reference));
                             assert_eq!((answer.status, &answer.body), (200, &image.bytes), "client {n}");

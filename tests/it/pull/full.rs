@@ -1,5 +1,5 @@
-//! F7: the disk runs full in mid-download, and clients who want ranges go on straight from
-//! upstream.
+//! F7: the disk becomes full in mid-download, and clients that ask for ranges continue straight
+//! from upstream.
 
 use std::{thread, time::Duration};
 
@@ -18,8 +18,8 @@ const REPO: &str = "library/busybox";
 const SIZE: usize = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ranges that ascend cost one request more. So do ranges that go back: what would cost another one
-/// for each of them is not sent.
+/// Ascending ranges cost one request more. So do ranges that go back: a range that would cost one
+/// more request each time is not sent.
 #[test]
 fn f7_ranges_cost_one_request_more_when_the_disk_runs_full() {
     const MIB: usize = 1 << 20;
@@ -38,7 +38,7 @@ fn f7_ranges_cost_one_request_more_when_the_disk_runs_full() {
         let named = name(&hub, &digest, SIZE as u64);
         assert_eq!(get(lanyard.port(), &manifest(REPO, &named)).status, 200);
         let gate = Gate::shut();
-        // Its length is not stated, so that room is asked about as it comes.
+        // Its length is not stated, so that space is reserved as bytes come.
         let stall = Fault::StallAt { bytes: MIB as u64, gate: gate.clone() };
         hub.fault(On::blob(&digest), Fault::All(vec![Fault::Chunked, stall]));
         let answer = thread::scope(|scope| {
@@ -63,7 +63,8 @@ fn f7_ranges_cost_one_request_more_when_the_disk_runs_full() {
         let came = firsts.iter().take_while(|first| has(&answer, &bytes[**first..**first + 10])).count();
         let due = if complete { firsts.len() } else { firsts.windows(2).take_while(|two| two[0] < two[1]).count() + 1 };
         assert_eq!(came, due, "{what}");
-        // The download, the rest for the one who wants it whole, and the rest for the ranges.
+        // The download, the rest for the client that wants the whole blob, and the rest for the
+        // ranges.
         assert_eq!(hub.blob_gets(&digest), 3, "{what}");
     }
 }

@@ -1,5 +1,5 @@
-//! HEAD is what some registries refuse, answer late or answer wrongly, while GET works: before a
-//! tag that is here is told gone or in error, one GET by the tag decides (the table of
+//! Some registries refuse HEAD, or answer it late or wrongly, while GET works. Before a tag that is
+//! here is answered as gone or in error, one GET by the tag decides (the table of
 //! `src/pull/freshness.rs`).
 
 use super::mirror_with;
@@ -11,28 +11,28 @@ use crate::{
 
 const NOBODYS: &str = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
 
-/// What upstream's HEAD by the tag says.
+/// Upstream's answer to HEAD by the tag.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Head {
-    /// What is true.
+    /// The true answer.
     True,
-    /// A digest that nobody has.
+    /// The digest of no manifest.
     Nobodys,
-    /// No digest, another length and type.
+    /// No digest, and another length and type.
     Mute,
     Status(u16),
     Page,
     Dropped,
 }
 
-/// What upstream's GET says, by the tag or by the digest that HEAD named.
+/// Upstream's answer to GET, by the tag or by the digest that HEAD named.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Get {
-    /// What is true.
+    /// The true answer.
     True,
     /// 404 in the registry's own words.
     Gone,
-    /// 404 with a page for people.
+    /// 404 with a web page.
     GonePage,
     Status(u16),
     Page,
@@ -103,7 +103,7 @@ impl Get {
 struct Row {
     /// The tag was pulled before.
     here: bool,
-    /// And then moved.
+    /// And moved afterwards.
     moved: bool,
     head: Head,
     by_digest: Get,
@@ -137,7 +137,7 @@ impl Row {
         (told.0, told.1, told.2, 1, by_digest)
     }
 
-    /// What came of it in a repository of its own.
+    /// The result, in a repository of its own.
     fn run(self, hub: &Hub, lanyard: &Lanyard, repo: &str) -> (u16, &'static str, bool, usize, usize) {
         let tag = manifest(repo, "latest");
         let old = hub.image(repo, "latest").layer(10).publish();
@@ -207,7 +207,8 @@ fn before_a_tag_is_told_gone_or_in_error_one_get_decides() {
                 loop {
                     let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     let Some(row) = rows.get(n) else { return };
-                    // A check that takes longer than two seconds is not waited for: then once more.
+                    // A check that takes longer than two seconds is not waited for: then the row
+                    // runs once more.
                     let mut tries = (0..4).map(|again| row.run(&hub, &lanyard, &format!("library/row{n}-{again}")));
                     let mut last = None;
                     let right = tries.any(|told| *last.insert(told) == row.expected());
@@ -218,8 +219,8 @@ fn before_a_tag_is_told_gone_or_in_error_one_get_decides() {
     });
 }
 
-/// What decided is remembered, so that every request does not cost a GET; and who comes at once
-/// shares one.
+/// The decision is remembered, so that not every request costs a GET; clients that come at the same
+/// time share one.
 #[test]
 fn the_get_that_decides_is_made_once_for_all() {
     for (fault, status) in [(Get::Gone, 404), (Get::Status(403), 200), (Get::GonePage, 200)] {
@@ -240,7 +241,7 @@ fn the_get_that_decides_is_made_once_for_all() {
     }
 }
 
-/// A token server that is not itself says nothing about a tag that is here.
+/// A token server that fails says nothing about a tag that is here.
 #[test]
 fn a_token_server_in_trouble_serves_the_last_known_tag() {
     let repo = "library/busybox";
@@ -267,8 +268,8 @@ fn a_token_server_in_trouble_serves_the_last_known_tag() {
     }
 }
 
-/// S5: what is here by way of another repository is given out when this one's upstream has it,
-/// whatever its HEAD is worth.
+/// S5: content that another repository brought is given out when this repository's upstream has it,
+/// whatever its HEAD answers.
 #[test]
 fn a_manifest_of_another_repository_is_asked_for_by_get_where_head_is_refused() {
     let hub = Hub::builder().open().start();

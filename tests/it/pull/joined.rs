@@ -1,4 +1,4 @@
-//! F5, F6: who joins a download that hangs gets the bytes from its own source soon.
+//! F5, F6: a client that joins a download that hangs soon gets the bytes from its own source.
 
 use std::{
     thread,
@@ -17,7 +17,7 @@ const REPO: &str = "library/busybox";
 const OTHER: &str = "library/other";
 const SIZE: usize = 3 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A request is given up after 25 s: this is well below it, on a slow machine too.
+/// A request is given up after 25 s: this is well below, also on a slow machine.
 const SOON: Duration = Duration::from_secs(18);
 
 #[test]
@@ -31,12 +31,12 @@ fn f6_a_strangers_hanging_source_delays_nobody_for_long() {
     });
 }
 
-/// Where a source hangs.
+/// The place where a source hangs.
 #[derive(Clone, Copy, Debug)]
 enum Hang {
     Head,
     Body,
-    /// Bytes keep coming, a few.
+    /// Bytes keep coming, a few at a time.
     Drip,
 }
 
@@ -88,8 +88,8 @@ fn joins(same_registry: bool, hang: Hang) {
     assert!(hub.blob_bytes_sent(&digest) <= SIZE as u64 + (1 << 20), "{what}: what was here was not sent again");
 }
 
-/// S23: an answer of a registry that is not about the blob gives its clients nothing of what
-/// another registry sends into the same download, whether that states a length or not.
+/// S23: after an answer that is not about the blob, a registry's clients get nothing that another
+/// registry sends into the same download, whether the answer states a length or not.
 #[test]
 fn s23_what_another_registry_sends_is_given_to_its_own_clients() {
     let raw = |head: &str, body: &str| Fault::Garbage(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}").into());
@@ -114,7 +114,7 @@ fn s23_what_another_registry_sends_is_given_to_its_own_clients() {
     }
 }
 
-/// At the most what the registry itself has sent.
+/// At most the bytes that the registry itself has sent.
 fn is_nothing(what: &str, answer: &Answer) {
     let own = [&b"hello"[..], b"welcome"].iter().any(|sent| sent.starts_with(&answer.body));
     assert!(!matches!(answer.status, 200 | 206) || own, "{what}: {} with {} bytes", answer.status, answer.body.len());
@@ -156,8 +156,8 @@ fn gives_nothing(what: &str, fault: &Fault, chunked: bool, range: Option<&str>) 
     }
 }
 
-/// S23: while the download of a registry that has nothing hangs, its clients are given nothing that
-/// came by another way meanwhile.
+/// S23: while the download of a registry that has nothing hangs, its clients get nothing that came
+/// in another way meanwhile.
 #[test]
 fn s23_a_download_that_hangs_speaks_for_nothing_that_was_stored() {
     let lies: [fn(Gate) -> Fault; 3] = [
@@ -179,7 +179,7 @@ fn page() -> Fault {
     Fault::Status { status: 200, headers, body: "hello".to_owned() }
 }
 
-/// How content comes into the store.
+/// The ways in which content gets into the store.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Push,
@@ -229,8 +229,8 @@ fn hangs(lie: fn(Gate) -> Fault, way: Way) {
     is_nothing("afterwards", &get(lanyard.port(), &theirs));
 }
 
-/// S30: a registry that states a wrong length, and stays silent, costs the clients of another one
-/// nothing.
+/// S30: a registry that states a wrong length, and stays silent, costs the clients of another
+/// registry nothing.
 #[test]
 fn s30_a_wrong_length_that_hangs_blocks_no_other_registry() {
     thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! The head of every pull's answer is there within 25 s, as containerd gives a mirror 30. What
-//! upstream is asked goes on, and the next try joins it.
+//! The head of every pull's answer is there within 25 s, as containerd waits 30 s for a mirror. The
+//! request to upstream goes on, and the next attempt joins it.
 
 use std::{
     thread,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 const REPO: &str = "library/busybox";
-/// The size of what comes slowly.
+/// The size of the content that comes slowly, in bytes.
 const SIZE: usize = 5000;
 /// When its first parts come, in seconds. The rest waits for the test.
 const PARTS: [u64; 3] = [8, 16, 23];
@@ -72,7 +72,7 @@ fn every_head_is_there_in_time_and_the_next_try_joins() {
     hub.fault(On::tags(), Fault::All(vec![Fault::Replace(tags), slow()]));
     let index = padded(&format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[]}}"#));
     hub.fault(On::referrers(), Fault::All(vec![Fault::Replace(index.clone()), slow()]));
-    // Nobody states its length, so that it has to come first.
+    // No answer states its length, so that the content has to come first.
     let counted = vec![7; SIZE];
     let unsized_blob = hub.put_blob(counted.clone());
     let ranged_blob = hub.put_blob(vec![8; SIZE]);
@@ -105,6 +105,7 @@ fn every_head_is_there_in_time_and_the_next_try_joins() {
     let firsts = thread::scope(|scope| {
         scope.spawn(|| {
             for (gate, at) in gates.iter().zip(PARTS) {
+                // The schedule of the slow upstream.
                 thread::sleep((began + Duration::from_secs(at)).saturating_duration_since(Instant::now()));
                 gate.open();
             }
@@ -121,7 +122,7 @@ fn every_head_is_there_in_time_and_the_next_try_joins() {
     for (late, (next, took)) in lates.iter().zip(all()) {
         assert_eq!((next.status, &next.body), (late.status, &late.body), "{} {}", late.method, late.path);
         assert!(took < Duration::from_secs(45), "{}: {took:?}", late.path);
-        // What a HEAD is told is not remembered: a try that comes after the answer asks again.
+        // The answer to a HEAD is not remembered: an attempt after it asks again.
         let most = if late.method == "HEAD" { 2 } else { 1 };
         let asked = hub.count(|record| late.is(record));
         assert!(asked <= most, "{}: upstream was asked {asked} times", late.path);

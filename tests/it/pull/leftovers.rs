@@ -1,6 +1,6 @@
-//! F8: no range has bytes before their proof that its own registry has not just sent. A leftover of
-//! an earlier download may hold a liar's bytes, or rot, and a range of it would be complete long
-//! before the digest is proven.
+//! F8: until a blob is proven, a range of it has only bytes that the client's own registry has just
+//! sent. A leftover of an earlier download may hold a liar's bytes, or rot, and a range of it would
+//! be complete long before the digest is proven.
 
 use std::{fs, os::unix::fs::FileExt as _, thread, time::Duration};
 
@@ -14,18 +14,18 @@ use crate::{
 const REPO: &str = "library/busybox";
 const PATIENCE: Duration = Duration::from_secs(60);
 const SIZE: usize = 4 << 20;
-/// What the earlier download left.
+/// The bytes that the earlier download left.
 const LEFT: usize = 3 << 20;
-/// What comes then, before upstream stands still.
+/// The bytes that come then, before upstream stands still.
 const MORE: usize = 100_000;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Left {
     Honest,
     Wrong,
-    /// One byte is wrong: no sample would find it.
+    /// One byte is wrong, so a sample would not find it.
     OneByte,
-    /// The disk has not kept it.
+    /// The disk has lost it.
     Rotten,
 }
 
@@ -33,7 +33,7 @@ fn content(seed: usize) -> Vec<u8> {
     (0..SIZE).map(|at| (at.wrapping_mul(31) ^ (at >> 9) ^ seed.wrapping_mul(7)) as u8 | 1).collect()
 }
 
-/// Opens the gate also where an assertion fails: nobody is left waiting.
+/// Opens the gate also when an assertion fails, so that no thread waits for ever.
 pub(super) struct Opens(pub(super) Gate);
 
 impl Drop for Opens {
@@ -44,7 +44,8 @@ impl Drop for Opens {
 
 type Ranges = Vec<(usize, usize)>;
 
-/// What is asked for, what it means, and whether it is answered while upstream stands still.
+/// The header of a request, the ranges that it means, and whether it is answered while upstream
+/// stands still.
 fn table() -> Vec<(String, Ranges, bool)> {
     let last = SIZE - 1;
     vec![
@@ -53,10 +54,10 @@ fn table() -> Vec<(String, Ranges, bool)> {
         ("bytes=0-999,4900-5100,6000-6999".to_owned(), vec![(0, 999), (4900, 5100), (6000, 6999)], true),
         (format!("bytes=4000-{}", 4000 + (1 << 20) - 1), vec![(4000, 4000 + (1 << 20) - 1)], true),
         (format!("bytes={}-{}", LEFT - 10, LEFT + 9), vec![(LEFT - 10, LEFT + 9)], true),
-        // Not of the leftover: the download brings it.
+        // Outside the leftover: the download brings it.
         (format!("bytes={LEFT}-{}", LEFT + 99), vec![(LEFT, LEFT + 99)], true),
         (format!("bytes={}-{}", LEFT + 500, LEFT + MORE - 1), vec![(LEFT + 500, LEFT + MORE - 1)], true),
-        // Too much to be fetched twice.
+        // Too many bytes to be fetched twice.
         (format!("bytes=4000-{}", 4000 + (1 << 20)), vec![(4000, 4000 + (1 << 20))], false),
         ("bytes=0-2999999".to_owned(), vec![(0, 2_999_999)], false),
         ("bytes=0-".to_owned(), vec![(0, last)], false),
@@ -69,7 +70,7 @@ fn table() -> Vec<(String, Ranges, bool)> {
     ]
 }
 
-/// The whole body that is due.
+/// The body that is due.
 fn due(answer: &Answer, right: &[u8], ranges: &[(usize, usize)]) -> Vec<u8> {
     let &[(first, last)] = ranges else {
         let boundary = answer.header("content-type").and_then(|kind| kind.split_once("boundary=")).unwrap().1;
@@ -86,7 +87,7 @@ fn due(answer: &Answer, right: &[u8], ranges: &[(usize, usize)]) -> Vec<u8> {
     right[first..=last].to_vec()
 }
 
-/// Asks for ranges. Whether all came: what comes is right, to the byte.
+/// Asks for ranges, and checks every byte that comes. Returns whether all came.
 fn brings(port: u16, path: &str, range: &str, ranges: &[(usize, usize)], right: &[u8], what: &str) -> bool {
     let mut client = Connection::open(port);
     client.request("GET", path, &[("Range", range), ("Connection", "close")]);
@@ -185,7 +186,7 @@ fn one_leftover(left: Left, named: bool, restarted: bool) {
     });
     let passed = table().iter().filter(|(_, ranges, early)| *early && ranges[0].0 < LEFT).count();
     assert_eq!(hub.blob_gets(&digest), 1 + passed, "{what}: the others cost upstream nothing");
-    // Afterwards everything is had, and had from the disk.
+    // Afterwards every blob is complete, and comes from the disk.
     assert_eq!(digest_of(&get(port, &path).body), digest, "{what}");
     for (range, ranges, _) in table() {
         assert!(brings(port, &path, &range, &ranges, &right, &what), "{what}, {range}");

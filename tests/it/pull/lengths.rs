@@ -26,7 +26,7 @@ pub(super) fn name(hub: &Hub, digest: &str, size: u64) -> String {
     hub.put_untagged(REPO, DOCKER_MANIFEST, text.as_bytes())
 }
 
-/// Has lanyard know the size of a blob by its manifest.
+/// Makes lanyard know the size of a blob by its manifest.
 fn learn(hub: &Hub, lanyard: &Lanyard, digest: &str) {
     let manifest_digest = name(hub, digest, SIZE as u64);
     assert_eq!(get(lanyard.port(), &manifest(REPO, &manifest_digest)).status, 200);
@@ -61,8 +61,8 @@ fn ok(headers: &[(&str, &str)]) -> Fault {
     Fault::Status { status: 200, headers, body: String::new() }
 }
 
-/// Lies about a blob's length, one after the other, that may be told in answer to one GET of a
-/// client.
+/// Lies about a blob's length that may be told in answer to one GET of a client, one after the
+/// other.
 fn lies() -> Vec<(&'static str, Vec<Fault>)> {
     let (size, wrong) = (SIZE as u64, vec![b'w'; SIZE]);
     let longer = || vec![b'w'; SIZE + 5000];
@@ -137,7 +137,7 @@ fn told_once(what: &str, faults: &[Fault], named: bool, restarted: bool, gives_u
     }
     faults.iter().for_each(|fault| hub.fault(On::blob(&digest), fault.clone()));
     if gives_up {
-        // From then on nobody has it, so that what came is put down with what was said of it.
+        // From then on upstream answers 404, so the part is stored with the statements about it.
         hub.fault(On::blob(&digest).always(), Fault::status(404));
     }
     let lied = get(lanyard.port(), &blob(REPO, &digest));
@@ -149,7 +149,7 @@ fn told_once(what: &str, faults: &[Fault], named: bool, restarted: bool, gives_u
     }
     let mut honest = get(lanyard.port(), &blob(REPO, &digest));
     if named && what.starts_with("no length and wrong bytes") {
-        // Nothing was wrong about the length: what is left costs one download, and no more.
+        // The length was not wrong: the leftover costs one download, and no more.
         assert_not_wrong(&honest, &digest, what);
         quiet(&lanyard);
         honest = get(lanyard.port(), &blob(REPO, &digest));
@@ -158,8 +158,8 @@ fn told_once(what: &str, faults: &[Fault], named: bool, restarted: bool, gives_u
     assert!(honest.body == body, "{what}");
 }
 
-/// A lie of one source in mid-download does not end what another one began, and what was told
-/// stays.
+/// A lie of one source in mid-download does not end the download that another source began, and the
+/// length that was told stays.
 #[test]
 fn f2_what_was_told_stays() {
     let hub = Hub::start();
@@ -176,8 +176,8 @@ fn f2_what_was_told_stays() {
     }
 }
 
-/// Answers with status 200 that are no blob. The client is told before the first byte, by GET
-/// and by HEAD, so that it can turn to another registry.
+/// Answers with status 200 that are no blob. The client is told before the first byte, by GET and
+/// by HEAD, so that it can turn to another registry.
 #[test]
 fn s24_what_is_no_blob_is_told_before_the_first_byte() {
     let hub = Hub::start();
@@ -200,7 +200,7 @@ fn s24_what_is_no_blob_is_told_before_the_first_byte() {
         for named in [true, false] {
             for (n, (what, answer, by_head)) in answers.iter().enumerate() {
                 if !named && *what == "twenty bytes that call themselves a blob" {
-                    // Nobody can know before they have come; they end short.
+                    // These cannot be recognised before they have come; they end short.
                     continue;
                 }
                 let what = format!("{what} (named {named}, full {full})");
@@ -226,7 +226,7 @@ fn s24_what_is_no_blob_is_told_before_the_first_byte() {
     }
 }
 
-/// Only the digest of nothing is empty.
+/// Only the digest of no bytes is empty.
 #[test]
 fn s24_nothing_is_empty() {
     let hub = Hub::start();
@@ -244,7 +244,7 @@ fn s24_nothing_is_empty() {
     assert_ne!(get(lanyard.port(), &blob(REPO, &nothing)).status, 200);
 }
 
-/// What upstream's HEAD says of a length, and what the client is told. The GET has the true
+/// The length in upstream's HEAD, and the length that the client is told. The GET has the true
 /// length in any case.
 #[test]
 fn a_heads_length_is_the_manifests_or_a_true_one() {
@@ -261,7 +261,7 @@ fn a_heads_length_is_the_manifests_or_a_true_one() {
     for (n, (what, answer)) in answers.iter().enumerate() {
         for (named, ranges) in [(true, true), (false, true), (false, false)] {
             if !named && *what == "another" {
-                // A plausible lie: nobody can know before the bytes have come.
+                // A plausible lie: it cannot be recognised before the bytes have come.
                 continue;
             }
             let what = format!("{what} (named {named}, ranges {ranges})");
@@ -272,7 +272,7 @@ fn a_heads_length_is_the_manifests_or_a_true_one() {
             }
             hub.fault(On::blob(&digest).head().always(), answer.clone());
             if !ranges {
-                // GET does not tell a length either.
+                // GET does not state a length either.
                 hub.fault(
                     On::blob(&digest).always(),
                     Fault::All(vec![Fault::Chunked, Fault::Header("Content-Range", None)]),
@@ -299,7 +299,7 @@ fn a_heads_length_is_the_manifests_or_a_true_one() {
     }
 }
 
-/// The size that a HEAD told once is not remembered as if somebody had proven it.
+/// A size that a HEAD stated once is not remembered as if it were proven.
 #[test]
 fn a_heads_lie_is_not_remembered() {
     let hub = Hub::start();
@@ -315,7 +315,7 @@ fn a_heads_lie_is_not_remembered() {
     assert_eq!((got.status, digest_of(&got.body)), (200, digest));
 }
 
-/// A digest that fails only at the end, with many who follow: nobody has the last byte.
+/// A digest that fails only at the end, with many followers: none of them has the last byte.
 #[test]
 fn f2_followers_of_a_lie_have_no_last_byte() {
     let hub = Hub::start();

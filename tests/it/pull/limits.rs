@@ -1,4 +1,4 @@
-//! A 429 with `Retry-After`: a client that goes to the registry itself would wait and go on, so
+//! A 429 with `Retry-After`: a client that goes to the registry itself would wait and continue, so
 //! lanyard waits for it, up to 10 s in all.
 
 use std::{
@@ -75,7 +75,7 @@ fn a_long_limit_is_told_at_once_and_in_its_own_words() {
     }
 }
 
-/// A limit that goes on is told after ten seconds.
+/// A limit that lasts longer is told to the client after ten seconds.
 #[test]
 fn a_limit_without_end_is_told_in_time() {
     let (hub, image, lanyard) = world();

@@ -1,5 +1,5 @@
-//! What a manifest says of a blob's length is a word, and may be wrong. It costs at most one pull,
-//! and no reading of what is stored.
+//! A manifest's statement of a blob's length may be wrong. A wrong one costs at most one pull, and
+//! no read of stored content.
 
 use std::{fs, os::unix::fs::FileExt as _};
 
@@ -14,14 +14,14 @@ use crate::{
     wire::{ask, blob, get, manifest},
 };
 
-/// Has lanyard know a size of a blob by a manifest.
+/// Makes lanyard know a size of a blob by a manifest.
 fn named(hub: &Hub, lanyard: &Lanyard, digest: &str, size: usize) {
     let manifest_digest = name(hub, digest, size as u64);
     assert_eq!(get(lanyard.port(), &manifest(REPO, &manifest_digest)).status, 200);
 }
 
-/// Upstream states no length, so that a manifest's is told. More bytes come than that: it is
-/// forgotten, and the next pull brings the blob.
+/// Upstream states no length, so the manifest's is told. More bytes come than that: the statement
+/// is forgotten, and the next pull brings the blob.
 #[test]
 fn f2_a_length_that_is_too_short_is_forgotten() {
     let hub = Hub::builder().without_ranges().start();
@@ -56,7 +56,8 @@ fn f2_a_length_that_is_too_short_is_forgotten() {
     }
 }
 
-/// While the download is under way, too: what is beyond the named end is not beyond the blob's.
+/// The same while the download is under way: a byte beyond the stated end is not beyond the blob's
+/// end.
 #[test]
 fn f8_a_range_beyond_a_wrongly_named_length_is_upstreams() {
     let hub = Hub::builder().without_cdn().start();
@@ -75,8 +76,8 @@ fn f8_a_range_beyond_a_wrongly_named_length_is_upstreams() {
     }
 }
 
-/// The same with a disk that takes nothing: upstream's own length is told at once, for ranges that
-/// a manifest's word does not have, too.
+/// The same with a disk that stores nothing: upstream's own length is told at once, also for ranges
+/// beyond the manifest's length.
 #[test]
 fn f7_a_full_disk_passes_on_what_is_wrongly_named() {
     let hub = Hub::start();
@@ -103,7 +104,7 @@ fn f7_a_full_disk_passes_on_what_is_wrongly_named() {
         }
         let beyond = ask(lanyard.port(), "GET", &path, &[("Range", &format!("bytes={SIZE}-"))]);
         assert!(beyond.status == 416 || (size > SIZE && beyond.status == 502), "{what}: {}", beyond.text());
-        // A HEAD that is refused leaves one word against another.
+        // A HEAD that is refused leaves one statement against another.
         hub.fault(On::blob(&digest).head().always(), Fault::status(405));
         let whole = get(lanyard.port(), &path);
         assert_not_wrong(&whole, &digest, &what);
@@ -112,8 +113,8 @@ fn f7_a_full_disk_passes_on_what_is_wrongly_named() {
     }
 }
 
-/// A repository that names a digest with a wrong size has nothing read: its answers take as long as
-/// for a digest that nobody has. A rotten file would be found by reading it.
+/// A repository that names a digest with a wrong size causes no read: its answers take as long as
+/// those for a digest that is not here. A read would find a rotten file.
 #[test]
 fn s23_a_wrong_size_in_a_manifest_reads_nothing() {
     const OTHER: &str = "library/other";
@@ -125,7 +126,7 @@ fn s23_a_wrong_size_in_a_manifest_reads_nothing() {
     assert_eq!(get(lanyard.port(), &blob(OTHER, &digest)).status, 200);
     for (n, size) in [1, SIZE - 1, SIZE + 1, 20 << 30].into_iter().enumerate() {
         named(&hub, &lanyard, &digest, size);
-        // Nothing is open or remembered.
+        // No file is open, and no digest is remembered.
         lanyard.restart();
         let file = blob_file(&lanyard.data_dir(), &digest);
         fs::File::options().write(true).open(&file).unwrap().write_all_at(&[n as u8 ^ 0x5a], 1000).unwrap();

@@ -1,6 +1,6 @@
 //! S30: one repository's failures never cost another repository.
 //!
-//! Six clients hammer a repository that is broken in one way or another; meanwhile sixty honest
+//! Six clients hammer a repository that is broken in one way or another. Meanwhile sixty honest
 //! repositories are pulled cold.
 
 use std::{
@@ -22,7 +22,7 @@ use crate::{
 const BROKEN: &str = "library/broken";
 const HONEST: usize = 60;
 
-/// Breaks the repository; what the fault needs lives as long as the result.
+/// Breaks the repository. The servers that the fault needs live as long as the result.
 type Trouble = fn(&Hub) -> Option<Box<dyn Any>>;
 
 fn everything(hub: &Hub, fault: Fault) -> Option<Box<dyn Any>> {
@@ -74,7 +74,8 @@ const TROUBLES: [(&str, Trouble); 17] = [
     ("its tokens hang", |hub| token(hub, Fault::BlackHole)),
 ];
 
-/// A hub with a broken repository, whose manifest is here, and honest ones that are not.
+/// A hub with a broken repository, whose manifest is here, and honest ones, whose manifests are
+/// not.
 fn world(connections: usize) -> (Hub, Lanyard, Vec<Image>) {
     let hub = Hub::builder().without_cdn().start();
     hub.image(BROKEN, "latest").layer(100).publish();
@@ -85,7 +86,7 @@ fn world(connections: usize) -> (Hub, Lanyard, Vec<Image>) {
     (hub, lanyard, honest)
 }
 
-/// Asks for one thing after another of the broken repository, and does not wait for those that
+/// Asks the broken repository for one thing after another, and does not wait for requests that
 /// hang.
 fn hammer(port: u16, client: usize, over: &AtomicBool) {
     for n in 0.. {
@@ -101,12 +102,13 @@ fn hammer(port: u16, client: usize, over: &AtomicBool) {
         connection.request("GET", &path, &[("Connection", "close")]);
         connection.patience(Duration::from_millis(300));
         let _ = connection.head();
-        // Six clients, not a flood: it is not the machine that is tried.
+        // The rate of the load, not a wait for an event: six clients and no flood, as the machine
+        // is not under test.
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// A cold pull: how long it took, and what failed.
+/// A cold pull. Returns its time, and the failure if there was one.
 fn pull(port: u16, image: &Image) -> (Duration, Option<String>) {
     let begun = Instant::now();
     let mut paths = vec![manifest(&image.repo, "v1")];
@@ -122,12 +124,12 @@ fn pull(port: u16, image: &Image) -> (Duration, Option<String>) {
 fn s30_a_broken_repository_costs_no_other_one() {
     for (name, trouble) in TROUBLES {
         for connections in [16, 8] {
-            // With few connections only what hangs is of another kind.
+            // With few connections only troubles that hang differ.
             if connections == 8 && !name.contains("hang") && !name.contains("never") {
                 continue;
             }
-            // A blob's head may take 30 s: who waits for one of another repository waits as long. A
-            // machine that stood still for a while is not what is meant.
+            // A blob's head may take 30 s: a client that waits for another repository's blob waits
+            // as long. A machine that stood still for a while is no failure.
             let mut slowest = (0..3).map(|_| pulled_beside(name, trouble, connections));
             let quick = slowest.find(|slowest| *slowest < Duration::from_secs(20));
             let quick = quick.unwrap_or_else(|| panic!("{name}, {connections} connections: honest pulls wait"));
@@ -136,8 +138,8 @@ fn s30_a_broken_repository_costs_no_other_one() {
     }
 }
 
-/// Pulls all that is honest while the broken repository is hammered. Nothing may fail; how long the
-/// slowest took.
+/// Pulls everything honest while the broken repository is hammered. No pull may fail. Returns how
+/// long the slowest took.
 fn pulled_beside(name: &str, trouble: Trouble, connections: usize) -> Duration {
     let (hub, lanyard, honest) = world(connections);
     let _place = trouble(&hub);
@@ -147,7 +149,7 @@ fn pulled_beside(name: &str, trouble: Trouble, connections: usize) -> Duration {
             let (over, port) = (&over, lanyard.port());
             scope.spawn(move || hammer(port, client, over));
         }
-        // As bad as it gets: what hangs has taken what it can get.
+        // The worst moment: requests that hang have taken all connections that they can get.
         let asked = |records: &[crate::hub::Record]| {
             records.iter().filter(|r| r.path.contains("broken") || r.query.contains("broken")).count() > 12
         };
@@ -168,8 +170,8 @@ fn pulled_beside(name: &str, trouble: Trouble, connections: usize) -> Duration {
     })
 }
 
-/// What fails again and again fails fast for those who ask for it, and is asked again when it is
-/// healed.
+/// A repository that fails again and again fails fast for its own clients, and is asked again when
+/// it is healed.
 #[test]
 fn a_broken_repository_fails_fast_by_itself_and_heals_within_ten_seconds() {
     for (name, fault) in [("500", Fault::status(500)), ("resets", Fault::Drop(Cut::Rst))] {
@@ -200,7 +202,7 @@ fn a_broken_repository_fails_fast_by_itself_and_heals_within_ten_seconds() {
     }
 }
 
-/// The registry itself is another matter: what is down is down for all, at once.
+/// A failure of the registry itself is different: it fails for all, at once.
 #[test]
 fn a_registry_that_is_down_fails_fast_for_every_repository() {
     for deaf in [false, true] {
@@ -220,7 +222,8 @@ fn a_registry_that_is_down_fails_fast_for_every_repository() {
         ask(&honest[1]);
         let mut took: Vec<_> = honest[2..].iter().map(ask).collect();
         took.sort();
-        // The long ones are those of a busy machine; who waits for a timeout waits for seconds.
+        // The long ones are those of a busy machine; a client that waits for a timeout waits for
+        // seconds.
         let (usual, longest) = (took[took.len() / 4], took[took.len() - 1]);
         assert!(usual < Duration::from_millis(100), "deaf: {deaf}: {usual:?}");
         assert!(longest < Duration::from_secs(2), "deaf: {deaf}: {longest:?}");

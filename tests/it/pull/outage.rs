@@ -37,7 +37,7 @@ fn what_was_pulled_stays_available() {
     assert_eq!(pull(lanyard.port()), [200; 4]);
     lanyard.restart();
     assert_eq!(pull(lanyard.port()), [200; 4]);
-    // sled may be writing there.
+    // sled may still be writing there.
     eventually("the index is gone", || {
         let index = lanyard.data_dir().join("index");
         std::fs::remove_dir_all(&index).is_ok() || !index.exists()
@@ -70,8 +70,8 @@ fn offline_asks_nobody() {
     assert_eq!(get(lanyard.port(), &manifest(REPO, "latest")).outcome(), "hit");
     assert_eq!(get(lanyard.port(), &blob(REPO, image.layer(0))).outcome(), "hit");
     assert_eq!(get(lanyard.port(), &manifest(REPO, "other")).status, 404);
-    // A client may have the layers already, so a manifest that is here is served; what is not here
-    // is said.
+    // A client may have the layers already, so a manifest that is here is served; the error of a
+    // missing part names it.
     assert_eq!(get(lanyard.port(), &manifest("library/partly", "latest")).outcome(), "hit");
     let missing = get(lanyard.port(), &blob("library/partly", partly.layer(0)));
     assert!(missing.status == 503 && missing.text().contains(partly.layer(0)), "{}", missing.text());
@@ -79,7 +79,7 @@ fn offline_asks_nobody() {
     assert_eq!((hub.requests().len(), hub.connections_accepted()), (0, before), "nobody was asked");
 }
 
-/// What refers to an image is passed through, kept for its TTL, and told from the disk when
+/// The referrers of an image are passed through, kept for their TTL, and served from the disk when
 /// upstream is gone.
 #[test]
 fn referrers_stay_available() {
@@ -136,8 +136,9 @@ fn a_black_hole_costs_one_request_its_patience() {
     assert!(slow <= 1, "{slow} of 40 cached pulls waited for a black hole");
 }
 
-/// A manifest that is here is served although parts of it are not: the client may have them. What
-/// is missing is 503 and says which it is; a config that no client fetched is fetched for later.
+/// A manifest that is here is served although parts of it are missing: the client may have them. A
+/// missing part is answered with 503 and its digest. A config that no client fetched is fetched for
+/// later.
 #[test]
 fn a_part_that_is_not_here_is_said_and_configs_are_fetched_for_later() {
     let hub = Hub::start();
@@ -170,7 +171,7 @@ fn a_part_that_is_not_here_is_said_and_configs_are_fetched_for_later() {
                 assert_eq!(crate::wire::head(lanyard.port(), &format!("{path}{query}")).status, 503, "{mode} {path}");
             }
         }
-        // What no manifest here names is not known here.
+        // A digest that no manifest here names is unknown.
         let unknown = blob(REPO, &crate::hub::digest_of(b"unknown"));
         assert_eq!(get(lanyard.port(), &unknown).status == 404, !mode.is_empty());
         lanyard.reconfigure(&config_of(&hub));

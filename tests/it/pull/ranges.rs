@@ -1,5 +1,5 @@
 //! Several ranges in one request (RFC 9110 section 14.6): of a blob that is here, that is coming,
-//! and that nobody has asked for.
+//! and that no client has asked for.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -50,7 +50,7 @@ fn parts(answer: &Answer) -> Vec<(usize, Vec<u8>)> {
     }
 }
 
-/// What the parts should be: ranges, first and last.
+/// The expected parts: ranges, first and last.
 fn slices(bytes: &[u8], ranges: &[(usize, usize)]) -> Vec<(usize, Vec<u8>)> {
     ranges.iter().map(|(first, last)| (*first, bytes[*first..=*last].to_vec())).collect()
 }
@@ -59,7 +59,7 @@ fn ranged(port: u16, path: &str, range: &str) -> Answer {
     ask(port, "GET", path, &[("Range", range)])
 }
 
-/// Sets over 300,000 bytes, and the parts that they are answered with.
+/// Sets of ranges over 300,000 bytes, and the expected parts of the answers.
 fn table() -> Vec<(&'static str, Vec<(usize, usize)>)> {
     vec![
         ("bytes=0-0,299999-299999", vec![(0, 0), (299_999, 299_999)]),
@@ -76,7 +76,7 @@ fn table() -> Vec<(&'static str, Vec<(usize, usize)>)> {
     ]
 }
 
-/// One answer for each row; a blob of its own for each row if `fresh`.
+/// One answer for each row; with `fresh`, each row has a blob of its own.
 fn holds_the_table(lanyard: &Lanyard, mut place: impl FnMut() -> (String, Vec<u8>)) {
     for (range, expected) in table() {
         let (path, bytes) = place();
@@ -108,7 +108,7 @@ fn several_ranges_of_what_is_here_are_parts() {
     assert_ne!(boundary(), boundary(), "nobody guesses it");
 }
 
-/// Pipelined, in HTTP/1.0, and where a client leaves within a part: as single ranges.
+/// Pipelined, in HTTP/1.0, and with a client that leaves within a part: as for single ranges.
 #[test]
 fn parts_keep_step_with_other_answers() {
     let lanyard = Lanyard::start("mode = \"offline\"\n");
@@ -160,7 +160,7 @@ fn what_is_no_set_of_ranges_is_the_whole_or_refused() {
         let answer = ranged(lanyard.port(), &path, range);
         assert_eq!((answer.status, answer.header("content-range")), (416, Some("bytes */300000")), "{range}");
     }
-    // One that is left over, and one that they become, is no set.
+    // If only one range is left over, or several merge into one, the answer is a single range.
     for (range, first, last) in [("bytes=5-9,300000-", 5, 9), ("bytes=0-9,5-19", 0, 19), ("bytes=0-,-5", 0, 299_999)] {
         let answer = ranged(lanyard.port(), &path, range);
         assert_eq!(answer.header("content-range"), Some(&*format!("bytes {first}-{last}/300000")), "{range}");
@@ -186,13 +186,14 @@ fn what_is_no_set_of_ranges_is_the_whole_or_refused() {
         let answer = ranged(lanyard.port(), &path, &set(count));
         assert_eq!((answer.status, answer.error_code()), (400, "RANGE_INVALID".to_owned()), "{count}");
     }
-    // All of them one byte, again and again: no byte is sent twice.
+    // All of the ranges name one byte: no byte is sent twice.
     let again = format!("bytes={}", vec!["0-"; 1000].join(","));
     let answer = ranged(lanyard.port(), &path, &again);
     assert_eq!((answer.status, answer.body == bytes), (206, true));
 }
 
-/// Cold: the first request for a blob is one for several ranges of it. The whole is filled, once.
+/// Cold: the first request for a blob asks for several ranges of it. The whole blob is filled,
+/// once.
 #[test]
 fn several_ranges_of_what_nobody_has_asked_for_are_parts() {
     let hub = Hub::start();
@@ -216,7 +217,7 @@ fn several_ranges_of_what_nobody_has_asked_for_are_parts() {
     assert_eq!((answer.status, answer.header("content-range")), (416, Some("bytes */300000")));
 }
 
-/// F1, F8: a part is sent as soon as its bytes are there, in the order asked for.
+/// F1, F8: a part is sent as soon as its bytes are there, in the order of the request.
 #[test]
 fn f8_parts_arrive_while_the_download_runs() {
     let hub = Hub::start();
@@ -254,9 +255,9 @@ fn f8_parts_arrive_while_the_download_runs() {
     assert_eq!(hub.blob_gets(&layer), 1);
 }
 
-/// F8: what podman asks for first, the table of contents at the end of a layer, is passed through
-/// by one request upstream. Parts that lie far apart are waited for: no request costs one upstream
-/// for each of its parts.
+/// F8: podman asks first for the table of contents at the end of a layer. It is passed through by
+/// one request upstream. Parts that lie far apart are waited for: no request costs one upstream
+/// request for each of its parts.
 #[test]
 fn f8_parts_far_ahead_cost_one_request_upstream_or_none() {
     let hub = Hub::start();
@@ -274,7 +275,7 @@ fn f8_parts_far_ahead_cost_one_request_upstream_or_none() {
     let end = (bytes.len() - 100, bytes.len() - 1);
     assert!(parts(&answer) == slices(&bytes, &[(first, first + 9_999), (second, second + 9_999), end]));
     assert_eq!(hub.blob_gets(&layer), 2, "the download, and one more for all parts");
-    // Far apart, or in another order, or one of them near: with the download.
+    // Far apart, or in another order, or one of them near: they wait for the download.
     let apart = format!("bytes={}-{},{first}-{}", 40 * MIB, 40 * MIB + 9, first + 9);
     let back = format!("bytes={second}-{},{first}-{}", second + 9, first + 9);
     let mixed = format!("bytes=0-9,{first}-{}", first + 9);
@@ -296,7 +297,7 @@ fn f8_parts_far_ahead_cost_one_request_upstream_or_none() {
     assert_eq!(hub.blob_gets(&layer), 2);
 }
 
-/// F2: the parts that are all of a blob are no way around its proof.
+/// F2: parts that together are the whole blob do not avoid its proof.
 #[test]
 fn f2_wrong_bytes_are_never_complete_in_parts() {
     let hub = Hub::start();
@@ -315,8 +316,8 @@ fn f2_wrong_bytes_are_never_complete_in_parts() {
     }
 }
 
-/// F7: no room on disk. Upstream is asked once for all parts; in an order that one answer cannot
-/// serve, for the whole.
+/// F7: no space on the disk. Upstream is asked once for all parts; in an order that one answer
+/// cannot serve, for the whole blob.
 #[test]
 fn f7_a_full_disk_passes_parts_through() {
     let hub = Hub::start();
@@ -324,7 +325,7 @@ fn f7_a_full_disk_passes_parts_through() {
     let layer = image.layer(0).to_owned();
     let bytes = hub.blob(&layer).unwrap();
     let lanyard = mirror_with(&hub, "[cache]\nmax_size = \"1 MiB\"");
-    // Its manifest says how long the blob is, so that nothing is begun in vain.
+    // Its manifest states the blob's length, so that no download is begun in vain.
     assert_eq!(get(lanyard.port(), &manifest(REPO, "latest")).status, 200);
     let path = blob(REPO, &layer);
     let answer = ranged(lanyard.port(), &path, "bytes=5-9,70000-170000,2000000-");
@@ -333,7 +334,7 @@ fn f7_a_full_disk_passes_parts_through() {
     assert_eq!(hub.blob_gets(&layer), 1, "one request for all");
     let answer = ranged(lanyard.port(), &path, "bytes=2000000-,5-9");
     assert_eq!((answer.status, answer.outcome(), answer.body == bytes), (200, "bypassed", true));
-    // Parts that are the whole are proven.
+    // Parts that are the whole blob are proven.
     for at in [0, 1_000_000, bytes.len() as u64 - 1] {
         hub.fault(On::blob(&layer), Fault::FlipByte { at });
         let answer = ranged(lanyard.port(), &path, "bytes=0-999999,1000000-");

@@ -1,4 +1,4 @@
-//! What a restart finds: downloads that were broken off, and tags with their media types.
+//! The content that a restart finds: interrupted downloads, and tags with their media types.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn f6_a_download_goes_on_after_kill_9() {
     assert!(again <= SIZE * 55 / 100, "{again} of {SIZE} bytes were downloaded again");
 }
 
-/// An orderly stop parks it.
+/// An orderly stop parks the download.
 #[test]
 fn f6_a_download_goes_on_after_a_stop() {
     let hub = Hub::start();
@@ -44,7 +44,7 @@ fn f6_a_download_goes_on_after_a_stop() {
     assert!(hub.blob_bytes_sent(&layer) <= SIZE * 55 / 100);
 }
 
-/// Begins a download that stands still at the half, with no client left.
+/// Begins a download that stops at the half, with no client left.
 fn half(hub: &Hub, lanyard: &crate::lanyard::Lanyard, layer: &str) {
     let gate = Gate::shut();
     hub.fault(On::blob(layer), Fault::StallAt { bytes: SIZE / 2, gate: gate.clone() });

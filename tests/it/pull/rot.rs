@@ -1,4 +1,4 @@
-//! What is on disk and is not what it should be: cut short, left over, without end.
+//! Wrong content on the disk: cut short, left over, without end.
 
 use std::{fs, os::unix::fs::FileExt as _, path::PathBuf};
 
@@ -66,8 +66,8 @@ fn a_manifest_that_is_wrong_about_a_length_harms_nobody() {
     }
 }
 
-/// F6: killed between the last byte and the commit, and nobody knows the length: what is here is
-/// the whole.
+/// F6: killed between the last byte and the commit, with an unknown length: the leftover is the
+/// whole blob.
 #[test]
 fn f6_a_whole_leftover_of_unknown_length_is_taken_up() {
     let hub = Hub::start();
@@ -126,7 +126,7 @@ fn find_part(lanyard: &Lanyard) -> PathBuf {
     found.unwrap()
 }
 
-/// A body without length and end does not fill the disk.
+/// A body without a length and an end does not fill the disk.
 #[test]
 fn what_never_ends_does_not_fill_the_disk() {
     let hub = Hub::start();
@@ -141,7 +141,7 @@ fn what_never_ends_does_not_fill_the_disk() {
     assert_eq!(digest_of(&get(lanyard.port(), &blob(REPO, &layer)).body), layer);
 }
 
-/// Asking for what is nowhere leaves nothing on disk.
+/// A request for content that exists nowhere leaves nothing on disk.
 #[test]
 fn what_is_missing_leaves_nothing() {
     let hub = Hub::start();
@@ -155,7 +155,8 @@ fn what_is_missing_leaves_nothing() {
     assert_eq!(left, 0);
 }
 
-/// F6: a content network that refuses one signed address in mid-download is asked for another.
+/// F6: when a content network refuses one signed address in mid-download, lanyard asks for another
+/// address.
 #[test]
 fn f6_a_refused_address_is_asked_for_again() {
     let hub = Hub::start();
@@ -168,7 +169,8 @@ fn f6_a_refused_address_is_asked_for_again() {
     assert_eq!((answer.status, digest_of(&answer.body)), (200, layer));
 }
 
-/// A chunked upstream and no manifest: the length is known at the end, and ranges of it are right.
+/// A chunked upstream and no manifest: the length is known at the end, and ranges of the blob are
+/// right.
 #[test]
 fn a_length_that_is_learned_last() {
     let hub = Hub::start();

@@ -1,5 +1,5 @@
-//! Referrers of an upstream's image: an empty list means "no signatures" to a client, so it is told
-//! only where it is true.
+//! Referrers of an upstream's image. An empty list means "no signatures" to a client, so lanyard
+//! answers with one only where it is true.
 
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn listed(answer: &Answer) -> usize {
     answer.json()["manifests"].as_array().unwrap().len()
 }
 
-/// A hub whose image has a signature that only the API tells of.
+/// A hub whose image has a signature that only the API lists.
 fn signed() -> (Hub, Image, String) {
     let hub = Hub::start();
     let image = hub.image(REPO, "latest").layer(10).publish();
@@ -45,7 +45,7 @@ fn signed() -> (Hub, Image, String) {
     (hub, image, digest)
 }
 
-/// What a registry without the API says instead.
+/// The answers of a registry without the API.
 fn no_api() -> Vec<(&'static str, Fault)> {
     vec![
         ("a page", page(200)),
@@ -77,13 +77,13 @@ fn without_the_api_the_tag_is_asked_for_and_no_list_is_invented() {
         hub.fault(On::referrers().always(), fault.clone());
         let tag = image.digest.replace(':', "-");
         let unclear = [page(200), page(404), page(503), Fault::status(500)].into_iter().nth(n % 4).unwrap();
-        // Whatever is no clear word about the tag is no empty list.
+        // An unclear answer about the tag does not lead to an empty list.
         hub.fault(On::manifest(&tag).always(), unclear.clone());
         let nothing = get(lanyard.port(), &path(&image));
         assert!((502..=504).contains(&nothing.status), "{name} {unclear:?}: {}", nothing.text());
         hub.clear_faults();
         hub.fault(On::referrers().always(), fault.clone());
-        // The registry itself says that there is no such tag.
+        // The registry itself says that the tag does not exist.
         assert_eq!(listed(&get(lanyard.port(), &path(&image))), 0, "{name}");
         hub.fault(On::manifest(&tag).always(), unclear.clone());
         let known = get(lanyard.port(), &path(&image));
@@ -93,7 +93,7 @@ fn without_the_api_the_tag_is_asked_for_and_no_list_is_invented() {
         let list = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX,
             "manifests": [{ "mediaType": OCI_MANIFEST, "digest": signature, "size": 1 }] });
         hub.put_manifest(REPO, &tag, OCI_INDEX, list.to_string().as_bytes());
-        // The tag has failed so often that it rests for a while.
+        // The tag has failed so often that it is not asked for a while.
         crate::wire::eventually("the tag is found", || listed(&get(lanyard.port(), &path(&image))) == 1);
         hub.put_manifest(REPO, &tag, OCI_MANIFEST, &image.bytes);
         let fresh = mirror_with(&hub, ALWAYS_DUE);
@@ -123,13 +123,13 @@ fn in_an_outage_what_is_known_is_told_and_nothing_else() {
     hub.go_down();
     let known = get(lanyard.port(), &path(&image));
     assert_eq!((listed(&known), known.outcome()), (1, "stale"));
-    // After a restart what is on disk is known.
+    // After a restart lanyard knows the content on the disk.
     lanyard.restart();
     let known = get(lanyard.port(), &path(&image));
     assert_eq!((listed(&known), known.outcome()), (1, "stale"));
     let other: Value = get(lanyard.port(), &path(&image).replace(&image.digest, &signature)).json();
     assert!(other["errors"].is_array(), "of that image nothing is known: {other}");
-    // Who is offline asks nobody: what is here is all there is.
+    // An offline lanyard asks no upstream: the referrers that are here are the whole list.
     lanyard.reconfigure(&config(&hub, "mode = \"offline\""));
     lanyard.restart();
     let here = get(lanyard.port(), &path(&image));

@@ -14,7 +14,7 @@ use crate::{
 
 const REPO: &str = "library/busybox";
 
-/// Another upstream, with more lines.
+/// Another upstream, with more lines of configuration.
 fn upstream(name: &str, hub: &Hub, more: &str) -> String {
     format!("[[upstream]]\nname = \"{name}\"\nurl = \"{}\"\n{more}\n", hub.url())
 }
@@ -62,7 +62,7 @@ fn only_the_registrys_own_404_is_told_and_remembered() {
         let failed = get(lanyard.port(), &blob(REPO, digest));
         assert_eq!(failed.status, 502, "{status}: {}", failed.text());
         hub.clear_faults();
-        // Nothing is remembered of it; and one refusal alone is seen by no client.
+        // lanyard does not remember the refusal, and no client sees a single one.
         hub.fault(at_cdn(digest), Fault::status(status));
         let answer = get(lanyard.port(), &blob(REPO, digest));
         assert_eq!((answer.status, answer.body), (200, hub.blob(digest).unwrap()), "{status}");
@@ -77,14 +77,14 @@ fn only_the_registrys_own_404_is_told_and_remembered() {
 }
 
 /// registry.k8s.io and vanity names: every request is redirected to another registry, whose answer
-/// is the answer.
+/// counts.
 #[test]
 fn a_registry_that_redirects_everything() {
     let (vanity, real) = (Hub::builder().open().start(), Hub::start());
     let image = real.image(REPO, "latest").layer(1000).publish();
     for (path, target) in [("latest", "latest"), ("missing", "missing")] {
         let there = format!("{}/v2/{REPO}/manifests/{target}", real.url());
-        // What is not there is redirected as well.
+        // A request for missing content is redirected as well.
         let on = On::when(move |_, t| matches!(t, Target::Manifest { reference, .. } if reference == path));
         vanity.fault(on.any_method().challenges().always(), Fault::RedirectTo(there));
     }
@@ -92,8 +92,8 @@ fn a_registry_that_redirects_everything() {
     vanity.fault(On::blob(image.layer(0)).any_method().always(), Fault::RedirectTo(there));
     let told = |answer: &Answer| answer.json()["errors"][0]["message"].as_str().unwrap().to_owned();
 
-    // Its realm is at 127.0.0.1 too, so the anonymous tokens are the vanity registry's own to
-    // allow. With another name they are not.
+    // Its realm is at 127.0.0.1 too, so the vanity registry may give anonymous tokens itself. With
+    // another name it may not.
     let elsewhere = real.token_url().replace("127.0.0.1", "localhost");
     let strange = Hub::builder().realm(&elsewhere).start();
     strange.image(REPO, "latest").publish();
@@ -188,7 +188,7 @@ fn a_prefix_stands_before_the_names_at_the_upstream_alone() {
         assert_eq!((answer.status, answer.body), (200, hub.blob(image.layer(0)).unwrap()), "{name}");
         assert_eq!(get(port, &manifest(name, &image.digest)).status, 200);
     }
-    // Nothing is below the prefix twice, and what is blocked is by the name that clients use.
+    // No prefix is added twice, and a block is by the name that clients use.
     assert_eq!(get(port, &manifest("ours.lan/ours/proxy/library/x", "latest")).status, 404);
     assert_eq!(get(port, &manifest("ours.lan/library/secret", "latest")).status, 404);
     assert_eq!(get(port, &manifest("all.lan/ours/proxy/library/secret", "latest")).status, 200);
@@ -199,7 +199,7 @@ fn a_prefix_stands_before_the_names_at_the_upstream_alone() {
     assert_eq!(get(port, &format!("/v2/ours.lan/library/x/referrers/{}", ours.digest)).status, 200);
     let catalog = get(port, "/v2/_catalog").text();
     assert!(!catalog.contains("proxy/library/x") && !catalog.contains("theirs/library/x\""), "{catalog}");
-    // Each of the three says for itself what it may give out: the manifest of one is missing in
+    // Each of the three decides for itself what it gives out: the manifest of one is missing in
     // another.
     let asked = hub.requests().len();
     assert_eq!(get(port, &manifest("theirs.lan/library/x", &ours.digest)).status, 404);

@@ -1,4 +1,4 @@
-//! Three spellings of one name, one port, one store; and requests that are none.
+//! Three spellings of one name, one port, one store; and requests that are invalid.
 
 use super::{mirror, mirror_with};
 use crate::{
@@ -39,8 +39,8 @@ fn every_spelling_means_the_same_content() {
     assert_eq!((hub.manifest_gets(), hub.blob_gets(image.layer(0))), (1, 1), "one download for all spellings");
 }
 
-/// distribution-spec, "Registry Proxying": who sends `ns=` is told that it counted, and nobody else
-/// is told anything.
+/// distribution-spec, "Registry Proxying": the answer to a request with `ns=` says that the
+/// parameter counted, and no other answer does.
 #[test]
 fn a_namespace_that_counted_is_told_back() {
     let hub = Hub::start();
@@ -62,14 +62,14 @@ fn a_namespace_that_counted_is_told_back() {
             for (query, told) in [
                 ("?ns=docker.io", Some("docker.io")),
                 ("?x=y&ns=docker%2eio", Some("docker.io")),
-                // As it was sent, also where it is another name of the same.
+                // The value as it was sent, also where it is another name of the same upstream.
                 ("?ns=index.docker.io", Some("index.docker.io")),
                 ("", None),
                 ("?x=ns", None),
             ] {
                 let path = format!("{base}/{end}{query}");
                 let answer = ask(lanyard.port(), method, &path, &[]);
-                // A blob's HEAD on a name that can be pushed to is another matter.
+                // HEAD of a blob under a name that can be pushed to has other rules.
                 assert!(answer.status == *status || method == "HEAD", "{method} {path}: {}", answer.status);
                 assert_eq!(answer.header("oci-namespace"), told, "{method} {path}");
             }
@@ -85,7 +85,7 @@ fn a_namespace_that_counted_is_told_back() {
         let answer = ask(lanyard.port(), "GET", &path, &[(header, &value)]);
         assert_eq!((answer.status, answer.header("oci-namespace")), (status, Some("docker.io")), "{header}: {value}");
     }
-    // It did not count where there is no such upstream, and where nothing is looked for.
+    // It did not count where the upstream does not exist, and where nothing is looked up.
     for path in [
         &*format!("/v2/{REPO}/manifests/latest?ns=evil.example.com"),
         "/v2/",
@@ -143,7 +143,7 @@ fn a_hosted_namespace_never_reaches_upstream() {
     assert_eq!(hub.requests().len(), 0);
 }
 
-/// S5: a digest that is here by way of one repository is no property of another.
+/// S5: a digest that one repository brought does not belong to another.
 #[test]
 fn a_digest_is_given_out_only_where_its_repository_has_it() {
     let hub = Hub::start();
@@ -158,7 +158,7 @@ fn a_digest_is_given_out_only_where_its_repository_has_it() {
     assert_eq!(get(lanyard.port(), &format!("/v2/library/secret/manifests/{}", image.digest)).status, 404);
 }
 
-/// Issue: "bad names, digests, ranges and paths are 400/404/416 in the spec's JSON, never a panic".
+/// "bad names, digests, ranges and paths are 400/404/416 in the spec's JSON, never a panic".
 #[test]
 fn bad_input_gets_the_specification_s_errors() {
     let hub = Hub::start();

@@ -1,5 +1,5 @@
-//! S5 inside the fill: one download serves many repositories, and what one of them may have is not
-//! given to another.
+//! S5 inside the fill: one download serves many repositories, and no repository gets content that
+//! only another one may have.
 
 use std::{thread, time::Duration};
 
@@ -13,7 +13,8 @@ const REPO: &str = "library/busybox";
 const OTHER: &str = "library/other";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is left of another repository's download is nobody's before upstream has been asked.
+/// The leftover of another repository's download is given to no client before upstream has been
+/// asked.
 #[test]
 fn s5_a_leftover_is_not_given_to_another_repository() {
     let hub = Hub::start();
@@ -38,8 +39,8 @@ fn s5_a_leftover_is_not_given_to_another_repository() {
     assert!(hub.blob_bytes_sent(&layer) <= 1 << 20, "and it is still there for who may have it");
 }
 
-/// Whoever began a download that upstream refused does not get the bytes by way of somebody who
-/// joined it, and who joined it is not refused in its place.
+/// A client whose own upstream refused the download does not get the bytes through another client
+/// that joined it, and that client is not refused in its place.
 #[test]
 fn s5_a_refusal_is_for_the_repository_that_was_asked() {
     let hub = Hub::start();
@@ -78,7 +79,7 @@ fn s5_a_refusal_is_for_the_repository_that_was_asked() {
     }
 }
 
-/// What is no manifest may be a blob: containerd asks for one after the other.
+/// Content that is no manifest may be a blob: containerd asks for one after the other.
 #[test]
 fn what_is_no_manifest_may_be_a_blob() {
     let hub = Hub::start();
@@ -94,7 +95,7 @@ fn what_is_no_manifest_may_be_a_blob() {
     }
 }
 
-/// S2, S5: naming a layer that is to be had elsewhere is no proof of having it.
+/// S2, S5: naming a layer that another repository has is no proof of having it.
 #[test]
 fn s5_a_foreign_layer_is_no_claim() {
     let hub = Hub::start();

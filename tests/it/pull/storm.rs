@@ -1,8 +1,8 @@
 //! Everything at once: many clients, many digests, and an upstream that misbehaves at random.
 //!
 //! The test runs one short round with a fixed seed. `LANYARD_STORM=180 cargo test --test it storm
-//! -- --nocapture` goes on with other seeds for that many seconds and prints what it counted. Each
-//! round, whatever happens to a request:
+//! -- --nocapture` continues with other seeds for that many seconds, and prints what it counted. In
+//! each round, with every fault:
 //!
 //! - F2: an answer that looks complete has its digest, or is the range of the blob that was asked
 //!   for;
@@ -43,7 +43,7 @@ impl Dice {
     }
 }
 
-/// What all clients of all rounds got, by status and outcome.
+/// The answers that all clients of all rounds got, by status and outcome.
 #[derive(Default)]
 struct Figures(Mutex<BTreeMap<String, usize>>);
 
@@ -66,7 +66,7 @@ fn a_storm_of_clients_and_faults() {
     println!("{rounds} rounds of {CLIENTS} clients in {:?}: {:#?}", started.elapsed(), figures.0.lock().unwrap());
 }
 
-/// A new stand-in and a new lanyard, which is killed in the middle if `kill`.
+/// A new stand-in and a new lanyard. If `kill`, lanyard is killed in the middle.
 fn round(seed: u64, kill: bool, figures: &Figures) {
     let hub = Hub::start();
     let mut dice = Dice(seed);
@@ -84,7 +84,8 @@ fn round(seed: u64, kill: bool, figures: &Figures) {
     }
     crowd(&lanyard, &images, &digests, &mut dice, figures);
     for (digest, _) in &digests {
-        // Who joined a download that states a wrong length is passed through, beside it.
+        // A client that joined a download with a wrong length is passed through, beside the
+        // download.
         let passed = |line: &&str| line.contains(digest) && line.contains("outcome=\"bypassed\"");
         eventually("one download at a time (F4)", || {
             let at_once = hub.most_at_once(|r| r.is_blob_get(digest) && r.header("range").is_none());
@@ -158,8 +159,8 @@ fn one(lanyard: &Lanyard, images: &[Image], digests: &[(String, Vec<u8>)], dice:
             let first = dice.below(bytes.len() as u64) as usize;
             let answer = ask(lanyard.port(), "GET", &path, &[("Range", &format!("bytes={first}-"))]);
             figures.count(format!("range {} {}", answer.status, answer.outcome()));
-            // Nothing proves a part of what is still to come, so that one may be wrong; it is never
-            // stored.
+            // Bytes that are still to come are not proven, so a part of them may be wrong; it is
+            // never stored.
             allowed(answer.status, &answer.text());
             assert!(answer.status != 206 || answer.body.len() <= bytes.len() - first);
         }

@@ -1,5 +1,5 @@
-//! S23, S30: a download that two registries share. What one of them says or does, or leaves undone,
-//! gives its clients nothing of what the other sends, and costs the other's clients nothing.
+//! S23, S30: a download that two registries share. Nothing that one registry says, does or leaves
+//! undone gives its clients bytes of the other, and it costs the other's clients nothing.
 
 use std::{
     thread,
@@ -17,10 +17,10 @@ const REPO: &str = "library/busybox";
 const OTHER: &str = "library/other";
 const SIZE: usize = 600_000;
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What is due at once may take so long on a slow machine.
+/// How long an event that is due at once may take on a slow machine.
 const SOON: Duration = Duration::from_secs(30);
 
-/// An honest registry, another one, and what both are asked for.
+/// An honest registry, another one, and the digest that both are asked for.
 struct Two {
     hub: Hub,
     stranger: Hub,
@@ -71,8 +71,8 @@ impl Two {
     }
 }
 
-/// A length that came without a byte is not that of what somebody else left: whoever states it once
-/// more is not believed to have those bytes.
+/// A length that came without a byte is not the length of another registry's leftover: a registry
+/// that states it once more is not believed to have those bytes.
 #[test]
 fn s23_a_length_without_bytes_speaks_for_no_leftover() {
     thread::scope(|scope| {
@@ -121,7 +121,7 @@ fn speaks_for_nothing(more: i64, restarted: bool) {
     }
 }
 
-/// What one registry says of its trouble is for its own clients.
+/// A registry's words about its failure are for its own clients.
 #[test]
 fn s23_the_words_of_a_failure_are_told_to_its_own_clients() {
     let two = Two::new();
@@ -149,8 +149,8 @@ fn s23_the_words_of_a_failure_are_told_to_its_own_clients() {
     });
 }
 
-/// Whoever states one length after the other hits the right one some time, and has nothing all the
-/// same.
+/// A registry that states one length after another hits the right one at some time, and still has
+/// nothing.
 #[test]
 fn s23_a_registry_that_guesses_lengths_is_not_believed() {
     let two = Two::new();
@@ -162,15 +162,15 @@ fn s23_a_registry_that_guesses_lengths_is_not_believed() {
         let answer = get(two.lanyard.port(), &two.theirs(n));
         assert!(answer.status >= 400, "{length}: {}", answer.status);
     }
-    // Whoever sends it has it, whatever was said before.
+    // A registry that sends the blob has it, whatever it said before.
     two.stranger.clear_faults();
     two.stranger.put_blob(two.bytes.clone());
     let answer = get(two.lanyard.port(), &two.theirs(13));
     assert_eq!((answer.status, digest_of(&answer.body)), (200, two.digest.clone()));
 }
 
-/// A download that failed for the registry that began it has not failed for one whose own word
-/// comes a moment later.
+/// A download that failed for the registry that began it has not failed for another registry, whose
+/// own answer comes a moment later.
 #[test]
 fn s30_what_fails_for_another_registry_fails_for_it_alone() {
     let cut = Fault::All(vec![
@@ -212,7 +212,8 @@ fn fails_alone(what: &str, fault: &Fault) {
     });
 }
 
-/// What another registry does while it is asked in place of one that is slow or silent for a while.
+/// The behaviour of another registry that is asked in place of one that is slow or silent for a
+/// while.
 #[test]
 fn s30_a_slow_registry_is_not_given_up_for_one_that_brings_nothing() {
     let slow = || Fault::Slow { bytes_per_second: 40_000 };
@@ -250,7 +251,7 @@ fn is_not_given_up(what: &str, fault: &Fault, theirs: &dyn Fn(&Gate) -> Fault, r
         (0..4).for_each(|_| two.hub.fault(two.get_of_it(), Fault::status(503)));
     }
     two.stranger.fault(two.get_of_it().always(), theirs(&hangs));
-    // After each has said that it has it.
+    // After each has said that it has the blob.
     two.stranger.fault(two.get_of_it().head().after(repositories).always(), Fault::HoldHead(hangs.clone()));
     thread::scope(|scope| {
         let (begins, hangs) = (Opens(begins), Opens(hangs));
@@ -271,7 +272,7 @@ fn is_not_given_up(what: &str, fault: &Fault, theirs: &dyn Fn(&Gate) -> Fault, r
     });
 }
 
-/// Bytes that nothing speaks for, without an end: whoever joined does not wait for it.
+/// Bytes without an end that no registry vouches for: a client that joined does not wait for it.
 #[test]
 fn s30_a_download_that_tells_nothing_is_waited_for_ten_seconds() {
     thread::scope(|scope| {

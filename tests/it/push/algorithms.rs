@@ -1,5 +1,5 @@
-//! `?digest-algorithm=` (distribution-spec, end-4c): what an upload's digest will be of is said
-//! when it is begun.
+//! `?digest-algorithm=` (distribution-spec, end-4c): a client states the algorithm of an upload's
+//! digest when it begins the upload.
 
 use sha2::{Digest, Sha512};
 
@@ -19,7 +19,7 @@ fn begin(port: u16, query: &str) -> Answer {
     send(port, "POST", &format!("/v2/{REPO}/blobs/uploads/{query}"), &[], b"")
 }
 
-/// The place of an upload that was begun so.
+/// The location of an upload that was begun with this algorithm.
 fn place(port: u16, algorithm: &str) -> String {
     let answer = begin(port, &format!("?digest-algorithm={algorithm}"));
     assert_eq!(answer.status, 202, "{}", answer.text());
@@ -32,7 +32,7 @@ fn an_upload_is_hashed_as_was_said() {
     let client = Pusher(lanyard.port());
     let bytes: Vec<u8> = (0..700_000).map(|at| (at * 7 + at / 251) as u8).collect();
     for (algorithm, digest) in [("sha256", digest_of(&bytes)), ("sha512", sha512_of(&bytes))] {
-        // In one request, and in chunks, with what the state of an upload says in between.
+        // In one request, and in chunks, with a request for the upload's state in between.
         assert_eq!(client.close(&place(lanyard.port(), algorithm), &digest, &bytes).status, 201);
         let place = place(lanyard.port(), algorithm);
         let answer = client.patch(&place, Some(0), &bytes[..300_000]);
@@ -43,7 +43,7 @@ fn an_upload_is_hashed_as_was_said() {
         assert_eq!((answer.status, answer.header("docker-content-digest")), (201, Some(digest.as_str())));
         let answer = get(lanyard.port(), &blob(REPO, &digest));
         assert_eq!((answer.status, answer.body == bytes), (200, true));
-        // Bytes that are not what the digest says are refused as ever.
+        // Bytes that do not have the digest are refused as ever.
         let place = self::place(lanyard.port(), algorithm);
         let answer = client.close(&place, &digest, &bytes[1..]);
         assert_eq!((answer.status, answer.error_code()), (400, "DIGEST_INVALID".to_owned()));
@@ -59,7 +59,8 @@ fn an_unknown_algorithm_is_400_and_nothing_is_begun() {
         let answer = begin(lanyard.port(), &format!("?digest-algorithm={algorithm}"));
         assert_eq!((answer.status, answer.error_code()), (400, "DIGEST_INVALID".to_owned()), "{algorithm}");
     }
-    // A digest in the same request is of the algorithm, or is refused before a byte is stored.
+    // A digest in the same request must be of the stated algorithm, or is refused before a byte is
+    // stored.
     for (key, algorithm, digest) in [
         ("digest", "sha512", &short),
         ("digest", "sha256", &long),
@@ -86,8 +87,8 @@ fn an_unknown_algorithm_is_400_and_nothing_is_begun() {
     }
 }
 
-/// The closing PUT is held to what was said, before its body is taken in; the upload stays as it
-/// is.
+/// The closing PUT must have the stated algorithm, and is refused before its body is read; the
+/// upload stays as it is.
 #[test]
 fn a_digest_of_another_algorithm_is_400_and_the_upload_goes_on() {
     let lanyard = registry("");
@@ -103,13 +104,13 @@ fn a_digest_of_another_algorithm_is_400_and_the_upload_goes_on() {
         assert_eq!((answer.status, answer.header("range")), (204, Some("0-2")), "nothing of it was taken in");
         assert_eq!(client.close(&place, right, b"45").status, 201);
     }
-    // Where nothing was said, the digest may be of any.
+    // Without a stated algorithm the digest may be of any.
     for digest in [&short, &long] {
         assert_eq!(client.close(&client.begin("team/other"), digest, b"12345").status, 201);
     }
 }
 
-/// What was said is kept with the upload.
+/// The stated algorithm is stored with the upload.
 #[test]
 fn an_algorithm_outlives_a_restart() {
     for kill in [false, true] {

@@ -17,7 +17,7 @@ fn what_is_deleted_is_gone_at_once_and_nobody_elses() {
     assert_eq!(client.image(REPO, "v2", b"layer"), digest);
     assert_eq!(client.image("team/other", "v1", b"layer"), digest);
     let layer = digest_of(b"layer");
-    // What was just served from memory is not served again.
+    // Content that was just served from memory is not served again.
     for reference in ["v1", "v2", &digest] {
         assert_eq!(get(lanyard.port(), &manifest(REPO, reference)).status, 200);
     }
@@ -60,7 +60,7 @@ fn what_is_deleted_does_not_come_back() {
     assert_eq!(get(lanyard.port(), &format!("/v2/{REPO}/tags/list")).json()["tags"], serde_json::json!(["v2"]));
 }
 
-/// S16: a name that has been the team's does not become the internet's when its last image goes.
+/// S16: a name that was hosted does not become the upstream's when its last image is deleted.
 #[test]
 fn s16_an_emptied_repository_stays_the_teams() {
     let hub = Hub::start();

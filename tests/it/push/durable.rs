@@ -1,4 +1,4 @@
-//! What is acknowledged is synced, whoever wrote it first.
+//! Acknowledged content is synced, whichever request wrote it first.
 
 use super::{Pusher, registry};
 use crate::{
@@ -9,9 +9,8 @@ use crate::{
 
 const REPO: &str = "team/app";
 
-/// A link that is there may be one whose writer failed, or died, between its rename and the sync of
-/// the folder. Whoever finds it there is told that the push is done only when the folder has been
-/// synced.
+/// The writer of an existing link may have failed, or died, between its rename and the sync of the
+/// folder. A push that finds the link is acknowledged only when the folder has been synced.
 #[test]
 fn a_link_that_is_there_is_synced_before_it_is_acknowledged_again() {
     if !available() {

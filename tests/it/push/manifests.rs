@@ -1,4 +1,4 @@
-//! Manifests: what is taken, what is refused, and what is said of it.
+//! Manifests: which are accepted, which are refused, and with which answer.
 
 use serde_json::json;
 
@@ -52,7 +52,7 @@ fn what_is_missing_is_named() {
     foreign["layers"][0]["urls"] = json!(["https://store.example.com/layer"]);
     assert_eq!(client.manifest(REPO, "v1", OCI_IMAGE, foreign.to_string().as_bytes()).status, 201);
     assert_eq!(get(lanyard.port(), &manifest(REPO, "v1")).status, 200);
-    // An index needs its images as manifests; a blob of the same bytes is none (S10).
+    // An index needs its images as manifests; a blob with the same bytes does not count (S10).
     let bytes = image(&here, &[]).to_string();
     let child = client.blob(REPO, bytes.as_bytes());
     let index = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX,
@@ -61,7 +61,7 @@ fn what_is_missing_is_named() {
     assert_eq!(client.head(&manifest(REPO, &child)), 404, "a blob is not served as a manifest");
     assert_eq!(client.manifest(REPO, &child, OCI_IMAGE, bytes.as_bytes()).status, 201);
     assert_eq!(client.manifest(REPO, "all", OCI_INDEX, index.to_string().as_bytes()).status, 201);
-    // Pushed once more as a blob it stays a manifest.
+    // Pushed once more as a blob, it stays a manifest.
     client.blob(REPO, bytes.as_bytes());
     assert_eq!(get(lanyard.port(), &manifest(REPO, &child)).header("content-type"), Some(OCI_IMAGE));
 }
@@ -130,7 +130,8 @@ fn s9_s10_what_is_no_manifest_is_refused() {
     let wrong = client.manifest(REPO, &digest_of(b"something else"), OCI_IMAGE, good.as_bytes());
     assert_eq!((wrong.status, wrong.error_code()), (400, "DIGEST_INVALID".to_owned()));
     assert_eq!(client.head(&manifest(REPO, "v1")), 404);
-    // Its largest size is taken, and a type with parameters, or none, is what the manifest says.
+    // A manifest of the largest size is accepted. For a Content-Type with parameters, or without
+    // one, the manifest's own type counts.
     padded["annotations"] = json!({ "a": "" });
     let room = (4 << 20) - padded.to_string().len();
     padded["annotations"] = json!({ "a": "x".repeat(room) });
@@ -162,7 +163,7 @@ fn tags_come_with_the_push() {
     }
 }
 
-/// S7: on no path does an immutable tag move or go.
+/// S7: in no way does an immutable tag move or disappear.
 #[test]
 fn s7_immutable_tags_hold_on_every_path() {
     let lanyard = registry("[hosted]\nimmutable_tags = [\"**:v*\"]\n");
@@ -185,8 +186,8 @@ fn s7_immutable_tags_hold_on_every_path() {
     client.image(REPO, "latest", b"others move");
 }
 
-/// S7: nor does anything that it needs go, however deep in it: an index, its image, the image's
-/// layers.
+/// S7: nor does anything that it needs disappear, however deep in it: an index, its image, the
+/// image's layers.
 #[test]
 fn s7_what_an_immutable_tag_needs_stays() {
     let lanyard = registry("[hosted]\nimmutable_tags = [\"**:v*\"]\n");
@@ -213,7 +214,7 @@ fn s7_what_an_immutable_tag_needs_stays() {
     for path in [manifest(REPO, &free), blob(b"not needed"), manifest(REPO, "kept"), manifest(REPO, "middle")] {
         assert_eq!(client.delete(&path), 202, "{path}");
     }
-    // In another repository nobody needs it.
+    // In another repository no immutable tag needs it.
     client.image("team/other", "latest", b"needed");
     assert_eq!(client.delete(&format!("/v2/team/other/blobs/{}", digest_of(b"needed"))), 202);
 }
@@ -242,7 +243,7 @@ fn what_refers_to_an_image_is_found() {
     assert_eq!(one.header("oci-filters-applied"), Some("artifactType"));
     assert_eq!(one.json()["manifests"][0]["digest"], json!(made[1]));
     assert_eq!(one.json()["manifests"][0]["annotations"], json!({ "note": "b" }));
-    // The next look does not find what has gone.
+    // The next check does not find the deleted manifest.
     assert_eq!(client.delete(&manifest(REPO, &made[1])), 202);
     assert_eq!(get(lanyard.port(), &path).json()["manifests"].as_array().unwrap().len(), 1);
     let nobody = get(lanyard.port(), &format!("/v2/never/heard-of/referrers/{subject}"));

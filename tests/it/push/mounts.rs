@@ -1,5 +1,5 @@
-//! Mounts: from hosted repositories, from mirrored ones, from anywhere; and never from where the
-//! client may not pull.
+//! Mounts: from hosted repositories, from mirrored ones, without a source; and never from one that
+//! the client may not pull.
 
 use super::{Pusher, registry};
 use crate::{
@@ -37,7 +37,7 @@ fn a_blob_is_mounted_from_where_it_is_and_uploaded_where_it_is_not() {
         assert!(answer.header("location").unwrap().starts_with("/v2/team/three/blobs/uploads/"));
     }
     assert_eq!(client.head(&blob("team/three", &digest)), 404);
-    // It is the repository's own now.
+    // The blob belongs to the repository now.
     assert_eq!(client.delete(&blob("team/base", &digest)), 202);
     assert_eq!(client.head(&blob("team/one", &digest)), 200);
 }
@@ -53,7 +53,7 @@ fn a_layer_of_a_mirrored_image_is_mounted() {
     assert_eq!(get(port, "/v2/library/debian/manifests/12").status, 200);
     assert_eq!(mount(port, "team/app", &from).status, 202, "it is named, and not here yet");
     assert_eq!(get(port, &blob("library/debian", &layer)).status, 200);
-    // The mirror holds it a moment after the last byte has gone out.
+    // The mirror holds the blob a moment after the last byte has been sent.
     eventually("it is here whole", || mount(port, "team/zero", &from).status == 201);
     for (repo, query) in [
         ("team/one", from.clone()),
@@ -66,7 +66,7 @@ fn a_layer_of_a_mirrored_image_is_mounted() {
     assert_eq!(hub.blob_gets(&layer), 1);
 }
 
-/// S5: knowing a digest is no right to it.
+/// S5: a client that knows a digest has thereby no right to it.
 #[test]
 fn s5_nothing_is_mounted_from_where_the_client_may_not_pull() {
     let rule = |who, repositories, actions| {

@@ -1,4 +1,4 @@
-//! Which names take a push.
+//! Which names can be pushed to.
 
 use super::{OCI_IMAGE, Pusher, image, registry};
 use crate::{
@@ -7,8 +7,7 @@ use crate::{
     wire::{ask, blob, get, manifest, send},
 };
 
-/// Reserved and upstream names refuse every way to change them, with a sentence that says what to
-/// do.
+/// Reserved and upstream names refuse every change, with a sentence that says what to do.
 #[test]
 fn names_that_are_not_the_teams_are_refused() {
     let lanyard = registry("[hosted]\nreserved = [\"library/**\", \"golden/*\"]\n");
@@ -31,15 +30,14 @@ fn names_that_are_not_the_teams_are_refused() {
             assert!(answer.text().contains(word), "{}", answer.text());
         }
     }
-    // Deleting what is mirrored is not deleting what is hosted.
+    // Deleting mirrored content does not delete hosted content.
     let answer = ask(lanyard.port(), "DELETE", "/v2/docker.io/team/app/manifests/v1", &[]);
     assert_eq!((answer.status, answer.error_code()), (403, "DENIED".to_owned()));
     let answer = send(lanyard.port(), "POST", "/v2/team/app/blobs/uploads/?ns=evil.example.com", &[], b"");
     assert_eq!(answer.status, 404);
 }
 
-/// S16: what is hosted is never looked up upstream, and the other way round the prefix still means
-/// upstream.
+/// S16: a hosted name is never looked up upstream, and the prefix still means the upstream.
 #[test]
 fn s16_hosted_and_mirrored_content_of_one_name_never_mix() {
     let hub = Hub::start();
@@ -60,8 +58,7 @@ fn s16_hosted_and_mirrored_content_of_one_name_never_mix() {
     assert_eq!(list("/v2/docker.io/team/app/tags/list"), serde_json::json!(["v1", "v2"]));
 }
 
-/// A name without a slash is the team's own when it is pushed; the official image keeps its long
-/// name.
+/// A name without a slash is hosted once it is pushed; the official image keeps its long name.
 #[test]
 fn short_names_are_the_teams() {
     let hub = Hub::start();
@@ -75,9 +72,9 @@ fn short_names_are_the_teams() {
     assert_eq!(get(lanyard.port(), &manifest("library/app", "latest")).body, official.bytes);
 }
 
-/// A push that breaks off after its first layer, or is refused, takes the name from nobody: the
-/// mirrored image is served until there is a hosted one. What the push has brought is its own
-/// meanwhile, and can be mounted.
+/// A push that breaks off after its first layer, or is refused, does not take the name: the
+/// mirrored image is served until there is a hosted one. The blobs of the push belong to the hosted
+/// repository meanwhile, and can be mounted.
 #[test]
 fn a_push_that_breaks_off_does_not_take_the_name() {
     let hub = Hub::start();

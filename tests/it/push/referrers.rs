@@ -1,4 +1,4 @@
-//! Referrers: what is told of them, in pages that a client can hold.
+//! Referrers are listed in pages that a client can hold.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ fn page(port: u16, path: &str) -> (Vec<Value>, Option<String>) {
     (answer.json()["manifests"].as_array().unwrap().clone(), next)
 }
 
-/// Follows the links; the digests, and how many pages there were.
+/// Follows the links. Returns the digests, and the number of pages.
 fn follow(port: u16, path: &str) -> (Vec<String>, usize) {
     let (mut seen, mut pages, mut next) = (Vec::new(), 0, Some(path.to_owned()));
     while let Some(path) = next {
@@ -69,7 +69,7 @@ fn thousands_with_large_annotations_come_page_by_page_each_once() {
     assert!(next.unwrap().contains("n=1"));
     assert_eq!(page(port, &format!("{path}?last={}", all[MANY - 2])).0.len(), 1);
     assert_eq!(page(port, &format!("{path}?n=0")), (vec![], None));
-    // What has gone is on no page.
+    // A deleted referrer is on no page.
     assert_eq!(client.delete(&manifest(REPO, &all[0])), 202);
     assert_eq!(page(port, &format!("{path}?n=1")).0[0]["digest"], json!(all[1]));
 }

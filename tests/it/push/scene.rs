@@ -1,8 +1,7 @@
-//! The scene of the first day: an image that was pulled through the mirror is pushed under the same
-//! name.
+//! The first scene: an image that was pulled through the mirror is pushed under the same name.
 //!
-//! Docker asks by HEAD whether the registry has each layer, is answered out of the mirrored
-//! repository, as no hosted one exists yet, and then sends the manifest alone.
+//! Docker asks by HEAD whether the registry has each layer. The answers come from the mirrored
+//! repository, as no hosted one exists yet, so Docker then sends only the manifest.
 
 use super::Pusher;
 use crate::{
@@ -23,13 +22,13 @@ fn push(lanyard: &Lanyard, image: &Image) -> Answer {
     client.manifest(REPO, "latest", &image.media_type, &image.bytes)
 }
 
-/// The push, and what it was answered where it failed.
+/// The push. Returns the answer if it failed.
 fn pushed(lanyard: &Lanyard, image: &Image) {
     let answer = push(lanyard, image);
     assert_eq!(answer.status, 201, "{}", answer.text());
 }
 
-/// Everything is served, and nobody is asked for it.
+/// Everything is served, and no upstream is asked for it.
 fn is_hosted(lanyard: &Lanyard, hub: &Hub, image: &Image) {
     hub.go_down();
     hub.reset_counts();
@@ -62,8 +61,8 @@ fn an_image_pulled_through_the_mirror_is_pushed_under_its_own_name() {
     is_hosted(&lanyard, &hub, &image);
 }
 
-/// The image came from Docker Hub directly: lanyard has none of it, and said at each HEAD that it
-/// can be had.
+/// The image came from Docker Hub directly: lanyard has none of it, and answered each HEAD with 200
+/// because it can be fetched.
 #[test]
 fn what_is_not_here_yet_is_fetched_before_the_push_is_acknowledged() {
     let hub = Hub::start();
@@ -84,7 +83,7 @@ fn an_index_brings_its_images_and_their_layers() {
     is_hosted(&lanyard, &hub, &image);
 }
 
-/// Where a part cannot be had any more, the push fails and nothing of it is kept.
+/// When a part can no longer be fetched, the push fails, and nothing of it is kept.
 #[test]
 fn a_push_whose_parts_cannot_be_fetched_is_no_push() {
     let hub = Hub::start();
@@ -99,8 +98,8 @@ fn a_push_whose_parts_cannot_be_fetched_is_no_push() {
     assert_eq!(get(lanyard.port(), "/v2/_catalog").json()["repositories"], serde_json::json!([]));
 }
 
-/// In a network without the internet, and with a black hole in its place: what is asked before a
-/// push is answered soon, and "no", so that the client sends it.
+/// In a network without the internet, and with a black hole in its place: a client's questions
+/// before a push are answered soon, and with "no", so that the client sends the content.
 #[test]
 fn a_push_needs_no_internet() {
     let hub = Hub::start();
@@ -114,13 +113,14 @@ fn a_push_needs_no_internet() {
     hub.go_deaf(false);
     hub.go_down();
     assert_eq!(client.head(&blob("team/down", &digest_of(b"layer"))), 404);
-    // oras and helm ask for the digest of what they have. Who pulls is told the truth.
+    // oras and helm ask for the digest of content that they have. A client that pulls gets the true
+    // error.
     let path = manifest("team/down", &digest_of(b"manifest"));
     let every = [("Accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json")];
     assert_eq!(ask(lanyard.port(), "HEAD", &path, &every).status, 404);
     assert!((502..=504).contains(&ask(lanyard.port(), "GET", &path, &every).status));
     client.image("team/down", "v1", b"layer");
-    // Whoever names the registry is told the truth.
+    // A client that names the registry gets the true error.
     let theirs = format!("/v2/docker.io/team/down/blobs/{}", digest_of(b"layer"));
     assert!((502..=504).contains(&client.head(&theirs)));
 }

@@ -31,7 +31,7 @@ fn chunks_follow_each_other_and_others_are_416_with_the_way_on() {
         assert_eq!((answer.status, answer.error_code()), (416, "RANGE_INVALID".to_owned()));
         assert_eq!((answer.header("location"), answer.header("range")), (Some(place.as_str()), Some("0-99999")));
     }
-    // The closing PUT is held to the same.
+    // The same holds for the closing PUT.
     let digest = digest_of(&all);
     let closing = format!("{place}?digest={digest}");
     let answer = send(lanyard.port(), "PUT", &closing, &[("Content-Range", "200000-299999")], &all[200_000..]);
@@ -39,7 +39,7 @@ fn chunks_follow_each_other_and_others_are_416_with_the_way_on() {
     let answer = get(lanyard.port(), &place);
     assert_eq!((answer.status, answer.header("range")), (204, Some("0-99999")));
 
-    // A stream says no range: it goes on at the end.
+    // A stream has no Content-Range: it continues at the end.
     assert_eq!(client.patch(&place, None, &all[100_000..200_000]).header("range"), Some("0-199999"));
     let answer = send(lanyard.port(), "PUT", &closing, &[("Content-Range", "200000-299999")], &all[200_000..]);
     assert_eq!((answer.status, answer.header("docker-content-digest")), (201, Some(digest.as_str())), "{answer:?}");
@@ -62,8 +62,8 @@ fn a_range_that_is_not_what_comes_is_refused() {
         assert_eq!((answer.status, answer.error_code().as_str()), (status, code), "{range}");
     }
     assert_eq!(get(lanyard.port(), &place).header("range"), Some("0-0"));
-    // Where the head does not say the length, the end of the body does. What came stays, and is
-    // gone on with.
+    // When the head does not state the length, the end of the body does. The bytes that came stay,
+    // and the upload continues after them.
     let chunked = |method: &str, path: &str, range: &str| {
         let mut connection = Connection::open(lanyard.port());
         connection.request(method, path, &[("Content-Range", range), ("Transfer-Encoding", "chunked")]);
@@ -132,8 +132,8 @@ fn an_upload_is_its_repositorys_and_is_cancelled_once() {
     assert_eq!(get(lanyard.port(), &place).status, 404);
 }
 
-/// What came before the connection broke is kept, but for the little that came with its end; and
-/// how much, is said.
+/// The bytes before the connection broke are kept, except for the few that arrived with its end.
+/// The state of the upload says how many they are.
 #[test]
 fn a_broken_body_is_gone_on_with() {
     let lanyard = registry("");
@@ -150,7 +150,7 @@ fn a_broken_body_is_gone_on_with() {
         if framing.1 == "chunked" {
             connection.send(b"7a1200\r\n");
         }
-        // Neither says that it is over.
+        // Neither body has an end.
         connection.send(&all[before..before + (4 << 20)]);
         drop(connection);
         eventually("most of the received bytes are kept", || kept() > before + (2 << 20));
@@ -161,7 +161,7 @@ fn a_broken_body_is_gone_on_with() {
     assert_eq!(client.close(&place, &digest_of(&all), b"").status, 201);
 }
 
-/// With a POST that does all nobody can go on: whenever its client leaves, nothing of it stays.
+/// A POST with the whole blob cannot be continued: whenever its client leaves, nothing of it stays.
 #[test]
 fn a_broken_post_leaves_nothing() {
     let lanyard = registry("");
@@ -183,7 +183,7 @@ fn a_broken_post_leaves_nothing() {
     eventually("the uploads are cancelled", || left() == 0);
 }
 
-/// The offset after a restart never exceeds what is there, and the hash goes on.
+/// The offset after a restart never exceeds the stored bytes, and the hash continues.
 #[test]
 fn an_upload_goes_on_after_kill_9_and_after_a_stop() {
     let mut lanyard = registry("");
@@ -206,7 +206,7 @@ fn an_upload_goes_on_after_kill_9_and_after_a_stop() {
     assert_eq!(get(lanyard.port(), &blob(REPO, &digest)).body, all);
 }
 
-/// Whoever comes back while the broken connection is still there waits for its end.
+/// A client that comes back while the broken connection still exists waits for its end.
 #[test]
 fn two_requests_take_turns() {
     let lanyard = registry("");
@@ -215,7 +215,8 @@ fn two_requests_take_turns() {
     let mut first = Connection::open(lanyard.port());
     first.request("PATCH", &place, &[("Content-Length", "100000")]);
     first.send(&all[..50_000]);
-    // It holds the upload once it is seen to wait for the rest.
+    // The server answers meanwhile. This does not show that the first PATCH already holds the
+    // upload, so either may come first.
     eventually("it is taken", || ask(lanyard.port(), "GET", "/readyz", &[]).status == 200);
     let second = std::thread::scope(|scope| {
         let (all, place) = (&all, &place);
@@ -224,7 +225,7 @@ fn two_requests_take_turns() {
         assert_eq!(first.answer("PATCH").unwrap().status, 202);
         second.join().unwrap()
     });
-    // Where the second came first it was out of order, and was told so.
+    // If the second came first, it was out of order, and its answer said so.
     match second.status {
         202 => assert_eq!(second.header("range"), Some("0-199999")),
         416 => assert_eq!(client.patch(&place, Some(100_000), &all[100_000..]).status, 202),
@@ -253,8 +254,8 @@ fn s14_a_client_has_64_uploads_and_its_oldest_makes_place_for_the_next() {
     assert_eq!(folders(), 0, "the disk is as it was");
 }
 
-/// One owner, two limits of its own, and the same after a restart, when nobody knows whose the
-/// uploads are.
+/// One owner, two limits of its own, and the same after a restart, when the owners of the uploads
+/// are unknown.
 #[test]
 fn s14_what_is_being_written_stays_and_what_was_left_goes() {
     let mut lanyard = registry("[hosted]\nuploads_per_user = 3\nuploads = 4\n");
@@ -294,7 +295,8 @@ fn s14_what_is_being_written_stays_and_what_was_left_goes() {
     assert_eq!((there(&left), there(&new)), (1, 3), "what is nobody's goes first");
 }
 
-/// Two addresses of this machine are one owner, and an upload of one is the other's to lose.
+/// Two addresses of this machine are one owner, so a request from one can push out an upload of the
+/// other.
 #[test]
 fn s14_loopback_addresses_are_one_owner() {
     let lanyard = Lanyard::start("mode = \"offline\"\n[hosted]\nuploads_per_user = 2\n");
@@ -316,7 +318,7 @@ fn s14_loopback_addresses_are_one_owner() {
     assert_eq!(std::fs::read_dir(lanyard.data_dir().join("uploads")).unwrap().count(), 2);
 }
 
-/// As Go does: no `100 Continue` before the body is wanted; a refusal comes instead of it, and the
+/// As Go does: no `100 Continue` before the server wants the body; a refusal comes instead, and the
 /// connection ends.
 #[test]
 fn a_refused_push_is_not_told_to_go_on() {

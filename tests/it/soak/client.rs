@@ -1,4 +1,4 @@
-//! A client that keeps its connection, and reads exactly the answer.
+//! A client that keeps its connection, and reads exactly one answer at a time.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// One connection.
 pub(crate) struct Client(BufReader<TcpStream>);
 
-/// What came.
+/// An answer.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     location: String,

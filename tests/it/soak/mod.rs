@@ -1,9 +1,10 @@
 //! The soak: pushes, pulls, deletions and collections at once, over HTTP, with a grace of two
 //! seconds.
 //!
-//! Held: no "blob unknown" after a 201 within the grace; whatever was pushed and not deleted is
-//! pulled whole, always; and when all is over and the grace too, nothing is on disk that no
-//! manifest needs. `LANYARD_SOAK=600` runs it for ten minutes instead of ten seconds.
+//! The test holds three rules. A client sees no "blob unknown" within the grace after a 201. Every
+//! image that was pushed and not deleted can be pulled whole at any time. When everything is over,
+//! the grace too, the disk holds only content that a manifest needs. `LANYARD_SOAK=600` runs it for
+//! ten minutes instead of ten seconds.
 
 pub(crate) mod client;
 mod pusher;
@@ -31,10 +32,10 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::cli::{lanyard as command, stdout};
 
-/// How long what was said holds.
+/// How long the registry's word that a blob is here is valid.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What all threads share.
+/// The state that all threads share.
 #[derive(Default)]
 struct Soak {
     stop: AtomicBool,
@@ -71,7 +72,7 @@ impl Registry {
             data_dir: Some(data_dir.to_str().unwrap().to_owned()),
             mode: Some("offline".to_owned()),
         };
-        // Whatever the disk of this machine has left is enough.
+        // Any free space on this machine's disk is enough.
         let environment = vec![("LANYARD__CACHE__MIN_FREE".into(), "0%".into())];
         let loaded = Config::load(&Sources { file: None, environment, flags }).unwrap();
         let app = App::start(&loaded.config).unwrap();
@@ -102,7 +103,7 @@ impl Registry {
     }
 }
 
-/// Pulls whatever image there is, and looks at every byte.
+/// Pulls any image that exists, and checks every byte.
 fn pulls(soak: &Soak, mut client: Client, mut rng: StdRng) {
     while !soak.stop.load(Ordering::Relaxed) {
         let image = {
@@ -113,7 +114,7 @@ fn pulls(soak: &Soak, mut client: Client, mut rng: StdRng) {
             std::thread::yield_now();
             continue;
         };
-        // Nobody deletes it while it is being pulled.
+        // No thread deletes the image while it is being pulled.
         let alive = image.alive.read().unwrap();
         if *alive {
             pull(soak, &mut client, &image);
@@ -190,7 +191,7 @@ fn soak_of_pushes_pulls_deletions_and_collections() {
     assert!(violations.is_empty(), "{} violations:\n{}", violations.len(), violations.join("\n"));
     assert!(links > 0 && blobs > 0, "the collections had something to do");
 
-    // The grace is over.
+    // The grace ends.
     registry.storage.leases.set_grace(Duration::ZERO);
     registry.gc();
     let last = registry.gc();

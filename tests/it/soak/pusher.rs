@@ -1,5 +1,5 @@
-//! One who pushes as docker does: HEAD, mount or upload for each layer, then the manifest; and who
-//! deletes later.
+//! A client that pushes as docker does: HEAD, mount or upload for each layer, then the manifest. It
+//! deletes some of its images later.
 
 use std::{
     sync::{Arc, RwLock, atomic::Ordering},
@@ -11,10 +11,10 @@ use rand::{Rng, rngs::StdRng};
 
 use super::{GRACE, Soak, client::Client};
 
-/// Contents that all pushers share, so that one's garbage is another's layer.
+/// Contents that all pushers share, so that garbage of one is a layer of another.
 const LAYERS: u64 = 16;
 
-/// An image that is there while the lock says so.
+/// An image that exists while the lock says so.
 pub(super) struct Image {
     pub(super) repo: String,
     pub(super) tag: Option<String>,
@@ -59,7 +59,8 @@ impl Pusher<'_> {
         parts.extend((0..self.rng.random_range(1..4)).map(|_| layer(self.rng.random_range(0..LAYERS))));
         let mut parts: Vec<_> = parts.into_iter().map(|bytes| (digest(&bytes), bytes)).collect();
         parts.dedup();
-        // When the first part was said to be here: what is said holds for the grace.
+        // The moment at which the registry said that the first part is here: that word is valid for
+        // the grace.
         let mut told = None;
         for (digest, bytes) in &parts {
             self.blob(&repo, digest, bytes);
@@ -110,7 +111,7 @@ impl Pusher<'_> {
             rest = second;
         }
         if self.rng.random_bool(0.03) {
-            // Cancelled, and begun anew without any of it.
+            // Cancelled, and begun anew without any of its bytes.
             assert_eq!(self.client.call("DELETE", &at, "", &[]).status, 204);
             at = self.client.call("POST", &format!("/v2/{repo}/blobs/uploads/"), "", &[]).location().to_owned();
             rest = bytes;
@@ -124,7 +125,7 @@ impl Pusher<'_> {
 
     fn delete(&mut self, image: &Arc<Image>) {
         if let (Some(tag), true) = (&image.tag, self.rng.random_bool(0.3)) {
-            // Without its tag it is as much there as before.
+            // Without its tag the manifest exists as before.
             let answer = self.client.call("DELETE", &format!("/v2/{}/manifests/{tag}", image.repo), "", &[]);
             if answer.status != 202 {
                 self.soak.violation(format!("DELETE of the tag {tag}: {} {}", answer.status, answer.text()));

@@ -1,7 +1,7 @@
-//! S28, S20: handshakes, heads and bodies that never end delay nobody who is served.
+//! S28, S20: handshakes, heads and bodies that never end do not delay other clients.
 //!
 //! `LANYARD_HELD=2000` holds so many connections instead of a few hundred, and prints how long
-//! others waited.
+//! other clients waited.
 
 use std::{
     io::{Read as _, Write as _},
@@ -14,18 +14,18 @@ use rustls::ClientConnection;
 use super::{Served, ask, descriptors, runtime};
 use crate::wire::eventually;
 
-/// What becomes of few descriptors.
+/// The words that start a server with few descriptors.
 const FEW: [&str; 4] = ["sh", "-c", "ulimit -n 256 && exec \"$@\"", "sh"];
 
 fn count() -> usize {
     std::env::var("LANYARD_HELD").map_or(600, |text| text.parse().expect("a number"))
 }
 
-/// Connections that have sent this much and wait.
+/// Connections that have sent these bytes and wait.
 fn hold(served: &Served, count: usize, sent: &[u8]) -> Vec<TcpStream> {
     let connect = |_| {
         let mut tcp = TcpStream::connect(served.lanyard.host()).unwrap();
-        // One that is closed at once may be so before this.
+        // A connection that is refused may be closed before this write.
         let _ = tcp.write_all(sent);
         tcp.set_nonblocking(true).unwrap();
         tcp
@@ -37,7 +37,7 @@ fn is_open(mut tcp: &TcpStream) -> bool {
     tcp.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-/// Half of what a client says first.
+/// The first half of a client's TLS hello.
 fn half_a_hello(served: &Served) -> Vec<u8> {
     let config = served.tls.clone().unwrap();
     let mut client = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
@@ -47,8 +47,8 @@ fn half_a_hello(served: &Served) -> Vec<u8> {
     hello
 }
 
-/// Asks a hundred times, each on a connection of its own, while all of these are held. How long the
-/// slowest but one took.
+/// Asks a hundred times, each on a connection of its own, while all of these are held. Returns the
+/// time of the slowest request but one.
 fn served_meanwhile(served: &Served, held: &[TcpStream]) -> Duration {
     let mut times: Vec<_> = runtime().block_on(async {
         let mut times = Vec::new();
@@ -93,15 +93,15 @@ fn s28_unfinished_heads_and_bodies_delay_nobody() {
             b"PUT /v2/a/manifests/b HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1",
         ),
     ] {
-        // What is refused before its body has come ends by itself.
+        // A connection that is refused before its body has come ends by itself.
         let held = hold(&served, count(), sent);
         let held = if what == "half a form" { vec![] } else { held };
         println!("{} connections, {what}: p99 of others {:?}", held.len(), served_meanwhile(&served, &held));
     }
 }
 
-/// With few descriptors the oldest that ask for nothing make place, and those whose clients
-/// dribble.
+/// With few descriptors the oldest connections without a request make place, and so do those whose
+/// clients dribble.
 #[test]
 fn s28_few_descriptors_are_not_held_by_the_slow() {
     for secured in [false, true] {
@@ -122,7 +122,7 @@ fn s28_few_descriptors_are_not_held_by_the_slow() {
     assert!(held.iter().any(is_open), "no more of them went than had to");
 }
 
-/// How long the process has run on a processor.
+/// The processor time that the process has used.
 fn processor_time(served: &Served) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", served.lanyard.pid().unwrap())).unwrap();
     let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -130,8 +130,8 @@ fn processor_time(served: &Served) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// A burst of connections beyond what there are descriptors for waits in the kernel's queue. It
-/// takes none from files, nothing spins or fails, and who asks is answered.
+/// A burst of connections beyond the number of descriptors waits in the kernel's queue. It takes no
+/// descriptors from files, nothing spins or fails, and other clients are answered.
 #[test]
 fn s28_a_burst_of_connections_leaves_descriptors_for_files() {
     if !descriptors(3000) {
@@ -157,6 +157,7 @@ fn s28_a_burst_of_connections_leaves_descriptors_for_files() {
         }
         let asked = began.elapsed();
         let before = processor_time(&served);
+        // The length of the measurement.
         std::thread::sleep(Duration::from_secs(1));
         let spun = processor_time(&served) - before;
         let open = held.iter().filter(|tcp| is_open(tcp)).count();
@@ -172,8 +173,8 @@ fn s28_a_burst_of_connections_leaves_descriptors_for_files() {
     }
 }
 
-/// Heads that go on and on are held to a number of bytes together, and an ordinary long one is
-/// not touched.
+/// Heads that go on and on are limited to a number of bytes together, and an ordinary long head is
+/// accepted.
 #[test]
 fn s28_long_heads_are_bounded_together() {
     if !descriptors(2000) {

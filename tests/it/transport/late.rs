@@ -1,5 +1,5 @@
 //! S29: a client that still sends when its last answer is given gets the whole of that answer, and
-//! no reset that overtakes it.
+//! no reset overtakes it.
 
 use std::time::Duration;
 
@@ -11,18 +11,19 @@ use tokio::{
 use super::{Served, Stream, in_flight, reader::Reader, runtime};
 use crate::{push::Pusher, wire::eventually};
 
-/// More than a client's kernel takes unasked, and less than this machine's takes of ours.
+/// More bytes than a client's kernel accepts before the client reads, and fewer than the sending
+/// side of this machine accepts.
 const LENGTH: usize = 1_500_000;
 
-/// Everything up to the end, or the error.
+/// All bytes up to the end, or the error.
 async fn rest(mut stream: impl AsyncRead + Unpin) -> std::io::Result<Vec<u8>> {
     let mut all = Vec::new();
     stream.read_to_end(&mut all).await?;
     Ok(all)
 }
 
-/// What is refused before anybody looks at it costs the answer before it nothing, however much
-/// follows.
+/// A request that is refused before it is read does not cut the answer before it, however many
+/// bytes follow.
 #[test]
 fn s29_what_is_refused_does_not_cut_the_answer_before_it() {
     const PUT: &str = "PUT /v2/team/app/manifests/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -58,8 +59,8 @@ fn s29_what_is_refused_does_not_cut_the_answer_before_it() {
                     writer
                 };
                 let reads = async {
-                    // A client that reads slowly has most of it still before it when the rest is
-                    // refused.
+                    // A client that reads slowly has still most of the answer to read when the rest
+                    // is refused.
                     let mut reader = Reader::new(reader);
                     let _ = timeout(Duration::from_millis(200), std::future::pending::<()>()).await;
                     let whole = reader.answer("GET").await;
@@ -82,7 +83,8 @@ fn s29_a_late_byte_does_not_cut_the_last_answer() {
             Served::start("", secured, |lanyard| Pusher(lanyard.port()).blob("team/app", &vec![b'x'; LENGTH]));
         let runtime = runtime();
         let target = format!("/v2/team/app/blobs/{digest}");
-        // What comes late: a byte, a next request, the rest of a body that nobody wanted.
+        // The late bytes: one byte, a next request, the rest of a body that the server does not
+        // read.
         for (name, head, late) in [
             ("a byte", format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), &b"x"[..]),
             (
@@ -104,16 +106,16 @@ fn s29_a_late_byte_does_not_cut_the_last_answer() {
                 client.flush().await.unwrap();
                 client
             });
-            // Nothing is read of it yet, but for what the kernel takes.
+            // The client has read nothing yet; only the kernel has accepted bytes.
             eventually("the answer is given", || in_flight(&served, &runtime) == 1);
             let read = runtime.block_on(async {
                 for byte in late {
                     client.write_all(&[*byte]).await.unwrap();
                     client.flush().await.unwrap();
-                    // Each is a packet of its own.
+                    // Each byte is a packet of its own.
                     tokio::task::yield_now().await;
                 }
-                // A reset would be here by now.
+                // Shows that an event does not come: a reset would be here after 100 ms.
                 assert!(timeout(Duration::from_millis(100), std::future::pending::<()>()).await.is_err());
                 let (reader, _writer) = tokio::io::split(client);
                 rest(reader).await

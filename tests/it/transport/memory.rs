@@ -1,4 +1,5 @@
-//! S28: answers that nobody reads, and requests that come slowly, cost bounded memory, together.
+//! S28: answers that clients do not read, and requests that come slowly, cost bounded memory,
+//! together.
 
 use std::{fs, sync::Arc};
 
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{hub::digest_of, lanyard::Lanyard, push::Pusher, wire::eventually};
 
-/// Clients that read nothing; `LANYARD_UNREAD=600` is the long form.
+/// How many clients read nothing; `LANYARD_UNREAD=600` is the long form.
 fn unreading() -> usize {
     std::env::var("LANYARD_UNREAD").ok().and_then(|number| number.parse().ok()).unwrap_or(200)
 }
@@ -31,14 +32,15 @@ fn memory(lanyard: &Lanyard, what: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
 }
 
-/// S28: what a crowd cost is given back when it has left, in a few seconds, to so many MiB.
+/// S28: the memory that a crowd cost is given back within a few seconds of its end, down to `most`
+/// MiB.
 fn is_given_back(lanyard: &Lanyard, most: u64) {
     let right_after = resident(lanyard);
     eventually("the memory is given back", || resident(lanyard) < most);
     println!("{right_after} MiB right after, {} then", resident(lanyard));
 }
 
-/// So many different manifests of almost 4 MB; their paths.
+/// Pushes `count` different manifests of almost 4 MB. Returns their paths.
 fn large_manifests(lanyard: &Lanyard, count: usize) -> Vec<String> {
     let pusher = Pusher(lanyard.port());
     let config = pusher.blob("team/app", b"{}");
@@ -97,7 +99,7 @@ fn s28_many_manifests_that_nobody_reads_stay_on_disk() {
     unread(false, 60);
 }
 
-/// An upstream whose every list goes on and on, in pages of almost 4 MiB.
+/// An upstream whose every list goes on without an end, in pages of almost 4 MiB.
 async fn endless_lists() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -154,7 +156,7 @@ fn s28_lists_without_end_cost_bounded_memory_together() {
     is_given_back(&served.lanyard, 64);
 }
 
-/// Sends all of a manifest but its last byte, as far as that is taken.
+/// Sends all of a manifest but its last byte, as far as the server accepts it.
 async fn send_slowly(writer: &mut (impl AsyncWrite + Unpin), tag: usize, body: &[u8]) {
     let head = format!(
         "PUT /v2/team/app/manifests/slow-{tag} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
@@ -172,8 +174,8 @@ async fn send_slowly(writer: &mut (impl AsyncWrite + Unpin), tag: usize, body: &
     let _ = writer.flush().await;
 }
 
-/// S28: what is gathered of requests is bounded together. Those that find no room are told to come
-/// again, and an ordinary push is not touched.
+/// S28: the bytes that are gathered of requests are bounded together. A request that finds no space
+/// is told to come again, and an ordinary push is not affected.
 fn slow_pushes(secured: bool) {
     let number = unreading();
     if !descriptors(3 * number as u64) {

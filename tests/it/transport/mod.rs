@@ -1,5 +1,5 @@
-//! What a connection may do to the registry, and to others: pipelines, handshakes, bodies and
-//! answers that never end.
+//! The effects of a connection on the registry, and on other clients: pipelines, handshakes, bodies
+//! and answers that never end.
 
 mod held;
 mod late;
@@ -26,7 +26,7 @@ use self::reader::{Answer, Reader};
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// A lanyard without upstreams, and how its clients connect.
+/// A lanyard without upstreams, and the way in which its clients connect.
 struct Served {
     lanyard: Lanyard,
     tls: Option<Arc<ClientConfig>>,
@@ -34,12 +34,12 @@ struct Served {
 }
 
 impl Served {
-    /// Starts one, has its content put in over plain HTTP, and secures it if that is wanted.
+    /// Starts one, lets `prepare` fill it over plain HTTP, and secures it if `secured`.
     fn start<T>(more: &str, secured: bool, prepare: impl FnOnce(&Lanyard) -> T) -> (Served, T) {
         Served::start_through(&[], more, secured, prepare)
     }
 
-    /// The same through a program that becomes it.
+    /// The same through a program that becomes the server.
     fn start_through<T>(
         through: &[&str],
         more: &str,
@@ -79,7 +79,8 @@ impl Served {
     }
 }
 
-/// A certificate for `localhost` in the folder; a client that trusts it alone.
+/// Writes a certificate for `localhost` into the folder. Returns the configuration of a client that
+/// trusts only it.
 fn certificate(folder: &Path) -> Arc<ClientConfig> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
@@ -96,8 +97,8 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// Whether this process, and so the servers that it starts, may have this many descriptors. Says
-/// where not.
+/// Whether this process, and so the servers that it starts, may have this many descriptors. Says so
+/// if not.
 fn descriptors(count: u64) -> bool {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum.or(Some(1 << 20));

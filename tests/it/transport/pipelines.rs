@@ -1,11 +1,12 @@
-//! S29: answers stay in step whatever is pipelined.
+//! S29: answers stay in step in every pipeline.
 //!
 //! Random requests of all kinds, with bodies of all framings, read or refused early, go out in
-//! pieces that split them anywhere. What each is answered when it is asked alone is asked first; in
-//! a pipeline it must be answered the same, one answer after the other. A connection may end only
-//! behind an answer that says so, and only where it has a reason.
+//! pieces that split them anywhere. First each kind is asked alone. In a pipeline it must get the
+//! same answer, one answer after the other. A connection may end only after an answer that says so,
+//! and only with a reason.
 //!
-//! `LANYARD_PIPELINES=10000` for the long form; `LANYARD_SEED` for that of a run that failed.
+//! `LANYARD_PIPELINES=10000` is the long form; `LANYARD_SEED` repeats the seed of a run that
+//! failed.
 
 use std::{
     collections::HashMap,
@@ -27,22 +28,22 @@ use super::{
 };
 use crate::{hub::digest_of, push::Pusher};
 
-/// How long a pipeline may take. Spent only when something hangs.
+/// How long a pipeline may take. The whole time passes only when a connection hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How many go on at once.
+/// How many pipelines run at once.
 const AT_ONCE: usize = 8;
 
-/// A request, but for its body's framing.
+/// A request without its body's framing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Ask {
     method: &'static str,
     path: String,
     headers: Vec<(&'static str, String)>,
-    /// The body that is read; of the others none is.
+    /// The body, if the server reads it.
     body: Option<Vec<u8>>,
 }
 
-/// How a body goes out.
+/// The framing of a body.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Framing {
     None,
@@ -51,18 +52,18 @@ enum Framing {
     Chunked,
 }
 
-/// One of a pipeline.
+/// One request of a pipeline.
 struct Sent {
     ask: Ask,
     framing: Framing,
     expects: bool,
-    /// The client says that it is the last, in HTTP/1.1 or by speaking HTTP/1.0.
+    /// The client says that it is the last one, in HTTP/1.1 or by speaking HTTP/1.0.
     last: bool,
     old: bool,
     bytes: Vec<u8>,
 }
 
-/// Every kind of request to what lies in `team/app`.
+/// Every kind of request for the content of `team/app`.
 fn kinds(pusher: Pusher) -> Vec<Ask> {
     let ask = |method, path: &str| Ask { method, path: path.to_owned(), headers: vec![], body: None };
     let layer: Vec<u8> = (0..150_000_u32).map(|n| (n / 7) as u8).collect();
@@ -120,7 +121,7 @@ fn kinds(pusher: Pusher) -> Vec<Ask> {
     kinds
 }
 
-/// A body that nobody reads, full of what looks like requests.
+/// A body that the server does not read, full of bytes that look like requests.
 fn unread(random: &mut StdRng) -> Vec<u8> {
     let lines: [&[u8]; 5] =
         [b"GET /hidden HTTP/1.1\r\nhost: x\r\n\r\n", b"\r\n\r\n", b"0\r\n\r\n", b"HEAD / HTTP/1.1\r\n\r\n", b"abc"];
@@ -197,14 +198,14 @@ impl Sent {
         Sent { ask, framing, expects, last, old, bytes }
     }
 
-    /// Whether the connection may end behind its answer.
+    /// Whether the connection may end after its answer.
     fn may_close(&self) -> bool {
         let unread = self.ask.body.is_none() && matches!(self.framing, Framing::Length | Framing::Chunked);
         self.last || unread
     }
 }
 
-/// What each kind is answered when it is asked alone.
+/// The answer to each kind when it is asked alone.
 async fn reference(served: &Served, kinds: &[Ask], host: &str) -> HashMap<Ask, Answer> {
     let mut random = StdRng::seed_from_u64(0);
     let mut answers = HashMap::new();
@@ -221,7 +222,7 @@ async fn reference(served: &Served, kinds: &[Ask], host: &str) -> HashMap<Ask, A
     answers
 }
 
-/// Sends one pipeline and reads its answers. An error says what is out of step.
+/// Sends one pipeline and reads its answers. An error says which answer is out of step.
 async fn pipeline(
     stream: Box<dyn Stream>,
     pipeline: &[Sent],
@@ -236,7 +237,7 @@ async fn pipeline(
     let write = async {
         let mut at = 0;
         for end in splits {
-            // The server may have ended it.
+            // The server may have ended the connection.
             if writing.write_all(&bytes[at..end]).await.is_err() || writing.flush().await.is_err() {
                 break;
             }
@@ -333,7 +334,7 @@ async fn fuzz(served: Served, kinds: Vec<Ask>, count: usize, seed: u64) {
     println!("{count} pipelines, {} answers in step, LANYARD_SEED={seed}", answers.load(Ordering::Relaxed));
 }
 
-/// How many pipelines, and from which seed on.
+/// The number of pipelines, and the first seed.
 fn size() -> (usize, u64) {
     let count = number("LANYARD_PIPELINES").map_or(600, |count| count as usize);
     (count, number("LANYARD_SEED").unwrap_or_else(|| rand::rng().random_range(0..1 << 32)))

@@ -1,5 +1,5 @@
-//! A reader that takes nothing but well-formed answers: each with a status line, headers, and a
-//! body of exactly its length.
+//! A reader that accepts only well-formed answers: each with a status line, headers, and a body of
+//! exactly its length.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -32,7 +32,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         Reader { stream, buffer: Vec::new() }
     }
 
-    /// Reads more; false at the end of the connection, however it ended.
+    /// Reads more bytes; false at any end of the connection.
     async fn more(&mut self) -> bool {
         let mut space = [0; 16 << 10];
         let read = self.stream.read(&mut space).await.unwrap_or(0);
@@ -40,14 +40,13 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         read > 0
     }
 
-    /// Everything up to the end of the connection.
+    /// All bytes up to the end of the connection.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.more().await {}
         std::mem::take(&mut self.buffer)
     }
 
-    /// The next answer, an interim one like any other; `None` where the connection ends before its
-    /// first byte.
+    /// The next answer, interim ones included; `None` if the connection ends before its first byte.
     pub(crate) async fn answer(&mut self, method: &str) -> Result<Option<Answer>, String> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {

@@ -1,5 +1,5 @@
-//! One client that pushes, mounts, moves tags, deletes and collects, and keeps a ledger of what it
-//! was told.
+//! One client that pushes, mounts, moves tags, deletes and collects, and keeps a ledger of the
+//! answers that it got.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -15,39 +15,39 @@ use crate::{
     wire::{Answer, blob, manifest, try_send},
 };
 
-/// No answer may take longer than this, whatever happens to the disk.
+/// No answer may take longer than this, in any state of the disk.
 const HANG: Duration = Duration::from_secs(30);
 
 /// How many steps a scene has.
 pub(super) const STEPS: usize = 12;
 
-/// Why a request did not do what it was for: the server is gone, or says that it cannot. Anything
-/// else is a failure of the test.
+/// Why a request failed: the server is gone, or answers that it cannot do it. Any other reason is a
+/// failure of the test.
 #[derive(Debug)]
 pub(super) struct Lost(pub(super) String);
 
-/// An upload that was begun, and what the client knows of it.
+/// An upload that was begun, and the client's knowledge of it.
 struct Open {
     place: String,
     repo: String,
     content: Vec<u8>,
     /// The offset that was acknowledged last, in bytes.
     acknowledged: u64,
-    /// Whether its end was asked for.
+    /// Whether the closing PUT was sent.
     ending: bool,
 }
 
-/// See the module. Its repositories are its own.
+/// A client, which has repositories of its own. See the module.
 pub(super) struct Client {
     port: u16,
     name: String,
-    /// Where collections are asked for; `None`: it asks for none.
+    /// The socket for collections; `None`: the client asks for none.
     socket: Option<PathBuf>,
     open: Option<Open>,
-    /// Whether an upload that was begun, and has no byte yet, may be forgotten: by a power cut.
+    /// Whether an upload that was begun and has no byte yet may be lost, as after a power cut.
     pub(super) forgetful: bool,
     pub(super) ledger: Ledger,
-    /// What the last request was for.
+    /// The purpose of the last request.
     pub(super) doing: &'static str,
     /// How many requests were acknowledged.
     pub(super) acknowledged: usize,
@@ -67,12 +67,13 @@ impl Client {
         }
     }
 
-    /// Everything that a team does with its registry, with contents that nobody has pushed before.
+    /// Everything that a team does with its registry, with contents that no client has pushed
+    /// before.
     pub(super) fn scene(&mut self, seed: usize) -> Result<(), Lost> {
         (0..STEPS).try_for_each(|number| self.step(seed, number))
     }
 
-    /// One step of it.
+    /// One step of the scene.
     pub(super) fn step(&mut self, seed: usize, number: usize) -> Result<(), Lost> {
         let (a, b, name) = (format!("{}/a", self.name), format!("{}/b", self.name), self.name.clone());
         let text = |what: &str| format!("{name} {seed} {what} ");
@@ -97,7 +98,8 @@ impl Client {
         }
     }
 
-    /// After a death: goes on with what was open, and looks at everything it was told.
+    /// After a death: continues the open upload, and checks every answer that it got. Returns the
+    /// number of contents that are there.
     pub(super) fn audit(&mut self, when: &str) -> usize {
         self.resume(when);
         self.ledger.audit(self.port, when)
@@ -124,7 +126,7 @@ impl Client {
         self.finish(third)
     }
 
-    /// The last request of the open upload.
+    /// The closing PUT of the open upload.
     fn finish(&mut self, rest: &[u8]) -> Result<(), Lost> {
         let open = self.open.as_mut().unwrap();
         open.ending = true;
@@ -135,8 +137,8 @@ impl Client {
         Ok(())
     }
 
-    /// An upload goes on where the server says, which is never before what it acknowledged and
-    /// never behind what was sent.
+    /// An upload continues at the offset that the server states. That offset is never before the
+    /// last one that it acknowledged, and never behind the last byte that was sent.
     fn resume(&mut self, when: &str) {
         let Some(open) = &self.open else { return };
         let (place, least, length) = (open.place.clone(), open.acknowledged, open.content.len() as u64);
@@ -203,7 +205,7 @@ impl Client {
         self.ask("DELETE", &path, &[], b"", vec![(path.clone(), None)]).map(drop)
     }
 
-    /// A collection, where there is no grace.
+    /// A collection without a grace.
     fn collect(&mut self) -> Result<(), Lost> {
         let Some(socket) = &self.socket else { return Ok(()) };
         self.doing = "gc";
@@ -249,7 +251,7 @@ impl Client {
                 Ok(answer)
             }
             Ok(answer) if answer.status >= 500 => {
-                // An upload that the disk has no room for is no more.
+                // An upload for which the disk has no space has ended.
                 if answer.status == 507 {
                     self.open = None;
                 }
@@ -261,8 +263,8 @@ impl Client {
     }
 }
 
-/// Where an upload goes on, from its `Range: 0-LAST`. An empty one says `0-0`; no chunk of ours is
-/// as short as that.
+/// Where an upload continues, from its `Range: 0-LAST`. An empty upload says `0-0`; no chunk of
+/// this client is as short as that.
 fn offset(answer: &Answer) -> u64 {
     let last = answer.header("range").and_then(|range| range.strip_prefix("0-")).expect("a range");
     match last.parse().unwrap() {

@@ -20,14 +20,14 @@ use crate::{
     wire::get,
 };
 
-/// Above what the index wants free, so that it is open when the disk fills up.
+/// Above the space that the index wants free, so that the index is open when the disk fills up.
 const SIZE: u64 = 96 << 20;
 
 /// Clients that push, each to repositories of its own.
 const CLIENTS: usize = 4;
 
-/// FAULTS.md, "disk full": no hang, nothing corrupt, no acknowledged push lost, and pushes again
-/// within 10 s of space.
+/// FAULTS.md, "disk full": no hang, nothing corrupt, no acknowledged push lost, and pushes work
+/// again within 10 s of space.
 #[test]
 fn a_full_disk_refuses_pushes_and_recovers() {
     let mut lanyard = Lanyard::prepare(HOSTED);
@@ -39,7 +39,7 @@ fn a_full_disk_refuses_pushes_and_recovers() {
     let (count, mut refused, mut acknowledged, mut slowest) = (rounds(8, 50), 0, 0, Duration::ZERO);
     for round in 0..count {
         let mut clients: Vec<_> = (0..CLIENTS).map(|n| Client::new(port, &format!("r{round}c{n}"), None)).collect();
-        // The room ends at another place each time: before the upload, in it, in a link, in a
+        // The space ends at another place each time: before the upload, in it, in a link, in a
         // manifest, in a tag.
         fill(&data, (round as u64 % 25) * 70_000);
         refused += thread::scope(|scope| {
@@ -74,8 +74,8 @@ fn a_full_disk_refuses_pushes_and_recovers() {
     ));
 }
 
-/// A hundred uploads that the disk has no room for hold neither its room nor the client's places:
-/// what was refused leaves nothing, and there is no 429 for a day (S14).
+/// A hundred uploads for which the disk has no space hold neither its space nor the client's
+/// places: a refused upload leaves nothing, and there is no 429 for a day (S14).
 #[test]
 fn uploads_without_room_leave_nothing() {
     let mut lanyard = Lanyard::prepare(HOSTED);
@@ -95,7 +95,7 @@ fn uploads_without_room_leave_nothing() {
     pushes_again(lanyard.port(), "team/app");
 }
 
-/// `cache.min_free` is kept free of pushes as well, and the error says so.
+/// Pushes keep `cache.min_free` free as well, and the error says so.
 #[test]
 fn pushes_leave_min_free() {
     let mut lanyard = Lanyard::prepare("mode = \"offline\"\n[cache]\nmin_free = \"32 MiB\"\n");
@@ -109,7 +109,7 @@ fn pushes_leave_min_free() {
     pushes_again(lanyard.port(), "team/app");
 }
 
-/// Within 10 s of space.
+/// Pushes, within 10 s of space.
 fn pushes_again(port: u16, repo: &str) {
     let began = Instant::now();
     let push = || {

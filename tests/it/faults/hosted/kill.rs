@@ -20,7 +20,7 @@ use crate::{
     lanyard::Lanyard,
 };
 
-/// What changes the disk.
+/// The calls that change the disk.
 const CALLS: &[&str] = &[
     "write",
     "pwrite64",
@@ -35,15 +35,15 @@ const CALLS: &[&str] = &[
     "fallocate",
 ];
 
-/// A ledger is closed after so many scenes, and another begun, so that reading it stays quick.
+/// A ledger is closed after so many scenes and another begun, so that reading it stays quick.
 const PAGE: usize = 12;
 
-/// By how much a thousand points were not met in a row, and a kind of call is over: which thread
-/// makes which is not the same each time.
+/// After so many points in a row that were not reached, a kind of call is over. One is not enough:
+/// each time other threads make the calls.
 const SURVIVALS: usize = 3;
 
-/// FAULTS.md, "kill -9 at every write step": from each step of the scene on – push, upload in
-/// chunks, mount, tag, delete, collection – at the first, second, third of these calls of a thread.
+/// FAULTS.md, "kill -9 at every write step": from each step of the scene on (push, upload in
+/// chunks, mount, tag, delete, collection), at the first, second, third of these calls of a thread.
 #[test]
 fn kill_at_the_nth_call_of_a_push_a_mount_a_tag_a_deletion_a_collection() {
     if !available() {
@@ -54,7 +54,8 @@ fn kill_at_the_nth_call_of_a_push_a_mount_a_tag_a_deletion_a_collection() {
     let mut points = (1..).flat_map(|nth| {
         (0..CALLS.len()).flat_map(move |call| (0..STEPS).map(move |step| Point { call: CALLS[call], step, nth }))
     });
-    // The short form takes one in so many, which are of all kinds: the numbers share no factor.
+    // The short form takes one point in so many. These are of all kinds, as the numbers share no
+    // factor.
     let stride = rounds(29, 1);
     let mut seed = 0;
     while deaths.count < wanted {
@@ -64,7 +65,7 @@ fn kill_at_the_nth_call_of_a_push_a_mount_a_tag_a_deletion_a_collection() {
     figure(&format!("{deaths:?}"));
 }
 
-/// Where it is to die.
+/// The point at which the server is to die.
 #[derive(Debug)]
 struct Point {
     call: &'static str,
@@ -72,7 +73,7 @@ struct Point {
     nth: usize,
 }
 
-/// Where the server died.
+/// The points at which the server died.
 #[derive(Default, Debug)]
 struct Deaths {
     count: usize,
@@ -90,7 +91,7 @@ impl Deaths {
         lanyard.restart();
         let socket = lanyard.data_dir().join("lanyard.sock");
         let mut client = Client::new(lanyard.port(), "team", Some(socket));
-        // Something to lose, from before.
+        // Content from before, which a kill could lose.
         client.scene(0).unwrap();
         for (at, point) in points.enumerate() {
             let Point { call, step, nth } = point;
@@ -126,13 +127,13 @@ impl Deaths {
     }
 }
 
-/// Whether it is dead, which its last client has just learnt.
+/// Whether it is dead, as its last client has just noticed.
 fn died_of_it(lanyard: &mut Lanyard) -> bool {
     (0..40).any(|_| died(lanyard))
 }
 
-/// After all deaths: what is on disk has the digests it is named after, and whatever the client was
-/// told is there.
+/// After all deaths: the files on disk have the digests that they are named after, and all content
+/// that the client was told of is there.
 fn everything_is_whole(lanyard: &mut Lanyard, client: &mut Client, when: &str) {
     check_blobs(&lanyard.data_dir());
     let here = crate::faults::shelf::digests(&lanyard.data_dir());
@@ -141,8 +142,8 @@ fn everything_is_whole(lanyard: &mut Lanyard, client: &mut Client, when: &str) {
     assert!(!lanyard.logs().contains("panicked at"), "{when}: a panic");
 }
 
-/// "rebuild": the index is gone, or the start is killed in the middle of filling it, again and
-/// again.
+/// "rebuild": the index is gone, or the start is killed again and again in the middle of filling
+/// it.
 #[test]
 fn kill_at_the_nth_call_of_a_rebuild() {
     if !available() {
@@ -203,7 +204,7 @@ fn kill_9_under_pushes_loses_nothing() {
                 for client in &mut clients {
                     scope.spawn(move || (0..).take_while(|n| client.scene(round * 100 + n).is_ok()).count());
                 }
-                // The moment is the point of this test.
+                // The random moment of the kill is the point of this test.
                 thread::sleep(Duration::from_millis(7 + (round as u64 * 61) % 400));
                 lanyard.kill9();
             });

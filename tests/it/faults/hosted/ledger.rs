@@ -1,9 +1,9 @@
-//! What one client was told, and what must therefore be there after a death.
+//! The answers that one client got, and the content that must therefore be there after a death.
 //!
-//! Whatever can be read by a path – a blob, a manifest, a tag – has a line in the ledger: the
-//! contents that are permitted there. A change that was acknowledged permits its outcome alone; one
-//! that nobody answered permits what was there before as well. What an audit reads is what there is
-//! from then on.
+//! Everything that can be read by a path (a blob, a manifest, a tag) has a line in the ledger: the
+//! contents that are permitted there. A change that was acknowledged permits its outcome alone; a
+//! change without an answer permits the content from before as well. The content that an audit
+//! reads is the only one permitted afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,20 +12,20 @@ use crate::{
     wire::{blob, get, manifest},
 };
 
-/// What is found at a path; `None`: nothing, 404.
+/// The content at a path; `None`: 404.
 type Content = Option<Vec<u8>>;
 
-/// A path below `/v2/`, and what is to be there.
+/// A path below `/v2/`, and its content after the change.
 pub(super) type Change = (String, Content);
 
-/// See the module.
+/// The permitted contents of each path. See the module.
 #[derive(Default)]
 pub(super) struct Ledger {
     permitted: BTreeMap<String, Vec<Content>>,
 }
 
 impl Ledger {
-    /// A request for these changes is on its way.
+    /// A request for these changes has been sent.
     pub(super) fn begins(&mut self, changes: &[Change]) {
         for (path, content) in changes {
             let permitted = self.permitted.entry(path.clone()).or_insert_with(|| vec![None]);
@@ -35,14 +35,14 @@ impl Ledger {
         }
     }
 
-    /// It was acknowledged.
+    /// The request was acknowledged.
     pub(super) fn ends(&mut self, changes: Vec<Change>) {
         for (path, content) in changes {
             self.permitted.insert(path, vec![content]);
         }
     }
 
-    /// The paths of the tags that may name this manifest.
+    /// The paths of the tags that may point to this manifest.
     pub(super) fn tags_naming(&self, repo: &str, bytes: &[u8]) -> Vec<String> {
         let tags = self.permitted.iter().filter(|(path, _)| path.starts_with(&manifest(repo, "v")));
         tags.filter(|(_, permitted)| permitted.iter().flatten().any(|content| content == bytes))
@@ -50,8 +50,8 @@ impl Ledger {
             .collect()
     }
 
-    /// What a collection without a grace does: each blob goes that no manifest of its repository
-    /// names. Where it may be that one names it, it may stay.
+    /// The changes of a collection without a grace: each blob goes that no manifest of its
+    /// repository names. Where a manifest may name it, it may stay.
     pub(super) fn collection(&self) -> (Vec<Change>, Vec<Change>) {
         let (mut surely, mut perhaps) = (Vec::new(), Vec::new());
         for path in self.permitted.keys() {
@@ -73,7 +73,7 @@ impl Ledger {
         (surely, perhaps)
     }
 
-    /// Reads every path, and panics where something else is than what is permitted. How many
+    /// Reads every path, and panics where the content is not a permitted one. Returns how many
     /// contents were there.
     pub(super) fn audit(&mut self, port: u16, when: &str) -> usize {
         let mut there = 0;
@@ -95,8 +95,7 @@ impl Ledger {
         there
     }
 
-    /// Everything that is surely there is named here: the digests of the blobs and manifests, for a
-    /// look at the disk.
+    /// The digests of the blobs and manifests that are surely there, for a check of the disk.
     pub(super) fn digests(&self) -> BTreeSet<String> {
         self.permitted
             .values()
@@ -106,7 +105,7 @@ impl Ledger {
     }
 }
 
-/// Whether a manifest names a blob. Digests are long enough to be looked for in its text.
+/// Whether a manifest names a blob. A digest is long enough to be searched for in the text.
 fn names(manifest: &[u8], digest: &str) -> bool {
     String::from_utf8_lossy(manifest).contains(digest)
 }

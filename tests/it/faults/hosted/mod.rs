@@ -1,8 +1,9 @@
-//! The same campaign for what is pushed: acknowledged is kept, deleted stays deleted, and what was
-//! never answered is either done or not, whatever happens to the process, the machine and the disk.
+//! The same campaign for pushed content. Whatever happens to the process, the machine and the disk:
+//! acknowledged content is kept, deleted content stays deleted, and a change without an answer is
+//! either done or not.
 //!
-//! Clients go through a scene of pushes, mounts, tags, deletions and collections ([`client`]) and
-//! keep a ledger of what they were told ([`ledger`]); after each fault every line of it is read.
+//! Clients go through a scene of pushes, mounts, tags, deletions and collections ([`client`]), and
+//! keep a ledger of the answers ([`ledger`]). After each fault every line of the ledger is read.
 
 mod client;
 mod full;
@@ -20,11 +21,10 @@ use lanyard::{
 
 use crate::lanyard::{CONFIG, Lanyard};
 
-/// Nobody upstream is asked, and how full this machine's disk is does not matter.
+/// No upstream is asked, and the free space of this machine's disk does not matter.
 const HOSTED: &str = "mode = \"offline\"\n[cache]\nmin_free = \"0%\"\n";
 
-/// A lanyard, not started yet, whose collections have no grace to wait for: it is run by
-/// [`serve_without_a_grace`].
+/// A lanyard, not started yet, whose collections have no grace: [`serve_without_a_grace`] runs it.
 fn without_a_grace() -> Lanyard {
     let mut lanyard = Lanyard::prepare(HOSTED);
     lanyard.as_test("faults::hosted::serve_without_a_grace");
@@ -39,7 +39,7 @@ fn serve_without_a_grace() {
     let app = App::start(&loaded.config).unwrap();
     let storage = Arc::clone(app.storage());
     storage.leases.set_grace(std::time::Duration::ZERO);
-    // The harness has not ended its own line.
+    // The test harness has not ended its own line.
     println!("\nlistening on http://{}", app.listening().unwrap());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let stopped = async move { stopped.await.map(|()| std::future::pending()).map_err(std::io::Error::other) };

@@ -1,4 +1,4 @@
-//! A data folder on NTFS, where names that differ only in case are one and `con` is no name.
+//! A data folder on NTFS, where names that differ only in case are the same and `con` is no name.
 
 use super::{client::Client, without_a_grace};
 use crate::{
@@ -12,13 +12,14 @@ use crate::{
     wire::{get, manifest},
 };
 
-/// Tags that Windows takes for one another, or for nothing.
+/// Tags that Windows takes for one another, or for no name.
 const TAGS: [&str; 8] = ["latest", "Latest", "LATEST", "con", "CON", "nul.txt", "v1.", "V1."];
 
 /// Repositories that Windows takes for devices.
 const REPOSITORIES: [&str; 4] = ["con", "aux/lpt1", "team/nul", "com1.x/prn"];
 
-/// Everything works there as anywhere else, also after a kill, and with the index made anew.
+/// Everything works there as on any other file system, also after a kill, and with the index made
+/// anew.
 #[test]
 fn a_data_folder_on_ntfs_works() {
     let hub = Hub::start();
@@ -61,7 +62,7 @@ fn a_data_folder_on_ntfs_works() {
     assert!(!said.contains("damaged") && !said.contains("missing"), "{said}");
 }
 
-/// An image of its own under every tag of every repository.
+/// Pushes an image of its own under every tag of every repository.
 fn push_all(port: u16) -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let client = Pusher(port);
     let each = REPOSITORIES.iter().flat_map(|repo| TAGS.iter().map(move |tag| (*repo, *tag)));

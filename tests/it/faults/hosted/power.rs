@@ -12,8 +12,8 @@ use crate::{
 /// Clients that push, each to repositories of its own.
 const CLIENTS: usize = 4;
 
-/// After each cut it starts, whatever was acknowledged is there, and what has a blob's name is
-/// right.
+/// After each cut it starts, all acknowledged content is there, and each blob has the digest that
+/// it is named after.
 #[test]
 fn a_power_cut_loses_no_push() {
     let mut lanyard = Lanyard::prepare(HOSTED);
@@ -28,7 +28,7 @@ fn a_power_cut_loses_no_push() {
             for client in &mut clients {
                 scope.spawn(move || (0..).take_while(|n| client.scene(round * 100 + n).is_ok()).count());
             }
-            // The moment is the point of this test.
+            // The random moment of the cut is the point of this test.
             thread::sleep(Duration::from_millis(20 + (round as u64 * 97) % 900));
             power.cut(&plight);
         });
