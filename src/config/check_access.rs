@@ -7,12 +7,10 @@ use super::{
     keys::{Rule, Upstream},
     parse::access::{repositories, who},
     pattern::Pattern,
-    problem::{Shown, Source},
+    problem::{ShownEntry, Source},
     reader::{Reader, Section},
     rule::{Action, RepositoryPattern, Who},
 };
-
-type ShownEntry = Vec<(String, Shown)>;
 
 /// The rules in force, and their text for `config show`. Without an entry they are the built-in
 /// ones.

@@ -13,13 +13,11 @@ use super::{
         path, text, text_of,
         upstream::{base_url, name, read_password, username},
     },
-    problem::{Shown, Source},
+    problem::{ShownEntry, Source},
     reader::{Reader, Section},
     upstream::{BUILT_IN, built_in},
 };
 use crate::oci::UpstreamName;
-
-type ShownEntry = Vec<(String, Shown)>;
 
 /// The built-in upstreams with the entries merged over them by name, then the other entries in
 /// their order; and the text of each for `config show`.

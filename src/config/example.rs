@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 
 use super::{
     Config, Loaded, Sources, schema,
-    table::{Key, Kind},
+    table::{ConfigKey, KeyKind},
 };
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
@@ -80,18 +80,18 @@ fn every_key_with_an_effect_is_in_the_example() {
 
 /// The lines that the table of keys expects in the example, one text for each key. A table's own
 /// lines are above its first key.
-fn expected(keys: &[Key], hidden: bool) -> Vec<String> {
+fn expected(keys: &[ConfigKey], hidden: bool) -> Vec<String> {
     let mut all = Vec::new();
     for key in keys {
         let about = key.about.iter().take_while(|line| !line.is_empty());
         let about: String = about.map(|line| format!("#{line}\n")).collect();
         let hash = if hidden { "#" } else { "" };
         let (line, below) = match key.kind {
-            Kind::Default(written) => (format!("{hash}{} = {written}\n", key.name), Vec::new()),
-            Kind::Example(written) => (format!("#{} = {written}\n", key.name), Vec::new()),
-            Kind::Table(keys) => (format!("[{}]\n", key.name), expected(keys, false)),
-            Kind::Tables(keys) => (format!("#[[{}]]\n", key.name), expected(keys, true)),
-            Kind::NotBuilt(_) => continue,
+            KeyKind::Default(written) => (format!("{hash}{} = {written}\n", key.name), Vec::new()),
+            KeyKind::Example(written) => (format!("#{} = {written}\n", key.name), Vec::new()),
+            KeyKind::Table(keys) => (format!("[{}]\n", key.name), expected(keys, false)),
+            KeyKind::Tables(keys) => (format!("#[[{}]]\n", key.name), expected(keys, true)),
+            KeyKind::NotBuilt(_) => continue,
         };
         let mut below = below.into_iter();
         all.push(format!("{about}{line}{}", below.next().unwrap_or_default()));

@@ -33,7 +33,7 @@ pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Layer {
 
 /// Every syntax error is a problem. A text with a syntax error is not used at all.
 fn parse(text: &str, path: &Path, problems: &mut Vec<Problem>) -> Layer {
-    let mut tree = Tree { text, path, layer: Layer::new(LayerKind::File) };
+    let mut tree = TomlTree { text, path, layer: Layer::new(LayerKind::File) };
     let (table, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         tree.layer.values = tree.table(table.get_ref(), "");
@@ -45,13 +45,13 @@ fn parse(text: &str, path: &Path, problems: &mut Vec<Problem>) -> Layer {
     tree.layer
 }
 
-struct Tree<'a> {
+struct TomlTree<'a> {
     text: &'a str,
     path: &'a Path,
     layer: Layer,
 }
 
-impl Tree<'_> {
+impl TomlTree<'_> {
     fn source(&self, offset: usize) -> Source {
         let before = self.text.as_bytes().iter().take(offset);
         let line = 1 + before.filter(|byte| **byte == b'\n').count();

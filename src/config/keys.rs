@@ -26,7 +26,7 @@ use super::{
     pattern::Pattern,
     reader::{Reader, Section},
     rule::{Action, RepositoryPattern, Who},
-    table::{Key, Kind, keys},
+    table::{ConfigKey, KeyKind, keys},
     tag_pattern::TagPattern,
     values::{LogFormat, MinFree, Mode},
 };

@@ -11,7 +11,7 @@ use figment::{
 use super::{
     problem::Source,
     sources::Flags,
-    table::{Key, Kind, value_of},
+    table::{ConfigKey, KeyKind, value_of},
 };
 
 /// The kind of a layer. Its name is the name of the layer's figment metadata, by which a merged
@@ -50,23 +50,23 @@ impl Layer {
 
     /// The defaults of the keys. The keys of lists of tables have none here: `Reader::value` knows
     /// theirs.
-    pub(super) fn defaults(keys: &[Key]) -> Self {
+    pub(super) fn defaults(keys: &[ConfigKey]) -> Self {
         let mut layer = Layer::new(LayerKind::Defaults);
         layer.add_defaults(keys, "");
         layer
     }
 
-    fn add_defaults(&mut self, keys: &[Key], prefix: &str) {
+    fn add_defaults(&mut self, keys: &[ConfigKey], prefix: &str) {
         for key in keys {
             let path = format!("{prefix}{}", key.name);
             match key.kind {
-                Kind::Default(written) => {
+                KeyKind::Default(written) => {
                     if let Some(value) = value_of(written) {
                         self.insert(&path, value, Source::Default);
                     }
                 }
-                Kind::Table(keys) => self.add_defaults(keys, &format!("{path}.")),
-                Kind::Example(_) | Kind::Tables(_) | Kind::NotBuilt(_) => {}
+                KeyKind::Table(keys) => self.add_defaults(keys, &format!("{path}.")),
+                KeyKind::Example(_) | KeyKind::Tables(_) | KeyKind::NotBuilt(_) => {}
             }
         }
     }

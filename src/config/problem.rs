@@ -70,12 +70,15 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug, Default)]
 pub struct Provenance {
     /// Values outside of upstreams and rules, by key path.
-    pub(super) values: Vec<(String, Shown)>,
+    pub(super) values: ShownEntry,
     /// The upstreams in the order of `Config::upstreams`, each with its keys.
-    pub(super) upstreams: Vec<Vec<(String, Shown)>>,
+    pub(super) upstreams: Vec<ShownEntry>,
     /// The rules of access in their order, each with its keys.
-    pub(super) access: Vec<Vec<(String, Shown)>>,
+    pub(super) access: Vec<ShownEntry>,
 }
+
+/// Keys with their values, in the order of `config show`.
+pub(super) type ShownEntry = Vec<(String, Shown)>;
 
 /// A value in TOML notation, and its source.
 #[derive(Clone, Debug)]

@@ -13,8 +13,8 @@ use url::Url;
 
 use super::{
     layer::{LayerKind, Layers},
-    problem::{Problem, Shown, Source},
-    table::{Key, value_of},
+    problem::{Problem, Shown, ShownEntry, Source},
+    table::{ConfigKey, value_of},
 };
 
 /// The problems so far, and the layers, which know where each value was said.
@@ -29,7 +29,7 @@ pub(super) struct Section<'a> {
     dict: Option<&'a Dict>,
     prefix: String,
     /// The values for `config show` by key path, in the order of taking.
-    shown: Vec<(String, Shown)>,
+    shown: ShownEntry,
 }
 
 impl<'a> Section<'a> {
@@ -61,7 +61,7 @@ impl<'a> Section<'a> {
     }
 
     /// The values for `config show`: those of `keys` in their order, then those of tables below.
-    pub(super) fn into_shown(mut self, keys: &[Key]) -> Vec<(String, Shown)> {
+    pub(super) fn into_shown(mut self, keys: &[ConfigKey]) -> ShownEntry {
         let paths: Vec<String> = keys.iter().map(|key| self.path(key.name)).collect();
         self.shown.sort_by_key(|(path, _)| paths.iter().position(|known| known == path).unwrap_or(paths.len()));
         self.shown

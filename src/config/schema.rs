@@ -8,7 +8,7 @@ use super::{
     keys::Config,
     layer::{Layer, LayerKind},
     problem::{Problem, Source},
-    table::{Key, Kind, not_in_this_version},
+    table::{ConfigKey, KeyKind, not_in_this_version},
 };
 
 /// Notes a problem for every key of the layer that cannot be used, and removes the key, so that
@@ -19,49 +19,49 @@ pub(super) fn prune(layer: &mut Layer, problems: &mut Vec<Problem>) {
     layer.values = values;
 }
 
-fn prune_table(dict: &mut Dict, keys: &[Key], prefix: &str, layer: &Layer, problems: &mut Vec<Problem>) {
+fn prune_table(dict: &mut Dict, keys: &[ConfigKey], prefix: &str, layer: &Layer, problems: &mut Vec<Problem>) {
     dict.retain(|name, value| {
         let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         let before = problems.len();
         let key = keys.iter().find(|key| key.name == name);
         match (key.map(|key| &key.kind), value) {
             (None, _) => problems.push(unknown(&path, name, layer)),
-            (Some(Kind::NotBuilt(what)), _) => {
+            (Some(KeyKind::NotBuilt(what)), _) => {
                 problems.push(Problem::new(layer.source(&path), &path, not_in_this_version(what)));
             }
-            (Some(Kind::Table(keys)), Value::Dict(_, inner)) => {
+            (Some(KeyKind::Table(keys)), Value::Dict(_, inner)) => {
                 prune_table(inner, keys, &path, layer, problems);
                 return true;
             }
-            (Some(Kind::Table(_)), _) => {
+            (Some(KeyKind::Table(_)), _) => {
                 problems.push(Problem::new(
                     layer.source(&path),
                     &path,
                     format!("is a table: write [{path}] and its keys below it"),
                 ));
             }
-            (Some(Kind::Tables(_)), _) if layer.kind != LayerKind::File => {
+            (Some(KeyKind::Tables(_)), _) if layer.kind != LayerKind::File => {
                 problems.push(Problem::new(
                     layer.source(&path),
                     &path,
                     format!("[[{path}]] is set in the configuration file only"),
                 ));
             }
-            (Some(Kind::Tables(keys)), Value::Array(_, items)) => {
+            (Some(KeyKind::Tables(keys)), Value::Array(_, items)) => {
                 prune_tables(items, keys, &path, layer, problems);
                 return true;
             }
-            (Some(Kind::Tables(_)), _) => {
+            (Some(KeyKind::Tables(_)), _) => {
                 problems.push(Problem::new(
                     layer.source(&path),
                     &path,
                     format!("is a list of tables: write [[{path}]]"),
                 ));
             }
-            (Some(Kind::Default(_) | Kind::Example(_)), Value::Dict(..)) => {
+            (Some(KeyKind::Default(_) | KeyKind::Example(_)), Value::Dict(..)) => {
                 problems.push(Problem::new(layer.source(&path), &path, "is a single value, not a table"));
             }
-            (Some(Kind::Default(_) | Kind::Example(_)), _) => {}
+            (Some(KeyKind::Default(_) | KeyKind::Example(_)), _) => {}
         }
         problems.len() == before
     });
@@ -69,7 +69,7 @@ fn prune_table(dict: &mut Dict, keys: &[Key], prefix: &str, layer: &Layer, probl
 
 /// An item that is not a table is a problem. It stays in the list, so that the other items keep
 /// their numbers; the reader skips it.
-fn prune_tables(items: &mut [Value], keys: &[Key], path: &str, layer: &Layer, problems: &mut Vec<Problem>) {
+fn prune_tables(items: &mut [Value], keys: &[ConfigKey], path: &str, layer: &Layer, problems: &mut Vec<Problem>) {
     for (index, item) in items.iter_mut().enumerate() {
         let path = format!("{path}[{index}]");
         match item {
@@ -118,16 +118,16 @@ pub(super) fn known() -> Vec<String> {
     known
 }
 
-fn collect(keys: &[Key], prefix: &str, into: &mut Vec<String>) {
+fn collect(keys: &[ConfigKey], prefix: &str, into: &mut Vec<String>) {
     for key in keys {
         let path = if prefix.is_empty() { key.name.to_owned() } else { format!("{prefix}.{}", key.name) };
         match key.kind {
-            Kind::Default(_) | Kind::Example(_) => into.push(path),
-            Kind::Table(keys) | Kind::Tables(keys) => {
+            KeyKind::Default(_) | KeyKind::Example(_) => into.push(path),
+            KeyKind::Table(keys) | KeyKind::Tables(keys) => {
                 into.push(path.clone());
                 collect(keys, &path, into);
             }
-            Kind::NotBuilt(_) => {}
+            KeyKind::NotBuilt(_) => {}
         }
     }
 }

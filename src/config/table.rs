@@ -8,7 +8,7 @@
 use figment::value::Value;
 
 /// One key of a table.
-pub(super) struct Key {
+pub(super) struct ConfigKey {
     /// The name in the file.
     pub(super) name: &'static str,
     /// The lines of its documentation. Those before the first empty one are the operator's, and
@@ -16,48 +16,48 @@ pub(super) struct Key {
     #[cfg_attr(not(test), expect(dead_code, reason = "config.example.toml is tested against it"))]
     pub(super) about: &'static [&'static str],
     /// What the key holds.
-    pub(super) kind: Kind,
+    pub(super) kind: KeyKind,
 }
 
 /// What a key holds.
-pub(super) enum Kind {
+pub(super) enum KeyKind {
     /// A value with a default, as TOML.
     Default(&'static str),
     /// A value without a default: an example of one, as TOML.
     #[cfg_attr(not(test), expect(dead_code, reason = "config.example.toml is tested against it"))]
     Example(&'static str),
     /// A table of keys, `[…]`.
-    Table(&'static [Key]),
+    Table(&'static [ConfigKey]),
     /// A list of tables, `[[…]]`.
-    Tables(&'static [Key]),
+    Tables(&'static [ConfigKey]),
     /// A function that is designed and not in this version. The text names the function.
     NotBuilt(&'static str),
 }
 
 /// The kinds of entries in `keys!` by their names.
-impl Kind {
-    pub(super) const fn value(default: &'static str) -> Kind {
-        Kind::Default(default)
+impl KeyKind {
+    pub(super) const fn value(default: &'static str) -> KeyKind {
+        KeyKind::Default(default)
     }
 
-    pub(super) const fn list(default: &'static str) -> Kind {
-        Kind::Default(default)
+    pub(super) const fn list(default: &'static str) -> KeyKind {
+        KeyKind::Default(default)
     }
 
-    pub(super) const fn optional_list(example: &'static str) -> Kind {
-        Kind::Example(example)
+    pub(super) const fn optional_list(example: &'static str) -> KeyKind {
+        KeyKind::Example(example)
     }
 
-    pub(super) const fn option(example: &'static str) -> Kind {
-        Kind::Example(example)
+    pub(super) const fn option(example: &'static str) -> KeyKind {
+        KeyKind::Example(example)
     }
 
-    pub(super) const fn redacted(example: &'static str) -> Kind {
-        Kind::Example(example)
+    pub(super) const fn redacted(example: &'static str) -> KeyKind {
+        KeyKind::Example(example)
     }
 
-    pub(super) const fn required(example: &'static str) -> Kind {
-        Kind::Example(example)
+    pub(super) const fn required(example: &'static str) -> KeyKind {
+        KeyKind::Example(example)
     }
 }
 
@@ -98,7 +98,7 @@ macro_rules! keys {
         $(#[doc = $doc:literal])* $name:ident: $Type:ty = given($written:tt), $($rest:tt)*) => {
         keys! { @next $head [$($done)* {
             field { $(#[doc = $doc])* $name: $Type }
-            key { stringify!($name), [$($doc),*], Kind::Example(stringify!($written)) }
+            key { stringify!($name), [$($doc),*], KeyKind::Example(stringify!($written)) }
             made { $name: $Type }
             read {}
         }] $($rest)* }
@@ -107,7 +107,7 @@ macro_rules! keys {
         $(#[doc = $doc:literal])* $name:ident: $Type:ty = $kind:ident($written:tt, $parse:expr), $($rest:tt)*) => {
         keys! { @next $head [$($done)* {
             field { $(#[doc = $doc])* $name: $Type }
-            key { stringify!($name), [$($doc),*], Kind::$kind(stringify!($written)) }
+            key { stringify!($name), [$($doc),*], KeyKind::$kind(stringify!($written)) }
             made {}
             read { $name $kind (stringify!($name), stringify!($written), $parse) }
         }] $($rest)* }
@@ -116,7 +116,7 @@ macro_rules! keys {
         $(#[doc = $doc:literal])* $name:ident: $Type:ty = $kind:ident($Table:ident), $($rest:tt)*) => {
         keys! { @next $head [$($done)* {
             field { $(#[doc = $doc])* $name: $Type }
-            key { stringify!($name), [$($doc),*], Kind::Table($Table::KEYS) }
+            key { stringify!($name), [$($doc),*], KeyKind::Table($Table::KEYS) }
             made {}
             read { $name $kind (stringify!($name), $Table::read) }
         }] $($rest)* }
@@ -125,7 +125,7 @@ macro_rules! keys {
         $(#[doc = $doc:literal])* $field:ident: $Type:ty = tables($name:ident: $Table:ident), $($rest:tt)*) => {
         keys! { @next $head [$($done)* {
             field { $(#[doc = $doc])* $field: $Type }
-            key { stringify!($name), [$($doc),*], Kind::Tables($Table::KEYS) }
+            key { stringify!($name), [$($doc),*], KeyKind::Tables($Table::KEYS) }
             made { $field: $Type }
             read {}
         }] $($rest)* }
@@ -143,7 +143,7 @@ macro_rules! keys {
         $(#[doc = $doc:literal])* $name:ident = key($written:tt), $($rest:tt)*) => {
         keys! { @next $head [$($done)* {
             field {}
-            key { stringify!($name), [$($doc),*], Kind::Example(stringify!($written)) }
+            key { stringify!($name), [$($doc),*], KeyKind::Example(stringify!($written)) }
             made {}
             read {}
         }] $($rest)* }
@@ -152,7 +152,7 @@ macro_rules! keys {
         $name:ident = not_built($what:literal), $($rest:tt)*) => {
         keys! { @next $head [$($done)* {
             field {}
-            key { stringify!($name), [], Kind::NotBuilt($what) }
+            key { stringify!($name), [], KeyKind::NotBuilt($what) }
             made {}
             read {}
         }] $($rest)* }
@@ -172,8 +172,8 @@ macro_rules! keys {
 
         impl $Table {
             /// The keys of this table, in the order of `config show`.
-            pub(super) const KEYS: &[Key] = &[
-                $($(Key { name: $name, about: &[$($line),*], kind: $holds },)?)*
+            pub(super) const KEYS: &[ConfigKey] = &[
+                $($(ConfigKey { name: $name, about: &[$($line),*], kind: $holds },)?)*
             ];
 
             /// Reads every key, whatever is wrong with the others.

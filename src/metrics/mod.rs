@@ -1,8 +1,9 @@
-//! What is counted, in Prometheus' text format. Every room may count; only the HTTP face prints.
+//! The metrics, in Prometheus' text format. Every room may count; only `http` prints them.
 //!
-//! Labels are upstream, kind, code class and outcome, all from closed lists; never a repository or a digest, of which there
-//! are as many as there are images. Counters are pushed here as things happen; gauges, and what the upstreams count of
-//! themselves, are read when somebody scrapes ([`Sample`]), so that no room has to keep a number and its own state in step.
+//! Labels are upstream, kind, code class and outcome, all from closed lists. They are never a
+//! repository or a digest, because there are as many of these as images. Rooms raise the counters
+//! when things happen. Gauges, and the upstreams' own counters, are read at each scrape
+//! ([`Sample`]), so that no room has to keep a number in step with its state.
 
 mod sample;
 
@@ -33,15 +34,15 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// One answered request.
 #[derive(Clone, Copy, Debug)]
 pub struct Answered {
-    /// `manifest`, `blob`, `tags`, …: from a fixed list.
+    /// `manifest`, `blob`, `tags`, …, from a fixed list.
     pub kind: &'static str,
-    /// HTTP status; absent where the client left before there was one.
+    /// HTTP status. Absent if the client left before it was known.
     pub status: Option<u16>,
-    /// How the answer came about, where the policy was asked.
+    /// The outcome. Absent if neither the store nor an upstream was asked.
     pub outcome: Option<Outcome>,
-    /// Body bytes handed to the connection.
+    /// Body bytes that the connection took.
     pub bytes: u64,
-    /// From the request's head to the end of the answer's body.
+    /// The time from the request's head to the end of the answer's body.
     pub duration: Duration,
     /// The client left before the end.
     pub aborted: bool,
@@ -96,7 +97,7 @@ pub struct Metrics {
     sampled: Sampled,
 }
 
-/// What is set from a [`Sample`] at every scrape.
+/// The metrics that a [`Sample`] sets at each scrape.
 #[derive(Default)]
 struct Sampled {
     asked: Family<AskedLabels, Counter>,
@@ -118,8 +119,8 @@ struct Sampled {
 }
 
 impl Metrics {
-    /// Starts counting. The counters of each upstream begin at 0 at once, so that a rate over them is right from the first
-    /// event on.
+    /// Metrics that begin at 0. Those of each upstream are there at once, so that a rate over them
+    /// is right from the first event on.
     pub fn new(upstreams: &[UpstreamName]) -> Self {
         let durations: fn() -> Histogram = || Histogram::new(exponential_buckets(0.001, 4.0, 9));
         let mut metrics = Metrics {
@@ -160,7 +161,7 @@ impl Metrics {
         r.register_with_unit("sent", "Body bytes sent to clients", Unit::Bytes, self.sent.clone());
         r.register("requests_in_flight", "Requests being answered now", self.in_flight.clone());
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        r.register("build", "What is running", build);
+        r.register("build", "The version of lanyard", build);
     }
 
     fn register_upstreams(&mut self) {
@@ -180,7 +181,7 @@ impl Metrics {
     fn register_gauges(&mut self) {
         let (r, g) = (&mut self.registry, &self.sampled);
         r.register_with_unit("uptime", "Time since start", Unit::Seconds, g.uptime.clone());
-        r.register_with_unit("cache", "Bytes cached, which nobody pushed", Unit::Bytes, g.cache_bytes.clone());
+        r.register_with_unit("cache", "Cached bytes, without those of pushed repositories", Unit::Bytes, g.cache_bytes.clone());
         r.register("cache_blobs", "Blobs and manifests cached", g.cache_blobs.clone());
         r.register_with_unit("hosted", "Bytes of pushed repositories", Unit::Bytes, g.hosted_bytes.clone());
         r.register("hosted_blobs", "Blobs and manifests of pushed repositories", g.hosted_blobs.clone());
@@ -197,7 +198,8 @@ impl Metrics {
         self.in_flight.inc();
     }
 
-    /// Its answer has ended, or its client has left. Exactly one for each [`Metrics::request_began`].
+    /// The request's answer has ended, or its client has left. Called exactly once for each
+    /// [`Metrics::request_began`].
     pub fn request_ended(&self, answered: &Answered) {
         let outcome = answered.outcome.map_or("none", Outcome::as_str);
         let labels = RequestLabels { kind: answered.kind, code: class(answered.status), outcome };
@@ -235,7 +237,7 @@ impl Metrics {
         self.tag_checks.get_or_create(&label(upstream)).inc();
     }
 
-    /// Everything as OpenMetrics text ([`CONTENT_TYPE`]).
+    /// All metrics as OpenMetrics text ([`CONTENT_TYPE`]), with the values of `sample`.
     pub fn encode(&self, sample: &Sample) -> String {
         self.sampled.uptime.set(self.started.elapsed().as_secs_f64());
         self.sampled.set(sample);
@@ -280,7 +282,8 @@ impl Sampled {
     }
 }
 
-/// Sets a counter to what somebody else has counted. Two scrapes at once may come in the wrong order: it never goes back.
+/// Sets a counter to a count that another room keeps. Two scrapes at once may come in the wrong
+/// order, so the counter never goes back.
 fn raise(counter: &Counter, count: u64) {
     counter.inner().fetch_max(count, Ordering::Relaxed);
 }

@@ -1,22 +1,23 @@
-//! The gauges' values at one moment, gathered by the app when somebody scrapes.
+//! The values of the gauges at one moment. `app` gathers them at each scrape, and
+//! [`Metrics::encode`](super::Metrics::encode) prints them.
 
 use crate::oci::UpstreamName;
 
-/// What the stores, fills and upstreams are like right now.
+/// The state of the store, the fills and the upstreams.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     /// Bytes on disk that no hosted repository holds.
     pub cache_bytes: u64,
-    /// The blobs and manifests of those.
+    /// Blobs and manifests on disk that no hosted repository holds.
     pub cache_blobs: u64,
-    /// Bytes on disk that a hosted repository holds, whoever else does.
+    /// Bytes on disk that a hosted repository holds, even if a mirrored one holds them too.
     pub hosted_bytes: u64,
-    /// The blobs and manifests of those.
+    /// Blobs and manifests on disk that a hosted repository holds.
     pub hosted_blobs: u64,
     /// Bytes that the scrub has read.
     pub scrubbed: u64,
-    /// Blobs and manifests that were found rotten: of what kind, by whom, how many. The first two
-    /// are from fixed lists.
+    /// Blobs and manifests that were found rotten: their kind, the check that found them, and their
+    /// number. The first two are from fixed lists.
     pub rotten: Vec<(&'static str, &'static str, u64)>,
     /// Downloads under way.
     pub fills_active: u64,
@@ -24,23 +25,23 @@ pub struct Sample {
     pub upstreams: Vec<UpstreamSample>,
 }
 
-/// One upstream right now.
+/// The state and the counts of one upstream.
 #[derive(Clone, Debug)]
 pub struct UpstreamSample {
     /// Its name.
     pub name: UpstreamName,
-    /// Pulls allowed in the window and pulls left, where it has said so.
+    /// Pulls allowed in the window and pulls left, if the upstream has told them.
     pub rate_limit: Option<(u64, u64)>,
-    /// Whether it is being left alone after failures.
+    /// Whether it is not asked, because of failures.
     pub circuit_open: bool,
-    /// What it was asked since the start, by kind of request, from a fixed list.
+    /// Requests to it since the start, by kind. The kinds are from a fixed list.
     pub requests: Vec<(&'static str, u64)>,
-    /// Of these, the ones that repeat another after a failure.
+    /// Requests that repeat another one after a failure.
     pub retries: u64,
-    /// Of these, the ones without a usable answer: unreachable, 5xx, 429.
+    /// Requests without a usable answer: unreachable, 5xx, 429.
     pub errors: u64,
     /// Answers that were not believed.
     pub untrue: u64,
-    /// Body bytes that came.
+    /// Body bytes that were received.
     pub received: u64,
 }

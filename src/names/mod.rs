@@ -1,44 +1,49 @@
-//! Which repository a request means (DESIGN.md section 2). Called by the HTTP face, once per request.
+//! The repository that a request means (DESIGN.md section 2). `http` calls [`Names::resolve`] once
+//! for each request. Pure: it looks nothing up by itself.
 //!
 //! The order, first match wins:
-//! 1. `ns=HOST`: that upstream. A first segment that repeats the host (containerd's `override_path`) is dropped.
+//! 1. `ns=HOST`: that upstream. A first segment that repeats the host (containerd's
+//!    `override_path`) is dropped.
 //! 2. The path's own host, `/HOST/v2/…` or `/v2/HOST/…`: that upstream.
 //! 3. A hosted repository of that name exists, or the operator claimed the name: hosted, and
-//!    *never* upstream (S16). At `mirror_listen` only the claim counts: who pushes there can be
-//!    anybody, and who pulls means the upstream (N1).
+//!    *never* upstream (S16). At `mirror_listen` only the claim counts: any client may have pushed
+//!    the name, and a client that pulls there means the upstream (N1).
 //! 4. Otherwise the default upstream; a one-segment name becomes `library/NAME`.
 //!
-//! The list of upstreams is closed: a host that is not on it is 404 here, so that nothing below ever sees it and no DNS
-//! query can come of it (S4).
+//! The list of upstreams is closed: a host that is not on it is answered 404 here. No room below
+//! sees the host, so no DNS query for it is possible (S4).
 
 use crate::oci::{ErrorCode, Namespace, RegistryError, Repository, RepositoryName, UpstreamName};
 
 /// Docker Hub, the one upstream whose official images live under `library/`.
 const HUB: &str = "docker.io";
-/// Other names that old clients and configurations know Docker Hub by.
+/// Other names of Docker Hub in old clients and configurations.
 const HUB_ALIASES: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
 
 /// A repository as a request's path spells it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Spelling {
-    /// The host that the path names beyond doubt: in front of `/v2/`, or as a first segment with a port.
+    /// The host, if the path names one beyond doubt: in front of `/v2/`, or as a first segment with
+    /// a port.
     pub host: Option<UpstreamName>,
-    /// What is left. Its first segment may be an upstream's name; only [`Names`] knows.
+    /// The rest of the path's name. Its first segment may be an upstream's name; only [`Names`]
+    /// knows.
     pub name: RepositoryName,
 }
 
-/// Whether the operator keeps a name for pushed images, whatever exists.
-type Claims = Box<dyn Fn(&RepositoryName) -> bool + Send + Sync>;
+/// Whether the operator reserves a name for pushed images.
+type IsClaimed = Box<dyn Fn(&RepositoryName) -> bool + Send + Sync>;
 
 /// The closed list of upstreams and the names the operator claimed.
 pub struct Names {
     upstreams: Vec<UpstreamName>,
     default: UpstreamName,
-    claims: Claims,
+    claims: IsClaimed,
 }
 
 impl Names {
-    /// `claims` says whether a name is in `hosted.namespaces`. `default` is one of `upstreams`; the configuration sees to it.
+    /// `claims` says whether a name is in `hosted.namespaces`. `default` is one of `upstreams`; the
+    /// configuration checks this.
     pub fn new(
         upstreams: Vec<UpstreamName>,
         default: UpstreamName,
@@ -47,8 +52,12 @@ impl Names {
         Names { upstreams, default, claims: Box::new(claims) }
     }
 
-    /// The repository behind a spelling and the query's `ns=`. Errors: an unknown host is NAME_UNKNOWN (404), a name that
-    /// has no room left for `library/` is NAME_INVALID (400).
+    /// The repository of a spelling and the query's `ns=`. `hosted_exists` says whether a hosted
+    /// repository of a name exists.
+    ///
+    /// # Errors
+    /// An unknown host is NAME_UNKNOWN (404). A name that is too long for `library/` before it is
+    /// NAME_INVALID (400).
     pub fn resolve(
         &self,
         spelling: &Spelling,
@@ -76,12 +85,15 @@ impl Names {
         Ok(Repository { namespace: Namespace::Upstream(self.default.clone()), name: in_library(name.clone())? })
     }
 
-    /// Whether the operator keeps the name for pushed images (`hosted.namespaces`).
+    /// Whether the operator reserves the name for pushed images (`hosted.namespaces`).
     pub fn claims(&self, name: &RepositoryName) -> bool {
         (self.claims)(name)
     }
 
-    /// The configured upstream of this name. A name that is not configured is an error, not something to dial.
+    /// The configured upstream of this name.
+    ///
+    /// # Errors
+    /// A name that is not configured is NAME_UNKNOWN (404).
     pub fn upstream(&self, host: &str) -> Result<&UpstreamName, RegistryError> {
         self.find(host).ok_or_else(|| {
             let shown: String = host.chars().take(100).flat_map(char::escape_default).collect();
@@ -97,7 +109,7 @@ impl Names {
         exactly(host).or_else(|| HUB_ALIASES.contains(&host).then(|| exactly(HUB)).flatten())
     }
 
-    /// Splits `UPSTREAM/rest`. A name that is nothing but an upstream's name has no prefix.
+    /// Splits `UPSTREAM/rest`. An upstream's name without a rest has no prefix.
     fn prefixed(&self, name: &RepositoryName) -> Option<(&UpstreamName, RepositoryName)> {
         let (first, rest) = name.as_str().split_once('/')?;
         Some((self.find(first)?, rest.parse().ok()?))

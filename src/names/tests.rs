@@ -30,7 +30,7 @@ fn every_spelling_of_one_image_is_one_repository() {
         (None, "docker.io/library/busybox", None),
         (None, "docker.io/busybox", None),
         (None, "index.docker.io/library/busybox", None),
-        // containerd with override_path says it twice.
+        // containerd with override_path names the host twice.
         (None, "docker.io/library/busybox", Some("docker.io")),
         (Some("docker.io"), "library/busybox", None),
         (Some("docker.io"), "library/busybox", Some("docker.io")),
@@ -54,7 +54,7 @@ fn ns_comes_before_the_prefix_and_the_prefix_before_hosted() {
     assert_eq!(resolve(Some("quay.io"), "x/y", Some("ghcr.io")).as_deref(), Ok("ghcr.io x/y"));
     assert_eq!(resolve(None, "app", Some("ghcr.io")).as_deref(), Ok("ghcr.io app"));
     assert_eq!(resolve(None, "quay.io/app", None).as_deref(), Ok("quay.io app"));
-    // Nothing follows it, so it is a name like any other.
+    // No segment follows the host, so it is a usual name.
     assert_eq!(resolve(None, "quay.io", None).as_deref(), Ok("docker.io library/quay.io"));
 }
 

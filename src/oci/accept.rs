@@ -1,11 +1,12 @@
-//! Content negotiation for manifests: what a client said it can read.
+//! Content negotiation for manifests: the media types that a client can read, by its `Accept`.
+//! `http` builds an [`Accept`] once a request, `pull` asks it.
 
 use std::borrow::Cow;
 
 use super::media_type::{is_index, is_manifest};
 
-/// The union of a request's `Accept` headers. Clients send them as one list, as many lines in any order, with `*/*`, or not
-/// at all; quality values below 1 do not matter to a registry, `q=0` does not occur.
+/// The union of a request's `Accept` headers. Clients send one list, several lines in any order,
+/// `*/*`, or no header. Quality values below 1 do not matter to a registry; `q=0` does not occur.
 #[derive(Clone, Debug, Default)]
 pub struct Accept<'a>(Vec<Cow<'a, str>>);
 
@@ -17,19 +18,20 @@ impl<'a> Accept<'a> {
         Accept(names.map(lower_case).collect())
     }
 
-    /// Whether a manifest of this type may be sent. No `Accept` at all takes anything.
+    /// Whether a manifest of this type may be sent. Without an `Accept` header every type may.
     pub fn takes(&self, media_type: &str) -> bool {
         self.0.is_empty() || self.0.iter().any(|t| t == media_type || t == "*/*" || t == "application/*")
     }
 
-    /// Whether the client asks by this HEAD if it still has to push a manifest: it names the one type that it has, and takes
-    /// anything. containerd's pusher does so, and so does what is built of it; who pulls by a tag names all types.
+    /// Whether the client asks by this HEAD if it still has to push a manifest. Such a client names
+    /// the one type that it has, and `*/*`: containerd's pusher and its users do so. A client that
+    /// pulls by a tag names all types.
     pub fn asks_before_a_push(&self) -> bool {
         matches!(self.0.as_slice(), [one, any] if any == "*/*" && is_manifest(one))
     }
 
-    /// Whether the client predates indexes: it names types, and no index type among them. Docker Hub gives such a client
-    /// the `linux/amd64` image behind a tag.
+    /// Whether the client predates indexes: it names types, and none of them is an index. Docker
+    /// Hub gives such a client the `linux/amd64` image of a tag.
     pub fn wants_single_image(&self) -> bool {
         !self.0.is_empty()
             && !self.0.iter().any(|t| is_index(t) || t == "*/*" || t == "application/*")
@@ -37,7 +39,8 @@ impl<'a> Accept<'a> {
     }
 }
 
-/// Types are compared without regard to case (RFC 9110 section 8.3.1). Clients write them in lower case.
+/// The type in lower case, because types are compared without regard to case (RFC 9110 section
+/// 8.3.1). Clients write lower case, so this seldom allocates.
 fn lower_case(name: &str) -> Cow<'_, str> {
     match name.bytes().any(|b| b.is_ascii_uppercase()) {
         true => name.to_ascii_lowercase().into(),

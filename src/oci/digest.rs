@@ -1,4 +1,5 @@
-//! A content digest: `algorithm:hex` (OCI image-spec, descriptor.md, "Digests").
+//! A content digest: `algorithm:hex` (OCI image-spec, descriptor.md, "Digests"). A [`Digest`] is
+//! well-formed; only a [`Hasher`](super::Hasher) proves that content has it.
 
 use std::{fmt, str::FromStr};
 
@@ -6,7 +7,7 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
-    /// SHA-256, 32 bytes; what every image in the wild uses.
+    /// SHA-256, 32 bytes. Public images use it.
     Sha256,
     /// SHA-512, 64 bytes.
     Sha512,
@@ -34,7 +35,7 @@ impl FromStr for Algorithm {
     }
 }
 
-/// A verified-to-be-well-formed digest. `Copy`, so it travels without allocation.
+/// A well-formed digest. It is `Copy`, so passing it on does not allocate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Digest {
     /// The 32 bytes of a SHA-256.
@@ -46,13 +47,13 @@ pub enum Digest {
 /// Why a string is not a digest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DigestError {
-    /// No colon between algorithm and hex.
+    /// It has no colon between algorithm and hex.
     #[error("a digest is written algorithm:hex")]
     NoAlgorithm,
-    /// An algorithm that is not registered, or that lanyard does not keep.
+    /// Its algorithm is not registered, or lanyard does not store it.
     #[error("the digest algorithm is not sha256 or sha512")]
     Algorithm,
-    /// Not lower-case hex of the algorithm's length.
+    /// It is not lower-case hex of the algorithm's length.
     #[error("the digest is not lower-case hex of its algorithm's length")]
     Hex,
 }
@@ -74,8 +75,8 @@ impl Digest {
         }
     }
 
-    /// Its first bytes, for tables of many digests: enough that no two are found that share them,
-    /// and a quarter of the memory.
+    /// The first 16 bytes, for tables of many digests. No two known digests share them, and they
+    /// take a quarter of the memory of a [`Digest`].
     pub fn beginning(&self) -> [u8; 16] {
         let mut beginning = [0; 16];
         beginning.copy_from_slice(&self.as_bytes()[..16]);
@@ -92,7 +93,7 @@ impl Digest {
         self.with_hex(|hex| ["\"", self.algorithm().as_str(), ":", hex, "\""].concat())
     }
 
-    /// The same for whoever only looks at it: nothing is allocated.
+    /// Passes the lower-case hex to `look`, without an allocation.
     fn with_hex<R>(&self, look: impl FnOnce(&str) -> R) -> R {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut space = [0; 128];

@@ -1,8 +1,11 @@
-//! The error table of the distribution specification ("Error Codes"), and the error that reaches a client.
+//! The error codes of the distribution specification ("Error Codes"), and the error that a client
+//! receives. Rooms below `http` return a [`RegistryError`] where they know the answer; `http` turns
+//! it into a response.
 
 use std::time::Duration;
 
-/// Codes a client may meet. The three after `TooManyRequests` are not the specification's; clients show them as text.
+/// The codes that clients receive. The three after `TooManyRequests` are not in the specification;
+/// clients show them as text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(missing_docs, reason = "the names are the specification's own")]
 pub enum ErrorCode {
@@ -31,7 +34,7 @@ impl ErrorCode {
         self.row().0
     }
 
-    /// The HTTP status it goes with, unless a [`RegistryError`] says otherwise.
+    /// The HTTP status of the code, unless a [`RegistryError`] has another one.
     pub fn status(self) -> u16 {
         self.row().1
     }
@@ -59,17 +62,17 @@ impl ErrorCode {
     }
 }
 
-/// An error on its way to a client: one entry of the specification's `errors` list, with its status.
+/// An error for a client: one entry of the specification's `errors` list, with its status.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct RegistryError {
     /// The specification's code.
     pub code: ErrorCode,
-    /// HTTP status; usually the code's own.
+    /// HTTP status, usually that of the code.
     pub status: u16,
-    /// One sentence for a person: what is wrong, and what to do where there is something to do. Never a secret.
+    /// One sentence for a person: the mistake, and its remedy if there is one. Never a secret.
     pub message: String,
-    /// `Retry-After`, where waiting helps.
+    /// `Retry-After`, if waiting helps.
     pub retry_after: Option<Duration>,
 }
 

@@ -1,9 +1,10 @@
-//! How the JSON of a manifest is read: as Go's clients read it, or not at all.
+//! Reads the JSON of a manifest: as Go's clients read it, or not at all. Only `Manifest::parse` and
+//! `Manifest::sniff` use it.
 //!
-//! - `null` is as good as absent. What is not needed may hold anything.
-//! - Go takes a key in any case for a field, most other readers do not, and of a key that is there
-//!   twice each takes its own. So a key that is a field for Go alone is an error, and so is a field
-//!   that is there twice: two readers would see two images (S10, S21).
+//! - A `null` counts as absent. A field that lanyard does not need may hold any value.
+//! - Go matches the keys of fields in any case, and most other readers do not. Of two equal keys
+//!   readers take different ones. So a key that only Go takes for a field is an error, and so is a
+//!   field that is there twice: two readers would see two images (S10, S21).
 
 use std::{borrow::Cow, fmt};
 
@@ -15,7 +16,7 @@ use serde_json::Value;
 
 use super::manifest::{Descriptor, Manifest, Platform};
 
-/// The fields of an object that are read.
+/// The fields of an object that lanyard reads, and those seen so far.
 struct Fields {
     known: &'static [&'static str],
     seen: u32,
@@ -26,7 +27,7 @@ impl Fields {
         Fields { known, seen: 0 }
     }
 
-    /// The field that a key stands for, if it stands for one.
+    /// The field of a key. None: lanyard does not read the key.
     fn field<E: Error>(&mut self, key: &str) -> Result<Option<&'static str>, E> {
         let Some(at) = self.known.iter().position(|known| folded(key, known)) else { return Ok(None) };
         let known = self.known[at];
@@ -41,8 +42,8 @@ impl Fields {
     }
 }
 
-/// Whether Go takes `key` for the field `known`, which is ASCII: letters match in any case, and the
-/// two letters beyond ASCII that fold to one of its letters do too.
+/// Whether Go takes `key` for the field `known`, which is ASCII. Letters match in any case; so do
+/// the two letters beyond ASCII that fold to an ASCII letter.
 fn folded(key: &str, known: &str) -> bool {
     let fold = |letter: char| match letter {
         '\u{17f}' => 's',

@@ -1,4 +1,5 @@
-//! Incremental hashing whose state can be kept beside a half-written file and taken up after a restart.
+//! Incremental hashing. The state of a [`Hasher`] can be stored beside a half-written file, and
+//! hashing goes on from it after a restart.
 
 use sha2::{
     Digest as _, Sha256, Sha512,
@@ -16,11 +17,11 @@ pub enum Hasher {
     Sha512(Sha512),
 }
 
-/// A [`Hasher`]'s state as bytes: algorithm-specific, opaque, about 100 or 200 bytes long.
+/// The state of a [`Hasher`] as opaque bytes of its algorithm, about 100 or 200 of them.
 pub type HashState = Vec<u8>;
 
 impl Hasher {
-    /// Nothing hashed yet.
+    /// A hasher that has no bytes yet.
     pub fn new(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Sha256 => Hasher::Sha256(Sha256::new()),
@@ -28,7 +29,7 @@ impl Hasher {
         }
     }
 
-    /// Takes up a saved state; `None` when it is not one of this algorithm's.
+    /// Goes on from a stored state. `None`: it is not a state of this algorithm.
     pub fn restore(algorithm: Algorithm, state: &[u8]) -> Option<Self> {
         match algorithm {
             Algorithm::Sha256 => {
@@ -42,7 +43,7 @@ impl Hasher {
         }
     }
 
-    /// The state, to be kept.
+    /// The state, to be stored.
     pub fn state(&self) -> HashState {
         match self {
             Hasher::Sha256(h) => h.serialize().to_vec(),
@@ -58,7 +59,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of everything so far.
+    /// The digest of all bytes so far.
     pub fn finish(self) -> Digest {
         match self {
             Hasher::Sha256(h) => Digest::Sha256(h.finalize().into()),
@@ -66,7 +67,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of `bytes` in one go.
+    /// The digest of `bytes`.
     pub fn digest(algorithm: Algorithm, bytes: &[u8]) -> Digest {
         let mut hasher = Hasher::new(algorithm);
         hasher.update(bytes);

@@ -1,9 +1,10 @@
-//! What lanyard reads in a manifest: the descriptors it names (OCI image-spec; Docker schema 2 has the same shape).
+//! A view of a manifest: the descriptors that it names (OCI image-spec; Docker schema 2 has the
+//! same form).
 //!
-//! Served bytes are never re-encoded; this view only says what else must be here for the manifest
-//! to be of use. How the JSON is read: `fields.rs`. Pushed and pulled manifests are read alike. S10
-//! and S21 of the security table are held here: a manifest that is both an index and an image is
-//! refused, so are more than [`MAX_DESCRIPTORS`] descriptors and JSON nested deeper than
+//! Manifests are served as the bytes that came, and never encoded again. This view says which other
+//! content a client needs. `fields.rs` reads the JSON. Pushed and pulled manifests are read alike.
+//! S10 and S21 of the security table are held here: a manifest that is both an index and an image
+//! is refused, and so are more than [`MAX_DESCRIPTORS`] descriptors and JSON nested deeper than
 //! [`MAX_DEPTH`].
 
 use super::{Digest, media_type};
@@ -20,13 +21,14 @@ pub(super) const MAX_DEPTH: usize = 64;
 /// Why bytes are not a manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Not JSON of a manifest's shape.
+    /// It is not the JSON of a manifest.
     #[error("the manifest is not valid: {0}")]
     Json(#[from] serde_json::Error),
-    /// Both `manifests` and `layers` or `config` (CVE-2021-41190).
+    /// It has both `manifests` and `layers` or `config` (CVE-2021-41190).
     #[error("the manifest is both an index and an image")]
     Ambiguous,
-    /// `mediaType` inside is another kind of manifest than the `Content-Type` it came with.
+    /// Its `mediaType` is another kind of manifest than the `Content-Type` of the request or
+    /// answer.
     #[error("the manifest calls itself {inside} and was sent as {outside}")]
     MediaType {
         /// The field in the JSON.
@@ -34,18 +36,18 @@ pub enum ManifestError {
         /// The header.
         outside: String,
     },
-    /// More than [`MAX_DESCRIPTORS`].
+    /// It has more than [`MAX_DESCRIPTORS`].
     #[error("the manifest names more than {MAX_DESCRIPTORS} parts")]
     TooMany,
-    /// Nested deeper than [`MAX_DEPTH`].
+    /// It is nested deeper than [`MAX_DEPTH`].
     #[error("the manifest's JSON nests deeper than {MAX_DEPTH}")]
     TooDeep,
 }
 
-/// A manifest's view of its parts.
+/// The parts that a manifest names.
 #[derive(Debug, Default)]
 pub struct Manifest {
-    /// The type it calls itself, if it does.
+    /// The type in the JSON, if there is one.
     pub media_type: Option<String>,
     /// An image's config.
     pub config: Option<Descriptor>,
@@ -53,44 +55,50 @@ pub struct Manifest {
     pub layers: Option<Vec<Descriptor>>,
     /// An index's manifests.
     pub manifests: Option<Vec<Descriptor>>,
-    /// What this manifest is about (referrers API).
+    /// The manifest that this one refers to (referrers API).
     pub subject: Option<Descriptor>,
     /// The type of an artifact.
     pub artifact_type: Option<String>,
-    /// A key of an image is there, if only with `null`.
+    /// The JSON has a key of an image, perhaps with `null`.
     pub(super) image_key: bool,
-    /// The key of an index is there, if only with `null`.
+    /// The JSON has the key of an index, perhaps with `null`.
     pub(super) index_key: bool,
 }
 
 /// A reference to content (OCI image-spec, descriptor.md).
 #[derive(Clone, Debug)]
 pub struct Descriptor {
-    /// Media type of the content; Docker's config and old tools leave it out at times.
+    /// Media type of the content. Empty if it is absent, as at times in Docker's config and from
+    /// old tools.
     pub media_type: String,
     /// The content's digest.
     pub digest: Digest,
-    /// The content's length in bytes; 0 where it is not told.
+    /// The content's length in bytes; 0 if it is absent.
     pub size: u64,
-    /// For which platform, in an index.
+    /// The platform of an image in an index.
     pub platform: Option<Platform>,
-    /// Where a non-distributable layer may be had. Never fetched (S2); its presence means the content may not be here.
+    /// Addresses of a non-distributable layer. lanyard never fetches them (S2). If there are any,
+    /// the content may be missing here.
     pub urls: Vec<String>,
 }
 
 /// A descriptor's platform.
 #[derive(Clone, Debug)]
 pub struct Platform {
-    /// CPU architecture in Go's words, e.g. `amd64`. Empty where it is not told.
+    /// CPU architecture in Go's words, e.g. `amd64`. Empty if it is absent.
     pub architecture: String,
-    /// Operating system in Go's words, e.g. `linux`. Empty where it is not told.
+    /// Operating system in Go's words, e.g. `linux`. Empty if it is absent.
     pub os: String,
     /// CPU variant, e.g. `v7`.
     pub variant: Option<String>,
 }
 
 impl Manifest {
-    /// Reads `bytes` that came as `content_type`. A type that is neither OCI's nor Docker's is opaque: it has no parts.
+    /// Reads `bytes` that came as `content_type`. A type that is neither OCI's nor Docker's is
+    /// opaque: it has no parts.
+    ///
+    /// # Errors
+    /// The bytes are not a manifest of this type, or S10 or S21 refuses them.
     pub fn parse(content_type: &str, bytes: &[u8]) -> Result<Manifest, ManifestError> {
         if !media_type::is_manifest(content_type) {
             return Ok(Manifest::default());
@@ -102,7 +110,7 @@ impl Manifest {
         if manifest.manifests.is_some() && (manifest.layers.is_some() || manifest.config.is_some()) {
             return Err(ManifestError::Ambiguous);
         }
-        // Clients go by the type that it came with, and mind only whether that is an index.
+        // Clients go by the `Content-Type`, and only need to know whether that is an index.
         let other_kind = |inside: &&str| {
             media_type::is_manifest(inside) && media_type::is_index(inside) != media_type::is_index(content_type)
         };
@@ -115,8 +123,11 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Whether this is what a registry may keep as `content_type`: it calls itself so, or has a key
-    /// of that kind and does not call itself otherwise, and has no part of the other kind.
+    /// Whether a registry may store this as `content_type`. Its `mediaType` is that type, or is
+    /// absent and it has a key of that kind; and it has no part of the other kind.
+    ///
+    /// # Errors
+    /// Its `mediaType` is another type.
     pub fn is_kept_as(&self, content_type: &str) -> Result<bool, ManifestError> {
         if let Some(inside) = self.media_type.as_deref().filter(|inside| *inside != content_type) {
             return Err(ManifestError::MediaType { inside: inside.into(), outside: content_type.into() });
@@ -127,31 +138,33 @@ impl Manifest {
         })
     }
 
-    /// The type of bytes that came without one, by what they hold; an OCI image where nothing tells.
+    /// The type of bytes that came without one, by their fields. Without such a field it is an OCI
+    /// image.
     pub fn sniff(bytes: &[u8]) -> String {
         let manifest: Manifest = serde_json::from_slice(bytes).unwrap_or_default();
-        let shape = if manifest.manifests.is_some() { media_type::OCI_INDEX } else { media_type::OCI_IMAGE };
-        manifest.media_type.unwrap_or_else(|| shape.into())
+        let guess = if manifest.manifests.is_some() { media_type::OCI_INDEX } else { media_type::OCI_IMAGE };
+        manifest.media_type.unwrap_or_else(|| guess.into())
     }
 
-    /// The blobs it needs: config and layers; and what an index lists that is no manifest, as BuildKit's cache does with
-    /// layers and its own config.
+    /// The blobs that it needs: config, layers, and the blobs in an index. BuildKit's cache lists
+    /// layers and its own config in an index.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let listed = self.manifests.iter().flatten().filter(|part| !part.may_be_manifest());
         self.config.iter().chain(self.layers.iter().flatten()).chain(listed)
     }
 
-    /// The manifests it needs: an index's children.
+    /// The manifests that it needs: an index's children.
     pub fn children(&self) -> impl Iterator<Item = &Descriptor> {
         self.manifests.iter().flatten().filter(|part| part.may_be_manifest())
     }
 
-    /// Everything it needs. Its subject is not needed: it may be pushed later, or never.
+    /// All blobs and manifests that it needs. Its subject is not needed: that may be pushed later,
+    /// or never.
     pub fn parts(&self) -> impl Iterator<Item = &Descriptor> {
         self.blobs().chain(self.children())
     }
 
-    /// The child an old client gets for a tag: `linux/amd64`, as at Docker Hub.
+    /// The child that an old client gets for a tag: `linux/amd64`, as at Docker Hub.
     pub fn default_image(&self) -> Option<&Descriptor> {
         let default = |p: &Platform| p.os == "linux" && p.architecture == "amd64";
         self.children().find(|d| d.platform.as_ref().is_some_and(default))
@@ -159,13 +172,14 @@ impl Manifest {
 }
 
 impl Descriptor {
-    /// Whether what an index lists so is a manifest: its type is that of one, or it has none.
+    /// Whether this entry of an index is a manifest: its type is one of a manifest, or absent.
     fn may_be_manifest(&self) -> bool {
         self.media_type.is_empty() || media_type::is_manifest(&self.media_type)
     }
 }
 
-/// How deep the JSON's brackets nest, those inside strings left out. serde_json skips unknown fields without a limit.
+/// The depth of the JSON's brackets, without those inside strings. serde_json skips unknown fields
+/// without a limit of depth.
 fn depth(json: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0usize, 0, false, false);
     for byte in json {

@@ -1,4 +1,4 @@
-//! What is read of manifests, in all the ways in which people write them.
+//! Tests of the parts that are read from manifests, in all the forms that tools write.
 
 use super::super::{DOCKER_IMAGE, DOCKER_LIST, OCI_IMAGE, OCI_INDEX};
 use super::*;
@@ -6,10 +6,10 @@ use super::*;
 const A: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const B: &str = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
 
-/// Blobs and children; `None` where it is refused.
+/// The number of blobs and of children. `None`: the manifest is refused.
 type Read = Option<(usize, usize)>;
 
-/// A type, a document, and what is read of it.
+/// A type, a document, and the expected parts.
 type Row = (&'static str, &'static str, Read);
 
 fn read(media_type: &str, json: &str) -> Read {
@@ -18,8 +18,8 @@ fn read(media_type: &str, json: &str) -> Read {
     Some((manifest.blobs().count(), manifest.children().count()))
 }
 
-/// What is refused is refused whatever else is in it; what is taken names all that Go's clients
-/// find.
+/// A refused manifest is refused with any other fields in it. An accepted one names all parts that
+/// Go's clients find.
 #[test]
 fn s10_s21_manifests_are_read_as_gos_clients_read_them() {
     let (i, x) = (OCI_IMAGE, OCI_INDEX);
@@ -71,7 +71,7 @@ fn s10_s21_manifests_are_read_as_gos_clients_read_them() {
         (i, r#"{"layers":[],"layers":[]}"#, None),
         (i, r#"{"layers":null,"layers":[]}"#, None),
         (i, r#"{"config":{"digest":"$A","digest":"$B"}}"#, None),
-        // What is needed.
+        // Fields that are needed.
         (i, r#"{"layers":[{"size":1}]}"#, None),
         (i, r#"{"layers":[{"digest":null}]}"#, None),
         (i, r#"{"layers":[{"digest":"sha256:short"}]}"#, None),

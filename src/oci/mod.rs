@@ -1,7 +1,8 @@
 //! The words of the OCI Distribution and Image specifications, as types.
 //!
-//! Pure: no I/O, no clock, no other room of lanyard. Everything here is built once, at the edge, from bytes that a
-//! stranger sent, and is strict about them; below the edge no `&str` stands for a digest, a name or a reference.
+//! Pure: no I/O, no clock, no import of another room; every room may use it. A value is built once,
+//! at the edge, from the bytes of a client or an upstream, and building it is strict. Below the
+//! edge no `&str` stands for a digest, a name or a reference.
 
 mod accept;
 mod digest;

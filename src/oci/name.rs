@@ -1,14 +1,15 @@
-//! Repository names (distribution-spec, "Pulling manifests") and the names of upstreams.
+//! Repository names (distribution-spec, "Pulling manifests") and the names of upstreams. Both are
+//! parsed strictly and are cheap to clone.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
 /// Why a string is not a name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NameError {
-    /// Empty, or longer than [`RepositoryName::MAX`] bytes.
+    /// It is empty, or longer than [`RepositoryName::MAX`] bytes.
     #[error("a name has 1 to 253 characters")]
     Length,
-    /// Outside the grammar.
+    /// It is not in the grammar.
     #[error(
         "a name is lower-case letters, digits and single separators (. _ __ -) between them, in parts divided by /"
     )]
@@ -17,12 +18,12 @@ pub enum NameError {
 
 /// A repository's name within its namespace, like `library/busybox`.
 ///
-/// Grammar: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`. Cheap to clone.
+/// Grammar: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RepositoryName(Arc<str>);
 
 impl RepositoryName {
-    /// The longest name, in bytes: the specification allows 255 for host, slash and name together.
+    /// The longest name, in bytes. The specification allows 255 for host, slash and name together.
     pub const MAX: usize = 253;
 
     /// The name as written.
@@ -69,8 +70,8 @@ fn is_component(s: &str) -> bool {
     }
 }
 
-/// The name of an upstream registry, `host` or `host:port`, as it stands in `ns=` and before a prefixed name.
-/// Lower case. It is a key into the configured list, never something to dial.
+/// The name of an upstream registry, `host` or `host:port` in lower case, as it stands in `ns=` and
+/// before a prefixed name. It is a key into the configured list; lanyard never dials it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UpstreamName(Arc<str>);
 

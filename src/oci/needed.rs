@@ -1,16 +1,17 @@
-//! What manifests need: everything that they name, and that what they name names in turn.
+//! All content that manifests need: the content that they name, and so on through their children.
+//! The collector and the deletion of manifests use it; `read` gives them the bytes.
 
 use std::collections::{HashSet, VecDeque};
 
 use super::{Digest, Manifest, ManifestError, is_manifest};
 
-/// Why it cannot be told what manifests need.
+/// Why the needed content is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum NeededError<E> {
-    /// One of the manifests is not there.
+    /// One of the manifests is missing.
     #[error("the manifest {0} is missing")]
     Missing(Digest),
-    /// One of them is none.
+    /// One of them is not a manifest.
     #[error("the manifest {0} cannot be read: {1}")]
     Manifest(Digest, ManifestError),
     /// The reading failed.
@@ -21,26 +22,27 @@ pub enum NeededError<E> {
 /// A manifest to look into.
 struct Visit {
     digest: Digest,
-    /// What it is kept as; `None` for a child, which is what its bytes say.
+    /// The type that it is stored as. `None`: a child, whose bytes tell its type.
     media_type: Option<String>,
 }
 
-/// Everything that these manifests name, and the manifests themselves. Each is read once, however many ways lead to it
-/// (SECURITY.md S21).
+/// The digests of these manifests and of all content that they need. Each manifest is read once,
+/// however many others name it (SECURITY.md S21).
 ///
-/// `read` gives the bytes of a manifest, or `None` where there are none; it is told whether it is one of `manifests`, which
-/// must be there and be what they are said to be. A child need not: a sparse index names what is not here, and any index may
-/// name what is no manifest. Manifests of types that lanyard does not know are opaque, and are not read.
+/// `read` gives the bytes of a manifest, or `None` if they are missing. Its second argument says
+/// whether the manifest is one of `manifests`; these have to be here and be of their type. A child
+/// may be missing, because a sparse index names missing content, and it may be no manifest.
+/// Manifests of types that lanyard does not know are opaque, and are not read.
 ///
 /// # Errors
-/// One of `manifests` is missing or none, or the reading failed.
+/// One of `manifests` is missing or is not a manifest, or the reading failed.
 pub fn needed<B: AsRef<[u8]>, E>(
     manifests: impl Iterator<Item = (Digest, String)>,
     mut read: impl FnMut(&Digest, bool) -> Result<Option<B>, E>,
 ) -> Result<HashSet<Digest>, NeededError<E>> {
     let mut needed = HashSet::new();
     let mut seen = HashSet::new();
-    // First in, first out: the manifests themselves are looked into before they are met as children.
+    // First in, first out: the manifests themselves come before the same ones as children.
     let mut visits: VecDeque<_> =
         manifests.map(|(digest, media_type)| Visit { digest, media_type: Some(media_type) }).collect();
     while let Some(Visit { digest, media_type }) = visits.pop_front() {
@@ -61,7 +63,7 @@ pub fn needed<B: AsRef<[u8]>, E>(
             Some(media_type) => {
                 Manifest::parse(media_type, bytes).map_err(|error| NeededError::Manifest(digest, error))?
             }
-            // A child is looked into as a client would that gets it, whatever the index calls it.
+            // A child is read as a client would read it, whatever type the index gives it.
             None => match Manifest::parse(&Manifest::sniff(bytes), bytes) {
                 Ok(manifest) => manifest,
                 Err(_) => continue,

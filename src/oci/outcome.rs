@@ -1,26 +1,27 @@
-//! How an answer came about.
+//! The outcome words: how an answer came about. `pull` and `push` choose the word; DESIGN.md
+//! section 1 has the same table for operators.
 
 use std::fmt;
 
-/// The one set of outcome words: header `X-Lanyard-Cache`, logs, metrics and tests all use these.
+/// How an answer came about. The header `X-Lanyard-Cache`, logs, metrics and tests use these words.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Outcome {
-    /// From the store; upstream was not asked.
+    /// From the store, and upstream was not asked.
     Hit,
     /// From a download that another request had begun.
     Joined,
     /// This request began the download.
     Filled,
-    /// From the store, after upstream said it is still the right one.
+    /// From the store, after upstream confirmed that it is current.
     Revalidated,
     /// From the store, because upstream could not be asked.
     Stale,
-    /// Passed through; the store was not involved.
+    /// Passed through, without the store.
     Bypassed,
 }
 
 impl Outcome {
-    /// Every outcome, in the order of the table above.
+    /// Every outcome, in the order above.
     pub const ALL: [Outcome; 6] =
         [Outcome::Hit, Outcome::Joined, Outcome::Filled, Outcome::Revalidated, Outcome::Stale, Outcome::Bypassed];
 

@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 /// One range as the client wrote it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ByteRange {
-    /// `first-last`, both inclusive; `last` absent means to the end.
+    /// `first-last`, both inclusive. Without `last` it goes to the end.
     From {
         /// Offset of the first byte.
         first: u64,
@@ -15,7 +15,7 @@ pub enum ByteRange {
     },
     /// `-length`: the last `length` bytes.
     Suffix {
-        /// How many bytes from the end.
+        /// The number of bytes before the end.
         length: u64,
     },
 }
@@ -32,7 +32,7 @@ impl FromStr for ByteRange {
             if s.is_empty() || !s.bytes().all(|b| b.is_ascii_digit()) {
                 return Err(NotARange);
             }
-            // Past 2^64 it is past the end of anything.
+            // A number past 2^64 is past the end of any content.
             Ok(s.parse().unwrap_or(u64::MAX))
         };
         let (first, last) = spec.split_once('-').ok_or(NotARange)?;
@@ -41,8 +41,8 @@ impl FromStr for ByteRange {
             (first, "") => Ok(ByteRange::From { first: digits(first)?, last: None }),
             (first, last) => {
                 let (first, last) = (digits(first)?, digits(last)?);
-                // `first > last` is syntactically invalid (RFC 9110 14.1.1), yet every registry, and the OCI conformance
-                // program, treats it as a range that cannot be satisfied.
+                // `first > last` is syntactically invalid (RFC 9110 14.1.1). Every registry and the
+                // OCI conformance program treat it as a range that cannot be satisfied.
                 Ok(ByteRange::From { first, last: Some(last) })
             }
         }
@@ -56,7 +56,7 @@ pub struct Unsatisfiable {
     pub total: u64,
 }
 
-/// A range laid over content of a known length. Never empty.
+/// A range within content of a known length. Never empty.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ContentRange {
     /// Offset of the first byte.
@@ -68,13 +68,13 @@ pub struct ContentRange {
 }
 
 impl ByteRange {
-    /// Whether it ends before it begins.
+    /// Whether its last byte is before its first.
     pub(super) fn is_backward(&self) -> bool {
         matches!(*self, ByteRange::From { first, last: Some(last) } if last < first)
     }
 
-    /// Lays the range over `total` bytes, clipping its end.
-    pub fn over(self, total: u64) -> Result<ContentRange, Unsatisfiable> {
+    /// The bytes of the range in content of `total` bytes. Its end is cut to the content's end.
+    pub fn resolve(self, total: u64) -> Result<ContentRange, Unsatisfiable> {
         let none = Unsatisfiable { total };
         let end = total.checked_sub(1).ok_or(none)?;
         let (first, last) = match self {
@@ -87,7 +87,7 @@ impl ByteRange {
 }
 
 impl ContentRange {
-    /// How many bytes it spans.
+    /// The number of its bytes, at least 1.
     pub fn length(&self) -> u64 {
         self.last - self.first + 1
     }
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn lays_ranges_over_content() {
-        let over = |s: &str, total| s.parse::<ByteRange>().map(|r| r.over(total).map(|c| (c.first, c.last)));
+        let over = |s: &str, total| s.parse::<ByteRange>().map(|r| r.resolve(total).map(|c| (c.first, c.last)));
         assert_eq!(over("0-99", 1000), Ok(Ok((0, 99))));
         assert_eq!(over("990-2000", 1000), Ok(Ok((990, 999))));
         assert_eq!(over("500-", 1000), Ok(Ok((500, 999))));
@@ -126,7 +126,7 @@ mod tests {
     proptest! {
         #[test]
         fn stays_inside(first: u64, last: Option<u64>, total: u64) {
-            if let Ok(c) = (ByteRange::From { first, last }).over(total) {
+            if let Ok(c) = (ByteRange::From { first, last }).resolve(total) {
                 prop_assert!(c.first <= c.last && c.last < total && c.first == first);
             }
         }

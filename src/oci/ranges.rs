@@ -2,13 +2,12 @@
 //! 15.3.7.2).
 //!
 //! Promises:
-//! - One range costs no allocation, and is what [`ByteRange`] says of it.
+//! - One range costs no allocation, and means the same as a [`ByteRange`].
 //! - At most [`MOST_RANGES`] ranges are kept, whatever the header's length (S9).
 //! - Ranges that overlap become one, so no byte is sent twice. Ranges that only touch stay apart:
-//!   containers/storage counts the parts of an answer and gives up a partial pull where they are
-//!   fewer than it asked for, and its versions before 1.53 ask for ranges of eStargz layers that
-//!   touch.
-//! - The order asked for is kept. What became one stands where its first range stood.
+//!   containers/storage counts the parts of an answer and gives up a partial pull if they are fewer
+//!   than it asked for, and its versions before 1.53 ask for ranges of eStargz layers that touch.
+//! - The requested order is kept. A joined range stands at the place of its first range.
 
 use std::str::FromStr;
 
@@ -17,7 +16,7 @@ use super::range::{ByteRange, ContentRange, Unsatisfiable};
 /// The most ranges that one request may ask for.
 pub const MOST_RANGES: usize = 1000;
 
-/// What a `Range` header asks for. Never empty.
+/// The ranges of a `Range` header. Never empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ByteRanges {
     first: ByteRange,
@@ -29,7 +28,7 @@ pub struct ByteRanges {
 pub enum NotRanges {
     /// It is not a list of byte ranges. It is ignored, and the answer is the whole content.
     Malformed,
-    /// It has more than [`MOST_RANGES`] ranges. It is refused, and clients ask again for fewer.
+    /// It has more than [`MOST_RANGES`] ranges. It is refused, and clients ask again with fewer.
     TooMany,
 }
 
@@ -53,8 +52,7 @@ impl FromStr for ByteRanges {
             others.push(parse(spec)?);
         }
         let ranges = ByteRanges { first, others };
-        // Alone, a backward range is one that cannot be satisfied; among others it spoils the
-        // header.
+        // A backward range alone cannot be satisfied; among others it makes the header malformed.
         let spoiled = !ranges.others.is_empty() && ranges.iter().any(|range| range.is_backward());
         if spoiled { Err(NotRanges::Malformed) } else { Ok(ranges) }
     }
@@ -71,20 +69,22 @@ impl ByteRanges {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// Lays the ranges over `total` bytes. Those that cannot be satisfied are left out; an error
-    /// where all are.
-    pub fn over(&self, total: u64) -> Result<ContentRanges, Unsatisfiable> {
+    /// The ranges in content of `total` bytes, without those that cannot be satisfied.
+    ///
+    /// # Errors
+    /// None of them can be satisfied.
+    pub fn resolve(&self, total: u64) -> Result<ContentRanges, Unsatisfiable> {
         if self.others.is_empty() {
-            return self.first.over(total).map(ContentRanges::from);
+            return self.first.resolve(total).map(ContentRanges::from);
         }
-        let laid: Vec<_> = self.iter().filter_map(|range| range.over(total).ok()).collect();
-        let mut joined = join(laid).into_iter();
+        let resolved: Vec<_> = self.iter().filter_map(|range| range.resolve(total).ok()).collect();
+        let mut joined = join(resolved).into_iter();
         let first = joined.next().ok_or(Unsatisfiable { total })?;
         Ok(ContentRanges { first, others: joined.collect() })
     }
 }
 
-/// Joins the ranges that overlap, and keeps the order.
+/// Joins the ranges that overlap. Each joined range has the place of its first one.
 fn join(mut ranges: Vec<ContentRange>) -> Vec<ContentRange> {
     if ranges.is_sorted_by(|before, after| before.last < after.first) {
         return ranges;
@@ -105,7 +105,7 @@ fn join(mut ranges: Vec<ContentRange>) -> Vec<ContentRange> {
     joined.into_iter().map(|(_, range)| range).collect()
 }
 
-/// Ranges laid over content of a known length: none empty, no two that overlap, at least one.
+/// At least one range within content of a known length. None is empty, and no two overlap.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ContentRanges {
     first: ContentRange,
@@ -119,42 +119,42 @@ impl From<ContentRange> for ContentRanges {
 }
 
 impl ContentRanges {
-    /// The range, where there is only one.
+    /// The range, if it is the only one.
     pub fn single(&self) -> Option<ContentRange> {
         self.others.is_empty().then_some(self.first)
     }
 
-    /// All of them, in the order they are sent.
+    /// All ranges, in the order of sending.
     pub fn iter(&self) -> impl Iterator<Item = &ContentRange> + Clone {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// The first, and those behind it.
+    /// The first range, and the others.
     pub fn split(self) -> (ContentRange, Vec<ContentRange>) {
         (self.first, self.others)
     }
 
-    /// Whether each begins behind the one before.
+    /// Whether each range begins after the one before it.
     pub fn is_ascending(&self) -> bool {
         self.iter().is_sorted_by_key(|range| range.first)
     }
 
-    /// The least offset in them.
+    /// The offset of the first byte of all ranges.
     pub fn start(&self) -> u64 {
         self.iter().map(|range| range.first).min().unwrap_or(self.first.first)
     }
 
-    /// The offset past the greatest in them.
+    /// The offset after the last byte of all ranges.
     pub fn end(&self) -> u64 {
         self.iter().map(|range| range.last).max().unwrap_or(self.first.last) + 1
     }
 
-    /// How many bytes lie between them.
+    /// The number of bytes between the ranges.
     pub fn gaps(&self) -> u64 {
         self.end() - self.start() - self.iter().map(ContentRange::length).sum::<u64>()
     }
 
-    /// Whether they are the whole content from its first byte to its last, in order.
+    /// Whether the ranges are the whole content, from its first byte to its last in order.
     pub fn is_whole(&self) -> bool {
         self.is_ascending() && self.start() == 0 && self.end() == self.first.total && self.gaps() == 0
     }

@@ -7,7 +7,7 @@ fn laid(header: &str, total: u64) -> Result<Vec<(u64, u64)>, u16> {
         NotRanges::Malformed => 200_u16,
         NotRanges::TooMany => 400,
     })?;
-    let ranges = ranges.over(total).map_err(|_| 416_u16)?;
+    let ranges = ranges.resolve(total).map_err(|_| 416_u16)?;
     Ok(ranges.iter().map(|range| (range.first, range.last)).collect())
 }
 
@@ -19,20 +19,20 @@ fn lays_sets_over_content() {
         ("bytes=0-9,20-29", &[(0, 9), (20, 29)]),
         ("bytes= 0-9 ,\t20-29 ", &[(0, 9), (20, 29)]),
         ("bytes=,0-9,,20-29,", &[(0, 9), (20, 29)]),
-        // The order asked for stays.
+        // The requested order stays.
         ("bytes=20-29,0-9", &[(20, 29), (0, 9)]),
         ("bytes=-10,0-9", &[(990, 999), (0, 9)]),
         ("bytes=0-9,500-,-5", &[(0, 9), (500, 999)]),
-        // What overlaps becomes one, where the first of it stood.
+        // Ranges that overlap become one, at the place of the first.
         ("bytes=0-9,5-19", &[(0, 19)]),
         ("bytes=0-9,0-9", &[(0, 9)]),
         ("bytes=50-59,0-9,55-69,9-9", &[(50, 69), (0, 9)]),
         ("bytes=5-6,100-109,0-9", &[(0, 9), (100, 109)]),
         ("bytes=0-,10-20,-1", &[(0, 999)]),
-        // What touches stays apart.
+        // Ranges that touch stay apart.
         ("bytes=0-9,10-19", &[(0, 9), (10, 19)]),
         ("bytes=10-19,0-9", &[(10, 19), (0, 9)]),
-        // What cannot be satisfied is left out.
+        // Ranges that cannot be satisfied are left out.
         ("bytes=1000-1001,0-9,-0", &[(0, 9)]),
         ("bytes=990-2000,99999999999999999999-,0-0", &[(990, 999), (0, 0)]),
     ];
@@ -69,7 +69,7 @@ fn lays_sets_over_content() {
     }
 }
 
-/// S9: what a request costs is bounded, whatever its header.
+/// S9: the cost of a request is bounded for every header.
 #[test]
 fn s9_at_most_a_thousand_ranges() {
     let set = |count: usize| {
@@ -86,7 +86,7 @@ fn s9_at_most_a_thousand_ranges() {
 
 #[test]
 fn knows_what_is_the_whole() {
-    let whole = |header: &str| header.parse::<ByteRanges>().unwrap().over(100).unwrap().is_whole();
+    let whole = |header: &str| header.parse::<ByteRanges>().unwrap().resolve(100).unwrap().is_whole();
     assert!(whole("bytes=0-") && whole("bytes=0-49,50-") && whole("bytes=0-9,10-19,20-99,5-12"));
     assert!(!whole("bytes=0-98") && !whole("bytes=1-") && !whole("bytes=0-48,50-") && !whole("bytes=50-,0-49"));
 }
@@ -111,8 +111,8 @@ fn asked(specs: &[String], total: u64) -> Vec<bool> {
 }
 
 proptest! {
-    /// Every byte that is asked for is sent once, no other is, and the parts are in the order of
-    /// their first ranges.
+    /// Every requested byte is sent once, and no other byte is. The parts are in the order of their
+    /// first ranges.
     #[test]
     fn sends_what_is_asked_for_once(specs in proptest::collection::vec(spec(), 1..12), total in 0..130_u64) {
         let expected = asked(&specs, total);

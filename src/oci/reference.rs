@@ -1,4 +1,5 @@
-//! A manifest's reference: a tag or a digest (distribution-spec, "Pulling manifests").
+//! A manifest's reference: a tag or a digest (distribution-spec, "Pulling manifests"). `http`
+//! parses it from the path of a request.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -7,10 +8,10 @@ use super::{Digest, DigestError};
 /// Why a string is not a reference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ReferenceError {
-    /// It holds a colon, so it is meant as a digest, and is not one.
+    /// It has a colon, so it is meant as a digest, but it is not one.
     #[error(transparent)]
     Digest(#[from] DigestError),
-    /// Outside `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
+    /// It does not match `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
     #[error("a tag is 1 to 128 letters, digits, dots, underscores and dashes, and does not begin with . or -")]
     Tag,
 }
@@ -54,7 +55,7 @@ impl fmt::Debug for Tag {
     }
 }
 
-/// What stands after `/manifests/`.
+/// The text after `/manifests/`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Reference {
     /// A mutable name.

@@ -1,10 +1,10 @@
-//! A repository and the namespace it lives in.
+//! A repository and its namespace. `names` decides which repository a request means.
 
 use std::fmt;
 
 use super::{RepositoryName, UpstreamName};
 
-/// Where a repository's content comes from. Content of one name in two namespaces never mixes.
+/// Where a repository's content comes from. Equal names in two namespaces are two repositories.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Namespace {
     /// Pushed here; never looked up upstream.

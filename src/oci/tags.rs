@@ -1,31 +1,34 @@
 //! A list of tags in two allocations: one text, and the place of each tag in it.
 //!
 //! A list takes at most 8 MiB, about 300,000 tags of twenty letters (S9); [`Tags::push`] refuses
-//! the next one. After [`Tags::sort`] the tags are in the order of their bytes, each once. Built by
+//! the next tag. After [`Tags::sort`] the tags are in the order of their bytes, each once. Built by
 //! `upstream::lists`; read by `pull::lists` and `http::v2::tags`.
 
 use std::fmt;
 
 use super::Tag;
 
-/// The most that one list takes, in bytes: some 300,000 tags of twenty letters.
+/// The largest size of one list, in bytes: some 300,000 tags of twenty letters.
 const MOST: usize = 8 << 20;
 
-/// Tags, and after [`sort`](Tags::sort) in the order of their bytes and each of them once.
+/// A list of tags. After [`sort`](Tags::sort) they are in the order of their bytes, each once.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Tags {
     text: String,
-    /// Where each begins in `text`, and how long it is.
+    /// The offset of each tag in `text`, and its length, in bytes.
     places: Vec<(u32, u8)>,
 }
 
-/// There are more of them than a list may hold.
+/// The list is full.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the list of tags is longer than 8 MiB")]
 pub struct TooManyTags;
 
 impl Tags {
-    /// One more.
+    /// Adds a tag at the end.
+    ///
+    /// # Errors
+    /// The list would be longer than 8 MiB.
     pub fn push(&mut self, tag: &Tag) -> Result<(), TooManyTags> {
         let tag = tag.as_str();
         let (Ok(start), Ok(length)) = (u32::try_from(self.text.len()), u8::try_from(tag.len())) else {
@@ -39,8 +42,7 @@ impl Tags {
         Ok(())
     }
 
-    /// Puts them in order, leaves out what is there twice, and gives back the memory that is not
-    /// needed.
+    /// Sorts the tags, removes those that are there twice, and frees the memory that is not needed.
     pub fn sort(&mut self) {
         let text = self.text.as_str();
         self.places.sort_unstable_by_key(|place| at(text, *place));
@@ -49,34 +51,34 @@ impl Tags {
         self.places.shrink_to_fit();
     }
 
-    /// How many there are.
+    /// The number of tags.
     pub fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// Whether there is none.
+    /// Whether the list has no tag.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
 
-    /// How much memory they take, in bytes.
+    /// The memory of the tags, in bytes.
     pub fn weight(&self) -> usize {
         self.text.len() + self.places.len() * size_of::<(u32, u8)>()
     }
 
-    /// Those of a range, which ends with the list.
+    /// The tags of a range of places, which is cut to the end of the list.
     pub fn range(&self, range: std::ops::Range<usize>) -> impl ExactSizeIterator<Item = &str> + Clone {
         let end = range.end.min(self.places.len());
         let places = self.places.get(range.start.min(end)..end).unwrap_or_default();
         places.iter().map(|place| at(&self.text, *place))
     }
 
-    /// All of them.
+    /// All tags.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         self.range(0..self.places.len())
     }
 
-    /// How many of them, in order, sort up to and including `last`.
+    /// The number of tags that sort up to and including `last`. The list is sorted.
     pub fn up_to(&self, last: &str) -> usize {
         self.places.partition_point(|place| at(&self.text, *place) <= last)
     }

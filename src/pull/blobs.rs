@@ -408,7 +408,7 @@ fn look(storage: &Storage, repo: &Repository, digest: &Digest) -> Result<Found, 
 }
 
 fn over(range: Option<&ByteRanges>, size: u64) -> Result<Option<ContentRanges>, PullError> {
-    range.map(|range| range.over(size)).transpose().map_err(|none| PullError::Range { total: none.total })
+    range.map(|range| range.resolve(size)).transpose().map_err(|none| PullError::Range { total: none.total })
 }
 
 /// Whether the ranges are not waited for (F8): all begin far past what can be read, and one request
