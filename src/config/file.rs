@@ -77,7 +77,7 @@ impl TomlTree<'_> {
             DeValue::String(text) => Value::from(text.as_ref()),
             DeValue::Boolean(is) => Value::from(*is),
             // A number that is too large stays text, and is refused when its key is read.
-            DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
+            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
                 Ok(number) => Value::from(number),
                 Err(_) => Value::from(number.as_str()),
             },

@@ -34,3 +34,17 @@ fn line(text: &mut String, key: &str, shown: &Shown) {
     let value = format!("{key} = {}", shown.value);
     text.push_str(&format!("{value:<COLUMN$} # {}\n", shown.source.to_string().escape_debug()));
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, Sources};
+
+    #[test]
+    fn numbers_of_the_file_are_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lanyard.toml");
+        std::fs::write(&file, "[hosted]\nuploads = 0x10\n[[upstream]]\nname = \"ghcr.io\"\nconnections = 3\n").unwrap();
+        let shown = Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap().show();
+        assert!(shown.contains("\nuploads = 16 ") && shown.contains("\nconnections = 3 "), "{shown}");
+    }
+}

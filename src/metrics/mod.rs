@@ -181,7 +181,12 @@ impl Metrics {
     fn register_gauges(&mut self) {
         let (r, g) = (&mut self.registry, &self.sampled);
         r.register_with_unit("uptime", "Time since start", Unit::Seconds, g.uptime.clone());
-        r.register_with_unit("cache", "Cached bytes, without those of pushed repositories", Unit::Bytes, g.cache_bytes.clone());
+        r.register_with_unit(
+            "cache",
+            "Cached bytes, without those of pushed repositories",
+            Unit::Bytes,
+            g.cache_bytes.clone(),
+        );
         r.register("cache_blobs", "Blobs and manifests cached", g.cache_blobs.clone());
         r.register_with_unit("hosted", "Bytes of pushed repositories", Unit::Bytes, g.hosted_bytes.clone());
         r.register("hosted_blobs", "Blobs and manifests of pushed repositories", g.hosted_blobs.clone());
