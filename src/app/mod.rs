@@ -251,7 +251,7 @@ impl App {
         let ended: Result<(), AppError> = actix_web::rt::System::new().block_on(async move {
             let mut listeners = vec![(listener, services.clone())];
             listeners.extend(mirror.map(|listener| (listener, Services { role: ListenerRole::PullOnly, ..services })));
-            let (server, handle) = http::run(listeners, certificate, http::Limits::default())?;
+            let (server, handle) = http::run(listeners, certificate, http::ServerLimits::default())?;
             let admin_server = admin_server.run()?;
             let server = actix_web::rt::spawn(server);
             let stopped = stop.await;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     FAILED, Folder, SUSPENDED, UNAVAILABLE, fail_with, print,
-    socket::{self, SocketError},
+    socket::{self, AskError},
 };
 use crate::admin::{Collection, ScrubStatus, Scrubbed, Status};
 
@@ -58,10 +58,10 @@ fn ask<T: DeserializeOwned>(folder: Folder, method: &str, target: &str, text: im
     };
     let (status, body) = match socket::ask(&config.data_dir, method, target) {
         Ok(answer) => answer,
-        Err(error @ (SocketError::NotRunning(_) | SocketError::TooLong(_))) => {
+        Err(error @ (AskError::NotRunning(_) | AskError::TooLong(_))) => {
             return fail_with(UNAVAILABLE, &format!("lanyard: {error}\n"));
         }
-        Err(error @ (SocketError::Denied(_) | SocketError::Broken { .. })) => {
+        Err(error @ (AskError::Denied(_) | AskError::Broken { .. })) => {
             return fail_with(FAILED, &format!("lanyard: {error}\n"));
         }
     };

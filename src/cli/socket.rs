@@ -12,7 +12,7 @@ const MOST: u64 = 256 << 20;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SocketError {
+pub(super) enum AskError {
     /// Nobody listens.
     #[error("no lanyard runs on the data folder {}: start it first, or say which folder with --data-dir", .0.display())]
     NotRunning(PathBuf),
@@ -33,15 +33,15 @@ pub(super) enum SocketError {
 }
 
 /// Asks, and waits for as long as the answer takes. The status and the body.
-pub(super) fn ask(data_dir: &Path, method: &str, target: &str) -> Result<(u16, Vec<u8>), SocketError> {
+pub(super) fn ask(data_dir: &Path, method: &str, target: &str) -> Result<(u16, Vec<u8>), AskError> {
     let path = data_dir.join(crate::admin::SOCKET);
     let socket = UnixStream::connect(&path).map_err(|source| match source.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => SocketError::NotRunning(data_dir.to_owned()),
-        ErrorKind::PermissionDenied => SocketError::Denied(path.clone()),
-        ErrorKind::InvalidInput => SocketError::TooLong(path.clone()),
-        _ => SocketError::Broken { path: path.clone(), source },
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => AskError::NotRunning(data_dir.to_owned()),
+        ErrorKind::PermissionDenied => AskError::Denied(path.clone()),
+        ErrorKind::InvalidInput => AskError::TooLong(path.clone()),
+        _ => AskError::Broken { path: path.clone(), source },
     })?;
-    exchange(socket, method, target).map_err(|source| SocketError::Broken { path, source })
+    exchange(socket, method, target).map_err(|source| AskError::Broken { path, source })
 }
 
 fn exchange(mut socket: UnixStream, method: &str, target: &str) -> io::Result<(u16, Vec<u8>)> {

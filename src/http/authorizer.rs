@@ -20,9 +20,9 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use crate::{
     access::{Action, Denied, Principal, ResourceActions, SERVICE, SignInError, VerifiedToken},
     http::{
-        answer::errors::Refusal,
+        answer::errors::HttpError,
         needs::Needs,
-        peer::Peer,
+        peer::Locality,
         services::{ListenerRole, Services},
         target::Target,
     },
@@ -78,26 +78,28 @@ pub(crate) async fn admit(
     target: &Target,
     needs: Needs,
     place: Option<&(&Spelling, Repository)>,
-) -> Result<Principal, Refusal> {
+) -> Result<Principal, HttpError> {
     if let (Needs::Right(Action::Pull), Some((_, repository))) = (needs, place)
         && services.access.authorize(&Principal::Anonymous, Action::Pull, repository).is_ok()
     {
         // What anybody may pull is given out without a look at who asks.
         return Ok(Principal::Anonymous);
     }
-    let gate = Gate { request, services, target, here: services.peer(request) };
+    let authorizer = Authorizer { request, services, target, here: services.peer_principal(request) };
     // On the heap: what needs no look makes no room for one.
     match (needs, place) {
-        (Needs::Nothing | Needs::Admin, _) => Ok(gate.here),
-        (Needs::Greeting, _) => Box::pin(gate.greet()).await,
-        (Needs::List, _) => Box::pin(gate.list()).await,
-        (Needs::Right(action), Some((spelling, repository))) => Box::pin(gate.pass(action, spelling, repository)).await,
+        (Needs::Nothing | Needs::Admin, _) => Ok(authorizer.here),
+        (Needs::Greeting, _) => Box::pin(authorizer.greet()).await,
+        (Needs::List, _) => Box::pin(authorizer.list()).await,
+        (Needs::Right(action), Some((spelling, repository))) => {
+            Box::pin(authorizer.pass(action, spelling, repository)).await
+        }
         // A right is always one to a repository; a test goes through the table.
-        (Needs::Right(action), None) => Err(gate.denied(action, Denied::Forbidden)),
+        (Needs::Right(action), None) => Err(authorizer.denied(action, Denied::Forbidden)),
     }
 }
 
-struct Gate<'a> {
+struct Authorizer<'a> {
     request: &'a HttpRequest,
     services: &'a Services,
     target: &'a Target,
@@ -105,55 +107,55 @@ struct Gate<'a> {
 }
 
 /// Somebody whose `Authorization` was right, or who brought none.
-struct Known {
+struct SignedIn {
     principal: Principal,
     token: Option<VerifiedToken>,
 }
 
-impl Gate<'_> {
+impl Authorizer<'_> {
     /// `/v2/`: whoever brings nothing is told where to get a token; an anonymous one will do.
-    async fn greet(self) -> Result<Principal, Refusal> {
-        let known = self.who(None).await?;
-        let brought_nothing = known.token.is_none() && known.principal.user().is_none();
+    async fn greet(self) -> Result<Principal, HttpError> {
+        let signed_in = self.who(None).await?;
+        let brought_nothing = signed_in.token.is_none() && signed_in.principal.user().is_none();
         if self.services.signs_in() && brought_nothing {
             return Err(self.challenge(None, None, "sign in, or ask for an anonymous token"));
         }
-        Ok(known.principal)
+        Ok(signed_in.principal)
     }
 
     /// `/v2/_catalog`: a password, or a token that was asked for it. An anonymous one lists what
     /// everybody may pull.
-    async fn list(self) -> Result<Principal, Refusal> {
-        let known = self.who(Some(CATALOG)).await?;
-        let refused = match &known.token {
+    async fn list(self) -> Result<Principal, HttpError> {
+        let signed_in = self.who(Some(CATALOG)).await?;
+        let refused = match &signed_in.token {
             _ if !self.services.signs_in() => None,
-            None if known.principal.user().is_some() => None,
+            None if signed_in.principal.user().is_some() => None,
             None => Some((None, "sign in, or ask for an anonymous token")),
             Some(token) if token.access.contains(&ResourceActions::catalog()) => None,
             Some(_) => Some((Some("insufficient_scope"), "the token is for something else")),
         };
         match refused {
             Some((error, message)) => Err(self.challenge(Some(CATALOG), error, message)),
-            None => Ok(known.principal),
+            None => Ok(signed_in.principal),
         }
     }
 
-    async fn pass(self, action: Action, spelling: &Spelling, repository: &Repository) -> Result<Principal, Refusal> {
+    async fn pass(self, action: Action, spelling: &Spelling, repository: &Repository) -> Result<Principal, HttpError> {
         let access = &self.services.access;
         let here_may = access.authorize(&self.here, action, repository);
         if here_may.is_ok() && (action == Action::Pull || !self.services.signs_in()) {
             return Ok(self.here);
         }
         let scope = scope(repository, action);
-        let known = self.who(Some(&scope)).await?;
-        match access.authorize(&known.principal, action, repository) {
-            Ok(()) if known.token.as_ref().is_none_or(|token| covers(token, spelling, repository, action)) => {
-                Ok(known.principal)
+        let signed_in = self.who(Some(&scope)).await?;
+        match access.authorize(&signed_in.principal, action, repository) {
+            Ok(()) if signed_in.token.as_ref().is_none_or(|token| covers(token, spelling, repository, action)) => {
+                Ok(signed_in.principal)
             }
             // Signing in takes nothing away.
             _ if here_may.is_ok() => Ok(self.here),
             Ok(()) => Err(self.challenge(Some(&scope), Some("insufficient_scope"), "the token is for something else")),
-            Err(Denied::SignIn) if known.token.is_some() && self.asks_before_a_push() => {
+            Err(Denied::SignIn) if signed_in.token.is_some() && self.asks_before_a_push() => {
                 Err(self.denied(action, Denied::Unknown))
             }
             Err(Denied::SignIn) if self.services.signs_in() => {
@@ -191,10 +193,10 @@ impl Gate<'_> {
     }
 
     /// What is brought, checked. Where nobody can sign in, it was meant for somebody else.
-    async fn who(&self, scope: Option<&str>) -> Result<Known, Refusal> {
+    async fn who(&self, scope: Option<&str>) -> Result<SignedIn, HttpError> {
         let access = &self.services.access;
         access.refresh().await;
-        let nobody = || Known { principal: self.here.clone(), token: None };
+        let nobody = || SignedIn { principal: self.here.clone(), token: None };
         let wrong = |error, message: &str| self.challenge(scope, error, message);
         if !self.services.signs_in() {
             return Ok(nobody());
@@ -204,7 +206,7 @@ impl Gate<'_> {
             Presented::Foreign => Err(wrong(Some("invalid_request"), "this Authorization is neither Basic nor Bearer")),
             Presented::Password { user, password } => {
                 match access.sign_in(&user, &password, self.services.site.client(self.request)).await {
-                    Ok(principal) => Ok(Known { principal, token: None }),
+                    Ok(principal) => Ok(SignedIn { principal, token: None }),
                     Err(error @ SignInError::Wrong) => Err(wrong(None, &error.to_string())),
                     Err(error @ (SignInError::TooMany { .. } | SignInError::Full { .. } | SignInError::Lost)) => {
                         Err(not_signed_in(error).into())
@@ -216,13 +218,13 @@ impl Gate<'_> {
                     .verify(&token)
                     .ok_or_else(|| wrong(Some("invalid_token"), "the token is not one of lanyard's, or too old"))?;
                 let principal = bearer.user.clone().map_or_else(|| self.here.clone(), Principal::User);
-                Ok(Known { principal, token: Some(bearer) })
+                Ok(SignedIn { principal, token: Some(bearer) })
             }
         }
     }
 
     /// What may not be read is as if it were not there; what may not be changed is said.
-    fn denied(&self, action: Action, denied: Denied) -> Refusal {
+    fn denied(&self, action: Action, denied: Denied) -> HttpError {
         if action == Action::Pull && denied != Denied::Forbidden {
             let code = match self.target {
                 Target::Manifest(..) => ErrorCode::ManifestUnknown,
@@ -241,18 +243,18 @@ impl Gate<'_> {
 
     /// For a client on this machine that asked by a name which may be anybody's.
     fn hint(&self) -> String {
-        match self.services.site.peer(self.request) {
-            Peer::HereByName(name) if self.services.role == ListenerRole::Full => format!(
+        match self.services.site.locality(self.request) {
+            Locality::HereByName(name) if self.services.role == ListenerRole::Full => format!(
                 "; this machine itself asks by an address of its own: {name:?} is none, unless `names` in the \
                  configuration has it"
             ),
-            Peer::HereByName(_) | Peer::Here | Peer::Elsewhere => String::new(),
+            Locality::HereByName(_) | Locality::Here | Locality::Elsewhere => String::new(),
         }
     }
 
     /// 401 with the way to a token (RFC 6750, section 3). Parsers of clients want quotes around
     /// each value and one scheme.
-    fn challenge(&self, scope: Option<&str>, error: Option<&str>, message: &str) -> Refusal {
+    fn challenge(&self, scope: Option<&str>, error: Option<&str>, message: &str) -> HttpError {
         let Some(origin) = self.services.site.origin(self.request) else {
             let error =
                 RegistryError::new(ErrorCode::Unsupported, "Host names no host, so there is nowhere to sign in");
@@ -264,7 +266,7 @@ impl Gate<'_> {
                 text.push_str(&format!(",{key}=\"{value}\""));
             }
         }
-        let refusal = Refusal::from(RegistryError::new(ErrorCode::Unauthorized, message));
+        let refusal = HttpError::from(RegistryError::new(ErrorCode::Unauthorized, message));
         // Every part is printable ASCII.
         match HeaderValue::from_str(&text) {
             Ok(value) => refusal.with_header(WWW_AUTHENTICATE, value),

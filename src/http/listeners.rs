@@ -13,7 +13,7 @@ use crate::http::{
     routes,
     services::Services,
     transport::{
-        limits::Limits,
+        limits::ServerLimits,
         server,
         tls::Certificate,
         unix::{AdminSocket, SocketFile},
@@ -29,7 +29,7 @@ use crate::http::{
 pub fn run(
     listeners: Vec<(TcpListener, Services)>,
     certificate: Option<Arc<Certificate>>,
-    limits: Limits,
+    limits: ServerLimits,
 ) -> io::Result<(Server, ServerHandle)> {
     let listeners = listeners.into_iter().map(|(listener, services)| (listener, web::Data::new(services))).collect();
     let serve = move |request: HttpRequest, services: web::Data<Services>, body: web::Payload| {
@@ -48,7 +48,7 @@ pub fn run(
 ///
 /// [`ListenerRole::Admin`]: crate::http::ListenerRole::Admin
 pub fn run_admin(socket: AdminSocket, services: Services) -> io::Result<(Server, ServerHandle, SocketFile)> {
-    let patience = Limits::default().answer;
+    let patience = ServerLimits::default().answer;
     let serve = move |request: HttpRequest, services: web::Data<Services>, body: web::Payload| {
         routes::serve(request, services, body, patience)
     };

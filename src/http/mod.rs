@@ -33,8 +33,8 @@ pub use listeners::{run, run_admin};
 pub use peer::Site;
 pub use services::{ListenerRole, Services};
 pub use transport::{
-    limits::Limits,
+    limits::ServerLimits,
     server::{BindError, bind},
     tls::{Certificate, TlsError},
-    unix::{AdminSocket, SocketError, SocketFile},
+    unix::{AdminSocket, AdminSocketError, SocketFile},
 };

@@ -46,7 +46,7 @@ pub struct Site {
 
 /// The other end of a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Peer {
+pub(crate) enum Locality {
     /// This machine.
     Here,
     /// This machine, which was asked by a name that may be anybody's.
@@ -69,25 +69,25 @@ impl Site {
     }
 
     /// Who is at the other end, as far as the connection and what is said of it tell.
-    pub(crate) fn peer(&self, request: &HttpRequest) -> Peer {
+    pub(crate) fn locality(&self, request: &HttpRequest) -> Locality {
         let here = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
         let headers = request.headers();
         if !here || speaks_for_another(headers) {
-            return Peer::Elsewhere;
+            return Locality::Elsewhere;
         }
         match Host::of(headers) {
-            Some(Host::Address) => Peer::Here,
-            Some(Host::Name(name)) if self.is_local(&name) => Peer::Here,
-            Some(Host::Name(name)) => Peer::HereByName(name),
-            None => Peer::HereByName(String::new()),
+            Some(Host::Address) => Locality::Here,
+            Some(Host::Name(name)) if self.is_local(&name) => Locality::Here,
+            Some(Host::Name(name)) => Locality::HereByName(name),
+            None => Locality::HereByName(String::new()),
         }
     }
 
     /// The same as a principal.
     pub(crate) fn principal(&self, request: &HttpRequest) -> Principal {
-        match self.peer(request) {
-            Peer::Here => Principal::Loopback,
-            Peer::HereByName(_) | Peer::Elsewhere => Principal::Anonymous,
+        match self.locality(request) {
+            Locality::Here => Principal::Loopback,
+            Locality::HereByName(_) | Locality::Elsewhere => Principal::Anonymous,
         }
     }
 

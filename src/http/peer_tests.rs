@@ -53,7 +53,7 @@ fn s32_this_machine_is_who_asks_it_by_a_name_that_is_its_own() {
         "registry.corp.example.",
         "Registry.Corp.Example:5000",
     ] {
-        assert_eq!(site.peer(&from_here(&[("host", host)])), Peer::Here, "{host}");
+        assert_eq!(site.locality(&from_here(&[("host", host)])), Locality::Here, "{host}");
     }
     for host in [
         "evil.example",
@@ -95,18 +95,18 @@ fn s32_this_machine_is_who_asks_it_by_a_name_that_is_its_own() {
         "bücher",
     ] {
         let request = from_here(&[("host", host)]);
-        assert!(matches!(site.peer(&request), Peer::HereByName(_)), "{host}");
+        assert!(matches!(site.locality(&request), Locality::HereByName(_)), "{host}");
         assert_eq!(site.principal(&request), Principal::Anonymous, "{host}");
     }
-    assert!(matches!(site.peer(&from_here(&[])), Peer::HereByName(_)), "no Host");
+    assert!(matches!(site.locality(&from_here(&[])), Locality::HereByName(_)), "no Host");
     let two = from_here(&[("host", "localhost"), ("host", "localhost")]);
-    assert!(matches!(site.peer(&two), Peer::HereByName(_)), "two of them");
+    assert!(matches!(site.locality(&two), Locality::HereByName(_)), "two of them");
 }
 
 #[test]
 fn s32_a_proxy_and_a_browser_on_this_machine_are_not_this_machine() {
     let site = site(&[]);
-    let peer = |name, value| site.peer(&from_here(&[("host", "localhost:5000"), (name, value)]));
+    let peer = |name, value| site.locality(&from_here(&[("host", "localhost:5000"), (name, value)]));
     for name in [
         "forwarded",
         "via",
@@ -118,29 +118,29 @@ fn s32_a_proxy_and_a_browser_on_this_machine_are_not_this_machine() {
         "origin",
     ] {
         for value in ["", "null", "127.0.0.1", "http://localhost:5000"] {
-            assert_eq!(peer(name, value), Peer::Elsewhere, "{name}: {value}");
+            assert_eq!(peer(name, value), Locality::Elsewhere, "{name}: {value}");
         }
     }
     for value in ["cross-site", "same-site", "Cross-Site", "", "x", "same-origin, cross-site"] {
-        assert_eq!(peer("sec-fetch-site", value), Peer::Elsewhere, "{value}");
+        assert_eq!(peer("sec-fetch-site", value), Locality::Elsewhere, "{value}");
     }
     for value in ["same-origin", "none", "Same-Origin"] {
-        assert_eq!(peer("sec-fetch-site", value), Peer::Here, "{value}");
+        assert_eq!(peer("sec-fetch-site", value), Locality::Here, "{value}");
     }
     // An upstream's redirect may lead lanyard to itself.
-    assert_eq!(peer("user-agent", concat!("lanyard/", env!("CARGO_PKG_VERSION"))), Peer::Elsewhere);
+    assert_eq!(peer("user-agent", concat!("lanyard/", env!("CARGO_PKG_VERSION"))), Locality::Elsewhere);
     for value in ["", "docker/28.5.2", "not lanyard/0.1.0"] {
-        assert_eq!(peer("user-agent", value), Peer::Here, "{value}");
+        assert_eq!(peer("user-agent", value), Locality::Here, "{value}");
     }
     let two = [("host", "localhost"), ("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")];
-    assert_eq!(site.peer(&from_here(&two)), Peer::Elsewhere);
+    assert_eq!(site.locality(&from_here(&two)), Locality::Elsewhere);
     for address in ["192.0.2.1:1", "[2001:db8::1]:1", "[::ffff:192.0.2.1]:1"] {
         let request = TestRequest::default().peer_addr(address.parse().unwrap()).append_header(("host", "localhost"));
-        assert_eq!(site.peer(&request.to_http_request()), Peer::Elsewhere, "{address}");
+        assert_eq!(site.locality(&request.to_http_request()), Locality::Elsewhere, "{address}");
     }
     for address in ["127.1.2.3:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
         let request = TestRequest::default().peer_addr(address.parse().unwrap()).append_header(("host", "localhost"));
-        assert_eq!(site.peer(&request.to_http_request()), Peer::Here, "{address}");
+        assert_eq!(site.locality(&request.to_http_request()), Locality::Here, "{address}");
     }
 }
 
@@ -164,7 +164,7 @@ fn the_certificates_names_are_this_machines() {
         ("x.shown.example", false),
         ("evil.example", false),
     ] {
-        let here = site.peer(&from_here(&[("host", host)])) == Peer::Here;
+        let here = site.locality(&from_here(&[("host", host)])) == Locality::Here;
         assert_eq!(here, expected, "{host}");
     }
 }

@@ -10,7 +10,7 @@ use actix_web::{
 use crate::{
     access::{Action, Principal},
     http::{
-        answer::access_log::Entry,
+        answer::{access_log::LogEntry, delivery::Delivery},
         query::Query,
         request_body::RequestBody,
         services::{ListenerRole, Services},
@@ -27,7 +27,8 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) request: &'a HttpRequest,
     pub(crate) services: &'a Services,
     pub(crate) query: Query,
-    pub(crate) entry: &'a mut Entry,
+    pub(crate) entry: &'a mut LogEntry,
+    pub(crate) delivery: &'a mut Delivery,
     /// Who asks; has the right that the table says.
     pub(crate) principal: Principal,
     /// The request's body.
@@ -59,7 +60,7 @@ impl RequestContext<'_> {
 
     /// Whether this machine itself asks.
     pub(crate) fn is_here(&self) -> bool {
-        self.services.peer(self.request) == Principal::Loopback
+        self.services.peer_principal(self.request) == Principal::Loopback
     }
 
     /// Another repository in which anybody at this client's address may have what `repository` only
@@ -70,7 +71,7 @@ impl RequestContext<'_> {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<Repository>, PullError> {
-        let (services, peer) = (self.services.clone(), self.services.peer(self.request));
+        let (services, peer) = (self.services.clone(), self.services.peer_principal(self.request));
         let may_pull = move |holder: &Repository| {
             services.shows(holder) && services.access.authorize(&peer, Action::Pull, holder).is_ok()
         };
@@ -99,7 +100,7 @@ impl RequestContext<'_> {
     pub(crate) fn may_pull(&self) -> MayPull {
         let access = Arc::clone(&self.services.access);
         // Signing in takes nothing away.
-        let everybody = [self.principal.clone(), self.services.peer(self.request)];
+        let everybody = [self.principal.clone(), self.services.peer_principal(self.request)];
         let services = self.services.clone();
         Arc::new(move |repo| {
             services.shows(repo) && everybody.iter().any(|who| access.authorize(who, Action::Pull, repo).is_ok())

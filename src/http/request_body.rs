@@ -6,7 +6,7 @@
 //! - A body that is wanted as a whole, a form or a manifest, also has a total: 30 s, and one more
 //!   for each 64 KiB beyond the first.
 //!
-//! - What is gathered as a whole takes its share of what all may hold (`transport/shares.rs`). Time in which
+//! - What is gathered as a whole takes its share of what all may hold (`transport/request_memory.rs`). Time in which
 //!   it waits for that does not count.
 //!
 //! What is slower is answered 408, and its connection ends. What came of an upload stays: it can go
@@ -21,8 +21,8 @@ use tokio::time::Instant;
 
 use crate::{
     http::{
-        answer::errors::{self, Refusal},
-        transport::{shares::Gathered, traffic::Traffic},
+        answer::errors::{self, HttpError},
+        transport::{connection_state::ConnectionState, request_memory::GatheredBody},
     },
     oci::{ErrorCode, RegistryError},
 };
@@ -40,7 +40,7 @@ const SHORT: u64 = 64 << 10;
 /// A body that nobody has read yet. Dropped unread, it costs its sender the connection.
 pub(crate) struct RequestBody {
     payload: Payload,
-    traffic: Option<Rc<Traffic>>,
+    connection: Option<Rc<ConnectionState>>,
     /// Since it last had brought its due: how long it was waited for, and how many bytes it
     /// brought.
     waited: Duration,
@@ -50,25 +50,25 @@ pub(crate) struct RequestBody {
 impl RequestBody {
     /// The body of `request`.
     pub(crate) fn new(payload: web::Payload, request: &HttpRequest) -> Self {
-        RequestBody::on(payload.into_inner(), request.conn_data::<Rc<Traffic>>().map(Rc::clone))
+        RequestBody::on(payload.into_inner(), request.conn_data::<Rc<ConnectionState>>().map(Rc::clone))
     }
 
-    fn on(payload: Payload, traffic: Option<Rc<Traffic>>) -> Self {
-        RequestBody { payload, traffic, waited: Duration::ZERO, came: 0 }
+    fn on(payload: Payload, connection: Option<Rc<ConnectionState>>) -> Self {
+        RequestBody { payload, connection, waited: Duration::ZERO, came: 0 }
     }
 
     /// The next piece; `None` at the end. An error where the body breaks off, stops coming, or
     /// comes too slowly.
-    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Refusal> {
-        let (payload, traffic) = (&mut self.payload, self.traffic.as_deref());
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, HttpError> {
+        let (payload, connection) = (&mut self.payload, self.connection.as_deref());
         let next = poll_fn(|cx| {
             let next = Pin::new(&mut *payload).poll_next(cx);
-            let Some(traffic) = traffic.filter(|_| next.is_pending()) else { return next };
-            if traffic.broken.get() {
+            let Some(connection) = connection.filter(|_| next.is_pending()) else { return next };
+            if connection.broken.get() {
                 return Poll::Ready(Some(Err(PayloadError::EncodingCorrupted)));
             }
-            traffic.reader.set(Some(cx.waker().clone()));
-            traffic.ask_for_body();
+            connection.reader.set(Some(cx.waker().clone()));
+            connection.ask_for_body();
             next
         });
         let since = Instant::now();
@@ -78,8 +78,8 @@ impl RequestBody {
                 Ok(Some(piece))
             }
             Ok(None) => {
-                if let Some(traffic) = &self.traffic {
-                    traffic.body_ends();
+                if let Some(connection) = &self.connection {
+                    connection.body_ends();
                 }
                 Ok(None)
             }
@@ -89,8 +89,8 @@ impl RequestBody {
     }
 
     fn has_come(&mut self, bytes: usize, after: Duration) {
-        if let Some(traffic) = &self.traffic {
-            traffic.body_comes();
+        if let Some(connection) = &self.connection {
+            connection.body_comes();
         }
         self.came += bytes as u64;
         self.waited += after;
@@ -100,16 +100,16 @@ impl RequestBody {
     }
 
     /// The connection ends with this answer.
-    fn too_slow(&self, why: &str) -> Refusal {
-        if let Some(traffic) = &self.traffic {
-            traffic.leave();
+    fn too_slow(&self, why: &str) -> HttpError {
+        if let Some(connection) = &self.connection {
+            connection.leave();
         }
         let message = format!("{why}; what had come before is kept where the upload can go on");
         RegistryError::new(ErrorCode::BlobUploadInvalid, message).with_status(408).into()
     }
 
     /// All of it; `None` where it is more than `most` bytes. `told`: its length, where the head has it.
-    pub(crate) async fn whole(&mut self, told: Option<u64>, most: usize) -> Result<Option<Bytes>, Refusal> {
+    pub(crate) async fn whole(&mut self, told: Option<u64>, most: usize) -> Result<Option<Bytes>, HttpError> {
         if told.is_some_and(|told| told > most as u64) {
             return Ok(None);
         }
@@ -117,7 +117,7 @@ impl RequestBody {
         let total = TOTAL + Duration::from_secs(longest.saturating_sub(SHORT) / SHORT);
         let mut until = Instant::now() + total;
         // What the head promises costs nothing before it comes.
-        let mut gathered = Gathered::default();
+        let mut gathered = GatheredBody::default();
         loop {
             let piece = tokio::time::timeout_at(until, self.piece()).await;
             let Some(piece) = piece.map_err(|_| self.too_slow("the body took too long"))?? else { break };
@@ -133,8 +133,8 @@ impl RequestBody {
         Ok(Some(gathered.into_bytes()))
     }
 
-    async fn make_room(&self, gathered: &mut Gathered, length: usize, longest: usize) -> Result<(), Refusal> {
-        match self.traffic.as_ref().and_then(|traffic| traffic.place.as_ref()) {
+    async fn make_room(&self, gathered: &mut GatheredBody, length: usize, longest: usize) -> Result<(), HttpError> {
+        match self.connection.as_ref().and_then(|connection| connection.place.as_ref()) {
             Some(place) => place.room_for_body(gathered, length, longest).await.map_err(|_| errors::too_many_bodies()),
             None => Ok(()),
         }

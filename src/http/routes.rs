@@ -36,7 +36,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     access::Action,
     http::{
-        answer::{access_log::Entry, body::Body, errors, errors::Refusal, reply, reply::Reply},
+        answer::{
+            access_log::LogEntry, body::ReplyBody, delivery::Delivery, errors, errors::HttpError, reply, reply::Reply,
+        },
         api, authorizer, health,
         needs::{Needs, needs},
         query::Query,
@@ -59,14 +61,21 @@ pub(crate) async fn serve(
     services: Data<Services>,
     body: Payload,
     patience: Duration,
-) -> HttpResponse<Body> {
-    let mut entry = Entry::new(&request, &services.metrics);
-    if services.role == ListenerRole::Admin {
-        entry.kind("api");
-    }
+) -> HttpResponse<ReplyBody> {
     let path = request.uri().path();
-    let mut scope = None;
-    let mut reply = match route(&request, &services, &mut entry, body, patience, &mut scope).await {
+    let mut exchange = Exchange {
+        request: &request,
+        services: &services,
+        entry: LogEntry::new(&request, &services.metrics),
+        delivery: Delivery::new(&request),
+        scope: None,
+    };
+    if services.role == ListenerRole::Admin {
+        exchange.entry.kind("api");
+    }
+    let routed = route(&mut exchange, body, patience).await;
+    let Exchange { entry, mut delivery, scope, .. } = exchange;
+    let mut reply = match routed {
         Ok(reply) => reply,
         Err(refusal) => refusal.into_reply(path),
     };
@@ -75,21 +84,25 @@ pub(crate) async fn serve(
     }
     let below_v2 = path.starts_with("/v2/") || path.split('/').skip(1).take(2).any(|segment| segment == "v2");
     let registry = below_v2 && services.role != ListenerRole::Admin;
-    if !reply.fits_in_memory(&mut entry, request.method()) {
+    if !reply.fits_in_memory(&mut delivery, request.method()) {
         reply = errors::too_much_in_memory().into_reply(path);
     }
-    reply.send(request.method(), registry, entry)
+    reply.send(request.method(), registry, entry, delivery)
 }
 
-/// `scope` becomes the value of `ns=` where that has said which registry is meant.
-async fn route(
-    request: &HttpRequest,
-    services: &Services,
-    entry: &mut Entry,
-    body: Payload,
-    patience: Duration,
-    scope: &mut Option<String>,
-) -> Result<Reply, Refusal> {
+/// A request on its way to its answer.
+struct Exchange<'a> {
+    request: &'a HttpRequest,
+    services: &'a Services,
+    entry: LogEntry,
+    delivery: Delivery,
+    /// The value of `ns=`, where that has said which registry is meant.
+    scope: Option<String>,
+}
+
+/// From the path to the answer: what it means, what it needs, whether the client has that.
+async fn route(exchange: &mut Exchange<'_>, body: Payload, patience: Duration) -> Result<Reply, HttpError> {
+    let Exchange { request, services, entry, delivery, scope } = exchange;
     let uri = request.uri();
     if uri.scheme().is_some() || uri.authority().is_some() {
         let error = RegistryError::new(ErrorCode::Unsupported, "lanyard is no open proxy").with_status(400);
@@ -127,6 +140,7 @@ async fn route(
         services,
         query,
         entry,
+        delivery,
         principal,
         body: RequestBody::new(body, request),
         repository,
@@ -163,7 +177,7 @@ fn meant(path: &str, role: ListenerRole) -> Result<Target, RegistryError> {
 
 /// A client that waits longer for a head gives this mirror up, and begins again (containerd after
 /// 30 s).
-fn late(patience: Duration) -> Refusal {
+fn late(patience: Duration) -> HttpError {
     let message = format!(
         "upstream has not answered within {} s; lanyard goes on asking, and the next try joins it",
         patience.as_secs_f64()
@@ -174,7 +188,7 @@ fn late(patience: Duration) -> Refusal {
 }
 
 /// What is asked for most is answered here. The rest is on the heap, so that a pull makes no room for a push.
-async fn answer(context: RequestContext<'_>, target: Target) -> Result<Reply, Refusal> {
+async fn answer(context: RequestContext<'_>, target: Target) -> Result<Reply, HttpError> {
     let reads = matches!(*context.request.method(), Method::GET | Method::HEAD);
     match target {
         Target::Manifest(spelling, reference) if reads => manifests::get(context, &spelling, &reference).await,
@@ -183,7 +197,7 @@ async fn answer(context: RequestContext<'_>, target: Target) -> Result<Reply, Re
     }
 }
 
-async fn answer_others(context: RequestContext<'_>, target: Target) -> Result<Reply, Refusal> {
+async fn answer_others(context: RequestContext<'_>, target: Target) -> Result<Reply, HttpError> {
     // The table has let through no other method.
     let method = context.request.method().clone();
     match target {
@@ -214,7 +228,7 @@ async fn answer_others(context: RequestContext<'_>, target: Target) -> Result<Re
     }
 }
 
-fn not_allowed(target: &Target, role: ListenerRole) -> Refusal {
+fn not_allowed(target: &Target, role: ListenerRole) -> HttpError {
     let allow = match target {
         _ if role == ListenerRole::PullOnly => "GET, HEAD",
         Target::Token => "GET, POST",
@@ -234,6 +248,6 @@ fn not_allowed(target: &Target, role: ListenerRole) -> Refusal {
         ListenerRole::Full => format!("only {allow} can be done here"),
         ListenerRole::Admin => format!("only {allow} is answered here"),
     };
-    Refusal::from(RegistryError::new(ErrorCode::Unsupported, message))
+    HttpError::from(RegistryError::new(ErrorCode::Unsupported, message))
         .with_header(ALLOW, HeaderValue::from_static(allow))
 }

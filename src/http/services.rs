@@ -75,7 +75,7 @@ impl Services {
     }
 
     /// Who is at the other end of the connection, as far as its address tells.
-    pub(crate) fn peer(&self, request: &HttpRequest) -> Principal {
+    pub(crate) fn peer_principal(&self, request: &HttpRequest) -> Principal {
         match self.role {
             ListenerRole::Full => self.site.principal(request),
             ListenerRole::PullOnly | ListenerRole::Admin => Principal::Anonymous,

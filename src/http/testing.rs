@@ -16,15 +16,15 @@ use actix_web::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server that stops when dropped.
-pub(crate) struct Running {
+pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
     pub(crate) handle: ServerHandle,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Running {
+impl TestServer {
     /// Runs what `make` makes of a listener, on a thread of its own.
-    pub(crate) fn start(make: impl FnOnce(TcpListener) -> Server + Send + 'static) -> Running {
+    pub(crate) fn start(make: impl FnOnce(TcpListener) -> Server + Send + 'static) -> TestServer {
         let listener = super::bind("127.0.0.1:0".parse().unwrap(), "--listen").unwrap();
         let address = listener.local_addr().unwrap();
         let (tell, told) = std::sync::mpsc::channel();
@@ -35,7 +35,7 @@ impl Running {
                 server.await.unwrap();
             });
         });
-        Running { address, handle: told.recv().unwrap(), thread: Some(thread) }
+        TestServer { address, handle: told.recv().unwrap(), thread: Some(thread) }
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
@@ -63,14 +63,14 @@ impl Running {
     }
 
     /// One request on a connection of its own.
-    pub(crate) fn ask(&self, method: &str, target: &str, headers: &str) -> Answer {
+    pub(crate) fn ask(&self, method: &str, target: &str, headers: &str) -> RawResponse {
         let mut socket = self.connect();
         write!(socket, "{method} {target} HTTP/1.1\r\nhost: x\r\n{headers}\r\n").unwrap();
-        Answer::read(&mut socket, method == "HEAD")
+        RawResponse::read(&mut socket, method == "HEAD")
     }
 }
 
-impl Drop for Running {
+impl Drop for TestServer {
     fn drop(&mut self) {
         // The command is sent at once; the future only waits for the end, as the join does.
         drop(self.handle.stop(false));
@@ -85,7 +85,7 @@ impl Drop for Running {
 
 /// An answer as it was on the wire.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct RawResponse {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
@@ -93,9 +93,9 @@ pub(crate) struct Answer {
     pub(crate) short: bool,
 }
 
-impl Answer {
+impl RawResponse {
     /// Reads exactly one answer; what follows it stays in the socket.
-    pub(crate) fn read(socket: &mut TcpStream, head_only: bool) -> Answer {
+    pub(crate) fn read(socket: &mut TcpStream, head_only: bool) -> RawResponse {
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {
@@ -107,7 +107,7 @@ impl Answer {
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
         let headers: Vec<_> =
             lines.map(|l| l.split_once(": ").unwrap()).map(|(k, v)| (k.to_lowercase(), v.to_owned())).collect();
-        let mut answer = Answer { status, headers, body: Vec::new(), short: false };
+        let mut answer = RawResponse { status, headers, body: Vec::new(), short: false };
         if !head_only && status != 304 {
             let length: u64 = answer.header("content-length").unwrap().parse().unwrap();
             let read = socket.take(length).read_to_end(&mut answer.body);

@@ -6,33 +6,20 @@
 
 use std::{
     fmt::Write,
-    rc::Rc,
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
 
 use actix_web::{
     HttpRequest,
-    http::{StatusCode, Version, header::USER_AGENT},
+    http::{StatusCode, header::USER_AGENT},
 };
 
-use bytes::Bytes;
-
 use crate::{
-    http::{
-        query::Query,
-        transport::{
-            framing::Coming,
-            loads::Load,
-            pipeline::EXPECT,
-            plane::Item,
-            traffic::{Busy, Traffic},
-        },
-    },
+    http::query::Query,
     metrics::{Answered, Metrics},
     oci::{Digest, Repository},
-    pull::{Giving, Trace},
+    pull::Trace,
 };
 
 /// The longest path and user agent that are written, in characters.
@@ -40,7 +27,7 @@ pub(crate) const LONGEST: usize = 512;
 const LONGEST_AGENT: usize = 200;
 
 /// What is known of a request so far. Dropping it writes the line.
-pub(crate) struct Entry {
+pub(crate) struct LogEntry {
     request: HttpRequest,
     metrics: Arc<Metrics>,
     started: Instant,
@@ -54,24 +41,13 @@ pub(crate) struct Entry {
     expected: u64,
     sent: u64,
     cut: bool,
-    /// What the answer holds in memory, if that is more than a few bytes.
-    load: Option<Load>,
-    /// Tells the connection that it is not idle.
-    busy: Option<Busy>,
-    /// The blob that the answer brings, for whoever wants to know how much of it went out.
-    giving: Option<Box<Giving>>,
-    /// All of it has gone out, or is about to, and that was said.
-    given: bool,
-    /// Its file could not be read to the end.
-    unreadable: bool,
 }
 
-impl Entry {
+impl LogEntry {
     /// A request's head has arrived.
     pub(crate) fn new(request: &HttpRequest, metrics: &Arc<Metrics>) -> Self {
         metrics.request_began();
-        let traffic = request.conn_data::<Rc<Traffic>>();
-        Entry {
+        LogEntry {
             request: request.clone(),
             metrics: Arc::clone(metrics),
             started: Instant::now(),
@@ -84,14 +60,6 @@ impl Entry {
             expected: 0,
             sent: 0,
             cut: false,
-            load: None,
-            busy: traffic.map(|traffic| {
-                let coming = Coming::of(request);
-                Busy::new(traffic, coming, coming.has_body() && waits(request))
-            }),
-            giving: None,
-            given: false,
-            unreadable: false,
         }
     }
 
@@ -120,81 +88,29 @@ impl Entry {
         self.digest = Some(*digest);
     }
 
-    /// The head is decided; `expected` body bytes will follow. True where the connection ends with
-    /// them.
-    pub(crate) fn answered(&mut self, status: StatusCode, trace: Option<Trace>, expected: u64) -> bool {
+    /// The head is decided; `expected` body bytes will follow.
+    pub(crate) fn answered(&mut self, status: StatusCode, trace: Option<Trace>, expected: u64) {
         (self.status, self.trace, self.expected) = (Some(status), trace, expected);
-        self.busy.as_ref().is_some_and(Busy::answered)
     }
 
     /// So many bytes more were handed over.
     pub(crate) fn sent(&mut self, bytes: u64) {
-        self.completes(bytes);
         self.sent += bytes;
     }
 
-    /// Counts bytes that the answer will hold in memory. False: all answers together hold too many.
-    pub(crate) fn carries(&mut self, bytes: &Bytes) -> bool {
-        if let (None, Some(busy)) = (&self.load, &self.busy) {
-            self.load = busy.load(bytes);
-            return self.load.is_some();
-        }
-        true
+    /// How many body bytes belong to the answer.
+    pub(crate) fn expected(&self) -> u64 {
+        self.expected
     }
 
-    /// Whether there is a connection to hand over to.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.busy.is_some()
+    /// Whether the answer is whole with `bytes` more.
+    pub(crate) fn ends_with(&self, bytes: u64) -> bool {
+        self.sent + bytes >= self.expected
     }
 
-    /// So many bytes more are about to go out. A client that has the last of them may ask again
-    /// before this entry ends, so whoever wants to know is told before.
-    fn completes(&mut self, bytes: u64) {
-        if !self.given
-            && self.sent + bytes >= self.expected
-            && let Some(giving) = &self.giving
-        {
-            giving.ends(self.expected);
-            self.given = true;
-        }
-    }
-
-    /// Whether the answer's body is a blob, or some of one, and so many bytes are the rest of it.
-    pub(crate) fn is_rest_of_blob(&self, bytes: u64) -> bool {
-        self.giving.is_some() && self.sent + bytes >= self.expected
-    }
-
-    /// The answer's body is a blob, or some of one.
-    pub(crate) fn gives(&mut self, giving: Giving) {
-        self.giving = Some(Box::new(giving));
-    }
-
-    /// The file of the body could not be read.
-    pub(crate) fn unreadable(&mut self) {
-        self.unreadable = true;
-    }
-
-    /// The connection sends this next. False where there is no connection.
-    pub(crate) fn hand_over(&mut self, item: Item) -> bool {
-        self.completes(item.length());
-        self.busy.as_ref().map(|busy| busy.slot().put(item)).is_some()
-    }
-
-    /// Ready when they are sent, with how many they were, or with what is wrong with the file.
-    pub(crate) fn handed_over(&self) -> Poll<Result<u64, &'static str>> {
-        let ended = self.busy.as_ref().map_or(Some(Ok(0)), |busy| busy.slot().ended());
-        ended.map_or(Poll::Pending, Poll::Ready)
-    }
-
-    /// They are wanted no more. What has left counts.
-    pub(crate) fn take_back(&mut self) {
-        self.sent += self.busy.as_ref().map_or(0, |busy| busy.slot().withdraw());
-    }
-
-    /// The body failed; the connection goes with it. False where there is no connection to tell.
-    pub(crate) fn cut(&mut self) -> bool {
+    /// The body failed, and the connection goes with it.
+    pub(crate) fn cut(&mut self) {
         self.cut = true;
-        self.busy.as_ref().map(Busy::cut).is_some()
     }
 
     pub(crate) fn is_cut(&self) -> bool {
@@ -247,7 +163,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for LogEntry {
     fn drop(&mut self) {
         let answered = Answered {
             kind: self.kind,
@@ -257,21 +173,9 @@ impl Drop for Entry {
             duration: self.started.elapsed(),
             aborted: !self.cut && (self.status.is_none() || !self.is_whole()),
         };
-        if let Some(giving) = self.giving.take() {
-            giving.ended(if self.given { 0 } else { self.sent }, self.unreadable);
-        }
         self.metrics.request_ended(&answered);
         self.write(&answered);
     }
-}
-
-/// Whether the client holds its body back until it is asked for. HTTP/1.0 knows no such thing.
-fn waits(request: &HttpRequest) -> bool {
-    request.version() == Version::HTTP_11
-        && request.headers().get_all(EXPECT).any(|value| {
-            let mut words = value.as_bytes().split(|byte| *byte == b',');
-            words.any(|word| word.trim_ascii().eq_ignore_ascii_case(b"100-continue"))
-        })
 }
 
 fn milliseconds(duration: Duration) -> u64 {

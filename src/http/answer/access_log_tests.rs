@@ -31,12 +31,12 @@ impl MakeWriter<'_> for Lines {
 }
 
 /// The fields of the one line that is written when the entry ends.
-fn line(request: TestRequest, drive: impl FnOnce(&mut Entry)) -> (Value, String, String) {
+fn line(request: TestRequest, drive: impl FnOnce(&mut LogEntry)) -> (Value, String, String) {
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt().json().with_writer(lines.clone()).finish();
     let metrics = Arc::new(Metrics::new(&[]));
     tracing::subscriber::with_default(subscriber, || {
-        let mut entry = Entry::new(&request.to_http_request(), &metrics);
+        let mut entry = LogEntry::new(&request.to_http_request(), &metrics);
         drive(&mut entry);
     });
     let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
@@ -91,7 +91,7 @@ fn a_line_says_everything() {
 
 #[test]
 fn a_client_that_leaves_is_told_from_a_body_that_is_cut() {
-    let leave = |entry: &mut Entry| {
+    let leave = |entry: &mut LogEntry| {
         entry.answered(StatusCode::OK, None, 100);
     };
     let (fields, _, metrics) = line(TestRequest::get(), leave);

@@ -15,7 +15,10 @@ use bytes::Bytes;
 use futures_core::{Stream, ready};
 
 use crate::{
-    http::{answer::access_log::Entry, transport::plane::Item},
+    http::{
+        answer::{access_log::LogEntry, delivery::Delivery},
+        transport::plane::SendItem,
+    },
     oci::Repository,
     pull::{FileRange, Piece},
 };
@@ -31,7 +34,7 @@ pub(crate) const SHARED: u64 = 64 << 10;
 pub(crate) type Pieces = Pin<Box<dyn Stream<Item = Result<Piece, String>>>>;
 
 /// Where the bytes come from.
-pub(crate) enum Payload {
+pub(crate) enum BodySource {
     /// No byte, whatever the length says: HEAD.
     Nothing,
     /// All at once.
@@ -45,22 +48,23 @@ pub(crate) enum Payload {
     },
 }
 
-impl Payload {
+impl BodySource {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece, String>>> {
         match self {
-            Payload::Nothing => Poll::Ready(None),
-            Payload::Bytes(bytes) => Poll::Ready(bytes.take().map(Piece::Bytes).map(Ok)),
-            Payload::Stream { first: first @ Some(_), .. } => Poll::Ready(first.take().map(Ok)),
-            Payload::Stream { first: None, rest } => rest.as_mut().poll_next(cx),
+            BodySource::Nothing => Poll::Ready(None),
+            BodySource::Bytes(bytes) => Poll::Ready(bytes.take().map(Piece::Bytes).map(Ok)),
+            BodySource::Stream { first: first @ Some(_), .. } => Poll::Ready(first.take().map(Ok)),
+            BodySource::Stream { first: None, rest } => rest.as_mut().poll_next(cx),
         }
     }
 }
 
 /// The body, with the request's log entry, which is written when this is dropped.
-pub(crate) struct Body {
-    payload: Payload,
+pub(crate) struct ReplyBody {
+    payload: BodySource,
     length: u64,
-    entry: Entry,
+    entry: LogEntry,
+    delivery: Delivery,
     /// The connection has a range of ours.
     sending: bool,
     /// What comes next, where a range was divided.
@@ -70,36 +74,36 @@ pub(crate) struct Body {
 /// The body was cut. What happened is logged already.
 #[derive(Debug, thiserror::Error)]
 #[error("the body was cut short")]
-pub(crate) struct Cut;
+pub(crate) struct BodyCut;
 
-impl Body {
-    pub(crate) fn new(payload: Payload, length: u64, entry: Entry) -> Self {
-        Body { payload, length, entry, sending: false, rest: None }
+impl ReplyBody {
+    pub(crate) fn new(payload: BodySource, length: u64, entry: LogEntry, delivery: Delivery) -> Self {
+        ReplyBody { payload, length, entry, delivery, sending: false, rest: None }
     }
 }
 
-impl MessageBody for Body {
-    type Error = Cut;
+impl MessageBody for ReplyBody {
+    type Error = BodyCut;
 
     fn size(&self) -> BodySize {
         match self.payload {
             // actix-http would want to see the bytes of a body whose size it knows; the head says it all the same.
-            Payload::Nothing | Payload::Stream { .. } => BodySize::Stream,
-            Payload::Bytes(_) if self.length > SHARED => BodySize::Stream,
-            Payload::Bytes(_) => BodySize::Sized(self.length),
+            BodySource::Nothing | BodySource::Stream { .. } => BodySize::Stream,
+            BodySource::Bytes(_) if self.length > SHARED => BodySize::Stream,
+            BodySource::Bytes(_) => BodySize::Sized(self.length),
         }
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyCut>>> {
         loop {
             if self.entry.is_cut() {
                 return Poll::Pending;
             }
             if self.sending {
-                match ready!(self.entry.handed_over()) {
-                    Ok(bytes) => self.entry.sent(bytes),
+                match ready!(self.delivery.handed_over()) {
+                    Ok(bytes) => self.sent(bytes),
                     Err(error) => {
-                        self.entry.unreadable();
+                        self.delivery.unreadable();
                         return self.cut(error);
                     }
                 }
@@ -112,18 +116,18 @@ impl MessageBody for Body {
             return match next {
                 // An empty piece would end the transfer.
                 Some(Ok(piece)) if piece.length() == 0 => continue,
-                Some(Ok(Piece::Bytes(bytes))) if bytes.len() as u64 > SHARED && self.entry.is_connected() => {
-                    self.sending = self.entry.hand_over(Item::Bytes(bytes));
+                Some(Ok(Piece::Bytes(bytes))) if bytes.len() as u64 > SHARED && self.delivery.is_connected() => {
+                    self.sending = self.hand_over(SendItem::Bytes(bytes));
                     Poll::Pending
                 }
                 Some(Ok(Piece::Bytes(bytes))) => {
-                    self.entry.sent(bytes.len() as u64);
+                    self.sent(bytes.len() as u64);
                     Poll::Ready(Some(Ok(bytes)))
                 }
                 // The flush that follows sends it, and wakes us.
                 Some(Ok(Piece::File(range))) => {
                     let range = self.before_tail(range);
-                    self.sending = self.entry.hand_over(Item::File(range));
+                    self.sending = self.hand_over(SendItem::File(range));
                     if self.sending { Poll::Pending } else { self.cut("there is no connection to send it") }
                 }
                 Some(Err(error)) => self.cut(&error),
@@ -134,20 +138,31 @@ impl MessageBody for Body {
     }
 }
 
-impl Drop for Body {
+impl Drop for ReplyBody {
     /// What has left of a range counts, also where the client has left before the rest.
     fn drop(&mut self) {
         if self.sending {
-            self.entry.take_back();
+            let bytes = self.delivery.take_back();
+            self.entry.sent(bytes);
         }
+        self.delivery.ended(self.entry.bytes_sent());
     }
 }
 
-impl Body {
+impl ReplyBody {
+    fn sent(&mut self, bytes: u64) {
+        self.delivery.about_to_send(&self.entry, bytes);
+        self.entry.sent(bytes);
+    }
+
+    fn hand_over(&mut self, item: SendItem) -> bool {
+        self.delivery.hand_over(&self.entry, item)
+    }
+
     /// The range that goes next. A blob's last bytes go by themselves, so that it is known when
     /// they are about to.
     fn before_tail(&mut self, range: FileRange) -> FileRange {
-        if range.length() <= TAIL || !self.entry.is_rest_of_blob(range.length()) {
+        if range.length() <= TAIL || !self.delivery.is_rest_of_blob(&self.entry, range.length()) {
             return range;
         }
         let (mut head, mut tail) = (range.clone(), range);
@@ -158,9 +173,10 @@ impl Body {
     }
 
     /// Pending for ever is right: the connection ends at the flush that follows, with what was sent before delivered.
-    fn cut(&mut self, why: &str) -> Poll<Option<Result<Bytes, Cut>>> {
+    fn cut(&mut self, why: &str) -> Poll<Option<Result<Bytes, BodyCut>>> {
         body_failed(why, self.entry.repo(), self.entry.bytes_sent());
-        if self.entry.cut() { Poll::Pending } else { Poll::Ready(Some(Err(Cut))) }
+        self.entry.cut();
+        if self.delivery.cut() { Poll::Pending } else { Poll::Ready(Some(Err(BodyCut))) }
     }
 }
 

@@ -19,26 +19,26 @@ use crate::{
 };
 
 /// A request that is not served, and why.
-pub(crate) struct Refusal {
+pub(crate) struct HttpError {
     error: RegistryError,
     total: Option<u64>,
     trace: Option<Trace>,
     extra: Vec<(HeaderName, HeaderValue)>,
 }
 
-impl From<RegistryError> for Refusal {
+impl From<RegistryError> for HttpError {
     fn from(error: RegistryError) -> Self {
-        Refusal { error, total: None, trace: None, extra: Vec::new() }
+        HttpError { error, total: None, trace: None, extra: Vec::new() }
     }
 }
 
-impl From<PullError> for Refusal {
+impl From<PullError> for HttpError {
     fn from(error: PullError) -> Self {
-        Refusal { error: error.to_registry_error(), total: error.total(), trace: None, extra: Vec::new() }
+        HttpError { error: error.to_registry_error(), total: error.total(), trace: None, extra: Vec::new() }
     }
 }
 
-impl From<PushError> for Refusal {
+impl From<PushError> for HttpError {
     fn from(error: PushError) -> Self {
         // The client is not told which file it was.
         if let PushError::Storage(error) = &error {
@@ -48,19 +48,19 @@ impl From<PushError> for Refusal {
     }
 }
 
-impl From<UpkeepError> for Refusal {
+impl From<UpkeepError> for HttpError {
     fn from(error: UpkeepError) -> Self {
         let code = if error.is_expected() { ErrorCode::Unavailable } else { ErrorCode::Unknown };
         RegistryError::new(code, error.to_string()).into()
     }
 }
 
-impl Refusal {
+impl HttpError {
     /// A body failed before its first byte: the head is not sent yet, so the client can still be told.
     pub(crate) fn before_first_byte(error: Option<BodyError>, trace: Trace) -> Self {
         let message = error.map_or_else(|| "upstream sent nothing".to_owned(), |error| error.to_string());
         let error = RegistryError::new(ErrorCode::Unavailable, message).with_status(502);
-        Refusal { error, total: None, trace: Some(trace), extra: Vec::new() }
+        HttpError { error, total: None, trace: Some(trace), extra: Vec::new() }
     }
 
     /// The same with one more header.
@@ -76,7 +76,7 @@ impl Refusal {
 
     /// The answer: the specification's JSON, `Retry-After` in whole seconds, `Content-Range: bytes */N` with a 416.
     pub(crate) fn into_reply(self, path: &str) -> Reply {
-        let Refusal { error, total, trace, extra } = self;
+        let HttpError { error, total, trace, extra } = self;
         let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let path = access_log::escaped(path, access_log::LONGEST);
         if status.is_server_error() {
@@ -102,7 +102,7 @@ impl Refusal {
 }
 
 /// Answers under way hold as much in memory as they may together.
-pub(crate) fn too_much_in_memory() -> Refusal {
+pub(crate) fn too_much_in_memory() -> HttpError {
     let message = "too many long answers are under way; try again in a few seconds";
     let mut error = RegistryError::new(ErrorCode::Unavailable, message).with_status(503);
     error.retry_after = Some(Duration::from_secs(5));
@@ -110,7 +110,7 @@ pub(crate) fn too_much_in_memory() -> Refusal {
 }
 
 /// The bodies of requests hold as much in memory as they may together.
-pub(crate) fn too_many_bodies() -> Refusal {
+pub(crate) fn too_many_bodies() -> HttpError {
     let message = "too many large requests are coming in; try again in a few seconds";
     let mut error = RegistryError::new(ErrorCode::TooManyRequests, message);
     error.retry_after = Some(Duration::from_secs(5));

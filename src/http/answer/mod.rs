@@ -6,6 +6,7 @@
 pub(crate) mod access_log;
 pub(crate) mod body;
 pub(crate) mod conditions;
+pub(crate) mod delivery;
 pub(crate) mod errors;
 pub(crate) mod multipart;
 pub(crate) mod reply;

@@ -40,7 +40,7 @@ impl Multipart {
         let length = self.length();
         let (range, behind) = self.ranges.split();
         let opening = head(&self.boundary, self.content_type, &range, true);
-        let parts = Parts {
+        let parts = MultipartPieces {
             left: range.length(),
             boundary: self.boundary,
             content_type: self.content_type,
@@ -67,7 +67,7 @@ impl Multipart {
 }
 
 /// What is still to be sent.
-struct Parts {
+struct MultipartPieces {
     boundary: String,
     content_type: &'static str,
     /// Bytes that the part has left.
@@ -78,9 +78,9 @@ struct Parts {
     rest: Pieces,
 }
 
-impl Parts {
+impl MultipartPieces {
     /// One piece, and what comes behind it; nothing behind the last, and behind an error.
-    async fn step(mut self) -> (Result<Piece, String>, Option<Parts>) {
+    async fn step(mut self) -> (Result<Piece, String>, Option<MultipartPieces>) {
         if self.left == 0 {
             let Some(range) = self.behind.next() else {
                 return (Ok(Piece::Bytes(end(&self.boundary))), None);

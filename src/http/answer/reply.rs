@@ -15,8 +15,9 @@ use bytes::Bytes;
 
 use crate::{
     http::answer::{
-        access_log::Entry,
-        body::{Body, Payload, Pieces, SHARED},
+        access_log::LogEntry,
+        body::{BodySource, Pieces, ReplyBody, SHARED},
+        delivery::Delivery,
     },
     oci::{Digest, Outcome},
     pull::{FileRange, Piece, Trace},
@@ -40,7 +41,7 @@ pub(crate) struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     length: u64,
-    payload: Payload,
+    payload: BodySource,
     /// How the answer came about, for the header, the log and the metrics.
     pub(crate) trace: Option<Trace>,
 }
@@ -55,7 +56,7 @@ impl Reply {
         let length = bytes.len() as u64;
         let mut headers = Vec::with_capacity(HEADERS);
         headers.push((CONTENT_TYPE, content_type));
-        Reply { status, headers, length, payload: Payload::Bytes(Some(bytes)), trace: None }
+        Reply { status, headers, length, payload: BodySource::Bytes(Some(bytes)), trace: None }
     }
 
     /// A manifest: its type is whatever upstream called it, where that is a type of data. Others a
@@ -67,7 +68,7 @@ impl Reply {
     /// A head with the length of a body that is not sent: the answer to a HEAD.
     pub(crate) fn head(content_type: &'static str, length: u64) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
-        Reply { status: StatusCode::OK, headers, length, payload: Payload::Nothing, trace: None }
+        Reply { status: StatusCode::OK, headers, length, payload: BodySource::Nothing, trace: None }
     }
 
     /// A manifest that is sent from its file.
@@ -87,7 +88,7 @@ impl Reply {
         rest: Pieces,
     ) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
-        Reply { status, headers, length, payload: Payload::Stream { first: Some(first), rest }, trace: None }
+        Reply { status, headers, length, payload: BodySource::Stream { first: Some(first), rest }, trace: None }
     }
 
     /// 304: the client has it.
@@ -97,7 +98,7 @@ impl Reply {
 
     /// A head that says it all.
     pub(crate) fn empty(status: StatusCode) -> Self {
-        Reply { status, headers: Vec::new(), length: 0, payload: Payload::Bytes(None), trace: None }
+        Reply { status, headers: Vec::new(), length: 0, payload: BodySource::Bytes(None), trace: None }
     }
 
     /// One more header.
@@ -126,25 +127,34 @@ impl Reply {
 
     /// Counts bytes that the answer will hold in memory. False where all answers together would hold
     /// too many.
-    pub(crate) fn fits_in_memory(&self, entry: &mut Entry, method: &Method) -> bool {
+    pub(crate) fn fits_in_memory(&self, delivery: &mut Delivery, method: &Method) -> bool {
         match &self.payload {
-            Payload::Bytes(Some(bytes)) if self.length > SHARED && *method != Method::HEAD => entry.carries(bytes),
-            Payload::Bytes(_) | Payload::Nothing | Payload::Stream { .. } => true,
+            BodySource::Bytes(Some(bytes)) if self.length > SHARED && *method != Method::HEAD => {
+                delivery.carries(bytes)
+            }
+            BodySource::Bytes(_) | BodySource::Nothing | BodySource::Stream { .. } => true,
         }
     }
 
     /// As actix-web's, with the log entry riding on the body. `registry`: an answer below `/v2/`.
-    pub(crate) fn send(self, method: &Method, registry: bool, mut entry: Entry) -> HttpResponse<Body> {
+    pub(crate) fn send(
+        self,
+        method: &Method,
+        registry: bool,
+        mut entry: LogEntry,
+        delivery: Delivery,
+    ) -> HttpResponse<ReplyBody> {
         let Reply { status, headers, length, payload, trace } = self;
         let head_only = *method == Method::HEAD && status != StatusCode::NOT_MODIFIED;
-        let payload = if head_only { Payload::Nothing } else { payload };
+        let payload = if head_only { BodySource::Nothing } else { payload };
         let outcome = trace.as_ref().map_or(Outcome::Bypassed, |trace| trace.outcome);
-        let last = entry.answered(status, trace, if head_only { 0 } else { length });
+        entry.answered(status, trace, if head_only { 0 } else { length });
+        let last = delivery.answered();
         // actix-http would take a pipelined HEAD for a GET and wait for the bytes, and it does not see those that the connection
         // sends: both get a stream without a size, and the length from us.
-        let sends = matches!(payload, Payload::Stream { .. }) || length > SHARED;
+        let sends = matches!(payload, BodySource::Stream { .. }) || length > SHARED;
         let stream = head_only || sends;
-        let mut response = HttpResponse::with_body(status, Body::new(payload, length, entry));
+        let mut response = HttpResponse::with_body(status, ReplyBody::new(payload, length, entry, delivery));
         let out = response.headers_mut();
         out.reserve(headers.len() + 5);
         out.insert(NO_SNIFF.0, NO_SNIFF.1);

@@ -22,7 +22,7 @@ use crate::{
     admin::{Admin, CollectOptions},
     http::{
         answer::{
-            errors::Refusal,
+            errors::HttpError,
             reply::{JSON, Reply},
         },
         target::AdminPage,
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Answers one page. `query` is the raw query; the method is one that `needs.rs` lets through.
-pub(crate) async fn answer(admin: &Admin, page: AdminPage, query: &str) -> Result<Reply, Refusal> {
+pub(crate) async fn answer(admin: &Admin, page: AdminPage, query: &str) -> Result<Reply, HttpError> {
     match page {
         AdminPage::Status => {
             none(query)?;

@@ -10,10 +10,10 @@
 //!
 //! What a body leaves in the slot is sent in the flush (`plane/`). Requests are let through one at
 //! a time (`pipeline.rs`). A body that fails is cut here as well
-//! ([`Busy::cut`](super::traffic::Busy::cut)): what was written before the failure is still
+//! ([`ActiveRequest::cut`](super::connection_state::ActiveRequest::cut)): what was written before the failure is still
 //! delivered, and then the connection ends short of the promised length.
 //!
-//! Of a head that is long, as much is read as `shares.rs` grants.
+//! Of a head that is long, as much is read as `request_memory.rs` grants.
 //!
 //! A client that waits for `100 Continue` gets it when its body is asked for, and not where it is
 //! refused before.
@@ -33,11 +33,11 @@ use tokio::{
 };
 
 use crate::http::transport::{
-    pipeline::{Gate, Lets},
+    connection_state::{ConnectionState, ExpectContinue},
+    pipeline::{Passage, Pipeline},
     places::Place,
-    plane::{Plane, Step, Wire},
-    shares::{HEAD, Share},
-    traffic::{Traffic, Waits},
+    plane::{Plane, SendFile, SendStep},
+    request_memory::{BudgetShare, HEAD},
 };
 
 /// What tells a client to send the body that it holds back.
@@ -45,7 +45,7 @@ const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// How long a peer may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct ConnectionTimeouts {
     /// How long writes may wait in all before the peer must have taken its due.
     pub(crate) stall: Duration,
     /// That due, in bytes per second of `stall`.
@@ -56,7 +56,7 @@ pub(crate) struct Patience {
     pub(crate) linger: Duration,
 }
 
-impl Patience {
+impl ConnectionTimeouts {
     /// The stall as the kernel wants it (TCP_USER_TIMEOUT).
     #[cfg(target_os = "linux")]
     pub(crate) fn milliseconds(&self) -> u32 {
@@ -70,9 +70,9 @@ pub(crate) struct Secured;
 /// The stream, watched.
 pub(crate) struct Connection<S> {
     io: S,
-    patience: Patience,
-    traffic: Rc<Traffic>,
-    gate: Gate,
+    timeouts: ConnectionTimeouts,
+    state: Rc<ConnectionState>,
+    pipeline: Pipeline,
     plane: Plane,
     /// What is still to be sent of [`GO_ON`].
     go_on: &'static [u8],
@@ -93,7 +93,7 @@ pub(crate) struct Connection<S> {
     round: usize,
     /// How much has come of a head, and its share where that is much.
     head: usize,
-    share: Option<Share>,
+    share: Option<BudgetShare>,
     /// A request was refused before anybody has looked at it, as far as can be told from here.
     refused: bool,
 }
@@ -106,12 +106,12 @@ const ROUND: usize = 32 << 10;
 const SETTLED: u64 = 16 << 10;
 
 impl<S> Connection<S> {
-    pub(crate) fn new(io: S, patience: Patience, place: Option<Place>) -> Self {
+    pub(crate) fn new(io: S, timeouts: ConnectionTimeouts, place: Option<Place>) -> Self {
         Connection {
             io,
-            patience,
-            traffic: Rc::new(Traffic { place, ..Traffic::default() }),
-            gate: Gate::default(),
+            timeouts,
+            state: Rc::new(ConnectionState { place, ..ConnectionState::default() }),
+            pipeline: Pipeline::default(),
             plane: Plane::default(),
             go_on: &[],
             idle_until: None,
@@ -129,13 +129,13 @@ impl<S> Connection<S> {
     }
 
     /// For the connection's data.
-    pub(crate) fn traffic(&self) -> Rc<Traffic> {
-        Rc::clone(&self.traffic)
+    pub(crate) fn state(&self) -> Rc<ConnectionState> {
+        Rc::clone(&self.state)
     }
 
     /// Whether the connection has to make room for others. Once it has, nothing goes in or out.
     fn sent_away(&self) -> io::Result<()> {
-        match &self.traffic.place {
+        match &self.state.place {
             Some(place) if place.is_gone() => Err(io::ErrorKind::ConnectionAborted.into()),
             Some(_) | None => Ok(()),
         }
@@ -146,7 +146,7 @@ impl<S> Connection<S> {
         self.head += bytes;
         if self.head > HEAD
             && self.share.is_none()
-            && let Some(place) = &self.traffic.place
+            && let Some(place) = &self.state.place
         {
             self.share = place.room_for_head();
             if self.share.is_none() {
@@ -161,7 +161,7 @@ impl<S> Connection<S> {
     /// and bytes that nobody has read would become a reset, which may overtake answers. Kept waiting
     /// once, it shuts the connection down in order. True once for each request.
     fn holds_up(&mut self) -> bool {
-        let nobody = self.traffic.requests.get() == 0 && self.traffic.coming.get().is_none();
+        let nobody = self.state.requests.get() == 0 && self.state.coming.get().is_none();
         let first = nobody && self.head > 0 && !self.refused;
         self.refused |= first;
         first
@@ -169,12 +169,12 @@ impl<S> Connection<S> {
 
     fn wrote(&mut self, bytes: usize) {
         if let Some((since, _)) = self.waiting.take() {
-            self.traffic.client_goes_on();
+            self.state.client_goes_on();
             self.waited += since.elapsed();
         }
         self.taken += bytes as u64;
         self.unsettled += bytes as u64;
-        let due = self.patience.rate.saturating_mul(self.patience.stall.as_secs().max(1));
+        let due = self.timeouts.rate.saturating_mul(self.timeouts.stall.as_secs().max(1));
         if self.taken >= due {
             (self.taken, self.waited) = (0, Duration::ZERO);
         }
@@ -182,9 +182,9 @@ impl<S> Connection<S> {
 
     /// A write waits. Ready when it has waited too long.
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let left = self.patience.stall.saturating_sub(self.waited);
+        let left = self.timeouts.stall.saturating_sub(self.waited);
         let (_, deadline) = self.waiting.get_or_insert_with(|| {
-            self.traffic.client_waited_for();
+            self.state.client_waited_for();
             let now = Instant::now();
             (now, Box::pin(tokio::time::sleep_until(now + left)))
         });
@@ -193,16 +193,16 @@ impl<S> Connection<S> {
 
     /// A read waits. Ready when there was no request for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let busy = self.traffic.requests.get() > 0;
+        let busy = self.state.requests.get() > 0;
         // Most requests come and go between two looks.
-        if self.traffic.seen.take() || busy {
+        if self.state.seen.take() || busy {
             self.idle_until = None;
         }
         if busy {
             return Poll::Pending;
         }
-        let patience = if self.traffic.leaving.get() { self.patience.linger } else { self.patience.idle };
-        let until = *self.idle_until.get_or_insert_with(|| Instant::now() + patience);
+        let timeouts = if self.state.leaving.get() { self.timeouts.linger } else { self.timeouts.idle };
+        let until = *self.idle_until.get_or_insert_with(|| Instant::now() + timeouts);
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if alarm.deadline() > until {
             alarm.as_mut().reset(until);
@@ -217,27 +217,27 @@ impl<S> Connection<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(place) = &self.traffic.place
+        if let Some(place) = &self.state.place
             && place.poll_gone(cx).is_ready()
         {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if let Some(coming) = self.traffic.coming.take() {
-            self.gate.told(coming);
+        if let Some(coming) = self.state.coming.take() {
+            self.pipeline.told(coming);
             (self.head, self.share, self.refused) = (0, None, false);
         }
-        if self.traffic.leaving.get() {
-            self.gate.shut();
+        if self.state.leaving.get() {
+            self.pipeline.shut();
         }
-        let in_progress = self.traffic.requests.get() > 0;
-        let read = match self.gate.lets(in_progress) {
-            Lets::Through if in_progress && self.round >= ROUND => {
+        let in_progress = self.state.requests.get() > 0;
+        let read = match self.pipeline.passage(in_progress) {
+            Passage::Through if in_progress && self.round >= ROUND => {
                 self.round = 0;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            Lets::Through => {
-                let (before, head) = (buf.filled().len(), self.gate.is_at_head());
+            Passage::Through => {
+                let (before, head) = (buf.filled().len(), self.pipeline.is_at_head());
                 let read = self.poll_through(cx, buf);
                 let came = buf.filled().len().saturating_sub(before);
                 if head {
@@ -247,20 +247,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
                 if read.is_pending() && in_progress {
                     // A body. When its request ends before it does, it is time to look at the
                     // clock.
-                    self.traffic.waiting.set(Some(cx.waker().clone()));
+                    self.state.waiting.set(Some(cx.waker().clone()));
                 }
                 read
             }
-            Lets::Nothing => {
+            Passage::Nothing => {
                 let read = self.poll_hold(cx);
-                if !self.gate.is_empty() {
-                    self.traffic.waiting.set(Some(cx.waker().clone()));
+                if !self.pipeline.is_empty() {
+                    self.state.waiting.set(Some(cx.waker().clone()));
                 }
                 read
             }
-            Lets::NothingYet => {
+            Passage::NothingYet => {
                 let read = self.poll_hold(cx);
-                if !self.gate.is_empty() {
+                if !self.pipeline.is_empty() {
                     cx.waker().wake_by_ref();
                 }
                 if read.is_pending() {
@@ -283,12 +283,12 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     fn poll_through(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         loop {
-            self.gate.resume(buf);
+            self.pipeline.resume(buf);
             let resumed = buf.filled().len();
-            if self.gate.is_empty() {
+            if self.pipeline.is_empty() {
                 let read = Pin::new(&mut self.io).poll_read(cx, buf);
                 if !matches!(read, Poll::Ready(Ok(()))) {
-                    self.gate.take_back(buf, before);
+                    self.pipeline.take_back(buf, before);
                     return read;
                 }
                 self.unsettled = 0;
@@ -297,12 +297,12 @@ impl<S: AsyncRead + Unpin> Connection<S> {
                     return Poll::Ready(Ok(()));
                 }
             } else {
-                self.gate.release(buf);
+                self.pipeline.release(buf);
             }
-            self.gate.pass(buf, before);
-            if self.gate.is_broken() {
+            self.pipeline.pass(buf, before);
+            if self.pipeline.is_broken() {
                 self.refused = true;
-                self.traffic.body_breaks();
+                self.state.body_breaks();
                 return self.poll_hold(cx);
             }
             if buf.filled().len() > before {
@@ -314,7 +314,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     /// Reads what a client goes on sending behind its last answer, for a moment: closed unread, it
     /// would be sent a reset, which may overtake that answer.
     fn poll_hear_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut more = self.refused || !self.gate.is_empty() || self.ending.is_some() || self.unsettled > SETTLED;
+        let mut more = self.refused || !self.pipeline.is_empty() || self.ending.is_some() || self.unsettled > SETTLED;
         loop {
             let mut space = [MaybeUninit::uninit(); 4096];
             let mut piece = ReadBuf::uninit(&mut space);
@@ -325,18 +325,18 @@ impl<S: AsyncRead + Unpin> Connection<S> {
                 Poll::Pending => return Poll::Ready(()),
             }
         }
-        let linger = self.patience.linger;
+        let linger = self.timeouts.linger;
         self.ending.get_or_insert_with(|| Box::pin(tokio::time::sleep(linger))).as_mut().poll(cx)
     }
 
     /// Takes in what comes and lets nothing through but the end of the stream, which tells that the client has left.
     fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.gate.is_full() {
+        while !self.pipeline.is_full() {
             let mut space = [MaybeUninit::uninit(); 2048];
             let mut piece = ReadBuf::uninit(&mut space);
             match Pin::new(&mut self.io).poll_read(cx, &mut piece) {
                 Poll::Ready(Ok(())) if piece.filled().is_empty() => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) => self.gate.hold(piece.filled()),
+                Poll::Ready(Ok(())) => self.pipeline.hold(piece.filled()),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => break,
             }
@@ -345,15 +345,15 @@ impl<S: AsyncRead + Unpin> Connection<S> {
     }
 }
 
-impl<S: Wire> Connection<S> {
+impl<S: SendFile> Connection<S> {
     /// Sends what is in the slot. Ready when there is nothing more.
     fn poll_slot(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            match self.plane.step(&mut self.io, &self.traffic.slot, cx) {
-                Ok(Step::Nothing) => return Poll::Ready(Ok(())),
-                Ok(Step::Sent(bytes)) => self.wrote(bytes),
-                Ok(Step::Waits) => return Poll::Pending,
-                Ok(Step::Full) => return self.poll_stalled(cx).map(|()| Err(timed_out("the answer is not read"))),
+            match self.plane.step(&mut self.io, &self.state.slot, cx) {
+                Ok(SendStep::Nothing) => return Poll::Ready(Ok(())),
+                Ok(SendStep::Sent(bytes)) => self.wrote(bytes),
+                Ok(SendStep::ExpectContinue) => return Poll::Pending,
+                Ok(SendStep::Full) => return self.poll_stalled(cx).map(|()| Err(timed_out("the answer is not read"))),
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -383,7 +383,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-impl<S: Wire> AsyncWrite for Connection<S> {
+impl<S: SendFile> AsyncWrite for Connection<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.sent_away()?;
         if self.holds_up() {
@@ -392,21 +392,21 @@ impl<S: Wire> AsyncWrite for Connection<S> {
         }
         ready!(self.poll_go_on(cx))?;
         let this = &mut *self;
-        this.plane.before_write(&this.io, &this.traffic.slot);
+        this.plane.before_write(&this.io, &this.state.slot);
         self.poll_out(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.sent_away()?;
         // Everything before it is written.
-        if self.traffic.waits.get() == Waits::Asked {
-            self.traffic.waits.set(Waits::No);
+        if self.state.waits.get() == ExpectContinue::Asked {
+            self.state.waits.set(ExpectContinue::No);
             self.go_on = GO_ON;
         }
         ready!(self.poll_go_on(cx))?;
         ready!(self.poll_slot(cx))?;
         match Pin::new(&mut self.io).poll_flush(cx) {
-            Poll::Ready(Ok(())) if self.traffic.cut.get() => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+            Poll::Ready(Ok(())) if self.state.cut.get() => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
             Poll::Ready(Ok(())) => {
                 self.wrote(0);
                 Poll::Ready(Ok(()))

@@ -4,12 +4,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 use super::*;
 use crate::http::transport::{
-    framing::{Coming, Framing},
-    traffic::Busy,
+    connection_state::ActiveRequest,
+    framing::{BodyFraming, RequestFraming},
 };
 
-const NO_BODY: Coming = Coming { framing: Framing::Length(0), last: false };
-const PATIENCE: Patience = Patience {
+const NO_BODY: RequestFraming = RequestFraming { framing: BodyFraming::Length(0), last: false };
+const PATIENCE: ConnectionTimeouts = ConnectionTimeouts {
     stall: Duration::from_secs(60),
     rate: 10 << 10,
     idle: Duration::from_secs(105),
@@ -60,7 +60,7 @@ async fn a_slow_source_costs_the_reader_nothing() {
 async fn a_connection_without_requests_is_let_go_and_a_busy_one_is_not() {
     let (ours, mut theirs) = duplex(1 << 10);
     let mut connection = Connection::new(ours, PATIENCE, None);
-    let busy = Busy::new(&connection.traffic(), NO_BODY, false);
+    let busy = ActiveRequest::new(&connection.state(), NO_BODY, false);
     let waits = tokio::time::timeout(Duration::from_secs(1000), connection.read_u8()).await;
     assert!(waits.is_err(), "a request in progress may take its time");
     drop(busy);
@@ -94,7 +94,7 @@ async fn requests_that_are_answered_at_once_keep_a_connection() {
     });
     for _ in 0..100 {
         connection.read_u8().await.unwrap();
-        drop(Busy::new(&connection.traffic(), NO_BODY, false));
+        drop(ActiveRequest::new(&connection.state(), NO_BODY, false));
     }
     let began = Instant::now();
     let error = connection.read_u8().await.unwrap_err();

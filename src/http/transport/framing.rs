@@ -1,6 +1,6 @@
 //! Where a request's body ends (RFC 9112, sections 6 and 7).
 //!
-//! actix-http reads the head and says here how the body is framed. The gate follows the bytes by
+//! actix-http reads the head and says here how the body is framed. The pipeline follows the bytes by
 //! the same steps as actix-http decodes them, so both agree on the first byte behind the body
 //! (S29).
 
@@ -15,18 +15,18 @@ use actix_web::{
 
 /// How a request's body is framed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Framing {
+pub(crate) enum BodyFraming {
     /// So many bytes are still to come. 0: there is no body, or no more of it.
     Length(u64),
     /// Chunks are to come.
-    Chunked(Chunk),
+    Chunked(ChunkState),
     /// Everything up to the connection's end is the body.
     Endless,
 }
 
 /// What comes next in a chunked body. The numbers are the chunk's size, or what is left of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Chunk {
+pub(crate) enum ChunkState {
     /// The first digit of a size.
     First,
     /// More digits.
@@ -54,74 +54,74 @@ pub(crate) enum Chunk {
     Broken,
 }
 
-/// What the gate has to know of a request.
+/// What the pipeline has to know of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Coming {
-    pub(crate) framing: Framing,
+pub(crate) struct RequestFraming {
+    pub(crate) framing: BodyFraming,
     /// No request may follow on this connection: the client says so.
     pub(crate) last: bool,
 }
 
-impl Coming {
+impl RequestFraming {
     /// Reads the head as actix-http has understood it.
-    pub(crate) fn of(request: &HttpRequest) -> Coming {
+    pub(crate) fn of(request: &HttpRequest) -> RequestFraming {
         let headers = request.headers();
         let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse::<u64>().ok();
         let is_websocket = |value: &str| value.trim().eq_ignore_ascii_case("websocket");
         let framing = if headers.contains_key(TRANSFER_ENCODING) {
             // actix-http has refused every coding but this one.
-            Framing::Chunked(Chunk::First)
+            BodyFraming::Chunked(ChunkState::First)
         } else if headers.get_all(UPGRADE).any(|value| value.to_str().is_ok_and(is_websocket)) {
-            Framing::Endless
+            BodyFraming::Endless
         } else {
             match length().unwrap_or(0) {
-                0 if *request.method() == Method::CONNECT => Framing::Endless,
-                length => Framing::Length(length),
+                0 if *request.method() == Method::CONNECT => BodyFraming::Endless,
+                length => BodyFraming::Length(length),
             }
         };
         let last = request.head().connection_type() != ConnectionType::KeepAlive;
-        Coming { framing, last }
+        RequestFraming { framing, last }
     }
 
     /// Whether there is a body.
     pub(crate) fn has_body(&self) -> bool {
-        self.framing != Framing::Length(0)
+        self.framing != BodyFraming::Length(0)
     }
 }
 
-impl Framing {
+impl BodyFraming {
     /// Goes on over `bytes`. The offset behind the body where it ends in them; `None`: all of them
     /// belong to it, and more does.
     pub(crate) fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
         match self {
-            Framing::Length(left) if *left <= bytes.len() as u64 => {
+            BodyFraming::Length(left) if *left <= bytes.len() as u64 => {
                 let end = *left as usize;
                 *left = 0;
                 Some(end)
             }
-            Framing::Length(left) => {
+            BodyFraming::Length(left) => {
                 *left -= bytes.len() as u64;
                 None
             }
-            Framing::Chunked(chunk) => chunk.follow(bytes),
-            Framing::Endless => None,
+            BodyFraming::Chunked(chunk) => chunk.follow(bytes),
+            BodyFraming::Endless => None,
         }
     }
 }
 
-impl Chunk {
+impl ChunkState {
     fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {
-            if let Chunk::Data(left) = *self {
+            if let ChunkState::Data(left) = *self {
                 let step = left.min((bytes.len() - at) as u64);
                 at += step as usize;
-                *self = if step == left { Chunk::DataCr } else { Chunk::Data(left - step) };
+                *self = if step == left { ChunkState::DataCr } else { ChunkState::Data(left - step) };
                 continue;
             }
             *self = self.step(bytes[at]);
             at += 1;
-            if *self == Chunk::Over {
+            if *self == ChunkState::Over {
                 return Some(at);
             }
         }
@@ -129,39 +129,41 @@ impl Chunk {
     }
 
     /// The same steps as `h1/chunked.rs` of actix-http takes.
-    fn step(self, byte: u8) -> Chunk {
+    fn step(self, byte: u8) -> ChunkState {
         match (self, byte) {
-            (Chunk::First, _) => digit(byte).map_or(Chunk::Broken, Chunk::Digits),
-            (Chunk::Digits(size) | Chunk::Blank(size), b' ' | b'\t') => Chunk::Blank(size),
-            (Chunk::Digits(size) | Chunk::Blank(size), b';') => Chunk::Extension(size),
-            (Chunk::Digits(size) | Chunk::Blank(size) | Chunk::Extension(size), b'\r') => Chunk::SizeLf(size),
-            (Chunk::Digits(size), _) => {
-                let longer = digit(byte).and_then(|digit| Some(size.checked_mul(16)? + digit));
-                longer.map_or(Chunk::Broken, Chunk::Digits)
+            (ChunkState::First, _) => digit(byte).map_or(ChunkState::Broken, ChunkState::Digits),
+            (ChunkState::Digits(size) | ChunkState::Blank(size), b' ' | b'\t') => ChunkState::Blank(size),
+            (ChunkState::Digits(size) | ChunkState::Blank(size), b';') => ChunkState::Extension(size),
+            (ChunkState::Digits(size) | ChunkState::Blank(size) | ChunkState::Extension(size), b'\r') => {
+                ChunkState::SizeLf(size)
             }
-            (Chunk::Extension(_), 0x00..=0x08 | 0x0a..=0x1f | 0x7f) => Chunk::Broken,
-            (Chunk::Extension(size), _) => Chunk::Extension(size),
-            (Chunk::SizeLf(0), b'\n') => Chunk::EndCr,
-            (Chunk::SizeLf(size), b'\n') => Chunk::Data(size),
-            (Chunk::DataCr, b'\r') => Chunk::DataLf,
-            (Chunk::DataLf, b'\n') => Chunk::First,
-            (Chunk::EndCr, b'\r') => Chunk::EndLf,
-            (Chunk::EndLf, b'\n') => Chunk::Over,
-            (Chunk::Trailer, b'\r') => Chunk::TrailerLf,
-            (Chunk::EndCr | Chunk::Trailer, _) => Chunk::Trailer,
-            (Chunk::TrailerLf, b'\n') => Chunk::EndCr,
+            (ChunkState::Digits(size), _) => {
+                let longer = digit(byte).and_then(|digit| Some(size.checked_mul(16)? + digit));
+                longer.map_or(ChunkState::Broken, ChunkState::Digits)
+            }
+            (ChunkState::Extension(_), 0x00..=0x08 | 0x0a..=0x1f | 0x7f) => ChunkState::Broken,
+            (ChunkState::Extension(size), _) => ChunkState::Extension(size),
+            (ChunkState::SizeLf(0), b'\n') => ChunkState::EndCr,
+            (ChunkState::SizeLf(size), b'\n') => ChunkState::Data(size),
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => ChunkState::First,
+            (ChunkState::EndCr, b'\r') => ChunkState::EndLf,
+            (ChunkState::EndLf, b'\n') => ChunkState::Over,
+            (ChunkState::Trailer, b'\r') => ChunkState::TrailerLf,
+            (ChunkState::EndCr | ChunkState::Trailer, _) => ChunkState::Trailer,
+            (ChunkState::TrailerLf, b'\n') => ChunkState::EndCr,
             (
-                Chunk::Blank(_)
-                | Chunk::SizeLf(_)
-                | Chunk::DataCr
-                | Chunk::DataLf
-                | Chunk::EndLf
-                | Chunk::TrailerLf
-                | Chunk::Data(_)
-                | Chunk::Over
-                | Chunk::Broken,
+                ChunkState::Blank(_)
+                | ChunkState::SizeLf(_)
+                | ChunkState::DataCr
+                | ChunkState::DataLf
+                | ChunkState::EndLf
+                | ChunkState::TrailerLf
+                | ChunkState::Data(_)
+                | ChunkState::Over
+                | ChunkState::Broken,
                 _,
-            ) => Chunk::Broken,
+            ) => ChunkState::Broken,
         }
     }
 }
@@ -176,9 +178,9 @@ mod tests {
 
     /// Where the body ends, whichever way its bytes are split.
     fn end(body: &[u8]) -> Option<usize> {
-        let whole = Framing::Chunked(Chunk::First).follow(body);
+        let whole = BodyFraming::Chunked(ChunkState::First).follow(body);
         for split in 1..body.len() {
-            let (mut framing, mut before, mut ended) = (Framing::Chunked(Chunk::First), 0, None);
+            let (mut framing, mut before, mut ended) = (BodyFraming::Chunked(ChunkState::First), 0, None);
             for piece in body.chunks(split) {
                 if let Some(end) = framing.follow(piece) {
                     ended = Some(before + end);
@@ -215,12 +217,12 @@ mod tests {
 
     #[test]
     fn lengths_are_counted_down() {
-        let mut framing = Framing::Length(10);
+        let mut framing = BodyFraming::Length(10);
         assert_eq!(
             (framing.follow(b"12345678"), framing.follow(b"90GET"), framing),
-            (None, Some(2), Framing::Length(0))
+            (None, Some(2), BodyFraming::Length(0))
         );
-        assert_eq!(Framing::Length(0).follow(b"GET"), Some(0));
-        assert_eq!(Framing::Endless.follow(b"anything\r\n\r\n"), None);
+        assert_eq!(BodyFraming::Length(0).follow(b"GET"), Some(0));
+        assert_eq!(BodyFraming::Endless.follow(b"anything\r\n\r\n"), None);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// How long clients may take, and how many there may be.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Worker threads.
     pub workers: usize,
     /// How long a connection is kept for the next request.
@@ -30,9 +30,9 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
-        Limits {
+        ServerLimits {
             workers: std::thread::available_parallelism().map_or(2, usize::from),
             keep_alive: Duration::from_secs(75),
             head: Duration::from_secs(30),

@@ -2,15 +2,15 @@
 //!
 //! actix-http decodes pipelined requests as they arrive, and remembers of the last one whether it
 //! was a HEAD: the answer to a GET that is still being made then loses its body and keeps its
-//! `Content-Length`, and everything after it is read out of step (measured with 3.20). So the gate
+//! `Content-Length`, and everything after it is read out of step (measured with 3.20). So the pipeline
 //! lets one head through, then its body to the last byte, and nothing more until that request is
 //! answered:
 //!
 //! | state | lets through | ends with |
 //! |---|---|---|
 //! | `Head` | a head | its empty line |
-//! | `Seen` | nothing | the request's word on its body ([`Gate::told`]) |
-//! | `Body` | the body | its last byte, as [`Framing`] counts; broken chunks end it for good |
+//! | `Seen` | nothing | the request's word on its body ([`Pipeline::told`]) |
+//! | `Body` | the body | its last byte, as [`BodyFraming`] counts; broken chunks end it for good |
 //! | `Whole` | nothing | the answer |
 //!
 //! Where the client says that a request is its last, or a body was not read to its end, `Whole`
@@ -23,28 +23,28 @@
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 
-use crate::http::transport::framing::{Chunk, Coming, Framing};
+use crate::http::transport::framing::{BodyFraming, ChunkState, RequestFraming};
 
 /// The most that waits, in bytes; the rest stays with the kernel.
 const MOST: usize = 16 << 10;
 
-/// What `Expect` is called behind the gate: as long as that, and known to nobody else.
+/// What `Expect` is called behind the pipeline: as long as that, and known to nobody else.
 pub(crate) const EXPECT: &str = "x-wait";
 const EXPECTED: &[u8] = b"expect:";
 
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum PipelineState {
     Head,
     Seen,
-    Body(Framing),
+    Body(BodyFraming),
     Whole,
 }
 
-/// What the gate lets through now.
+/// What the pipeline lets through now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Lets {
-    /// Bytes, which then go through [`Gate::pass`].
+pub(crate) enum Passage {
+    /// Bytes, which then go through [`Pipeline::pass`].
     Through,
     /// Nothing before actix-http has looked at the head that went through.
     NothingYet,
@@ -54,11 +54,11 @@ pub(crate) enum Lets {
 
 /// What has come in and not been let through.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub(crate) struct Pipeline {
     held: BytesMut,
     /// The beginning of a line that may become `Expect:`.
     begun: BytesMut,
-    state: State,
+    state: PipelineState,
     /// The client's last request has gone through.
     last: bool,
     line: Line,
@@ -80,7 +80,7 @@ impl Line {
 }
 
 /// What a look at a head found.
-enum Found {
+enum HeadScan {
     /// It goes on.
     Nothing,
     /// It ends here.
@@ -89,14 +89,14 @@ enum Found {
     Begun(usize),
 }
 
-impl Default for Gate {
+impl Default for Pipeline {
     fn default() -> Self {
         let (held, begun) = Default::default();
-        Gate { held, begun, state: State::Head, last: false, line: Line::FIRST }
+        Pipeline { held, begun, state: PipelineState::Head, last: false, line: Line::FIRST }
     }
 }
 
-impl Gate {
+impl Pipeline {
     pub(crate) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
@@ -107,7 +107,7 @@ impl Gate {
 
     /// Whether what goes through next is of a head.
     pub(crate) fn is_at_head(&self) -> bool {
-        self.state == State::Head
+        self.state == PipelineState::Head
     }
 
     /// Keeps bytes for later.
@@ -116,17 +116,17 @@ impl Gate {
     }
 
     /// The request whose head went through says what follows.
-    pub(crate) fn told(&mut self, coming: Coming) {
+    pub(crate) fn told(&mut self, coming: RequestFraming) {
         self.last = coming.last;
         self.state = match coming.framing {
-            Framing::Length(0) => State::Whole,
-            framing => State::Body(framing),
+            BodyFraming::Length(0) => PipelineState::Whole,
+            framing => PipelineState::Body(framing),
         };
     }
 
     /// Whether what came as chunks is none. Then nothing more goes through.
     pub(crate) fn is_broken(&self) -> bool {
-        matches!(self.state, State::Body(Framing::Chunked(Chunk::Broken)))
+        matches!(self.state, PipelineState::Body(BodyFraming::Chunked(ChunkState::Broken)))
     }
 
     /// No request may follow.
@@ -135,26 +135,26 @@ impl Gate {
     }
 
     /// What may go through, while a request is in progress or not.
-    pub(crate) fn lets(&mut self, in_progress: bool) -> Lets {
+    pub(crate) fn passage(&mut self, in_progress: bool) -> Passage {
         match self.state {
-            State::Body(Framing::Chunked(Chunk::Broken)) => Lets::Nothing,
-            State::Body(_) => Lets::Through,
-            State::Head if !in_progress && !self.last => Lets::Through,
-            State::Whole if !in_progress && !self.last => {
-                self.state = State::Head;
-                Lets::Through
+            PipelineState::Body(BodyFraming::Chunked(ChunkState::Broken)) => Passage::Nothing,
+            PipelineState::Body(_) => Passage::Through,
+            PipelineState::Head if !in_progress && !self.last => Passage::Through,
+            PipelineState::Whole if !in_progress && !self.last => {
+                self.state = PipelineState::Head;
+                Passage::Through
             }
-            State::Head | State::Whole => Lets::Nothing,
-            State::Seen => {
+            PipelineState::Head | PipelineState::Whole => Passage::Nothing,
+            PipelineState::Seen => {
                 // Once: a head that actix-http refuses says nothing, and what follows it is not
                 // read.
-                self.state = State::Head;
-                Lets::NothingYet
+                self.state = PipelineState::Head;
+                Passage::NothingYet
             }
         }
     }
 
-    /// Lets held bytes through, as many as fit.
+    /// Passage held bytes through, as many as fit.
     pub(crate) fn release(&mut self, out: &mut ReadBuf<'_>) {
         let n = self.held.len().min(out.remaining());
         out.put_slice(&self.held[..n]);
@@ -177,26 +177,26 @@ impl Gate {
     /// head or a body, and what may become an `Expect:`.
     pub(crate) fn pass(&mut self, out: &mut ReadBuf<'_>, before: usize) {
         let end = match &mut self.state {
-            State::Body(framing) => {
+            PipelineState::Body(framing) => {
                 let end = framing.follow(&out.filled()[before..]);
-                if *framing == Framing::Chunked(Chunk::Broken) {
+                if *framing == BodyFraming::Chunked(ChunkState::Broken) {
                     // actix-http would drop the connection at once.
                     return out.set_filled(before);
                 }
                 let Some(end) = end else { return };
-                self.state = State::Whole;
+                self.state = PipelineState::Whole;
                 end
             }
-            State::Head => match self.line.look(&mut out.filled_mut()[before..]) {
-                Found::Nothing => return,
-                Found::Begun(at) => return self.take_back(out, before + at),
-                Found::End(end) => {
-                    self.state = State::Seen;
+            PipelineState::Head => match self.line.look(&mut out.filled_mut()[before..]) {
+                HeadScan::Nothing => return,
+                HeadScan::Begun(at) => return self.take_back(out, before + at),
+                HeadScan::End(end) => {
+                    self.state = PipelineState::Seen;
                     end
                 }
             },
             // Nothing goes through.
-            State::Seen | State::Whole => 0,
+            PipelineState::Seen | PipelineState::Whole => 0,
         };
         let surplus = &out.filled()[before + end..];
         if !surplus.is_empty() {
@@ -212,7 +212,7 @@ impl Gate {
 impl Line {
     /// Goes on over bytes of a head to its end: the empty line behind the request's line, with CRLF
     /// or LF alone. Renames `Expect`.
-    fn look(&mut self, bytes: &mut [u8]) -> Found {
+    fn look(&mut self, bytes: &mut [u8]) -> HeadScan {
         let mut at = 0;
         loop {
             let rest = &mut bytes[at..];
@@ -220,7 +220,7 @@ impl Line {
                 let n = rest.len().min(EXPECTED.len());
                 if n > 0 && rest[..n].eq_ignore_ascii_case(&EXPECTED[..n]) {
                     if n < EXPECTED.len() {
-                        return Found::Begun(at);
+                        return HeadScan::Begun(at);
                     }
                     rest[..EXPECT.len()].copy_from_slice(EXPECT.as_bytes());
                 }
@@ -229,11 +229,11 @@ impl Line {
             let line = &rest[..end.unwrap_or(rest.len())];
             self.fresh &= line.is_empty();
             self.empty &= line.iter().all(|byte| *byte == b'\r');
-            let Some(end) = end else { return Found::Nothing };
+            let Some(end) = end else { return HeadScan::Nothing };
             at += end + 1;
             if self.empty && !self.first {
                 *self = Line::FIRST;
-                return Found::End(at);
+                return HeadScan::End(at);
             }
             *self = Line { first: self.first && self.empty, fresh: true, empty: true };
         }
@@ -246,29 +246,29 @@ mod tests {
 
     use super::*;
 
-    const NO_BODY: Coming = Coming { framing: Framing::Length(0), last: false };
+    const NO_BODY: RequestFraming = RequestFraming { framing: BodyFraming::Length(0), last: false };
 
     /// What goes through between two words, for bytes that arrive in pieces; every request is
     /// answered at once.
-    fn steps(pieces: &[&[u8]], coming: Coming) -> Vec<String> {
-        let (mut gate, mut through) = (Gate::default(), vec![String::new()]);
+    fn steps(pieces: &[&[u8]], coming: RequestFraming) -> Vec<String> {
+        let (mut pipeline, mut through) = (Pipeline::default(), vec![String::new()]);
         for piece in pieces {
-            gate.hold(piece);
-            while !gate.is_empty() {
-                if gate.lets(false) == Lets::NothingYet {
-                    gate.told(coming);
+            pipeline.hold(piece);
+            while !pipeline.is_empty() {
+                if pipeline.passage(false) == Passage::NothingYet {
+                    pipeline.told(coming);
                     through.push(String::new());
                     continue;
                 }
                 let mut space = [0; 64];
                 let mut out = ReadBuf::new(&mut space);
-                gate.resume(&mut out);
-                gate.release(&mut out);
-                gate.pass(&mut out, 0);
+                pipeline.resume(&mut out);
+                pipeline.release(&mut out);
+                pipeline.pass(&mut out, 0);
                 through.last_mut().unwrap().push_str(&String::from_utf8_lossy(out.filled()));
             }
         }
-        through.last_mut().unwrap().push_str(&String::from_utf8_lossy(&gate.begun));
+        through.last_mut().unwrap().push_str(&String::from_utf8_lossy(&pipeline.begun));
         through
     }
 
@@ -282,33 +282,36 @@ mod tests {
 
     #[test]
     fn lets_a_body_through_to_its_end() {
-        let length = Coming { framing: Framing::Length(5), ..NO_BODY };
+        let length = RequestFraming { framing: BodyFraming::Length(5), ..NO_BODY };
         let bodies = b"A\n\n\n\n\n\n\nB\n\n12345C";
         assert_eq!(steps(&[bodies], length), ["A\n\n", "\n\n\n\n\nB\n\n", "12345C"]);
-        let chunked = Coming { framing: Framing::Chunked(Chunk::First), ..NO_BODY };
+        let chunked = RequestFraming { framing: BodyFraming::Chunked(ChunkState::First), ..NO_BODY };
         let bodies = b"A\n\n4\r\n\n\n\n\n\r\n0\r\n\r\nB\n\n0\r\n\r\nC";
         assert_eq!(steps(&[bodies], chunked), ["A\n\n", "4\r\n\n\n\n\n\r\n0\r\n\r\nB\n\n", "0\r\n\r\nC"]);
-        assert_eq!(steps(&[b"A\n\nB\n\nC\n\n"], Coming { framing: Framing::Endless, ..NO_BODY }).len(), 2);
+        assert_eq!(steps(&[b"A\n\nB\n\nC\n\n"], RequestFraming { framing: BodyFraming::Endless, ..NO_BODY }).len(), 2);
     }
 
     #[test]
     fn lets_nothing_through_before_the_answer_and_behind_the_last_request() {
-        let mut gate = Gate::default();
-        let pass = |gate: &mut Gate| {
+        let mut pipeline = Pipeline::default();
+        let pass = |pipeline: &mut Pipeline| {
             let mut space = [0; 64];
             let mut out = ReadBuf::new(&mut space);
-            gate.release(&mut out);
-            gate.pass(&mut out, 0);
+            pipeline.release(&mut out);
+            pipeline.pass(&mut out, 0);
             out.filled().to_vec()
         };
-        gate.hold(b"A\n\n123B\n\nC\n\n");
-        assert_eq!((gate.lets(false), pass(&mut gate)), (Lets::Through, b"A\n\n".to_vec()));
-        gate.told(Coming { framing: Framing::Length(3), last: false });
-        assert_eq!((gate.lets(true), pass(&mut gate)), (Lets::Through, b"123".to_vec()));
-        assert_eq!((gate.lets(true), gate.lets(true), gate.lets(false)), (Lets::Nothing, Lets::Nothing, Lets::Through));
-        assert_eq!(pass(&mut gate), b"B\n\n");
-        gate.told(Coming { framing: Framing::Length(0), last: true });
-        assert_eq!((gate.lets(true), gate.lets(false)), (Lets::Nothing, Lets::Nothing));
+        pipeline.hold(b"A\n\n123B\n\nC\n\n");
+        assert_eq!((pipeline.passage(false), pass(&mut pipeline)), (Passage::Through, b"A\n\n".to_vec()));
+        pipeline.told(RequestFraming { framing: BodyFraming::Length(3), last: false });
+        assert_eq!((pipeline.passage(true), pass(&mut pipeline)), (Passage::Through, b"123".to_vec()));
+        assert_eq!(
+            (pipeline.passage(true), pipeline.passage(true), pipeline.passage(false)),
+            (Passage::Nothing, Passage::Nothing, Passage::Through)
+        );
+        assert_eq!(pass(&mut pipeline), b"B\n\n");
+        pipeline.told(RequestFraming { framing: BodyFraming::Length(0), last: true });
+        assert_eq!((pipeline.passage(true), pipeline.passage(false)), (Passage::Nothing, Passage::Nothing));
     }
 
     #[test]

@@ -28,8 +28,8 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 
 use crate::http::transport::{
-    loads::{Load, Loads},
-    shares::{Gathered, Held, NoShare, Share},
+    answer_memory::{AnswerHold, AnswerMemory},
+    request_memory::{BudgetShare, GatheredBody, NoShare, RequestMemory},
 };
 
 /// How many descriptors files, upstreams and the runtime have at least.
@@ -58,18 +58,18 @@ pub(crate) fn owner(address: IpAddr) -> IpAddr {
 /// All connections of the process.
 #[derive(Debug)]
 pub(crate) struct Places {
-    table: Mutex<Table>,
+    table: Mutex<PlaceTable>,
     most: usize,
     accepted: usize,
     began: Instant,
     /// What their answers hold in memory.
-    loads: Arc<Loads>,
+    loads: Arc<AnswerMemory>,
     /// And their requests.
-    held: Held,
+    held: RequestMemory,
 }
 
 #[derive(Default, Debug)]
-struct Table {
+struct PlaceTable {
     next: u64,
     seats: BTreeMap<u64, Arc<Seat>>,
     owners: HashMap<IpAddr, usize>,
@@ -110,7 +110,7 @@ impl Places {
             accepted: most + descriptors.saturating_sub(most) / 3,
             began: Instant::now(),
             loads: Arc::default(),
-            held: Held::default(),
+            held: RequestMemory::default(),
         })
     }
 
@@ -160,12 +160,12 @@ impl Places {
         Some(Place { number, seat, places: Arc::clone(self) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, PlaceTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
+impl PlaceTable {
     /// Sends away what has done nothing for longest, of this owner or of the one with the most.
     /// `None`: nothing can go.
     fn make_room(&mut self, now: u64, owner: Option<IpAddr>) -> Option<()> {
@@ -257,19 +257,19 @@ impl Place {
     }
 
     /// Counts bytes that an answer holds in memory. `None`: there are too many of them.
-    pub(crate) fn load(&self, bytes: &Bytes) -> Option<Load> {
+    pub(crate) fn hold(&self, bytes: &Bytes) -> Option<AnswerHold> {
         self.places.loads.take(self.seat.owner, bytes)
     }
 
     /// A share for a head that is long.
-    pub(crate) fn room_for_head(&self) -> Option<Share> {
+    pub(crate) fn room_for_head(&self) -> Option<BudgetShare> {
         self.places.held.head(self.seat.owner)
     }
 
-    /// Room for a body that is gathered, as [`Held::room`] gives it.
+    /// Room for a body that is gathered, as [`RequestMemory::room`] gives it.
     pub(crate) async fn room_for_body(
         &self,
-        gathered: &mut Gathered,
+        gathered: &mut GatheredBody,
         length: usize,
         longest: usize,
     ) -> Result<(), NoShare> {
@@ -287,7 +287,7 @@ impl Place {
         if self.is_gone() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Waits until the connection has to go.
+    /// ExpectContinue until the connection has to go.
     pub(crate) async fn gone(&self) {
         poll_fn(|cx| self.poll_gone(cx)).await;
     }

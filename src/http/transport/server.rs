@@ -20,11 +20,11 @@ use actix_web::{
 };
 
 use crate::http::transport::{
-    connection::{Connection, Patience, Secured},
-    door::Door,
-    limits::Limits,
+    acceptor::ConnectionAcceptor,
+    connection::{Connection, ConnectionTimeouts, Secured},
+    limits::ServerLimits,
     places::Places,
-    plane::Wire,
+    plane::SendFile,
     tls::{Certificate, TlsError},
 };
 
@@ -71,7 +71,7 @@ pub fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, B
 pub(crate) fn listen<T, F, Args>(
     listeners: Vec<(TcpListener, web::Data<T>)>,
     certificate: Option<Arc<Certificate>>,
-    limits: Limits,
+    limits: ServerLimits,
     handler: F,
 ) -> io::Result<Server>
 where
@@ -80,7 +80,7 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    let patience = Patience {
+    let timeouts = ConnectionTimeouts {
         stall: limits.stall,
         rate: limits.rate,
         idle: limits.keep_alive + limits.head,
@@ -100,25 +100,26 @@ where
         let address = listener.local_addr()?;
         let name = format!("registry on {address}");
         let draining = builder.graceful_shutdown_signal();
-        let door = Door::new(patience, limits, Arc::clone(&places), draining.clone());
-        let answers = Answers { data, handler: handler.clone(), limits, address, draining };
+        let acceptor = ConnectionAcceptor::new(timeouts, limits, Arc::clone(&places), draining.clone());
+        let answers = HttpFactory { data, handler: handler.clone(), limits, address, draining };
         builder = match &secured {
             None => builder.listen(name, listener, move || {
-                let (http, door) = (answers.service::<TcpStream, Args>(), door.clone());
+                let (http, acceptor) = (answers.service::<TcpStream, Args>(), acceptor.clone());
                 fn_service(move |io: TcpStream| {
-                    let door = door.clone();
-                    async move { door.plain(io).await }
+                    let acceptor = acceptor.clone();
+                    async move { acceptor.plain(io).await }
                 })
                 .and_then(http)
             })?,
             Some((config, certificate)) => {
                 let (config, certificate) = (Arc::clone(config), Arc::clone(certificate));
                 builder.listen(name, listener, move || {
-                    let (http, door) = (answers.service::<TlsStream<TcpStream>, Args>(), door.clone());
+                    let (http, acceptor) = (answers.service::<TlsStream<TcpStream>, Args>(), acceptor.clone());
                     let (config, certificate) = (Arc::clone(&config), Arc::clone(&certificate));
                     fn_service(move |io: TcpStream| {
-                        let (door, config, certificate) = (door.clone(), Arc::clone(&config), Arc::clone(&certificate));
-                        async move { door.secured(io, config, &certificate).await }
+                        let (acceptor, config, certificate) =
+                            (acceptor.clone(), Arc::clone(&config), Arc::clone(&certificate));
+                        async move { acceptor.secured(io, config, &certificate).await }
                     })
                     .and_then(http)
                 })?
@@ -130,15 +131,15 @@ where
 
 /// What answers the requests of one listener.
 #[derive(Clone)]
-struct Answers<D, F> {
+struct HttpFactory<D, F> {
     data: D,
     handler: F,
-    limits: Limits,
+    limits: ServerLimits,
     address: SocketAddr,
     draining: GracefulShutdownSignal,
 }
 
-impl<T: Send + Sync + 'static, F> Answers<web::Data<T>, F> {
+impl<T: Send + Sync + 'static, F> HttpFactory<web::Data<T>, F> {
     /// For connections over streams of one kind.
     fn service<S, Args>(
         &self,
@@ -150,7 +151,7 @@ impl<T: Send + Sync + 'static, F> Answers<web::Data<T>, F> {
         InitError = (),
     > + use<S, T, F, Args>
     where
-        S: Wire + 'static,
+        S: SendFile + 'static,
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
@@ -172,7 +173,7 @@ impl<T: Send + Sync + 'static, F> Answers<web::Data<T>, F> {
             .h1_allow_half_closed(false)
             .local_addr(self.address)
             .on_connect_ext(|io: &Connection<S>, data: &mut actix_web::dev::Extensions| {
-                data.insert::<Rc<_>>(io.traffic());
+                data.insert::<Rc<_>>(io.state());
                 if S::SECURED {
                     data.insert(Secured);
                 }

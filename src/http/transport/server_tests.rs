@@ -13,9 +13,9 @@ use futures_util::{StreamExt, stream};
 use super::*;
 use crate::{
     http::{
-        answer::{access_log::Entry, body::Body, reply::Reply},
+        answer::{access_log::LogEntry, body::ReplyBody, delivery::Delivery, reply::Reply},
         request_body::RequestBody,
-        testing::{Answer, Running},
+        testing::{RawResponse, TestServer},
     },
     metrics::{Metrics, Sample},
     pull::Piece,
@@ -24,8 +24,8 @@ use crate::{
 type Counted = web::Data<Arc<Metrics>>;
 
 /// `/never`: no answer; `/head`: the head of 1000 bytes; `/cut`: half of 200,000; `/endless`: as many as are taken; else an echo.
-async fn echo(request: HttpRequest, metrics: Counted, payload: web::Payload) -> HttpResponse<Body> {
-    let entry = Entry::new(&request, &metrics);
+async fn echo(request: HttpRequest, metrics: Counted, payload: web::Payload) -> HttpResponse<ReplyBody> {
+    let (entry, delivery) = (LogEntry::new(&request, &metrics), Delivery::new(&request));
     let mut payload = RequestBody::new(payload, &request);
     let piece = || Bytes::from(vec![b'x'; 50_000]);
     let pieces = |count: usize| stream::iter((0..count).map(move |_| Ok(Piece::Bytes(piece()))));
@@ -54,20 +54,20 @@ async fn echo(request: HttpRequest, metrics: Counted, payload: web::Payload) -> 
         "/endless" => Reply::stream(StatusCode::OK, "a/b", 1 << 40, Piece::Bytes(piece()), Box::pin(pieces(1 << 20))),
         path => Reply::bytes(StatusCode::OK, "text/plain", format!("{} {path}", request.method()).into()),
     };
-    reply.send(request.method(), false, entry)
+    reply.send(request.method(), false, entry, delivery)
 }
 
-fn limits() -> Limits {
-    Limits { workers: 1, linger: Duration::from_millis(500), ..Limits::default() }
+fn limits() -> ServerLimits {
+    ServerLimits { workers: 1, linger: Duration::from_millis(500), ..ServerLimits::default() }
 }
 
-fn start(limits: Limits) -> (Running, Arc<Metrics>) {
+fn start(limits: ServerLimits) -> (TestServer, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new(&[]));
     let data: Counted = web::Data::new(Arc::clone(&metrics));
-    (Running::start(move |listener| listen(vec![(listener, data)], None, limits, echo).unwrap()), metrics)
+    (TestServer::start(move |listener| listen(vec![(listener, data)], None, limits, echo).unwrap()), metrics)
 }
 
-/// Waits until the metrics hold a line.
+/// ExpectContinue until the metrics hold a line.
 fn eventually(metrics: &Metrics, line: &str) {
     let began = Instant::now();
     while !metrics.encode(&Sample::default()).lines().any(|l| l == line) {
@@ -149,7 +149,7 @@ fn a_tls_hello_is_answered_in_http() {
 
 #[test]
 fn slow_heads_are_answered_408() {
-    let (server, _) = start(Limits { head: Duration::from_millis(300), ..limits() });
+    let (server, _) = start(ServerLimits { head: Duration::from_millis(300), ..limits() });
     let answer = server.until_close(b"GET /v2/ HTTP/1.1\r\nhost: ");
     assert!(answer.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&answer));
 }
@@ -157,10 +157,10 @@ fn slow_heads_are_answered_408() {
 #[test]
 fn a_second_head_that_dribbles_is_cut_too() {
     let (head, keep_alive) = (Duration::from_millis(300), Duration::from_millis(700));
-    let (server, _) = start(Limits { head, keep_alive, ..limits() });
+    let (server, _) = start(ServerLimits { head, keep_alive, ..limits() });
     let mut socket = server.connect();
     socket.write_all(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    assert_eq!(Answer::read(&mut socket, false).text(), "GET /a");
+    assert_eq!(RawResponse::read(&mut socket, false).text(), "GET /a");
     let mut dribble = socket.try_clone().unwrap();
     let dribbler = std::thread::spawn(move || {
         while dribble.write_all(b"G").is_ok() {
@@ -176,7 +176,7 @@ fn a_second_head_that_dribbles_is_cut_too() {
 
 #[test]
 fn slow_readers_are_let_go() {
-    let (server, metrics) = start(Limits { stall: Duration::from_millis(500), ..limits() });
+    let (server, metrics) = start(ServerLimits { stall: Duration::from_millis(500), ..limits() });
     let mut socket = server.connect();
     socket.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     // Nothing is read. The body is dropped, which the counter of aborted requests shows.
@@ -207,14 +207,14 @@ fn head_has_the_length_and_no_body() {
     let mut socket = server.connect();
     for (target, length) in [("/head", "1000"), ("/echo", "10")] {
         write!(socket, "HEAD {target} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-        let answer = Answer::read(&mut socket, true);
+        let answer = RawResponse::read(&mut socket, true);
         assert_eq!((answer.status, answer.header("content-length")), (200, Some(length)));
         assert_eq!(answer.header("transfer-encoding"), None);
     }
     // Pipelined before a GET, where actix-http forgets which of the two was the HEAD.
     socket.write_all(b"HEAD /head HTTP/1.1\r\nhost: x\r\n\r\nGET /b HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    assert_eq!(Answer::read(&mut socket, true).header("content-length"), Some("1000"));
-    assert_eq!(Answer::read(&mut socket, false).text(), "GET /b");
+    assert_eq!(RawResponse::read(&mut socket, true).header("content-length"), Some("1000"));
+    assert_eq!(RawResponse::read(&mut socket, false).text(), "GET /b");
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn s12_pipelined_requests_are_answered_in_step() {
         let writing =
             std::thread::spawn(move || bytes.as_bytes().chunks(size).for_each(|c| writer.write_all(c).unwrap()));
         for (method, target) in all.iter().cycle().take(60) {
-            let answer = Answer::read(&mut socket, *method == "HEAD");
+            let answer = RawResponse::read(&mut socket, *method == "HEAD");
             let body = match (*method, *target) {
                 ("HEAD", _) => "",
                 (_, "/late") => "late",
@@ -315,6 +315,6 @@ fn request_bodies_come_in_whole() {
         }
         socket.write_all(sent.as_bytes()).unwrap();
         let expected = if sent.is_empty() { 0 } else { body.len() };
-        assert_eq!(Answer::read(&mut socket, false).text(), expected.to_string(), "{framing}");
+        assert_eq!(RawResponse::read(&mut socket, false).text(), expected.to_string(), "{framing}");
     }
 }

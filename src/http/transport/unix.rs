@@ -37,7 +37,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Why there is no administration. The registry runs without.
 #[derive(Debug, thiserror::Error)]
-pub enum SocketError {
+pub enum AdminSocketError {
     /// The kernel takes 107 bytes.
     #[error(
         "the path {} is {} bytes long, and a socket's may have 107: give data_dir a shorter path to use `lanyard gc` and \
@@ -71,13 +71,13 @@ pub struct SocketFile(PathBuf);
 
 impl AdminSocket {
     /// Takes the socket's name in `data_dir`. The caller holds the folder's lock.
-    pub fn bind(data_dir: &Path) -> Result<AdminSocket, SocketError> {
+    pub fn bind(data_dir: &Path) -> Result<AdminSocket, AdminSocketError> {
         let path = data_dir.join(SOCKET);
-        let failed = |source: io::Error| SocketError::Io { path: path.clone(), source };
-        let address = SocketAddrUnix::new(&path).map_err(|_| SocketError::TooLong(path.clone()))?;
+        let failed = |source: io::Error| AdminSocketError::Io { path: path.clone(), source };
+        let address = SocketAddrUnix::new(&path).map_err(|_| AdminSocketError::TooLong(path.clone()))?;
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.file_type().is_socket() => fs::remove_file(&path).map_err(failed)?,
-            Ok(_) => return Err(SocketError::Taken(path)),
+            Ok(_) => return Err(AdminSocketError::Taken(path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }

@@ -11,7 +11,7 @@ use futures_util::stream;
 
 use crate::{
     http::{
-        answer::{body::Pieces, conditions, errors::Refusal, multipart::Multipart, reply::Reply},
+        answer::{body::Pieces, conditions, errors::HttpError, multipart::Multipart, reply::Reply},
         request::RequestContext,
     },
     names::Spelling,
@@ -30,7 +30,7 @@ pub(crate) async fn get(
     mut context: RequestContext<'_>,
     spelling: &Spelling,
     digest: &Digest,
-) -> Result<Reply, Refusal> {
+) -> Result<Reply, HttpError> {
     context.entry.digest(digest);
     let repository = context.repository()?;
     let has_it = conditions::has_it(context.request.headers(), digest);
@@ -53,7 +53,7 @@ async fn sized(
     repository: &Repository,
     digest: &Digest,
     has_it: bool,
-) -> Result<Reply, Refusal> {
+) -> Result<Reply, HttpError> {
     let pushing = context.is_head() && context.could_be_pushed_to(spelling);
     let patience = if pushing { PATIENCE } else { Duration::MAX };
     let found = tokio::time::timeout(patience, context.services.pull.blob_size(repository, digest)).await;
@@ -73,7 +73,7 @@ async fn sized(
 
 /// Who asks for a blob by HEAD and without a registry's name is about to push (WIRE.md): where upstream cannot say that it
 /// has it, it is to be sent. Anything but 404 would end the push, and pushing must work without the internet.
-fn send_it(spelling: &Spelling) -> Refusal {
+fn send_it(spelling: &Spelling) -> HttpError {
     let message = format!("{} is not hosted here, and upstream cannot be context", spelling.name);
     RegistryError::new(ErrorCode::BlobUnknown, message).into()
 }
@@ -82,7 +82,7 @@ async fn whole_or_part(
     context: &mut RequestContext<'_>,
     repository: &Repository,
     digest: &Digest,
-) -> Result<Reply, Refusal> {
+) -> Result<Reply, HttpError> {
     let ranges = conditions::ranges(context.request.headers(), digest)?;
     let client = context.services.site.client(context.request).address.to_canonical();
     context.services.pull.look_again(client, repository, digest).await.map_err(still_proving)?;
@@ -96,10 +96,10 @@ async fn whole_or_part(
     let BlobAnswer { size, ranges, mut body, trace } = answer;
     let first = match first_piece(&mut body, size).await {
         Ok(first) => first,
-        Err(error) => return Err(Refusal::before_first_byte(error, trace)),
+        Err(error) => return Err(HttpError::before_first_byte(error, trace)),
     };
     let pull = &context.services.pull;
-    context.entry.gives(match &ranges {
+    context.delivery.gives(match &ranges {
         None => pull.giving(client, digest, 0, size),
         Some(ranges) => match ranges.single() {
             Some(range) => pull.giving(client, digest, range.first, size),
@@ -132,7 +132,7 @@ fn pieces(body: BlobBody) -> Pieces {
     }))
 }
 
-fn still_proving(proving: StillProving) -> Refusal {
+fn still_proving(proving: StillProving) -> HttpError {
     let error = RegistryError::new(ErrorCode::Unavailable, proving.to_string());
     RegistryError { retry_after: Some(SOON), ..error }.into()
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     http::{
-        answer::{errors::Refusal, reply, reply::Reply},
+        answer::{errors::HttpError, reply, reply::Reply},
         query::MAX_PAGE,
         request::RequestContext,
         v2::link,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The repositories in bytewise order, a thousand at a time unless `n` says fewer.
-pub(crate) async fn list(context: RequestContext<'_>) -> Result<Reply, Refusal> {
+pub(crate) async fn list(context: RequestContext<'_>) -> Result<Reply, HttpError> {
     let n = usize::try_from(context.query.n.unwrap_or(MAX_PAGE)).unwrap_or(usize::MAX);
     let (page, more) = context.services.push.catalog(context.query.last.clone(), n, context.may_pull()).await?;
     let body = json!({ "repositories": page.iter().map(RepositoryName::as_str).collect::<Vec<_>>() });

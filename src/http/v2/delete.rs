@@ -4,14 +4,14 @@ use actix_web::http::StatusCode;
 
 use crate::{
     http::{
-        answer::{errors::Refusal, reply::Reply},
+        answer::{errors::HttpError, reply::Reply},
         request::RequestContext,
     },
     oci::{Digest, Reference},
 };
 
 /// Takes away a tag, or a manifest with every tag that names it.
-pub(crate) async fn manifest(context: RequestContext<'_>, reference: &Reference) -> Result<Reply, Refusal> {
+pub(crate) async fn manifest(context: RequestContext<'_>, reference: &Reference) -> Result<Reply, HttpError> {
     let repo = context.repository()?;
     match reference {
         Reference::Tag(tag) => context.services.push.delete_tag(&repo, tag.clone()).await?,
@@ -24,7 +24,7 @@ pub(crate) async fn manifest(context: RequestContext<'_>, reference: &Reference)
 }
 
 /// Takes a blob away.
-pub(crate) async fn blob(context: RequestContext<'_>, digest: &Digest) -> Result<Reply, Refusal> {
+pub(crate) async fn blob(context: RequestContext<'_>, digest: &Digest) -> Result<Reply, HttpError> {
     context.entry.digest(digest);
     let repo = context.repository()?;
     context.services.push.delete_blob(&repo, *digest).await?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     http::{
-        answer::{body::SHARED, conditions, errors::Refusal, reply::Reply},
+        answer::{body::SHARED, conditions, errors::HttpError, reply::Reply},
         request::RequestContext,
     },
     names::Spelling,
@@ -19,7 +19,7 @@ pub(crate) async fn get(
     mut context: RequestContext<'_>,
     spelling: &Spelling,
     reference: &Reference,
-) -> Result<Reply, Refusal> {
+) -> Result<Reply, HttpError> {
     let repository = context.repository()?;
     let headers = context.request.headers();
     // What a GET by digest names is sent whatever the client takes.
@@ -76,7 +76,7 @@ async fn other_holder(
     context: &RequestContext<'_>,
     repository: &Repository,
     reference: &Reference,
-) -> Result<Option<Repository>, Refusal> {
+) -> Result<Option<Repository>, HttpError> {
     match reference {
         Reference::Digest(digest) => Ok(context.other_holder(repository, digest).await?),
         Reference::Tag(_) => Ok(None),
@@ -89,7 +89,7 @@ async fn whole(context: &mut RequestContext<'_>, media_type: HeaderValue, bytes:
     let length = bytes.len() as u64;
     if length > SHARED
         && !context.is_head()
-        && !context.entry.carries(&bytes)
+        && !context.delivery.carries(&bytes)
         && let Some(file) = Box::pin(context.services.pull.manifest_file(digest, length)).await
     {
         return Reply::manifest_from(media_type, file);

@@ -7,7 +7,7 @@ use actix_web::http::{
 
 use crate::{
     http::{
-        answer::{errors::Refusal, reply::Reply},
+        answer::{errors::HttpError, reply::Reply},
         request::RequestContext,
         target::base,
     },
@@ -19,7 +19,7 @@ const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// Takes a manifest.
-pub(crate) async fn put(mut context: RequestContext<'_>, reference: &Reference) -> Result<Reply, Refusal> {
+pub(crate) async fn put(mut context: RequestContext<'_>, reference: &Reference) -> Result<Reply, HttpError> {
     let repo = context.push_target()?;
     let tags = context.query.tags()?;
     let told = context.content_length();

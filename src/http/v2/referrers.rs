@@ -7,7 +7,7 @@ use actix_web::http::{
 
 use crate::{
     http::{
-        answer::{errors::Refusal, reply::Reply},
+        answer::{errors::HttpError, reply::Reply},
         request::RequestContext,
         v2::link,
     },
@@ -19,7 +19,7 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 
 /// An index of the manifests that are about `subject`, filtered by `artifactType` where the client asks so; as many of them as
 /// an index can hold, or as `n` says, and a link to the others.
-pub(crate) async fn get(context: RequestContext<'_>, subject: &Digest) -> Result<Reply, Refusal> {
+pub(crate) async fn get(context: RequestContext<'_>, subject: &Digest) -> Result<Reply, HttpError> {
     context.entry.digest(subject);
     let repository = context.repository()?;
     let wanted = Selection {

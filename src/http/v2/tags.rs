@@ -7,7 +7,7 @@ use actix_web::http::{
 
 use crate::{
     http::{
-        answer::{errors::Refusal, reply, reply::Reply},
+        answer::{errors::HttpError, reply, reply::Reply},
         request::RequestContext,
         v2::link,
     },
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The repository's tags in bytewise order, all of them unless `n` says how many.
-pub(crate) async fn list(context: RequestContext<'_>, spelling: &Spelling) -> Result<Reply, Refusal> {
+pub(crate) async fn list(context: RequestContext<'_>, spelling: &Spelling) -> Result<Reply, HttpError> {
     let repository = context.repository()?;
     let wanted = TagPage { last: context.query.last.clone(), n: context.query.n.and_then(|n| usize::try_from(n).ok()) };
     let list = context.services.pull.tags(&repository, wanted).await?;

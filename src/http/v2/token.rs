@@ -18,7 +18,7 @@ use url::form_urlencoded;
 use crate::{
     access::{Action, Principal, ResourceActions, SignInError},
     http::{
-        answer::{errors::Refusal, reply, reply::Reply},
+        answer::{errors::HttpError, reply, reply::Reply},
         authorizer::{self, Presented},
         request::{RequestContext, resolve},
         request_body::RequestBody,
@@ -33,8 +33,8 @@ const LONGEST: usize = 64 << 10;
 
 /// What a client wants, from its query and its form.
 #[derive(Default, Debug)]
-struct Wish {
-    scopes: Vec<Scope>,
+struct TokenRequest {
+    scopes: Vec<TokenScope>,
     user: Option<String>,
     password: Option<String>,
     refresh: bool,
@@ -42,27 +42,27 @@ struct Wish {
 
 /// `TYPE:NAME:ACTION,ACTION`
 #[derive(PartialEq, Eq, Debug)]
-struct Scope {
+struct TokenScope {
     kind: String,
     name: String,
     actions: Vec<String>,
 }
 
 /// A token for whoever asks.
-pub(crate) async fn get(context: RequestContext<'_>) -> Result<Reply, Refusal> {
+pub(crate) async fn get(context: RequestContext<'_>) -> Result<Reply, HttpError> {
     let RequestContext { request, services, body, principal: here, .. } = context;
     services.access.refresh().await;
     if !services.signs_in() {
         let error = RegistryError::new(ErrorCode::Unsupported, "nobody signs in here").with_status(404);
         return Err(error.into());
     }
-    let mut wish = Wish::default();
+    let mut wish = TokenRequest::default();
     wish.read(request.uri().query().unwrap_or_default().as_bytes());
     if *request.method() == Method::POST {
         wish.read(&form(body).await?);
     }
-    let wanted: Vec<Wanted> =
-        std::mem::take(&mut wish.scopes).into_iter().map(|scope| Wanted::of(scope, services)).collect();
+    let wanted: Vec<WantedScope> =
+        std::mem::take(&mut wish.scopes).into_iter().map(|scope| WantedScope::of(scope, services)).collect();
     let asks_little = !wanted.is_empty() && wanted.iter().all(|wanted| wanted.is_a_pull_that(&here, services));
     let who = if asks_little { here.clone() } else { sign_in(wish, services, request, &here).await? };
     let mut grants: Vec<ResourceActions> = Vec::new();
@@ -89,13 +89,13 @@ pub(crate) async fn get(context: RequestContext<'_>) -> Result<Reply, Refusal> {
 
 /// The user whose name and password are brought; whoever is here where none are.
 async fn sign_in(
-    wish: Wish,
+    wish: TokenRequest,
     services: &Services,
     request: &actix_web::HttpRequest,
     here: &Principal,
-) -> Result<Principal, Refusal> {
+) -> Result<Principal, HttpError> {
     let wrong = || {
-        let refusal = Refusal::from(RegistryError::new(ErrorCode::Unauthorized, SignInError::Wrong.to_string()));
+        let refusal = HttpError::from(RegistryError::new(ErrorCode::Unauthorized, SignInError::Wrong.to_string()));
         refusal.with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"lanyard\""))
     };
     let (user, password) = match (Presented::of(request), wish.user) {
@@ -113,18 +113,18 @@ async fn sign_in(
     })
 }
 
-async fn form(mut body: RequestBody) -> Result<Bytes, Refusal> {
+async fn form(mut body: RequestBody) -> Result<Bytes, HttpError> {
     body.whole(None, LONGEST)
         .await?
         .ok_or_else(|| RegistryError::new(ErrorCode::Unsupported, "the form is too long").with_status(413).into())
 }
 
-impl Wish {
+impl TokenRequest {
     /// Scopes may be repeated, and several may stand in one, divided by spaces: all of them count.
     fn read(&mut self, text: &[u8]) {
         for (key, value) in form_urlencoded::parse(text) {
             match key.as_ref() {
-                "scope" => self.scopes.extend(value.split_whitespace().filter_map(Scope::read)),
+                "scope" => self.scopes.extend(value.split_whitespace().filter_map(TokenScope::read)),
                 // RFC 6749, section 4.3. An empty name is nobody's.
                 "username" if !value.is_empty() => self.user = Some(value.into_owned()),
                 "password" => self.password = Some(value.into_owned()),
@@ -135,33 +135,33 @@ impl Wish {
     }
 }
 
-impl Scope {
+impl TokenScope {
     /// A name may hold the colon of a port.
-    fn read(text: &str) -> Option<Scope> {
+    fn read(text: &str) -> Option<TokenScope> {
         let (kind, rest) = text.split_once(':')?;
         let (name, actions) = rest.rsplit_once(':')?;
         let actions = actions.split(',').filter(|action| !action.is_empty()).map(str::to_owned).collect();
-        Some(Scope { kind: kind.to_owned(), name: name.to_owned(), actions })
+        Some(TokenScope { kind: kind.to_owned(), name: name.to_owned(), actions })
     }
 }
 
 /// A scope, and the repositories it means: one for pulls, and one for changes, which are about
 /// hosted repositories. The catalogue's is of another kind: it is given to everybody, as who asks
 /// says what is listed.
-struct Wanted {
-    scope: Scope,
+struct WantedScope {
+    scope: TokenScope,
     rights: Vec<(Action, Repository)>,
 }
 
-impl Wanted {
-    fn of(scope: Scope, services: &Services) -> Self {
+impl WantedScope {
+    fn of(scope: TokenScope, services: &Services) -> Self {
         let spelling =
             Some(&scope.name).filter(|_| scope.kind == "repository").and_then(|name| target::scope_name(name));
         let asks = |right| scope.actions.iter().any(|action| action == authorizer::word(right) || action == "*");
         let rights = [Action::Pull, Action::Push, Action::Delete].into_iter().filter(|right| asks(*right));
         let rights =
             rights.filter_map(|right| Some((right, resolve(services, spelling.as_ref()?, None, right, None).ok()?)));
-        Wanted { rights: rights.collect(), scope }
+        WantedScope { rights: rights.collect(), scope }
     }
 
     /// Whether it is nothing but a pull that this principal may do without signing in.
@@ -200,13 +200,13 @@ mod tests {
 
     #[test]
     fn wishes_are_read_as_clients_write_them() {
-        let scope = |name: &str, actions: &[&str]| Scope {
+        let scope = |name: &str, actions: &[&str]| TokenScope {
             kind: "repository".to_owned(),
             name: name.to_owned(),
             actions: actions.iter().map(|action| (*action).to_owned()).collect(),
         };
         let catalog =
-            || Scope { kind: "registry".to_owned(), name: "catalog".to_owned(), actions: vec!["*".to_owned()] };
+            || TokenScope { kind: "registry".to_owned(), name: "catalog".to_owned(), actions: vec!["*".to_owned()] };
         // docker, oras, docker-cs, podman.
         for (text, scopes, user) in [
             ("account=ann&client_id=docker&offline_token=true&service=lanyard", vec![], None),
@@ -227,7 +227,7 @@ mod tests {
                 None,
             ),
         ] {
-            let mut wish = Wish::default();
+            let mut wish = TokenRequest::default();
             wish.read(text.as_bytes());
             assert_eq!((wish.scopes, wish.user.as_deref()), (scopes, user), "{text}");
         }

@@ -20,7 +20,7 @@ use actix_web::http::{
 
 use crate::{
     http::{
-        answer::{errors::Refusal, reply::Reply},
+        answer::{errors::HttpError, reply::Reply},
         request::RequestContext,
         target::base,
     },
@@ -31,7 +31,7 @@ use crate::{
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 /// POST: begins an upload, or does all of it.
-pub(crate) async fn post(mut context: RequestContext<'_>) -> Result<Reply, Refusal> {
+pub(crate) async fn post(mut context: RequestContext<'_>) -> Result<Reply, HttpError> {
     let repo = context.push_target()?;
     let push = Arc::clone(&context.services.push);
     let algorithm = context.query.digest_algorithm()?;
@@ -52,44 +52,44 @@ pub(crate) async fn post(mut context: RequestContext<'_>) -> Result<Reply, Refus
     // There is no second request to go on with this upload: it goes with this one, whatever becomes of that.
     let single = push.begin_single(&repo, digest.algorithm()).await?;
     let writing = push.open(&repo, single.id(), None).await?;
-    pour(&mut context, writing, None).await?.finish(digest).await?;
+    stream_body(&mut context, writing, None).await?.finish(digest).await?;
     single.ended();
     Ok(created(&mut context, &digest))
 }
 
 /// GET: how far it is.
-pub(crate) async fn get(context: RequestContext<'_>, id: UploadId) -> Result<Reply, Refusal> {
+pub(crate) async fn get(context: RequestContext<'_>, id: UploadId) -> Result<Reply, HttpError> {
     let repo = context.push_target()?;
     let offset = context.services.push.status(&repo, id).await?;
     Ok(under_way(&context, StatusCode::NO_CONTENT, id, offset))
 }
 
 /// PATCH: the next bytes.
-pub(crate) async fn patch(mut context: RequestContext<'_>, id: UploadId) -> Result<Reply, Refusal> {
+pub(crate) async fn patch(mut context: RequestContext<'_>, id: UploadId) -> Result<Reply, HttpError> {
     let repo = context.push_target()?;
-    let chunk = Chunk::of(&context)?;
+    let chunk = UploadChunk::of(&context)?;
     let writing = open(&context, &repo, id, chunk.as_ref()).await?;
-    let writing = pour(&mut context, writing, chunk.as_ref()).await?;
+    let writing = stream_body(&mut context, writing, chunk.as_ref()).await?;
     let offset = writing.park().await?;
     Ok(under_way(&context, StatusCode::ACCEPTED, id, offset))
 }
 
 /// PUT: the last bytes, if there are any, and the digest of all.
-pub(crate) async fn put(mut context: RequestContext<'_>, id: UploadId) -> Result<Reply, Refusal> {
+pub(crate) async fn put(mut context: RequestContext<'_>, id: UploadId) -> Result<Reply, HttpError> {
     let repo = context.push_target()?;
     let digest = context.query.digest()?.ok_or_else(|| {
         RegistryError::new(ErrorCode::DigestInvalid, "the request that ends an upload says its digest: ?digest=…")
     })?;
-    let chunk = Chunk::of(&context)?;
+    let chunk = UploadChunk::of(&context)?;
     let writing = open(&context, &repo, id, chunk.as_ref()).await?;
     writing.may_have(&digest)?;
-    let writing = pour(&mut context, writing, chunk.as_ref()).await?;
+    let writing = stream_body(&mut context, writing, chunk.as_ref()).await?;
     writing.finish(digest).await?;
     Ok(created(&mut context, &digest))
 }
 
 /// DELETE: cancels.
-pub(crate) async fn delete(context: RequestContext<'_>, id: UploadId) -> Result<Reply, Refusal> {
+pub(crate) async fn delete(context: RequestContext<'_>, id: UploadId) -> Result<Reply, HttpError> {
     let repo = context.push_target()?;
     context.services.push.cancel(&repo, id).await?;
     Ok(Reply::empty(StatusCode::NO_CONTENT))
@@ -100,11 +100,11 @@ async fn open(
     context: &RequestContext<'_>,
     repo: &Repository,
     id: UploadId,
-    chunk: Option<&Chunk>,
-) -> Result<Writing, Refusal> {
+    chunk: Option<&UploadChunk>,
+) -> Result<Writing, HttpError> {
     match context.services.push.open(repo, id, chunk.map(|chunk| chunk.first)).await {
         Err(error @ PushError::OutOfOrder { offset }) => {
-            let mut refusal = Refusal::from(error);
+            let mut refusal = HttpError::from(error);
             for (name, value) in place(context, id, offset) {
                 refusal = refusal.with_header(name, value);
             }
@@ -115,11 +115,11 @@ async fn open(
 }
 
 /// Hands the body on, piece by piece. What came before an error stays with the upload.
-async fn pour(
+async fn stream_body(
     context: &mut RequestContext<'_>,
     mut writing: Writing,
-    chunk: Option<&Chunk>,
-) -> Result<Writing, Refusal> {
+    chunk: Option<&UploadChunk>,
+) -> Result<Writing, HttpError> {
     let wrong = |came: u64, ended: bool| {
         let chunk = chunk.filter(|chunk| chunk.contradicts(came, ended))?;
         Some(wrong_size(came, chunk.length()))
@@ -143,21 +143,21 @@ async fn pour(
     Ok(writing)
 }
 
-fn wrong_size(came: u64, told: u64) -> Refusal {
+fn wrong_size(came: u64, told: u64) -> HttpError {
     let message = format!("Content-Range speaks of {told} bytes, and {came} came");
     RegistryError::new(ErrorCode::SizeInvalid, message).into()
 }
 
 /// `Content-Range` of a chunk: `FIRST-LAST`, both inclusive.
-struct Chunk {
+struct UploadChunk {
     first: u64,
     last: u64,
 }
 
-impl Chunk {
-    fn of(context: &RequestContext<'_>) -> Result<Option<Chunk>, RegistryError> {
+impl UploadChunk {
+    fn of(context: &RequestContext<'_>) -> Result<Option<UploadChunk>, RegistryError> {
         let Some(header) = context.request.headers().get(CONTENT_RANGE) else { return Ok(None) };
-        let chunk = header.to_str().ok().and_then(Chunk::parse);
+        let chunk = header.to_str().ok().and_then(UploadChunk::parse);
         chunk.map(Some).ok_or_else(|| {
             let message = "Content-Range of a chunk is FIRST-LAST, two offsets in bytes";
             RegistryError::new(ErrorCode::BlobUploadInvalid, message)
@@ -165,13 +165,13 @@ impl Chunk {
     }
 
     /// Some clients write it as RFC 9110 has it: `bytes FIRST-LAST/TOTAL`.
-    fn parse(text: &str) -> Option<Chunk> {
+    fn parse(text: &str) -> Option<UploadChunk> {
         let text = text.trim();
         let text = text.strip_prefix("bytes ").unwrap_or(text);
         let range = text.split_once('/').map_or(text, |(range, _)| range);
         let (first, last) = range.split_once('-')?;
         let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
-        let chunk = Chunk { first: number(first)?, last: number(last)? };
+        let chunk = UploadChunk { first: number(first)?, last: number(last)? };
         (chunk.first <= chunk.last && chunk.last < u64::MAX).then_some(chunk)
     }
 
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn chunks_are_two_offsets() {
-        let parse = |text: &str| Chunk::parse(text).map(|chunk| (chunk.first, chunk.last, chunk.length()));
+        let parse = |text: &str| UploadChunk::parse(text).map(|chunk| (chunk.first, chunk.last, chunk.length()));
         assert_eq!(parse("0-0"), Some((0, 0, 1)));
         assert_eq!(parse(" 5-9 "), Some((5, 9, 5)));
         assert_eq!(parse("bytes 5-9/10"), Some((5, 9, 5)));

@@ -2,7 +2,7 @@
 //!
 //! actix-http copies every piece of a body into its own buffer. But before it waits for a body it flushes: it writes what it has –
 //! earlier answers, our head – and then asks the stream to flush, which is our [`Connection`](super::connection::Connection). So
-//! a body leaves the range in the connection's [`Slot`] and stays pending, and the connection sends it in its flush, behind
+//! a body leaves the range in the connection's [`SendSlot`] and stays pending, and the connection sends it in its flush, behind
 //! everything that precedes it:
 //!
 //! | stream | by |
@@ -25,10 +25,10 @@
 
 #[allow(unsafe_code, reason = "the page cache can be asked in no other way")]
 mod kernel;
+mod send_file;
 mod slot;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 use std::{
     io,
@@ -37,8 +37,8 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-pub(crate) use slot::{Item, Slot};
-pub(crate) use wire::{READ, Wire};
+pub(crate) use send_file::{READ, SendFile};
+pub(crate) use slot::{SendItem, SendSlot};
 
 use crate::pull::FileRange;
 
@@ -56,7 +56,7 @@ const COPIED: u64 = 1 << 20;
 const SLICE: usize = 32 << 10;
 
 /// What became of an attempt to send.
-pub(crate) enum Step {
+pub(crate) enum SendStep {
     /// There is nothing to send.
     Nothing,
     /// So many bytes went out.
@@ -64,11 +64,11 @@ pub(crate) enum Step {
     /// The peer takes no more for now.
     Full,
     /// The disk is waited for, or it is others' turn.
-    Waits,
+    ExpectContinue,
 }
 
 /// Why nothing could be sent.
-enum Trouble {
+enum SendError {
     /// The connection is no more.
     Connection(io::Error),
     /// The file is not what it should be.
@@ -77,7 +77,7 @@ enum Trouble {
     Copy,
 }
 
-type Reading<T> = Pin<Box<dyn Future<Output = T>>>;
+type BoxedRead<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// The sending half of a connection.
 #[derive(Default)]
@@ -87,12 +87,12 @@ pub(crate) struct Plane {
     /// Up to this offset the page cache has the range, or had it a moment ago.
     warm: u64,
     /// The next window, and where it ends, while the disk is waited for.
-    ahead: Option<(Reading<io::Result<()>>, u64)>,
+    ahead: Option<(BoxedRead<io::Result<()>>, u64)>,
     /// Where the page cache did not have what it had a moment before.
     missed: Option<u64>,
-    copy: Option<Copy>,
+    copy: Option<FileCopy>,
     /// Others' turn.
-    turn: Option<Reading<()>>,
+    turn: Option<BoxedRead<()>>,
     /// Bytes sent in this turn.
     in_turn: usize,
     corked: bool,
@@ -100,14 +100,14 @@ pub(crate) struct Plane {
 
 /// Where a file is copied: what was read and is not sent yet, or is being read.
 #[derive(Default)]
-struct Copy {
-    reading: Option<Reading<io::Result<Bytes>>>,
+struct FileCopy {
+    reading: Option<BoxedRead<io::Result<Bytes>>>,
     bytes: Bytes,
 }
 
 impl Plane {
     /// Called before anything is written: the head of an answer leaves together with the first bytes of its file.
-    pub(crate) fn before_write<S: Wire>(&mut self, io: &S, slot: &Slot) {
+    pub(crate) fn before_write<S: SendFile>(&mut self, io: &S, slot: &SendSlot) {
         if !self.corked && slot.is_fresh() {
             io.cork(true);
             self.corked = true;
@@ -116,81 +116,91 @@ impl Plane {
 
     /// Sends some of what is in the slot. An error is the connection's; one of the file ends in the slot. Where nothing went
     /// out, whoever is waited for wakes the task.
-    pub(crate) fn step<S: Wire>(&mut self, io: &mut S, slot: &Slot, cx: &mut Context<'_>) -> io::Result<Step> {
-        let Some(item) = slot.rest() else { return Ok(Step::Nothing) };
+    pub(crate) fn step<S: SendFile>(
+        &mut self,
+        io: &mut S,
+        slot: &SendSlot,
+        cx: &mut Context<'_>,
+    ) -> io::Result<SendStep> {
+        let Some(item) = slot.rest() else { return Ok(SendStep::Nothing) };
         let range = match item {
-            Item::Bytes(bytes) => return self.step_bytes(io, slot, &bytes, cx),
-            Item::File(range) => range,
+            SendItem::Bytes(bytes) => return self.step_bytes(io, slot, &bytes, cx),
+            SendItem::File(range) => range,
         };
         if self.number != slot.number() {
             (self.number, self.warm) = (slot.number(), range.first);
             (self.ahead, self.missed, self.copy) = (None, None, None);
         }
         if self.is_others_turn(cx) {
-            return Ok(Step::Waits);
+            return Ok(SendStep::ExpectContinue);
         }
         let step = match &mut self.copy {
             Some(copy) => copy.step(io, &range, cx),
             None => self.send(io, &range, cx),
         };
         match step {
-            Ok(Step::Sent(bytes)) => {
+            Ok(SendStep::Sent(bytes)) => {
                 self.in_turn += bytes;
                 if slot.sent(bytes) {
-                    self.over(io, cx);
+                    self.end_item(io, cx);
                 }
-                Ok(Step::Sent(bytes))
+                Ok(SendStep::Sent(bytes))
             }
             Ok(step) => Ok(step),
-            Err(Trouble::Copy) => {
-                self.copy = Some(Copy::default());
+            Err(SendError::Copy) => {
+                self.copy = Some(FileCopy::default());
                 self.step(io, slot, cx)
             }
-            Err(Trouble::File(why)) => {
+            Err(SendError::File(why)) => {
                 slot.failed(why);
-                self.over(io, cx);
-                Ok(Step::Nothing)
+                self.end_item(io, cx);
+                Ok(SendStep::Nothing)
             }
-            Err(Trouble::Connection(error)) => Err(error),
+            Err(SendError::Connection(error)) => Err(error),
         }
     }
 
     /// The same of bytes.
-    fn step_bytes<S: Wire>(
+    fn step_bytes<S: SendFile>(
         &mut self,
         io: &mut S,
-        slot: &Slot,
+        slot: &SendSlot,
         bytes: &Bytes,
         cx: &mut Context<'_>,
-    ) -> io::Result<Step> {
+    ) -> io::Result<SendStep> {
         if self.is_others_turn(cx) {
-            return Ok(Step::Waits);
+            return Ok(SendStep::ExpectContinue);
         }
         match io.poll_slice(cx, &bytes[..bytes.len().min(SLICE)]) {
             Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
             Poll::Ready(Ok(sent)) => {
                 self.in_turn += sent;
                 if slot.sent(sent) {
-                    self.over(io, cx);
+                    self.end_item(io, cx);
                 }
-                Ok(Step::Sent(sent))
+                Ok(SendStep::Sent(sent))
             }
             Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Ok(Step::Full),
+            Poll::Pending => Ok(SendStep::Full),
         }
     }
 
-    fn send<S: Wire>(&mut self, io: &mut S, range: &FileRange, cx: &mut Context<'_>) -> Result<Step, Trouble> {
+    fn send<S: SendFile>(
+        &mut self,
+        io: &mut S,
+        range: &FileRange,
+        cx: &mut Context<'_>,
+    ) -> Result<SendStep, SendError> {
         match self.look_ahead(range, cx) {
             Poll::Ready(Ok(())) => {}
             // The disk does not give it, or there is no way to ask: nobody but a disk thread may meet that.
-            Poll::Ready(Err(_)) => return Err(Trouble::Copy),
-            Poll::Pending => return Ok(Step::Waits),
+            Poll::Ready(Err(_)) => return Err(SendError::Copy),
+            Poll::Pending => return Ok(SendStep::ExpectContinue),
         }
         let most = usize::try_from(self.warm - range.first).unwrap_or(usize::MAX);
         match io.poll_send(cx, range.file(), range.first, most) {
-            Poll::Ready(Ok(0)) => Err(Trouble::File("the file is shorter than it was")),
-            Poll::Ready(Ok(bytes)) => Ok(Step::Sent(bytes)),
+            Poll::Ready(Ok(0)) => Err(SendError::File("the file is shorter than it was")),
+            Poll::Ready(Ok(bytes)) => Ok(SendStep::Sent(bytes)),
             // It has left the page cache since. A second time at the same place it is copied.
             Poll::Ready(Err(error))
                 if error.kind() == io::ErrorKind::WouldBlock && self.missed != Some(range.first) =>
@@ -201,9 +211,9 @@ impl Plane {
                 self.send(io, range, cx)
             }
             // Whatever is not surely the connection's is tried another way, which tells the one from the other.
-            Poll::Ready(Err(error)) if !is_the_connections(&error) => Err(Trouble::Copy),
-            Poll::Ready(Err(error)) => Err(Trouble::Connection(error)),
-            Poll::Pending => Ok(Step::Full),
+            Poll::Ready(Err(error)) if !is_the_connections(&error) => Err(SendError::Copy),
+            Poll::Ready(Err(error)) => Err(SendError::Connection(error)),
+            Poll::Pending => Ok(SendStep::Full),
         }
     }
 
@@ -248,7 +258,7 @@ impl Plane {
     }
 
     /// The body goes on: it is asked once more, since nobody else would wake its task.
-    fn over<S: Wire>(&mut self, io: &S, cx: &mut Context<'_>) {
+    fn end_item<S: SendFile>(&mut self, io: &S, cx: &mut Context<'_>) {
         if std::mem::take(&mut self.corked) {
             io.cork(false);
         }
@@ -274,26 +284,31 @@ fn is_the_connections(error: &io::Error) -> bool {
     )
 }
 
-impl Copy {
-    fn step<S: Wire>(&mut self, io: &mut S, range: &FileRange, cx: &mut Context<'_>) -> Result<Step, Trouble> {
+impl FileCopy {
+    fn step<S: SendFile>(
+        &mut self,
+        io: &mut S,
+        range: &FileRange,
+        cx: &mut Context<'_>,
+    ) -> Result<SendStep, SendError> {
         if self.bytes.is_empty() {
             let most = range.length().min(COPIED) as usize;
             let reading = self.reading.get_or_insert_with(|| Box::pin(range.read(range.first, most)));
-            let Poll::Ready(read) = reading.as_mut().poll(cx) else { return Ok(Step::Waits) };
+            let Poll::Ready(read) = reading.as_mut().poll(cx) else { return Ok(SendStep::ExpectContinue) };
             self.reading = None;
-            self.bytes = read.map_err(|_| Trouble::File("the file cannot be read"))?;
+            self.bytes = read.map_err(|_| SendError::File("the file cannot be read"))?;
         }
         if self.bytes.is_empty() {
-            return Err(Trouble::File("the file is shorter than it was"));
+            return Err(SendError::File("the file is shorter than it was"));
         }
         match Pin::new(io).poll_write(cx, &self.bytes) {
-            Poll::Ready(Ok(0)) => Err(Trouble::Connection(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(0)) => Err(SendError::Connection(io::ErrorKind::WriteZero.into())),
             Poll::Ready(Ok(bytes)) => {
                 self.bytes.advance(bytes);
-                Ok(Step::Sent(bytes))
+                Ok(SendStep::Sent(bytes))
             }
-            Poll::Ready(Err(error)) => Err(Trouble::Connection(error)),
-            Poll::Pending => Ok(Step::Full),
+            Poll::Ready(Err(error)) => Err(SendError::Connection(error)),
+            Poll::Pending => Ok(SendStep::Full),
         }
     }
 }

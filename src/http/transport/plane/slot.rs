@@ -2,9 +2,9 @@
 //!
 //! | the body | the connection |
 //! |---|---|
-//! | [`Slot::put`], and waits | finds it at its next flush, sends, and counts |
-//! | is woken, and asks [`Slot::ended`] | has taken it out: all is sent, or the file was not what it should be |
-//! | is dropped: [`Slot::withdraw`] | forgets it; what it has sent counts |
+//! | [`SendSlot::put`], and waits | finds it at its next flush, sends, and counts |
+//! | is woken, and asks [`SendSlot::ended`] | has taken it out: all is sent, or the file was not what it should be |
+//! | is dropped: [`SendSlot::withdraw`] | forgets it; what it has sent counts |
 
 use std::cell::{Cell, RefCell};
 
@@ -14,27 +14,27 @@ use crate::pull::FileRange;
 
 /// What a body wants sent.
 #[derive(Clone)]
-pub(crate) enum Item {
+pub(crate) enum SendItem {
     /// A range of a file.
     File(FileRange),
     /// Bytes that others may have as well: they are not copied.
     Bytes(Bytes),
 }
 
-impl Item {
+impl SendItem {
     /// In bytes.
     pub(crate) fn length(&self) -> u64 {
         match self {
-            Item::File(range) => range.length(),
-            Item::Bytes(bytes) => bytes.len() as u64,
+            SendItem::File(range) => range.length(),
+            SendItem::Bytes(bytes) => bytes.len() as u64,
         }
     }
 }
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct Slot {
-    item: RefCell<Option<Item>>,
+pub(crate) struct SendSlot {
+    item: RefCell<Option<SendItem>>,
     /// How many bytes of it have gone out.
     sent: Cell<u64>,
     /// How many there have been, so that the next one is known from the last.
@@ -42,9 +42,9 @@ pub(crate) struct Slot {
     failure: Cell<Option<&'static str>>,
 }
 
-impl Slot {
+impl SendSlot {
     /// Sends this next. The one before must have ended.
-    pub(crate) fn put(&self, item: Item) {
+    pub(crate) fn put(&self, item: SendItem) {
         self.sent.set(0);
         self.number.set(self.number.get() + 1);
         *self.item.borrow_mut() = Some(item);
@@ -78,12 +78,12 @@ impl Slot {
     }
 
     /// What is to be sent now: the item, from its first byte that has not gone out.
-    pub(super) fn rest(&self) -> Option<Item> {
+    pub(super) fn rest(&self) -> Option<SendItem> {
         let mut item = self.item.borrow().clone()?;
         match &mut item {
-            Item::File(range) => range.first += self.sent.get(),
+            SendItem::File(range) => range.first += self.sent.get(),
             // Never more than there are.
-            Item::Bytes(bytes) => bytes.advance(usize::try_from(self.sent.get()).unwrap_or(bytes.len())),
+            SendItem::Bytes(bytes) => bytes.advance(usize::try_from(self.sent.get()).unwrap_or(bytes.len())),
         }
         Some(item)
     }

@@ -14,9 +14,9 @@ use rustix::fs::{Advice, fadvise};
 
 use crate::{
     http::{
-        answer::{access_log::Entry, body::Body, reply::Reply},
-        testing::{Answer, Running},
-        transport::{limits::Limits, server::listen},
+        answer::{access_log::LogEntry, body::ReplyBody, delivery::Delivery, reply::Reply},
+        testing::{RawResponse, TestServer},
+        transport::{limits::ServerLimits, server::listen},
     },
     metrics::{Metrics, Sample},
     pull::{FileRange, Piece},
@@ -52,8 +52,8 @@ impl Shelf {
 }
 
 /// `/FIRST-END,FIRST-END,…`: these ranges; a number alone: as many bytes of `x` in between.
-async fn files(request: HttpRequest, shelf: web::Data<Arc<Shelf>>) -> HttpResponse<Body> {
-    let entry = Entry::new(&request, &shelf.metrics);
+async fn files(request: HttpRequest, shelf: web::Data<Arc<Shelf>>) -> HttpResponse<ReplyBody> {
+    let (entry, delivery) = (LogEntry::new(&request, &shelf.metrics), Delivery::new(&request));
     let number = |text: &str| text.parse::<u64>().unwrap();
     let mut pieces: Vec<_> = request.uri().path()[1..]
         .split(',')
@@ -65,16 +65,16 @@ async fn files(request: HttpRequest, shelf: web::Data<Arc<Shelf>>) -> HttpRespon
     let length = pieces.iter().map(Piece::length).sum();
     let first = pieces.remove(0);
     let rest = stream::iter(pieces.into_iter().map(Ok));
-    Reply::stream(StatusCode::OK, "a/b", length, first, Box::pin(rest)).send(request.method(), false, entry)
+    Reply::stream(StatusCode::OK, "a/b", length, first, Box::pin(rest)).send(request.method(), false, entry, delivery)
 }
 
-fn start(shelf: &Arc<Shelf>) -> Running {
-    start_with(shelf, Limits { workers: 1, ..Limits::default() })
+fn start(shelf: &Arc<Shelf>) -> TestServer {
+    start_with(shelf, ServerLimits { workers: 1, ..ServerLimits::default() })
 }
 
-fn start_with(shelf: &Arc<Shelf>, limits: Limits) -> Running {
+fn start_with(shelf: &Arc<Shelf>, limits: ServerLimits) -> TestServer {
     let data = web::Data::new(Arc::clone(shelf));
-    Running::start(move |listener| listen(vec![(listener, data)], None, limits, files).unwrap())
+    TestServer::start(move |listener| listen(vec![(listener, data)], None, limits, files).unwrap())
 }
 
 fn content() -> Vec<u8> {
@@ -106,9 +106,9 @@ fn every_byte_is_sent_in_its_place() {
                     None => vec![b'x'; word.parse().unwrap()],
                 })
                 .collect();
-            let answer = Answer::read(&mut socket, false);
+            let answer = RawResponse::read(&mut socket, false);
             assert!(answer.status == 200 && !answer.short && answer.body == expected, "{path}, cold: {cold}");
-            let head = Answer::read(&mut socket, true);
+            let head = RawResponse::read(&mut socket, true);
             assert_eq!(head.header("content-length"), Some(&*expected.len().to_string()));
         }
     }
@@ -146,7 +146,7 @@ fn what_has_left_is_counted() {
 #[test]
 fn a_reader_that_takes_nothing_is_let_go() {
     let shelf = Shelf::new(&content());
-    let limits = Limits { workers: 1, stall: Duration::from_millis(300), ..Limits::default() };
+    let limits = ServerLimits { workers: 1, stall: Duration::from_millis(300), ..ServerLimits::default() };
     let server = start_with(&shelf, limits);
     let mut socket = server.connect();
     // More than the kernel holds for a peer that does not read.

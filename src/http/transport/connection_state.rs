@@ -1,5 +1,5 @@
-//! The state that one connection shares with its requests. [`Traffic`] lies in the connection's
-//! data; `intake` and `access_log` find it there. A [`Busy`] is one request in progress.
+//! The state that one connection shares with its requests. [`ConnectionState`] lies in the connection's
+//! data; `intake` and `access_log` find it there. A [`ActiveRequest`] is one request in progress.
 //!
 //! Requests say: a body is awaited, ended or too slow; the connection closes after this answer; the
 //! connection is cut. The connection reads these flags when it is polled.
@@ -8,12 +8,12 @@ use std::{cell::Cell, rc::Rc, task::Waker};
 
 use bytes::Bytes;
 
-use crate::http::transport::{framing::Coming, loads::Load, places::Place, plane::Slot};
+use crate::http::transport::{answer_memory::AnswerHold, framing::RequestFraming, places::Place, plane::SendSlot};
 
 /// What the requests of a connection tell it. Lies in the connection's data, where handlers find
 /// it.
 #[derive(Default)]
-pub(crate) struct Traffic {
+pub(crate) struct ConnectionState {
     /// How many requests are in progress.
     pub(crate) requests: Cell<usize>,
     /// There was one since this was last looked at.
@@ -27,23 +27,23 @@ pub(crate) struct Traffic {
     pub(crate) reader: Cell<Option<Waker>>,
     /// A body that is not read to its end yet.
     pub(crate) unread: Cell<bool>,
-    /// What the gate is told next.
-    pub(crate) coming: Cell<Option<Coming>>,
+    /// What the pipeline is told next.
+    pub(crate) coming: Cell<Option<RequestFraming>>,
     /// The client's body, where it waits to be asked for.
-    pub(crate) waits: Cell<Waits>,
+    pub(crate) waits: Cell<ExpectContinue>,
     /// Who waits until none is in progress.
     pub(crate) waiting: Cell<Option<Waker>>,
     /// A body has failed: nothing more may be sent.
     pub(crate) cut: Cell<bool>,
     /// What a body wants sent.
-    pub(crate) slot: Slot,
+    pub(crate) slot: SendSlot,
     /// What the connection holds among all others.
     pub(crate) place: Option<Place>,
 }
 
 /// A body that its client may hold back until it is asked for (RFC 9110, section 10.1.1).
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Waits {
+pub(crate) enum ExpectContinue {
     /// It does not.
     #[default]
     No,
@@ -53,18 +53,18 @@ pub(crate) enum Waits {
     Asked,
 }
 
-impl Traffic {
+impl ConnectionState {
     /// A handler waits for the body.
     pub(crate) fn ask_for_body(&self) {
         self.client_waited_for();
-        if self.waits.get() == Waits::Unasked {
-            self.waits.set(Waits::Asked);
+        if self.waits.get() == ExpectContinue::Unasked {
+            self.waits.set(ExpectContinue::Asked);
         }
     }
 
     /// Some of the body is here: its client does not wait.
     pub(crate) fn body_comes(&self) {
-        self.waits.set(Waits::No);
+        self.waits.set(ExpectContinue::No);
         self.client_goes_on();
     }
 
@@ -103,27 +103,27 @@ impl Traffic {
 }
 
 /// One request in progress, while it lives.
-pub(crate) struct Busy(Rc<Traffic>);
+pub(crate) struct ActiveRequest(Rc<ConnectionState>);
 
-impl Busy {
+impl ActiveRequest {
     /// A request whose body comes as `coming` says, and which waits to be asked for or not.
-    pub(crate) fn new(traffic: &Rc<Traffic>, coming: Coming, waits: bool) -> Self {
-        traffic.requests.set(traffic.requests.get() + 1);
-        traffic.seen.set(true);
-        traffic.coming.set(Some(coming));
-        traffic.unread.set(coming.has_body());
-        traffic.waits.set(if waits { Waits::Unasked } else { Waits::No });
-        if let Some(place) = &traffic.place {
+    pub(crate) fn new(connection: &Rc<ConnectionState>, coming: RequestFraming, waits: bool) -> Self {
+        connection.requests.set(connection.requests.get() + 1);
+        connection.seen.set(true);
+        connection.coming.set(Some(coming));
+        connection.unread.set(coming.has_body());
+        connection.waits.set(if waits { ExpectContinue::Unasked } else { ExpectContinue::No });
+        if let Some(place) = &connection.place {
             place.busy();
         }
-        Busy(Rc::clone(traffic))
+        ActiveRequest(Rc::clone(connection))
     }
 
     /// The answer is made. True where the connection ends with it: a body that nobody has read to
     /// its end may have come or not, and a client that still waits to be asked for it may send it
     /// or not, so what comes next would be anything.
     pub(crate) fn answered(&self) -> bool {
-        self.0.waits.set(Waits::No);
+        self.0.waits.set(ExpectContinue::No);
         if self.0.unread.get() {
             self.0.leaving.set(true);
         }
@@ -137,17 +137,17 @@ impl Busy {
 
     /// Counts bytes that the answer holds in memory, among those of all connections. `None`: there
     /// are too many of them.
-    pub(crate) fn load(&self, bytes: &Bytes) -> Option<Load> {
-        self.0.place.as_ref()?.load(bytes)
+    pub(crate) fn hold(&self, bytes: &Bytes) -> Option<AnswerHold> {
+        self.0.place.as_ref()?.hold(bytes)
     }
 
     /// Where the connection finds what it shall send.
-    pub(crate) fn slot(&self) -> &Slot {
+    pub(crate) fn slot(&self) -> &SendSlot {
         &self.0.slot
     }
 }
 
-impl Drop for Busy {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.requests.set(self.0.requests.get().saturating_sub(1));
         if let Some(place) = &self.0.place {

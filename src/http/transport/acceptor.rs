@@ -20,8 +20,8 @@ use rustls::{ServerConfig, server::Acceptor};
 use tokio_rustls::LazyConfigAcceptor;
 
 use crate::http::transport::{
-    connection::{Connection, Patience},
-    limits::Limits,
+    connection::{Connection, ConnectionTimeouts},
+    limits::ServerLimits,
     places::{Place, Places},
     plane::READ,
     tls::Certificate,
@@ -29,8 +29,8 @@ use crate::http::transport::{
 
 /// See the module.
 #[derive(Clone)]
-pub(crate) struct Door {
-    patience: Patience,
+pub(crate) struct ConnectionAcceptor {
+    timeouts: ConnectionTimeouts,
     /// How long a client may say nothing.
     silence: Duration,
     handshake: Duration,
@@ -41,23 +41,23 @@ pub(crate) struct Door {
 /// A connection that is let in, and its peer.
 type Entered<S> = Result<(Connection<S>, Option<SocketAddr>), DispatchError>;
 
-impl Door {
+impl ConnectionAcceptor {
     pub(crate) fn new(
-        patience: Patience,
-        limits: Limits,
+        timeouts: ConnectionTimeouts,
+        limits: ServerLimits,
         places: Arc<Places>,
         draining: GracefulShutdownSignal,
     ) -> Self {
-        Door { patience, silence: limits.head, handshake: limits.handshake, places, draining }
+        ConnectionAcceptor { timeouts, silence: limits.head, handshake: limits.handshake, places, draining }
     }
 
-    /// Lets a plain connection in.
+    /// Passage a plain connection in.
     pub(crate) async fn plain(&self, io: TcpStream) -> Entered<TcpStream> {
         let (io, peer, place) = self.speaking(io).await?;
-        Ok((Connection::new(io, self.patience, Some(place)), peer))
+        Ok((Connection::new(io, self.timeouts, Some(place)), peer))
     }
 
-    /// Lets a connection in whose client proves that it can speak TLS.
+    /// Passage a connection in whose client proves that it can speak TLS.
     pub(crate) async fn secured(
         &self,
         io: TcpStream,
@@ -74,7 +74,7 @@ impl Door {
         let mut io = self.in_time(&place, self.handshake, handshake).await?;
         // As much as is read at once.
         io.get_mut().1.set_buffer_limit(Some(READ));
-        Ok((Connection::new(io.into(), self.patience, Some(place)), peer))
+        Ok((Connection::new(io.into(), self.timeouts, Some(place)), peer))
     }
 
     /// A connection that has a place, once its client has said something. Heads and small answers
@@ -83,7 +83,7 @@ impl Door {
     async fn speaking(&self, io: TcpStream) -> Result<(TcpStream, Option<SocketAddr>, Place), DispatchError> {
         let _ = io.set_nodelay(true);
         #[cfg(target_os = "linux")]
-        let _ = rustix::net::sockopt::set_tcp_user_timeout(&io, self.patience.milliseconds());
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(&io, self.timeouts.milliseconds());
         let peer = io.peer_addr().ok();
         let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
         let place = self.places.enter(address).ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
@@ -91,7 +91,7 @@ impl Door {
         Ok((io, peer, place))
     }
 
-    /// Waits for a client that has not asked for anything yet, so long, and not while lanyard stops
+    /// ExpectContinue for a client that has not asked for anything yet, so long, and not while lanyard stops
     /// or others need the place.
     async fn in_time<T>(
         &self,

@@ -18,18 +18,18 @@ const OF_ONE: usize = MOST / 2;
 
 /// All of them.
 #[derive(Default, Debug)]
-pub(crate) struct Loads(Mutex<Table>);
+pub(crate) struct AnswerMemory(Mutex<HoldTable>);
 
 #[derive(Default, Debug)]
-struct Table {
+struct HoldTable {
     total: usize,
     owners: HashMap<IpAddr, usize>,
     /// By where they lie.
-    held: HashMap<usize, Held>,
+    held: HashMap<usize, HeldBytes>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldBytes {
     /// Who asked for them first, and is counted.
     owner: IpAddr,
     length: usize,
@@ -38,15 +38,15 @@ struct Held {
 
 /// The bytes of one answer, while it lives.
 #[derive(Debug)]
-pub(crate) struct Load {
-    loads: Arc<Loads>,
+pub(crate) struct AnswerHold {
+    loads: Arc<AnswerMemory>,
     place: usize,
 }
 
-impl Loads {
+impl AnswerMemory {
     /// Counts these bytes, which live at least as long as what is given back. `None`: they are too
     /// many.
-    pub(crate) fn take(self: &Arc<Self>, owner: IpAddr, bytes: &Bytes) -> Option<Load> {
+    pub(crate) fn take(self: &Arc<Self>, owner: IpAddr, bytes: &Bytes) -> Option<AnswerHold> {
         let (place, length) = (bytes.as_ptr() as usize, bytes.len());
         let mut table = self.lock();
         if let Some(held) = table.held.get_mut(&place) {
@@ -58,18 +58,18 @@ impl Loads {
             }
             table.total += length;
             *table.owners.entry(owner).or_default() += length;
-            table.held.insert(place, Held { owner, length, answers: 1 });
+            table.held.insert(place, HeldBytes { owner, length, answers: 1 });
         }
         drop(table);
-        Some(Load { loads: Arc::clone(self), place })
+        Some(AnswerHold { loads: Arc::clone(self), place })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, HoldTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Load {
+impl Drop for AnswerHold {
     fn drop(&mut self) {
         let mut table = self.loads.lock();
         let Some(held) = table.held.get_mut(&self.place) else { return };
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_same_bytes_count_once() {
-        let (loads, bytes) = (Arc::new(Loads::default()), piece());
+        let (loads, bytes) = (Arc::new(AnswerMemory::default()), piece());
         let many: Vec<_> = (0..1000).map(|n| loads.take(owner(n as u8), &bytes).unwrap()).collect();
         assert_eq!(loads.lock().total, bytes.len());
         drop(many);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn nobody_has_more_than_half() {
-        let (loads, pieces) = (Arc::new(Loads::default()), (0..10).map(|_| piece()).collect::<Vec<_>>());
+        let (loads, pieces) = (Arc::new(AnswerMemory::default()), (0..10).map(|_| piece()).collect::<Vec<_>>());
         let mut theirs: Vec<_> = pieces[..4].iter().map(|bytes| loads.take(owner(1), bytes).unwrap()).collect();
         assert!(loads.take(owner(1), &pieces[4]).is_none());
         let others: Vec<_> = pieces[4..8].iter().map(|bytes| loads.take(owner(2), bytes).unwrap()).collect();

@@ -38,65 +38,65 @@ const ROOMY: usize = 33 << 20;
 
 /// The shares of all clients.
 #[derive(Debug)]
-pub(crate) struct Held {
-    beginnings: Arc<Shares>,
-    bodies: Arc<Shares>,
-    heads: Arc<Shares>,
+pub(crate) struct RequestMemory {
+    beginnings: Arc<MemoryBudget>,
+    bodies: Arc<MemoryBudget>,
+    heads: Arc<MemoryBudget>,
 }
 
-impl Default for Held {
+impl Default for RequestMemory {
     fn default() -> Self {
-        let shares = |most: usize| Arc::new(Shares { table: Mutex::default(), most, changed: Notify::new() });
-        Held { beginnings: shares(32 << 20), bodies: shares(64 << 20), heads: shares(16 << 20) }
+        let shares = |most: usize| Arc::new(MemoryBudget { table: Mutex::default(), most, changed: Notify::new() });
+        RequestMemory { beginnings: shares(32 << 20), bodies: shares(64 << 20), heads: shares(16 << 20) }
     }
 }
 
 /// So many bytes for all.
 #[derive(Debug)]
-struct Shares {
-    table: Mutex<Table>,
+struct MemoryBudget {
+    table: Mutex<BudgetTable>,
     most: usize,
     changed: Notify,
 }
 
 #[derive(Default, Debug)]
-struct Table {
+struct BudgetTable {
     total: usize,
     owners: HashMap<IpAddr, usize>,
 }
 
 /// The share of one client, while it lives.
 #[derive(Debug)]
-pub(crate) struct Share {
-    shares: Arc<Shares>,
+pub(crate) struct BudgetShare {
+    shares: Arc<MemoryBudget>,
     owner: IpAddr,
     bytes: usize,
 }
 
 /// A body that is gathered in memory, with its shares.
 #[derive(Default, Debug)]
-pub(crate) struct Gathered {
+pub(crate) struct GatheredBody {
     bytes: Vec<u8>,
-    first: Option<Share>,
-    rest: Option<Share>,
+    first: Option<BudgetShare>,
+    rest: Option<BudgetShare>,
 }
 
 /// There is no share for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NoShare;
 
-impl Held {
+impl RequestMemory {
     /// A share for a long head.
-    pub(crate) fn head(&self, owner: IpAddr) -> Option<Share> {
+    pub(crate) fn head(&self, owner: IpAddr) -> Option<BudgetShare> {
         self.heads.take(owner, LONGEST_HEAD)
     }
 
     /// Room in `gathered` for all that has come, `length` bytes, of a body that may become
-    /// `longest`. Waits for a while where others have it.
+    /// `longest`. ExpectContinue for a while where others have it.
     pub(crate) async fn room(
         &self,
         owner: IpAddr,
-        gathered: &mut Gathered,
+        gathered: &mut GatheredBody,
         length: usize,
         longest: usize,
     ) -> Result<(), NoShare> {
@@ -110,8 +110,8 @@ impl Held {
     }
 }
 
-impl Shares {
-    fn take(self: &Arc<Self>, owner: IpAddr, bytes: usize) -> Option<Share> {
+impl MemoryBudget {
+    fn take(self: &Arc<Self>, owner: IpAddr, bytes: usize) -> Option<BudgetShare> {
         let mut table = self.lock();
         let theirs = table.owners.get(&owner).copied().unwrap_or_default();
         if table.total + bytes > self.most || theirs + bytes > self.most / 2 {
@@ -119,10 +119,10 @@ impl Shares {
         }
         table.total += bytes;
         table.owners.insert(owner, theirs + bytes);
-        Some(Share { shares: Arc::clone(self), owner, bytes })
+        Some(BudgetShare { shares: Arc::clone(self), owner, bytes })
     }
 
-    async fn wait(self: &Arc<Self>, owner: IpAddr, bytes: usize) -> Result<Share, NoShare> {
+    async fn wait(self: &Arc<Self>, owner: IpAddr, bytes: usize) -> Result<BudgetShare, NoShare> {
         let until = Instant::now() + WAIT;
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
@@ -135,12 +135,12 @@ impl Shares {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, BudgetTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         let mut table = self.shares.lock();
         table.total -= self.bytes;
@@ -155,7 +155,7 @@ impl Drop for Share {
     }
 }
 
-impl Gathered {
+impl GatheredBody {
     pub(crate) fn length(&self) -> usize {
         self.bytes.len()
     }
@@ -179,7 +179,7 @@ impl Gathered {
     }
 }
 
-impl AsRef<[u8]> for Gathered {
+impl AsRef<[u8]> for GatheredBody {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
@@ -196,15 +196,15 @@ mod tests {
     }
 
     /// A body of which so many bytes have come.
-    async fn body(held: &Held, n: u8, length: usize, longest: usize) -> Result<Gathered, NoShare> {
-        let mut gathered = Gathered::default();
+    async fn body(held: &RequestMemory, n: u8, length: usize, longest: usize) -> Result<GatheredBody, NoShare> {
+        let mut gathered = GatheredBody::default();
         held.room(owner(n), &mut gathered, length.min(FIRST), longest).await?;
         held.room(owner(n), &mut gathered, length, longest).await?;
         gathered.push(&vec![7; length], longest);
         Ok(gathered)
     }
 
-    fn totals(held: &Held) -> [usize; 3] {
+    fn totals(held: &RequestMemory) -> [usize; 3] {
         [&held.beginnings, &held.bodies, &held.heads].map(|shares| {
             let table = shares.lock();
             assert_eq!(table.total, table.owners.values().sum::<usize>());
@@ -214,7 +214,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn s28_no_owner_has_more_than_half_of_what_bodies_may_hold() {
-        let held = Held::default();
+        let held = RequestMemory::default();
         let mut theirs = Vec::new();
         while let Ok(body) = body(&held, 1, FIRST + 1, MANIFEST).await {
             theirs.push(body);
@@ -235,7 +235,7 @@ mod tests {
     /// More than fit come at once, and all of them are gathered, one after the other.
     #[tokio::test(start_paused = true)]
     async fn s28_bodies_wait_for_their_turn() {
-        let held = Held::default();
+        let held = RequestMemory::default();
         let all = (0..40).map(|_| async {
             let body = body(&held, 1, MANIFEST, MANIFEST).await?;
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -250,7 +250,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn shares_are_kept_by_the_last_copy_and_given_back_by_who_leaves() {
-        let held = Held::default();
+        let held = RequestMemory::default();
         let bytes = body(&held, 1, MANIFEST, MANIFEST).await.unwrap().into_bytes();
         let copy = bytes.slice(5..10);
         drop(bytes);

@@ -28,7 +28,7 @@ thread_local! {
 }
 
 /// A client's stream.
-pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
+pub(crate) trait SendFile: AsyncRead + AsyncWrite + Unpin {
     /// Whether nobody else can read along.
     const SECURED: bool = false;
 
@@ -50,7 +50,7 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin {
 }
 
 #[cfg(target_os = "linux")]
-impl Wire for TcpStream {
+impl SendFile for TcpStream {
     fn poll_send(&mut self, cx: &mut Context<'_>, file: &File, at: u64, most: usize) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_write_ready(cx))?;
@@ -75,7 +75,7 @@ impl Wire for TcpStream {
     }
 }
 
-impl Wire for TlsStream<TcpStream> {
+impl SendFile for TlsStream<TcpStream> {
     const SECURED: bool = true;
 
     fn poll_slice(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -108,14 +108,14 @@ fn poll_sent(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Poll<io
 }
 
 #[cfg(not(target_os = "linux"))]
-impl Wire for TcpStream {
+impl SendFile for TcpStream {
     fn poll_send(&mut self, _: &mut Context<'_>, _: &File, _: u64, _: usize) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
 }
 
 #[cfg(test)]
-impl Wire for tokio::io::DuplexStream {
+impl SendFile for tokio::io::DuplexStream {
     fn poll_send(&mut self, _: &mut Context<'_>, _: &File, _: u64, _: usize) -> Poll<io::Result<usize>> {
         Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
     }
