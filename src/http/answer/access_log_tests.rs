@@ -1,9 +1,7 @@
-use std::{
-    io,
-    sync::{Mutex, PoisonError},
-};
+use std::io;
 
 use actix_web::{http::Method, test::TestRequest};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -15,7 +13,7 @@ struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.0.lock().extend_from_slice(bytes);
         Ok(bytes.len())
     }
     fn flush(&mut self) -> io::Result<()> {
@@ -39,7 +37,7 @@ fn line(request: TestRequest, drive: impl FnOnce(&mut LogEntry)) -> (Value, Stri
         let mut entry = LogEntry::new(&request.to_http_request(), &metrics);
         drive(&mut entry);
     });
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let text = String::from_utf8(lines.0.lock().clone()).unwrap();
     let json: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((text.lines().count(), &json["target"]), (1, &Value::from("access")));
     (json["fields"].clone(), text, metrics.encode(&Sample::default()))

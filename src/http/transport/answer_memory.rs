@@ -4,13 +4,10 @@
 //! byte has left. The same bytes are counted once, however many clients they go to. Beyond the
 //! bounds a list is answered 503, and a manifest is sent from its file.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 
 /// How much all answers may hold, and those of one owner, in bytes.
 const MOST: usize = 64 << 20;
@@ -65,7 +62,7 @@ impl AnswerMemory {
     }
 
     fn lock(&self) -> MutexGuard<'_, HoldTable> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

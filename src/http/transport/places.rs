@@ -17,7 +17,7 @@ use std::{
     future::poll_fn,
     net::{IpAddr, Ipv4Addr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
@@ -26,6 +26,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::http::transport::{
     answer_memory::{AnswerHold, AnswerMemory},
@@ -161,7 +162,7 @@ impl Places {
     }
 
     fn lock(&self) -> MutexGuard<'_, PlaceTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }
 

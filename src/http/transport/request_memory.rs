@@ -10,14 +10,10 @@
 //! share, so a promise alone costs nobody else anything. Nobody waits for a second share of one
 //! kind while holding the first, so no two bodies wait for each other.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Notify, time::Instant};
 
 /// How much of a body is gathered before it needs a share of its own, in bytes.
@@ -136,7 +132,7 @@ impl MemoryBudget {
     }
 
     fn lock(&self) -> MutexGuard<'_, BudgetTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }
 

@@ -4,13 +4,9 @@
 //! on; those that are there keep what they have. Files that have become unreadable, or do not belong together, change nothing,
 //! and the log says once what is wrong. TLS 1.2 and 1.3, HTTP/1.1 alone; aws-lc-rs does the arithmetic.
 
-use std::{
-    fs, io,
-    path::Path,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use rustls::{
     ServerConfig,
     client::verify_server_name,
@@ -79,7 +75,7 @@ impl Certificate {
 
     /// Whether the certificate that is shown is for this host name.
     pub(crate) fn names(&self, host: &str) -> bool {
-        let shown = Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner));
+        let shown = Arc::clone(&self.shown.read());
         let (Some(first), Ok(host)) = (shown.cert.first(), ServerName::try_from(host)) else { return false };
         let parsed = ParsedCertificate::try_from(first);
         parsed.is_ok_and(|parsed| verify_server_name(&parsed, &host).is_ok())
@@ -104,7 +100,7 @@ impl Certificate {
         match read(&self.files, &self.provider) {
             Ok(shown) => {
                 tracing::info!(file = %self.files.cert.display(), "the certificate has changed");
-                *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shown);
+                *self.shown.write() = Arc::new(shown);
                 Reading::Known
             }
             Err(error) => {
@@ -117,7 +113,7 @@ impl Certificate {
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(Arc::clone(&self.shown.read()))
     }
 }
 
@@ -157,7 +153,7 @@ mod tests {
         assert!(matches!(Certificate::open(&files, pool()), Err(TlsError::Rustls(_))), "they do not belong together");
         write(folder.path(), &first, &first.signing_key.serialize_pem());
         let certificate = Certificate::open(&files, pool()).unwrap();
-        let shown = || certificate.shown.read().unwrap().cert[0].clone();
+        let shown = || certificate.shown.read().cert[0].clone();
         assert_eq!(shown(), *first.cert.der());
         write(folder.path(), &second, "canary");
         certificate.look().await;
