@@ -9,7 +9,7 @@ use std::{
 use super::{
     BlobAnswer, BlobBody, BlobHead, PullError, PullThrough, Trace,
     body::{Following, Passing, Proof, Wanted, trusts},
-    fill::{Claim, FillFailure, Follower, Opened, Source, Standing},
+    fill::{Claim, FillFailure, Follower, Opened, Origin, Source, Standing},
     missing::Missed,
     records::{self, no_room},
 };
@@ -46,7 +46,7 @@ pub(super) enum Filling {
     /// It is coming.
     Under {
         /// Its reader.
-        follower: Follower<Source>,
+        follower: Follower<Origin>,
         /// Whether this request began it.
         outcome: Outcome,
         /// Whether it was begun for other repositories only.
@@ -107,7 +107,7 @@ impl PullThrough {
     ) -> Result<BlobHead, PullError> {
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
         self.known_missing(repo, Missed::Blob(*digest))?;
-        if let Some(size) = self.fills.size(digest, &source) {
+        if let Some(size) = self.fills.size(digest, &Origin::from(&source)) {
             return Ok(BlobHead { size, trace: trace(Outcome::Joined, &source.upstream, Duration::ZERO) });
         }
         let started = Instant::now();
@@ -275,7 +275,7 @@ impl PullThrough {
         &self,
         source: Source,
         digest: Digest,
-        follower: Follower<Source>,
+        follower: Follower<Origin>,
         opened: Opened,
         range: Option<&ByteRanges>,
         trace: Trace,
@@ -286,7 +286,8 @@ impl PullThrough {
             Err(PullError::Range { .. }) => return self.pass(&source, &digest, None, range).await,
             ranges => ranges?,
         };
-        let hidden = |ranges: &ContentRanges| follower.hides(ranges.start()..ranges.end(), trusts(&source, true));
+        let origin = Origin::from(&source);
+        let hidden = |ranges: &ContentRanges| follower.hides(ranges.start()..ranges.end(), trusts(&origin, true));
         if let Some(ranges) = &ranges
             && (is_far(ranges, opened.readable) || (is_small(ranges) && hidden(ranges)))
         {
@@ -294,7 +295,7 @@ impl PullThrough {
         }
         let (whole, ranged) = (ranges.as_ref().is_none_or(ContentRanges::is_whole), ranges.is_some());
         let following =
-            Following { follower, file: opened.file, readable: 0..0, source, digest, whole, ranged, passing: None };
+            Following { follower, file: opened.file, readable: 0..0, origin, digest, whole, ranged, passing: None };
         let body = BlobBody::following(self.disk.clone(), following, Wanted::new(size, ranges.as_ref()));
         Ok(BlobAnswer { size, ranges, body, trace })
     }
@@ -351,7 +352,7 @@ impl PullThrough {
         };
         let whole = ranges.as_ref().is_none_or(ContentRanges::is_whole);
         let proof = whole.then(|| Proof { hasher: Hasher::new(digest.algorithm()), digest: *digest, size });
-        let passing = Passing::new(answer, first, proof).ok_or(PullError::Lost)?;
+        let passing = Passing::new(answer.into(), first, proof).ok_or(PullError::Lost)?;
         let body = BlobBody::passing(self.disk.clone(), passing, Wanted::new(size, ranges.as_ref()));
         Ok(BlobAnswer { size, ranges, body, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
     }
@@ -380,8 +381,8 @@ impl PullThrough {
         digest: Digest,
         source: &Source,
         linked: bool,
-    ) -> Result<Claim<Source, StoredBlob>, PullError> {
-        let (storage, fills, source) = (Arc::clone(&self.storage), self.fills.clone(), source.clone());
+    ) -> Result<Claim<Origin, StoredBlob>, PullError> {
+        let (storage, fills, source) = (Arc::clone(&self.storage), self.fills.clone(), Origin::from(source));
         self.on_disk(move || fills.claim(digest, source, linked, || storage.blobs.open(&digest))).await
     }
 }

@@ -11,13 +11,13 @@ use std::{fs::File, ops::Range, sync::Arc, vec};
 use bytes::{Buf as _, Bytes};
 
 use super::{
-    fill::{FillFailure, Follower, Source},
+    fill::{FillFailure, Follower, Origin, OriginBlob, OriginBytes},
     range::FileRange,
 };
 use crate::{
     oci::{ContentRange, ContentRanges, Digest, Hasher},
     runtime::BlockingPool,
-    upstream::{self, UpstreamError},
+    upstream::UpstreamError,
 };
 
 /// How much is hashed at a time of what was sent before a fill failed.
@@ -79,12 +79,12 @@ enum State {
 
 /// Follows a fill.
 pub(super) struct Following {
-    pub(super) follower: Follower<Source>,
+    pub(super) follower: Follower<Origin>,
     pub(super) file: Arc<File>,
     /// Which bytes could be read when last asked.
     pub(super) readable: Range<u64>,
     /// Where to go on when the disk is full.
-    pub(super) source: Source,
+    pub(super) origin: Origin,
     pub(super) digest: Digest,
     /// Whether the body is the whole blob, which can be proven, and not a part, which cannot.
     pub(super) whole: bool,
@@ -97,7 +97,7 @@ pub(super) struct Following {
 
 /// Passes an upstream's answer on.
 pub(super) struct Passing {
-    body: upstream::BlobStream,
+    body: OriginBytes,
     /// The offset of the next byte that upstream sends, where `rest` is empty; else of its first
     /// byte.
     at: u64,
@@ -199,7 +199,7 @@ impl Following {
             if let Some(passing) = self.passing.as_mut().filter(|passing| passing.at <= cursor) {
                 return passing.next(cursor, end).await.map(Piece::Bytes);
             }
-            let trusts = trusts(&self.source, self.ranged);
+            let trusts = trusts(&self.origin, self.ranged);
             match self.follower.readable_around(cursor, trusts).await {
                 // Complete, and shorter than was told.
                 Ok(readable) if !readable.contains(&cursor) => return Err(BodyError::Untrue),
@@ -219,7 +219,7 @@ impl Following {
     /// What is still missing, straight from upstream. What was sent so far is proven together with it (F2).
     async fn pass(&self, disk: &BlockingPool, cursor: u64, end: u64) -> Result<Passing, BodyError> {
         let last = end.checked_sub(1);
-        let answer = self.source.upstream.blob(&self.source.name, &self.digest, cursor, last).await?;
+        let answer = self.origin.blob(&self.digest, cursor, last).await?;
         if answer.page || answer.total.is_some_and(|total| self.whole && total != end) {
             return Err(BodyError::Untrue);
         }
@@ -237,8 +237,8 @@ impl Following {
 
 impl Passing {
     /// Passes on what the answer has from `first` on. `None`: it begins behind that.
-    pub(super) fn new(answer: upstream::BlobResponse, first: u64, proof: Option<Proof>) -> Option<Passing> {
-        (answer.offset <= first).then(|| Passing { body: answer.body, at: answer.offset, rest: Bytes::new(), proof })
+    pub(super) fn new(answer: OriginBlob, first: u64, proof: Option<Proof>) -> Option<Passing> {
+        (answer.offset <= first).then(|| Passing { body: answer.bytes, at: answer.offset, rest: Bytes::new(), proof })
     }
 
     /// The next piece from `cursor` on, up to `end`. What lies before it is left out.
@@ -272,10 +272,10 @@ impl Passing {
     }
 }
 
-/// Which bytes of a fill are shown before the proof to a reader who asked `source`: all, or those
+/// Which bytes of a fill are shown before the proof to a reader who asked `origin`: all, or those
 /// of the same registry. `ranged`: the reader wants ranges.
-pub(super) fn trusts(source: &Source, ranged: bool) -> impl Fn(Option<&Source>) -> bool {
-    move |from| !ranged || from.is_some_and(|from| from.upstream.name() == source.upstream.name())
+pub(super) fn trusts(origin: &Origin, ranged: bool) -> impl Fn(Option<&Origin>) -> bool {
+    move |from| !ranged || from.is_some_and(|from| from.shares_upstream(origin))
 }
 
 /// Where a run of ranges ends that has come to `end`: at the end of the last that ascends.

@@ -54,7 +54,7 @@ use configs::Configs;
 use described::Described;
 pub use error::PullError;
 pub use fill::FillFailure;
-use fill::{Drive, Fills, Source};
+use fill::{Drive, Fills, Origin, Source};
 use freshness::{Checked, TagKey};
 use lists::Lists;
 use manifests::{Held, Landed};
@@ -105,7 +105,7 @@ pub struct PullThrough {
     tasks: Tasks,
     mode: Mode,
     negative_ttl: Duration,
-    fills: Fills<Source>,
+    fills: Fills<Origin>,
     /// Digest → bytes: immutable, so nothing here can be out of date.
     hot: moka::sync::Cache<Digest, Bytes>,
     /// What was given out by name, as long as nothing changes in its repository.

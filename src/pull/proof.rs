@@ -18,7 +18,7 @@ use std::{
 use super::{
     PullError, PullThrough, Trace,
     blobs::{Found, trace},
-    fill::{FillFailure, Source},
+    fill::{FillFailure, Origin, Source},
     missing::Missed,
     records,
 };
@@ -56,7 +56,10 @@ impl PullThrough {
             return Ok(self.hit(repo));
         }
         // Its own fill has brought it, and is about to write the link.
-        if self.source(repo, ErrorCode::BlobUnknown).is_ok_and(|source| self.fills.vouches(digest, &source)) {
+        if self
+            .source(repo, ErrorCode::BlobUnknown)
+            .is_ok_and(|source| self.fills.vouches(digest, &Origin::from(&source)))
+        {
             return Ok(self.hit(repo));
         }
         let named = found.link.as_ref();

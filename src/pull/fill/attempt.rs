@@ -10,18 +10,14 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 
 use super::{
-    download::{Asked, Download, word},
+    download::{Asked, Download},
     failure::FillFailure,
     length::{Heard, Stated},
-    origin::Source,
+    origin::{Origin, OriginBlob, OriginBytes},
     pace::Stretch,
     sources::refuses,
 };
-use crate::{
-    oci::Digest,
-    storage::Part,
-    upstream::{BlobResponse, BlobStream, UpstreamError},
-};
+use crate::{storage::Part, upstream::UpstreamError};
 
 /// One write: large enough to make large folios, small enough to keep nobody waiting for what is
 /// behind it.
@@ -52,7 +48,7 @@ impl Download<'_> {
             let asked = tokio::select! {
                 biased;
                 () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
-                asked = vouched(&source, &digest) => asked,
+                asked = source.stated_length(&digest) => asked,
             };
             match asked {
                 Ok(Some(stated)) if self.length.end() == Some(stated) => {
@@ -83,7 +79,7 @@ impl Download<'_> {
     }
 
     /// One request, from where the part ends to the end of the content. `Ok`: the digest is proven.
-    pub(super) async fn attempt(&mut self, source: &Source) -> Result<(), FillFailure> {
+    pub(super) async fn attempt(&mut self, source: &Origin) -> Result<(), FillFailure> {
         if !self.is_substitute(source) {
             self.asked = Some(source.clone());
         }
@@ -94,7 +90,7 @@ impl Download<'_> {
         let answer = tokio::select! {
             biased;
             () = stop.cancelled() => return Err(FillFailure::Stopping),
-            answer = source.upstream.blob(&source.name, &digest, from, None) => answer,
+            answer = source.blob(&digest, from, None) => answer,
             silent = self.is_silent(source) => {
                 self.was_silent(source);
                 return Err(silent);
@@ -104,13 +100,13 @@ impl Download<'_> {
             Err(UpstreamError::RangeNotSatisfiable) if from > 0 => return self.nothing_follows().await,
             answer => answer?,
         };
-        let BlobResponse { total, offset, length, mut body, .. } = self.hear(source, answer).await?;
+        let OriginBlob { total, offset, length, mut bytes, .. } = self.hear(source, answer).await?;
         // A source that ignores Range begins at 0: what is here already is skipped, not written
         // twice.
         let mut skip =
             self.offset().checked_sub(offset).ok_or_else(|| untrue("the answer begins past what was asked"))?;
         let mut stretch = Stretch::new(self.offset());
-        while !self.take(source, &mut body, &mut skip).await? {
+        while !self.take(source, &mut bytes, &mut skip).await? {
             self.is_brisk(source, &mut stretch)?;
         }
         // A 206 that states no total may be followed by more.
@@ -118,7 +114,7 @@ impl Download<'_> {
     }
 
     /// Decides what an answer's statements are worth, and tells readers what they may be told.
-    async fn hear(&mut self, source: &Source, answer: BlobResponse) -> Result<BlobResponse, FillFailure> {
+    async fn hear(&mut self, source: &Origin, answer: OriginBlob) -> Result<OriginBlob, FillFailure> {
         let own = self.first.as_ref() == Some(source) && (self.offset() == 0 || self.is_of(source));
         let total = match (answer.total, self.length.told()) {
             (None, Some(told)) if !answer.page && !self.words.stands_for(source, told) => {
@@ -155,7 +151,7 @@ impl Download<'_> {
         if let Some(total) = answer.total {
             self.has_room_for(total).await?;
         }
-        let (word, came_with) = (word(source), self.length.came_with());
+        let (word, came_with) = (source.word(), self.length.came_with());
         self.with_part(move |part| {
             part.set_total(came_with)?;
             part.add_source(&word)
@@ -171,12 +167,12 @@ impl Download<'_> {
     }
 
     /// The length that a source states elsewhere than in its answer.
-    async fn stated_elsewhere(&mut self, source: &Source) -> Result<u64, FillFailure> {
+    async fn stated_elsewhere(&mut self, source: &Origin) -> Result<u64, FillFailure> {
         let digest = self.leader.digest();
         let asked = tokio::select! {
             biased;
             () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
-            asked = vouched(source, &digest) => asked,
+            asked = source.stated_length(&digest) => asked,
             silent = self.is_silent(source) => {
                 self.was_silent(source);
                 return Err(silent);
@@ -186,7 +182,7 @@ impl Download<'_> {
     }
 
     /// Writes what comes next. Whether that was the end.
-    async fn take(&mut self, source: &Source, body: &mut BlobStream, skip: &mut u64) -> Result<bool, FillFailure> {
+    async fn take(&mut self, source: &Origin, bytes: &mut OriginBytes, skip: &mut u64) -> Result<bool, FillFailure> {
         let mut batch = Vec::new();
         let mut size = 0;
         let mut end = None;
@@ -194,7 +190,7 @@ impl Download<'_> {
         let mut next = tokio::select! {
             biased;
             () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
-            piece = body.chunk() => Some(piece),
+            piece = bytes.chunk() => Some(piece),
             silent = self.is_silent(source) => {
                 self.was_silent(source);
                 return Err(silent);
@@ -203,11 +199,11 @@ impl Download<'_> {
         self.queue.bytes_come();
         while let Some(piece) = next {
             match piece {
-                Some(Ok(bytes)) => {
-                    let bytes = skipped(bytes, skip);
-                    size += bytes.len();
-                    batch.push(bytes);
-                    next = if size < WRITE { body.chunk().now_or_never() } else { None };
+                Some(Ok(piece)) => {
+                    let piece = skipped(piece, skip);
+                    size += piece.len();
+                    batch.push(piece);
+                    next = if size < WRITE { bytes.chunk().now_or_never() } else { None };
                 }
                 Some(Err(error)) => {
                     end = Some(Err(UpstreamError::from(error)));
@@ -293,15 +289,6 @@ impl Download<'_> {
             self.leader.proven(file, self.offset());
         }
         Ok(proven)
-    }
-}
-
-/// The length that the source states. A HEAD that is refused says nothing: then a byte of it is the
-/// word.
-async fn vouched(source: &Source, digest: &Digest) -> Result<Option<u64>, UpstreamError> {
-    match source.upstream.head_blob(&source.name, digest).await? {
-        Some(size) => Ok(Some(size)),
-        None => source.upstream.blob_size_by_a_byte(&source.name, digest).await,
     }
 }
 

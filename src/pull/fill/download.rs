@@ -9,14 +9,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    failure::FillFailure,
-    leader::Leader,
-    length::Length,
-    origin::{Source, is_of_registry},
-    queue::Queue,
-    words::Words,
-};
+use super::{failure::FillFailure, leader::Leader, length::Length, origin::Origin, queue::Queue, words::Words};
 use crate::{
     metrics::Metrics,
     runtime::BlockingPool,
@@ -45,12 +38,12 @@ pub(super) struct Asked {
 /// One fill under way.
 pub(super) struct Download<'a> {
     pub(super) drive: &'a Drive,
-    pub(super) leader: &'a Leader<Source>,
+    pub(super) leader: &'a Leader<Origin>,
     /// `None` before it is opened, and while the disk thread has it.
     pub(super) part: Option<Part>,
     pub(super) length: Length,
     /// By way of which it was begun: the length that a manifest gives is its word.
-    pub(super) first: Option<Source>,
+    pub(super) first: Option<Origin>,
     /// What was asked about room.
     pub(super) room: Asked,
     pub(super) words: Words,
@@ -58,14 +51,14 @@ pub(super) struct Download<'a> {
     pub(super) outgrew: bool,
     pub(super) queue: Queue,
     /// The source that was asked last, substitutes apart.
-    pub(super) asked: Option<Source>,
+    pub(super) asked: Option<Origin>,
     /// How often the source was taken up again.
     pub(super) resumed: u32,
 }
 
 impl<'a> Download<'a> {
     /// `expected`: the length that a manifest gives, in bytes.
-    pub(super) fn new(drive: &'a Drive, leader: &'a Leader<Source>, expected: Option<u64>) -> Self {
+    pub(super) fn new(drive: &'a Drive, leader: &'a Leader<Origin>, expected: Option<u64>) -> Self {
         let length = Length::new(&leader.digest(), expected);
         let first = leader.sources().into_iter().next();
         Download {
@@ -85,7 +78,7 @@ impl<'a> Download<'a> {
 
     /// Where the next bytes may come from, the most promising first. Readers of an unsure source get
     /// its bytes alone.
-    pub(super) fn sources(&self) -> Vec<Source> {
+    pub(super) fn sources(&self) -> Vec<Origin> {
         let mut all = self.leader.sources();
         if let Some(unsure) = self.words.unsure().filter(|_| !self.is_untold()) {
             all.retain(|source| source == unsure);
@@ -97,14 +90,14 @@ impl<'a> Download<'a> {
 
     /// Whether the source stands in for those of the registry that the download was begun for, which
     /// may come round.
-    pub(super) fn is_substitute(&self, source: &Source) -> bool {
-        let of_first = |known: &Source| self.first.as_ref().is_some_and(|first| is_of_registry(first, known));
+    pub(super) fn is_substitute(&self, source: &Origin) -> bool {
+        let of_first = |known: &Origin| self.first.as_ref().is_some_and(|first| first.shares_upstream(known));
         !of_first(source) && self.leader.sources().iter().any(of_first)
     }
 
     /// Whether every byte that is here came from this source: then they are no other repository's.
-    pub(super) fn is_of(&self, source: &Source) -> bool {
-        self.part.as_ref().is_some_and(|part| *part.sources() == [word(source)])
+    pub(super) fn is_of(&self, source: &Origin) -> bool {
+        self.part.as_ref().is_some_and(|part| *part.sources() == [source.word()])
     }
 
     /// How many bytes are here.
@@ -129,7 +122,7 @@ impl<'a> Download<'a> {
     }
 
     /// The source whose doing it is that the download ended. A substitute's failure ends none.
-    pub(super) fn asked(&self) -> Option<&Source> {
+    pub(super) fn asked(&self) -> Option<&Origin> {
         self.asked.as_ref()
     }
 
@@ -165,9 +158,4 @@ impl<'a> Download<'a> {
         self.part = Some(part);
         Ok(result?)
     }
-}
-
-/// A source in a word that outlives the process.
-pub(super) fn word(source: &Source) -> String {
-    format!("{}/{}", source.upstream.name(), source.name)
 }

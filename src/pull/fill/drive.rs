@@ -9,21 +9,21 @@ use super::{
     download::{Download, Drive},
     failure::FillFailure,
     leader::Leader,
-    origin::Source,
+    origin::Origin,
     pace::Pace,
     retry::{Attempt, Next, Retry},
     sources::refuses,
 };
 use crate::{
-    oci::{Digest, Namespace, Repository},
+    oci::Digest,
     storage::{LinkRecord, LinkRight, Part, Storage, StorageError},
 };
 
 impl Drive {
     /// Drives the fill to its end. `expected` is the length that a manifest gave, in bytes. Run on a task of its own.
-    pub(crate) async fn run(self, leader: Leader<Source>, expected: Option<u64>) {
+    pub(crate) async fn run(self, leader: Leader<Origin>, expected: Option<u64>) {
         let started = Instant::now();
-        let first = leader.sources().first().map(|source| source.upstream.name().clone());
+        let first = leader.sources().first().map(|source| source.upstream().clone());
         if let Some(upstream) = &first {
             self.metrics.fill_started(upstream);
         }
@@ -89,8 +89,8 @@ impl Drive {
                 Next::Again(_) | Next::GiveUp => return Err(failure),
             };
             download.resumed += 1;
-            self.metrics.fill_resumed(source.upstream.name());
-            tracing::info!(digest = %leader.digest(), bytes = retry.seen(), upstream = %source.upstream.name(),
+            self.metrics.fill_resumed(source.upstream());
+            tracing::info!(digest = %leader.digest(), bytes = retry.seen(), upstream = %source.upstream(),
                 failure = %failure, "taking the download up again");
             tokio::select! {
                 () = self.stop.cancelled() => return Err(FillFailure::Stopping),
@@ -144,10 +144,9 @@ fn put_down(part: Part, failure: &FillFailure, disputed: bool) -> Result<(), Sto
 }
 
 /// Forgets the length that a manifest names: the next download tells none before it is proven.
-fn unname_size(storage: &Storage, sources: &[Source], digest: &Digest) -> Result<(), StorageError> {
+fn unname_size(storage: &Storage, sources: &[Origin], digest: &Digest) -> Result<(), StorageError> {
     for source in sources {
-        let namespace = Namespace::Upstream(source.upstream.name().clone());
-        let repo = Repository { namespace, name: source.name.clone() };
+        let repo = source.repository();
         if let Some(link) = storage.catalog.link(&repo, digest)?.filter(|link| !link.is_held()) {
             storage.catalog.put_links(&repo, &[LinkRecord { size: 0, ..link }])?;
         }
@@ -157,10 +156,9 @@ fn unname_size(storage: &Storage, sources: &[Source], digest: &Digest) -> Result
 
 /// Every repository that the content was asked for in, and had it, holds it from now on: a name
 /// becomes a possession (S23).
-fn link(storage: &Storage, sources: &[Source], digest: Digest, size: u64) -> Result<(), StorageError> {
+fn link(storage: &Storage, sources: &[Origin], digest: Digest, size: u64) -> Result<(), StorageError> {
     for source in sources {
-        let namespace = Namespace::Upstream(source.upstream.name().clone());
-        let repo = Repository { namespace, name: source.name.clone() };
+        let repo = source.repository();
         let present = storage.catalog.link(&repo, &digest)?;
         if present.as_ref().is_none_or(|link| !link.is_held()) {
             storage.catalog.put_links(&repo, &[records::link(digest, "", size, LinkRight::Fetched)])?;

@@ -29,10 +29,14 @@ mod claim;
 mod download;
 mod drive;
 mod failure;
+#[cfg(test)]
+mod folder;
 mod follower;
 mod leader;
 mod length;
 mod origin;
+#[cfg(test)]
+mod origin_tests;
 mod pace;
 mod patience;
 mod progress;
@@ -48,5 +52,5 @@ pub(super) use claim::{Claim, Fills};
 pub(super) use download::Drive;
 pub use failure::FillFailure;
 pub(super) use follower::{Follower, Opened};
-pub(super) use origin::Source;
+pub(super) use origin::{Origin, OriginBlob, OriginBytes, Source};
 pub(super) use sources::Standing;

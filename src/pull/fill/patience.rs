@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use super::{
     download::Download,
     failure::FillFailure,
-    origin::Source,
+    origin::Origin,
     pace::{SILENCE, Stretch},
 };
 use crate::upstream::{UpstreamError, fetcher::FetchError};
@@ -29,9 +29,9 @@ const GLANCE: Duration = Duration::from_millis(250);
 
 impl Download<'_> {
     /// Passes `source` over where it brings little, and another source may bring more.
-    pub(super) fn is_brisk(&mut self, source: &Source, stretch: &mut Stretch) -> Result<(), FillFailure> {
+    pub(super) fn is_brisk(&mut self, source: &Origin, stretch: &mut Stretch) -> Result<(), FillFailure> {
         let Some(brought) = stretch.was_slow(self.offset()) else { return Ok(()) };
-        let quicker = |other: &Source| self.queue.may_be_quicker(other, source, brought);
+        let quicker = |other: &Origin| self.queue.may_be_quicker(other, source, brought);
         if self.must_stay(source) || !self.sources().iter().any(quicker) {
             return Ok(());
         }
@@ -41,7 +41,7 @@ impl Download<'_> {
     }
 
     /// Waits until `source` has been silent for long, and another source may be quicker.
-    pub(super) async fn is_silent(&self, source: &Source) -> FillFailure {
+    pub(super) async fn is_silent(&self, source: &Origin) -> FillFailure {
         sleep(SILENCE).await;
         while self.must_stay(source) || !self.sources().iter().any(|other| self.queue.may_bring(other, source)) {
             sleep(GLANCE).await;
@@ -49,7 +49,7 @@ impl Download<'_> {
         passed_over(source)
     }
 
-    pub(super) fn was_silent(&mut self, source: &Source) {
+    pub(super) fn was_silent(&mut self, source: &Origin) {
         let known = self.queue.known(source);
         (known.silent, known.slow) = (true, Some(0));
         self.queue.passed_over = true;
@@ -57,13 +57,13 @@ impl Download<'_> {
 
     /// Whether another source's bytes would be put after bytes of this one that nothing speaks for:
     /// where they do not fit, all are lost.
-    fn must_stay(&self, source: &Source) -> bool {
+    fn must_stay(&self, source: &Origin) -> bool {
         self.is_untold() && self.offset() > 0 && self.is_of(source)
     }
 }
 
-fn passed_over(source: &Source) -> FillFailure {
-    let host = source.upstream.name().to_string();
+fn passed_over(source: &Origin) -> FillFailure {
+    let host = source.upstream().to_string();
     let what = "enough, and another repository may";
     FillFailure::Upstream(Arc::new(UpstreamError::Unreachable(FetchError::Timeout { host, what })))
 }

@@ -32,7 +32,7 @@ impl Download<'_> {
         let asked = tokio::select! {
             biased;
             () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
-            asked = source.upstream.head_blob(&source.name, &digest) => asked,
+            asked = source.head_blob(&digest) => asked,
         };
         match asked {
             Ok(Some(said)) if Some(said) != named => self.has_room(said).await,
