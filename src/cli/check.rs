@@ -1,29 +1,35 @@
-//! `lanyard check`: verifies a data folder, and says what it found.
+//! `lanyard check`: verifies a data folder that no lanyard runs on, and tells its findings.
+//!
+//! Ends well if nothing was found or all of it is mended; exit code 1 if something is damaged, 75
+//! if a running lanyard has the folder, 64 if the folder holds no data of lanyard.
 
 use std::{
     fmt::{Display, Write as _},
     io::{IsTerminal as _, Write as _, stderr},
     process::ExitCode,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use clap::Args;
+use parking_lot::Mutex;
 
-use super::{FAILED, Folder, SUSPENDED, USAGE, fail_with, manage::size, print};
+use super::{
+    config_args::FolderArgs,
+    exit::{FAILED, SUSPENDED, USAGE, fail_with, print},
+    manage::size,
+};
 use crate::app::{self, CheckError, CheckReport, Mended, OpenError};
 
 /// `lanyard check`
 #[derive(Args, Debug)]
 pub(super) struct Check {
-    /// Move corrupt blobs into the quarantine, renew or remove damaged records, and fill the index anew
+    /// Move corrupt blobs into the quarantine, renew or remove damaged records, and fill the index
+    /// anew
     #[arg(long)]
     repair: bool,
     #[command(flatten)]
-    folder: Folder,
+    folder: FolderArgs,
 }
 
 impl Check {
@@ -33,7 +39,7 @@ impl Check {
             Ok(config) => config,
             Err(told) => return told,
         };
-        let progress = Progress::new();
+        let progress = ProgressLine::new();
         let report = match app::check(&config, self.repair, &|bytes| progress.read(bytes)) {
             Ok(report) => report,
             Err(error) => {
@@ -48,7 +54,7 @@ impl Check {
     }
 }
 
-/// Whether nothing is left to do: nothing was found, or all of it is mended.
+/// Whether nothing was found, or all of it is mended.
 fn is_well(report: &CheckReport) -> bool {
     report.missing.is_empty()
         && report.corrupt.iter().all(|corrupt| corrupt.quarantined)
@@ -59,7 +65,7 @@ fn refused(error: &CheckError) -> ExitCode {
     match error {
         CheckError::Open(OpenError::Locked { dir, holder, .. }) => {
             let dir = dir.display();
-            let text = format!("lanyard: the data folder {dir} is in use by {holder}: a check needs it stopped\n");
+            let text = format!("lanyard: the data folder {dir} is in use by {holder}: stop it before a check\n");
             fail_with(SUSPENDED, &text)
         }
         CheckError::NoData(_) => fail_with(USAGE, &format!("lanyard: {error}\n")),
@@ -73,10 +79,10 @@ fn in_words(report: &CheckReport, repair: bool) -> String {
     let mut text = format!("Read {blobs} blobs, {}, and {records} records of tags and links.\n", size(*bytes));
     list(&mut text, "Corrupt blobs", corrupt);
     list(&mut text, "Damaged records", damaged);
-    list(&mut text, "Missing, so that a pull of it fails until it is pushed again", missing);
+    list(&mut text, "Missing; a pull of it fails until it is pushed again", missing);
     list(&mut text, "Disk space that is held in vain; `lanyard check --repair` gives it back", reserved);
     let strays: Vec<_> = strays.iter().map(|path| path.display()).collect();
-    list(&mut text, "No business of lanyard's, and left alone", &strays);
+    list(&mut text, "Not lanyard's, and left alone", &strays);
     if *absent > 0 {
         let _ =
             writeln!(text, "{absent} parts of mirrored images are not here; they are fetched when they are asked for.");
@@ -89,7 +95,7 @@ fn in_words(report: &CheckReport, repair: bool) -> String {
     text.push_str(match (report.is_sound(), is_well(report), repair) {
         (true, ..) => "Everything is in order.\n",
         (false, true, _) => "Everything that was found is mended.\n",
-        (false, false, true) => "What is said above without a word of repair cannot be mended from here.\n",
+        (false, false, true) => "A finding without a note of its repair cannot be mended from here.\n",
         (false, false, false) => "Nothing was changed; `lanyard check --repair` mends what can be mended.\n",
     });
     text
@@ -142,24 +148,25 @@ fn in_json(report: &CheckReport) -> String {
     format!("{report}\n")
 }
 
-/// A line on the terminal that grows; nothing where nobody looks.
-struct Progress {
+/// A line on the terminal that counts up, from the first second on. Silent if standard error is no
+/// terminal.
+struct ProgressLine {
     shown: bool,
     blobs: AtomicU64,
     bytes: AtomicU64,
     next: Mutex<Instant>,
 }
 
-impl Progress {
-    fn new() -> Progress {
+impl ProgressLine {
+    fn new() -> ProgressLine {
         let next = Mutex::new(Instant::now() + Duration::from_secs(1));
-        Progress { shown: stderr().is_terminal(), blobs: AtomicU64::new(0), bytes: AtomicU64::new(0), next }
+        ProgressLine { shown: stderr().is_terminal(), blobs: AtomicU64::new(0), bytes: AtomicU64::new(0), next }
     }
 
     fn read(&self, bytes: u64) {
         let blobs = self.blobs.fetch_add(1, Ordering::Relaxed) + 1;
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = self.next.lock();
         if self.shown && Instant::now() >= *next {
             *next = Instant::now() + Duration::from_millis(200);
             let _ = write!(stderr(), "\r{blobs} blobs, {} read\x1b[K", size(bytes));

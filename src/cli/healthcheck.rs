@@ -1,12 +1,12 @@
 //! `lanyard healthcheck`: one request to the running lanyard, for a container's health check.
 //!
 //! Promises:
-//! - The exit code is 0 or 1, one line says why, and no more than [`PATIENCE`] passes.
-//! - The configuration says where to ask. An address that stands for all of them is asked at
-//!   loopback.
+//! - The exit code is 0 or 1, one line says why, and it takes no longer than [`PATIENCE`].
+//! - The request goes to `listen` of the configuration. An unspecified address (`0.0.0.0`, `[::]`)
+//!   is asked at loopback.
 //! - Over TLS the server must show the very certificate of `tls.cert`, whatever names it has.
 //!
-//! States: the answer is ready, not ready, not lanyard's, or there is none.
+//! States of the answer: ready, not ready, not lanyard's, none.
 
 use std::{
     fmt,
@@ -26,10 +26,13 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
 
-use super::{FAILED, Settings, fail_with, print};
+use super::{
+    config_args::ConfigArgs,
+    exit::{FAILED, fail_with, print},
+};
 use crate::config::Config;
 
-/// How long everything together may take. A health check's own limit should be longer.
+/// How long all of it may take. Give a container's health check a longer timeout.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The most bytes of an answer that are read.
@@ -42,15 +45,15 @@ pub(super) struct Healthcheck {
     #[arg(long)]
     live: bool,
     #[command(flatten)]
-    settings: Settings,
+    config: ConfigArgs,
 }
 
-/// Why lanyard is not healthy.
+/// lanyard is not healthy, or cannot be asked.
 #[derive(Debug, thiserror::Error)]
 enum Unhealthy {
     #[error("the configuration has {0}; `lanyard config check` tells more")]
     Configuration(String),
-    #[error("listen has port 0, so the port is not known here: say it with --listen")]
+    #[error("listen has port 0, so the port is not known here: give it with --listen")]
     AnyPort,
     #[error("tls.cert: {0}")]
     Certificate(#[from] rustls_pki_types::pem::Error),
@@ -64,9 +67,9 @@ enum Unhealthy {
     Stranger(SocketAddr),
 }
 
-/// What is asked, and the body that says yes.
+/// The path of the request, and the body of a good answer.
 #[derive(Clone, Copy)]
-struct Question {
+struct HealthRequest {
     target: &'static str,
     yes: &'static str,
 }
@@ -74,41 +77,41 @@ struct Question {
 impl Healthcheck {
     pub(super) fn run(self) -> ExitCode {
         let (target, yes) = if self.live { ("/livez", "ok") } else { ("/readyz", "ready") };
-        match check(self.settings, Question { target, yes }) {
+        match check(self.config, HealthRequest { target, yes }) {
             Ok(address) => print(&format!("{address} is {}\n", if self.live { "alive" } else { "ready" })),
             Err(error) => fail_with(FAILED, &format!("lanyard: {error}\n")),
         }
     }
 }
 
-fn check(settings: Settings, question: Question) -> Result<SocketAddr, Unhealthy> {
-    let config = settings.load().map_err(|problems| {
+fn check(config: ConfigArgs, request: HealthRequest) -> Result<SocketAddr, Unhealthy> {
+    let config = config.load().map_err(|problems| {
         let noun = if problems.len() == 1 { "problem" } else { "problems" };
         Unhealthy::Configuration(format!("{} {noun}", problems.len()))
     })?;
-    ask(&config.config, question)
+    ask(&config.config, request)
 }
 
-/// Asks at the first address, and at the second where the first is silent. The address that says
-/// yes.
-fn ask(config: &Config, question: Question) -> Result<SocketAddr, Unhealthy> {
+/// Asks at the first address, and at the second if the first is silent. Returns the address whose
+/// answer is good.
+fn ask(config: &Config, request: HealthRequest) -> Result<SocketAddr, Unhealthy> {
     if config.listen.port() == 0 {
         return Err(Unhealthy::AnyPort);
     }
     let tls = config.tls.as_ref().map(|tls| pinned(&tls.cert)).transpose()?;
     let until = Instant::now() + PATIENCE;
     let (mut address, second) = addresses(config.listen);
-    let mut answer = exchange(address, tls.clone(), question.target, until);
+    let mut answer = exchange(address, tls.clone(), request.target, until);
     if let (Err(_), Some(second)) = (&answer, second) {
         address = second;
-        answer = exchange(address, tls, question.target, until);
+        answer = exchange(address, tls, request.target, until);
     }
     let answer = answer.map_err(|error| Unhealthy::Silent(address, plain(error)))?;
-    judged(address, &answer, question)
+    judged(address, &answer, request)
 }
 
-/// Where a server with this `listen` can be reached from its own machine. `[::]` takes IPv4 too,
-/// and a machine without IPv6 addresses can have it.
+/// The addresses at which a server with this `listen` can be reached from its own machine. `[::]`
+/// has two: it takes IPv4 too, also on a machine without IPv6 addresses.
 fn addresses(listen: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
     let loopback = |ip: IpAddr| SocketAddr::new(ip, listen.port());
     let (v4, v6) = (loopback(Ipv4Addr::LOCALHOST.into()), loopback(Ipv6Addr::LOCALHOST.into()));
@@ -119,22 +122,23 @@ fn addresses(listen: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
     }
 }
 
-/// What the answer says: its status, and with 200 the word that only lanyard has there.
-fn judged(address: SocketAddr, answer: &[u8], question: Question) -> Result<SocketAddr, Unhealthy> {
+/// The address, if the answer has status 200 and the body that only lanyard sends.
+fn judged(address: SocketAddr, answer: &[u8], request: HealthRequest) -> Result<SocketAddr, Unhealthy> {
     let answer = String::from_utf8_lossy(answer);
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(Unhealthy::Stranger(address))?;
     let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
     match status.ok_or(Unhealthy::Stranger(address))? {
-        200 if body.trim_end() == question.yes => Ok(address),
+        200 if body.trim_end() == request.yes => Ok(address),
         200 => Err(Unhealthy::Stranger(address)),
         status => Err(Unhealthy::NotReady(address, status)),
     }
 }
 
-type Tls = Option<Arc<ClientConfig>>;
+/// The configuration of TLS; `None` for plain HTTP.
+type PinnedTls = Option<Arc<ClientConfig>>;
 
-/// One request on a connection of its own; all that was answered.
-fn exchange(address: SocketAddr, tls: Tls, target: &str, until: Instant) -> io::Result<Vec<u8>> {
+/// Sends one request on a connection of its own. Returns all bytes of the answer.
+fn exchange(address: SocketAddr, tls: PinnedTls, target: &str, until: Instant) -> io::Result<Vec<u8>> {
     let stream = TcpStream::connect_timeout(&address, left(until)?)?;
     let stream = Timed { stream, until };
     let request = format!("GET {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -144,7 +148,8 @@ fn exchange(address: SocketAddr, tls: Tls, target: &str, until: Instant) -> io::
     said(StreamOwned::new(connection, stream), &request)
 }
 
-/// Everything until the server closes. A close without TLS's goodbye ends an answer too.
+/// Everything until the server closes. A close without the end of TLS (`close_notify`) ends an
+/// answer too.
 fn said(mut stream: impl Read + Write, request: &str) -> io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes())?;
     stream.flush()?;
@@ -161,7 +166,7 @@ fn left(until: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// A time that ran out is called by one name, whichever call it ran out in.
+/// Gives one message to a timeout, whichever call it ended.
 fn plain(error: io::Error) -> io::Error {
     if error.kind() != ErrorKind::WouldBlock && error.kind() != ErrorKind::TimedOut {
         return error;
@@ -169,7 +174,7 @@ fn plain(error: io::Error) -> io::Error {
     io::Error::new(ErrorKind::TimedOut, format!("no answer within {}", humantime::format_duration(PATIENCE)))
 }
 
-/// A socket whose reads and writes all end at one moment, however slowly the peer sends.
+/// A socket whose reads and writes all end at `until`, however slowly the peer sends.
 struct Timed {
     stream: TcpStream,
     until: Instant,
@@ -193,7 +198,7 @@ impl Write for Timed {
     }
 }
 
-/// TLS that takes the first certificate of this file and no other.
+/// TLS that accepts the first certificate of this file and no other.
 fn pinned(cert: &Path) -> Result<Arc<ClientConfig>, Unhealthy> {
     let cert = CertificateDer::from_pem_file(cert)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -202,8 +207,8 @@ fn pinned(cert: &Path) -> Result<Arc<ClientConfig>, Unhealthy> {
     Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
 }
 
-/// Trusts one certificate: that of the configuration. It is asked by its address, so names say
-/// nothing.
+/// Trusts one certificate: that of the configuration. Names are not compared: the server is asked
+/// by its address.
 struct Pinned {
     cert: CertificateDer<'static>,
     provider: Arc<CryptoProvider>,

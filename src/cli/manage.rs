@@ -10,7 +10,8 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 
 use super::{
-    FAILED, Folder, SUSPENDED, UNAVAILABLE, fail_with, print,
+    config_args::FolderArgs,
+    exit::{FAILED, SUSPENDED, UNAVAILABLE, fail_with, print},
     socket::{self, AskError},
 };
 use crate::admin::{Collection, ScrubStatus, Scrubbed, Status};
@@ -25,14 +26,14 @@ pub(super) struct Gc {
     #[arg(long)]
     now: bool,
     #[command(flatten)]
-    folder: Folder,
+    folder: FolderArgs,
 }
 
 /// `lanyard status`
 #[derive(Args, Debug)]
 pub(super) struct StatusOf {
     #[command(flatten)]
-    folder: Folder,
+    folder: FolderArgs,
 }
 
 impl Gc {
@@ -49,8 +50,14 @@ impl StatusOf {
     }
 }
 
-/// Asks the lanyard on this folder and prints its answer: as it came with `--json`, else as `text` has it.
-fn ask<T: DeserializeOwned>(folder: Folder, method: &str, target: &str, text: impl FnOnce(&T) -> String) -> ExitCode {
+/// Asks the lanyard on this folder and prints its answer: as it came with `--json`, else as `text`
+/// has it.
+fn ask<T: DeserializeOwned>(
+    folder: FolderArgs,
+    method: &str,
+    target: &str,
+    text: impl FnOnce(&T) -> String,
+) -> ExitCode {
     let json = folder.json;
     let config = match folder.config() {
         Ok(config) => config,

@@ -1,5 +1,5 @@
-//! One request to the lanyard that runs on a data folder, over its Unix socket: HTTP/1.1 as far as its own server needs it,
-//! which answers with a `Content-Length` always.
+//! One request to the lanyard that runs on a data folder, over its Unix socket: HTTP/1.1 as far as
+//! its own server needs it, which answers with a `Content-Length` always.
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The most that an answer may have, head and body each: a list of every repository is far below it.
+/// The most that an answer may have, head and body each: a list of every repository is far below
+/// it.
 const MOST: u64 = 256 << 20;
 
 /// Why there is no answer.

@@ -1,5 +1,7 @@
-//! `lanyard user`: the file of users. A password is typed where nobody sees it, or comes on standard input; never as an
-//! argument, which every other user of the machine could read.
+//! `lanyard user`: the file of users.
+//!
+//! A password is typed on a terminal that does not show it, or is the first line of standard input.
+//! It is never an argument, which every other user of the machine could read.
 
 use std::{
     io::{self, BufRead, IsTerminal, Write, stderr, stdin},
@@ -10,22 +12,26 @@ use std::{
 use clap::{Args, Subcommand};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
-use super::{Settings, fail, print, told};
+use super::{
+    config_args::{ConfigArgs, told},
+    exit::{fail, print},
+};
 use crate::access::edit;
 
+/// What to do with the file.
 #[derive(Subcommand, Debug)]
 pub(super) enum User {
     /// Add a user, or change a user's password
     ///
-    /// Asks for the password twice; where standard input is no terminal, its first line is the password. A running lanyard
-    /// knows within seconds.
+    /// Asks for the password twice. If standard input is not a terminal, its first line is the
+    /// password. A running lanyard knows the change within seconds.
     Add {
         /// The user's name
         name: String,
         #[command(flatten)]
         file: UserFile,
     },
-    /// Take a user away
+    /// Remove a user
     Rm {
         /// The user's name
         name: String,
@@ -39,13 +45,13 @@ pub(super) enum User {
     },
 }
 
-/// Which file of users.
+/// The arguments that name the file of users.
 #[derive(Args, Debug)]
 pub(super) struct UserFile {
-    /// The file of users; it is made where it is missing
+    /// The file of users; it is created if it is missing
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The configuration file whose `[auth] htpasswd` is meant where there is no --file
+    /// Without --file: the configuration file whose `[auth] htpasswd` names the file of users
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -55,10 +61,10 @@ impl UserFile {
         if let Some(path) = self.file {
             return Ok(path);
         }
-        let settings = Settings { config: self.config, ..Settings::default() };
-        let loaded = settings.load().map_err(|problems| told(&problems))?;
+        let loaded = ConfigArgs::of_file(self.config).load().map_err(|problems| told(&problems))?;
         loaded.config.auth.htpasswd.ok_or_else(|| {
-            "lanyard: which file? Say it with --file, or name the configuration that has it with --config\n".to_owned()
+            "lanyard: which file? Name it with --file, or with --config a configuration that sets auth.htpasswd\n"
+                .to_owned()
         })
     }
 }
@@ -67,12 +73,16 @@ impl User {
     pub(super) fn run(self) -> ExitCode {
         let (done, path) = match self {
             User::Add { name, file } => with(file, |path| {
-                let password = password().map_err(|error| format!("no password: {error}"))?;
+                let password = password().map_err(|error| format!("cannot read the password: {error}"))?;
                 let was_there = edit::set(path, &name, &password).map_err(|error| error.to_string())?;
-                Ok(if was_there { format!("{name} has a new password\n") } else { format!("{name} was added\n") })
+                Ok(if was_there {
+                    format!("Changed the password of user {name}.\n")
+                } else {
+                    format!("Added user {name}.\n")
+                })
             }),
             User::Rm { name, file } => with(file, |path| match edit::remove(path, &name) {
-                Ok(true) => Ok(format!("{name} was taken away\n")),
+                Ok(true) => Ok(format!("Removed user {name}.\n")),
                 Ok(false) => Err(format!("there is no user {name:?}")),
                 Err(error) => Err(error.to_string()),
             }),
@@ -89,7 +99,7 @@ impl User {
     }
 }
 
-/// What was done with the file, and which it is, where that is known.
+/// What `work` did with the file, and the file's path if it is known.
 fn with(
     file: UserFile,
     work: impl FnOnce(&std::path::Path) -> Result<String, String>,
@@ -108,7 +118,7 @@ fn password() -> io::Result<String> {
     let first = asked("Password: ")?;
     let second = asked("Once more: ")?;
     drop(unseen);
-    if first == second { Ok(first) } else { Err(io::Error::other("the two are not the same")) }
+    if first == second { Ok(first) } else { Err(io::Error::other("the two entries differ")) }
 }
 
 fn asked(prompt: &str) -> io::Result<String> {
@@ -116,7 +126,7 @@ fn asked(prompt: &str) -> io::Result<String> {
     terminal.write_all(prompt.as_bytes())?;
     terminal.flush()?;
     let line = line();
-    // The key that ended the line was not shown either.
+    // The terminal did not show the key that ended the line.
     terminal.write_all(b"\n")?;
     line
 }
@@ -128,7 +138,7 @@ fn line() -> io::Result<String> {
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
-/// A terminal that does not show what is typed, while this lives.
+/// While this lives, the terminal does not show what is typed.
 struct Unseen(Termios);
 
 impl Unseen {

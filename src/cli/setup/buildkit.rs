@@ -1,4 +1,5 @@
-//! BuildKit on its own, and `docker buildx` with a builder in a container. It adds `?ns=` to what it asks of a mirror.
+//! BuildKit on its own, and `docker buildx` with a builder in a container. It adds `?ns=` to its
+//! requests to a mirror.
 
 use super::Server;
 use crate::config::BUILT_IN;
@@ -14,7 +15,7 @@ pub(super) fn text(server: &Server) -> String {
 #   docker buildx create --use --name lanyard --driver docker-container --config buildkitd.toml
 # The builder inside Docker Engine follows Docker's registry-mirrors: lanyard setup docker
 {}",
-        super::loopback_note(server)
+        server.loopback_note()
     );
     if server.is_loopback() {
         text.push_str("# A builder in a container reaches it with: docker buildx create --driver-opt network=host …\n");

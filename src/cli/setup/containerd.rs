@@ -1,9 +1,10 @@
-//! containerd: a `hosts.toml` for each registry. containerd adds `?ns=` to what it asks, so one host serves them all.
+//! containerd: a `hosts.toml` for each registry. containerd adds `?ns=` to its requests, so one
+//! host serves all registries.
 
 use super::Server;
 use crate::config::BUILT_IN;
 
-/// A shell script that writes the files. What stood there before is kept beside them.
+/// A shell script that writes the files and keeps those that stood there before.
 pub(super) fn text(server: &Server) -> String {
     let mut text = format!(
         "\
@@ -23,7 +24,7 @@ put() {{
   cat > \"$file\"
 }}
 ",
-        super::loopback_note(server)
+        server.loopback_note()
     );
     for (name, url) in BUILT_IN {
         text.push_str(&format!("\nput {name} <<'EOF'\n{}EOF\n", hosts_toml(url, server)));
@@ -31,7 +32,7 @@ put() {{
     text
 }
 
-/// How the CRI plugin is told of the folder; comment lines.
+/// Comment lines: the setting that names the folder to the CRI plugin.
 pub(super) const CONFIG_PATH: &str = "\
 #   [plugins.\"io.containerd.grpc.v1.cri\".registry]     # containerd 1.x
 #   [plugins.\"io.containerd.cri.v1.images\".registry]   # containerd 2.x
@@ -39,8 +40,9 @@ pub(super) const CONFIG_PATH: &str = "\
 # and then: sudo systemctl restart containerd
 ";
 
-/// The file for one registry. With `server` alone containerd 1.6 and 1.7 would pass by lanyard; with the registry as
-/// `server` it goes there when lanyard does not answer.
+/// The file for one registry. Its `server` is the registry itself, which containerd asks when
+/// lanyard does not answer. With lanyard as `server` and no `[host]`, containerd 1.6 and 1.7 would
+/// ask the registry and not lanyard.
 pub(super) fn hosts_toml(upstream: &str, server: &Server) -> String {
     let ca = match server.is_plain() {
         true => "",

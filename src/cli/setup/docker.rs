@@ -1,19 +1,25 @@
 //! Docker Engine: `daemon.json` for every version, and for newer ones a `hosts.toml` for each
 //! registry.
 //!
-//! Both image stores take an `http://` mirror without `insecure-registries`, and that is better left out: with the
-//! containerd image store one insecure mirror was seen to switch off verification for the others as well.
+//! Both image stores take an `http://` mirror without `insecure-registries`. Leave that key out:
+//! with the containerd image store one insecure mirror was seen to switch off verification for the
+//! others as well.
 //!
 //! `/etc/docker/certs.d/REGISTRY/hosts.toml` is read by Docker 28.0 and newer with the containerd
 //! image store (docs/WIRE.md, "Pulls"). A file with two hosts takes the place of
 //! `registry-mirrors`, so lanyard stands there twice: as the host and as the server that Docker
 //! would fall back to.
 
-use super::{Server, Setup};
+use super::Server;
 use crate::config::BUILT_IN;
 
-/// `daemon.json`. JSON has no comments, so the notes go to the reader.
-pub(super) fn setup(server: &Server) -> Setup {
+/// `daemon.json`.
+pub(super) fn text(server: &Server) -> String {
+    format!("{{\n  \"registry-mirrors\": [\"{server}\"]\n}}\n")
+}
+
+/// The notes for the reader, as comment lines: JSON has no comments.
+pub(super) fn notes(server: &Server) -> String {
     let authority = server.authority();
     let mut notes = format!(
         "\
@@ -41,12 +47,12 @@ pub(super) fn setup(server: &Server) -> Setup {
         );
     }
     notes.push_str(&hosts_notes(server));
-    notes.push_str(&super::loopback_note(server));
-    Setup { notes, text: format!("{{\n  \"registry-mirrors\": [\"{server}\"]\n}}\n") }
+    notes.push_str(&server.loopback_note());
+    notes
 }
 
-/// The other way, as comment lines: the file, and one command that writes it for each registry.
-/// What stood there before is kept beside it.
+/// The other way, as comment lines: a `hosts.toml`, and one command that writes it for each
+/// registry and keeps a file that stood there before.
 fn hosts_notes(server: &Server) -> String {
     let ca = match server.is_plain() {
         true => "",

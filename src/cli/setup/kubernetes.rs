@@ -1,14 +1,13 @@
-//! Kubernetes: the nodes' containerd reads `hosts.toml` files, which a DaemonSet keeps in place; k3s and RKE2 make
-//! theirs out of `registries.yaml`.
+//! Kubernetes: a DaemonSet keeps the `hosts.toml` files of the nodes' containerd in place. k3s and
+//! RKE2 make theirs out of `registries.yaml`.
 
 use super::{
     Server,
     containerd::{CONFIG_PATH, hosts_toml},
-    indented,
 };
 use crate::config::BUILT_IN;
 
-/// A ConfigMap and a DaemonSet; behind them, as comments, the file for k3s.
+/// A ConfigMap and a DaemonSet; after them, as comments, the file for k3s.
 pub(super) fn text(server: &Server) -> String {
     let mut text = format!(
         "\
@@ -24,7 +23,7 @@ metadata:
   namespace: kube-system
 data:
 ",
-        super::loopback_note(server)
+        server.loopback_note()
     );
     for (name, url) in BUILT_IN {
         text.push_str(&format!("  {name}: |\n{}", indented(&hosts_toml(url, server), "    ")));
@@ -89,7 +88,7 @@ spec:
             type: DirectoryOrCreate
 "#;
 
-/// The same for k3s, as comments, because it is another file.
+/// The mirrors for k3s. They are comments, because they belong into another file.
 fn k3s(server: &Server) -> String {
     let mirrors: String =
         BUILT_IN.iter().map(|(name, _)| format!("  {name}:\n    endpoint:\n      - \"{server}\"\n")).collect();
@@ -101,4 +100,9 @@ fn k3s(server: &Server) -> String {
 {}",
         indented(&format!("mirrors:\n{mirrors}"), "#")
     )
+}
+
+/// Each line with `by` before it; empty lines stay empty.
+fn indented(text: &str, by: &str) -> String {
+    text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("{by}{line}\n") }).collect()
 }

@@ -1,8 +1,9 @@
-//! `lanyard setup`: what to write into a client's configuration so that it pulls through lanyard.
+//! `lanyard setup`: the text for a client's configuration that makes it pull through lanyard.
 //!
-//! Each client has one file here, with what is true of that client said in the text it prints. The facts were seen
-//! on the wire: which client takes plain HTTP and how, which sends `ns=` and which needs a path prefix, and which
-//! falls back to the registry without a word when lanyard does not answer.
+//! Each client has one file here. The text that it prints carries what is true of that client:
+//! which takes plain HTTP and how, which sends `ns=` and which needs a path prefix, and which falls
+//! back to the registry without a word when lanyard does not answer. These facts were seen on the
+//! wire.
 
 mod buildkit;
 mod containerd;
@@ -28,20 +29,21 @@ pub enum Client {
     Kubernetes,
 }
 
-/// What is printed.
+/// The text to print.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Setup {
-    /// For the reader; goes to standard error. Only for a format without comments.
+    /// Notes for the reader, on standard error. Empty unless the format has no comments.
     pub notes: String,
-    /// The configuration; goes to standard output. Its first lines say where it belongs and what to run then.
+    /// The configuration, on standard output. Its first comments say where it belongs and what to
+    /// run then.
     pub text: String,
 }
 
 impl Client {
-    /// The configuration that makes this client pull everything built in through this lanyard.
+    /// The configuration that makes this client pull from all built-in upstreams through `server`.
     pub fn setup(self, server: &Server) -> Setup {
         match self {
-            Client::Docker => docker::setup(server),
+            Client::Docker => Setup { notes: docker::notes(server), text: docker::text(server) },
             Client::Containerd => commented(containerd::text(server)),
             Client::Podman => commented(podman::text(server)),
             Client::Buildkit => commented(buildkit::text(server)),
@@ -52,19 +54,6 @@ impl Client {
 
 fn commented(text: String) -> Setup {
     Setup { notes: String::new(), text }
-}
-
-/// Comment lines that say so where a server's address means another machine to every client.
-fn loopback_note(server: &Server) -> String {
-    if !server.is_loopback() {
-        return String::new();
-    }
-    format!("#\n# {server} is lanyard on the client's own machine. For other machines: --server http://ADDRESS:5000\n")
-}
-
-/// Each line with this before it; empty lines stay empty.
-fn indented(text: &str, by: &str) -> String {
-    text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("{by}{line}\n") }).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-//! Podman, Buildah, Skopeo and CRI-O share `registries.conf`. They send no `ns=`, so every mirror has its prefix, and
-//! they take plain HTTP only where `insecure = true` says so, from localhost too: without it they pass by silently.
+//! Podman, Buildah, Skopeo and CRI-O share `registries.conf`. They send no `ns=`, so every mirror
+//! has its prefix. They use plain HTTP only with `insecure = true`, from localhost too: without it
+//! they ask the registry itself, without a word.
 
 use super::Server;
 use crate::config::BUILT_IN;
@@ -24,10 +25,10 @@ pub(super) fn text(server: &Server) -> String {
             "#\n# If lanyard's certificate is from a CA of your own: /etc/containers/certs.d/{authority}/ca.crt\n"
         ));
     }
-    text.push_str(&super::loopback_note(server));
+    text.push_str(&server.loopback_note());
     let insecure = if server.is_plain() { "insecure = true\n" } else { "" };
     if server.is_plain() {
-        // Without it a push, or a pull of what was pushed, insists on TLS.
+        // Without it a push, or a pull of a pushed image, insists on TLS.
         text.push_str(&format!("\n[[registry]]\nlocation = \"{authority}\"\n{insecure}"));
     }
     for (name, _) in BUILT_IN {

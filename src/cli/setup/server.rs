@@ -1,26 +1,26 @@
-//! Where clients reach lanyard.
+//! The URL at which clients reach lanyard, parsed once from `--server`.
 
 use std::{fmt, str::FromStr};
 
 use url::{Host, Url};
 
-/// Scheme, host and port of a lanyard, as clients see it. Every character of it can stand in TOML, JSON, YAML and a
-/// shell script as it is.
+/// Scheme, host and port of a lanyard, as clients see it. Every character of it can stand in TOML,
+/// JSON, YAML and a shell script as it is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Server {
     url: Url,
 }
 
-/// Why a text is not a server's URL. The text itself is not told: it may hold a password.
+/// The text is not a server's URL. The message never quotes it: it may hold a password.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Not `http://…` or `https://…` with a host.
+    /// It is not `http://…` or `https://…` with a host.
     #[error("must be a URL such as \"https://registry.lan\" or \"http://10.0.0.5:5000\"")]
     NotUrl,
-    /// Clients ask for `/v2/` at the root of a host.
+    /// It has a path, but clients ask for `/v2/` at the root of a host.
     #[error("must end after the host and port: clients know registries by host only")]
     MoreThanHost,
-    /// Clients keep credentials elsewhere.
+    /// It has credentials, which clients keep elsewhere.
     #[error("must not hold a user or a password")]
     Credentials,
 }
@@ -44,14 +44,25 @@ impl Server {
         }
     }
 
-    /// `host:port` as it stands before an image's name. Only https's own port is left out: without a port clients
-    /// try https.
+    /// `host:port` as it stands before an image's name. The port is left out only if it is 443 of
+    /// https: without a port clients try https.
     pub fn authority(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         match (self.url.port_or_known_default(), self.is_plain()) {
             (Some(443), false) | (None, _) => host.to_owned(),
             (Some(port), _) => format!("{host}:{port}"),
         }
+    }
+
+    /// For a loopback address: comment lines that say that it is another machine for each client.
+    /// Else empty.
+    pub(super) fn loopback_note(&self) -> String {
+        if !self.is_loopback() {
+            return String::new();
+        }
+        format!(
+            "#\n# {self} is lanyard on the client's own machine. For other machines: --server http://ADDRESS:5000\n"
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! What is printed is what the clients read: TOML that parses, JSON that parses, a script that runs.
+//! The printed text has the form that each client reads: TOML and JSON that parse, a script that
+//! runs.
 
 use std::{fs, process::Command};
 
@@ -54,7 +55,8 @@ fn docker_with_the_containerd_store_has_a_hosts_toml_without_a_way_around() {
         assert!(notes.contains("Docker Engine 28.0 or newer, with the containerd image store"));
         let file: String = shown_after(notes, "nothing is restarted:\n").map(|line| format!("{line}\n")).collect();
         check_hosts_toml(&file, &server.to_string(), server);
-        // The command writes the same for each registry, whatever stood there before.
+        // The command writes the same file for each registry, and keeps one that stood there
+        // before.
         let command = shown_after(notes, "To write it for all of them:\n").next().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let script = command.replace("sudo ", "").replace("/etc/docker/certs.d", folder.path().to_str().unwrap());

@@ -29,25 +29,22 @@ fn user(folder: &Path, arguments: &[&str], input: &str) -> (i32, String, String)
 }
 
 #[test]
-fn users_are_added_listed_and_taken_away() {
+fn users_are_added_listed_and_removed() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();
     fs::write(here.join("lanyard.toml"), "[auth]\nhtpasswd = \"users\"\n").unwrap();
     let config = ["--config", "lanyard.toml"];
     let with = |words: &[&str], input: &str| user(here, &[words, &config].concat(), input);
-    assert_eq!(with(&["add", "ann"], "canary-one\n"), (0, "ann was added\n".to_owned(), String::new()));
+    assert_eq!(with(&["add", "ann"], "canary-one\n"), (0, "Added user ann.\n".to_owned(), String::new()));
     let first = fs::read_to_string(here.join("users")).unwrap();
     fs::write(here.join("users"), format!("# the team\n{first}")).unwrap();
     assert_eq!(with(&["add", "bob"], "two\r\n").0, 0);
-    assert_eq!(with(&["add", "ann"], "three").1, "ann has a new password\n");
+    assert_eq!(with(&["add", "ann"], "three").1, "Changed the password of user ann.\n");
     let text = fs::read_to_string(here.join("users")).unwrap();
     assert!(text.starts_with("# the team\nann:$2y$") && !text.contains(&first) && !text.contains("canary"), "{text}");
     assert!(bcrypt::verify("two", text.lines().last().unwrap().split_once(':').unwrap().1).unwrap());
     assert_eq!(with(&["ls"], "").1, "ann\nbob\n");
-    assert_eq!(
-        user(here, &["rm", "ann", "--file", "users"], ""),
-        (0, "ann was taken away\n".to_owned(), String::new())
-    );
+    assert_eq!(user(here, &["rm", "ann", "--file", "users"], ""), (0, "Removed user ann.\n".to_owned(), String::new()));
     assert_eq!(with(&["ls"], "").1, "bob\n");
 }
 
