@@ -8,7 +8,6 @@ use super::{
     attempt::Miss,
     call::{Call, Success},
     error::UpstreamError,
-    lock,
     registry::Registry,
     trouble::RateLimitWait,
 };
@@ -70,7 +69,7 @@ impl Registry {
     fn admit(&self, call: &Call<'_>) -> Result<(), UpstreamError> {
         self.transport.admit()?;
         let now = Instant::now();
-        lock(&self.governor).admit(call.kind, call.spend, call.repository, now)?;
+        self.governor.lock().admit(call.kind, call.spend, call.repository, now)?;
         self.troubles.admit(call.repository, call.kind, now)
     }
 

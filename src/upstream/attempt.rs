@@ -16,7 +16,6 @@ use super::{
     error::UpstreamError,
     fetcher::Response,
     governor::{self, Limit},
-    lock,
     registry::Registry,
     words::{self, ErrorWords},
 };
@@ -115,7 +114,7 @@ impl Registry {
     async fn judge(&self, call: &Call<'_>, mut response: Response, used: &Authorization) -> Result<Success, Miss> {
         let foreign = self.is_foreign(&response);
         if !foreign {
-            let (mut governor, now) = (lock(&self.governor), Instant::now());
+            let (mut governor, now) = (self.governor.lock(), Instant::now());
             governor.observe(&response.headers, now);
             if response.status != StatusCode::TOO_MANY_REQUESTS {
                 governor.passed(call.kind, call.repository, now);
@@ -152,7 +151,7 @@ impl Registry {
             }
             429 => {
                 let (now, wall) = (Instant::now(), SystemTime::now());
-                let mut governor = lock(&self.governor);
+                let mut governor = self.governor.lock();
                 let limit = Limit { kind: call.kind, repository: call.repository, message: &message };
                 let retry_after = governor.limited(&limit, &response.headers, now, wall);
                 UpstreamError::RateLimited { retry_after, message }

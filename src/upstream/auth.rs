@@ -14,12 +14,10 @@
 //! token that is refused is replaced once. All of it within [`DOUBT`], and each request is sent a
 //! few times at most (`call.rs`).
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use url::Url;
 
@@ -29,7 +27,7 @@ use super::{
     error::UpstreamError,
     fetcher::{Request, Response},
     identity::{Identities, Identity},
-    lock, realm,
+    realm,
     scheme::{AuthScheme, LearnedScheme, ScopeRule},
     token::{TokenCache, TokenRequest, UpstreamToken},
     transport::{Transport, user_agent},
@@ -289,7 +287,7 @@ impl RegistryAuth {
 
     /// Whether to ask without a password. True for one caller, and not again for a while.
     fn doubts(&self) -> bool {
-        let mut doubted = lock(&self.doubted);
+        let mut doubted = self.doubted.lock();
         let due = doubted.is_none_or(|at| at.elapsed() >= DOUBT);
         if due {
             *doubted = Some(Instant::now());

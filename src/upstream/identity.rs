@@ -10,7 +10,7 @@ use std::{
     fs,
     path::PathBuf,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,9 +18,9 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::lock;
 use crate::{
     config::{self, Credentials},
     oci::UpstreamName,
@@ -55,11 +55,11 @@ impl Identity {
 
 /// The identity as of now.
 pub(super) struct Identities {
-    file: Option<Arc<File>>,
+    file: Option<Arc<PasswordFile>>,
     fixed: Arc<Identity>,
 }
 
-struct File {
+struct PasswordFile {
     path: PathBuf,
     upstream: UpstreamName,
     now: Mutex<(Credentials, Arc<Identity>)>,
@@ -76,7 +76,7 @@ impl Identities {
         };
         let fixed = Arc::new(Identity::new(0, credentials));
         let file = config.password_file.clone().map(|path| {
-            Arc::new(File {
+            Arc::new(PasswordFile {
                 upstream: config.name.clone(),
                 watch: FileWatch::new(&[&path], FRESH, BlockingPool::new(runtime, 1)).unread(),
                 now: Mutex::new((credentials.clone(), Arc::clone(&fixed))),
@@ -94,7 +94,7 @@ impl Identities {
 
     /// As of the last look.
     pub(super) fn now(&self) -> Arc<Identity> {
-        self.file.as_ref().map_or_else(|| Arc::clone(&self.fixed), |file| Arc::clone(&lock(&file.now).1))
+        self.file.as_ref().map_or_else(|| Arc::clone(&self.fixed), |file| Arc::clone(&file.now.lock().1))
     }
 
     /// The same after a look, unless the last one is a moment old.
@@ -117,7 +117,7 @@ impl Identities {
     }
 }
 
-impl File {
+impl PasswordFile {
     async fn look(self: &Arc<Self>, refused: bool) {
         let file = Arc::clone(self);
         self.watch.look(refused, move || file.read()).await;
@@ -130,7 +130,7 @@ impl File {
         match there.and_then(|_| config::read_password(&self.path)) {
             Ok(password) => {
                 self.said.store(false, Ordering::Relaxed);
-                let mut now = lock(&self.now);
+                let mut now = self.now.lock();
                 if now.0.password != password {
                     now.0.password = password;
                     now.1 = Arc::new(Identity::new(now.1.number + 1, &now.0));

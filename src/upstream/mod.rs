@@ -46,8 +46,6 @@ mod script;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 pub use blobs::{BlobResponse, BlobStream};
 pub use circuit::Health;
 pub use counters::{RequestKind, UpstreamSnapshot};
@@ -56,8 +54,3 @@ pub use governor::{Budget, Spend};
 pub use list::Upstreams;
 pub use manifests::{FetchedManifest, ManifestHead};
 pub use registry::Registry;
-
-/// Locks. No code of this room panics while it holds one of its short locks, and what they guard is right after any step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

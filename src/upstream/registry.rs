@@ -1,11 +1,9 @@
 //! One upstream registry: what the operator said about it, and how it is doing. It is asked in
 //! `manifests.rs`, `blobs.rs` and `lists.rs`.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{runtime::Handle, time::Instant};
 use url::Url;
 
@@ -14,7 +12,6 @@ use super::{
     circuit::Health,
     counters::UpstreamSnapshot,
     governor::{Budget, Governor},
-    lock,
     network::Network,
     transport::Transport,
     trouble::Troubles,
@@ -94,7 +91,7 @@ impl Registry {
 
     /// What its rate limit leaves; absent where it has not told.
     pub fn budget(&self) -> Option<Budget> {
-        lock(&self.governor).budget(Instant::now())
+        self.governor.lock().budget(Instant::now())
     }
 
     /// What it was asked so far.

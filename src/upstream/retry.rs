@@ -2,11 +2,12 @@
 //! twice, within 5 s of its beginning, after a pause of 100 to 500 ms; and all retries together stay under a fifth of all
 //! requests, so that an upstream in trouble is not asked harder because it is in trouble.
 
-use std::{sync::Mutex, time::Duration};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{UpstreamError, lock};
+use super::UpstreamError;
 
 /// The most retries of one request.
 const MAX_RETRIES: u32 = 2;
@@ -33,13 +34,13 @@ impl Default for RetryBudget {
 impl RetryBudget {
     /// A request is begun: the budget grows by a fifth of a retry.
     pub(super) fn begin(&self) -> Attempts<'_> {
-        let mut budget = lock(&self.0);
+        let mut budget = self.0.lock();
         *budget = (*budget + DEPOSIT).min(FULL);
         Attempts { budget: self, begun: Instant::now(), retries: 0 }
     }
 
     fn withdraw(&self) -> bool {
-        let mut budget = lock(&self.0);
+        let mut budget = self.0.lock();
         match budget.checked_sub(1000) {
             Some(rest) => {
                 *budget = rest;

@@ -2,11 +2,8 @@
 //! service and the rule of its scopes. `auth` uses it to sign in before the first 401. `answering`
 //! and `auth` change it, and forget it if it no longer works.
 
-use std::sync::Mutex;
-
+use parking_lot::Mutex;
 use url::Url;
-
-use super::lock;
 
 /// How a registry wants to be asked.
 #[derive(Clone, PartialEq, Debug)]
@@ -78,16 +75,16 @@ pub(super) struct LearnedScheme(Mutex<Option<AuthScheme>>);
 
 impl LearnedScheme {
     pub(super) fn get(&self) -> Option<AuthScheme> {
-        lock(&self.0).clone()
+        self.0.lock().clone()
     }
 
     pub(super) fn remember(&self, scheme: AuthScheme) {
-        *lock(&self.0) = Some(scheme);
+        *self.0.lock() = Some(scheme);
     }
 
     /// Forgets `scheme`, unless something else has been learned meanwhile.
     pub(super) fn forget(&self, scheme: &AuthScheme) {
-        let mut now = lock(&self.0);
+        let mut now = self.0.lock();
         if now.as_ref() == Some(scheme) {
             *now = None;
         }

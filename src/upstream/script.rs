@@ -1,17 +1,12 @@
 //! The network of unit tests: a closure that answers requests, and a list of what it was asked.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, StatusCode, header::HeaderName};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{
-    fetcher::{FetchError, Request, Response, ResponseBody},
-    lock,
-};
+use super::fetcher::{FetchError, Request, Response, ResponseBody};
 
 /// See the module.
 pub(super) struct Script {
@@ -114,7 +109,7 @@ impl Script {
 
     pub(super) async fn send(&self, request: Request) -> Result<Response, FetchError> {
         let reply = (self.handler)(&request);
-        lock(&self.asked).push(request.clone());
+        self.asked.lock().push(request.clone());
         match reply {
             Act::Scripted(answer) => {
                 tokio::time::sleep(answer.after).await;
@@ -134,7 +129,7 @@ impl Script {
             Some(query) => format!("{} {}?{query}", r.method, r.url.path()),
             None => format!("{} {}", r.method, r.url.path()),
         };
-        lock(&self.asked).iter().map(line).collect()
+        self.asked.lock().iter().map(line).collect()
     }
 
     /// How many of them contain `part`.
@@ -144,6 +139,6 @@ impl Script {
 
     /// The requests themselves.
     pub(super) fn requests(&self) -> Vec<Request> {
-        lock(&self.asked).clone()
+        self.asked.lock().clone()
     }
 }

@@ -9,13 +9,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use http::{HeaderMap, HeaderValue, Method, header};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
@@ -26,7 +27,6 @@ use super::{
     fetcher::{Request, Response},
     governor,
     identity::Identity,
-    lock,
     transport::{Transport, user_agent},
     words,
 };
@@ -153,7 +153,7 @@ impl TokenCache {
     }
 
     fn slot(&self, wanted: &TokenRequest) -> Arc<tokio::sync::Mutex<TokenSlot>> {
-        let mut slots = lock(&self.slots);
+        let mut slots = self.slots.lock();
         if slots.len() >= MANY && !slots.contains_key(wanted) {
             // Who holds a slot, or waits for it, holds its Arc as well; and those with a good token are worth keeping.
             let good = |slot: &TokenSlot| slot.bearer.as_ref().is_some_and(UpstreamToken::is_good);

@@ -3,11 +3,12 @@
 //! task probes it; when the circuit opens, until something answers.
 
 use std::{
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use http::{HeaderMap, Method, header};
+use parking_lot::Mutex;
 use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use url::Url;
 
@@ -16,7 +17,6 @@ use super::{
     counters::{RequestKind, UpstreamCounters},
     error::UpstreamError,
     fetcher::{FetchError, Request, Response},
-    lock,
     network::Network,
     retry::RetryBudget,
 };
@@ -71,7 +71,7 @@ impl Transport {
 
     /// Fails at once while the circuit is open.
     pub(super) fn admit(&self) -> Result<(), UpstreamError> {
-        match lock(&self.circuit).open() {
+        match self.circuit.lock().open() {
             Some(reason) => Err(UpstreamError::CircuitOpen { reason: reason.into() }),
             None => Ok(()),
         }
@@ -79,7 +79,7 @@ impl Transport {
 
     /// How the upstream is doing.
     pub(super) fn health(&self) -> Health {
-        lock(&self.circuit).health(Instant::now())
+        self.circuit.lock().health(Instant::now())
     }
 
     /// Sends one request and waits for its head, whatever the circuit says.
@@ -87,14 +87,14 @@ impl Transport {
         self.counters.requested(kind);
         let begun = Instant::now();
         let watched = !matches!(kind, RequestKind::Blob | RequestKind::Probe);
-        let ticket = lock(&self.circuit).begin(begun, watched);
+        let ticket = self.circuit.lock().begin(begun, watched);
         let waiting = PendingHead { transport: self, ticket: Some(ticket), probe: kind == RequestKind::Probe };
         let mut answer = std::pin::pin!(self.network.send(request));
         let result = tokio::select! {
             biased;
             result = &mut answer => result,
             () = tokio::time::sleep(LATE), if watched => {
-                let next = lock(&self.circuit).waits(ticket, Instant::now());
+                let next = self.circuit.lock().waits(ticket, Instant::now());
                 self.goes_on(next);
                 answer.await
             }
@@ -147,7 +147,7 @@ impl Transport {
 
     /// Ends the probe, for good.
     pub(super) async fn stop(&self) {
-        let probe = std::mem::replace(&mut *lock(&self.probe), Probe::Stopped);
+        let probe = std::mem::replace(&mut *self.probe.lock(), Probe::Stopped);
         if let Probe::Running(task) = probe {
             task.abort();
             // Aborted, or it was done: both are what is wanted.
@@ -165,7 +165,7 @@ impl Transport {
                 FIRST_PAUSE
             }
         };
-        let mut probe = lock(&self.probe);
+        let mut probe = self.probe.lock();
         match &*probe {
             Probe::Stopped => return,
             // It has not decided yet.
@@ -182,7 +182,7 @@ impl Transport {
 
 impl Drop for Transport {
     fn drop(&mut self) {
-        if let Probe::Running(task) = &*lock(&self.probe) {
+        if let Probe::Running(task) = &*self.probe.lock() {
             task.abort();
         }
     }
@@ -245,7 +245,7 @@ struct PendingHead<'a> {
 impl PendingHead<'_> {
     fn end(mut self, verdict: Verdict) {
         let Some(ticket) = self.ticket.take() else { return };
-        let mut circuit = lock(&self.transport.circuit);
+        let mut circuit = self.transport.circuit.lock();
         if self.probe {
             // The task that sent it goes on by itself.
             if circuit.probed(verdict, Instant::now()) == ProbeNeed::Opened {
@@ -262,7 +262,7 @@ impl PendingHead<'_> {
 impl Drop for PendingHead<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            let next = lock(&self.transport.circuit).give_up(ticket, Instant::now());
+            let next = self.transport.circuit.lock().give_up(ticket, Instant::now());
             self.transport.goes_on(next);
         }
     }

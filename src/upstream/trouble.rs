@@ -6,8 +6,9 @@
 //! - After a 429 the governor refuses that kind in that repository. A request whose client has no
 //!   stored answer waits for `Retry-After`, at most 10 s in all. Called by `admission`.
 
-use std::{sync::Mutex, time::Duration};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
@@ -15,7 +16,6 @@ use super::{
     error::UpstreamError,
     fetcher::{FetchError, Rests},
     governor::Spend,
-    lock,
 };
 use crate::oci::RepositoryName;
 
@@ -46,18 +46,18 @@ impl Troubles {
         kind: RequestKind,
         now: Instant,
     ) -> Result<(), UpstreamError> {
-        let admitted = lock(&self.0).admit(&(repository.clone(), kind), now);
+        let admitted = self.0.lock().admit(&(repository.clone(), kind), now);
         admitted.map_err(|reason| UpstreamError::CircuitOpen { reason })
     }
 
     /// Whether requests of this kind rest in this repository.
     pub(super) fn is_resting(&self, repository: &RepositoryName, kind: RequestKind, now: Instant) -> bool {
-        lock(&self.0).is_resting(&(repository.clone(), kind), now)
+        self.0.lock().is_resting(&(repository.clone(), kind), now)
     }
 
     /// Remembers what an attempt came to, for the next ones of its kind in its repository.
     pub(super) fn note(&self, repository: &RepositoryName, kind: RequestKind, error: Option<&UpstreamError>) {
-        let (key, mut troubles) = ((repository.clone(), kind), lock(&self.0));
+        let (key, mut troubles) = ((repository.clone(), kind), self.0.lock());
         let Some(error) = error else { return troubles.answered(&key) };
         let found_nobody = match error {
             UpstreamError::Unreachable(FetchError::Forbidden { .. } | FetchError::Stopped)

@@ -4,12 +4,13 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use http::Method;
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::time::Instant;
 use url::Url;
@@ -69,7 +70,7 @@ impl Peer {
             Some(url) => Some(Proxy::of(url).ok_or(FetcherError::Proxy)?),
             None => None,
         };
-        let tls = lock(trust).config(origin.ca_file.as_deref())?;
+        let tls = trust.lock().config(origin.ca_file.as_deref())?;
         Ok(Peer {
             id,
             host,
@@ -99,7 +100,7 @@ impl Peer {
         if host == self.authority {
             return Ok(());
         }
-        lock(&self.unreachable).admit(&host.to_owned(), Instant::now()).map_err(|reason| FetchError::Connect {
+        self.unreachable.lock().admit(&host.to_owned(), Instant::now()).map_err(|reason| FetchError::Connect {
             host: host.to_owned(),
             reason: format!("not tried, because it failed a moment ago: {reason}"),
         })
@@ -107,7 +108,7 @@ impl Peer {
 
     /// Whether a host beside the registry is not dialled for now.
     pub(super) fn is_resting(&self, host: &str) -> bool {
-        lock(&self.unreachable).is_resting(&host.to_owned(), Instant::now())
+        self.unreachable.lock().is_resting(&host.to_owned(), Instant::now())
     }
 
     /// Remembers whether a host could be reached. What it answered does not matter.
@@ -115,7 +116,7 @@ impl Peer {
         if host == self.authority {
             return;
         }
-        let (mut unreachable, host) = (lock(&self.unreachable), host.to_owned());
+        let (mut unreachable, host) = (self.unreachable.lock(), host.to_owned());
         match error.filter(|error| error.found_nobody()) {
             Some(error) => unreachable.failed(&host, true, error.to_string(), Instant::now()),
             None => unreachable.answered(&host),
@@ -137,12 +138,12 @@ impl Peer {
 
     /// Whether connections to a host serve one request only.
     pub(super) fn closes(&self, host: &str) -> bool {
-        lock(&self.closing).contains(host)
+        self.closing.lock().contains(host)
     }
 
     /// Every connection so far is given up, and later ones to `host` serve one request only.
     pub(super) fn close_from_now_on(&self, host: String) {
-        lock(&self.closing).insert(host);
+        self.closing.lock().insert(host);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 }
@@ -155,9 +156,4 @@ fn sharer(url: &Url) -> String {
         true => path.rsplitn(3, '/').nth(2).unwrap_or(path).to_owned(),
         false => format!("{path}?{}", url.query().unwrap_or_default()),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // The critical sections cannot leave what they guard half-changed.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,9 +11,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 /// The places of one upstream.
@@ -49,7 +50,7 @@ impl ConnectionPermits {
     pub(super) async fn take(&self, repository: &str, long: bool) -> Option<ConnectionPermit> {
         let whose: Whose = (repository.into(), long);
         let waiting = {
-            let mut table = lock(&self.0);
+            let mut table = self.0.lock();
             if table.may_have(&whose) {
                 return Some(table.give(&self.0, whose));
             }
@@ -123,25 +124,20 @@ impl PermitTable {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let Some(table) = self.table.take() else { return };
-        lock(&table).take_back(&self.whose);
+        table.lock().take_back(&self.whose);
         loop {
             let (permit, waiter) = {
-                let mut locked = lock(&table);
+                let mut locked = table.lock();
                 let Some((whose, waiter)) = locked.next() else { return };
                 (locked.give(&table, whose), waiter)
             };
             if let Err(mut unwanted) = waiter.send(permit) {
                 // It left just now. Without the table, its drop gives nothing back a second time.
                 unwanted.table = None;
-                lock(&table).take_back(&unwanted.whose);
+                table.lock().take_back(&unwanted.whose);
             }
         }
     }
-}
-
-fn lock(table: &Mutex<PermitTable>) -> MutexGuard<'_, PermitTable> {
-    // The critical sections cannot leave it half-changed.
-    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -205,7 +201,7 @@ mod tests {
             drop(waiting.remove(at));
         }
         drop((held, waiting));
-        let table = lock(&permits.0);
+        let table = permits.0.lock();
         assert_eq!((table.short, table.long, table.held.len()), (0, 0, 0));
     }
 }

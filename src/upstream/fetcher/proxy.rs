@@ -6,6 +6,7 @@
 use std::io;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::Url;
@@ -30,9 +31,8 @@ impl Proxy {
             return None;
         }
         let authorization = (!url.username().is_empty()).then(|| {
-            let mut pair = percent_decoded(url.username());
-            pair.push(b':');
-            pair.extend(percent_decoded(url.password().unwrap_or_default()));
+            let password = percent_decode_str(url.password().unwrap_or_default());
+            let pair: Vec<u8> = percent_decode_str(url.username()).chain([b':']).chain(password).collect();
             format!("Basic {}", STANDARD.encode(pair))
         });
         Some(Proxy { host: url.host_str()?.to_owned(), port: url.port_or_known_default()?, authorization })
@@ -69,28 +69,6 @@ impl Proxy {
     fn failure(&self, what: &str) -> io::Error {
         io::Error::other(format!("the proxy {}:{} {what}", self.host, self.port))
     }
-}
-
-/// The bytes behind a URL's userinfo.
-fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    while let [first, rest @ ..] = bytes {
-        let escaped = match rest {
-            [high, low, ..] if *first == b'%' => hex(*high).zip(hex(*low)),
-            _ => None,
-        };
-        match escaped {
-            Some((high, low)) => decoded.push(high << 4 | low),
-            None => decoded.push(*first),
-        }
-        bytes = if escaped.is_some() { &rest[2..] } else { rest };
-    }
-    decoded
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]

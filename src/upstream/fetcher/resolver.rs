@@ -7,10 +7,11 @@ use std::{
     collections::HashMap,
     fmt, io,
     net::{IpAddr, ToSocketAddrs},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::runtime::detach;
@@ -83,14 +84,14 @@ impl Resolver {
 
     /// Nobody answered at these addresses: the next to ask looks them up again.
     pub(super) fn forget(&self, host: &str) {
-        let mut names = self.names();
+        let mut names = self.names.lock();
         if let Some(Name::Found(..)) = names.get(host) {
             names.remove(host);
         }
     }
 
     fn found_or_asked(&self, host: &str) -> Name {
-        let mut names = self.names();
+        let mut names = self.names.lock();
         match names.get(host) {
             Some(Name::Found(since, addresses)) if since.elapsed() < KEPT => {
                 return Name::Found(*since, addresses.clone());
@@ -109,8 +110,8 @@ impl Resolver {
         detach(move || {
             let found = resolver.look_up(&host);
             match &found {
-                Ok(addresses) => resolver.names().insert(host, Name::Found(Instant::now(), addresses.clone())),
-                Err(_) => resolver.names().remove(&host),
+                Ok(addresses) => resolver.names.lock().insert(host, Name::Found(Instant::now(), addresses.clone())),
+                Err(_) => resolver.names.lock().remove(&host),
             };
             answer.send_replace(Some(found));
         });
@@ -123,10 +124,6 @@ impl Resolver {
             Ok(found) => Ok(alternate(found)),
             Err(error) => Err(error.to_string()),
         }
-    }
-
-    fn names(&self) -> MutexGuard<'_, HashMap<String, Name>> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -198,7 +195,7 @@ mod tests {
     async fn failures_are_not_kept() {
         let resolver = Resolver::new(Lookup::from_fn(|_| Ok(Vec::new())));
         assert!(resolver.addresses("a.example").await.is_err());
-        assert!(resolver.names().is_empty());
+        assert!(resolver.names.lock().is_empty());
     }
 
     #[tokio::test]
@@ -209,7 +206,7 @@ mod tests {
         let resolver = Resolver::new(Lookup::from_fn(move |host| {
             if host == "slow.example" {
                 count.fetch_add(1, Ordering::Relaxed);
-                gate.lock().unwrap().recv().unwrap();
+                gate.lock().recv().unwrap();
             }
             Ok(ips("10.0.0.1"))
         }));
