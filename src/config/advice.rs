@@ -13,9 +13,9 @@ impl Loaded {
         let key = "auth.htpasswd";
         if self.config.auth.htpasswd.is_some() && self.config.mirror_listen.is_none() {
             let source = self.provenance.source(key).cloned().unwrap_or(Source::Default);
-            let what = "there are users and no mirror_listen: clients whose registry-mirrors points at listen get what users \
-                        push under a mirrored name, and dockerd shows it people's Docker Hub passwords; set mirror_listen, \
-                        and point registry-mirrors at it";
+            let what = "there are users, but mirror_listen is not set: clients whose registry-mirrors points at listen \
+                        get images that users push under a mirrored name, and dockerd shows people's Docker Hub passwords \
+                        to it; set mirror_listen, and point registry-mirrors at it";
             advice.push(Problem::new(source, key, what));
         }
         advice

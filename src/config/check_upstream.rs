@@ -38,7 +38,7 @@ pub(super) fn all(reader: &mut Reader<'_>, entries: Option<&Value>) -> (Vec<Upst
         let source = reader.source(entry, &section.path("name"));
         let Some(upstream) = one(reader, &mut section, &source) else { continue };
         if let Some((_, first)) = seen.iter().find(|(name, _)| *name == upstream.name) {
-            let what = format!("{:?} is there already, at {first}", upstream.name.as_str());
+            let what = format!("{:?} is already defined at {first}", upstream.name.as_str());
             reader.problem(source, section.path("name"), what);
             continue;
         }
@@ -72,8 +72,8 @@ fn everyone_may_pull_it(reader: &mut Reader<'_>, section: &Section<'_>, source: 
     let has_credentials = section.get("username").is_some() || section.get("password_file").is_some();
     let is_empty = |value: &Value| value.as_array().is_some_and(<[Value]>::is_empty);
     if has_credentials && section.get("allow").is_none_or(is_empty) {
-        let what = "must name what everyone may pull with these credentials, such as [\"team/**\"], \
-                    or [\"**\"] for all that they can read";
+        let what = "must list the images that every client may pull with these credentials, such as [\"team/**\"], \
+                    or [\"**\"] for all images that they open";
         reader.problem(source.clone(), section.path("allow"), what);
     }
 }

@@ -28,7 +28,7 @@ pub(super) fn read(variables: &[(OsString, OsString)], problems: &mut Vec<Proble
             problems.push(Problem::new(
                 source,
                 "",
-                format!("names no key; tables and keys are divided by __, as in {PREFIX}CACHE__TAG_TTL"),
+                format!("names no key; tables and keys are separated by __, as in {PREFIX}CACHE__TAG_TTL"),
             ));
             continue;
         }

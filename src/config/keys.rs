@@ -202,7 +202,7 @@ keys! {
         /// Its private key, in PEM and without a passphrase.
         key: PathBuf = required("/etc/lanyard/key.pem", private_key),
 
-        client_ca = not_built("telling who asks by client certificates"),
+        client_ca = not_built("sign-in by client certificate"),
     }
 }
 

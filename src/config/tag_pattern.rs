@@ -23,7 +23,7 @@ pub enum TagPatternError {
     #[error(transparent)]
     Names(#[from] PatternError),
     /// The part after the colon is not a tag.
-    #[error("behind the colon stands a tag of 1 to 128 letters, digits, . _ and -, in which * is any number of them")]
+    #[error("the tag after the colon has 1 to 128 letters, digits, . _ and -, in which * is any number of them")]
     Tag,
 }
 

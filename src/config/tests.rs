@@ -1,4 +1,4 @@
-//! The configuration as a whole: layers, problems, and what is never shown.
+//! Tests of the configuration as a whole: layers, problems, and the secrets that are never shown.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -160,7 +160,7 @@ name = "quay.io"
         "lanyard.toml:19: upstream[2].keep_deleted: must be true or false",
         "lanyard.toml:20: upstream[2].token_hosts[0]: must be a host",
         "lanyard.toml:21: upstream[2].ca_file: the file cannot be read",
-        "lanyard.toml:25: upstream[4].name: \"quay.io\" is there already, at lanyard.toml:23",
+        "lanyard.toml:25: upstream[4].name: \"quay.io\" is already defined at lanyard.toml:23",
         "LANYARD__CACHE_TAG_TTL: cache_tag_ttl: there is no such key; did you mean LANYARD__CACHE__TAG_TTL?",
         "LANYARD__LISTEN: listen: \"localhost\" is not an address and port",
         "LANYARD__UPSTREAM__0__URL: upstream: [[upstream]] is set in the configuration file only",
@@ -208,9 +208,9 @@ fn what_is_not_built_is_refused() {
     assert_eq!(
         problems(&sources),
         [
-            "lanyard.toml:2: tls.client_ca: telling who asks by client certificates is not in this version; remove it",
-            "lanyard.toml:4: access[0].who[0]: telling who asks by client certificates is not in this version; remove it",
-            "lanyard.toml:6: access[0].actions[1]: is what the Unix socket in the data folder is for; no address gives it in this version",
+            "lanyard.toml:2: tls.client_ca: sign-in by client certificate is not in this version; remove it",
+            "lanyard.toml:4: access[0].who[0]: sign-in by client certificate is not in this version; remove it",
+            "lanyard.toml:6: access[0].actions[1]: is only allowed at the Unix socket in the data folder; no address gives it in this version",
         ]
     );
 }
@@ -273,8 +273,8 @@ sparse = "yes"
         "lanyard.toml:1: mirror_listen: has the port of listen, 5000; give it another",
         "lanyard.toml:3: auth.htpasswd: is a folder, not a file of users",
         "lanyard.toml:5: access[0].who[0]: \"everybody\" is not one of \"anonymous\", \"loopback\", \"users\", \"user:NAME\"",
-        "lanyard.toml:5: access[0].who[1]: after user: stands a name",
-        "lanyard.toml:5: access[0].who[2]: after user: stands a name",
+        "lanyard.toml:5: access[0].who[1]: needs a name after user:",
+        "lanyard.toml:5: access[0].who[2]: needs a name after user:",
         "lanyard.toml:6: access[0].repositories[0]: \"docker.io\" is an upstream; write \"docker.io/**\" for all of it",
         "lanyard.toml:6: access[0].repositories[1]: \"elsewhere.lan:5000\" is not an upstream",
         "lanyard.toml:6: access[0].repositories[2]: \"Team/**\": a pattern is",

@@ -1,4 +1,5 @@
-//! Types of single values of the configuration.
+//! Types of single values of the configuration, and the words for them in the file. `parse/` makes
+//! them.
 
 /// When upstreams are asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,4 +1,5 @@
-//! Values of `[auth]` and `[[access]]`.
+//! Values of `[auth]` and `[[access]]`. `who` and `repositories` take the part of the
+//! configuration that a rule may name.
 
 use std::path::PathBuf;
 
@@ -28,13 +29,13 @@ pub(in crate::config) fn who(text: &str, has_users: bool) -> Result<Who, String>
         _ => {}
     }
     if text.starts_with("cert:") {
-        return Err(not_in_this_version("telling who asks by client certificates"));
+        return Err(not_in_this_version("sign-in by client certificate"));
     }
     let Some(name) = text.strip_prefix("user:") else {
         return Err(format!("{text:?} is not one of \"anonymous\", \"loopback\", \"users\", \"user:NAME\""));
     };
     if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
-        return Err("after user: stands a name without colons or control characters".to_owned());
+        return Err("needs a name after user:, without colons or control characters".to_owned());
     }
     if !has_users {
         return Err("names a user, and there is no file of users; set htpasswd in [auth]".to_owned());
@@ -45,7 +46,9 @@ pub(in crate::config) fn who(text: &str, has_users: bool) -> Result<Who, String>
 /// What a rule allows.
 pub(in crate::config) fn action(text: &str) -> Result<Action, String> {
     if text == "admin" {
-        return Err("is what the Unix socket in the data folder is for; no address gives it in this version".to_owned());
+        return Err(
+            "is only allowed at the Unix socket in the data folder; no address gives it in this version".to_owned()
+        );
     }
     word_of(text, &[("pull", Action::Pull), ("push", Action::Push), ("delete", Action::Delete)])
 }

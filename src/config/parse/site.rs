@@ -1,4 +1,5 @@
-//! Values that say where lanyard is: its addresses, its names, its URL, the proxies in front.
+//! Values about the place of lanyard in the network: its addresses, its names, its URL, and the
+//! proxies in front of it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -40,7 +41,7 @@ pub(in crate::config) fn public_url(value: &Value) -> Result<String, String> {
         && url.query().is_none()
         && url.fragment().is_none()
         && url.path() == "/";
-    // It stands between quotes in a challenge.
+    // A challenge to sign in has the URL between quotes.
     let part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     let host = url.host_str().is_some_and(|host| !host.is_empty() && host.bytes().all(part));
     if !plain || !host || !matches!(url.scheme(), "http" | "https") {

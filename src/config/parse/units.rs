@@ -33,13 +33,13 @@ fn size(text: &str) -> Result<u64, String> {
     whole
         .checked_mul(*factor)
         .and_then(|bytes| bytes.checked_add((fraction * *factor as f64) as u64))
-        .ok_or_else(|| format!("{text:?} is more than any disk has"))
+        .ok_or_else(|| format!("{text:?} is larger than any disk"))
 }
 
 /// A size of at least one byte.
 pub(in crate::config) fn max_size(text: &str) -> Result<u64, String> {
     match size(text)? {
-        0 => Err("must be more than nothing; leave it out for no bound".to_owned()),
+        0 => Err("must be at least one byte; leave the key out for no bound".to_owned()),
         bytes => Ok(bytes),
     }
 }

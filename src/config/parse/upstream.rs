@@ -1,4 +1,5 @@
-//! Values of `[[upstream]]`.
+//! Values of `[[upstream]]`, and the file of a password. Messages about values in which people
+//! write passwords do not show the value.
 
 use std::{fs, path::Path};
 
