@@ -1,8 +1,9 @@
 //! What an operator sees and does, as plain values without HTTP.
 //!
-//! [`Admin`] answers questions and orders of an operator; `views.rs` has the shapes of its answers,
-//! which are the schema of `/api/v1`. The server serializes them (`http/api/`) and the command line
-//! reads them (`cli/manage.rs`). Access is decided before: by the permissions of the socket.
+//! [`Admin`] answers an operator's questions and carries out orders; `views.rs` has the shapes of
+//! its answers, which are the schema of `/api/v1`. The server serializes them (`http/api/`), and
+//! the command line reads them (`cli/manage.rs`). The permissions of the socket decide who is an
+//! operator.
 
 mod views;
 

@@ -1,6 +1,7 @@
-//! The shapes of `/api/v1`, for the server that writes them and the command line that reads them.
+//! The shapes of `/api/v1`: the server writes them, the command line reads them.
 //!
-//! A field that is added has a default, so that an older server answers a newer command line.
+//! A field that is added later has a default, so that a newer command line understands an older
+//! server.
 
 use std::path::PathBuf;
 
@@ -11,26 +12,26 @@ pub use crate::upkeep::{Collection, HostedRepository, Kept, Passed, ScrubStatus,
 /// `/api/v1/status`
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Status {
-    /// Of lanyard.
+    /// The version of lanyard.
     pub version: String,
-    /// Its process.
+    /// The id of its process.
     pub pid: u32,
-    /// Since when it runs, in seconds since 1970.
+    /// When it started, in seconds since 1970.
     pub started: u64,
     /// The registry's address.
     pub listening: String,
     /// The data folder.
     pub data_dir: PathBuf,
-    /// False while it drains.
+    /// False while the registry drains.
     pub ready: bool,
-    /// What is on disk.
+    /// The content on disk.
     pub kept: Kept,
-    /// How reading it again gets on.
+    /// How the scrub gets on.
     #[serde(default)]
     pub scrub: ScrubStatus,
-    /// Downloads under way.
+    /// The number of downloads under way.
     pub fills: u64,
-    /// The registries of the internet.
+    /// The configured upstreams.
     pub upstreams: Vec<UpstreamStatus>,
 }
 
@@ -39,11 +40,11 @@ pub struct Status {
 pub struct UpstreamStatus {
     /// Its name.
     pub name: String,
-    /// False while it is left alone after failures.
+    /// False while it is not asked, after failures.
     pub reachable: bool,
-    /// Pulls allowed in the window, where it has said so.
+    /// The pulls that it allows in a window, if it has said so.
     pub limit: Option<u64>,
-    /// Pulls left of them.
+    /// The pulls that are left of them.
     pub remaining: Option<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! The server on the administration's Unix socket: bound with everything else at the start, and run
-//! beside the registry. The registry runs without it too.
+//! The server on the administration's Unix socket: bound with everything else at the start, run
+//! beside the registry, ended when the registry has drained. The registry runs without it too.
 
 use std::{io, net::SocketAddr, sync::Arc, time::SystemTime};
 

@@ -1,5 +1,5 @@
 //! The tasks that run from the start of lanyard to its stop without a client: the collector, the
-//! scrub, and the care of free memory.
+//! scrub, and the care of free memory. `app` ends them after the fills.
 
 use std::{sync::Arc, time::Duration};
 

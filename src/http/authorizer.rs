@@ -1,12 +1,16 @@
-//! Who asks, and whether they may: the one call of `authorize`, and the challenges (SECURITY.md S5, S7).
+//! Who the client is, and whether it may: the one call of `authorize`, and the challenges
+//! (SECURITY.md S5, S7). Called once for each request, before anything else is done.
 //!
-//! - A pull that the peer's address alone may do is done, whatever its `Authorization` says: it was meant for somebody else.
-//! - Where users exist, `/v2/` is a challenge, because classic docker and podman read it only
-//!   there. So is `/v2/_catalog`, because a client that is logged in sends its token only when it
-//!   is asked for it.
-//! - What may not be pulled is answered without a look at what exists, so the answer tells nothing about that.
-//! - A HEAD before a push, with a token that permits nothing, is answered like one for what is not
-//!   there. A HEAD has no words, so the POST or PUT that follows is the one that refuses.
+//! - A pull that the peer's address alone allows is done, whatever its `Authorization` says: that
+//!   was meant for another registry.
+//! - Where users exist, `/v2/` answers with a challenge, because classic docker and podman read one
+//!   only there. So does `/v2/_catalog`, because a logged-in client sends its token there only when
+//!   challenged.
+//! - A pull that is not allowed is refused before any look at what exists, so the answer tells
+//!   nothing about that.
+//! - A HEAD before a push, with a token that permits nothing, is answered like one for absent
+//!   content. A HEAD answer has no body to explain anything, so the POST or PUT that follows is
+//!   refused instead.
 
 use actix_web::{
     HttpRequest,
@@ -30,18 +34,18 @@ use crate::{
     oci::{Accept, ErrorCode, RegistryError, Repository},
 };
 
-/// What a client asks for to list the catalogue (Docker's token specification).
+/// The scope that lists the catalogue (Docker's token specification).
 const CATALOG: &str = "registry:catalog:*";
 
-/// What a request brings to say who sends it.
+/// The credentials that a request brings.
 pub(crate) enum Presented {
-    /// Nothing, or `Basic Og==`, which is how podman says nothing.
+    /// None, or `Basic Og==`, which is what podman sends for none.
     Nothing,
     /// A name and a password.
     Password { user: String, password: String },
     /// A token.
     Token(String),
-    /// Something that is neither.
+    /// Neither a password nor a token.
     Foreign,
 }
 
@@ -70,8 +74,8 @@ impl Presented {
     }
 }
 
-/// The one gate that every request passes before anything else: who it is, or why not. `place` is what the path means, where
-/// it means a repository.
+/// Lets a request in, or says why not. `place` is the repository that the path means, if it means
+/// one.
 pub(crate) async fn admit(
     request: &HttpRequest,
     services: &Services,
@@ -82,11 +86,11 @@ pub(crate) async fn admit(
     if let (Needs::Right(Action::Pull), Some((_, repository))) = (needs, place)
         && services.access.authorize(&Principal::Anonymous, Action::Pull, repository).is_ok()
     {
-        // What anybody may pull is given out without a look at who asks.
+        // A pull that everybody may do does not depend on the client.
         return Ok(Principal::Anonymous);
     }
     let authorizer = Authorizer { request, services, target, here: services.peer_principal(request) };
-    // On the heap: what needs no look makes no room for one.
+    // On the heap: a pull that everybody may do then needs no room for these futures.
     match (needs, place) {
         (Needs::Nothing | Needs::Admin, _) => Ok(authorizer.here),
         (Needs::Greeting, _) => Box::pin(authorizer.greet()).await,
@@ -94,7 +98,7 @@ pub(crate) async fn admit(
         (Needs::Right(action), Some((spelling, repository))) => {
             Box::pin(authorizer.pass(action, spelling, repository)).await
         }
-        // A right is always one to a repository; a test goes through the table.
+        // A right is always a right to a repository; a test walks the whole table.
         (Needs::Right(action), None) => Err(authorizer.denied(action, Denied::Forbidden)),
     }
 }
@@ -106,14 +110,14 @@ struct Authorizer<'a> {
     here: Principal,
 }
 
-/// Somebody whose `Authorization` was right, or who brought none.
+/// A client whose credentials were right, or that brought none.
 struct SignedIn {
     principal: Principal,
     token: Option<VerifiedToken>,
 }
 
 impl Authorizer<'_> {
-    /// `/v2/`: whoever brings nothing is told where to get a token; an anonymous one will do.
+    /// `/v2/`: a client without credentials is told where to get a token; an anonymous one will do.
     async fn greet(self) -> Result<Principal, HttpError> {
         let signed_in = self.who(None).await?;
         let brought_nothing = signed_in.token.is_none() && signed_in.principal.user().is_none();
@@ -123,8 +127,8 @@ impl Authorizer<'_> {
         Ok(signed_in.principal)
     }
 
-    /// `/v2/_catalog`: a password, or a token that was asked for it. An anonymous one lists what
-    /// everybody may pull.
+    /// `/v2/_catalog`: needs a password, or a token for the catalogue. An anonymous token lists
+    /// what everybody may pull.
     async fn list(self) -> Result<Principal, HttpError> {
         let signed_in = self.who(Some(CATALOG)).await?;
         let refused = match &signed_in.token {
@@ -152,7 +156,7 @@ impl Authorizer<'_> {
             Ok(()) if signed_in.token.as_ref().is_none_or(|token| covers(token, spelling, repository, action)) => {
                 Ok(signed_in.principal)
             }
-            // Signing in takes nothing away.
+            // A user has at least the rights of the address.
             _ if here_may.is_ok() => Ok(self.here),
             Ok(()) => Err(self.challenge(Some(&scope), Some("insufficient_scope"), "the token is for something else")),
             Err(Denied::SignIn) if signed_in.token.is_some() && self.asks_before_a_push() => {
@@ -166,8 +170,8 @@ impl Authorizer<'_> {
         }
     }
 
-    /// Whether this is the HEAD of a client that has the content and asks if it still has to push
-    /// it. A pull asks for a blob by GET alone, and for a manifest with all types.
+    /// Whether this is the HEAD of a client that has the content and asks if it must still push it.
+    /// A pull asks for a blob by GET only, and for a manifest with all media types.
     fn asks_before_a_push(&self) -> bool {
         let of_one_type = || {
             let lines = self.request.headers().get_all(ACCEPT);
@@ -192,7 +196,7 @@ impl Authorizer<'_> {
         asks && *self.request.method() == Method::HEAD
     }
 
-    /// What is brought, checked. Where nobody can sign in, it was meant for somebody else.
+    /// Checks the credentials. Where there are no users they were meant for another registry.
     async fn who(&self, scope: Option<&str>) -> Result<SignedIn, HttpError> {
         let access = &self.services.access;
         access.refresh().await;
@@ -223,7 +227,7 @@ impl Authorizer<'_> {
         }
     }
 
-    /// What may not be read is as if it were not there; what may not be changed is said.
+    /// 403 for a change; for a read, the same answer as for absent content.
     fn denied(&self, action: Action, denied: Denied) -> HttpError {
         if action == Action::Pull && denied != Denied::Forbidden {
             let code = match self.target {
@@ -241,7 +245,7 @@ impl Authorizer<'_> {
         RegistryError::new(ErrorCode::Denied, format!("{message}{}", self.hint())).into()
     }
 
-    /// For a client on this machine that asked by a name which may be anybody's.
+    /// A hint for a client on this machine that used a host name which public DNS may point here.
     fn hint(&self) -> String {
         match self.services.site.locality(self.request) {
             Locality::HereByName(name) if self.services.role == ListenerRole::Full => format!(
@@ -252,8 +256,8 @@ impl Authorizer<'_> {
         }
     }
 
-    /// 401 with the way to a token (RFC 6750, section 3). Parsers of clients want quotes around
-    /// each value and one scheme.
+    /// 401 that says where to get a token (RFC 6750, section 3). Some clients' parsers need quotes
+    /// around each value, and one scheme only.
     fn challenge(&self, scope: Option<&str>, error: Option<&str>, message: &str) -> HttpError {
         let Some(origin) = self.services.site.origin(self.request) else {
             let error =
@@ -275,7 +279,7 @@ impl Authorizer<'_> {
     }
 }
 
-/// Why a name and a password were not even found wrong.
+/// The error of a sign-in that was not decided, or was wrong.
 pub(crate) fn not_signed_in(error: SignInError) -> RegistryError {
     let (code, retry_after) = match error {
         SignInError::Wrong => (ErrorCode::Unauthorized, None),
@@ -286,7 +290,7 @@ pub(crate) fn not_signed_in(error: SignInError) -> RegistryError {
     RegistryError { retry_after, ..RegistryError::new(code, error.to_string()) }
 }
 
-/// What a client is told to ask for. Pushing includes looking whether a thing is there.
+/// The scope that a client is told to ask for. Pushing includes pulling: a client looks first.
 fn scope(repository: &Repository, action: Action) -> String {
     let actions = match action {
         Action::Pull => "pull",
@@ -296,7 +300,8 @@ fn scope(repository: &Repository, action: Action) -> String {
     format!("repository:{repository}:{actions}")
 }
 
-/// Whether a token was asked for for this, under the name of the challenge or that of the path, which clients make scopes of.
+/// Whether the token's scope includes this, under the name of the challenge or that of the path;
+/// clients make scopes of either.
 fn covers(token: &VerifiedToken, spelling: &Spelling, repository: &Repository, action: Action) -> bool {
     let word = word(action);
     let (whole, name) = (repository.to_string(), spelling.name.as_str());

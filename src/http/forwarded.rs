@@ -1,9 +1,9 @@
-//! What a proxy in front says of the request that it passes on: `Forwarded` (RFC 7239), and
-//! `X-Forwarded-For`, `-Proto` and `-Host`, which came before it.
+//! The headers by which a proxy describes the request it passes on: `Forwarded` (RFC 7239), and the
+//! older `X-Forwarded-For`, `-Proto` and `-Host`. Pure; called by `peer.rs`.
 //!
-//! Anybody can send these headers. For whom a wrong password counts, they are believed only from a
-//! configured proxy ([`client`]). What they say of the address that was asked ([`asked`]) is used
-//! for nothing but the answer to the same request, and only where it is a host.
+//! Any client can send these headers. The address that wrong passwords count for is believed only
+//! from a configured proxy ([`client`]). The address that was asked ([`asked`]) is used only in the
+//! answer to the same request, and only if it is a host.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -11,19 +11,20 @@ use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName};
 
 use crate::access::ClientAddress;
 
-/// Where a request comes from. `peer`: the other end of the connection. One rule decides:
+/// The address that a request comes from. `peer` is the other end of the connection. One rule
+/// decides:
 ///
 /// | the peer | headers | the address |
 /// |---|---|---|
-/// | no proxy of ours | any | the peer |
-/// | a proxy of ours | neither | the peer: the request is the proxy's own |
-/// | | one of them | the last one in its list that is no proxy of ours |
-/// | | both, and they say the same | that |
-/// | | both, and they do not | the peer; `X-Forwarded-For` is what it may have besides |
+/// | no configured proxy | any | the peer |
+/// | a configured proxy | neither | the peer: the request is the proxy's own |
+/// | | one of them | the last one in its list that is no configured proxy |
+/// | | both, and they agree | that |
+/// | | both, and they differ | the peer; `X-Forwarded-For` is counted besides |
 ///
-/// In the last row one of the two is the client's own words, and nothing tells which. So it is
-/// counted as the proxy's own, and as what `X-Forwarded-For` says, which nearly every proxy writes:
-/// a second header gives no guess more.
+/// In the last row one of the two is the client's own text, and nothing tells which. So the request
+/// counts for the proxy, and for the address in `X-Forwarded-For`, which nearly every proxy writes:
+/// a second header gives no extra guess.
 pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> ClientAddress {
     let peer = peer.to_canonical();
     if !trusted(peer) {
@@ -32,7 +33,7 @@ pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr)
     let walk = |hops: Vec<Option<IpAddr>>| {
         let mut last = peer;
         for hop in hops.into_iter().rev() {
-            // Whatever stands before a hop that does not say who it is, anybody may have written.
+            // Any sender may have written the entries before a hop that does not say who it is.
             let Some(hop) = hop else { break };
             last = hop;
             if !trusted(hop) {
@@ -55,7 +56,8 @@ pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr)
     }
 }
 
-/// What the client asked the first proxy for: whether over TLS, and which host. None: nobody says.
+/// Scheme and host for which the client asked the first proxy. The scheme is true for TLS. None: no
+/// header says.
 pub(crate) fn asked(headers: &HeaderMap) -> (Option<bool>, Option<String>) {
     let element = elements(headers, FORWARDED.as_str()).into_iter().next().unwrap_or_default();
     let first = |name| elements(headers, name).into_iter().next().map(|value| unquoted(&value));
@@ -87,8 +89,8 @@ pub(crate) fn is_host(text: &str) -> bool {
     host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
-/// The elements of all lines of a header, in order. A comma between quotes divides nothing. A quote
-/// that nobody closes would hide what the next proxy has added: there every comma divides.
+/// The elements of all lines of a header, in order. A comma between quotes does not divide. An open
+/// quote would hide the next proxy's entries, so in such a line every comma divides.
 fn elements(headers: &HeaderMap, name: &str) -> Vec<String> {
     let parts = |line: &str| match is_closed(line) {
         true => split(line, ',').map(str::to_owned).collect::<Vec<_>>(),
@@ -97,7 +99,7 @@ fn elements(headers: &HeaderMap, name: &str) -> Vec<String> {
     parts_of(headers, name, parts)
 }
 
-/// The same of a header that knows no quotes.
+/// The same for a header without quotes.
 fn listed(headers: &HeaderMap, name: &str) -> Vec<String> {
     parts_of(headers, name, |line| line.split(',').map(str::to_owned).collect())
 }
@@ -123,8 +125,7 @@ fn is_closed(line: &str) -> bool {
     !quoted
 }
 
-/// The value of a parameter of a `Forwarded` element, without quotes. The first, where it is there
-/// twice.
+/// The value of a parameter of a `Forwarded` element, without quotes; the first if there are two.
 fn pair(element: &str, key: &str) -> Option<String> {
     let pairs = split(element, ';').filter_map(|pair| pair.split_once('='));
     let mut values = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case(key)).map(|(_, value)| value);
@@ -158,7 +159,7 @@ fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
 }
 
 /// An address as these headers write it: alone, with a port, in brackets, or with the zone of its
-/// link. Nothing else may stand there.
+/// link. Anything else is refused.
 fn address(text: &str) -> Option<IpAddr> {
     let (text, port) = match text.trim().strip_prefix('[') {
         Some(rest) => rest.split_once(']')?,

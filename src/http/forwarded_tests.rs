@@ -1,4 +1,4 @@
-//! What is believed of these headers, and what is not.
+//! Which entries of these headers are believed.
 
 use actix_web::http::header::HeaderValue;
 
@@ -14,7 +14,7 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
 
 const XFF: &str = "x-forwarded-for";
 const FWD: &str = "forwarded";
-/// Two proxies of ours.
+/// Two configured proxies.
 const PROXIES: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 
 #[test]
@@ -26,12 +26,12 @@ fn a_proxy_of_ours_says_who_asks_and_nobody_else_does() {
         format!("{}{perhaps}", client.address)
     };
     for (peer, lines, expected) in [
-        // Whoever is no proxy of ours is counted as what it is.
+        // A peer that is no configured proxy counts as itself.
         ("192.0.2.9", &[(XFF, "198.51.100.1")][..], "192.0.2.9"),
         ("192.0.2.9", &[(FWD, "for=198.51.100.1")], "192.0.2.9"),
         ("::ffff:192.0.2.9", &[], "192.0.2.9"),
         ("10.0.0.1", &[], "10.0.0.1"),
-        // A quote that nobody closes hides nothing, nor does what stands behind an address.
+        // An open quote hides nothing, nor do bytes after an address.
         ("10.0.0.1", &[(XFF, "\"1.1.1.1:, 198.51.100.1")], "198.51.100.1"),
         ("10.0.0.1", &[(XFF, "\"1.1.1.1%, 198.51.100.1")], "198.51.100.1"),
         ("10.0.0.1", &[(XFF, "\"[2001:db8::1], 198.51.100.1")], "198.51.100.1"),
@@ -43,14 +43,14 @@ fn a_proxy_of_ours_says_who_asks_and_nobody_else_does() {
         ("10.0.0.1", &[(FWD, "for=\"1.1.1.1\";a=\", for=198.51.100.1")], "198.51.100.1"),
         ("10.0.0.1", &[(XFF, "198.51.100.1:x y")], "10.0.0.1"),
         ("10.0.0.1", &[(XFF, "[2001:db8::1]x")], "10.0.0.1"),
-        // The last that is no proxy of ours.
+        // The last entry that is no configured proxy.
         ("10.0.0.1", &[(XFF, "198.51.100.1")], "198.51.100.1"),
         ("::ffff:10.0.0.1", &[(XFF, "198.51.100.1")], "198.51.100.1"),
         ("10.0.0.1", &[(XFF, "1.1.1.1, 198.51.100.1")], "198.51.100.1"),
         ("10.0.0.1", &[(XFF, "1.1.1.1, 198.51.100.1 , 10.0.0.2")], "198.51.100.1"),
         ("10.0.0.1", &[(XFF, "1.1.1.1"), (XFF, "198.51.100.1,10.0.0.2")], "198.51.100.1"),
         ("10.0.0.1", &[(XFF, "10.0.0.1, 10.0.0.2")], "10.0.0.1"),
-        // What stands before a hop that says nothing is worth nothing.
+        // Entries before a hop that says nothing are not believed.
         ("10.0.0.1", &[(XFF, "198.51.100.1, unknown")], "10.0.0.1"),
         ("10.0.0.1", &[(XFF, "198.51.100.1, unknown, 10.0.0.2")], "10.0.0.2"),
         ("10.0.0.1", &[(XFF, "198.51.100.1, <script>")], "10.0.0.1"),

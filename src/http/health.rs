@@ -1,4 +1,5 @@
-//! What is not the registry API: health, metrics, and a page for people who open the address in a browser.
+//! The pages outside the registry API: health, metrics, and a page for people who open the address
+//! in a browser. None of them needs a right, waits, or reads the disk.
 
 use actix_web::http::{StatusCode, header::CACHE_CONTROL, header::HeaderValue};
 
@@ -33,7 +34,7 @@ pub(crate) fn live() -> Reply {
     uncached(Reply::bytes(StatusCode::OK, TEXT, "ok\n".into()))
 }
 
-/// `/readyz`: send clients here. 503 before everything is open and while draining.
+/// `/readyz`: whether to send clients here. 503 before everything is open and while draining.
 pub(crate) fn ready(services: &Services) -> Reply {
     uncached(if services.is_ready() {
         Reply::bytes(StatusCode::OK, TEXT, "ready\n".into())

@@ -1,4 +1,7 @@
-//! What each route needs of its client. One table; `authorizer.rs` holds requests to it.
+//! What each route needs of its client: one table, read by `routes.rs`, held by `authorizer.rs`.
+//!
+//! A route with a method that the table does not have is answered 405. Which listener has which
+//! needs is in `services.rs`.
 
 use actix_web::http::Method;
 
@@ -7,23 +10,23 @@ use crate::{
     http::target::{AdminPage, Target},
 };
 
-/// What a request has to have before anything is done for it.
+/// What a client must have before anything is done for its request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Needs {
     /// Nothing.
     Nothing,
-    /// `/v2/`: where there are users, a token or a password.
+    /// `/v2/`: a token or a password, where there are users.
     Greeting,
-    /// `/v2/_catalog`: where there are users, a password or a token for it. What is listed is what
-    /// the principal may pull.
+    /// `/v2/_catalog`: a password or a token for the catalogue, where there are users. The answer
+    /// lists only repositories that the principal may pull.
     List,
     /// This right to the repository of the path.
     Right(Action),
-    /// The administration's socket, whose permissions let only operators in.
+    /// The administration's socket. Its file permissions let only operators connect.
     Admin,
 }
 
-/// The table of all routes. None: nothing is done at this path with this method.
+/// The table of all routes. None: the route does not take this method.
 pub(crate) fn needs(target: &Target, method: &Method) -> Option<Needs> {
     let read = matches!(*method, Method::GET | Method::HEAD);
     match target {
@@ -40,7 +43,7 @@ pub(crate) fn needs(target: &Target, method: &Method) -> Option<Needs> {
     }
 }
 
-/// The same for the paths of a repository.
+/// The right that a route of a repository needs.
 fn action(target: &Target, method: &Method) -> Option<Action> {
     match (target, method.as_str()) {
         (Target::Manifest(..) | Target::Blob(..) | Target::Tags(_) | Target::Referrers(..), "GET" | "HEAD") => {
@@ -49,7 +52,7 @@ fn action(target: &Target, method: &Method) -> Option<Action> {
         (Target::Manifest(..), "PUT") => Some(Action::Push),
         (Target::Manifest(..) | Target::Blob(..), "DELETE") => Some(Action::Delete),
         (Target::Uploads(_), "POST") => Some(Action::Push),
-        // Looking at an upload and cancelling it are the pusher's business.
+        // Only the pusher looks at an upload or cancels it.
         (Target::Upload(..), "GET" | "PATCH" | "PUT" | "DELETE") => Some(Action::Push),
         _ => None,
     }

@@ -1,19 +1,18 @@
-//! How clients reach this lanyard: who is at the other end of a connection, and at which address it
-//! was asked.
+//! Where a request comes from, and by which address it was asked.
 //!
 //! A connection from this machine has rights that others have not ([`Principal::Loopback`]). It has
-//! them only where it cannot be a stranger's (S32):
+//! them only if it cannot be a stranger's (S32). It is treated as one that comes from elsewhere if:
 //!
-//! | the request | why |
+//! | the request | because |
 //! |---|---|
 //! | has `Forwarded`, `Via`, `X-Forwarded-…` or `X-Real-IP` | a proxy here speaks for others |
 //! | has `Origin`, or a `Sec-Fetch-Site` but `same-origin`, `none` | a page in a browser asks |
 //! | has a `User-Agent` of lanyard's own | an upstream redirected lanyard to itself |
 //! | has no single `Host` that public DNS cannot point here | a page whose name leads here asks |
 //!
-//! Such a `Host` is an address, `localhost` and names below it, a single label, a name below
-//! `.local`, this machine's name, a name of the certificate, or one of `names` in the
-//! configuration.
+//! Public DNS cannot point these hosts here: an address, `localhost` and names below it, a single
+//! label, a name below `.local`, this machine's name, a name of the certificate, and the `names` of
+//! the configuration.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -35,7 +34,8 @@ use crate::{
     },
 };
 
-/// What the configuration, the machine and the certificate say of it.
+/// The names and addresses that are this lanyard's: from the configuration, the machine and the
+/// certificate. Shared by all listeners.
 pub struct Site {
     names: Vec<String>,
     machine: String,
@@ -44,19 +44,19 @@ pub struct Site {
     certificate: Option<Arc<Certificate>>,
 }
 
-/// The other end of a connection.
+/// Where the other end of a connection is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Locality {
-    /// This machine.
+    /// On this machine.
     Here,
-    /// This machine, which was asked by a name that may be anybody's.
+    /// On this machine, but the request names a host that public DNS may point here.
     HereByName(String),
-    /// Another, or somebody whom this one speaks for.
+    /// On another machine, or speaking for one.
     Elsewhere,
 }
 
 impl Site {
-    /// `certificate`: what lanyard shows, where it speaks TLS.
+    /// `certificate`: the one that lanyard shows, if it speaks TLS.
     pub fn new(config: &Config, certificate: Option<Arc<Certificate>>) -> Site {
         let machine = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
         Site {
@@ -68,7 +68,7 @@ impl Site {
         }
     }
 
-    /// Who is at the other end, as far as the connection and what is said of it tell.
+    /// Where the request comes from, by its connection and its headers.
     pub(crate) fn locality(&self, request: &HttpRequest) -> Locality {
         let here = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
         let headers = request.headers();
@@ -83,7 +83,7 @@ impl Site {
         }
     }
 
-    /// The same as a principal.
+    /// The same, as a principal.
     pub(crate) fn principal(&self, request: &HttpRequest) -> Principal {
         match self.locality(request) {
             Locality::Here => Principal::Loopback,
@@ -91,19 +91,20 @@ impl Site {
         }
     }
 
-    /// Whose wrong passwords, and uploads without a user, are counted.
+    /// The address that wrong passwords, and uploads without a user, are counted for.
     pub(crate) fn client(&self, request: &HttpRequest) -> ClientAddress {
         let peer = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
         forwarded::client(request.headers(), peer, |address| self.proxies.iter().any(|net| net.contains(&address)))
     }
 
-    /// Scheme and host as the client asked for them, for the address that it is sent to. None:
-    /// nobody says which host it is.
+    /// Scheme and host by which the client asked, for the URLs that it is told. None: no part of
+    /// the request names a host.
     pub(crate) fn origin(&self, request: &HttpRequest) -> Option<String> {
         if let Some(url) = &self.public_url {
             return Some(url.clone());
         }
-        // A proxy in front that speaks TLS says so; who lies about it lies to itself.
+        // A proxy in front that speaks TLS says so. A client that lies about it misleads only
+        // itself.
         let (secure, host) = forwarded::asked(request.headers());
         let secure = request.conn_data::<Secured>().is_some() || secure == Some(true);
         let own = || {
@@ -113,8 +114,8 @@ impl Site {
         Some(format!("{}://{}", if secure { "https" } else { "http" }, host.or_else(own)?))
     }
 
-    /// Whether public DNS cannot point this name to this machine, or the operator says that it is
-    /// this machine's.
+    /// Whether public DNS cannot point this name here, or the operator says that it is this
+    /// machine's.
     fn is_local(&self, name: &str) -> bool {
         let below = |domain| name.strip_suffix(domain).is_some_and(|label| label.ends_with('.') && label.len() > 1);
         let single = !name.contains('.');
@@ -135,22 +136,22 @@ fn speaks_for_another(headers: &HeaderMap) -> bool {
     };
     let sites = headers.get_all(HeaderName::from_static("sec-fetch-site"));
     let foreign = |site: &[u8]| !site.eq_ignore_ascii_case(b"same-origin") && !site.eq_ignore_ascii_case(b"none");
-    // A redirect of an upstream may lead lanyard to itself: that is asked for who asked lanyard.
+    // An upstream may redirect lanyard to itself: that request is made for lanyard's own client.
     let own = headers.get(USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"lanyard/"));
     own || headers.keys().any(passed_on) || sites.into_iter().any(|site| foreign(site.as_bytes()))
 }
 
-/// What a request's `Host` names, without its port.
+/// The host that a request's `Host` names, without its port.
 #[derive(PartialEq, Eq, Debug)]
 enum Host {
     /// An address.
     Address,
-    /// A name, in lower case and without the dot at its end.
+    /// A name, in lower case, without the dot at its end.
     Name(String),
 }
 
 impl Host {
-    /// None: there is no `Host`, more than one, or it is none.
+    /// None: `Host` is absent, there twice, or malformed.
     fn of(headers: &HeaderMap) -> Option<Host> {
         let mut lines = headers.get_all(HOST);
         let (Some(line), None) = (lines.next(), lines.next()) else { return None };
@@ -176,7 +177,7 @@ impl Host {
         if name.is_empty() || name.split('.').any(str::is_empty) {
             return None;
         }
-        // With its dot a single label is a name in the root of public DNS, and not one of this
+        // With a dot at its end a single label is a name in the root of public DNS, not one of this
         // network.
         let rooted = name.len() < host.len() && !name.contains('.') && name != "localhost";
         (!rooted).then(|| Host::Name(name.to_owned()))

@@ -1,4 +1,4 @@
-//! Who is this machine, by what it is asked (S32).
+//! Which requests count as this machine's (S32).
 
 use actix_web::test::TestRequest;
 

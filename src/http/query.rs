@@ -1,4 +1,5 @@
-//! What a request's query says. Unknown keys are harmless, as clients and proxies add their own.
+//! The query of a registry request. Unknown keys are ignored, as clients and proxies add their own.
+//! Parsed once for each request, in `routes.rs`; pure.
 
 use crate::oci::{Algorithm, Digest, DigestError, ErrorCode, RegistryError, Tag};
 
@@ -12,9 +13,9 @@ const MAX_TAGS: usize = 64;
 pub(crate) struct Query {
     /// `ns=`: the registry the client thinks it talks to.
     pub(crate) ns: Option<String>,
-    /// `n=`: how many entries of a list, at most [`MAX_PAGE`]; absent: all.
+    /// `n=`: the number of entries of a list, at most [`MAX_PAGE`]; absent: all.
     pub(crate) n: Option<u64>,
-    /// `last=`: list what sorts after this.
+    /// `last=`: list the entries that sort after this.
     pub(crate) last: Option<String>,
     /// `artifactType=`: the filter of the referrers list.
     pub(crate) artifact_type: Option<String>,
@@ -27,8 +28,11 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// Reads a raw query, without its question mark. `ns` twice would let two readers see two registries, so it is
-    /// NAME_INVALID; an `n` that is no natural number is 400; of other keys the first counts.
+    /// Reads a raw query, without its question mark. Of a key that is there twice the first counts.
+    ///
+    /// # Errors
+    /// NAME_INVALID for a second `ns`, because two readers could see two registries; 400 for an `n`
+    /// that is no natural number.
     pub(crate) fn parse(raw: &str) -> Result<Query, RegistryError> {
         let mut query = Query::default();
         for (key, value) in url::form_urlencoded::parse(raw.as_bytes()) {
@@ -58,13 +62,13 @@ impl Query {
         Ok(query)
     }
 
-    /// `digest=`: what an upload is to have. DIGEST_INVALID where it is none.
+    /// `digest=`: the digest that an upload must have. DIGEST_INVALID if it is malformed.
     pub(crate) fn digest(&self) -> Result<Option<Digest>, RegistryError> {
         digest(self.digest.as_deref())
     }
 
-    /// `digest-algorithm=`: what the digest of an upload will be of. DIGEST_INVALID where lanyard
-    /// has no such, or where a digest beside it is of another.
+    /// `digest-algorithm=`: the algorithm of an upload's digest. DIGEST_INVALID if lanyard does not
+    /// have it, or if a digest in the same query is of another.
     pub(crate) fn digest_algorithm(&self) -> Result<Option<Algorithm>, RegistryError> {
         let invalid = |message| RegistryError::new(ErrorCode::DigestInvalid, message);
         let Some(text) = self.digest_algorithm.as_deref() else { return Ok(None) };
@@ -77,12 +81,12 @@ impl Query {
         Ok(Some(algorithm))
     }
 
-    /// `mount=`: the blob to mount. The same.
+    /// `mount=`: the blob to mount. DIGEST_INVALID if it is malformed.
     pub(crate) fn mount(&self) -> Result<Option<Digest>, RegistryError> {
         digest(self.mount.as_deref())
     }
 
-    /// `tag=`, any number of times: what a manifest is to be tagged with besides.
+    /// `tag=`, any number of times: more tags for a manifest. 414 beyond [`MAX_TAGS`].
     pub(crate) fn tags(&self) -> Result<Vec<Tag>, RegistryError> {
         if self.tags.len() > MAX_TAGS {
             let message = format!("one push sets at most {MAX_TAGS} tags");
@@ -93,7 +97,7 @@ impl Query {
         self.tags.iter().map(|tag| tag.parse().map_err(invalid)).collect()
     }
 
-    /// The query again with only the known keys, for the access log; what others carry may be a secret (S18).
+    /// The query with only the known keys, for the access log: others may carry a secret (S18).
     pub(crate) fn known(raw: &str) -> String {
         let known = |part: &&str| {
             let key = part.split('=').next().unwrap_or_default();
@@ -116,7 +120,7 @@ fn page(text: &str) -> Result<u64, RegistryError> {
         let message = "n is not a natural number";
         return Err(RegistryError::new(ErrorCode::Unsupported, message).with_status(400));
     }
-    // Past 2^64 it is past the largest page too.
+    // A number beyond 2^64 is beyond the largest page too.
     Ok(text.parse().unwrap_or(MAX_PAGE).min(MAX_PAGE))
 }
 

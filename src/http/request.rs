@@ -1,4 +1,6 @@
-//! A request that has the right its route needs, as the files that answer it see it.
+//! An authorized request, as the handlers in `v2/` get it.
+//!
+//! [`RequestContext`] resolves the path's repository once. What was authorized is what is served.
 
 use std::sync::Arc;
 
@@ -22,14 +24,14 @@ use crate::{
     push::MayPull,
 };
 
-/// A request that has been understood, for the files that answer it.
+/// A request that has been understood and authorized.
 pub(crate) struct RequestContext<'a> {
     pub(crate) request: &'a HttpRequest,
     pub(crate) services: &'a Services,
     pub(crate) query: Query,
     pub(crate) entry: &'a mut LogEntry,
     pub(crate) delivery: &'a mut Delivery,
-    /// Who asks; has the right that the table says.
+    /// The client. It has the right that the route needs.
     pub(crate) principal: Principal,
     /// The request's body.
     pub(crate) body: RequestBody,
@@ -41,13 +43,18 @@ impl RequestContext<'_> {
         *self.request.method() == Method::HEAD
     }
 
-    /// The repository that the path and its `ns=` mean. It is looked up once for each request: what was authorized is what is
-    /// served. An error where the path means none.
+    /// The repository that the path and its `ns=` mean, resolved once for each request.
+    ///
+    /// # Errors
+    /// The path means no repository.
     pub(crate) fn repository(&self) -> Result<Repository, RegistryError> {
         self.repository.clone().ok_or_else(|| RegistryError::new(ErrorCode::NameInvalid, "there is no repository here"))
     }
 
-    /// The same for a request that pushes; an error where the name takes no push.
+    /// The same for a push.
+    ///
+    /// # Errors
+    /// The path means no repository, or the name takes no push.
     pub(crate) fn push_target(&self) -> Result<Repository, RegistryError> {
         let repository = self.repository()?;
         let push = &self.services.push;
@@ -58,14 +65,14 @@ impl RequestContext<'_> {
         Ok(repository)
     }
 
-    /// Whether this machine itself asks.
+    /// Whether the client is on this machine.
     pub(crate) fn is_here(&self) -> bool {
         self.services.peer_principal(self.request) == Principal::Loopback
     }
 
-    /// Another repository in which anybody at this client's address may have what `repository` only
-    /// names, where upstream cannot be asked. What a user may do is left out: its token may be
-    /// narrower.
+    /// Another repository that any client at this address may pull, and that holds `digest`, which
+    /// `repository` only names. Asked for when upstream cannot be asked. The rights of a user do
+    /// not count: the token may be narrower than they are.
     pub(crate) async fn other_holder(
         &self,
         repository: &Repository,
@@ -78,8 +85,8 @@ impl RequestContext<'_> {
         self.services.pull.holder(repository, digest, may_pull).await
     }
 
-    /// Whether a push to this name would go to a hosted repository that is not there yet: a client that reads it meets the
-    /// mirrored one.
+    /// Whether a push to this name would create a hosted repository. Until then a client that reads
+    /// the name gets the mirrored one.
     pub(crate) fn could_be_pushed_to(&self, spelling: &Spelling) -> bool {
         let pushed = resolve(self.services, spelling, self.query.ns.as_deref(), Action::Push, None);
         self.services.role == ListenerRole::Full
@@ -93,13 +100,12 @@ impl RequestContext<'_> {
         resolve(self.services, &Spelling { host: None, name }, None, Action::Pull, Some(blob))
     }
 
-    /// Whether this client may pull from repositories that its path does not name: to mount from
-    /// one, to list them. That goes by who it is. Which repositories its token was asked for is not
-    /// looked at: docker brings one for the target of a mount alone, and the one for the catalogue
-    /// names none.
+    /// Whether this client may pull from a repository that its path does not name, to mount from it
+    /// or to list it. The principal decides. The scope of its token does not count: docker brings a
+    /// token for the target of a mount only, and a token for the catalogue names no repository.
     pub(crate) fn may_pull(&self) -> MayPull {
         let access = Arc::clone(&self.services.access);
-        // Signing in takes nothing away.
+        // A user has at least the rights of the address.
         let everybody = [self.principal.clone(), self.services.peer_principal(self.request)];
         let services = self.services.clone();
         Arc::new(move |repo| {
@@ -107,8 +113,8 @@ impl RequestContext<'_> {
         })
     }
 
-    /// Whose uploads these are, for their number: a user's, or an address's, as [`places::owner`]
-    /// counts those.
+    /// The owner that the number of uploads is bounded for: a user, or else an address as
+    /// [`places::owner`] counts addresses.
     pub(crate) fn owner(&self) -> String {
         match self.principal.user() {
             Some(user) => format!("user {user}"),
@@ -116,14 +122,15 @@ impl RequestContext<'_> {
         }
     }
 
-    /// The body's length, where the head has it.
+    /// The body's length, if the head states it.
     pub(crate) fn content_length(&self) -> Option<u64> {
         self.request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 }
 
-/// What a path and its `ns=` mean, where it names a blob with that. Pushes and deletions are about hosted repositories, whether they exist or not, unless the
-/// client names an upstream.
+/// The repository that a path and its `ns=` mean; `blob` is the blob that the path names. A push or
+/// deletion means the hosted repository, also one that does not exist yet, unless the client names
+/// an upstream.
 pub(crate) fn resolve(
     services: &Services,
     spelling: &Spelling,

@@ -1,16 +1,16 @@
-//! Request bodies on their way in: in pieces, at a least rate, and never more than is wanted.
+//! The body of a request: read in pieces, with a minimum rate and a maximum size. Handlers read it;
+//! the connection learns from it whether the body is awaited.
 //!
-//! - A body of any size brings at least [`RATE`] bytes a second, averaged over a minute. Time in
-//!   which nobody asks for its next piece does not count, so a slow disk costs no client its
-//!   upload, and a large body has no total.
-//! - A body that is wanted as a whole, a form or a manifest, also has a total: 30 s, and one more
-//!   for each 64 KiB beyond the first.
+//! - A body of any size brings at least [`RATE`] bytes a second, averaged over a minute. Only time
+//!   in which a piece is awaited counts, so a slow disk costs no client its upload, and a large
+//!   body has no time limit in all.
+//! - A body that is gathered, a form or a manifest, also has a limit in all: 30 s, and one second
+//!   more for each 64 KiB beyond the first.
+//! - A gathered body takes a share of the memory for all of them (`transport/request_memory.rs`).
+//!   Time in which it waits for that does not count.
 //!
-//! - What is gathered as a whole takes its share of what all may hold (`transport/request_memory.rs`). Time in which
-//!   it waits for that does not count.
-//!
-//! What is slower is answered 408, and its connection ends. What came of an upload stays: it can go
-//! on.
+//! A slower body is answered 408, and its connection ends. The bytes of an upload that have come
+//! stay, and the upload can go on.
 
 use std::{future::poll_fn, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
@@ -27,22 +27,21 @@ use crate::{
     oci::{ErrorCode, RegistryError},
 };
 
-/// How many bytes a second a body brings at least.
+/// The least rate of a body, in bytes a second.
 const RATE: u64 = 1 << 10;
 
-/// What that is averaged over.
+/// The time that the rate is averaged over.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// How long a whole body of [`SHORT`] bytes may take.
+/// The time that a gathered body of [`SHORT`] bytes may take.
 const TOTAL: Duration = Duration::from_secs(30);
 const SHORT: u64 = 64 << 10;
 
-/// A body that nobody has read yet. Dropped unread, it costs its sender the connection.
+/// The body of a request. Dropped before its end, it ends its connection.
 pub(crate) struct RequestBody {
     payload: Payload,
     connection: Option<Rc<ConnectionState>>,
-    /// Since it last had brought its due: how long it was waited for, and how many bytes it
-    /// brought.
+    /// Since the body last kept its rate: the time that it was awaited, and the bytes that came.
     waited: Duration,
     came: u64,
 }
@@ -57,8 +56,10 @@ impl RequestBody {
         RequestBody { payload, connection, waited: Duration::ZERO, came: 0 }
     }
 
-    /// The next piece; `None` at the end. An error where the body breaks off, stops coming, or
-    /// comes too slowly.
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// 400 where the body breaks off, 408 where it comes too slowly.
     pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, HttpError> {
         let (payload, connection) = (&mut self.payload, self.connection.as_deref());
         let next = poll_fn(|cx| {
@@ -99,7 +100,7 @@ impl RequestBody {
         }
     }
 
-    /// The connection ends with this answer.
+    /// 408. The connection ends with this answer.
     fn too_slow(&self, why: &str) -> HttpError {
         if let Some(connection) = &self.connection {
             connection.leave();
@@ -108,7 +109,11 @@ impl RequestBody {
         RegistryError::new(ErrorCode::BlobUploadInvalid, message).with_status(408).into()
     }
 
-    /// All of it; `None` where it is more than `most` bytes. `told`: its length, where the head has it.
+    /// The whole body; `None` if it is longer than `most` bytes. `told`: its length, if the head
+    /// states it.
+    ///
+    /// # Errors
+    /// As [`piece`](Self::piece); 429 where there is no memory for it.
     pub(crate) async fn whole(&mut self, told: Option<u64>, most: usize) -> Result<Option<Bytes>, HttpError> {
         if told.is_some_and(|told| told > most as u64) {
             return Ok(None);
@@ -116,7 +121,7 @@ impl RequestBody {
         let longest = told.unwrap_or(most as u64);
         let total = TOTAL + Duration::from_secs(longest.saturating_sub(SHORT) / SHORT);
         let mut until = Instant::now() + total;
-        // What the head promises costs nothing before it comes.
+        // The length in the head costs nothing before bytes come.
         let mut gathered = GatheredBody::default();
         loop {
             let piece = tokio::time::timeout_at(until, self.piece()).await;
@@ -151,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    /// What becomes of a body of which `piece` bytes come every `every` seconds, for an hour at
+    /// The outcome of a body of which `piece` bytes come every `every` seconds, for an hour at
     /// most: the status, if it is refused, and after how many seconds.
     async fn dribbled(
         piece: usize,

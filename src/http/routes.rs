@@ -1,9 +1,9 @@
-//! Every route, on one page.
+//! Every route of every listener, on one page.
 //!
-//! | path | GET, HEAD | anything else |
+//! | path | GET, HEAD | other methods |
 //! |---|---|---|
 //! | `/`, `/livez`, `/readyz`, `/metrics` | [`health`] | 405 |
-//! | `/v2/` | `{}`, at once, whatever upstream does; a challenge where there are users | 405 |
+//! | `/v2/` | `{}` at once, without upstream; a challenge where there are users | 405 |
 //! | `/v2/token`, `/token` | GET [`token`] | POST [`token`] |
 //! | `/v2/_catalog` | [`catalog`] | 405 |
 //! | `/v2/NAME/manifests/REFERENCE` | [`manifests`] | PUT [`push_manifests`], DELETE [`delete`] |
@@ -15,11 +15,10 @@
 //! | `/api/v1/status`, `/api/v1/repositories` | [`api`], on the administration's socket | 405 |
 //! | `/api/v1/gc` | 405 | POST [`api`], on the same socket |
 //!
-//! `NAME` may have a registry's name in front, and `/v2/` may too. [`needs`] is the table of what
-//! each route needs, and [`authorizer::admit`] decides whether whoever asks has it, before anything else
-//! is done. A token is held to the repository of the path; `from=` of a mount goes by what its user
-//! may pull, and so does what the catalogue lists to a token that was asked for the catalogue
-//! ([`RequestContext::may_pull`]).
+//! `NAME` may have a registry's name in front, and so may `/v2/`. [`needs`] says what each route
+//! needs; [`authorizer::admit`] checks that the client has it before anything else is done. A token
+//! is valid for the repository of the path only. The `from=` of a mount goes by what the user may
+//! pull, and so does the list of the catalogue ([`RequestContext::may_pull`]).
 
 use std::{pin::pin, task::Poll, time::Duration};
 
@@ -54,8 +53,8 @@ use crate::{
 /// Tells a client that its `ns=` was understood (distribution-spec, "Registry Proxying").
 const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 
-/// The one handler: actix-web's router would decode the path. `patience`: how long a pull may take
-/// to its head.
+/// The one handler of all listeners; actix-web's own router would decode the path. `patience`
+/// bounds the time from a pull's head to the head of its answer.
 pub(crate) async fn serve(
     request: HttpRequest,
     services: Data<Services>,
@@ -96,11 +95,11 @@ struct Exchange<'a> {
     services: &'a Services,
     entry: LogEntry,
     delivery: Delivery,
-    /// The value of `ns=`, where that has said which registry is meant.
+    /// The value of `ns=`, if it named the registry that was meant.
     scope: Option<String>,
 }
 
-/// From the path to the answer: what it means, what it needs, whether the client has that.
+/// Routes a request: what its path means, what that needs, whether the client has it, the answer.
 async fn route(exchange: &mut Exchange<'_>, body: Payload, patience: Duration) -> Result<Reply, HttpError> {
     let Exchange { request, services, entry, delivery, scope } = exchange;
     let uri = request.uri();
@@ -108,7 +107,8 @@ async fn route(exchange: &mut Exchange<'_>, body: Payload, patience: Duration) -
         let error = RegistryError::new(ErrorCode::Unsupported, "lanyard is no open proxy").with_status(400);
         return Err(error.into());
     }
-    // Whose body would have no end: what follows on the connection would be taken for it (S29).
+    // A websocket's body has no end: bytes that follow on the connection would be taken for it
+    // (S29).
     let websocket = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"websocket");
     if request.headers().get_all(UPGRADE).any(websocket) {
         let error = RegistryError::new(ErrorCode::Unsupported, "lanyard does not speak websocket").with_status(400);
@@ -147,13 +147,13 @@ async fn route(exchange: &mut Exchange<'_>, body: Payload, patience: Duration) -
     };
     let deadline = Instant::from_std(context.entry.began()) + patience;
     let answer = answer(context, target);
-    // What waits for upstream goes on without the request, and the next one joins it.
+    // Work that waits for upstream continues without the request, and the next request joins it.
     let waits = matches!(needs, Needs::Right(Action::Pull));
     let mut answer = pin!(answer);
     if !waits {
         return answer.await;
     }
-    // What is at hand needs no clock.
+    // An answer that is ready at once needs no timer.
     match futures_util::poll!(answer.as_mut()) {
         Poll::Ready(answered) => answered,
         Poll::Pending => match timeout_at(deadline, answer).await {
@@ -163,8 +163,8 @@ async fn route(exchange: &mut Exchange<'_>, body: Payload, patience: Duration) -
     }
 }
 
-/// What the path means at a listener of this role. The pages of the administration exist at its
-/// socket alone, and nothing else does there.
+/// What the path means to a listener of this role. The administration's pages exist on its socket
+/// only, and its socket has no other page.
 fn meant(path: &str, role: ListenerRole) -> Result<Target, RegistryError> {
     match (role, Target::parse(path)) {
         (ListenerRole::Admin, Ok(page @ Target::Admin(_))) => Ok(page),
@@ -175,8 +175,8 @@ fn meant(path: &str, role: ListenerRole) -> Result<Target, RegistryError> {
     }
 }
 
-/// A client that waits longer for a head gives this mirror up, and begins again (containerd after
-/// 30 s).
+/// 504. A client that waits longer for a head gives this mirror up and starts again (containerd
+///      after 30 s).
 fn late(patience: Duration) -> HttpError {
     let message = format!(
         "upstream has not answered within {} s; lanyard goes on asking, and the next try joins it",
@@ -187,7 +187,8 @@ fn late(patience: Duration) -> HttpError {
     error.into()
 }
 
-/// What is asked for most is answered here. The rest is on the heap, so that a pull makes no room for a push.
+/// Answers the two most frequent routes. The others go to the heap, so that the future of a pull
+/// has no room for a push in it.
 async fn answer(context: RequestContext<'_>, target: Target) -> Result<Reply, HttpError> {
     let reads = matches!(*context.request.method(), Method::GET | Method::HEAD);
     match target {
@@ -198,7 +199,7 @@ async fn answer(context: RequestContext<'_>, target: Target) -> Result<Reply, Ht
 }
 
 async fn answer_others(context: RequestContext<'_>, target: Target) -> Result<Reply, HttpError> {
-    // The table has let through no other method.
+    // The table in `needs.rs` has refused all other methods.
     let method = context.request.method().clone();
     match target {
         Target::Home => Ok(health::home()),

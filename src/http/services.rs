@@ -1,5 +1,5 @@
-//! What the listeners share: the parts of the registry that answer a request, and what each
-//! listener may do with them.
+//! The parts of the registry that answer requests, as each listener has them, and which requests a
+//! listener answers at all. `app` makes one [`Services`] for each listener; handlers read it.
 
 use std::sync::{
     Arc,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The parts of the registry that one listener answers with. Cheap to clone: each worker thread has
-/// one.
+/// its own.
 #[derive(Clone)]
 pub struct Services {
     /// Gets content.
@@ -50,20 +50,20 @@ pub struct Services {
 pub enum ListenerRole {
     /// All of the registry's (`listen`).
     Full,
-    /// Pulls that anybody may do, and nothing else (`mirror_listen`). It sends no challenge and reads
-    /// no password.
+    /// Pulls that anybody may do, and nothing else (`mirror_listen`). It sends no challenge and
+    /// reads no password.
     PullOnly,
     /// `/api/v1` and nothing else: the Unix socket of the administration.
     Admin,
 }
 
 impl Services {
-    /// Whether anybody can sign in here.
+    /// Whether a client can sign in at this listener.
     pub(crate) fn signs_in(&self) -> bool {
         self.role == ListenerRole::Full && self.access.has_users()
     }
 
-    /// Whether requests that need this are answered at all.
+    /// Whether this listener answers requests that need this.
     pub(crate) fn answers(&self, needs: Needs) -> bool {
         match needs {
             Needs::Nothing | Needs::Greeting | Needs::List | Needs::Right(Action::Pull) => {
@@ -74,7 +74,7 @@ impl Services {
         }
     }
 
-    /// Who is at the other end of the connection, as far as its address tells.
+    /// The principal of the connection's other end, by its address alone.
     pub(crate) fn peer_principal(&self, request: &HttpRequest) -> Principal {
         match self.role {
             ListenerRole::Full => self.site.principal(request),
@@ -82,9 +82,9 @@ impl Services {
         }
     }
 
-    /// Whether this address has the repository at all. The mirror has hosted ones only where the
-    /// operator claimed their names: a push can never stand in for an image of the default upstream
-    /// there (N1).
+    /// Whether this listener has the repository. A listener that only pulls shows a hosted
+    /// repository only if the operator claimed its name, so that a push can never replace an image
+    /// of the default upstream there (N1).
     pub(crate) fn shows(&self, repository: &Repository) -> bool {
         match (self.role, &repository.namespace) {
             (ListenerRole::Full, _) | (ListenerRole::PullOnly, Namespace::Upstream(_)) => true,

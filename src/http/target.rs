@@ -1,10 +1,13 @@
-//! What a request's path means: the grammar of the distribution specification's end points over the *raw* path.
+//! What a request's path means: the end points of the distribution specification, read from the
+//! *raw* path. Called by `routes.rs`; pure.
 //!
-//! Nothing is decoded. A path that needs an escape to be what it is has no meaning here, so `%2f`, `%2e`, `%5c`, `%00`,
-//! `//`, `..`, backslashes and bytes beyond ASCII all end as 400 or 404 and never as a file name (S13). The one escape
-//! that is understood is `%3a` for the colon of a digest, which some clients send.
+//! Nothing is decoded. A path that needs an escape has no meaning here, so `%2f`, `%2e`, `%5c`,
+//! `%00`, `//`, `..`, backslashes and bytes beyond ASCII all end as 400 or 404, and never as a file
+//! name (S13). One escape is understood, because some clients send it: `%3a` for the colon of a
+//! digest.
 //!
-//! Names may hold the words `manifests`, `blobs`, `tags`, `referrers` and `uploads` themselves: the *last* keyword splits.
+//! A name may contain the words `manifests`, `blobs`, `tags`, `referrers` and `uploads`: the *last*
+//! keyword splits the path.
 
 use crate::{
     names::Spelling,
@@ -23,7 +26,7 @@ pub(crate) enum Target {
     Ready,
     /// `/metrics`
     Metrics,
-    /// `/v2/token`, which is no end point of a repository, and `/token`
+    /// `/v2/token` and `/token`. The first is no end point of a repository called `token`.
     Token,
     /// `/v2`, `/v2/`, `/HOST/v2`, `/HOST/v2/`
     Ping(Option<UpstreamName>),
@@ -45,7 +48,7 @@ pub(crate) enum Target {
     Admin(AdminPage),
 }
 
-/// A page of the administration.
+/// A page of the administration's API.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum AdminPage {
     /// `/api/v1/status`
@@ -57,8 +60,11 @@ pub(crate) enum AdminPage {
 }
 
 impl Target {
-    /// Reads a raw path, without its query. Errors are the client's: 400 with the specification's code where the shape is
-    /// right and a part is not, 404 where there is no such end point.
+    /// Reads a raw path, without its query.
+    ///
+    /// # Errors
+    /// The client's: 400 with the specification's code where the form is right and a part is not,
+    /// 404 where there is no such end point.
     pub(crate) fn parse(path: &str) -> Result<Target, RegistryError> {
         match path {
             "/" => return Ok(Target::Home),
@@ -86,7 +92,7 @@ impl Target {
         }
     }
 
-    /// The blob in it, where it has one.
+    /// The blob that the path names.
     pub(crate) fn blob(&self) -> Option<&Digest> {
         match self {
             Target::Blob(_, digest) => Some(digest),
@@ -106,7 +112,7 @@ impl Target {
         }
     }
 
-    /// The repository in it, where it has one.
+    /// The repository that the path names.
     pub(crate) fn spelling(&self) -> Option<&Spelling> {
         match self {
             Target::Manifest(spelling, _)
@@ -143,7 +149,7 @@ impl Target {
     }
 }
 
-/// What stands after `/v2/`. The last two segments say which end point it is, whatever the name holds; only an upload has a
+/// The part of a path behind `/v2/`. Its last two segments name the end point; only an upload has a
 /// keyword before them.
 fn end_point(host: Option<UpstreamName>, rest: &str) -> Result<Target, RegistryError> {
     let (before, last) = rest.rsplit_once('/').ok_or_else(nowhere)?;
@@ -165,12 +171,12 @@ fn end_point(host: Option<UpstreamName>, rest: &str) -> Result<Target, RegistryE
     }
 }
 
-/// A repository as it stands in the scope of a token.
+/// A repository as the scope of a token spells it.
 pub(crate) fn scope_name(name: &str) -> Option<Spelling> {
     spelling(None, name).ok()
 }
 
-/// A first segment with a port cannot be part of a repository's name; it is a host.
+/// A first segment with a port is a host: it cannot be part of a repository's name.
 fn spelling(host: Option<UpstreamName>, name: &str) -> Result<Spelling, RegistryError> {
     let invalid = |error: String| RegistryError::new(ErrorCode::NameInvalid, error);
     let (host, name) = match (host, name.split_once('/')) {
@@ -209,14 +215,14 @@ fn unescape_colon(text: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
-/// Anything that lanyard has not made names no upload.
+/// An id that lanyard cannot have made names no upload.
 fn upload_id(text: &str) -> Result<UploadId, RegistryError> {
     let unknown = |_| RegistryError::new(ErrorCode::BlobUploadUnknown, "there is no upload of that name");
     text.parse().map_err(unknown)
 }
 
-/// A path up to the end of its repository's name, in the client's spelling: for the places that answers name. The path is
-/// one of those that [`Target::parse`] took for a manifest, a blob or an upload.
+/// The path up to the end of its repository's name, in the client's spelling: for the `Location` of
+/// an answer. [`Target::parse`] must have taken the path for a manifest, a blob or an upload.
 pub(crate) fn base(path: &str) -> &str {
     let path = path.strip_suffix('/').unwrap_or(path);
     let before = path.rsplit_once('/').map_or(path, |(before, _)| before);

@@ -198,7 +198,8 @@ proptest! {
     #[test]
     fn s13_agrees_with_the_model(path in near_misses()) {
         thread_local!(static MODEL: Model = Model::new());
-        // Hosts with a port, `_catalog`, `/v2/` and escaped colons are ours; the model has none of them.
+        // Hosts with a port, `_catalog`, `/v2/` and escaped colons are lanyard's own; the model has
+        // none.
         let ours = path.strip_prefix("/v2/").is_some_and(|rest| rest.split('/').next().is_some_and(|s| s.contains(':')))
             || path.contains("%3a") || path == "/v2/" || path == "/v2/_catalog";
         if !ours {
@@ -214,7 +215,8 @@ proptest! {
     }
 }
 
-/// Places that answers name are in the client's own spelling, whatever words its name holds.
+/// The paths in a `Location` are in the client's own spelling, also if its name contains such
+/// words.
 #[test]
 fn the_base_is_the_path_up_to_the_end_of_the_name() {
     for (base, tail) in [

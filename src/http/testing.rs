@@ -12,7 +12,7 @@ use actix_web::{
     rt::System,
 };
 
-/// The one patience of these tests: far longer than anything takes.
+/// The one patience of these tests: far longer than any step takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server that stops when dropped.

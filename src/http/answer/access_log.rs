@@ -1,8 +1,9 @@
-//! One line for each request, written when its answer has ended: the last byte handed to the connection, the body cut, or the
-//! client gone. The metrics are counted at the same moment, so that the two agree.
+//! One line for each request, written when its answer has ended: the last byte is handed to the
+//! connection, the body is cut, or the client is gone. The metrics are counted at the same moment,
+//! so that both agree. Handlers fill a [`LogEntry`] in as they learn of the request.
 //!
-//! S18: the line never holds a header but `User-Agent`, and of the query only keys that lanyard knows; everything a stranger
-//! wrote is escaped, so that it can neither forge a line nor drive a terminal.
+//! S18: the line never has a header but `User-Agent`, and of the query only keys that lanyard
+//! knows. Text from a client is escaped, so that it can neither forge a line nor drive a terminal.
 
 use std::{
     fmt::Write,
@@ -22,11 +23,11 @@ use crate::{
     pull::Trace,
 };
 
-/// The longest path and user agent that are written, in characters.
+/// The longest path and the longest user agent in a line, in characters.
 pub(crate) const LONGEST: usize = 512;
 const LONGEST_AGENT: usize = 200;
 
-/// What is known of a request so far. Dropping it writes the line.
+/// The facts of a request for its line. Dropping it writes the line.
 pub(crate) struct LogEntry {
     request: HttpRequest,
     metrics: Arc<Metrics>,
@@ -37,14 +38,14 @@ pub(crate) struct LogEntry {
     digest: Option<Digest>,
     status: Option<StatusCode>,
     trace: Option<Trace>,
-    /// Body bytes that belong to the answer, and those handed over.
+    /// The body bytes of the answer, and those handed over.
     expected: u64,
     sent: u64,
     cut: bool,
 }
 
 impl LogEntry {
-    /// A request's head has arrived.
+    /// Begins the line of a request whose head has arrived.
     pub(crate) fn new(request: &HttpRequest, metrics: &Arc<Metrics>) -> Self {
         metrics.request_began();
         LogEntry {
@@ -63,27 +64,27 @@ impl LogEntry {
         }
     }
 
-    /// When the head was there.
+    /// When the head had arrived.
     pub(crate) fn began(&self) -> Instant {
         self.started
     }
 
-    /// The path has been understood.
+    /// The kind of route, as metrics name it.
     pub(crate) fn kind(&mut self, kind: &'static str) {
         self.kind = kind;
     }
 
-    /// Who asks, if they signed in.
+    /// The user, if the client signed in.
     pub(crate) fn by(&mut self, user: Option<&str>) {
         self.user = user.map(|user| escaped(user, LONGEST_AGENT));
     }
 
-    /// The repository it means.
+    /// The repository that the request means.
     pub(crate) fn about(&mut self, repository: &Repository) {
         self.repo = Some(repository.clone());
     }
 
-    /// The content that is asked for, or was found under a tag.
+    /// The digest that the request names, or that its tag means.
     pub(crate) fn digest(&mut self, digest: &Digest) {
         self.digest = Some(*digest);
     }
@@ -93,12 +94,12 @@ impl LogEntry {
         (self.status, self.trace, self.expected) = (Some(status), trace, expected);
     }
 
-    /// So many bytes more were handed over.
+    /// `bytes` more were handed over.
     pub(crate) fn sent(&mut self, bytes: u64) {
         self.sent += bytes;
     }
 
-    /// How many body bytes belong to the answer.
+    /// The number of body bytes of the answer.
     pub(crate) fn expected(&self) -> u64 {
         self.expected
     }
@@ -182,7 +183,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Printable ASCII as it is, the rest as escapes, at most `longest` characters of the original.
+/// Printable ASCII as it is and the rest as escapes; at most `longest` characters of the original.
 pub(crate) fn escaped(text: &str, longest: usize) -> String {
     let plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
     if text.len() <= longest && text.bytes().all(plain) {

@@ -103,7 +103,7 @@ fn a_client_that_leaves_is_told_from_a_body_that_is_cut() {
     assert_eq!((&fields["aborted"], &fields["cut"]), (&Value::Null, &Value::from(true)));
     assert!(metrics.contains("lanyard_requests_aborted_total 0"));
 
-    // Before there was any answer.
+    // Before any answer.
     let (fields, _, _) = line(TestRequest::default().method(Method::HEAD), |_| {});
     assert_eq!((&fields["status"], &fields["aborted"]), (&Value::Null, &Value::from(true)));
 }

@@ -1,9 +1,9 @@
-//! A response's body, as actix-web polls it.
+//! The body of an answer, as actix-web polls it. Made by `Reply::send` alone.
 //!
-//! Every body has a known length. What comes of files, and bytes beyond [`SHARED`], it leaves to
-//! the connection (`plane/`), and waits. One that fails, or ends early, takes the connection with
-//! it, short of `Content-Length`: no client takes it for the whole. Dropping a body is how a
-//! client's leaving looks.
+//! Every body has a known length. It leaves ranges of files, and bytes beyond [`SHARED`], to the
+//! connection (`transport/plane/`) and waits. A body that fails or ends early takes the connection
+//! with it, short of `Content-Length`: no client takes it for the whole. When the client leaves,
+//! the body is dropped.
 
 use std::{
     pin::Pin,
@@ -23,25 +23,26 @@ use crate::{
     pull::{FileRange, Piece},
 };
 
-/// How many bytes of a blob go by themselves at its end.
+/// The last bytes of a blob that go by themselves, so that their sending is noticed.
 const TAIL: u64 = 1 << 20;
 
-/// Bytes beyond this are left to the connection, as files are, and so are not copied for each
+/// More bytes than these are left to the connection, as files are, and so are not copied for each
 /// client.
 pub(crate) const SHARED: u64 = 64 << 10;
 
-/// Pieces as they come; an error is told to the log in these words, and to the client by cutting the connection.
+/// The pieces of a body in order. The text of an error goes to the log; the client's connection is
+/// cut.
 pub(crate) type Pieces = Pin<Box<dyn Stream<Item = Result<Piece, String>>>>;
 
-/// Where the bytes come from.
+/// The source of the bytes.
 pub(crate) enum BodySource {
-    /// No byte, whatever the length says: HEAD.
+    /// None; the head alone states the length: the answer to a HEAD.
     Nothing,
-    /// All at once.
+    /// All of them at once.
     Bytes(Option<Bytes>),
     /// Piece by piece.
     Stream {
-        /// Awaited before the head was sent.
+        /// The first piece, awaited before the head was sent.
         first: Option<Piece>,
         /// The others.
         rest: Pieces,
@@ -59,26 +60,26 @@ impl BodySource {
     }
 }
 
-/// The body, with the request's log entry, which is written when this is dropped.
+/// The body with the request's log entry, whose line is written when this is dropped.
 pub(crate) struct ReplyBody {
-    payload: BodySource,
+    source: BodySource,
     length: u64,
     entry: LogEntry,
     delivery: Delivery,
-    /// The connection has a range of ours.
+    /// The connection is sending an item of this body.
     sending: bool,
-    /// What comes next, where a range was divided.
+    /// The rest of a range that was divided; it goes next.
     rest: Option<FileRange>,
 }
 
-/// The body was cut. What happened is logged already.
+/// The body was cut. The cause is logged already.
 #[derive(Debug, thiserror::Error)]
 #[error("the body was cut short")]
 pub(crate) struct BodyCut;
 
 impl ReplyBody {
-    pub(crate) fn new(payload: BodySource, length: u64, entry: LogEntry, delivery: Delivery) -> Self {
-        ReplyBody { payload, length, entry, delivery, sending: false, rest: None }
+    pub(crate) fn new(source: BodySource, length: u64, entry: LogEntry, delivery: Delivery) -> Self {
+        ReplyBody { source, length, entry, delivery, sending: false, rest: None }
     }
 }
 
@@ -86,8 +87,9 @@ impl MessageBody for ReplyBody {
     type Error = BodyCut;
 
     fn size(&self) -> BodySize {
-        match self.payload {
-            // actix-http would want to see the bytes of a body whose size it knows; the head says it all the same.
+        match self.source {
+            // With a known size actix-http would wait for the bytes here. The head has the length
+            // all the same.
             BodySource::Nothing | BodySource::Stream { .. } => BodySize::Stream,
             BodySource::Bytes(_) if self.length > SHARED => BodySize::Stream,
             BodySource::Bytes(_) => BodySize::Sized(self.length),
@@ -111,7 +113,7 @@ impl MessageBody for ReplyBody {
             }
             let next = match self.rest.take() {
                 Some(rest) => Some(Ok(Piece::File(rest))),
-                None => ready!(self.payload.poll(cx)),
+                None => ready!(self.source.poll(cx)),
             };
             return match next {
                 // An empty piece would end the transfer.
@@ -124,7 +126,7 @@ impl MessageBody for ReplyBody {
                     self.sent(bytes.len() as u64);
                     Poll::Ready(Some(Ok(bytes)))
                 }
-                // The flush that follows sends it, and wakes us.
+                // The flush that follows sends it, and wakes this task.
                 Some(Ok(Piece::File(range))) => {
                     let range = self.before_tail(range);
                     self.sending = self.hand_over(SendItem::File(range));
@@ -139,7 +141,7 @@ impl MessageBody for ReplyBody {
 }
 
 impl Drop for ReplyBody {
-    /// What has left of a range counts, also where the client has left before the rest.
+    /// The bytes of a range that have left count, also if the client leaves before the rest.
     fn drop(&mut self) {
         if self.sending {
             let bytes = self.delivery.take_back();
@@ -159,8 +161,8 @@ impl ReplyBody {
         self.delivery.hand_over(&self.entry, item)
     }
 
-    /// The range that goes next. A blob's last bytes go by themselves, so that it is known when
-    /// they are about to.
+    /// The part of the range that goes next. A blob's last bytes go by themselves, so that their
+    /// sending is noticed.
     fn before_tail(&mut self, range: FileRange) -> FileRange {
         if range.length() <= TAIL || !self.delivery.is_rest_of_blob(&self.entry, range.length()) {
             return range;
@@ -172,7 +174,8 @@ impl ReplyBody {
         head
     }
 
-    /// Pending for ever is right: the connection ends at the flush that follows, with what was sent before delivered.
+    /// Pending for ever is right: the connection delivers what was sent before, and ends at the
+    /// flush that follows.
     fn cut(&mut self, why: &str) -> Poll<Option<Result<Bytes, BodyCut>>> {
         body_failed(why, self.entry.repo(), self.entry.bytes_sent());
         self.entry.cut();
@@ -180,7 +183,7 @@ impl ReplyBody {
     }
 }
 
-/// A body failed with its head long gone: the connection is cut, and this line is all there is to say.
+/// A body failed after its head was sent. The connection is cut, and this line is the only report.
 fn body_failed(error: &str, repo: Option<&Repository>, sent: u64) {
     tracing::warn!(repo = repo.map(tracing::field::display), bytes = sent, "a body was cut short: {error}");
 }

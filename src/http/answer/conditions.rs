@@ -1,10 +1,10 @@
-//! Conditional requests (RFC 9110 section 13) over content whose entity tag is its digest.
+//! Conditional requests (RFC 9110, section 13) for content whose entity tag is its digest. Pure.
 
 use actix_web::http::header::{HeaderMap, HeaderValue, IF_NONE_MATCH, IF_RANGE, RANGE};
 
 use crate::oci::{ByteRanges, Digest, ErrorCode, MOST_RANGES, NotRanges, RegistryError};
 
-/// Whether `If-None-Match` names the content: 304.
+/// Whether `If-None-Match` names the content, so that the answer is 304.
 pub(crate) fn has_it(headers: &HeaderMap, digest: &Digest) -> bool {
     if !headers.contains_key(IF_NONE_MATCH) {
         return false;
@@ -12,17 +12,17 @@ pub(crate) fn has_it(headers: &HeaderMap, digest: &Digest) -> bool {
     let tag = digest.quoted();
     let lines = headers.get_all(IF_NONE_MATCH).filter_map(|line| line.to_str().ok());
     let mut tags = lines.flat_map(|line| line.split(',')).map(str::trim);
-    // Weak comparison: for bytes that cannot change a weak tag is as good.
+    // Weak comparison: for bytes that cannot change, a weak tag is as good as a strong one.
     tags.any(|t| t == "*" || t.strip_prefix("W/").unwrap_or(t) == tag)
 }
 
-/// The ranges to send. None: the whole, because none was asked for, the header is nonsense, or
-/// `If-Range` names other content (strong comparison; a date never matches, as there is no
+/// The ranges to send. None for the whole content: no range was asked for, the header is malformed,
+/// or `If-Range` names other content (strong comparison; a date never matches, as there is no
 /// `Last-Modified`).
 ///
-/// Too many ranges are 400: containers/storage and the stargz snapshotter then ask again for fewer.
-/// 416 would end their partial pull, and 200 would send them all of a blob of which they want a
-/// little.
+/// # Errors
+/// 400 for too many ranges: containers/storage and the stargz snapshotter then ask again for fewer.
+/// 416 would end their partial pull, and 200 would send all of a blob of which they need little.
 pub(crate) fn ranges(headers: &HeaderMap, digest: &Digest) -> Result<Option<ByteRanges>, RegistryError> {
     if let Some(condition) = headers.get(IF_RANGE)
         && condition.to_str().ok().map(str::trim) != Some(&*digest.quoted())
@@ -41,7 +41,7 @@ pub(crate) fn ranges(headers: &HeaderMap, digest: &Digest) -> Result<Option<Byte
     }
 }
 
-/// `Cache-Control` of what a digest names: a year is as long as caches believe.
+/// `Cache-Control` for content that a digest names. Caches trust no more than a year.
 pub(crate) fn immutable() -> HeaderValue {
     HeaderValue::from_static("max-age=31536000, immutable")
 }

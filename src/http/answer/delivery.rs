@@ -30,7 +30,7 @@ pub(crate) struct Delivery {
     request: Option<ActiveRequest>,
     /// The bytes that the answer holds in memory, if those are more than a few.
     hold: Option<AnswerHold>,
-    /// Told how much of a blob went out, where the answer's body is one.
+    /// Told how much of the blob went out, if the answer's body is one.
     giving: Option<Box<Giving>>,
     /// `giving` was told that all of it goes out.
     given: bool,
@@ -39,7 +39,7 @@ pub(crate) struct Delivery {
 }
 
 impl Delivery {
-    /// A request's head has arrived.
+    /// Begins with a request whose head has arrived.
     pub(crate) fn new(request: &HttpRequest) -> Self {
         let active = request.conn_data::<Rc<ConnectionState>>().map(|connection| {
             let framing = RequestFraming::of(request);

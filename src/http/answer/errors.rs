@@ -1,4 +1,5 @@
-//! Errors on their way out: the only place that turns them into HTTP, and the place that logs each of them once.
+//! Errors as HTTP: the only file that turns them into answers and logs them, each once. Every
+//! handler fails with an [`HttpError`]; `routes.rs` makes the answer of it.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::{
     push::PushError,
 };
 
-/// A request that is not served, and why.
+/// Why a request is not served, and the answer's extra headers.
 pub(crate) struct HttpError {
     error: RegistryError,
     total: Option<u64>,
@@ -40,7 +41,7 @@ impl From<PullError> for HttpError {
 
 impl From<PushError> for HttpError {
     fn from(error: PushError) -> Self {
-        // The client is not told which file it was.
+        // The client is not told which file failed.
         if let PushError::Storage(error) = &error {
             tracing::error!(%error, "the disk failed");
         }
@@ -56,14 +57,15 @@ impl From<UpkeepError> for HttpError {
 }
 
 impl HttpError {
-    /// A body failed before its first byte: the head is not sent yet, so the client can still be told.
+    /// A body failed before its first byte. The head is not sent yet, so the answer can be an
+    /// error.
     pub(crate) fn before_first_byte(error: Option<BodyError>, trace: Trace) -> Self {
         let message = error.map_or_else(|| "upstream sent nothing".to_owned(), |error| error.to_string());
         let error = RegistryError::new(ErrorCode::Unavailable, message).with_status(502);
         HttpError { error, total: None, trace: Some(trace), extra: Vec::new() }
     }
 
-    /// The same with one more header.
+    /// The same error with one more header.
     pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.extra.push((name, value));
         self
@@ -74,7 +76,8 @@ impl HttpError {
         self.error.status
     }
 
-    /// The answer: the specification's JSON, `Retry-After` in whole seconds, `Content-Range: bytes */N` with a 416.
+    /// The answer: the specification's JSON; `Retry-After` in whole seconds; `Content-Range: bytes
+    /// */N` with a 416. Logs the error.
     pub(crate) fn into_reply(self, path: &str) -> Reply {
         let HttpError { error, total, trace, extra } = self;
         let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -101,7 +104,7 @@ impl HttpError {
     }
 }
 
-/// Answers under way hold as much in memory as they may together.
+/// 503: the answers under way hold all the memory that they may hold together.
 pub(crate) fn too_much_in_memory() -> HttpError {
     let message = "too many long answers are under way; try again in a few seconds";
     let mut error = RegistryError::new(ErrorCode::Unavailable, message).with_status(503);
@@ -109,7 +112,7 @@ pub(crate) fn too_much_in_memory() -> HttpError {
     error.into()
 }
 
-/// The bodies of requests hold as much in memory as they may together.
+/// 429: the bodies of requests hold all the memory that they may hold together.
 pub(crate) fn too_many_bodies() -> HttpError {
     let message = "too many large requests are coming in; try again in a few seconds";
     let mut error = RegistryError::new(ErrorCode::TooManyRequests, message);

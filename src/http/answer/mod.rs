@@ -1,7 +1,8 @@
 //! An answer, from the handler's reply to the line in the access log.
 //!
-//! A handler makes a `Reply`; an error becomes one in `errors.rs` alone. `Reply::send` gives it to
-//! actix-web as a `Body`, which carries the request's log entry and ends with it.
+//! A handler makes a `Reply`; only `errors.rs` makes one of an error. `Reply::send` gives it to
+//! actix-web as a `ReplyBody`, which owns the request's log entry and its `Delivery`, and ends with
+//! them.
 
 pub(crate) mod access_log;
 pub(crate) mod body;

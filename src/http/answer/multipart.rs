@@ -1,12 +1,11 @@
-//! Several ranges of a blob in one answer: `multipart/byteranges` (RFC 9110 section 14.6).
+//! Several ranges of a blob in one answer: `multipart/byteranges` (RFC 9110, section 14.6).
 //!
-//! The parts' heads are small pieces of memory between the pieces of the blob, which go out as
-//! those of any other answer do. Each is made when its turn comes, so an answer of a thousand parts
-//! holds a thousand pairs of offsets and one head. The length of all is known before the first
-//! byte.
+//! The heads of the parts are small pieces of memory between the pieces of the blob, which are sent
+//! as in any other answer. A head is made when its part begins, so an answer of a thousand parts
+//! holds a thousand pairs of offsets and one head. The total length is known before the first byte.
 //!
-//! A part's length follows from its `Content-Range`. A client that looks for the boundary instead
-//! does not meet it in the content: it is random, and of 128 bits.
+//! A part's length follows from its `Content-Range`. A client that searches for the boundary
+//! instead does not find it in the content: it is random, and of 128 bits.
 
 use std::vec;
 
@@ -28,13 +27,13 @@ pub(crate) struct Multipart {
 }
 
 impl Multipart {
-    /// The parts are these ranges of content of this type.
+    /// An answer with these ranges of content of this type.
     pub(crate) fn new(content_type: &'static str, ranges: ContentRanges) -> Self {
         Multipart { boundary: format!("{:032x}", rand::random::<u128>()), content_type, ranges }
     }
 
-    /// 206, with the ranges' bytes in order: `first`, which is here already, and `rest`. No piece
-    /// has bytes of two ranges.
+    /// 206 with the bytes of the ranges in order: `first`, which is here already, then `rest`. No
+    /// piece has bytes of two ranges.
     pub(crate) fn reply(self, first: Piece, rest: Pieces) -> Reply {
         let content_type = format!("multipart/byteranges; boundary={}", self.boundary);
         let length = self.length();
@@ -52,12 +51,12 @@ impl Multipart {
         let opening = Piece::Bytes(opening);
         let mut reply =
             Reply::stream(StatusCode::PARTIAL_CONTENT, self.content_type, length, opening, Box::pin(pieces));
-        // The last of a name counts.
+        // Of two headers with a name the last one counts.
         reply.text(CONTENT_TYPE, &content_type);
         reply
     }
 
-    /// How many bytes all of it has.
+    /// The length of the whole body, in bytes.
     fn length(&self) -> u64 {
         let part = |(place, range): (usize, &ContentRange)| {
             head(&self.boundary, self.content_type, range, place == 0).len() as u64 + range.length()
@@ -66,20 +65,20 @@ impl Multipart {
     }
 }
 
-/// What is still to be sent.
+/// The pieces that are still to be sent.
 struct MultipartPieces {
     boundary: String,
     content_type: &'static str,
-    /// Bytes that the part has left.
+    /// Bytes left in the current part.
     left: u64,
     behind: vec::IntoIter<ContentRange>,
-    /// The piece that comes next, where it is here already.
+    /// The next piece, if it is here already.
     next: Option<Piece>,
     rest: Pieces,
 }
 
 impl MultipartPieces {
-    /// One piece, and what comes behind it; nothing behind the last, and behind an error.
+    /// One piece, and the pieces after it: none after the last one, and none after an error.
     async fn step(mut self) -> (Result<Piece, String>, Option<MultipartPieces>) {
         if self.left == 0 {
             let Some(range) = self.behind.next() else {
@@ -104,13 +103,13 @@ impl MultipartPieces {
     }
 }
 
-/// What stands before a part.
+/// The lines before a part.
 fn head(boundary: &str, content_type: &str, range: &ContentRange, is_first: bool) -> Bytes {
     let line = if is_first { "" } else { "\r\n" };
     format!("{line}--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {range}\r\n\r\n").into()
 }
 
-/// What stands behind the last.
+/// The lines after the last part.
 fn end(boundary: &str) -> Bytes {
     format!("\r\n--{boundary}--\r\n").into()
 }

@@ -1,4 +1,5 @@
-//! An answer before it becomes actix-web's: status, headers, and a body whose length is always known.
+//! An answer before actix-web gets it: status, headers, and a body of known length. Handlers make
+//! it; `routes.rs` sends it.
 
 use actix_http::ConnectionType;
 use actix_web::{
@@ -26,28 +27,27 @@ use crate::{
 pub(crate) const JSON: &str = "application/json";
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CACHE: HeaderName = HeaderName::from_static("x-lanyard-cache");
-/// What a browser must not do with an answer, whatever it is (S32): guess its type, or
-/// run it.
+/// A browser must not guess the type of an answer, nor run it (S32).
 const NO_SNIFF: (HeaderName, HeaderValue) = (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 const INERT: (HeaderName, HeaderValue) =
     (CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
-/// As many as most answers have.
+/// The number of headers that most answers have.
 const HEADERS: usize = 6;
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// What is answered. Made for GET; [`Reply::send`] leaves the body out for HEAD and keeps every header.
+/// An answer. Made as for GET; [`Reply::send`] leaves the body out for HEAD and keeps every header.
 pub(crate) struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     length: u64,
-    payload: BodySource,
+    source: BodySource,
     /// How the answer came about, for the header, the log and the metrics.
     pub(crate) trace: Option<Trace>,
 }
 
 impl Reply {
-    /// All bytes at hand.
+    /// An answer whose bytes are all here.
     pub(crate) fn bytes(status: StatusCode, content_type: &'static str, bytes: Bytes) -> Self {
         Reply::of_type(status, HeaderValue::from_static(content_type), bytes)
     }
@@ -56,19 +56,19 @@ impl Reply {
         let length = bytes.len() as u64;
         let mut headers = Vec::with_capacity(HEADERS);
         headers.push((CONTENT_TYPE, content_type));
-        Reply { status, headers, length, payload: BodySource::Bytes(Some(bytes)), trace: None }
+        Reply { status, headers, length, source: BodySource::Bytes(Some(bytes)), trace: None }
     }
 
-    /// A manifest: its type is whatever upstream called it, where that is a type of data. Others a
-    /// browser would show or run.
+    /// A manifest. It keeps upstream's media type if that is a type of data: a browser would show
+    /// or run another one.
     pub(crate) fn manifest(media_type: HeaderValue, bytes: Bytes) -> Self {
         Reply::of_type(StatusCode::OK, if is_data(&media_type) { media_type } else { OCTETS }, bytes)
     }
 
-    /// A head with the length of a body that is not sent: the answer to a HEAD.
+    /// The answer to a HEAD: the length of a body that is not sent.
     pub(crate) fn head(content_type: &'static str, length: u64) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
-        Reply { status: StatusCode::OK, headers, length, payload: BodySource::Nothing, trace: None }
+        Reply { status: StatusCode::OK, headers, length, source: BodySource::Nothing, trace: None }
     }
 
     /// A manifest that is sent from its file.
@@ -79,7 +79,7 @@ impl Reply {
         reply
     }
 
-    /// Pieces that come as they come, `length` bytes in all; the first is here already.
+    /// An answer of `length` bytes in pieces, of which the first is here already.
     pub(crate) fn stream(
         status: StatusCode,
         content_type: &'static str,
@@ -88,17 +88,17 @@ impl Reply {
         rest: Pieces,
     ) -> Self {
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
-        Reply { status, headers, length, payload: BodySource::Stream { first: Some(first), rest }, trace: None }
+        Reply { status, headers, length, source: BodySource::Stream { first: Some(first), rest }, trace: None }
     }
 
-    /// 304: the client has it.
+    /// 304: the client has the content.
     pub(crate) fn not_modified() -> Self {
         Reply::empty(StatusCode::NOT_MODIFIED)
     }
 
-    /// A head that says it all.
+    /// An answer without a body.
     pub(crate) fn empty(status: StatusCode) -> Self {
-        Reply { status, headers: Vec::new(), length: 0, payload: BodySource::Bytes(None), trace: None }
+        Reply { status, headers: Vec::new(), length: 0, source: BodySource::Bytes(None), trace: None }
     }
 
     /// One more header.
@@ -106,29 +106,30 @@ impl Reply {
         self.headers.push((name, value));
     }
 
-    /// The same from text. Bytes that no header may hold leave it out; nothing that lanyard formats has any.
+    /// One more header, from text. A text that no header may hold is left out; lanyard formats
+    /// none.
     pub(crate) fn text(&mut self, name: HeaderName, value: &str) {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.header(name, value);
         }
     }
 
-    /// `Docker-Content-Digest`, and the `ETag` made of it.
+    /// `Docker-Content-Digest`, and the `ETag` made of the digest.
     pub(crate) fn digest(&mut self, digest: &Digest) {
         let quoted = Bytes::from(digest.quoted());
         let plain = quoted.slice(1..quoted.len() - 1);
         for (name, bytes) in [(DIGEST, plain), (ETAG, quoted)] {
-            // Hex, a colon and quotes: every header may hold them.
+            // Hex, a colon and quotes: any header may hold them.
             if let Ok(value) = HeaderValue::from_maybe_shared(bytes) {
                 self.header(name, value);
             }
         }
     }
 
-    /// Counts bytes that the answer will hold in memory. False where all answers together would hold
+    /// Counts the bytes that the answer will hold in memory. False: all answers together would hold
     /// too many.
     pub(crate) fn fits_in_memory(&self, delivery: &mut Delivery, method: &Method) -> bool {
-        match &self.payload {
+        match &self.source {
             BodySource::Bytes(Some(bytes)) if self.length > SHARED && *method != Method::HEAD => {
                 delivery.carries(bytes)
             }
@@ -136,7 +137,8 @@ impl Reply {
         }
     }
 
-    /// As actix-web's, with the log entry riding on the body. `registry`: an answer below `/v2/`.
+    /// Makes actix-web's answer, whose body owns the log entry. `registry`: the path is below
+    /// `/v2/`.
     pub(crate) fn send(
         self,
         method: &Method,
@@ -144,17 +146,18 @@ impl Reply {
         mut entry: LogEntry,
         delivery: Delivery,
     ) -> HttpResponse<ReplyBody> {
-        let Reply { status, headers, length, payload, trace } = self;
+        let Reply { status, headers, length, source, trace } = self;
         let head_only = *method == Method::HEAD && status != StatusCode::NOT_MODIFIED;
-        let payload = if head_only { BodySource::Nothing } else { payload };
+        let source = if head_only { BodySource::Nothing } else { source };
         let outcome = trace.as_ref().map_or(Outcome::Bypassed, |trace| trace.outcome);
         entry.answered(status, trace, if head_only { 0 } else { length });
         let last = delivery.answered();
-        // actix-http would take a pipelined HEAD for a GET and wait for the bytes, and it does not see those that the connection
-        // sends: both get a stream without a size, and the length from us.
-        let sends = matches!(payload, BodySource::Stream { .. }) || length > SHARED;
+        // actix-http would take a pipelined HEAD for a GET and wait for the bytes, and it does not
+        // see those that the connection sends: both get a stream without a size, and the length
+        // from us.
+        let sends = matches!(source, BodySource::Stream { .. }) || length > SHARED;
         let stream = head_only || sends;
-        let mut response = HttpResponse::with_body(status, ReplyBody::new(payload, length, entry, delivery));
+        let mut response = HttpResponse::with_body(status, ReplyBody::new(source, length, entry, delivery));
         let out = response.headers_mut();
         out.reserve(headers.len() + 5);
         out.insert(NO_SNIFF.0, NO_SNIFF.1);

@@ -1,9 +1,9 @@
-//! `/api/v1` over [`Admin`]: JSON for an operator, on the Unix socket only. Access to the socket
-//! makes an operator (DESIGN.md section 1); `needs.rs` has the methods.
+//! `/api/v1` over [`Admin`]: JSON for an operator, on the Unix socket only (DESIGN.md section 1).
+//! `routes.rs` calls it; `needs.rs` has the methods.
 //!
 //! | path | method | answer |
 //! |---|---|---|
-//! | `/api/v1/status` | GET | what runs here, and what is kept |
+//! | `/api/v1/status` | GET | the process, and the content it keeps |
 //! | `/api/v1/repositories` | GET | the hosted repositories and what they hold |
 //! | `/api/v1/gc` | POST | collects content that no manifest needs |
 //! | `/api/v1/gc?dry_run=true` | POST | only reports what it would collect |

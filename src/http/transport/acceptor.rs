@@ -1,9 +1,8 @@
-//! What a connection passes before its first request is read: a place among all others, a client
-//! that says something, and over TLS the handshake.
+//! Accepts a connection before its first request is read: it gets a place among all others, its
+//! client sends something, and over TLS the handshake succeeds.
 //!
-//! A client that says nothing costs a descriptor and a task. Nothing is shared by handshakes, so
-//! however many are unfinished, the next one begins at once (S20); how many there may be,
-//! `places.rs` says.
+//! A silent client costs a descriptor and a task. Handshakes share nothing, so the next one begins
+//! at once, however many are unfinished (S20). `places.rs` bounds their number.
 
 use std::{
     io,
@@ -27,18 +26,18 @@ use crate::http::transport::{
     tls::Certificate,
 };
 
-/// See the module.
+/// See the module. Cheap to clone: each worker thread has its own.
 #[derive(Clone)]
 pub(crate) struct ConnectionAcceptor {
     timeouts: ConnectionTimeouts,
-    /// How long a client may say nothing.
+    /// How long a client may be silent.
     silence: Duration,
     handshake: Duration,
     places: Arc<Places>,
     draining: GracefulShutdownSignal,
 }
 
-/// A connection that is let in, and its peer.
+/// An accepted connection and its peer.
 type Entered<S> = Result<(Connection<S>, Option<SocketAddr>), DispatchError>;
 
 impl ConnectionAcceptor {
@@ -51,13 +50,13 @@ impl ConnectionAcceptor {
         ConnectionAcceptor { timeouts, silence: limits.head, handshake: limits.handshake, places, draining }
     }
 
-    /// Passage a plain connection in.
+    /// Accepts a plain connection.
     pub(crate) async fn plain(&self, io: TcpStream) -> Entered<TcpStream> {
         let (io, peer, place) = self.speaking(io).await?;
         Ok((Connection::new(io, self.timeouts, Some(place)), peer))
     }
 
-    /// Passage a connection in whose client proves that it can speak TLS.
+    /// Accepts a connection whose client proves that it speaks TLS.
     pub(crate) async fn secured(
         &self,
         io: TcpStream,
@@ -66,20 +65,20 @@ impl ConnectionAcceptor {
     ) -> Entered<TlsStream<TcpStream>> {
         let (io, peer, place) = self.speaking(io).await?;
         let handshake = async {
-            // Until its hello is whole, nothing but the hello is kept of a client.
+            // Until the client's hello is whole, no other state is kept for it.
             let hello = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
             certificate.refresh().await;
             hello.into_stream(config).await
         };
         let mut io = self.in_time(&place, self.handshake, handshake).await?;
-        // As much as is read at once.
+        // As many bytes as the plane reads at once.
         io.get_mut().1.set_buffer_limit(Some(READ));
         Ok((Connection::new(io.into(), self.timeouts, Some(place)), peer))
     }
 
-    /// A connection that has a place, once its client has said something. Heads and small answers
-    /// leave at once, and a peer that vanished is noticed while there is nothing to write. A socket
-    /// that refuses works all the same.
+    /// A connection with a place, whose client has sent something. Its socket sends heads and small
+    /// answers at once, and notices a vanished peer while there is nothing to write. A socket that
+    /// refuses these options works all the same.
     async fn speaking(&self, io: TcpStream) -> Result<(TcpStream, Option<SocketAddr>, Place), DispatchError> {
         let _ = io.set_nodelay(true);
         #[cfg(target_os = "linux")]
@@ -91,8 +90,8 @@ impl ConnectionAcceptor {
         Ok((io, peer, place))
     }
 
-    /// ExpectContinue for a client that has not asked for anything yet, so long, and not while lanyard stops
-    /// or others need the place.
+    /// Waits for a client that has not asked for anything yet. Ends after `most`, and when lanyard
+    /// stops or the place is needed for another connection.
     async fn in_time<T>(
         &self,
         place: &Place,

@@ -1,19 +1,19 @@
-//! What answers under way hold in memory, together (S28).
+//! The bytes that answers hold in memory, bounded for all of them together (S28).
 //!
-//! An answer that is more than a few bytes is counted from the moment it is made until its last
-//! byte has left. The same bytes are counted once, however many clients they go to. Beyond the
-//! bounds a list is answered 503, and a manifest is sent from its file.
+//! An answer of more than a few bytes is counted from the moment it is made until its last byte has
+//! left. The same bytes are counted once, however many clients get them. Beyond the bounds a list
+//! is answered 503, and a manifest is sent from its file.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
-/// How much all answers may hold, and those of one owner, in bytes.
+/// The most bytes of all answers together, and of those to one owner.
 const MOST: usize = 64 << 20;
 const OF_ONE: usize = MOST / 2;
 
-/// All of them.
+/// The counts of all answers. Shared by all connections.
 #[derive(Default, Debug)]
 pub(crate) struct AnswerMemory(Mutex<HoldTable>);
 
@@ -21,19 +21,19 @@ pub(crate) struct AnswerMemory(Mutex<HoldTable>);
 struct HoldTable {
     total: usize,
     owners: HashMap<IpAddr, usize>,
-    /// By where they lie.
+    /// By the address of the first byte.
     held: HashMap<usize, HeldBytes>,
 }
 
 #[derive(Debug)]
 struct HeldBytes {
-    /// Who asked for them first, and is counted.
+    /// The first client that asked for them; they count for it.
     owner: IpAddr,
     length: usize,
     answers: usize,
 }
 
-/// The bytes of one answer, while it lives.
+/// The counted bytes of one answer, while it lives.
 #[derive(Debug)]
 pub(crate) struct AnswerHold {
     loads: Arc<AnswerMemory>,
@@ -41,8 +41,7 @@ pub(crate) struct AnswerHold {
 }
 
 impl AnswerMemory {
-    /// Counts these bytes, which live at least as long as what is given back. `None`: they are too
-    /// many.
+    /// Counts these bytes, which must live at least as long as the hold. `None`: they are too many.
     pub(crate) fn take(self: &Arc<Self>, owner: IpAddr, bytes: &Bytes) -> Option<AnswerHold> {
         let (place, length) = (bytes.as_ptr() as usize, bytes.len());
         let mut table = self.lock();

@@ -1,22 +1,21 @@
-//! A client's connection, with the patience that actix-http does not have.
+//! A client's connection, with the timeouts that actix-http lacks.
 //!
-//! actix-http bounds how long the first head may take and how long a finished connection may idle. It has no bound for a
-//! peer that stops reading an answer, nor for one that dribbles its second head. Both are bounded here, where every byte
-//! passes: the connection fails with `TimedOut`, and actix-http drops it with everything that hangs on it.
+//! actix-http bounds how long the first head may take and how long a finished connection may idle.
+//! It has no bound for a peer that stops reading an answer, nor for one that dribbles its second
+//! head. Both are bounded here, where every byte passes: the connection fails with `TimedOut`, and
+//! actix-http drops it with all that belongs to it.
 //!
-//! - *Slow readers:* writes that wait for the peer for `stall` in all, while it took less than `stall` × `rate` bytes. Time
-//!   in which there was nothing to write does not count, so a slow upstream never costs a client its connection.
-//! - *Slow heads:* no request in progress for `idle`.
+//! - *Slow readers:* writes may wait for the peer for `stall` in all, while it takes less than
+//!   `stall` × `rate` bytes. Only time in which there are bytes to write counts, so a slow upstream
+//!   never costs a client its connection.
+//! - *Slow heads:* `idle` without a request in progress.
 //!
-//! What a body leaves in the slot is sent in the flush (`plane/`). Requests are let through one at
-//! a time (`pipeline.rs`). A body that fails is cut here as well
-//! ([`ActiveRequest::cut`](super::connection_state::ActiveRequest::cut)): what was written before the failure is still
-//! delivered, and then the connection ends short of the promised length.
-//!
-//! Of a head that is long, as much is read as `request_memory.rs` grants.
-//!
-//! A client that waits for `100 Continue` gets it when its body is asked for, and not where it is
-//! refused before.
+//! The connection sends the item in its slot when it is flushed (`plane/`), and lets one request at
+//! a time through (`pipeline.rs`). It cuts a body that fails
+//! ([`ActiveRequest::cut`](super::connection_state::ActiveRequest::cut)): the bytes before the
+//! failure are delivered, and then the connection ends short of the promised length. It reads as
+//! much of a long head as `request_memory.rs` grants. A client that waits for `100 Continue` gets
+//! it when its body is asked for, and never if the request is refused before.
 
 use std::{
     io,
@@ -40,69 +39,71 @@ use crate::http::transport::{
     request_memory::{BudgetShare, HEAD},
 };
 
-/// What tells a client to send the body that it holds back.
+/// Tells a client to send the body that it holds back.
 const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// How long a peer may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionTimeouts {
-    /// How long writes may wait in all before the peer must have taken its due.
+    /// How long writes may wait in all until the peer has taken its due.
     pub(crate) stall: Duration,
     /// That due, in bytes per second of `stall`.
     pub(crate) rate: u64,
-    /// How long there may be no request.
+    /// How long the connection may be without a request.
     pub(crate) idle: Duration,
-    /// How long the rest of a request may take whose answer ends the connection.
+    /// How long the rest of a request may take if its answer ends the connection.
     pub(crate) linger: Duration,
 }
 
 impl ConnectionTimeouts {
-    /// The stall as the kernel wants it (TCP_USER_TIMEOUT).
+    /// `stall` in milliseconds, as the kernel takes it (TCP_USER_TIMEOUT).
     #[cfg(target_os = "linux")]
     pub(crate) fn milliseconds(&self) -> u32 {
         u32::try_from(self.stall.as_millis()).unwrap_or(u32::MAX)
     }
 }
 
-/// Lies in the data of connections that are secured by TLS.
+/// In the data of a connection that TLS secures.
 pub(crate) struct Secured;
 
-/// The stream, watched.
+/// A client's stream under watch.
 pub(crate) struct Connection<S> {
     io: S,
     timeouts: ConnectionTimeouts,
     state: Rc<ConnectionState>,
     pipeline: Pipeline,
     plane: Plane,
-    /// What is still to be sent of [`GO_ON`].
+    /// The rest of [`GO_ON`] that is to be sent.
     go_on: &'static [u8],
-    /// Since there was no request when it was last looked at: until when there may be none.
+    /// Until when the connection may be without a request; set when it was first seen without one.
     idle_until: Option<Instant>,
-    /// What wakes us then, or earlier: it is set anew when it has rung too early, and not with each request.
+    /// Wakes the task then, or earlier. It is reset when it has rung too early, not with each
+    /// request.
     alarm: Option<Pin<Box<Sleep>>>,
-    /// Set while a client that was answered for the last time is heard out.
+    /// Set while the connection reads on after its client's last answer.
     ending: Option<Pin<Box<Sleep>>>,
     /// Set while a write waits: since when, and until when it may.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// Since the peer last had its due: how long writes waited, and how many bytes it took.
+    /// Since the peer last took its due: how long writes waited, and how many bytes it took.
     waited: Duration,
     taken: u64,
-    /// Bytes that were written since the peer last sent some: they may not have arrived.
+    /// Bytes written since the peer last sent some. They may not have arrived.
     unsettled: u64,
-    /// How much of a body was given since a read last waited.
+    /// Bytes of a body that were let through since a read last waited.
     round: usize,
-    /// How much has come of a head, and its share where that is much.
+    /// Bytes of the current head that have come, and the head's share of memory if they are many.
     head: usize,
     share: Option<BudgetShare>,
-    /// A request was refused before anybody has looked at it, as far as can be told from here.
+    /// actix-http has probably refused a request that no handler has seen.
     refused: bool,
 }
 
-/// After so many bytes of a body actix-http has to look whether anybody takes them, before it is
-/// given more: by itself it would gather four times as much for each connection (S28).
+/// After so many bytes of a body actix-http must look whether a handler takes them, before it gets
+/// more. By itself it would gather four times as much for each connection (S28).
 const ROUND: usize = 32 << 10;
 
-/// So many bytes may be on their way, and a reset that overtakes them would lose them.
+/// More unsettled bytes than these may still be on their way, and a reset that overtakes them would
+/// lose them.
 const SETTLED: u64 = 16 << 10;
 
 impl<S> Connection<S> {
@@ -128,12 +129,12 @@ impl<S> Connection<S> {
         }
     }
 
-    /// For the connection's data.
+    /// The shared state, for the connection's data.
     pub(crate) fn state(&self) -> Rc<ConnectionState> {
         Rc::clone(&self.state)
     }
 
-    /// Whether the connection has to make room for others. Once it has, nothing goes in or out.
+    /// An error if the connection had to make room for others. Then nothing goes in or out.
     fn sent_away(&self) -> io::Result<()> {
         match &self.state.place {
             Some(place) if place.is_gone() => Err(io::ErrorKind::ConnectionAborted.into()),
@@ -141,7 +142,10 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Counts what has come of a head. An error where there is no room for more.
+    /// Counts bytes of a head.
+    ///
+    /// # Errors
+    /// The head is long, and there is no memory for it.
     fn head_comes(&mut self, bytes: usize) -> io::Result<()> {
         self.head += bytes;
         if self.head > HEAD
@@ -156,12 +160,13 @@ impl<S> Connection<S> {
         Ok(())
     }
 
-    /// Whether what is written now may be actix-http's own refusal of a head: some of one went
-    /// through, and no request came of it. It would drop the connection as soon as that is written,
-    /// and bytes that nobody has read would become a reset, which may overtake answers. Kept waiting
-    /// once, it shuts the connection down in order. True once for each request.
+    /// Whether the bytes being written may be actix-http's own refusal of a head: a head went
+    /// through, at least in part, and no request came of it. actix-http would drop the connection
+    /// right after that write, and unread bytes would turn into a reset, which may overtake
+    /// answers. If the write waits once, actix-http shuts the connection down in order. True once
+    /// for each request.
     fn holds_up(&mut self) -> bool {
-        let nobody = self.state.requests.get() == 0 && self.state.coming.get().is_none();
+        let nobody = self.state.requests.get() == 0 && self.state.framing.get().is_none();
         let first = nobody && self.head > 0 && !self.refused;
         self.refused |= first;
         first
@@ -191,7 +196,7 @@ impl<S> Connection<S> {
         deadline.as_mut().poll(cx)
     }
 
-    /// A read waits. Ready when there was no request for too long.
+    /// A read waits. Ready when the connection was without a request for too long.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let busy = self.state.requests.get() > 0;
         // Most requests come and go between two looks.
@@ -222,8 +227,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
         {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if let Some(coming) = self.state.coming.take() {
-            self.pipeline.told(coming);
+        if let Some(framing) = self.state.framing.take() {
+            self.pipeline.understood(framing);
             (self.head, self.share, self.refused) = (0, None, false);
         }
         if self.state.leaving.get() {
@@ -245,8 +250,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
                 }
                 self.round = if read.is_pending() { 0 } else { self.round + came };
                 if read.is_pending() && in_progress {
-                    // A body. When its request ends before it does, it is time to look at the
-                    // clock.
+                    // A body is read. If its request ends before the body does, the timeout must be
+                    // looked at.
                     self.state.waiting.set(Some(cx.waker().clone()));
                 }
                 read
@@ -264,8 +269,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
                     cx.waker().wake_by_ref();
                 }
                 if read.is_pending() {
-                    // The head that was let through is not answered yet: this is no idle
-                    // connection.
+                    // The head that was let through is not answered yet, so the connection is not
+                    // idle.
                     return Poll::Pending;
                 }
                 read
@@ -279,7 +284,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
 }
 
 impl<S: AsyncRead + Unpin> Connection<S> {
-    /// What was held back, or else what comes in, as far as it may go through.
+    /// Lets through the held bytes, or else new ones, as far as the pipeline allows.
     fn poll_through(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         loop {
@@ -293,7 +298,7 @@ impl<S: AsyncRead + Unpin> Connection<S> {
                 }
                 self.unsettled = 0;
                 if buf.filled().len() == resumed {
-                    // The end. What was held back of a line goes before it.
+                    // The end of the stream. The held beginning of a line goes before it.
                     return Poll::Ready(Ok(()));
                 }
             } else {
@@ -311,8 +316,8 @@ impl<S: AsyncRead + Unpin> Connection<S> {
         }
     }
 
-    /// Reads what a client goes on sending behind its last answer, for a moment: closed unread, it
-    /// would be sent a reset, which may overtake that answer.
+    /// Reads for a moment what a client still sends after its last answer. Closed with unread
+    /// bytes, the socket would send a reset, which may overtake that answer.
     fn poll_hear_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut more = self.refused || !self.pipeline.is_empty() || self.ending.is_some() || self.unsettled > SETTLED;
         loop {
@@ -329,7 +334,8 @@ impl<S: AsyncRead + Unpin> Connection<S> {
         self.ending.get_or_insert_with(|| Box::pin(tokio::time::sleep(linger))).as_mut().poll(cx)
     }
 
-    /// Takes in what comes and lets nothing through but the end of the stream, which tells that the client has left.
+    /// Holds incoming bytes back. Lets only the end of the stream through, which tells that the
+    /// client has left.
     fn poll_hold(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.pipeline.is_full() {
             let mut space = [MaybeUninit::uninit(); 2048];
@@ -346,13 +352,13 @@ impl<S: AsyncRead + Unpin> Connection<S> {
 }
 
 impl<S: SendFile> Connection<S> {
-    /// Sends what is in the slot. Ready when there is nothing more.
+    /// Sends the item in the slot. Ready when the slot is empty.
     fn poll_slot(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match self.plane.step(&mut self.io, &self.state.slot, cx) {
                 Ok(SendStep::Nothing) => return Poll::Ready(Ok(())),
                 Ok(SendStep::Sent(bytes)) => self.wrote(bytes),
-                Ok(SendStep::ExpectContinue) => return Poll::Pending,
+                Ok(SendStep::Waits) => return Poll::Pending,
                 Ok(SendStep::Full) => return self.poll_stalled(cx).map(|()| Err(timed_out("the answer is not read"))),
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -361,7 +367,7 @@ impl<S: SendFile> Connection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Writes to the stream, and counts what it takes and how long it waits.
+    /// Writes to the stream. Counts the bytes it takes and the time it waits.
     fn poll_out(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.io).poll_write(cx, buf) {
             Poll::Ready(Ok(bytes)) => {
@@ -373,7 +379,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Sends what is begun of [`GO_ON`] to its end.
+    /// Sends the rest of [`GO_ON`].
     fn poll_go_on(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.go_on.is_empty() {
             let written = ready!(self.poll_out(cx, self.go_on))?;
@@ -398,7 +404,7 @@ impl<S: SendFile> AsyncWrite for Connection<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.sent_away()?;
-        // Everything before it is written.
+        // All bytes before it are written.
         if self.state.waits.get() == ExpectContinue::Asked {
             self.state.waits.set(ExpectContinue::No);
             self.go_on = GO_ON;

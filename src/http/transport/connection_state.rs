@@ -1,8 +1,9 @@
-//! The state that one connection shares with its requests. [`ConnectionState`] lies in the connection's
-//! data; `intake` and `access_log` find it there. A [`ActiveRequest`] is one request in progress.
+//! The state that a connection shares with its requests. [`ConnectionState`] lies in the
+//! connection's data, where `request_body.rs` and `answer/delivery.rs` find it. An
+//! [`ActiveRequest`] is one request in progress.
 //!
-//! Requests say: a body is awaited, ended or too slow; the connection closes after this answer; the
-//! connection is cut. The connection reads these flags when it is polled.
+//! Requests set it: a body is awaited, ended or too slow; the connection closes after this answer;
+//! the connection is cut. The connection reads it whenever it is polled.
 
 use std::{cell::Cell, rc::Rc, task::Waker};
 
@@ -10,46 +11,44 @@ use bytes::Bytes;
 
 use crate::http::transport::{answer_memory::AnswerHold, framing::RequestFraming, places::Place, plane::SendSlot};
 
-/// What the requests of a connection tell it. Lies in the connection's data, where handlers find
-/// it.
+/// The state that a connection and its requests share, on one thread.
 #[derive(Default)]
 pub(crate) struct ConnectionState {
-    /// How many requests are in progress.
+    /// The number of requests in progress.
     pub(crate) requests: Cell<usize>,
-    /// There was one since this was last looked at.
+    /// There was a request since this was last read.
     pub(crate) seen: Cell<bool>,
-    /// The connection ends with this request: what is still to come of it is awaited for a moment
-    /// only.
+    /// The connection ends with this request, and waits only a moment for the rest of it.
     pub(crate) leaving: Cell<bool>,
-    /// What came of the body is no body.
+    /// The body is malformed.
     pub(crate) broken: Cell<bool>,
-    /// Who waits for more of the body.
+    /// Wakes the handler that waits for more of the body.
     pub(crate) reader: Cell<Option<Waker>>,
-    /// A body that is not read to its end yet.
+    /// The body is not read to its end yet.
     pub(crate) unread: Cell<bool>,
-    /// What the pipeline is told next.
-    pub(crate) coming: Cell<Option<RequestFraming>>,
-    /// The client's body, where it waits to be asked for.
+    /// The framing of the newest request, until the pipeline takes it.
+    pub(crate) framing: Cell<Option<RequestFraming>>,
+    /// Whether the client holds its body back.
     pub(crate) waits: Cell<ExpectContinue>,
-    /// Who waits until none is in progress.
+    /// Wakes the connection when no request is in progress.
     pub(crate) waiting: Cell<Option<Waker>>,
-    /// A body has failed: nothing more may be sent.
+    /// A body has failed: no more may be sent.
     pub(crate) cut: Cell<bool>,
-    /// What a body wants sent.
+    /// The item that a body wants sent.
     pub(crate) slot: SendSlot,
-    /// What the connection holds among all others.
+    /// The connection's place among all others.
     pub(crate) place: Option<Place>,
 }
 
-/// A body that its client may hold back until it is asked for (RFC 9110, section 10.1.1).
+/// Whether a client holds its body back until it is asked for (RFC 9110, section 10.1.1).
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum ExpectContinue {
     /// It does not.
     #[default]
     No,
-    /// Nobody has asked for it.
+    /// It does, and no handler has asked for it.
     Unasked,
-    /// Somebody has, and the client is to be told.
+    /// It does, and a handler has asked: the client must be told.
     Asked,
 }
 
@@ -62,7 +61,7 @@ impl ConnectionState {
         }
     }
 
-    /// Some of the body is here: its client does not wait.
+    /// Some of the body is here, so the client does not hold it back.
     pub(crate) fn body_comes(&self) {
         self.waits.set(ExpectContinue::No);
         self.client_goes_on();
@@ -80,8 +79,7 @@ impl ConnectionState {
         }
     }
 
-    /// What comes is no body: whoever waits for more of it is told, and the connection ends with the
-    /// answer.
+    /// The body is malformed: its reader is woken, and the connection ends with the answer.
     pub(crate) fn body_breaks(&self) {
         self.broken.set(true);
         self.leaving.set(true);
@@ -106,12 +104,12 @@ impl ConnectionState {
 pub(crate) struct ActiveRequest(Rc<ConnectionState>);
 
 impl ActiveRequest {
-    /// A request whose body comes as `coming` says, and which waits to be asked for or not.
-    pub(crate) fn new(connection: &Rc<ConnectionState>, coming: RequestFraming, waits: bool) -> Self {
+    /// A request whose body is framed as `framing` says. `waits`: its client holds the body back.
+    pub(crate) fn new(connection: &Rc<ConnectionState>, framing: RequestFraming, waits: bool) -> Self {
         connection.requests.set(connection.requests.get() + 1);
         connection.seen.set(true);
-        connection.coming.set(Some(coming));
-        connection.unread.set(coming.has_body());
+        connection.framing.set(Some(framing));
+        connection.unread.set(framing.has_body());
         connection.waits.set(if waits { ExpectContinue::Unasked } else { ExpectContinue::No });
         if let Some(place) = &connection.place {
             place.busy();
@@ -119,9 +117,9 @@ impl ActiveRequest {
         ActiveRequest(Rc::clone(connection))
     }
 
-    /// The answer is made. True where the connection ends with it: a body that nobody has read to
-    /// its end may have come or not, and a client that still waits to be asked for it may send it
-    /// or not, so what comes next would be anything.
+    /// The answer is made. True if the connection ends with it. It does if the body is not read to
+    /// its end: bytes of it may have come or not, and a client that still holds it back may send it
+    /// or not, so the next bytes could be anything.
     pub(crate) fn answered(&self) -> bool {
         self.0.waits.set(ExpectContinue::No);
         if self.0.unread.get() {
@@ -130,18 +128,18 @@ impl ActiveRequest {
         self.0.leaving.get()
     }
 
-    /// Ends the connection as soon as what is written already has left.
+    /// Ends the connection as soon as the bytes already written have left.
     pub(crate) fn cut(&self) {
         self.0.cut.set(true);
     }
 
-    /// Counts bytes that the answer holds in memory, among those of all connections. `None`: there
-    /// are too many of them.
+    /// Counts bytes that the answer holds in memory, among those of all connections. `None`: they
+    /// are too many.
     pub(crate) fn hold(&self, bytes: &Bytes) -> Option<AnswerHold> {
         self.0.place.as_ref()?.hold(bytes)
     }
 
-    /// Where the connection finds what it shall send.
+    /// The slot for the next item of the answer.
     pub(crate) fn slot(&self) -> &SendSlot {
         &self.0.slot
     }

@@ -1,4 +1,4 @@
-//! The patience of a connection, on a paused clock.
+//! The timeouts of a connection, on a paused clock.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 

@@ -1,8 +1,8 @@
-//! Where a request's body ends (RFC 9112, sections 6 and 7).
+//! Where the body of a request ends (RFC 9112, sections 6 and 7).
 //!
-//! actix-http reads the head and says here how the body is framed. The pipeline follows the bytes by
-//! the same steps as actix-http decodes them, so both agree on the first byte behind the body
-//! (S29).
+//! actix-http parses the head, and [`RequestFraming::of`] takes the framing of the body from it.
+//! The pipeline follows the bytes by the same steps as actix-http decodes them, so that both agree
+//! on the first byte after the body (S29).
 
 use actix_http::ConnectionType;
 use actix_web::{
@@ -13,18 +13,18 @@ use actix_web::{
     },
 };
 
-/// How a request's body is framed.
+/// How the body of a request is framed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum BodyFraming {
     /// So many bytes are still to come. 0: there is no body, or no more of it.
     Length(u64),
     /// Chunks are to come.
     Chunked(ChunkState),
-    /// Everything up to the connection's end is the body.
+    /// All bytes up to the connection's end are the body.
     Endless,
 }
 
-/// What comes next in a chunked body. The numbers are the chunk's size, or what is left of it.
+/// The next part of a chunked body. The numbers are the chunk's size, or the rest of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ChunkState {
     /// The first digit of a size.
@@ -42,34 +42,34 @@ pub(crate) enum ChunkState {
     /// The end of the data's line.
     DataCr,
     DataLf,
-    /// The empty line that ends it all, or a trailer.
+    /// The empty line that ends the body, or a trailer.
     EndCr,
     EndLf,
     /// A trailer, and the end of its line.
     Trailer,
     TrailerLf,
-    /// The end.
+    /// The body has ended.
     Over,
-    /// This is no chunk: the request is answered 400, and nothing more is read as one.
+    /// Malformed: the request is answered 400, and no more of it is read.
     Broken,
 }
 
-/// What the pipeline has to know of a request.
+/// The facts that the pipeline needs of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RequestFraming {
     pub(crate) framing: BodyFraming,
-    /// No request may follow on this connection: the client says so.
+    /// The client says that no request follows on this connection.
     pub(crate) last: bool,
 }
 
 impl RequestFraming {
-    /// Reads the head as actix-http has understood it.
+    /// Takes them from the head as actix-http has parsed it.
     pub(crate) fn of(request: &HttpRequest) -> RequestFraming {
         let headers = request.headers();
         let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse::<u64>().ok();
         let is_websocket = |value: &str| value.trim().eq_ignore_ascii_case("websocket");
         let framing = if headers.contains_key(TRANSFER_ENCODING) {
-            // actix-http has refused every coding but this one.
+            // actix-http has refused every other coding.
             BodyFraming::Chunked(ChunkState::First)
         } else if headers.get_all(UPGRADE).any(|value| value.to_str().is_ok_and(is_websocket)) {
             BodyFraming::Endless
@@ -90,8 +90,8 @@ impl RequestFraming {
 }
 
 impl BodyFraming {
-    /// Goes on over `bytes`. The offset behind the body where it ends in them; `None`: all of them
-    /// belong to it, and more does.
+    /// Follows `bytes`. Returns the offset after the body if it ends in them; `None` if all of them
+    /// belong to it and it goes on.
     pub(crate) fn follow(&mut self, bytes: &[u8]) -> Option<usize> {
         match self {
             BodyFraming::Length(left) if *left <= bytes.len() as u64 => {
@@ -128,7 +128,7 @@ impl ChunkState {
         None
     }
 
-    /// The same steps as `h1/chunked.rs` of actix-http takes.
+    /// The steps of actix-http's `h1/chunked.rs`.
     fn step(self, byte: u8) -> ChunkState {
         match (self, byte) {
             (ChunkState::First, _) => digit(byte).map_or(ChunkState::Broken, ChunkState::Digits),
@@ -176,7 +176,7 @@ fn digit(byte: u8) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// Where the body ends, whichever way its bytes are split.
+    /// The end of the body, however its bytes are split.
     fn end(body: &[u8]) -> Option<usize> {
         let whole = BodyFraming::Chunked(ChunkState::First).follow(body);
         for split in 1..body.len() {

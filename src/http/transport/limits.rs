@@ -1,32 +1,34 @@
-//! How long clients may take, and how many there may be.
+//! How long clients may take, and how many there may be. Production uses the default; tests change
+//! it.
 
 use std::time::Duration;
 
-/// How long clients may take, and how many there may be.
+/// The limits of the registry's listeners.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
     /// Worker threads.
     pub workers: usize,
-    /// How long a connection is kept for the next request.
+    /// How long an idle connection is kept for the next request.
     pub keep_alive: Duration,
-    /// How long the head of a request may take; past it the answer is 408.
+    /// How long the head of a request may take. A slower one is answered 408.
     pub head: Duration,
-    /// How long a pull may wait for upstream before its head is sent; past it the answer is 504.
+    /// How long a pull may wait for upstream before its head is sent. Then it is answered 504.
     pub answer: Duration,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
     /// How long an answer may wait for its reader in all, unless the reader keeps `rate`.
     pub stall: Duration,
-    /// Bytes per second that a reader must take.
+    /// The bytes per second that a reader must take.
     pub rate: u64,
-    /// How long a connection that is being closed may take, with a request body that nobody reads coming in.
+    /// How long a connection may take to close while its client still sends a body that no handler
+    /// reads.
     pub linger: Duration,
-    /// Connections per worker, where there are descriptors for them; more wait in the kernel's
+    /// Connections per worker, if there are descriptors for them. Others wait in the kernel's
     /// queue.
     pub connections: usize,
-    /// Descriptors that the process may have; connections share them (`places.rs`).
+    /// The descriptors that the process may have. Connections get a part of them (`places.rs`).
     pub descriptors: usize,
-    /// How long answers under way may take after a stop was asked for.
+    /// How long the answers under way may take after a stop.
     pub drain: Duration,
 }
 
@@ -48,7 +50,7 @@ impl Default for ServerLimits {
     }
 }
 
-/// How many descriptors the process may have.
+/// The descriptors that the process may have.
 fn descriptors() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))

@@ -1,8 +1,11 @@
-//! Sockets, TLS and connections below the API. Nothing here knows a route.
+//! Sockets, TLS and connections below the API. No file here knows a route. `http/listeners.rs`
+//! starts the servers; answers reach their connection through [`connection_state`].
 //!
-//! `server.rs` puts a server together for any one handler; `unix.rs` has the administration's
-//! socket. A connection has a place (`places.rs`), hands on one request at a time (`pipeline.rs`)
-//! and sends stored bytes by the kernel (`plane/`).
+//! `server.rs` makes a server around any one handler, `unix.rs` the one on the administration's
+//! socket. A connection gets a place among all others (`places.rs`), is accepted (`acceptor.rs`),
+//! lets one request through at a time (`pipeline.rs`), and sends stored bytes by the kernel
+//! (`plane/`). The memory of requests and answers is bounded in `request_memory.rs` and
+//! `answer_memory.rs`.
 
 pub(crate) mod acceptor;
 pub(crate) mod answer_memory;

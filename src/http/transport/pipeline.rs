@@ -1,34 +1,34 @@
-//! One request at a time out of a connection's bytes (S29).
+//! One request at a time out of a connection's bytes (S29). The connection reads through it.
 //!
-//! actix-http decodes pipelined requests as they arrive, and remembers of the last one whether it
-//! was a HEAD: the answer to a GET that is still being made then loses its body and keeps its
-//! `Content-Length`, and everything after it is read out of step (measured with 3.20). So the pipeline
-//! lets one head through, then its body to the last byte, and nothing more until that request is
-//! answered:
+//! actix-http decodes pipelined requests as they arrive, and remembers only of the last one whether
+//! it was a HEAD. The answer to a GET that is still being made then loses its body and keeps its
+//! `Content-Length`, and the client reads everything after it out of step (measured with 3.20). So
+//! the pipeline lets one head through, then its body to the last byte, and then nothing until that
+//! request is answered:
 //!
 //! | state | lets through | ends with |
 //! |---|---|---|
 //! | `Head` | a head | its empty line |
-//! | `Seen` | nothing | the request's word on its body ([`Pipeline::told`]) |
-//! | `Body` | the body | its last byte, as [`BodyFraming`] counts; broken chunks end it for good |
+//! | `Seen` | nothing | the framing of its body ([`Pipeline::understood`]) |
+//! | `Body` | the body | its last byte, as [`BodyFraming`] counts; never after a broken chunk |
 //! | `Whole` | nothing | the answer |
 //!
-//! Where the client says that a request is its last, or a body was not read to its end, `Whole`
-//! does not end.
+//! `Whole` never ends if the client says that this request is its last, or if a body was not read
+//! to its end.
 //!
 //! A head's `Expect` goes through under another name ([`EXPECT`]): actix-http would send `100
-//! Continue` before anybody has looked at the request. The connection sends it when the body is
-//! asked for (`connection.rs`).
+//! Continue` before a handler has seen the request. The connection sends it when the body is asked
+//! for (`connection.rs`).
 
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 
 use crate::http::transport::framing::{BodyFraming, ChunkState, RequestFraming};
 
-/// The most that waits, in bytes; the rest stays with the kernel.
+/// The most bytes that are held back. Others stay with the kernel.
 const MOST: usize = 16 << 10;
 
-/// What `Expect` is called behind the pipeline: as long as that, and known to nobody else.
+/// The name of `Expect` behind the pipeline. It is as long as that one, and no client knows it.
 pub(crate) const EXPECT: &str = "x-wait";
 const EXPECTED: &[u8] = b"expect:";
 
@@ -41,18 +41,18 @@ enum PipelineState {
     Whole,
 }
 
-/// What the pipeline lets through now.
+/// What may go through now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Passage {
     /// Bytes, which then go through [`Pipeline::pass`].
     Through,
-    /// Nothing before actix-http has looked at the head that went through.
+    /// Nothing, until actix-http has parsed the head that went through.
     NothingYet,
-    /// Nothing before the request that went through is answered.
+    /// Nothing, until the request that went through is answered.
     Nothing,
 }
 
-/// What has come in and not been let through.
+/// The bytes that have come and have not gone through, and the state.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     held: BytesMut,
@@ -64,14 +64,14 @@ pub(crate) struct Pipeline {
     line: Line,
 }
 
-/// The line of a head that comes in now.
+/// The line of a head that is coming in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Line {
     /// It is the request's line, or an empty one before it.
     first: bool,
-    /// None of it is there yet.
+    /// No byte of it is there.
     fresh: bool,
-    /// Nothing of it is there but carriage returns.
+    /// It has only carriage returns so far.
     empty: bool,
 }
 
@@ -79,13 +79,13 @@ impl Line {
     const FIRST: Line = Line { first: true, fresh: true, empty: true };
 }
 
-/// What a look at a head found.
+/// The result of a look at bytes of a head.
 enum HeadScan {
-    /// It goes on.
+    /// The head goes on.
     Nothing,
-    /// It ends here.
+    /// The head ends at this offset.
     End(usize),
-    /// From here on it may be the beginning of `Expect:`.
+    /// From this offset on it may be the beginning of `Expect:`.
     Begun(usize),
 }
 
@@ -105,26 +105,26 @@ impl Pipeline {
         self.held.len() >= MOST
     }
 
-    /// Whether what goes through next is of a head.
+    /// Whether the next byte belongs to a head.
     pub(crate) fn is_at_head(&self) -> bool {
         self.state == PipelineState::Head
     }
 
-    /// Keeps bytes for later.
+    /// Holds bytes back.
     pub(crate) fn hold(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
     }
 
-    /// The request whose head went through says what follows.
-    pub(crate) fn told(&mut self, coming: RequestFraming) {
-        self.last = coming.last;
-        self.state = match coming.framing {
+    /// Takes the framing of the request whose head went through.
+    pub(crate) fn understood(&mut self, request: RequestFraming) {
+        self.last = request.last;
+        self.state = match request.framing {
             BodyFraming::Length(0) => PipelineState::Whole,
             framing => PipelineState::Body(framing),
         };
     }
 
-    /// Whether what came as chunks is none. Then nothing more goes through.
+    /// Whether the chunks are malformed. Then nothing more goes through.
     pub(crate) fn is_broken(&self) -> bool {
         matches!(self.state, PipelineState::Body(BodyFraming::Chunked(ChunkState::Broken)))
     }
@@ -134,7 +134,7 @@ impl Pipeline {
         self.last = true;
     }
 
-    /// What may go through, while a request is in progress or not.
+    /// What may go through now. `in_progress`: a request is.
     pub(crate) fn passage(&mut self, in_progress: bool) -> Passage {
         match self.state {
             PipelineState::Body(BodyFraming::Chunked(ChunkState::Broken)) => Passage::Nothing,
@@ -146,35 +146,35 @@ impl Pipeline {
             }
             PipelineState::Head | PipelineState::Whole => Passage::Nothing,
             PipelineState::Seen => {
-                // Once: a head that actix-http refuses says nothing, and what follows it is not
-                // read.
+                // Once only: actix-http makes no request of a head that it refuses, and reads no
+                // further.
                 self.state = PipelineState::Head;
                 Passage::NothingYet
             }
         }
     }
 
-    /// Passage held bytes through, as many as fit.
+    /// Lets held bytes through, as many as fit.
     pub(crate) fn release(&mut self, out: &mut ReadBuf<'_>) {
         let n = self.held.len().min(out.remaining());
         out.put_slice(&self.held[..n]);
         self.held.advance(n);
     }
 
-    /// What was held back of a line goes before what comes now.
+    /// The held beginning of a line goes before new bytes.
     pub(crate) fn resume(&mut self, out: &mut ReadBuf<'_>) {
         out.put_slice(&self.begun);
         self.begun.clear();
     }
 
-    /// Nothing came after all: takes that back, all of `out` after `before`.
+    /// No more bytes came: takes all of `out` after `before` back.
     pub(crate) fn take_back(&mut self, out: &mut ReadBuf<'_>, before: usize) {
         self.begun.extend_from_slice(&out.filled()[before..]);
         out.set_filled(before);
     }
 
-    /// Looks at what is about to go through, all of `out` after `before`. Takes back what follows a
-    /// head or a body, and what may become an `Expect:`.
+    /// Looks at bytes that are about to go through, all of `out` after `before`. Takes back the
+    /// bytes after a head or a body, and the beginning of an `Expect:`.
     pub(crate) fn pass(&mut self, out: &mut ReadBuf<'_>, before: usize) {
         let end = match &mut self.state {
             PipelineState::Body(framing) => {
@@ -210,8 +210,8 @@ impl Pipeline {
 }
 
 impl Line {
-    /// Goes on over bytes of a head to its end: the empty line behind the request's line, with CRLF
-    /// or LF alone. Renames `Expect`.
+    /// Follows the bytes of a head to its end: the empty line after the request's line, with CRLF
+    /// or with LF alone. Renames `Expect`.
     fn look(&mut self, bytes: &mut [u8]) -> HeadScan {
         let mut at = 0;
         loop {
@@ -248,15 +248,15 @@ mod tests {
 
     const NO_BODY: RequestFraming = RequestFraming { framing: BodyFraming::Length(0), last: false };
 
-    /// What goes through between two words, for bytes that arrive in pieces; every request is
+    /// The bytes that go through at each step, for bytes that arrive in pieces. Every request is
     /// answered at once.
-    fn steps(pieces: &[&[u8]], coming: RequestFraming) -> Vec<String> {
+    fn steps(pieces: &[&[u8]], request: RequestFraming) -> Vec<String> {
         let (mut pipeline, mut through) = (Pipeline::default(), vec![String::new()]);
         for piece in pieces {
             pipeline.hold(piece);
             while !pipeline.is_empty() {
                 if pipeline.passage(false) == Passage::NothingYet {
-                    pipeline.told(coming);
+                    pipeline.understood(request);
                     through.push(String::new());
                     continue;
                 }
@@ -303,14 +303,14 @@ mod tests {
         };
         pipeline.hold(b"A\n\n123B\n\nC\n\n");
         assert_eq!((pipeline.passage(false), pass(&mut pipeline)), (Passage::Through, b"A\n\n".to_vec()));
-        pipeline.told(RequestFraming { framing: BodyFraming::Length(3), last: false });
+        pipeline.understood(RequestFraming { framing: BodyFraming::Length(3), last: false });
         assert_eq!((pipeline.passage(true), pass(&mut pipeline)), (Passage::Through, b"123".to_vec()));
         assert_eq!(
             (pipeline.passage(true), pipeline.passage(true), pipeline.passage(false)),
             (Passage::Nothing, Passage::Nothing, Passage::Through)
         );
         assert_eq!(pass(&mut pipeline), b"B\n\n");
-        pipeline.told(RequestFraming { framing: BodyFraming::Length(0), last: true });
+        pipeline.understood(RequestFraming { framing: BodyFraming::Length(0), last: true });
         assert_eq!((pipeline.passage(true), pipeline.passage(false)), (Passage::Nothing, Passage::Nothing));
     }
 

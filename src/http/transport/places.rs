@@ -1,16 +1,16 @@
-//! Who is connected, and who goes when descriptors are short (S28).
+//! The places of connections, and which connection goes when descriptors are short (S28).
 //!
-//! A connection has a [`Place`] from its acceptance to its end. Three bounds, all derived from how
-//! many descriptors the process may have, a quarter of which is left to files and upstreams:
+//! A connection has a [`Place`] from its acceptance to its end. Three bounds follow from the number
+//! of descriptors that the process may have, of which a quarter is left to files and upstreams:
 //!
 //! | bound | beyond it |
 //! |---|---|
-//! | all connections | the one that has done nothing for longest goes, of the owner with the most; if there is none, the new one |
+//! | all connections | the longest idle of the owner with the most goes; else the new one |
 //! | those of one owner: three quarters | the same among its own |
-//! | those that have not asked for anything yet: a half | the oldest of them goes |
+//! | those without any request yet: a half | the oldest of them goes |
 //!
-//! What is being served never goes: a connection *does nothing* while it has no request, or while
-//! its client has neither sent nor taken a byte for [`STILL`].
+//! A connection that is being served never goes. A connection *idles* while it has no request, and
+//! while its client has neither sent nor taken a byte for [`STILL`].
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -33,18 +33,18 @@ use crate::http::transport::{
     request_memory::{BudgetShare, GatheredBody, NoShare, RequestMemory},
 };
 
-/// How many descriptors files, upstreams and the runtime have at least.
+/// The descriptors that files, upstreams and the runtime have at least.
 const OTHERS: usize = 96;
 
-/// The most connections that have not asked for anything yet, however many descriptors there are:
-/// each costs memory.
+/// The most connections without any request yet, however many descriptors there are: each costs
+/// memory.
 const UNFINISHED: usize = 8_192;
 
-/// After how long without a byte a client that is waited for does nothing.
+/// A client that is waited for idles after this time without a byte.
 const STILL: Duration = Duration::from_secs(5);
 
-/// Whose a connection or an upload is, as far as its address tells: all loopback addresses are one
-/// owner, and so are the addresses of one IPv6 network, which a single machine has by the billion.
+/// The owner of a connection or an upload, by its address. All loopback addresses are one owner,
+/// and so are the addresses of one IPv6 network: a single machine has billions of them.
 pub(crate) fn owner(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         address if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
@@ -56,16 +56,16 @@ pub(crate) fn owner(address: IpAddr) -> IpAddr {
     }
 }
 
-/// All connections of the process.
+/// The places of all connections of the process.
 #[derive(Debug)]
 pub(crate) struct Places {
     table: Mutex<PlaceTable>,
     most: usize,
     accepted: usize,
     began: Instant,
-    /// What their answers hold in memory.
+    /// The memory of their answers.
     loads: Arc<AnswerMemory>,
-    /// And their requests.
+    /// The memory of their requests.
     held: RequestMemory,
 }
 
@@ -77,13 +77,13 @@ struct PlaceTable {
     unfinished: usize,
 }
 
-/// What is known of a connection.
+/// The state of one connection.
 #[derive(Debug)]
 struct Seat {
     owner: IpAddr,
-    /// It has asked for something.
+    /// It has sent a request.
     finished: AtomicBool,
-    /// Since when it has done nothing, in milliseconds; [`BUSY`] while it is served.
+    /// Since when it idles, in milliseconds since `began`; [`BUSY`] while it is served.
     still: AtomicU64,
     /// Its client is waited for in the middle of a request.
     amid: AtomicBool,
@@ -93,7 +93,7 @@ struct Seat {
 
 const BUSY: u64 = u64::MAX;
 
-/// A connection's place, while it lives.
+/// The place of one connection, while it lives.
 #[derive(Debug)]
 pub(crate) struct Place {
     number: u64,
@@ -115,8 +115,8 @@ impl Places {
         })
     }
 
-    /// How many connections may have a descriptor: those with a place, and those that have just
-    /// come or are about to go. The others wait in the kernel's queue.
+    /// The number of connections that may have a descriptor: those with a place, and those that
+    /// have just come or are about to go. Others wait in the kernel's queue.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted
     }
@@ -133,7 +133,7 @@ impl Places {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(BUSY - 1)
     }
 
-    /// A place for a new connection from `address`; `None` where it has to go.
+    /// A place for a new connection from `address`; `None` if the connection has to go.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
         let (owner, now) = (owner(address), self.now());
         let mut table = self.lock();
@@ -167,8 +167,8 @@ impl Places {
 }
 
 impl PlaceTable {
-    /// Sends away what has done nothing for longest, of this owner or of the one with the most.
-    /// `None`: nothing can go.
+    /// Sends away the connection that idles longest, of this owner or else of the one with the
+    /// most. `None`: no connection idles.
     fn make_room(&mut self, now: u64, owner: Option<IpAddr>) -> Option<()> {
         let mut owners: Vec<_> = match owner {
             Some(owner) => vec![(0, owner)],
@@ -214,7 +214,7 @@ impl PlaceTable {
 }
 
 impl Seat {
-    /// Since when it does nothing, if that counts.
+    /// Since when it idles, if that counts yet.
     fn still_since(&self, now: u64) -> Option<u64> {
         let since = self.still.load(Ordering::Relaxed);
         let counts = !self.amid.load(Ordering::Relaxed) || now.saturating_sub(since) >= STILL.as_millis() as u64;
@@ -228,7 +228,7 @@ impl Place {
         self.seat.still.store(BUSY, Ordering::Relaxed);
         if !self.seat.finished.load(Ordering::Relaxed) {
             let mut table = self.places.lock();
-            // Unless it has been sent away meanwhile, which has counted it.
+            // A connection that was sent away meanwhile is counted already.
             if table.seats.contains_key(&self.number) {
                 table.unfinished -= 1;
             }
@@ -236,7 +236,7 @@ impl Place {
         }
     }
 
-    /// There is no request.
+    /// No request is in progress.
     pub(crate) fn idle(&self) {
         self.seat.amid.store(false, Ordering::Relaxed);
         self.seat.still.store(self.places.now(), Ordering::Relaxed);
@@ -257,17 +257,17 @@ impl Place {
         }
     }
 
-    /// Counts bytes that an answer holds in memory. `None`: there are too many of them.
+    /// Counts bytes that an answer holds in memory. `None`: they are too many.
     pub(crate) fn hold(&self, bytes: &Bytes) -> Option<AnswerHold> {
         self.places.loads.take(self.seat.owner, bytes)
     }
 
-    /// A share for a head that is long.
+    /// A share of memory for a long head.
     pub(crate) fn room_for_head(&self) -> Option<BudgetShare> {
         self.places.held.head(self.seat.owner)
     }
 
-    /// Room for a body that is gathered, as [`RequestMemory::room`] gives it.
+    /// Memory for a body that is gathered, as [`RequestMemory::room`].
     pub(crate) async fn room_for_body(
         &self,
         gathered: &mut GatheredBody,
@@ -282,13 +282,13 @@ impl Place {
         self.seat.gone.load(Ordering::Acquire)
     }
 
-    /// Ready when it has.
+    /// Ready when the connection has to go.
     pub(crate) fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
         self.seat.waker.register(cx.waker());
         if self.is_gone() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// ExpectContinue until the connection has to go.
+    /// Waits until the connection has to go.
     pub(crate) async fn gone(&self) {
         poll_fn(|cx| self.poll_gone(cx)).await;
     }
@@ -308,7 +308,7 @@ mod tests {
         IpAddr::from([192, 0, 2, n])
     }
 
-    /// 192 descriptors: 96 places, 72 for one owner, 48 that have not asked for anything.
+    /// 192 descriptors: 96 places, 72 for one owner, 48 without a request.
     fn places() -> Arc<Places> {
         Places::new(192)
     }

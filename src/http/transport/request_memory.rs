@@ -1,14 +1,14 @@
-//! What clients have sent and lanyard holds in memory, together (S28).
+//! The bytes that clients have sent and lanyard holds in memory, bounded for all together (S28).
 //!
 //! | held | in all | beyond it |
 //! |---|---|---|
-//! | the first [`FIRST`] bytes of each body that is gathered | 32 MiB | a wait, then 429 |
-//! | bodies that are longer, each as long as it may become | 64 MiB | a wait, then 429 |
-//! | heads beyond [`HEAD`], each as long as it may become | 16 MiB | the connection ends |
+//! | first [`FIRST`] bytes of each gathered body | 32 MiB | a wait, then 429 |
+//! | longer bodies, at the length they may reach | 64 MiB | a wait, then 429 |
+//! | heads beyond [`HEAD`], at the length they may reach | 16 MiB | the connection ends |
 //!
-//! One owner has at most half of each. A long body has to bring its first bytes before it takes its
-//! share, so a promise alone costs nobody else anything. Nobody waits for a second share of one
-//! kind while holding the first, so no two bodies wait for each other.
+//! One owner has at most half of each. A long body must bring its first bytes before it takes its
+//! share, so an announced length alone costs no other client anything. A body that holds a share
+//! never waits for a second one of the same kind, so no two bodies wait for each other.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -16,23 +16,23 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Notify, time::Instant};
 
-/// How much of a body is gathered before it needs a share of its own, in bytes.
+/// The bytes of a body that are gathered before it needs a share for long bodies.
 pub(crate) const FIRST: usize = 16 << 10;
 
-/// How long a head may become without a share, in bytes, and how long with one: actix-http refuses
-/// it then.
+/// The longest head without a share, in bytes, and the longest with one: actix-http refuses longer
+/// ones.
 pub(crate) const HEAD: usize = 16 << 10;
 const LONGEST_HEAD: usize = 128 << 10;
 
 /// How long a body waits for its share.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// Beyond so many bytes, a body gets [`ROOMY`] bytes of address space, of which only what is
-/// written costs memory, so that the allocator gives it back at its end.
+/// A body beyond [`LARGE`] bytes gets [`ROOMY`] bytes of address space. Only written pages cost
+/// memory, and the allocator gives so large a piece back at its end.
 const LARGE: usize = 256 << 10;
 const ROOMY: usize = 33 << 20;
 
-/// The shares of all clients.
+/// The three budgets. Shared by all connections.
 #[derive(Debug)]
 pub(crate) struct RequestMemory {
     beginnings: Arc<MemoryBudget>,
@@ -47,7 +47,7 @@ impl Default for RequestMemory {
     }
 }
 
-/// So many bytes for all.
+/// A number of bytes for all clients.
 #[derive(Debug)]
 struct MemoryBudget {
     table: Mutex<BudgetTable>,
@@ -77,7 +77,7 @@ pub(crate) struct GatheredBody {
     rest: Option<BudgetShare>,
 }
 
-/// There is no share for it.
+/// There is no share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct NoShare;
 
@@ -87,8 +87,8 @@ impl RequestMemory {
         self.heads.take(owner, LONGEST_HEAD)
     }
 
-    /// Room in `gathered` for all that has come, `length` bytes, of a body that may become
-    /// `longest`. ExpectContinue for a while where others have it.
+    /// Makes room in `gathered` for the `length` bytes that have come of a body that may reach
+    /// `longest`. Waits a while for shares of others.
     pub(crate) async fn room(
         &self,
         owner: IpAddr,
@@ -122,7 +122,7 @@ impl MemoryBudget {
         let until = Instant::now() + WAIT;
         loop {
             let mut changed = std::pin::pin!(self.changed.notified());
-            // What is given back from here on is noticed.
+            // From here on a share that is given back is noticed.
             changed.as_mut().enable();
             if let Some(share) = self.take(owner, bytes) {
                 return Ok(share);
@@ -156,20 +156,20 @@ impl GatheredBody {
         self.bytes.len()
     }
 
-    /// Adds a piece of a body that may become `longest` bytes.
+    /// Adds a piece of a body that may reach `longest` bytes.
     pub(crate) fn push(&mut self, piece: &[u8], longest: usize) {
         let length = self.bytes.len() + piece.len();
         if length <= FIRST {
             self.bytes.reserve_exact(longest.clamp(length, FIRST) - self.bytes.len());
         } else if self.bytes.capacity() <= FIRST {
             let room = if longest > LARGE { ROOMY } else { longest.max(length) };
-            // Where there is no such address space, it grows as any vector.
+            // Without such address space it grows as any vector does.
             let _ = self.bytes.try_reserve_exact(room - self.bytes.len());
         }
         self.bytes.extend_from_slice(piece);
     }
 
-    /// The body. Its shares are given back with the last copy of it.
+    /// The body. Its shares are given back with its last copy.
     pub(crate) fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
     }
@@ -191,7 +191,7 @@ mod tests {
         IpAddr::from([192, 0, 2, n])
     }
 
-    /// A body of which so many bytes have come.
+    /// A body of which `length` bytes have come.
     async fn body(held: &RequestMemory, n: u8, length: usize, longest: usize) -> Result<GatheredBody, NoShare> {
         let mut gathered = GatheredBody::default();
         held.room(owner(n), &mut gathered, length.min(FIRST), longest).await?;
@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(totals(&held), [0; 3]);
     }
 
-    /// More than fit come at once, and all of them are gathered, one after the other.
+    /// More bodies come at once than fit, and all are gathered, one after the other.
     #[tokio::test(start_paused = true)]
     async fn s28_bodies_wait_for_their_turn() {
         let held = RequestMemory::default();

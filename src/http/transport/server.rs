@@ -1,5 +1,6 @@
-//! The listening socket and the worker threads, built by hand from actix's parts so that every connection is a
-//! [`Connection`] with our patience, plain or over TLS. Signals and the order of shutdown belong to `app`.
+//! The server: listening sockets and worker threads, built from actix's parts so that every
+//! connection is a [`Connection`] with our timeouts, plain or over TLS. Called by
+//! `http/listeners.rs`; signals and the order of the stop belong to `app`.
 
 use std::{
     io,
@@ -28,7 +29,8 @@ use crate::http::transport::{
     tls::{Certificate, TlsError},
 };
 
-/// The kernel's queue of connections that nobody has accepted yet: a farm that starts at once must not be refused.
+/// The kernel's queue of connections before they are accepted: a farm that starts at once must not
+/// be refused.
 const BACKLOG: i32 = 4096;
 
 /// Why lanyard cannot listen, in one line that says what to do.
@@ -41,7 +43,8 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Takes the port. Connections queue from here on, before anything answers them. `setting` is what chooses the address.
+/// Takes the port. Connections queue from here on, before any is answered. `setting` is the option
+/// that chooses the address, for the error.
 ///
 /// # Errors
 /// The address cannot be had; why, and what to do.
@@ -67,7 +70,7 @@ pub fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, B
     Ok(listener)
 }
 
-/// The server around any one handler; tests of the transport bring their own.
+/// A server around any one handler; tests of the transport bring their own.
 pub(crate) fn listen<T, F, Args>(
     listeners: Vec<(TcpListener, web::Data<T>)>,
     certificate: Option<Arc<Certificate>>,
@@ -89,7 +92,7 @@ where
     let secured = certificate.map(|certificate| Ok((Arc::new(certificate.config()?), certificate))).transpose();
     let secured = secured.map_err(|error: TlsError| io::Error::other(error))?;
     let places = Places::new(limits.descriptors);
-    // What is not accepted costs no descriptor.
+    // A connection that is not accepted costs no descriptor.
     let connections = limits.connections.min(places.accepted() / limits.workers.max(1)).max(1);
     let mut builder = Server::build()
         .workers(limits.workers)
@@ -129,7 +132,7 @@ where
     Ok(builder.run())
 }
 
-/// What answers the requests of one listener.
+/// Makes the HTTP service of one listener.
 #[derive(Clone)]
 struct HttpFactory<D, F> {
     data: D,
@@ -140,7 +143,7 @@ struct HttpFactory<D, F> {
 }
 
 impl<T: Send + Sync + 'static, F> HttpFactory<web::Data<T>, F> {
-    /// For connections over streams of one kind.
+    /// The service for connections over streams of one kind.
     fn service<S, Args>(
         &self,
     ) -> impl ServiceFactory<

@@ -1,4 +1,4 @@
-//! The transport on raw sockets, around a handler that echoes: framing, patience, HEAD, cuts.
+//! The transport on raw sockets, around a handler that echoes: framing, timeouts, HEAD, cuts.
 
 use std::{
     io::{Read, Write},
@@ -23,7 +23,8 @@ use crate::{
 
 type Counted = web::Data<Arc<Metrics>>;
 
-/// `/never`: no answer; `/head`: the head of 1000 bytes; `/cut`: half of 200,000; `/endless`: as many as are taken; else an echo.
+/// `/never`: no answer; `/head`: the head of 1000 bytes; `/cut`: half of 200,000; `/endless`: as
+/// many as are taken; else an echo.
 async fn echo(request: HttpRequest, metrics: Counted, payload: web::Payload) -> HttpResponse<ReplyBody> {
     let (entry, delivery) = (LogEntry::new(&request, &metrics), Delivery::new(&request));
     let mut payload = RequestBody::new(payload, &request);
@@ -37,7 +38,8 @@ async fn echo(request: HttpRequest, metrics: Counted, payload: web::Payload) -> 
         }
         "/early" => Reply::stream(StatusCode::OK, "a/b", 200_000, Piece::Bytes(piece()), Box::pin(pieces(1))),
         "/late" => {
-            // Answered only after the connection has been polled again, with whatever has come in meanwhile.
+            // Answered only after the connection has been polled again, with the bytes that came
+            // meanwhile.
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
@@ -67,7 +69,7 @@ fn start(limits: ServerLimits) -> (TestServer, Arc<Metrics>) {
     (TestServer::start(move |listener| listen(vec![(listener, data)], None, limits, echo).unwrap()), metrics)
 }
 
-/// ExpectContinue until the metrics hold a line.
+/// Waits until the metrics have a line.
 fn eventually(metrics: &Metrics, line: &str) {
     let began = Instant::now();
     while !metrics.encode(&Sample::default()).lines().any(|l| l == line) {
@@ -81,7 +83,7 @@ fn s12_framing_cases() {
     let (server, _) = start(limits());
     let hidden = "GET /hidden HTTP/1.1\r\nhost: x\r\n\r\n";
     let last = "GET /last HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    // Refused: 400, the connection closed, and nothing that came after the head is ever taken for a request.
+    // Refused: 400, the connection closed, and no byte after the head is ever taken for a request.
     for (name, request) in [
         (
             "CL+TE",
@@ -116,7 +118,7 @@ fn s12_framing_cases() {
         assert!(answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.0 400 "), "{name}: {answer}");
         assert!(!answer.contains("hidden") && answer.matches("HTTP/1.").count() == 1, "{name}: {answer}");
     }
-    // Bodies nobody reads: answered once; what they hold is never the next request.
+    // Bodies that no handler reads: answered once, and their bytes are never the next request.
     for (name, body) in [
         ("chunk ext", format!("transfer-encoding: chunked\r\n\r\n4;a=b\r\nabcd\r\n0\r\n\r\n{last}")),
         ("chunked", format!("transfer-encoding: chunked\r\n\r\n{:x}\r\n{hidden}\r\n0\r\n\r\n{last}", hidden.len())),
@@ -130,7 +132,7 @@ fn s12_framing_cases() {
         let answer = String::from_utf8(server.until_close(request.as_bytes())).unwrap();
         assert!(!answer.contains("hidden"), "{name}: {answer}");
     }
-    // A bare LF is read as a line's end, by everything in the request alike: one request, one answer.
+    // A bare LF ends a line, at every place in the request: one request, one answer.
     let answer = server.until_close(format!("GET /lf HTTP/1.1\nhost: x\n\n{last}").as_bytes());
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.matches("HTTP/1.1 200").count() == 2 && answer.ends_with("GET /last"), "{answer}");
@@ -143,7 +145,7 @@ fn a_tls_hello_is_answered_in_http() {
     let mut hello = vec![0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
     hello.extend((0..506).map(|n| (n * 7 % 256) as u8));
     assert!(server.until_close(&hello).starts_with(b"HTTP/1.1 400 "));
-    // Nothing of it may depend on the rest arriving.
+    // The answer must not depend on the rest arriving.
     assert!(server.until_close(&hello[..6]).starts_with(b"HTTP/1.1 400 "));
 }
 
@@ -179,7 +181,7 @@ fn slow_readers_are_let_go() {
     let (server, metrics) = start(ServerLimits { stall: Duration::from_millis(500), ..limits() });
     let mut socket = server.connect();
     socket.write_all(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    // Nothing is read. The body is dropped, which the counter of aborted requests shows.
+    // No byte is read. The body is dropped, which the counter of aborted requests shows.
     eventually(&metrics, "lanyard_requests_aborted_total 1");
     eventually(&metrics, "lanyard_requests_in_flight 0");
 }
@@ -223,7 +225,7 @@ fn a_body_that_fails_or_ends_early_is_cut_short() {
     for target in ["/cut", "/early"] {
         let answer = server.ask("GET", target, "");
         assert_eq!((answer.status, answer.header("content-length")), (200, Some("200000")));
-        // What came before the failure is delivered: a client can resume from there.
+        // The bytes before the failure are delivered: a client can resume from there.
         assert_eq!((answer.short, answer.body.len()), (true, 100_000), "{target}");
     }
     let text = metrics.encode(&Sample::default());
@@ -297,7 +299,7 @@ fn a_client_that_leaves_with_requests_held_back_is_noticed() {
 #[test]
 fn request_bodies_come_in_whole() {
     let (server, _) = start(limits());
-    // Full of what looks like the end of a head.
+    // It is full of bytes that look like the end of a head.
     let body = "x\r\n\r\n".repeat(100_000);
     let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
     let mut socket = server.connect();

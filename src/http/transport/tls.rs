@@ -1,8 +1,9 @@
 //! The certificate that lanyard shows, and its replacement while connections go on.
 //!
-//! The files are looked at when somebody connects, at most every few seconds. What has changed counts for connections from then
-//! on; those that are there keep what they have. Files that have become unreadable, or do not belong together, change nothing,
-//! and the log says once what is wrong. TLS 1.2 and 1.3, HTTP/1.1 alone; aws-lc-rs does the arithmetic.
+//! The files are looked at when a client connects, at most every few seconds. A changed certificate
+//! counts for new connections; the others keep theirs. Files that cannot be read, or do not belong
+//! together, change nothing, and the log says once what is wrong. TLS 1.2 and 1.3, HTTP/1.1 only;
+//! aws-lc-rs does the arithmetic.
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
@@ -21,10 +22,10 @@ use crate::{
     runtime::{BlockingPool, FileWatch, Reading},
 };
 
-/// How long what was read counts.
+/// How long a look at the files counts.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// How many sessions can be taken up again.
+/// The number of sessions that can be resumed.
 const SESSIONS: usize = 8_192;
 
 /// Why there is no certificate to show, in one line. It never quotes a file.
@@ -33,10 +34,10 @@ pub enum TlsError {
     /// A file cannot be read.
     #[error("{0} cannot be read: {1}")]
     Io(String, io::Error),
-    /// Nor understood.
+    /// A file is malformed.
     #[error("{0} is not what it should be: {1}")]
     Pem(String, rustls_pki_types::pem::Error),
-    /// The two files do not belong together, or are of no use.
+    /// The two files do not belong together, or cannot be used.
     #[error("the certificate cannot be used: {0}")]
     Rustls(#[from] rustls::Error),
 }
@@ -54,7 +55,7 @@ impl Certificate {
     /// Reads the files for the first time. They are read again on `pool`.
     ///
     /// # Errors
-    /// One of them cannot be read, or they are no certificate and its key.
+    /// A file cannot be read, or the two are not a certificate and its key.
     pub fn open(files: &Tls, pool: BlockingPool) -> Result<Arc<Certificate>, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let watch = FileWatch::new(&[&files.cert, &files.key], FRESH, pool);
@@ -62,7 +63,7 @@ impl Certificate {
         Ok(Arc::new(Certificate { files: files.clone(), provider, shown, watch }))
     }
 
-    /// How connections are secured with it.
+    /// The configuration that secures connections with it.
     pub(crate) fn config(self: &Arc<Self>) -> Result<ServerConfig, TlsError> {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::<Self>::clone(self);
@@ -73,7 +74,7 @@ impl Certificate {
         Ok(config)
     }
 
-    /// Whether the certificate that is shown is for this host name.
+    /// Whether the current certificate is valid for this host name.
     pub(crate) fn names(&self, host: &str) -> bool {
         let shown = Arc::clone(&self.shown.read());
         let (Some(first), Ok(host)) = (shown.cert.first(), ServerName::try_from(host)) else { return false };
@@ -94,8 +95,8 @@ impl Certificate {
         self.watch.look(false, move || certificate.read_again()).await;
     }
 
-    /// Blocking. What could not be read is read again by the next look; what was read and is wrong,
-    /// when it has changed.
+    /// Blocking. Files that could not be read are read again at the next look; malformed ones when
+    /// they have changed.
     fn read_again(&self) -> Reading {
         match read(&self.files, &self.provider) {
             Ok(shown) => {

@@ -1,8 +1,8 @@
 //! The Unix socket of the administration, `lanyard.sock` in the data folder.
 //!
-//! Its permissions are its authentication: 0600 from the moment it exists, so that only the user lanyard runs as, and root,
-//! can open it. It is removed at the stop; one that a crash left behind is replaced, which is safe because the data folder
-//! has one holder.
+//! Its permissions are its authentication: 0600 from the moment it exists, so that only root and
+//! the user lanyard runs as can open it. The stop removes it. A start replaces one that a crash
+//! left behind, which is safe because the data folder has one holder.
 
 use std::{
     fs, io,
@@ -29,31 +29,31 @@ use rustix::{
 
 use crate::admin::SOCKET;
 
-/// How many wait to be accepted; people and scripts, not a farm.
+/// The kernel's queue of connections: for people and scripts, not for a farm.
 const BACKLOG: i32 = 64;
 
-/// How long an answer under way may take after a stop was asked for.
+/// How long the answers under way may take after a stop.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Why there is no administration. The registry runs without.
+/// Why there is no administration. The registry runs without it.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminSocketError {
-    /// The kernel takes 107 bytes.
+    /// The path is longer than the kernel's 107 bytes.
     #[error(
         "the path {} is {} bytes long, and a socket's may have 107: give data_dir a shorter path to use `lanyard gc` and \
          `lanyard status`",
         .0.display(), .0.as_os_str().len()
     )]
     TooLong(PathBuf),
-    /// Something else has the name.
+    /// Another file has the name.
     #[error("{} is in the way of the administration's socket: move it elsewhere", .0.display())]
     Taken(PathBuf),
-    /// Anything else.
+    /// The machine refused.
     #[error("no administration's socket at {}: {source}", path.display())]
     Io {
-        /// Where.
+        /// The socket.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -83,7 +83,7 @@ impl AdminSocket {
         }
         let bound = || -> rustix::io::Result<_> {
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-            // On Linux the file is created with the mode that its descriptor has, so it is never open to others.
+            // On Linux the file gets the mode of its descriptor, so it is never open to others.
             fchmod(socket.as_fd(), Mode::RUSR | Mode::WUSR)?;
             rustix::net::bind(&socket, &address)?;
             rustix::fs::chmod(&path, Mode::RUSR | Mode::WUSR)?;
@@ -98,7 +98,7 @@ impl AdminSocket {
     /// find the socket.
     ///
     /// # Errors
-    /// The machine's: the socket cannot be served.
+    /// The socket cannot be served.
     pub(crate) fn listen<T, F, Args>(
         self,
         data: web::Data<T>,
@@ -132,7 +132,7 @@ impl AdminSocket {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Left behind it is replaced by the next start.
+        // The next start replaces a socket that is left behind.
         let _ = fs::remove_file(&self.0);
     }
 }

@@ -1,4 +1,5 @@
-//! GET and HEAD of `/v2/NAME/blobs/DIGEST` (distribution-spec, "Pulling blobs"; RFC 9110 section 14 for ranges).
+//! GET and HEAD of `/v2/NAME/blobs/DIGEST` (distribution-spec, "Pulling blobs"; ranges: RFC 9110,
+//! section 14).
 
 use std::time::Duration;
 
@@ -20,12 +21,13 @@ use crate::{
 };
 
 const OCTETS: &str = "application/octet-stream";
-/// How long a client that is about to push waits for upstream's word on what it could leave out.
+/// How long a HEAD of a client that is about to push waits for upstream. If upstream has the blob,
+/// the client leaves it out.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// When to ask again for a blob that is being proven.
 const SOON: Duration = Duration::from_secs(5);
 
-/// The blob, or the ranges of it that were asked for.
+/// The blob, or the requested ranges of it.
 pub(crate) async fn get(
     mut context: RequestContext<'_>,
     spelling: &Spelling,
@@ -45,8 +47,8 @@ pub(crate) async fn get(
     Ok(reply)
 }
 
-/// Only the size is wanted: nothing is downloaded for it. 304 needs it too, as a digest that a client knows says nothing about
-/// whether it is in this repository.
+/// Answers with the size only, and downloads nothing. A 304 needs it too: a client that knows a
+/// digest may not know whether it is in this repository.
 async fn sized(
     context: &RequestContext<'_>,
     spelling: &Spelling,
@@ -71,8 +73,9 @@ async fn sized(
     Ok(reply)
 }
 
-/// Who asks for a blob by HEAD and without a registry's name is about to push (WIRE.md): where upstream cannot say that it
-/// has it, it is to be sent. Anything but 404 would end the push, and pushing must work without the internet.
+/// 404. A client that asks for a blob by HEAD and without a registry's name is about to push
+///      (WIRE.md). If upstream cannot say whether it has the blob, the client must send it: any
+///      other answer would end the push, and a push must work without the internet.
 fn send_it(spelling: &Spelling) -> HttpError {
     let message = format!("{} is not hosted here, and upstream cannot be context", spelling.name);
     RegistryError::new(ErrorCode::BlobUnknown, message).into()
@@ -137,7 +140,8 @@ fn still_proving(proving: StillProving) -> HttpError {
     RegistryError { retry_after: Some(SOON), ..error }.into()
 }
 
-/// Awaited before the head is sent, so that a failure before the first byte can still be told as one.
+/// The first piece, awaited before the head is sent: a failure before it can still be answered as
+/// an error.
 async fn first_piece(body: &mut BlobBody, size: u64) -> Result<Piece, Option<BodyError>> {
     if size == 0 {
         return Ok(Piece::Bytes(Bytes::new()));

@@ -1,5 +1,5 @@
-//! GET and HEAD of `/v2/_catalog` (the Docker Registry API has it, the specification does not): hosted repositories that the
-//! client may pull. What is mirrored is not listed.
+//! GET and HEAD of `/v2/_catalog` (in the Docker Registry API, not in the specification): the
+//! hosted repositories that the client may pull. Mirrored ones are not listed.
 
 use actix_web::http::{
     StatusCode,

@@ -1,4 +1,5 @@
-//! DELETE of `/v2/NAME/manifests/REFERENCE` and `/v2/NAME/blobs/DIGEST` (distribution-spec, "Content Management").
+//! DELETE of `/v2/NAME/manifests/REFERENCE` and `/v2/NAME/blobs/DIGEST` (distribution-spec,
+//! "Content Management").
 
 use actix_web::http::StatusCode;
 
@@ -10,7 +11,7 @@ use crate::{
     oci::{Digest, Reference},
 };
 
-/// Takes away a tag, or a manifest with every tag that names it.
+/// Removes a tag, or a manifest with every tag that names it.
 pub(crate) async fn manifest(context: RequestContext<'_>, reference: &Reference) -> Result<Reply, HttpError> {
     let repo = context.repository()?;
     match reference {
@@ -23,7 +24,7 @@ pub(crate) async fn manifest(context: RequestContext<'_>, reference: &Reference)
     Ok(Reply::empty(StatusCode::ACCEPTED))
 }
 
-/// Takes a blob away.
+/// Removes a blob.
 pub(crate) async fn blob(context: RequestContext<'_>, digest: &Digest) -> Result<Reply, HttpError> {
     context.entry.digest(digest);
     let repo = context.repository()?;

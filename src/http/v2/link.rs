@@ -4,7 +4,7 @@ use url::form_urlencoded::Serializer;
 
 use crate::http::query::Query;
 
-/// The next page, in the spelling of this request: same path, same `ns`, same filter.
+/// The link to the next page, in the spelling of this request: same path, same `ns`, same filter.
 pub(crate) fn next(path: &str, query: &Query, last: &str) -> String {
     let mut keys = Serializer::new(String::new());
     for (key, value) in [("ns", &query.ns), ("artifactType", &query.artifact_type)] {

@@ -13,8 +13,8 @@ use crate::{
     oci::{Accept, Digest, ErrorCode, Reference, RegistryError, Repository},
 };
 
-/// The bytes that the reference names, exactly as upstream sent them. HEAD takes the same way, so that its headers are
-/// GET's; a manifest is small.
+/// The bytes that the reference names, exactly as upstream sent them. HEAD reads them too, so that
+/// its headers are GET's; a manifest is small.
 pub(crate) async fn get(
     mut context: RequestContext<'_>,
     spelling: &Spelling,
@@ -22,17 +22,19 @@ pub(crate) async fn get(
 ) -> Result<Reply, HttpError> {
     let repository = context.repository()?;
     let headers = context.request.headers();
-    // What a GET by digest names is sent whatever the client takes.
+    // A GET by digest ignores `Accept`.
     let told = matches!(reference, Reference::Tag(_)) || context.is_head();
     let lines = headers.get_all(ACCEPT).filter(|_| told);
     let accept = Accept::from_headers(lines.filter_map(|line| line.to_str().ok()));
     if context.is_head() && accept.asks_before_a_push() && context.could_be_pushed_to(spelling) {
-        // "Yes" would mean that nothing is sent, and what is mirrored is not hosted by that.
+        // A 200 would make the client send nothing, and a mirrored manifest does not become hosted
+        // by that.
         let message = format!("{} is not hosted here; a push makes it so", spelling.name);
         return Err(RegistryError::new(ErrorCode::ManifestUnknown, message).into());
     }
-    // A client that names a digest by HEAD may have what it names, and be about to push it: oras and helm are. Anything but 404
-    // would end the push, and pushing must work without the internet.
+    // A client that names a digest by HEAD may have the content and be about to push it, as oras
+    // and helm are. Any answer but 404 would end the push, and a push must work without the
+    // internet.
     let by_digest = matches!(reference, Reference::Digest(_));
     let may_push = context.is_head() && by_digest && context.could_be_pushed_to(spelling);
     let answer = match context.services.pull.manifest(&repository, reference, &accept).await {
@@ -70,8 +72,8 @@ pub(crate) async fn get(
     Ok(reply)
 }
 
-/// Another repository in which the client may have the same manifest; a tag means something in its
-/// own alone.
+/// Another repository in which the client may have the same manifest. A tag has a meaning in its
+/// own repository only.
 async fn other_holder(
     context: &RequestContext<'_>,
     repository: &Repository,
@@ -83,8 +85,8 @@ async fn other_holder(
     }
 }
 
-/// From memory, where it lies once for all who ask. Where too much lies there for clients that do
-/// not read, from its file.
+/// The manifest from memory, where all clients share one copy; from its file where clients that do
+/// not read hold too many bytes.
 async fn whole(context: &mut RequestContext<'_>, media_type: HeaderValue, bytes: Bytes, digest: &Digest) -> Reply {
     let length = bytes.len() as u64;
     if length > SHARED

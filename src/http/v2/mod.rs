@@ -1,7 +1,7 @@
-//! The end points of the OCI distribution API, one file each, and that of tokens.
+//! The end points of the OCI distribution API, one file each, and the one for tokens.
 //!
-//! `routes.rs` calls them once the request has the right that its route needs. None of them looks
-//! at rights again, but for repositories that the path does not name.
+//! `routes.rs` calls them with a request that has the right its route needs. They check rights
+//! again only for repositories that the path does not name: of a mount, of the catalogue.
 
 pub(crate) mod blobs;
 pub(crate) mod catalog;

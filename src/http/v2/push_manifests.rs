@@ -18,7 +18,7 @@ use crate::{
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
-/// Takes a manifest.
+/// Takes a manifest in, with the tags of the path and the query.
 pub(crate) async fn put(mut context: RequestContext<'_>, reference: &Reference) -> Result<Reply, HttpError> {
     let repo = context.push_target()?;
     let tags = context.query.tags()?;
@@ -39,7 +39,7 @@ pub(crate) async fn put(mut context: RequestContext<'_>, reference: &Reference) 
 
     let mut reply = Reply::empty(StatusCode::CREATED);
     let path = base(context.request.uri().path());
-    // The digest it was stored with, also where it came by tag: there it stays, whatever the tag does.
+    // By digest, also where it was pushed by tag: the tag may move.
     reply.text(LOCATION, &format!("{path}/manifests/{digest}"));
     reply.digest(&digest);
     if let Some(subject) = subject {
@@ -51,7 +51,7 @@ pub(crate) async fn put(mut context: RequestContext<'_>, reference: &Reference) 
     Ok(reply)
 }
 
-/// Without parameters, in lower case.
+/// The media type in lower case, without parameters.
 fn content_type(context: &RequestContext<'_>) -> Option<String> {
     let header = context.request.headers().get(CONTENT_TYPE)?.to_str().ok()?;
     let media_type = header.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

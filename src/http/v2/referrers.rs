@@ -17,8 +17,8 @@ use crate::{
 
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
-/// An index of the manifests that are about `subject`, filtered by `artifactType` where the client asks so; as many of them as
-/// an index can hold, or as `n` says, and a link to the others.
+/// An index of the manifests whose subject is `subject`, filtered by `artifactType` if the client
+/// asks so. It has as many as an index can hold, or `n` of them, and a link to the others.
 pub(crate) async fn get(context: RequestContext<'_>, subject: &Digest) -> Result<Reply, HttpError> {
     context.entry.digest(subject);
     let repository = context.repository()?;

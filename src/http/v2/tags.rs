@@ -30,8 +30,8 @@ pub(crate) async fn list(context: RequestContext<'_>, spelling: &Spelling) -> Re
     Ok(reply)
 }
 
-/// The list as JSON, made in one piece of memory. The name is as the client wrote it: it compares.
-/// Neither it nor a tag has anything that JSON would have to escape.
+/// The list as JSON, made in one piece of memory. The name is in the client's spelling, because
+/// clients compare it. Neither a name nor a tag has a character that JSON escapes.
 fn body<'a>(name: &str, tags: impl Iterator<Item = &'a str> + Clone) -> String {
     let length: usize = tags.clone().map(|tag| tag.len() + 3).sum();
     let mut body = String::with_capacity(length + name.len() + 32);

@@ -1,11 +1,13 @@
 //! GET and POST of `/v2/token` and `/token` (Docker's token specification and its OAuth 2 form): a
-//! name and a password become a token that names what it may be used for. A challenge names the one
-//! below `/v2/`, so that a proxy in front has one path to pass on.
+//! name and a password become a token with the scopes it is valid for. A challenge names the path
+//! below `/v2/`, so that a proxy in front needs to pass on one path.
 //!
-//! - Whoever only asks to pull what they may pull anyway gets a token without a look at their password: dockerd sends people's
-//!   Docker Hub passwords to mirrors, and those are neither checked nor counted as wrong.
-//! - Anything else with a wrong password is 401, so that `docker login` and a push say so.
-//! - `account`, `client_id`, `offline_token` and `access_type` change nothing; there are no refresh tokens.
+//! - A client that only asks for pulls which its address allows gets a token without a check of its
+//!   password. dockerd sends Docker Hub passwords to mirrors; those are neither checked nor counted
+//!   as wrong.
+//! - Any other request with a wrong password is 401, so that `docker login` and a push report it.
+//! - `account`, `client_id`, `offline_token` and `access_type` change nothing; there are no refresh
+//!   tokens.
 
 use actix_web::http::{
     Method, StatusCode,
@@ -28,10 +30,10 @@ use crate::{
     oci::{ErrorCode, RegistryError, Repository},
 };
 
-/// The longest form that is read, in bytes.
+/// The longest form, in bytes.
 const LONGEST: usize = 64 << 10;
 
-/// What a client wants, from its query and its form.
+/// The request for a token, from query and form.
 #[derive(Default, Debug)]
 struct TokenRequest {
     scopes: Vec<TokenScope>,
@@ -48,7 +50,7 @@ struct TokenScope {
     actions: Vec<String>,
 }
 
-/// A token for whoever asks.
+/// Issues a token.
 pub(crate) async fn get(context: RequestContext<'_>) -> Result<Reply, HttpError> {
     let RequestContext { request, services, body, principal: here, .. } = context;
     services.access.refresh().await;
@@ -87,7 +89,7 @@ pub(crate) async fn get(context: RequestContext<'_>) -> Result<Reply, HttpError>
     Ok(reply)
 }
 
-/// The user whose name and password are brought; whoever is here where none are.
+/// The user whose name and password the request brings; without them, the principal of its address.
 async fn sign_in(
     wish: TokenRequest,
     services: &Services,
@@ -120,12 +122,13 @@ async fn form(mut body: RequestBody) -> Result<Bytes, HttpError> {
 }
 
 impl TokenRequest {
-    /// Scopes may be repeated, and several may stand in one, divided by spaces: all of them count.
+    /// A request may repeat `scope`, and one may hold several, divided by spaces. All of them
+    /// count.
     fn read(&mut self, text: &[u8]) {
         for (key, value) in form_urlencoded::parse(text) {
             match key.as_ref() {
                 "scope" => self.scopes.extend(value.split_whitespace().filter_map(TokenScope::read)),
-                // RFC 6749, section 4.3. An empty name is nobody's.
+                // RFC 6749, section 4.3. An empty name is no user's.
                 "username" if !value.is_empty() => self.user = Some(value.into_owned()),
                 "password" => self.password = Some(value.into_owned()),
                 "grant_type" => self.refresh = value == "refresh_token",
@@ -136,7 +139,7 @@ impl TokenRequest {
 }
 
 impl TokenScope {
-    /// A name may hold the colon of a port.
+    /// A name may contain the colon of a port.
     fn read(text: &str) -> Option<TokenScope> {
         let (kind, rest) = text.split_once(':')?;
         let (name, actions) = rest.rsplit_once(':')?;
@@ -145,9 +148,8 @@ impl TokenScope {
     }
 }
 
-/// A scope, and the repositories it means: one for pulls, and one for changes, which are about
-/// hosted repositories. The catalogue's is of another kind: it is given to everybody, as who asks
-/// says what is listed.
+/// A scope, and the repositories it means: one for pulls, one for changes, which go to hosted
+/// repositories. The catalogue's scope is given to every client: its list depends on the principal.
 struct WantedScope {
     scope: TokenScope,
     rights: Vec<(Action, Repository)>,
@@ -164,13 +166,13 @@ impl WantedScope {
         WantedScope { rights: rights.collect(), scope }
     }
 
-    /// Whether it is nothing but a pull that this principal may do without signing in.
+    /// Whether it is only a pull that this principal may do without signing in.
     fn is_a_pull_that(&self, who: &Principal, services: &Services) -> bool {
         self.scope.actions == ["pull"]
             && self.rights.iter().any(|(right, repository)| services.access.authorize(who, *right, repository).is_ok())
     }
 
-    /// Adds what is allowed to what has been given.
+    /// Adds the allowed part of it to the grants.
     fn give(self, grants: &mut Vec<ResourceActions>, allowed: impl Fn(Action, &Repository) -> bool) {
         let lists = self.scope.kind == "registry" && self.scope.name == "catalog" && self.scope.actions == ["*"];
         let listing = lists.then(ResourceActions::catalog);

@@ -1,15 +1,16 @@
 //! `/v2/NAME/blobs/uploads/` (distribution-spec, "Pushing blobs").
 //!
-//! | | |
+//! | method | answer |
 //! |---|---|
-//! | POST | 202 and a place to upload to; `?digest=` with the bytes, 201; `?mount=`, 201 or 202 |
-//! | POST `?digest-algorithm=` | 202: it is hashed so from its first byte on |
-//! | GET | 204: how much is here |
-//! | PATCH | 202: the next bytes; where they do not follow, 416 and where it goes on |
-//! | PUT `?digest=` | 201: the last bytes, or none, and the digest of all |
-//! | DELETE | 204: it never was |
+//! | POST | 202 and the `Location`; `?digest=` with the bytes, 201; `?mount=`, 201 or 202 |
+//! | POST `?digest-algorithm=` | 202; the upload is hashed by it from its first byte on |
+//! | GET | 204 and the offset |
+//! | PATCH | 202 for the next bytes; 416 and the offset if they do not follow |
+//! | PUT `?digest=` | 201 for the last bytes, or none, and the digest of all |
+//! | DELETE | 204; the upload is gone |
 //!
-//! Places are told as paths, so that they are right behind any proxy, and in the client's own spelling of the name.
+//! A `Location` is a path in the client's own spelling of the name, so that it is right behind any
+//! proxy.
 
 use std::sync::Arc;
 
@@ -36,7 +37,8 @@ pub(crate) async fn post(mut context: RequestContext<'_>) -> Result<Reply, HttpE
     let push = Arc::clone(&context.services.push);
     let algorithm = context.query.digest_algorithm()?;
     if let Some(digest) = context.query.mount()? {
-        // A name that is none has no blob to mount: the client uploads, as from any other that has not.
+        // An invalid `from` cannot hold the blob: answer 202, as for any failed mount, and let the
+        // client upload.
         let from = context.query.from.as_deref().map(|from| context.named(from, &digest)).transpose();
         if let Ok(from) = from
             && push.mount(&repo, digest, from, context.may_pull()).await?
@@ -49,7 +51,8 @@ pub(crate) async fn post(mut context: RequestContext<'_>) -> Result<Reply, HttpE
         let id = push.begin(&repo, &context.owner(), algorithm).await?;
         return Ok(under_way(&context, StatusCode::ACCEPTED, id, 0));
     };
-    // There is no second request to go on with this upload: it goes with this one, whatever becomes of that.
+    // No second request can continue this upload, so it ends with this request, also where that
+    // fails.
     let single = push.begin_single(&repo, digest.algorithm()).await?;
     let writing = push.open(&repo, single.id(), None).await?;
     stream_body(&mut context, writing, None).await?.finish(digest).await?;
@@ -57,7 +60,7 @@ pub(crate) async fn post(mut context: RequestContext<'_>) -> Result<Reply, HttpE
     Ok(created(&mut context, &digest))
 }
 
-/// GET: how far it is.
+/// GET: the offset.
 pub(crate) async fn get(context: RequestContext<'_>, id: UploadId) -> Result<Reply, HttpError> {
     let repo = context.push_target()?;
     let offset = context.services.push.status(&repo, id).await?;
@@ -88,14 +91,14 @@ pub(crate) async fn put(mut context: RequestContext<'_>, id: UploadId) -> Result
     Ok(created(&mut context, &digest))
 }
 
-/// DELETE: cancels.
+/// DELETE: cancels the upload.
 pub(crate) async fn delete(context: RequestContext<'_>, id: UploadId) -> Result<Reply, HttpError> {
     let repo = context.push_target()?;
     context.services.push.cancel(&repo, id).await?;
     Ok(Reply::empty(StatusCode::NO_CONTENT))
 }
 
-/// Opens the upload where the chunk says; where that is not its end, tells the client where it goes on.
+/// Opens the upload at the chunk's offset. 416 with the right offset where that is another.
 async fn open(
     context: &RequestContext<'_>,
     repo: &Repository,
@@ -114,7 +117,7 @@ async fn open(
     }
 }
 
-/// Hands the body on, piece by piece. What came before an error stays with the upload.
+/// Streams the body into the upload. Bytes that came before an error stay in the upload.
 async fn stream_body(
     context: &mut RequestContext<'_>,
     mut writing: Writing,
@@ -136,7 +139,7 @@ async fn stream_body(
         writing.write(piece).await?;
     }
     if let Some(refusal) = wrong(came, true) {
-        // What came is safe when the client is told, and looks how much of it is.
+        // The client is told after its bytes are safe, since it then asks for the offset.
         writing.park().await?;
         return Err(refusal);
     }
@@ -179,7 +182,8 @@ impl UploadChunk {
         self.last - self.first + 1
     }
 
-    /// Whether it is not that of a body of which so many bytes came, and no more if it has ended.
+    /// Whether a body of which `came` bytes have come cannot be this chunk; `ended`: no more will
+    /// come.
     fn contradicts(&self, came: u64, ended: bool) -> bool {
         came > self.length() || (ended && came < self.length())
     }
@@ -187,7 +191,7 @@ impl UploadChunk {
 
 fn place(context: &RequestContext<'_>, id: UploadId, offset: u64) -> Vec<(HeaderName, HeaderValue)> {
     let location = format!("{}/blobs/uploads/{id}", base(context.request.uri().path()));
-    // An empty upload says 0-0 too: there is no way to write an empty range.
+    // An empty upload says 0-0 too: the form has no empty range.
     let range = format!("0-{}", offset.saturating_sub(1));
     let values = [(LOCATION, location), (RANGE, range), (UPLOAD_UUID, id.to_string())];
     values.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
@@ -201,7 +205,7 @@ fn under_way(context: &RequestContext<'_>, status: StatusCode, id: UploadId, off
     reply
 }
 
-/// 201: the blob is here, and there it can be got.
+/// 201 with the blob's `Location`.
 fn created(context: &mut RequestContext<'_>, digest: &Digest) -> Reply {
     context.entry.digest(digest);
     let mut reply = Reply::empty(StatusCode::CREATED);

@@ -1,4 +1,5 @@
-//! What the page cache has of a file. The one room with `unsafe`: no safe interface asks that of the kernel.
+//! Asks the kernel which pages of a file are in the page cache. One of two files with `unsafe`: no
+//! safe interface has that call. Called by the plane.
 
 use std::{
     fs::File,
@@ -14,7 +15,7 @@ use rustix::{
 /// Its number is the same on every architecture (Linux 6.5).
 const CACHESTAT: libc::c_long = 451;
 
-/// What `cachestat(2)` takes and gives back: numbers of bytes, and of pages.
+/// What `cachestat(2)` takes and returns: numbers of bytes, and of pages.
 #[repr(C)]
 struct CachestatRange {
     offset: u64,
@@ -33,9 +34,9 @@ struct Cachestat {
 
 /// Whether the bytes from `first` up to `end` can be sent without waiting for the disk.
 ///
-/// `cachestat(2)` says "no" quickly. It also counts pages whose reading is still under way, so its "yes" is checked at both
-/// ends; what is read ahead arrives in order, so what lies between is there as well. Where the kernel does not know the call,
-/// the ends alone decide.
+/// `cachestat(2)` says "no" quickly. It also counts pages that are still being read, so its "yes"
+/// is checked at both ends. Read-ahead arrives in order, so the bytes between are there as well.
+/// Where the kernel does not have the call, the ends alone decide.
 pub(super) fn is_resident(file: &File, first: u64, end: u64) -> bool {
     let page = page_size() as u64;
     let (from, to) = (first / page * page, end.next_multiple_of(page));
@@ -47,19 +48,21 @@ pub(super) fn is_resident(file: &File, first: u64, end: u64) -> bool {
     at_once(first) && at_once(end - 1)
 }
 
-/// Reads what can be read without waiting for the disk. How many bytes; 0 at the file's end.
+/// Reads bytes that are there without waiting for the disk. Returns their number; 0 at the file's
+/// end.
 ///
-/// Errors: [`io::ErrorKind::WouldBlock`] where the disk would be waited for; those of the disk.
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] if the disk would be waited for; the disk's own.
 pub(super) fn read_resident(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     Ok(preadv2(file, &mut [IoSliceMut::new(buffer)], at, ReadWriteFlags::NOWAIT)?)
 }
 
-/// How many pages of the range are in the page cache; `None` where the kernel does not say.
+/// The number of the range's pages in the page cache; `None` if the kernel does not say.
 fn cached_pages(file: &File, offset: u64, length: u64) -> Option<u64> {
     let range = CachestatRange { offset, length };
     let mut stat = Cachestat::default();
-    // SAFETY: both pointers are to values of the kernel's layout that outlive the call, and the kernel writes to the second
-    // only. The descriptor is open, as the file is borrowed.
+    // SAFETY: both pointers are to values of the kernel's layout that outlive the call, and the
+    // kernel writes to the second only. The descriptor is open, as the file is borrowed.
     let answer = unsafe { libc::syscall(CACHESTAT, file.as_raw_fd(), &raw const range, &raw mut stat, 0) };
     (answer == 0).then_some(stat.cached)
 }

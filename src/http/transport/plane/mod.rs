@@ -1,27 +1,30 @@
-//! The data plane: how the bytes of a file leave, without passing through this process where that can be helped.
+//! The data plane: sends the bytes of a file without passing them through this process where
+//! possible.
 //!
-//! actix-http copies every piece of a body into its own buffer. But before it waits for a body it flushes: it writes what it has –
-//! earlier answers, our head – and then asks the stream to flush, which is our [`Connection`](super::connection::Connection). So
-//! a body leaves the range in the connection's [`SendSlot`] and stays pending, and the connection sends it in its flush, behind
+//! actix-http copies every piece of a body into its own buffer. But before it waits for a body it
+//! flushes: it writes what it has (earlier answers, our head) and then asks the stream to flush,
+//! which is our [`Connection`](super::connection::Connection). So a body leaves its range in the
+//! connection's [`SendSlot`] and stays pending. The connection sends the range in its flush, after
 //! everything that precedes it:
 //!
 //! | stream | by |
 //! |---|---|
 //! | TCP | `sendfile(2)` |
-//! | TLS | 256 KiB at a time out of the page cache, which rustls encrypts while they are in the processor's |
+//! | TLS | 256 KiB at a time from the page cache; rustls encrypts them in the processor's cache |
 //! | any other, or a file that neither takes | 1 MiB at a time, read on a disk thread |
 //!
-//! Bytes in memory that are more than a few go the same way, a slice at a time and never copied:
-//! however many connections ask for a large manifest, it is there once.
+//! Many bytes in memory go the same way, a slice at a time and never copied: a large manifest is in
+//! memory once, however many connections ask for it.
 //!
 //! Promises:
-//! - D1 A worker never waits for the disk: each window of 4 MiB is looked for in the page cache before it is sent, one window
-//!   ahead, and what is not there is read by a disk thread.
-//! - D2 A connection sends at most 4 MiB before the worker's others have their turn.
-//! - D3 A file that is shorter than its range, or cannot be read, fails the body: nothing is made up.
-//! - D4 What a connection holds in memory does not grow with the blob, nor with the manifest (S28).
+//! - D1 A worker never waits for the disk. Each window of 4 MiB is looked for in the page cache one
+//!   window before it is sent, and a disk thread reads the missing pages.
+//! - D2 A connection sends at most 4 MiB before the worker's other connections have their turn.
+//! - D3 A file that is shorter than its range, or cannot be read, fails the body. No byte is made
+//!   up.
+//! - D4 The memory of a connection does not grow with the blob, nor with the manifest (S28).
 //!
-//! Called by the connection; bodies know the slot alone. `unsafe` is in `kernel.rs` alone.
+//! Called by the connection; a body knows the slot only. `unsafe` is in `kernel.rs` only.
 
 #[allow(unsafe_code, reason = "the page cache can be asked in no other way")]
 mod kernel;
@@ -42,38 +45,38 @@ pub(crate) use slot::{SendItem, SendSlot};
 
 use crate::pull::FileRange;
 
-/// How much is looked for in the page cache at once, in bytes, and read ahead where it is not there.
+/// The bytes that are looked for in the page cache at once, and read ahead if they are missing.
 const WINDOW: u64 = 4 << 20;
 
-/// What one connection sends before others have their turn, in bytes.
+/// The bytes that one connection sends before others have their turn.
 const TURN: usize = 4 << 20;
 
-/// How much is read at once where a file is copied, in bytes.
+/// The bytes that are read at once if a file is copied.
 const COPIED: u64 = 1 << 20;
 
-/// How much of what lies in memory goes out at once, in bytes: for a stream that encrypts, what it
-/// holds for a client that reads nothing.
+/// The bytes in memory that go out at once: a stream that encrypts holds so many for a client that
+/// reads nothing.
 const SLICE: usize = 32 << 10;
 
-/// What became of an attempt to send.
+/// The result of an attempt to send.
 pub(crate) enum SendStep {
-    /// There is nothing to send.
+    /// The slot is empty.
     Nothing,
     /// So many bytes went out.
     Sent(usize),
     /// The peer takes no more for now.
     Full,
-    /// The disk is waited for, or it is others' turn.
-    ExpectContinue,
+    /// The disk is waited for, or other connections have their turn.
+    Waits,
 }
 
-/// Why nothing could be sent.
+/// Why no byte could be sent.
 enum SendError {
-    /// The connection is no more.
+    /// The connection is broken.
     Connection(io::Error),
-    /// The file is not what it should be.
+    /// The file is not as it should be; the text says how.
     File(&'static str),
-    /// It has to be copied.
+    /// The file must be copied.
     Copy,
 }
 
@@ -82,23 +85,23 @@ type BoxedRead<T> = Pin<Box<dyn Future<Output = T>>>;
 /// The sending half of a connection.
 #[derive(Default)]
 pub(crate) struct Plane {
-    /// The number of the range that the following is about.
+    /// The number of the item that the following fields are about.
     number: u64,
     /// Up to this offset the page cache has the range, or had it a moment ago.
     warm: u64,
-    /// The next window, and where it ends, while the disk is waited for.
+    /// The next window and its end, while the disk is waited for.
     ahead: Option<(BoxedRead<io::Result<()>>, u64)>,
-    /// Where the page cache did not have what it had a moment before.
+    /// The offset at which the page cache lost bytes that it had a moment before.
     missed: Option<u64>,
     copy: Option<FileCopy>,
-    /// Others' turn.
+    /// Waits while other connections have their turn.
     turn: Option<BoxedRead<()>>,
     /// Bytes sent in this turn.
     in_turn: usize,
     corked: bool,
 }
 
-/// Where a file is copied: what was read and is not sent yet, or is being read.
+/// A file that is copied: bytes that were read and not sent yet, or are being read.
 #[derive(Default)]
 struct FileCopy {
     reading: Option<BoxedRead<io::Result<Bytes>>>,
@@ -106,7 +109,8 @@ struct FileCopy {
 }
 
 impl Plane {
-    /// Called before anything is written: the head of an answer leaves together with the first bytes of its file.
+    /// Called before a write: the head of an answer then leaves together with the first bytes of
+    /// its file.
     pub(crate) fn before_write<S: SendFile>(&mut self, io: &S, slot: &SendSlot) {
         if !self.corked && slot.is_fresh() {
             io.cork(true);
@@ -114,8 +118,11 @@ impl Plane {
         }
     }
 
-    /// Sends some of what is in the slot. An error is the connection's; one of the file ends in the slot. Where nothing went
-    /// out, whoever is waited for wakes the task.
+    /// Sends some of the slot's item. A fault of the file ends the item. If no byte went out, the
+    /// task is woken when it can go on.
+    ///
+    /// # Errors
+    /// The connection's.
     pub(crate) fn step<S: SendFile>(
         &mut self,
         io: &mut S,
@@ -132,7 +139,7 @@ impl Plane {
             (self.ahead, self.missed, self.copy) = (None, None, None);
         }
         if self.is_others_turn(cx) {
-            return Ok(SendStep::ExpectContinue);
+            return Ok(SendStep::Waits);
         }
         let step = match &mut self.copy {
             Some(copy) => copy.step(io, &range, cx),
@@ -160,7 +167,7 @@ impl Plane {
         }
     }
 
-    /// The same of bytes.
+    /// The same for an item in memory.
     fn step_bytes<S: SendFile>(
         &mut self,
         io: &mut S,
@@ -169,7 +176,7 @@ impl Plane {
         cx: &mut Context<'_>,
     ) -> io::Result<SendStep> {
         if self.is_others_turn(cx) {
-            return Ok(SendStep::ExpectContinue);
+            return Ok(SendStep::Waits);
         }
         match io.poll_slice(cx, &bytes[..bytes.len().min(SLICE)]) {
             Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
@@ -193,15 +200,16 @@ impl Plane {
     ) -> Result<SendStep, SendError> {
         match self.look_ahead(range, cx) {
             Poll::Ready(Ok(())) => {}
-            // The disk does not give it, or there is no way to ask: nobody but a disk thread may meet that.
+            // The disk fails, or cannot be asked: only a disk thread may meet that.
             Poll::Ready(Err(_)) => return Err(SendError::Copy),
-            Poll::Pending => return Ok(SendStep::ExpectContinue),
+            Poll::Pending => return Ok(SendStep::Waits),
         }
         let most = usize::try_from(self.warm - range.first).unwrap_or(usize::MAX);
         match io.poll_send(cx, range.file(), range.first, most) {
             Poll::Ready(Ok(0)) => Err(SendError::File("the file is shorter than it was")),
             Poll::Ready(Ok(bytes)) => Ok(SendStep::Sent(bytes)),
-            // It has left the page cache since. A second time at the same place it is copied.
+            // The bytes have left the page cache meanwhile. The second time at the same offset they
+            // are copied.
             Poll::Ready(Err(error))
                 if error.kind() == io::ErrorKind::WouldBlock && self.missed != Some(range.first) =>
             {
@@ -210,7 +218,7 @@ impl Plane {
                 self.ahead = Some((Box::pin(range.warm(range.first, end)), end));
                 self.send(io, range, cx)
             }
-            // Whatever is not surely the connection's is tried another way, which tells the one from the other.
+            // The fault may be the file's. Copying shows which of the two it is.
             Poll::Ready(Err(error)) if !is_the_connections(&error) => Err(SendError::Copy),
             Poll::Ready(Err(error)) => Err(SendError::Connection(error)),
             Poll::Pending => Ok(SendStep::Full),
@@ -225,7 +233,7 @@ impl Plane {
                 match reading.as_mut().poll(cx) {
                     Poll::Pending if range.first < self.warm => return Poll::Ready(Ok(())),
                     Poll::Pending => return Poll::Pending,
-                    // Looked for once more it might be gone again, and again.
+                    // Not looked for again: the pages could be lost again, and again.
                     Poll::Ready(Ok(())) => self.warm = end,
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 }
@@ -242,8 +250,8 @@ impl Plane {
         }
     }
 
-    /// Whether others have their turn now (D2). Not by waking this task at once: the runtime would poll it again and again before
-    /// it looks for news of other sockets.
+    /// Whether other connections have their turn now (D2). Waking this task at once is not enough:
+    /// the runtime would poll it again and again before it looks at other sockets.
     fn is_others_turn(&mut self, cx: &mut Context<'_>) -> bool {
         if self.in_turn >= TURN {
             self.in_turn = 0;
@@ -257,7 +265,7 @@ impl Plane {
         theirs
     }
 
-    /// The body goes on: it is asked once more, since nobody else would wake its task.
+    /// The item has ended, and the body goes on: its task is woken, as no other event would do so.
     fn end_item<S: SendFile>(&mut self, io: &S, cx: &mut Context<'_>) {
         if std::mem::take(&mut self.corked) {
             io.cork(false);
@@ -267,7 +275,7 @@ impl Plane {
     }
 }
 
-/// Whether an error says that the peer is no more.
+/// Whether an error says that the connection is broken.
 fn is_the_connections(error: &io::Error) -> bool {
     use io::ErrorKind::{
         BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkUnreachable, NotConnected, TimedOut,
@@ -294,7 +302,7 @@ impl FileCopy {
         if self.bytes.is_empty() {
             let most = range.length().min(COPIED) as usize;
             let reading = self.reading.get_or_insert_with(|| Box::pin(range.read(range.first, most)));
-            let Poll::Ready(read) = reading.as_mut().poll(cx) else { return Ok(SendStep::ExpectContinue) };
+            let Poll::Ready(read) = reading.as_mut().poll(cx) else { return Ok(SendStep::Waits) };
             self.reading = None;
             self.bytes = read.map_err(|_| SendError::File("the file cannot be read"))?;
         }

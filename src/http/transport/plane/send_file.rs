@@ -1,4 +1,5 @@
-//! What a stream can do with a file.
+//! The ways by which a stream sends a file. The plane calls them; one implementation for each
+//! stream.
 
 use std::{
     cell::RefCell,
@@ -15,35 +16,40 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest};
 
 use super::kernel;
 
-/// The most that one `sendfile(2)` is asked for, in bytes.
+/// The most bytes for one `sendfile(2)`.
 const SENDFILE: usize = 2 << 20;
 
-/// The most that is read at once for a stream that encrypts, in bytes; rustls takes as much in one go. Both halves of it stay in
-/// a processor's second cache.
+/// The most bytes that are read at once for a stream that encrypts; rustls takes as many in one go.
+/// Plain text and cipher text together stay in a processor's second cache.
 pub(crate) const READ: usize = 256 << 10;
 
 thread_local! {
-    /// Where a worker reads what it encrypts next: one for all its connections, since none keeps anything in it.
+    /// Where a worker reads the bytes it encrypts next: one buffer for all its connections, because
+    /// none keeps anything in it.
     static SPACE: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
 }
 
 /// A client's stream.
 pub(crate) trait SendFile: AsyncRead + AsyncWrite + Unpin {
-    /// Whether nobody else can read along.
+    /// Whether the stream is encrypted.
     const SECURED: bool = false;
 
-    /// Sends bytes of the file from `at` on, at most `most`; how many, or 0 where the file has none there. They should be in the
-    /// page cache. [`io::ErrorKind::WouldBlock`]: they are not any more. [`io::ErrorKind::Unsupported`]: not this way, for this
-    /// file or this stream.
+    /// Sends at most `most` bytes of the file from `at` on. They should be in the page cache.
+    /// Returns their number; 0 if the file has none there.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`]: the bytes are not in the page cache any more.
+    /// [`io::ErrorKind::Unsupported`]: this file or this stream cannot be sent so. Else the
+    /// connection's.
     fn poll_send(&mut self, cx: &mut Context<'_>, file: &File, at: u64, most: usize) -> Poll<io::Result<usize>>;
 
-    /// Sends bytes; how many. A stream that encrypts takes none while what it took before waits for
-    /// the peer.
+    /// Sends bytes, and returns their number. A stream that encrypts takes none while bytes it took
+    /// before wait for the peer.
     fn poll_slice(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(self).poll_write(cx, bytes)
     }
 
-    /// Holds back what is written until there is a packet full of it, or lets go of it.
+    /// Holds written bytes back until a packet is full, or lets them go.
     fn cork(&self, on: bool) {
         let _ = on;
     }
@@ -70,7 +76,7 @@ impl SendFile for TcpStream {
     }
 
     fn cork(&self, on: bool) {
-        // A socket that refuses sends two packets where one would do.
+        // Without it a socket sends two packets instead of one.
         let _ = rustix::net::sockopt::set_tcp_cork(self, on);
     }
 }
@@ -84,13 +90,13 @@ impl SendFile for TlsStream<TcpStream> {
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, file: &File, at: u64, most: usize) -> Poll<io::Result<usize>> {
-        // Read once more what waits already, and it would be kept twice.
+        // Bytes that are read while earlier ones wait would be held twice.
         ready!(poll_sent(self, cx))?;
         SPACE.with_borrow_mut(|space| match kernel::read_resident(file, &mut space[..most.min(READ)], at) {
             Ok(0) => Poll::Ready(Ok(0)),
             Ok(read) => Pin::new(self).poll_write(cx, &space[..read]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Ready(Err(error)),
-            // A file system that cannot be asked, or a disk that does not give it.
+            // A file system that does not know the call, or a disk that fails.
             Err(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         })
     }
@@ -101,8 +107,8 @@ impl SendFile for TlsStream<TcpStream> {
     }
 }
 
-/// Ready when all that was encrypted has been taken by the peer's socket: so a connection holds no
-/// more of it than it is given at once.
+/// Ready when the peer's socket has taken all that was encrypted, so that a connection never holds
+/// more of it than it gets at once.
 fn poll_sent(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     if stream.get_ref().1.wants_write() { Pin::new(stream).poll_flush(cx) } else { Poll::Ready(Ok(())) }
 }

@@ -1,10 +1,11 @@
-//! Where a body leaves what its connection shall send. One for each connection, in its data.
+//! Where a body leaves the next item for its connection to send. One for each connection, in its
+//! [`ConnectionState`](super::super::connection_state::ConnectionState).
 //!
 //! | the body | the connection |
 //! |---|---|
-//! | [`SendSlot::put`], and waits | finds it at its next flush, sends, and counts |
-//! | is woken, and asks [`SendSlot::ended`] | has taken it out: all is sent, or the file was not what it should be |
-//! | is dropped: [`SendSlot::withdraw`] | forgets it; what it has sent counts |
+//! | [`SendSlot::put`], then waits | finds the item at its next flush, sends it, counts |
+//! | is woken, then [`SendSlot::ended`] | has emptied the slot: all is sent, or the file failed |
+//! | is dropped: [`SendSlot::withdraw`] | forgets the item; the bytes it has sent count |
 
 use std::cell::{Cell, RefCell};
 
@@ -12,12 +13,12 @@ use bytes::{Buf as _, Bytes};
 
 use crate::pull::FileRange;
 
-/// What a body wants sent.
+/// Bytes to send.
 #[derive(Clone)]
 pub(crate) enum SendItem {
     /// A range of a file.
     File(FileRange),
-    /// Bytes that others may have as well: they are not copied.
+    /// Bytes that other answers may share. They are not copied.
     Bytes(Bytes),
 }
 
@@ -35,22 +36,23 @@ impl SendItem {
 #[derive(Default)]
 pub(crate) struct SendSlot {
     item: RefCell<Option<SendItem>>,
-    /// How many bytes of it have gone out.
+    /// The bytes of the item that have gone out.
     sent: Cell<u64>,
-    /// How many there have been, so that the next one is known from the last.
+    /// The number of items so far. It tells the next item from the last.
     number: Cell<u64>,
     failure: Cell<Option<&'static str>>,
 }
 
 impl SendSlot {
-    /// Sends this next. The one before must have ended.
+    /// Sends this item next. The one before must have ended.
     pub(crate) fn put(&self, item: SendItem) {
         self.sent.set(0);
         self.number.set(self.number.get() + 1);
         *self.item.borrow_mut() = Some(item);
     }
 
-    /// How the sending ended: how many bytes went out, or what is wrong with the file. `None`: it goes on.
+    /// The number of bytes that went out, or the fault of the file. `None`: the item is still being
+    /// sent.
     pub(crate) fn ended(&self) -> Option<Result<u64, &'static str>> {
         if self.item.borrow().is_some() {
             return None;
@@ -61,13 +63,13 @@ impl SendSlot {
         })
     }
 
-    /// Nobody waits for it any more. How many bytes went out.
+    /// Takes the item out. Returns how many of its bytes have gone out.
     pub(crate) fn withdraw(&self) -> u64 {
         *self.item.borrow_mut() = None;
         self.sent.take()
     }
 
-    /// Whether something waits here of which nothing has gone out yet.
+    /// Whether there is an item of which no byte has gone out.
     pub(crate) fn is_fresh(&self) -> bool {
         self.sent.get() == 0 && self.item.borrow().is_some()
     }
@@ -77,18 +79,18 @@ impl SendSlot {
         self.number.get()
     }
 
-    /// What is to be sent now: the item, from its first byte that has not gone out.
+    /// The item from its first byte that has not gone out.
     pub(super) fn rest(&self) -> Option<SendItem> {
         let mut item = self.item.borrow().clone()?;
         match &mut item {
             SendItem::File(range) => range.first += self.sent.get(),
-            // Never more than there are.
+            // `sent` never exceeds the length.
             SendItem::Bytes(bytes) => bytes.advance(usize::try_from(self.sent.get()).unwrap_or(bytes.len())),
         }
         Some(item)
     }
 
-    /// So many bytes have gone out. True: that was all.
+    /// `bytes` more have gone out. True: the item has ended.
     pub(super) fn sent(&self, bytes: usize) -> bool {
         self.sent.set(self.sent.get() + bytes as u64);
         let mut item = self.item.borrow_mut();
@@ -99,7 +101,7 @@ impl SendSlot {
         over
     }
 
-    /// The file cannot be sent.
+    /// The file cannot be sent: the item ends.
     pub(super) fn failed(&self, why: &'static str) {
         *self.item.borrow_mut() = None;
         self.failure.set(Some(why));

@@ -24,7 +24,7 @@ use crate::{
 
 const SIZE: usize = 21 << 20;
 
-/// What the handler has: a file, and how its ranges follow each other.
+/// The handler's data: a file, and the way its ranges are put into bodies.
 struct Shelf {
     file: Arc<File>,
     metrics: Arc<Metrics>,
@@ -81,7 +81,7 @@ fn content() -> Vec<u8> {
     (0..SIZE / 4).flat_map(|n| (n as u32).wrapping_mul(2_654_435_761).to_le_bytes()).collect()
 }
 
-/// Ranges, one behind the other, with bytes in between, on one connection, in pipelined requests, cold and warm.
+/// Ranges in a row, with bytes in between, on one connection, in pipelined requests, cold and warm.
 #[test]
 fn every_byte_is_sent_in_its_place() {
     let bytes = content();
@@ -114,7 +114,7 @@ fn every_byte_is_sent_in_its_place() {
     }
 }
 
-/// D3: a file that was cut short ends the connection short of what was promised.
+/// D3: a file that was cut short ends the connection short of the promised length.
 #[test]
 fn a_file_that_is_too_short_is_never_made_up() {
     let shelf = Shelf::new(&[7; 100_000]);
@@ -123,7 +123,7 @@ fn a_file_that_is_too_short_is_never_made_up() {
     assert_eq!((answer.status, answer.short, answer.body.len()), (200, true, 100_000));
 }
 
-/// What was sent counts, also where the client has left in the middle.
+/// The bytes that were sent count, also if the client leaves in the middle.
 #[test]
 fn what_has_left_is_counted() {
     let shelf = Shelf::new(&content());
@@ -142,7 +142,7 @@ fn what_has_left_is_counted() {
     assert!(counted() < 1_000_000 + SIZE as u64);
 }
 
-/// A client that takes nothing is let go, with what it has: the answer ends although nobody has read it.
+/// A client that takes nothing is disconnected: the answer ends although it was not read.
 #[test]
 fn a_reader_that_takes_nothing_is_let_go() {
     let shelf = Shelf::new(&content());
