@@ -1,4 +1,4 @@
-//! The `lanyard` binary: the command line, with the registry behind its `serve`.
+//! The `lanyard` binary: runs the command line, and the registry for `serve`.
 
 use std::{
     io::{Write, stderr},
@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     cli::run(std::env::args_os(), |loaded| match app::serve(loaded) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where standard error is closed there is nobody left to tell; the exit code still says it.
+            // If standard error is closed, the exit code alone tells.
             let _ = writeln!(stderr(), "lanyard: {error}");
             ExitCode::from(error.exit_code())
         }

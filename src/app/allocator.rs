@@ -1,8 +1,9 @@
-//! Gives freed memory back to the kernel when a crowd has left (S28).
+//! Gives freed memory back to the kernel when a crowd of clients has left (S28). One of the
+//! background tasks.
 //!
-//! glibc gives back what lies at the end of its heap; what is freed below something that is still
-//! in use stays with it, however much that is. So where the process has grown, and grows no more,
-//! the allocator is asked to let go of all free pages. Elsewhere than with glibc nothing is done.
+//! glibc gives back memory at the end of its heap. Memory that is freed below a piece in use stays
+//! with the process, however much it is. So when the process has grown and grows no more, the
+//! allocator is told to let go of all free pages. Without glibc nothing is done.
 
 use std::{fs::File, io::Read as _, time::Duration};
 
@@ -13,13 +14,13 @@ use crate::runtime::BlockingPool;
 /// How often the process's size is looked at.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Below so many resident bytes nothing is worth the search.
+/// With fewer resident bytes than this, a search is not worth its time.
 const ENOUGH: u64 = 56 << 20;
 
-/// A difference up to this is none, in bytes.
+/// A difference in size up to this counts as none, in bytes.
 const SAME: u64 = 1 << 20;
 
-/// How many looks pass at most after a search that found nothing.
+/// The most looks that are skipped after a search that found nothing.
 const RESTS: u32 = 12;
 
 /// Looks at the process's size until `stop`. Searches run on `pool`.
@@ -45,10 +46,10 @@ pub(super) async fn tend(pool: BlockingPool, stop: CancellationToken) {
     }
 }
 
-/// How many bytes of the process are in memory (`statm` of proc(5), its second field, in pages).
+/// The resident bytes of the process: the second field of `statm` (proc(5)), which is in pages.
 fn resident() -> Option<u64> {
     let mut sizes = String::new();
-    // Its length is not asked for: proc states none.
+    // `fs::read_to_string` would ask for the length first, and proc has none.
     File::open("/proc/self/statm").ok()?.take(128).read_to_string(&mut sizes).ok()?;
     let pages: u64 = sizes.split(' ').nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)

@@ -1,12 +1,13 @@
-//! The first lines a person sees, and what is most likely not meant by the configuration.
+//! The first lines on standard output after the start, with warnings of what the configuration
+//! probably does not mean.
 
 use std::net::SocketAddr;
 
 use crate::config::{Config, Mode, Problem};
 
-/// Where it listens, where its data is, and the line to paste into a Docker client's configuration.
+/// The address, the data folder, and the line to paste into the configuration of Docker.
 pub(super) fn banner(config: &Config, listening: SocketAddr, mirror: Option<SocketAddr>, advice: &[Problem]) -> String {
-    // Docker must not be asked to sign in at its mirror, so the listener that only pulls is the better one.
+    // Docker must not be asked to sign in at its mirror, so the listener that only pulls is better.
     let pulls = mirror.unwrap_or(listening);
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let server = if pulls.ip().is_unspecified() {
@@ -20,7 +21,7 @@ pub(super) fn banner(config: &Config, listening: SocketAddr, mirror: Option<Sock
         Mode::Auto | Mode::Online => {
             format!("mirroring {} and {} more", config.default_upstream, config.upstreams.len().saturating_sub(1))
         }
-        Mode::Offline => "offline: serving what is here, asking nobody".to_owned(),
+        Mode::Offline => "offline: serving stored content, asking no upstream".to_owned(),
     };
     let advice: String = advice.iter().map(|word| format!("warning: {word}\n")).collect();
     format!(

@@ -1,4 +1,5 @@
-//! The log: to standard error, for people or for machines, filtered by `RUST_LOG` where that is set.
+//! The log: to standard error, as text or as JSON, filtered by `RUST_LOG` if that is set. Begun
+//! once, by [`super::serve`].
 
 use std::io::{self, IsTerminal as _};
 
@@ -6,7 +7,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-/// actix calls a stranger's malformed bytes an error, and says of its own start what the banner says better.
+/// The filter without `RUST_LOG`. actix logs the malformed bytes of any client as an error, and its
+/// own start, which the banner tells better.
 const QUIET: &str = "info,actix_http=off,actix_server=warn,sled=warn";
 
 /// Begins logging. A second call, in tests, changes nothing.
@@ -17,6 +19,6 @@ pub(super) fn begin(log: Log) {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     };
-    // An error means that a subscriber is there already, which is as good.
+    // An error means that a subscriber is set already.
     drop(begun);
 }

@@ -1,10 +1,12 @@
-//! Everything put together, once: the [`App`] owns the disk, the fetchers, the upstreams, the pull, the upkeep and their
-//! tasks, and the order in which they stop.
+//! Everything is put together here, once. The [`App`] owns the storage, the fetchers, the
+//! upstreams, the pull, the upkeep and their tasks, and the order in which they stop. `main` calls
+//! [`serve`].
 //!
-//! Start: disk → fetchers → upstreams → pull → upkeep → administration → listener. Nothing upstream is asked, so a machine
-//! without a route starts too.
-//! Stop: the listener drains → the administration ends → fills end or are parked → upkeep and probes stop → fetchers stop →
-//! the index is flushed and marked clean.
+//! Start: storage → fetchers → upstreams → pull, push → access → background tasks → administration
+//! → listeners. No upstream is asked, so a machine without a route starts too.
+//!
+//! Stop: the listeners drain → the administration ends → fills end or are parked → upkeep and
+//! probes stop → fetchers stop → the index is flushed and marked clean.
 
 mod admin_server;
 mod allocator;
@@ -12,6 +14,7 @@ mod background;
 mod banner;
 mod check;
 mod log;
+mod sample;
 
 use std::{
     io::{self, Write as _},
@@ -31,52 +34,54 @@ use crate::{
     access::{Access, AccessError},
     config::{Config, Loaded},
     http::{self, BindError, Certificate, ListenerRole, Services, Site, TlsError},
-    metrics::{Metrics, Sample, UpstreamSample},
+    metrics::Metrics,
     names::Names,
+    oci::UpstreamName,
     pull::{Parts, PullThrough},
     push::{self, Push},
     runtime::{BlockingPool, Tasks},
-    storage::{Limits, RotCount, Storage},
+    storage::{Limits, Storage},
     upkeep::{Scrub, Upkeep},
     upstream::{
-        Health, Registry, RequestKind, Upstreams,
+        Upstreams,
         fetcher::{FetcherError, Fetchers},
     },
 };
 
 pub use check::check;
 
-/// What [`check()`] says.
+/// The result of [`check()`].
 pub use crate::storage::{CheckError, CheckReport, Mended, OpenError};
 
-/// How long fills and probes may take to put down what they hold.
+/// How long fills and tasks may take to stop in order; each step of the stop has as long.
 const PARK: Duration = Duration::from_secs(10);
 
-/// Why lanyard did not start, or did not stop in order. Each is one line that says what to do.
+/// lanyard did not start, or did not stop in order. Shown as one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The data folder.
+    /// The data folder cannot be opened.
     #[error(transparent)]
     Storage(#[from] OpenError),
-    /// The address.
+    /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The users.
+    /// The file of users is not one.
     #[error(transparent)]
     Users(#[from] AccessError),
-    /// The certificate.
+    /// The certificate or its key cannot be used.
     #[error("tls: {0}")]
     Tls(#[from] TlsError),
-    /// An upstream's settings.
+    /// A fetcher cannot be set up for the configuration of an upstream.
     #[error(transparent)]
     Upstreams(#[from] FetcherError),
-    /// Threads, signals: the machine.
-    #[error("the machine refused: {0}")]
+    /// The operating system refused a thread, a signal or a socket.
+    #[error("the operating system refused: {0}")]
     Machine(#[from] io::Error),
 }
 
 impl AppError {
-    /// What the process leaves with: 2 where another process has the data folder, which needs no second try, else 1.
+    /// The exit code of the process: 2 if another process has the data folder, as a second try
+    /// would fail too; else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             AppError::Storage(OpenError::Locked { .. }) => 2,
@@ -92,7 +97,8 @@ impl AppError {
 
 /// A running lanyard.
 pub struct App {
-    /// For everything that goes on without a client; the workers of the HTTP server have runtimes of their own.
+    /// Runs everything that goes on without a client. The workers of the HTTP server have runtimes
+    /// of their own.
     background: Runtime,
     storage: Arc<Storage>,
     fetchers: Fetchers,
@@ -111,7 +117,7 @@ pub struct App {
 /// Runs the registry until SIGTERM or SIGINT, and stops it in order.
 ///
 /// # Errors
-/// Whatever keeps it from running, in one line that says what to do.
+/// It cannot start, or the server failed. The error is one line that says what to do.
 pub fn serve(loaded: Loaded) -> Result<(), AppError> {
     let advice = loaded.advice();
     let Loaded { config, .. } = loaded;
@@ -122,7 +128,8 @@ pub fn serve(loaded: Loaded) -> Result<(), AppError> {
     app.run(async move {
         let mut terminate = tokio::signal::unix::signal(SignalKind::terminate())?;
         let mut interrupt = tokio::signal::unix::signal(SignalKind::interrupt())?;
-        // Whoever waits for this may stop lanyard right after it. Whoever started it without a terminal has the log.
+        // The signal handlers come first: a program that waits for this line may stop lanyard right
+        // after it. A failure is passed over: without a standard output there is the log.
         let _ = std::io::stdout().write_all(banner.as_bytes());
         tokio::select! {
             _ = terminate.recv() => {}
@@ -138,34 +145,26 @@ pub fn serve(loaded: Loaded) -> Result<(), AppError> {
 }
 
 impl App {
-    /// Opens the data folder, takes the addresses, and puts everything together. Clients queue from then on.
+    /// Takes the addresses, opens the data folder, and puts everything together. Clients queue
+    /// until [`App::run`].
     ///
     /// # Errors
     /// As [`serve`].
     pub fn start(config: &Config) -> Result<App, AppError> {
-        // The address first: a taken port should not cost a look through the data folder.
+        // The address first: a taken port should fail before the data folder is looked through.
         let listener = http::bind(config.listen, "--listen")?;
         let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let background = background()?;
         let one_thread = || BlockingPool::new(background.handle().clone(), 1);
         let certificate = config.tls.as_ref().map(|files| Certificate::open(files, one_thread())).transpose()?;
-        let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
-        let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
-        storage.leases.set_grace(config.hosted.gc_grace);
-        if storage.writable() && !storage.room_for(0) {
-            tracing::warn!("cache.max_size or cache.min_free is reached: what is new is passed on and not kept");
-        }
+        let storage = open_storage(config)?;
         let fetchers = Fetchers::start(cores.div_ceil(4))?;
         let upstreams = Arc::new(Upstreams::new(config, &fetchers, background.handle())?);
-        let registries: Vec<_> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
-        let metrics = Arc::new(Metrics::new(&registries));
+        let metrics = Arc::new(Metrics::new(&upstream_names(config)));
         let tasks = Tasks::new(background.handle().clone());
         let disk = BlockingPool::new(background.handle().clone(), cores * 4);
-        let hosted = config.hosted.namespaces.clone();
-        let names = Arc::new(Names::new(registries, config.default_upstream.clone(), move |name| {
-            hosted.iter().any(|pattern| pattern.matches(name))
-        }));
+        let names = names(config);
         let pull = PullThrough::new(
             config,
             Parts {
@@ -186,11 +185,11 @@ impl App {
                 tasks: tasks.clone(),
             },
         );
-        // One thread each: what is collected and what is scrubbed can wait for what is served.
+        // One thread each: collection and scrub can wait for requests.
         let scrub = Scrub::new(Arc::clone(&storage), one_thread(), config.scrub_every);
         let upkeep = Upkeep::new(Arc::clone(&storage), one_thread());
         let ready = Arc::new(AtomicBool::new(true));
-        // Half the machine may be busy with passwords and serves all the same.
+        // At most half of the processors check passwords, so that the others serve.
         let passwords = BlockingPool::new(background.handle().clone(), cores.div_ceil(2));
         let access = Arc::new(Access::new(config, passwords)?);
         let services = Services {
@@ -198,7 +197,7 @@ impl App {
             site: Arc::new(Site::new(config, certificate.clone())),
             role: ListenerRole::Full,
             names,
-            sample: sample(&storage, &upstreams, &pull, &scrub),
+            sample: sample::sample(&storage, &upstreams, &pull, &scrub),
             pull,
             push,
             metrics,
@@ -226,28 +225,29 @@ impl App {
     /// The registry's address.
     ///
     /// # Errors
-    /// The machine's.
+    /// The operating system cannot name it.
     pub fn listening(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// The disk, for whoever measures or tests.
+    /// The storage, for tests and benchmarks.
     pub fn storage(&self) -> &Arc<Storage> {
         &self.storage
     }
 
-    /// Serves until `stop` ends, which begins once requests are answered; then stops in order. What `stop` brings back is
-    /// awaited meanwhile: when it ends too, answers under way are cut.
+    /// Serves until `stop` ends, then stops in order. `stop` is first polled when requests are
+    /// answered. It returns a second future: if that ends before the stop is over, answers under
+    /// way are cut.
     ///
     /// # Errors
-    /// What ended the server, or `stop`'s own; the rest is stopped in order all the same.
+    /// The server failed, or `stop` did. Everything else is stopped in order all the same.
     pub fn run<H>(self, stop: impl Future<Output = io::Result<H>> + 'static) -> Result<(), AppError>
     where
         H: Future<Output = ()> + 'static,
     {
         let App { background, storage, fetchers, upstreams, tasks, background_tasks, admin_server, .. } = self;
         let App { services, listener, certificate, mirror, ready, .. } = self;
-        // Whatever ends the server, what is under way is put down in order.
+        // However the server ends, the other parts are stopped in order below.
         let ended: Result<(), AppError> = actix_web::rt::System::new().block_on(async move {
             let mut listeners = vec![(listener, services.clone())];
             listeners.extend(mirror.map(|listener| (listener, Services { role: ListenerRole::PullOnly, ..services })));
@@ -265,7 +265,7 @@ impl App {
                     Err(panicked) => Err(io::Error::other(panicked)),
                 }
             };
-            // Whoever asks twice does not want to wait for slow clients: their answers end with the process.
+            // A second signal does not wait for slow clients: their answers end with the process.
             let hurried = async move {
                 match stopped {
                     Ok(hurry) => {
@@ -291,50 +291,29 @@ impl App {
     }
 }
 
-/// The threads of everything that goes on without a client.
+/// The runtime of everything that goes on without a client: two threads.
 fn background() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("background").enable_all().build()
 }
 
-/// What the metrics page reads off the running parts.
-fn sample(
-    storage: &Arc<Storage>,
-    upstreams: &Arc<Upstreams>,
-    pull: &Arc<PullThrough>,
-    scrub: &Arc<Scrub>,
-) -> Arc<dyn Fn() -> Sample + Send + Sync> {
-    let (storage, upstreams) = (Arc::clone(storage), Arc::clone(upstreams));
-    let (pull, scrub) = (Arc::clone(pull), Arc::clone(scrub));
-    Arc::new(move || {
-        let usage = storage.usage();
-        Sample {
-            cache_bytes: usage.bytes - usage.hosted,
-            cache_blobs: usage.blobs - usage.hosted_blobs,
-            hosted_bytes: usage.hosted,
-            hosted_blobs: usage.hosted_blobs,
-            scrubbed: scrub.bytes_read(),
-            rotten: rotten(&storage),
-            fills_active: pull.active_fills() as u64,
-            upstreams: upstreams.iter().map(|upstream| sample_of(upstream)).collect(),
-        }
-    })
-}
-
-fn rotten(storage: &Storage) -> Vec<(&'static str, &'static str, u64)> {
-    let by_kind = |RotCount { by, cached, hosted }| [("cached", by.as_str(), cached), ("hosted", by.as_str(), hosted)];
-    storage.rotten().into_iter().flat_map(by_kind).collect()
-}
-
-fn sample_of(upstream: &Registry) -> UpstreamSample {
-    let seen = upstream.snapshot();
-    UpstreamSample {
-        name: upstream.name().clone(),
-        rate_limit: upstream.budget().map(|budget| (budget.limit, budget.remaining)),
-        circuit_open: upstream.health() == Health::Open,
-        requests: RequestKind::ALL.map(|kind| (kind.as_str(), seen.requests(kind))).to_vec(),
-        retries: seen.retries,
-        errors: seen.errors,
-        untrue: seen.untrue,
-        received: seen.bytes_in,
+fn open_storage(config: &Config) -> Result<Arc<Storage>, OpenError> {
+    let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
+    let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
+    storage.leases.set_grace(config.hosted.gc_grace);
+    if storage.writable() && !storage.room_for(0) {
+        tracing::warn!("cache.max_size or cache.min_free is reached: new content is passed on and not kept");
     }
+    Ok(storage)
+}
+
+fn upstream_names(config: &Config) -> Vec<UpstreamName> {
+    config.upstreams.iter().map(|upstream| upstream.name.clone()).collect()
+}
+
+/// The mirrored and the hosted names of the configuration.
+fn names(config: &Config) -> Arc<Names> {
+    let hosted = config.hosted.namespaces.clone();
+    Arc::new(Names::new(upstream_names(config), config.default_upstream.clone(), move |name| {
+        hosted.iter().any(|pattern| pattern.matches(name))
+    }))
 }
