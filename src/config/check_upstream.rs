@@ -62,13 +62,13 @@ fn one(reader: &mut Reader<'_>, section: &mut Section<'_>, source: &Source) -> O
     let credentials = credentials(reader, section, source);
     let password_file = section.get("password_file").and_then(|value| path(value).ok());
     let password_file = password_file.filter(|_| credentials.is_some());
-    everyone_may_pull_it(reader, section, source);
+    allow_goes_with_credentials(reader, section, source);
     Upstream::read(reader, section, name, url, Some(password_file), Some(credentials))
 }
 
-/// SECURITY.md S6: every client of lanyard can pull what the credentials of an upstream open, so
-/// `allow` names it.
-fn everyone_may_pull_it(reader: &mut Reader<'_>, section: &Section<'_>, source: &Source) {
+/// SECURITY.md S6: every client of lanyard can pull the images that an upstream's credentials open,
+/// so `allow` has to name them.
+fn allow_goes_with_credentials(reader: &mut Reader<'_>, section: &Section<'_>, source: &Source) {
     let has_credentials = section.get("username").is_some() || section.get("password_file").is_some();
     let is_empty = |value: &Value| value.as_array().is_some_and(<[Value]>::is_empty);
     if has_credentials && section.get("allow").is_none_or(is_empty) {

@@ -1,10 +1,10 @@
 //! Every key of the configuration, on one page. To add a key, add its entry here and its lines to
 //! `config.example.toml`; the test in `example.rs` prints the lines that it expects.
 //!
-//! The first paragraph above a key is for the operator and stands in `config.example.toml`. What
-//! follows it is for developers. `table.rs` lists the forms of an entry. The functions in `parse/`
-//! check one value; `check.rs`, `check_access.rs` and `check_upstream.rs` check what several keys
-//! say together. A key that is not here is a problem: no unknown setting is ignored.
+//! The first paragraph above a key is for the operator and stands in `config.example.toml`. The
+//! paragraphs after it are for developers. `table.rs` lists the forms of an entry. The functions in
+//! `parse/` check one value; `check.rs`, `check_access.rs` and `check_upstream.rs` check several
+//! keys together. A key that is not here is a problem: no unknown setting is ignored.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -119,8 +119,8 @@ keys! {
         /// The built-in ones are first. Each name is there once.
         upstreams: Vec<Upstream> = tables(upstream: Upstream),
 
-        /// Rights. A rule only gives rights; what no rule gives is denied. Without any rule these
-        /// two hold:
+        /// Rights. A rule only gives rights; an action that no rule allows is denied. Without any
+        /// rule these two hold:
         ///   who = ["anonymous"]         repositories = ["**"] actions = ["pull"]
         ///   who = ["loopback", "users"] repositories = ["**"] actions = ["pull", "push", "delete"]
         access: Vec<Rule> = tables(access: Rule),

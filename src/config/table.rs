@@ -15,11 +15,11 @@ pub(super) struct ConfigKey {
     /// stand in `config.example.toml`.
     #[cfg_attr(not(test), expect(dead_code, reason = "config.example.toml is tested against it"))]
     pub(super) about: &'static [&'static str],
-    /// What the key holds.
+    /// The kind of its content.
     pub(super) kind: KeyKind,
 }
 
-/// What a key holds.
+/// The kind of a key, by its content.
 pub(super) enum KeyKind {
     /// A value with a default, as TOML.
     Default(&'static str),

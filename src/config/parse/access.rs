@@ -20,7 +20,7 @@ pub(in crate::config) fn users_file(value: &Value) -> Result<PathBuf, String> {
     if path.is_dir() { Err("is a folder, not a file of users".to_owned()) } else { Ok(path) }
 }
 
-/// Whom a rule is about. A user can only be named if there is a file of users.
+/// The clients that a rule is about. A user can only be named if there is a file of users.
 pub(in crate::config) fn who(text: &str, has_users: bool) -> Result<Who, String> {
     match text {
         "anonymous" => return Ok(Who::Anonymous),
@@ -43,7 +43,7 @@ pub(in crate::config) fn who(text: &str, has_users: bool) -> Result<Who, String>
     Ok(Who::User(name.to_owned()))
 }
 
-/// What a rule allows.
+/// An action that a rule allows.
 pub(in crate::config) fn action(text: &str) -> Result<Action, String> {
     if text == "admin" {
         return Err(

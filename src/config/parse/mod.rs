@@ -1,8 +1,8 @@
 //! From one written value to its type. The table in `keys.rs` names a function of this folder for
 //! each key.
 //!
-//! Each function looks at one value alone. The error is the message for the operator: it says
-//! what is wrong and shows a right value. It holds no secret (SECURITY.md S18).
+//! Each function looks at one value alone. The error is the message for the operator: it
+//! names the mistake and shows a right value. It holds no secret (SECURITY.md S18).
 
 pub(super) mod access;
 pub(super) mod pem;
