@@ -9,7 +9,7 @@ use std::{
 use super::{
     BlobAnswer, BlobBody, BlobHead, PullError, PullThrough, Trace,
     body::{Following, Passing, Proof, Wanted, trusts},
-    fill::{Claim, FillFailure, Follower, Opened, Origin, Source, Standing},
+    fill::{Claim, FillFailure, FillHead, Follower, Origin, Source, SourceState},
     missing::Missed,
     records::{self, no_room},
 };
@@ -30,7 +30,7 @@ const SMALL: u64 = 1 << 20;
 
 /// How long whoever joins another repository's download waits for its head. Then it is passed
 /// through (S30).
-const STRANGER: Duration = Duration::from_secs(10);
+const UNVERIFIED: Duration = Duration::from_secs(10);
 
 /// What the disk knows of a blob in a repository.
 pub(super) struct Found {
@@ -50,7 +50,7 @@ pub(super) enum Filling {
         /// Whether this request began it.
         outcome: Outcome,
         /// Whether it was begun for other repositories only.
-        stranger: bool,
+        unverified: bool,
     },
 }
 
@@ -187,22 +187,22 @@ impl PullThrough {
         let expected = found.link.as_ref().map(|link| link.size);
         let held = expected.filter(|size| found.is_held() && *size > 0);
         let started = Instant::now();
-        let (mut follower, outcome, stranger) = match self.fill(repo, digest, &source, found.link).await? {
+        let (mut follower, outcome, unverified) = match self.fill(repo, digest, &source, found.link).await? {
             Filling::Stored(stored) => {
                 let found = self.find_blob(repo, digest).await?;
                 let trace = self.permission(repo, digest, &found, &stored).await?;
                 return self.stored(&stored, range, trace);
             }
-            Filling::Under { follower, outcome, stranger } => (follower, outcome, stranger),
+            Filling::Under { follower, outcome, unverified } => (follower, outcome, unverified),
         };
-        let opened = match tokio::time::timeout(STRANGER, follower.opened()).await {
+        let opened = match tokio::time::timeout(UNVERIFIED, follower.head()).await {
             // Whatever holds it up, this repository's own upstream does not.
-            Err(_) if stranger => return self.pass(&source, digest, expected, range).await,
-            Err(_) => follower.opened().await,
+            Err(_) if unverified => return self.pass(&source, digest, expected, range).await,
+            Err(_) => follower.head().await,
             Ok(opened) => opened,
         };
-        match (opened, follower.standing()) {
-            (_, Some(Standing::Refused(error))) => {
+        match (opened, follower.source_state()) {
+            (_, Some(SourceState::Refused(error))) => {
                 let failure = FillFailure::Upstream(error);
                 self.remember(repo, Missed::Blob(*digest), &PullError::Fill(failure.clone()));
                 Err(PullError::Fill(failure))
@@ -212,7 +212,7 @@ impl PullThrough {
                 self.pass(&source, digest, expected, range).await
             }
             (Ok(opened), standing) => {
-                if !matches!(standing, Some(Standing::Has)) {
+                if !matches!(standing, Some(SourceState::Has)) {
                     // The bytes come by way of another repository, and this one's upstream has not said anything yet.
                     match self.agree(&source, repo, digest, opened.total).await {
                         // One of the two upstreams is wrong. This one's answer is all that this client asked for.
@@ -248,18 +248,18 @@ impl PullThrough {
             Claim::Stored(stored) => Ok(Filling::Stored(stored)),
             Claim::Lead(leader, follower) => {
                 self.tasks.spawn(self.drive().run(leader, link.map(|link| link.size)));
-                Ok(Filling::Under { follower, outcome: Outcome::Filled, stranger: false })
+                Ok(Filling::Under { follower, outcome: Outcome::Filled, unverified: false })
             }
-            Claim::Follow { follower, stranger } => {
+            Claim::Follow { follower, unverified } => {
                 self.metrics.fill_joined(source.upstream.name());
-                if stranger {
+                if unverified {
                     // Somebody else's repository has it; whether this one does is for its upstream to say (S5).
                     // It is heard before the bytes are waited for, and weighed when their length is
                     // known.
                     self.ask_blob(source, repo, digest).await?;
                     follower.offer();
                 }
-                Ok(Filling::Under { follower, outcome: Outcome::Joined, stranger })
+                Ok(Filling::Under { follower, outcome: Outcome::Joined, unverified })
             }
         }
     }
@@ -276,7 +276,7 @@ impl PullThrough {
         source: Source,
         digest: Digest,
         follower: Follower<Origin>,
-        opened: Opened,
+        opened: FillHead,
         range: Option<&ByteRanges>,
         trace: Trace,
     ) -> Result<BlobAnswer, PullError> {

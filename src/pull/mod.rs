@@ -53,8 +53,8 @@ use bytes::Bytes;
 use configs::Configs;
 use described::Described;
 pub use error::PullError;
-pub use fill::FillFailure;
 use fill::{Drive, Fills, Origin, Source};
+pub use fill::{FillFailure, FillStatus};
 use freshness::{Checked, TagKey};
 use lists::Lists;
 use manifests::{Held, Landed};
@@ -197,6 +197,11 @@ impl PullThrough {
     /// How many downloads are under way.
     pub fn active_fills(&self) -> usize {
         self.fills.active()
+    }
+
+    /// The downloads under way, by repository and digest.
+    pub fn fills(&self) -> Vec<FillStatus> {
+        self.fills.list()
     }
 
     /// Where the repository's content can be had; an error where nobody may be asked.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     PullError, PullThrough,
     blobs::Filling,
-    fill::{FillFailure, Standing},
+    fill::{FillFailure, SourceState},
     missing::Missed,
 };
 use crate::oci::{Digest, ErrorCode, Repository};
@@ -24,10 +24,10 @@ impl PullThrough {
             let source = self.source(repo, ErrorCode::BlobUnknown)?;
             let filling = self.fill(repo, digest, &source, found.link).await?;
             let Filling::Under { mut follower, .. } = filling else { continue };
-            match (follower.committed().await, follower.standing()) {
+            match (follower.committed().await, follower.source_state()) {
                 // Committed, or worth another look: whose it is, the look says.
                 (Ok(_), _) => {}
-                (Err(_), Some(Standing::Refused(error))) => {
+                (Err(_), Some(SourceState::Refused(error))) => {
                     let error = PullError::Fill(FillFailure::Upstream(error));
                     self.remember(repo, Missed::Blob(*digest), &error);
                     return Err(error);

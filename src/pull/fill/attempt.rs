@@ -1,8 +1,9 @@
 //! One attempt: bytes from one source into the part, and told to followers (F1, F2, S24, S25).
 //!
-//! `drive` calls [`begin`](Download::begin) once, which opens the part and takes up what an earlier
-//! fill left, and then [`attempt`](Download::attempt), one request to one source, until it is `Ok`:
-//! the digest is proven. `length` decides what followers are told, `words` which sources count.
+//! `drive` calls [`begin`](Download::begin) once, which opens the part with what an earlier fill
+//! left, and then [`attempt`](Download::attempt), one request to one source, until that is `Ok`:
+//! the digest is proven. `length` decides what followers are told, `statements` which sources
+//! count.
 
 use std::sync::Arc;
 
@@ -19,8 +20,8 @@ use super::{
 };
 use crate::{storage::Part, upstream::UpstreamError};
 
-/// One write: large enough to make large folios, small enough to keep nobody waiting for what is
-/// behind it.
+/// How many bytes one write has: enough for large folios, and few enough that the bytes behind it
+/// do not wait long.
 const WRITE: usize = 1 << 20;
 
 impl Download<'_> {
@@ -32,9 +33,9 @@ impl Download<'_> {
         self.take_up().await
     }
 
-    /// An earlier download may have left all of it. Says whether that is proven. A source must
-    /// vouch for whoever began this one first: the earlier one may have been for another repository
-    /// (S5).
+    /// Takes up what an earlier download left, which may be all of it: says whether that is proven.
+    /// First a source must vouch for the request that began this fill, because the earlier one may
+    /// have been for another repository (S5).
     async fn take_up(&mut self) -> Result<bool, FillFailure> {
         if self.offset() == 0 {
             return Ok(false);
@@ -42,7 +43,7 @@ impl Download<'_> {
         let Some(source) = self.leader.sources().into_iter().next() else { return Err(FillFailure::Abandoned) };
         self.asked = Some(source.clone());
         if self.is_of(&source) {
-            self.words.sends_all(self.leader, &source);
+            self.statements.sends_all(self.leader, &source);
         } else if self.leader.sure_sources().is_empty() {
             let digest = self.leader.digest();
             let asked = tokio::select! {
@@ -53,7 +54,7 @@ impl Download<'_> {
             match asked {
                 Ok(Some(stated)) if self.length.end() == Some(stated) => {
                     self.leader.has(&source);
-                    self.words.states(&source, stated);
+                    self.statements.states(&source, stated);
                 }
                 Ok(_) => {
                     self.begin_again().await?;
@@ -85,7 +86,7 @@ impl Download<'_> {
         }
         let from = self.offset();
         let (stop, digest) = (self.drive.stop.clone(), self.leader.digest());
-        // A stop is heard only where nothing is lost by it: never while the disk thread has the
+        // A stop is looked for only where nothing is lost by it: never while a disk thread has the
         // part.
         let answer = tokio::select! {
             biased;
@@ -101,8 +102,7 @@ impl Download<'_> {
             answer => answer?,
         };
         let OriginBlob { total, offset, length, mut bytes, .. } = self.hear(source, answer).await?;
-        // A source that ignores Range begins at 0: what is here already is skipped, not written
-        // twice.
+        // A source that ignores Range begins at 0: the bytes that are here already are skipped.
         let mut skip =
             self.offset().checked_sub(offset).ok_or_else(|| untrue("the answer begins past what was asked"))?;
         let mut stretch = Stretch::new(self.offset());
@@ -113,18 +113,18 @@ impl Download<'_> {
         self.whole(total.is_none() && length.is_some()).await
     }
 
-    /// Decides what an answer's statements are worth, and tells readers what they may be told.
+    /// Weighs what an answer states, and tells readers the length if it may be told.
     async fn hear(&mut self, source: &Origin, answer: OriginBlob) -> Result<OriginBlob, FillFailure> {
         let own = self.first.as_ref() == Some(source) && (self.offset() == 0 || self.is_of(source));
         let total = match (answer.total, self.length.told()) {
-            (None, Some(told)) if !answer.page && !self.words.stands_for(source, told) => {
+            (None, Some(told)) if !answer.page && !self.statements.stands_for(source, told) => {
                 Some(self.stated_elsewhere(source).await?)
             }
             (total, _) => total,
         };
         let stated = Stated { total, page: answer.page, own };
         if self.is_substitute(source) && !matches!(self.length.clone().hear(stated, self.offset()), Heard::Tell(_)) {
-            return Err(untrue("the answer tells readers nothing that they could go on with"));
+            return Err(untrue("the answer states no length that readers can be told"));
         }
         let mut heard = self.length.hear(stated, self.offset());
         if heard == Heard::BeginAgain {
@@ -137,16 +137,16 @@ impl Download<'_> {
         if let Heard::Refuse(why) = heard {
             return Err(untrue(&why));
         }
-        // Before readers are told anything: they look whether their source has it.
-        self.words.sends(self.leader, source);
+        // Before readers are told anything: they check that their source has the content.
+        self.statements.sends(self.leader, source);
         match total {
             _ if answer.page => {}
-            Some(total) => self.words.states(source, total),
-            None if self.offset() == 0 || self.is_of(source) => self.words.sends_all(self.leader, source),
+            Some(total) => self.statements.states(source, total),
+            None if self.offset() == 0 || self.is_of(source) => self.statements.sends_all(self.leader, source),
             None => {}
         }
         if let Some(told) = self.length.told() {
-            self.words.weigh(self.leader, told);
+            self.statements.weigh(self.leader, told);
         }
         if let Some(total) = answer.total {
             self.has_room_for(total).await?;
@@ -157,7 +157,7 @@ impl Download<'_> {
             part.add_source(&word)
         })
         .await?;
-        self.leader.comes_from(self.offset(), Some(source));
+        self.leader.comes_from(self.offset(), source);
         if let Heard::Tell(total) = heard {
             let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
             self.leader.tell(file, total);
@@ -166,7 +166,7 @@ impl Download<'_> {
         Ok(answer)
     }
 
-    /// The length that a source states elsewhere than in its answer.
+    /// The length that a source states when it is asked for nothing else.
     async fn stated_elsewhere(&mut self, source: &Origin) -> Result<u64, FillFailure> {
         let digest = self.leader.digest();
         let asked = tokio::select! {
@@ -181,12 +181,12 @@ impl Download<'_> {
         asked?.ok_or_else(|| untrue("the answer does not say how long the blob is"))
     }
 
-    /// Writes what comes next. Whether that was the end.
+    /// Writes the bytes that come next. Says whether that was the end.
     async fn take(&mut self, source: &Origin, bytes: &mut OriginBytes, skip: &mut u64) -> Result<bool, FillFailure> {
         let mut batch = Vec::new();
         let mut size = 0;
         let mut end = None;
-        // Wait for the first piece; take along what else is there already.
+        // Wait for the first piece, and take the others that are here already.
         let mut next = tokio::select! {
             biased;
             () = self.drive.stop.cancelled() => return Err(FillFailure::Stopping),
@@ -228,7 +228,7 @@ impl Download<'_> {
     async fn append(&mut self, batch: Vec<Bytes>, size: u64) -> Result<(), FillFailure> {
         let here = self.offset() + size;
         if self.length.told().is_some_and(|told| here > told) {
-            self.outgrew = self.words.unsure().is_some();
+            self.outgrew = self.statements.unsure().is_some();
             return Err(FillFailure::Corrupt);
         }
         self.has_room_up_to(here).await?;
@@ -241,7 +241,7 @@ impl Download<'_> {
         Ok(())
     }
 
-    /// An answer ended in good order. `partial`: more may follow.
+    /// An answer ended without an error. `partial`: more may follow.
     async fn whole(&mut self, partial: bool) -> Result<(), FillFailure> {
         if self.prove().await? {
             return Ok(());
@@ -253,7 +253,7 @@ impl Download<'_> {
         }
     }
 
-    /// A source says that nothing follows what is here.
+    /// A source answers that nothing follows the bytes that are here.
     async fn nothing_follows(&mut self) -> Result<(), FillFailure> {
         if self.prove().await? {
             return Ok(());
@@ -264,7 +264,8 @@ impl Download<'_> {
         }
     }
 
-    /// What is here is not the blob. Where nobody was told anything, the next answer may be.
+    /// The bytes that are here are not the blob. If no reader was told a length, the next answer
+    /// may be.
     async fn wrong(&mut self) -> Result<(), FillFailure> {
         if self.is_untold() {
             self.begin_again().await?;
@@ -272,19 +273,20 @@ impl Download<'_> {
         Err(FillFailure::Corrupt)
     }
 
-    /// Removes the bytes that are here, which nobody has been shown.
+    /// Removes the bytes that are here. No reader has seen them.
     async fn begin_again(&mut self) -> Result<(), FillFailure> {
-        self.words.begun_again(self.leader);
+        self.leader.advance(0);
+        self.statements.begun_again(self.leader);
         self.length.begun_again();
         self.room = Asked::default();
         self.with_part(Part::restart).await
     }
 
-    /// Whether what is here is the blob. Then readers may have all of it.
+    /// Whether the bytes that are here are the blob. Then readers may have all of them.
     async fn prove(&mut self) -> Result<bool, FillFailure> {
         let proven = self.with_part(Part::verify).await?;
         if proven {
-            self.words.proven(self.leader, self.offset(), self.length.told());
+            self.statements.proven(self.leader, self.offset(), self.length.told());
             let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
             self.leader.proven(file, self.offset());
         }

@@ -1,31 +1,31 @@
-//! Who downloads a digest, and who reads along.
+//! Which request downloads a digest, and which read along.
 //!
-//! [`Fills::claim`] makes the first who asks for a digest its leader, and every later one a
+//! [`Fills::claim`] makes the first request for a digest its leader, and every later one a
 //! follower, until the leader settles. Called by `blobs` and `stored`.
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{follower::Follower, leader::Leader, progress::Shared, sources::Standing, table::Table};
+use super::{follower::Follower, leader::Leader, progress::Fill, sources::SourceState, table::Table};
 use crate::oci::Digest;
 
-/// The fills under way. `S` is a source: where the content can be had, in this repository or that.
+/// The fills under way. `S` is a source: where the content can be had, and for which repository.
 pub(in crate::pull) struct Fills<S> {
-    table: Table<S>,
+    pub(super) table: Table<S>,
 }
 
-/// What a claim came to.
+/// The outcome of a claim.
 pub(in crate::pull) enum Claim<S, T> {
-    /// Nobody was at it: the caller must see that the leader is driven, and may follow.
+    /// No fill was under way. The caller must see that the leader is driven, and may follow.
     Lead(Leader<S>, Follower<S>),
-    /// Somebody is at it.
+    /// A fill is under way.
     Follow {
         /// Its reader.
         follower: Follower<S>,
-        /// Whether nobody has asked by way of this claim's source yet. The caller then asks, and says so with
-        /// [`Follower::agree`].
-        stranger: bool,
+        /// Whether this claim's source has not been asked yet. The caller then asks it, and reports
+        /// with [`Follower::agree`].
+        unverified: bool,
     },
-    /// It is in the store by now.
+    /// The content has been stored meanwhile.
     Stored(T),
 }
 
@@ -35,11 +35,13 @@ impl<S: Clone + PartialEq> Fills<S> {
         Fills { table: Table::default() }
     }
 
-    /// Claims `digest`, which `source` should have; `sure` says that it is known to. A fill under way takes such a source as
-    /// one more to resume from (F6). Before any byte is given out, [`Follower::standing`] says whether this source has it.
+    /// Claims `digest`, which `source` should have. `sure`: it is known to have it, and a fill
+    /// under way may then resume from it too (F6). Before any byte is given out,
+    /// [`Follower::source_state`] says whether this source has the content.
     ///
-    /// `stored` looks into the store, and is asked only by a claim that would lead: a fill that ended
-    /// between the caller's own look and this one has committed before it left the table (F3), so the second look sees it.
+    /// `stored` looks into the store. Only a claim that would lead calls it. A fill that ended
+    /// between the caller's own look and this claim has committed before it left the table (F3), so
+    /// `stored` finds its content.
     pub(in crate::pull) fn claim<T, E>(
         &self,
         digest: Digest,
@@ -47,39 +49,39 @@ impl<S: Clone + PartialEq> Fills<S> {
         sure: bool,
         stored: impl FnOnce() -> Result<Option<T>, E>,
     ) -> Result<Claim<S, T>, E> {
-        let shared = {
+        let fill = {
             let mut table = self.table.lock();
-            if let Some(shared) = table.get(&digest) {
+            if let Some(fill) = table.get(&digest) {
                 if sure {
-                    shared.sources.note(&source, Standing::Has);
+                    fill.sources.note(&source, SourceState::Has);
                 }
-                let stranger = matches!(shared.sources.standing(&source), None | Some(Standing::Offered));
-                return Ok(Claim::Follow { follower: Follower::new(shared, source), stranger });
+                let unverified = matches!(fill.sources.state(&source), None | Some(SourceState::Offered));
+                return Ok(Claim::Follow { follower: Follower::new(fill, source), unverified });
             }
-            let standing = if sure { Standing::Has } else { Standing::Asked };
-            let shared = Arc::new(Shared::new(digest, source.clone(), standing));
-            table.insert(digest, Arc::clone(&shared));
-            shared
+            let state = if sure { SourceState::Has } else { SourceState::Asked };
+            let fill = Arc::new(Fill::new(digest, source.clone(), state));
+            table.insert(digest, Arc::clone(&fill));
+            fill
         };
-        let leader = Leader::new(self.table.clone(), Arc::clone(&shared));
+        let leader = Leader::new(self.table.clone(), Arc::clone(&fill));
         match stored()? {
             Some(found) => {
                 leader.withdraw();
                 Ok(Claim::Stored(found))
             }
-            None => Ok(Claim::Lead(leader, Follower::new(&shared, source))),
+            None => Ok(Claim::Lead(leader, Follower::new(&fill, source))),
         }
     }
 
-    /// The length in bytes of what is being filled, where that is known already and `source` is
-    /// known to have it.
+    /// The length in bytes that readers of a fill were told, if `source` is known to have its
+    /// content.
     pub(in crate::pull) fn size(&self, digest: &Digest, source: &S) -> Option<u64> {
         let table = self.table.lock();
         table.get(digest)?.size().filter(|_| has(&table, digest, source))
     }
 
-    /// Whether a fill has proven what it brought, is about to write its links, and one of them is
-    /// that of `source`.
+    /// Whether a fill has proven its digest and is about to write its links, one of them that of
+    /// `source`.
     pub(in crate::pull) fn vouches(&self, digest: &Digest, source: &S) -> bool {
         let table = self.table.lock();
         table.get(digest).is_some_and(|fill| fill.sources.is_proven()) && has(&table, digest, source)
@@ -91,9 +93,9 @@ impl<S: Clone + PartialEq> Fills<S> {
     }
 }
 
-fn has<S: Clone + PartialEq>(table: &HashMap<Digest, Arc<Shared<S>>>, digest: &Digest, source: &S) -> bool {
+fn has<S: Clone + PartialEq>(table: &HashMap<Digest, Arc<Fill<S>>>, digest: &Digest, source: &S) -> bool {
     let fill = table.get(digest);
-    fill.is_some_and(|fill| matches!(fill.sources.standing(source), Some(Standing::Has)))
+    fill.is_some_and(|fill| matches!(fill.sources.state(source), Some(SourceState::Has)))
 }
 
 impl<S> Clone for Fills<S> {
@@ -126,7 +128,7 @@ mod tests {
     fn lead(fills: &Fills<u8>) -> (Leader<u8>, Follower<u8>) {
         match claim(fills) {
             Claim::Lead(leader, follower) => (leader, follower),
-            Claim::Follow { .. } | Claim::Stored(()) => panic!("somebody else leads"),
+            Claim::Follow { .. } | Claim::Stored(()) => panic!("another claim leads"),
         }
     }
 
@@ -155,22 +157,22 @@ mod tests {
         let (leader, _) = lead(&fills);
         for (source, sure, expect) in [(3, false, true), (2, true, false), (1, false, false), (2, false, false)] {
             let joined = fills.claim(digest(), source, sure, || Ok::<Option<()>, Infallible>(None)).unwrap();
-            assert!(matches!(joined, Claim::Follow { stranger, .. } if stranger == expect), "{source}");
+            assert!(matches!(joined, Claim::Follow { unverified, .. } if unverified == expect), "{source}");
         }
         assert_eq!(leader.sources(), [1, 2]);
     }
 
-    /// S5: only sources that have the content vouch for those who ask by way of them.
+    /// S5: only a source that has the content vouches for the requests that named it.
     #[test]
     fn a_source_that_refuses_vouches_for_nobody() {
         let fills = Fills::new();
         let (leader, first) = lead(&fills);
-        assert!(matches!(first.standing(), Some(Standing::Asked)));
+        assert!(matches!(first.source_state(), Some(SourceState::Asked)));
         let joined = fills.claim(digest(), 2, true, || Ok::<Option<()>, Infallible>(None)).unwrap();
         let Claim::Follow { follower: second, .. } = joined else { panic!("the first leads") };
         leader.refused(&1, Arc::new(UpstreamError::NotFound { message: "no".into(), told: true }));
-        assert!(matches!(first.standing(), Some(Standing::Refused(_))));
-        assert!(matches!(second.standing(), Some(Standing::Has)));
+        assert!(matches!(first.source_state(), Some(SourceState::Refused(_))));
+        assert!(matches!(second.source_state(), Some(SourceState::Has)));
         assert_eq!((leader.sources(), leader.sure_sources()), (vec![2], vec![2]));
         leader.has(&1);
         assert_eq!(leader.sure_sources(), [1, 2]);
@@ -212,7 +214,7 @@ mod tests {
         let file = || Arc::new(tempfile::tempfile().unwrap());
         let now = |readable| matches!(follower.now(), Progress::Streaming { readable: r, total: 10 } if r == readable);
         leader.advance(5);
-        assert!(matches!(follower.now(), Progress::Waiting), "nobody was told a length");
+        assert!(matches!(follower.now(), Progress::Waiting), "no reader was told a length");
         leader.tell(file(), 10);
         assert!(now(0));
         leader.advance(5);
@@ -222,7 +224,7 @@ mod tests {
         assert!(now(5), "what was told stays");
     }
 
-    /// The last byte of a length waits for the proof, whatever is in the file.
+    /// The last byte of a length waits for the proof, however many bytes are in the file.
     #[test]
     fn f2_the_last_byte_is_withheld() {
         for (here, size, readable) in [(10, 10, 10), (12, 12, 9), (10, 9, 9), (3, 3, 3)] {

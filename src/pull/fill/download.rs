@@ -1,15 +1,16 @@
 //! One fill under way: its part, its leader, and what is known of its sources so far.
 //!
-//! This is the state that the steps of a fill share. `drive` makes a [`Download`]; `attempt` moves
-//! bytes through it, `patience` says how long it waits, and `room` whether the disk has room for
-//! it. Its part is on a disk thread while that writes: [`Download::with_part`], which no step may
-//! cancel.
+//! The steps of a fill share this state. `drive` makes a [`Download`], `attempt` moves bytes
+//! through it, `patience` decides how long it waits, and `room` whether the disk has room for it.
+//! While a disk thread writes, it owns the part ([`Download::with_part`]): no step may cancel that.
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{failure::FillFailure, leader::Leader, length::Length, origin::Origin, queue::Queue, words::Words};
+use super::{
+    failure::FillFailure, leader::Leader, length::Length, origin::Origin, queue::Queue, statements::Statements,
+};
 use crate::{
     metrics::Metrics,
     runtime::BlockingPool,
@@ -26,7 +27,7 @@ pub(crate) struct Drive {
     pub(crate) stop: CancellationToken,
 }
 
-/// What was asked last about room.
+/// The last question about room.
 #[derive(Default)]
 pub(super) struct Asked {
     /// The whole length.
@@ -39,25 +40,25 @@ pub(super) struct Asked {
 pub(super) struct Download<'a> {
     pub(super) drive: &'a Drive,
     pub(super) leader: &'a Leader<Origin>,
-    /// `None` before it is opened, and while the disk thread has it.
+    /// `None` before it is opened, and while a disk thread has it.
     pub(super) part: Option<Part>,
     pub(super) length: Length,
-    /// By way of which it was begun: the length that a manifest gives is its word.
+    /// The source that it was begun for. The length that a manifest names is of its repository.
     pub(super) first: Option<Origin>,
-    /// What was asked about room.
+    /// The last question about room.
     pub(super) room: Asked,
-    pub(super) words: Words,
+    pub(super) statements: Statements,
     /// See [`Download::outgrew_its_name`].
     pub(super) outgrew: bool,
     pub(super) queue: Queue,
-    /// The source that was asked last, substitutes apart.
+    /// The source that was asked last, except substitutes.
     pub(super) asked: Option<Origin>,
-    /// How often the source was taken up again.
+    /// How often it was resumed.
     pub(super) resumed: u32,
 }
 
 impl<'a> Download<'a> {
-    /// `expected`: the length that a manifest gives, in bytes.
+    /// `expected`: the length that a manifest names, in bytes.
     pub(super) fn new(drive: &'a Drive, leader: &'a Leader<Origin>, expected: Option<u64>) -> Self {
         let length = Length::new(&leader.digest(), expected);
         let first = leader.sources().into_iter().next();
@@ -69,18 +70,18 @@ impl<'a> Download<'a> {
             asked: first.clone(),
             first,
             room: Asked::default(),
-            words: Words::default(),
+            statements: Statements::default(),
             outgrew: false,
             queue: Queue::default(),
             resumed: 0,
         }
     }
 
-    /// Where the next bytes may come from, the most promising first. Readers of an unsure source get
-    /// its bytes alone.
+    /// Where the next bytes may come from, the most promising source first. Readers of an unsure
+    /// source get its bytes alone.
     pub(super) fn sources(&self) -> Vec<Origin> {
         let mut all = self.leader.sources();
-        if let Some(unsure) = self.words.unsure().filter(|_| !self.is_untold()) {
+        if let Some(unsure) = self.statements.unsure().filter(|_| !self.is_untold()) {
             all.retain(|source| source == unsure);
         }
         all.retain(|source| !(self.queue.is_useless(source) && self.is_substitute(source)));
@@ -88,14 +89,14 @@ impl<'a> Download<'a> {
         all
     }
 
-    /// Whether the source stands in for those of the registry that the download was begun for, which
-    /// may come round.
+    /// Whether the source is a substitute: of another registry than the one that the download was
+    /// begun for, while a source of that one may still answer.
     pub(super) fn is_substitute(&self, source: &Origin) -> bool {
         let of_first = |known: &Origin| self.first.as_ref().is_some_and(|first| first.shares_upstream(known));
         !of_first(source) && self.leader.sources().iter().any(of_first)
     }
 
-    /// Whether every byte that is here came from this source: then they are no other repository's.
+    /// Whether every byte that is here came from this source, and so from no other repository.
     pub(super) fn is_of(&self, source: &Origin) -> bool {
         self.part.as_ref().is_some_and(|part| *part.sources() == [source.word()])
     }
@@ -105,12 +106,12 @@ impl<'a> Download<'a> {
         self.part.as_ref().map_or(0, Part::offset)
     }
 
-    /// Whether no reader was told anything yet.
+    /// Whether no reader has been told a length yet.
     pub(super) fn is_untold(&self) -> bool {
         self.length.told().is_none()
     }
 
-    /// Whether more bytes came than a manifest names, and no source stated a length: the manifest
+    /// Whether more bytes came than a manifest names, while no source stated a length: the manifest
     /// may be wrong.
     pub(super) fn outgrew_its_name(&self) -> bool {
         self.outgrew
@@ -121,30 +122,30 @@ impl<'a> Download<'a> {
         self.length.is_disputed()
     }
 
-    /// The source whose doing it is that the download ended. A substitute's failure ends none.
+    /// The source at which the download ended. A substitute's failure ends none.
     pub(super) fn asked(&self) -> Option<&Origin> {
         self.asked.as_ref()
     }
 
-    /// The part, to be put down.
+    /// The part, to be committed, kept or removed.
     pub(super) fn into_part(self) -> Option<Part> {
         self.part
     }
 
-    /// Opens the part, with what an earlier download left of it.
+    /// Opens the part, with the bytes that an earlier download left.
     pub(super) async fn open(&mut self) -> Result<(), FillFailure> {
         let (storage, digest, named) = (Arc::clone(&self.drive.storage), self.leader.digest(), self.length.named());
         let opened = self.drive.disk.run(move || storage.parts.open(digest, named));
         let part = opened.await.map_err(|_| FillFailure::Abandoned)??;
         if part.offset() > 0 {
             self.length.left(part.total());
-            self.leader.comes_from(0, None);
+            self.leader.resumes_at(part.offset());
         }
         self.part = Some(part);
         Ok(())
     }
 
-    /// Runs `work` on a disk thread, which has the part meanwhile.
+    /// Runs `work` on a disk thread, which owns the part meanwhile.
     pub(super) async fn with_part<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Part) -> Result<T, StorageError> + Send + 'static,

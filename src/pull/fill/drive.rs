@@ -1,4 +1,8 @@
-//! The leader's work: fetch, hash, write, advertise, prove, commit; and take a broken source up again.
+//! The leader's work: fetch, hash, write, advertise, prove and commit, and ask again after a
+//! failure.
+//!
+//! [`Drive::run`] is the life of one fill, on a task of its own. It always settles the leader (F7).
+//! What it asks next is decided by `queue` (which source) and `retry` (whether).
 
 use std::sync::Arc;
 
@@ -11,7 +15,7 @@ use super::{
     leader::Leader,
     origin::Origin,
     pace::Pace,
-    retry::{Attempt, Next, Retry},
+    retry::{FailedAttempt, Next, Retry},
     sources::refuses,
 };
 use crate::{
@@ -20,7 +24,8 @@ use crate::{
 };
 
 impl Drive {
-    /// Drives the fill to its end. `expected` is the length that a manifest gave, in bytes. Run on a task of its own.
+    /// Drives the fill to its end. `expected` is the length that a manifest names, in bytes. To be
+    /// run on a task of its own.
     pub(crate) async fn run(self, leader: Leader<Origin>, expected: Option<u64>) {
         let started = Instant::now();
         let first = leader.sources().first().map(|source| source.upstream().clone());
@@ -31,7 +36,7 @@ impl Drive {
         let result = self.attempts(&mut download).await;
         let (resumed, outgrew) = (download.resumed, download.outgrew_its_name());
         if let (Err(_), Some(source)) = (&result, download.asked()) {
-            leader.fails_at(source.clone());
+            leader.set_failed_at(source.clone());
         }
         match self.end(download, result).await {
             Ok(size) => {
@@ -45,7 +50,8 @@ impl Drive {
                 }
                 tracing::warn!(digest = %leader.digest(), resumed, duration_ms = started.elapsed().as_millis() as u64,
                     failure = %failure, "fill failed");
-                // The next one goes by no manifest's length: whoever has no head yet begins it.
+                // The next fill goes by no manifest's length. A request that has no head yet begins
+                // it.
                 leader.fail(if outgrew { FillFailure::Abandoned } else { failure });
             }
         }
@@ -76,7 +82,7 @@ impl Drive {
             {
                 leader.refused(source, Arc::clone(error));
             }
-            let next = retry.next(&Attempt {
+            let next = retry.next(&FailedAttempt {
                 failure: &failure,
                 here: download.offset(),
                 spared: stands_in || passed_over,
@@ -99,7 +105,7 @@ impl Drive {
         }
     }
 
-    /// Commits, or keeps for a resume, or throws away.
+    /// Commits the bytes, keeps them for a resume, or removes them.
     async fn end(&self, download: Download<'_>, result: Result<(), FillFailure>) -> Result<u64, FillFailure> {
         let (digest, sources) = (download.leader.digest(), download.leader.sure_sources());
         let (disputed, outgrew) = (download.is_disputed(), download.outgrew_its_name());
@@ -119,7 +125,7 @@ impl Drive {
                     tracing::warn!(digest = %digest, "a length that is too short stays named: {error}");
                 }
                 if let Err(error) = put_down(part, &failure, disputed) {
-                    tracing::warn!(digest = %digest, "what is left of a failed download stays as it is: {error}");
+                    tracing::warn!(digest = %digest, "cannot put away the bytes of a failed download: {error}");
                 }
                 Err(failure)
             }
@@ -128,11 +134,11 @@ impl Drive {
     }
 }
 
-/// Keeps what came for the next claim, where that is worth it. Bytes whose length is disputed are
-/// not: an honest source would be refused for them.
+/// Keeps the bytes for the next claim if they can serve it. Bytes whose length is disputed cannot:
+/// an honest source would be refused because of them.
 fn put_down(part: Part, failure: &FillFailure, disputed: bool) -> Result<(), StorageError> {
     match failure {
-        // Whoever asks for what is nowhere leaves nothing on disk.
+        // A request for content that is nowhere leaves nothing on disk.
         FillFailure::Upstream(_) | FillFailure::Stopping if part.offset() == 0 || disputed => part.discard(),
         FillFailure::Upstream(_) | FillFailure::Stopping => part.park(),
         FillFailure::Corrupt
@@ -143,7 +149,7 @@ fn put_down(part: Part, failure: &FillFailure, disputed: bool) -> Result<(), Sto
     }
 }
 
-/// Forgets the length that a manifest names: the next download tells none before it is proven.
+/// Forgets the length that a manifest names: the next fill tells none before the digest is proven.
 fn unname_size(storage: &Storage, sources: &[Origin], digest: &Digest) -> Result<(), StorageError> {
     for source in sources {
         let repo = source.repository();
@@ -154,8 +160,8 @@ fn unname_size(storage: &Storage, sources: &[Origin], digest: &Digest) -> Result
     Ok(())
 }
 
-/// Every repository that the content was asked for in, and had it, holds it from now on: a name
-/// becomes a possession (S23).
+/// Each repository that was asked for the content, and had it, holds it from now on: a link that
+/// only named it becomes one that holds it (S23).
 fn link(storage: &Storage, sources: &[Origin], digest: Digest, size: u64) -> Result<(), StorageError> {
     for source in sources {
         let repo = source.repository();

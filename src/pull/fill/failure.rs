@@ -1,7 +1,7 @@
 //! Why a fill failed.
 //!
-//! Each follower of a fill gets the failure that its leader ended with. `words` weakens it for the
-//! clients of another registry; `error` turns it into what the client is told.
+//! Each follower of a fill gets the failure that its leader ended with. `statements` weakens it for
+//! the clients of another registry; `error` turns it into what the client is told.
 
 use std::{fmt, sync::Arc};
 
@@ -11,19 +11,20 @@ use crate::{storage::StorageError, upstream::UpstreamError};
 /// Why a fill failed.
 #[derive(Clone, Debug)]
 pub enum FillFailure {
-    /// Upstream's answer, or its silence.
+    /// Upstream's answer, or that none came.
     Upstream(Arc<UpstreamError>),
-    /// The bytes that came are not the digest's.
+    /// The bytes that came do not have the digest.
     Corrupt,
-    /// The disk is full, or may hold no more: followers go on straight from upstream.
+    /// The disk is full, or has reached its configured limit: followers go on straight from
+    /// upstream.
     NoRoom,
-    /// The disk failed otherwise.
+    /// The disk failed in another way.
     Storage(Arc<StorageError>),
-    /// The leader went away: a panic.
+    /// The leader was dropped, or the claim must be made again.
     Abandoned,
-    /// Another registry's doing: what it says is for its own clients.
+    /// It failed at another registry, whose words are for its own clients.
     Elsewhere,
-    /// lanyard is stopping; what is here is kept for the next start.
+    /// lanyard is stopping. The bytes are kept for the next start.
     Stopping,
 }
 

@@ -1,4 +1,8 @@
 //! A reader of a fill.
+//!
+//! A [`Follower`] waits for the length, then for bytes, and learns how the fill ended. It holds no
+//! lock while it waits, and dropping it disturbs nothing (F5). Used by `blobs`, `stored` and
+//! `body`.
 
 use std::{
     fs::File,
@@ -10,65 +14,66 @@ use tokio::sync::watch;
 
 use super::{
     failure::FillFailure,
-    progress::{Progress, Shared},
+    progress::{Fill, Progress},
     runs::Runs,
-    sources::{Sources, Standing},
+    sources::{SourceState, Sources},
 };
 
-/// Tails one fill. `Send + Sync + Clone`; keeps no cursor: the body that uses it does.
+/// Reads one fill. It keeps no cursor: the body that uses it does.
 #[derive(Clone)]
 pub(crate) struct Follower<S> {
     file: Arc<OnceLock<Arc<File>>>,
     sources: Sources<S>,
     runs: Runs<S>,
     progress: watch::Receiver<Progress>,
-    /// By way of which the content was asked for.
+    /// The source that this reader's request named.
     source: S,
 }
 
-/// What a follower learns when it waits.
+/// What a follower learns first.
 #[derive(Clone)]
-pub(crate) struct Opened {
+pub(crate) struct FillHead {
     /// The growing file.
     pub(crate) file: Arc<File>,
     /// Length in bytes.
     pub(crate) total: u64,
-    /// How many bytes could be read when this was said.
+    /// How many bytes could be read at that moment.
     pub(crate) readable: u64,
 }
 
 impl<S: Clone + PartialEq> Follower<S> {
-    pub(super) fn new(shared: &Arc<Shared<S>>, source: S) -> Self {
-        let (file, sources, runs) = (Arc::clone(&shared.file), shared.sources.clone(), shared.runs.clone());
-        Follower { file, sources, runs, progress: shared.progress.subscribe(), source }
+    pub(super) fn new(fill: &Arc<Fill<S>>, source: S) -> Self {
+        let (file, sources, runs) = (Arc::clone(&fill.file), fill.sources.clone(), fill.runs.clone());
+        Follower { file, sources, runs, progress: fill.progress.subscribe(), source }
     }
 
-    /// What is known of the source by way of which this one asked; `None` if it was not asked.
-    pub(crate) fn standing(&self) -> Option<Standing> {
-        self.sources.standing(&self.source)
+    /// What is known of this reader's source; `None` if it was not asked.
+    pub(crate) fn source_state(&self) -> Option<SourceState> {
+        self.sources.state(&self.source)
     }
 
-    /// The source states the length that this reader was told: one more to resume from, unless that
-    /// length is disproven by now.
+    /// This reader's source states the length that readers were told: the fill may resume from it
+    /// too, unless that length is disproven by now. Says whether it is not.
     pub(crate) fn agree(&self, length: u64) -> bool {
         self.sources.agrees(&self.source, length)
     }
 
-    /// The source did not refuse: the fill may turn to it where others are silent or break off.
+    /// This reader's source did not refuse: the fill may turn to it if others are silent or break
+    /// off.
     pub(crate) fn offer(&self) {
-        if self.standing().is_none() {
-            self.sources.note(&self.source, Standing::Offered);
+        if self.source_state().is_none() {
+            self.sources.note(&self.source, SourceState::Offered);
         }
     }
 
-    /// By way of which the content was asked for.
+    /// The source that this reader's request named.
     pub(super) fn source(&self) -> &S {
         &self.source
     }
 
-    /// The source whose doing it is that the fill failed, if it is not this one's.
-    pub(super) fn failed_at_another(&self) -> Option<S> {
-        self.sources.where_it_failed().filter(|at| *at != self.source)
+    /// The source at which the fill failed, if it is not this reader's.
+    pub(super) fn failed_at(&self) -> Option<S> {
+        self.sources.failed_at().filter(|at| *at != self.source)
     }
 
     /// The state now.
@@ -77,9 +82,9 @@ impl<S: Clone + PartialEq> Follower<S> {
         self.progress.borrow().clone()
     }
 
-    /// Waits until upstream has answered and the length may be told. Where nothing vouches for the
-    /// length (`length`), that is the end of the fill.
-    pub(crate) async fn opened(&mut self) -> Result<Opened, FillFailure> {
+    /// Waits until the length may be told: once upstream has answered, or, if nothing vouches for
+    /// the length (`length`), at the end of the fill.
+    pub(crate) async fn head(&mut self) -> Result<FillHead, FillFailure> {
         self.wait(|p| match p {
             Progress::Waiting => None,
             Progress::Streaming { total, readable } => Some(Ok((*total, *readable))),
@@ -89,15 +94,14 @@ impl<S: Clone + PartialEq> Follower<S> {
         .await
         .and_then(|(total, readable)| {
             let file = self.file.get().cloned().ok_or(FillFailure::Abandoned)?;
-            Ok(Opened { file, total, readable })
+            Ok(FillHead { file, total, readable })
         })
     }
 
     /// Waits until the byte at `offset` can be read, or the fill is complete, and says which bytes
-    /// around it can be read. `offset` is not among them where readers were told too great a
-    /// length. Before the proof, only bytes of a source that the reader `trusts` can be read
-    /// (`runs`); before and after it none where the reader's own source does not count any more
-    /// (S23).
+    /// around it can be read. If readers were told too great a length, `offset` is not among them.
+    /// Before the proof, only bytes of a source that the reader `trusts` can be read (`runs`).
+    /// `Abandoned` if the reader's own source does not count any more (S23).
     pub(crate) async fn readable_around(
         &mut self,
         offset: u64,
@@ -119,7 +123,7 @@ impl<S: Clone + PartialEq> Follower<S> {
         .await
     }
 
-    /// Whether some of these bytes are hidden until the proof from a reader who trusts so.
+    /// Whether some of these bytes are hidden until the proof from a reader with this trust.
     pub(crate) fn hides(&self, bytes: Range<u64>, trusts: impl Fn(Option<&S>) -> bool) -> bool {
         let unproven = match &*self.progress.borrow() {
             Progress::Waiting => true,
@@ -129,7 +133,7 @@ impl<S: Clone + PartialEq> Follower<S> {
         unproven && self.runs.around(bytes.start, trusts).is_none_or(|run| run.end < bytes.end)
     }
 
-    /// Waits until it is in the store, and says how many bytes it has.
+    /// Waits until the content is in the store, and says how many bytes it has.
     pub(crate) async fn committed(&mut self) -> Result<u64, FillFailure> {
         self.wait(|p| match p {
             Progress::Waiting | Progress::Streaming { .. } => None,
@@ -148,7 +152,7 @@ impl<S: Clone + PartialEq> Follower<S> {
                 return answer;
             }
             if self.progress.changed().await.is_err() {
-                // The leader is gone; what it said last is final (F7).
+                // The leader is gone: its last word is final (F7).
                 return ready(&self.progress.borrow()).unwrap_or(Err(FillFailure::Abandoned));
             }
         }

@@ -1,80 +1,92 @@
-//! The permit to download one digest.
+//! The permit to download one digest, and the only writer of its fill's state.
+//!
+//! `claim` makes one for each fill, and `drive` settles it: [`Leader::complete`] or
+//! [`Leader::fail`]. Dropped before that, it has failed (F7).
 
 use std::{fs::File, sync::Arc};
 
+use tokio::time::Instant;
+
 use super::{
     failure::FillFailure,
-    progress::{Progress, Shared},
-    sources::Standing,
+    meter::Meter,
+    progress::{Fill, Progress},
+    sources::SourceState,
     table::Table,
 };
 use crate::{oci::Digest, upstream::UpstreamError};
 
-/// The one writer of a fill's [`Progress`]. Dropped without `complete` or `fail`, it has failed (F7).
+/// See the module. Not `Clone`: there is one for each digest (F4).
 pub(crate) struct Leader<S> {
     table: Table<S>,
-    shared: Arc<Shared<S>>,
+    fill: Arc<Fill<S>>,
     settled: bool,
 }
 
 impl<S: Clone + PartialEq> Leader<S> {
-    /// Where the content can be had: the first claim's source, then those of claims that joined; none that has refused.
+    /// Where the content can be had: the first claim's source, then those of claims that joined. A
+    /// source that refused is not among them.
     pub(crate) fn sources(&self) -> Vec<S> {
-        self.shared.sources.worth_asking()
+        self.fill.sources.worth_asking()
     }
 
-    /// Those of them that are known to have it.
+    /// Those of them that are known to have the content.
     pub(crate) fn sure_sources(&self) -> Vec<S> {
-        self.shared.sources.sure()
+        self.fill.sources.sure()
     }
 
     /// The source answered with the content.
     pub(crate) fn has(&self, source: &S) {
-        self.shared.sources.note(source, Standing::Has);
+        self.fill.sources.note(source, SourceState::Has);
     }
 
-    /// The bytes from `first` on come from `source`; `None`: from an earlier fill. Before they are
-    /// advertised.
-    pub(crate) fn comes_from(&self, first: u64, source: Option<&S>) {
-        self.shared.runs.begin(first, source);
+    /// An earlier fill left `here` bytes.
+    pub(crate) fn resumes_at(&self, here: u64) {
+        self.fill.runs.begin(0, None);
+        *self.fill.meter.lock() = Meter::new(here, Instant::now());
     }
 
-    /// What the source said is no word any more.
+    /// The bytes from `first` on come from `source`. To be called before they are advertised.
+    pub(crate) fn comes_from(&self, first: u64, source: &S) {
+        self.fill.runs.begin(first, Some(source));
+    }
+
+    /// The source's answer does not count any more.
     pub(crate) fn doubts(&self, source: &S) {
-        self.shared.sources.note(source, Standing::Asked);
+        self.fill.sources.note(source, SourceState::Asked);
     }
 
-    /// The digest is proven, with this length: before anything is made of it. `in_vain`: readers
-    /// were told another.
+    /// The digest is proven, with this length. To be called before any source counts for it.
+    /// `in_vain`: readers were told another length.
     pub(crate) fn proves(&self, length: u64, in_vain: bool) {
-        self.shared.sources.proven(length, in_vain);
+        self.fill.sources.set_proven(length, in_vain);
     }
 
-    /// What ends the fill was said or done by this source.
-    pub(crate) fn fails_at(&self, source: S) {
-        self.shared.sources.failed_at(source);
+    /// The fill fails by what this source said or did.
+    pub(crate) fn set_failed_at(&self, source: S) {
+        self.fill.sources.set_failed_at(source);
     }
 
-    /// The source answered that it has no such content, or does not give it out.
+    /// The source answered that it does not have the content, or does not give it out.
     pub(crate) fn refused(&self, source: &S, error: Arc<UpstreamError>) {
-        self.shared.sources.note(source, Standing::Refused(error));
+        self.fill.sources.note(source, SourceState::Refused(error));
     }
 }
 
 impl<S> Leader<S> {
-    pub(super) fn new(table: Table<S>, shared: Arc<Shared<S>>) -> Self {
-        Leader { table, shared, settled: false }
+    pub(super) fn new(table: Table<S>, fill: Arc<Fill<S>>) -> Self {
+        Leader { table, fill, settled: false }
     }
 
     /// What is being downloaded.
     pub(crate) fn digest(&self) -> Digest {
-        self.shared.digest
+        self.fill.digest
     }
 
-    /// Readers may open `file`, and are told the length. What they are told first stays.
+    /// Tells readers the length, and that they may read `file`. The first length stays.
     pub(crate) fn tell(&self, file: Arc<File>, total: u64) {
-        let _ = self.shared.file.set(file);
-        self.shared.progress.send_if_modified(|p| match p {
+        let _ = self.fill.file.set(file);
+        self.fill.progress.send_if_modified(|p| match p {
             Progress::Waiting => {
                 *p = Progress::Streaming { readable: 0, total };
                 true
@@ -83,20 +95,21 @@ impl<S> Leader<S> {
         });
     }
 
-    /// `here` bytes are in the file. They may be read (F1), but never the last one (F2). Never goes
-    /// back.
+    /// `here` bytes are in the file. Readers may read them (F1), but not the last one (F2). What
+    /// they may read never shrinks.
     pub(crate) fn advance(&self, here: u64) {
+        self.fill.meter.lock().note(here, Instant::now());
         self.show(|total| here.min(total.saturating_sub(1)));
     }
 
-    /// The digest is proven, and all bytes may be read.
+    /// The digest is proven: readers may read all bytes.
     pub(crate) fn proven(&self, file: Arc<File>, size: u64) {
         self.tell(file, size);
         self.show(|total| if total == size { size } else { 0 });
     }
 
     fn show(&self, of: impl FnOnce(u64) -> u64) {
-        self.shared.progress.send_if_modified(|p| match p {
+        self.fill.progress.send_if_modified(|p| match p {
             Progress::Streaming { readable, total } => {
                 let to = of(*total);
                 let forward = *readable < to;
@@ -112,22 +125,23 @@ impl<S> Leader<S> {
         self.settle(Progress::Complete { size });
     }
 
-    /// It will not be had.
+    /// The fill ends without the content.
     pub(crate) fn fail(mut self, failure: FillFailure) {
         self.settle(Progress::Failed(failure));
     }
 
-    /// There was nothing to do: the content was committed by the fill before. Those who joined meanwhile are told so.
+    /// There is nothing to do: the fill before this one committed the content. Claims that joined
+    /// meanwhile fail with `Abandoned`, and look again.
     pub(super) fn withdraw(mut self) {
         self.settle(Progress::Failed(FillFailure::Abandoned));
     }
 
     fn settle(&mut self, end: Progress) {
         self.settled = true;
-        // Out of the table first: whoever hears of the end and claims again must not meet this fill once more. The content
-        // is in the store by now (F3).
-        self.table.remove(&self.shared.digest);
-        self.shared.progress.send_replace(end);
+        // Out of the table first: a follower that sees the end and claims again must not join this
+        // fill once more. The content is in the store by now (F3).
+        self.table.remove(&self.fill.digest);
+        self.fill.progress.send_replace(end);
     }
 }
 

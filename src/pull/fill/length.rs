@@ -1,10 +1,11 @@
-//! What is believed of a blob's length while it is downloaded, and what readers may be told of it.
+//! Which length of a blob is believed while it is downloaded, and which one readers are told.
 //!
 //! A manifest, `Content-Length`, the total of `Content-Range` and an earlier download's leftover
-//! each state a length. None of them is proof: only the digest is. A length is told to readers when
-//! nothing contradicts it, and what was told never changes. Otherwise readers wait for the proof.
+//! each state a length. None of them is proof: only the digest is. Readers are told a length when
+//! nothing contradicts it, and a length that was told never changes. Otherwise readers wait for the
+//! proof.
 //!
-//! | the answer states | nobody was told a length yet | readers were told `t` |
+//! | the answer states | no reader was told a length yet | readers were told `t` |
 //! |---|---|---|
 //! | the manifest's length, or no manifest names one | tell it | `t`: go on; another: refuse |
 //! | another length than the manifest | hold: tell nothing before the proof | refuse |
@@ -13,24 +14,24 @@
 //! | no length, and no manifest names one | hold | go on |
 //! | another length than the bytes that are here came with | begin again | refuse |
 //! | 0, and the digest is not that of nothing | refuse | refuse |
-//! | a web page | hold; refuse where bytes are here already | refuse, unless `t` is stated |
+//! | a web page | hold; refuse if bytes are here already | refuse, unless it states `t` |
 //!
-//! Whose bytes may follow once readers were told `t` is for `words` to say.
+//! `statements` decides whose bytes may follow once readers were told `t`.
 
 use crate::oci::Digest;
 
 /// The lengths that were stated for one digest.
 #[derive(Clone, Debug)]
 pub(super) struct Length {
-    /// The digest is that of no bytes.
+    /// The digest is that of nothing: of no bytes.
     of_nothing: bool,
-    /// By a manifest, or by the digest of nothing.
+    /// The length that a manifest names, or 0 for the digest of nothing.
     named: Option<u64>,
-    /// By the answer that the bytes which are here came with.
+    /// The length that the answer stated with which the bytes here came.
     said: Option<u64>,
     /// Some of the bytes that are here came without a length.
     unsized_bytes: bool,
-    /// To readers.
+    /// The length that readers were told.
     told: Option<u64>,
     /// A source stated another length than readers were told, or than the bytes that are here came
     /// with.
@@ -44,8 +45,8 @@ pub(super) struct Stated {
     pub(super) total: Option<u64>,
     /// Its type is that of a web page.
     pub(super) page: bool,
-    /// The manifest that names a length is of the same repository, and so is every byte that is
-    /// here.
+    /// The manifest that names a length is of the same repository, and every byte that is here
+    /// comes from there.
     pub(super) own: bool,
 }
 
@@ -58,7 +59,8 @@ pub(super) enum Heard {
     Hold,
     /// The bytes that are here belong to something else: remove them, and hear the answer again.
     BeginAgain,
-    /// This is not the blob. Another answer may be.
+    /// This is not the blob. Another answer may be. The text tells no length: it may be a secret of
+    /// another repository.
     Refuse(String),
 }
 
@@ -75,18 +77,17 @@ impl Length {
         (self.said, self.unsized_bytes) = (said, said.is_none());
     }
 
-    /// By a manifest.
+    /// The length that a manifest names.
     pub(super) fn named(&self) -> Option<u64> {
         self.named
     }
 
-    /// Where the bytes end, as far as anybody has stated it.
+    /// Where the bytes end, if that was told or stated.
     pub(super) fn end(&self) -> Option<u64> {
         self.told.or(self.said)
     }
 
-    /// The length that all bytes which are here, and those of the answer that was heard last, came
-    /// with.
+    /// The length that was stated for all bytes that are here, and for those of the last answer.
     pub(super) fn came_with(&self) -> Option<u64> {
         self.said.filter(|_| !self.unsized_bytes)
     }
@@ -96,12 +97,13 @@ impl Length {
         here > 0 && (self.said == Some(here) || self.named == Some(here))
     }
 
-    /// What readers were told.
+    /// The length that readers were told.
     pub(super) fn told(&self) -> Option<u64> {
         self.told
     }
 
-    /// Whether sources contradict each other, so that what is here must not outlive this download.
+    /// Whether sources contradict each other, so that the bytes here must not outlive this
+    /// download.
     pub(super) fn is_disputed(&self) -> bool {
         self.disputed
     }
@@ -129,7 +131,7 @@ impl Length {
             return Heard::BeginAgain;
         }
         if here == 0 {
-            // What an answer without a byte stated speaks for nothing.
+            // An answer that brought no byte speaks for nothing.
             self.begun_again();
         }
         match stated.total.filter(|_| !stated.page) {
@@ -194,7 +196,7 @@ mod tests {
         Length::new(&Hasher::digest(Algorithm::Sha256, b"x"), named)
     }
 
-    /// The words tell no length: it may be a secret of another repository.
+    /// The text tells no length: it may be a secret of another repository.
     fn is_refused(heard: &Heard) -> bool {
         matches!(heard, Heard::Refuse(why) if !why.contains(|c: char| c.is_ascii_digit()))
     }
@@ -234,7 +236,7 @@ mod tests {
         assert_eq!(short.hear(SIZED(5), 6), Heard::BeginAgain);
         let mut unsized_bytes = length(None);
         unsized_bytes.left(None);
-        assert_eq!(unsized_bytes.hear(SIZED(9), 6), Heard::Hold, "nobody vouches for the first six");
+        assert_eq!(unsized_bytes.hear(SIZED(9), 6), Heard::Hold, "nothing vouches for the first six");
         assert_eq!(unsized_bytes.hear_the_end(), Heard::BeginAgain);
         let mut nothing = length(None);
         assert_eq!((nothing.hear(page(Some(9)), 0), nothing.came_with()), (Heard::Hold, None));
@@ -264,8 +266,8 @@ mod tests {
     }
 
     proptest! {
-        /// F2: what readers were told never changes, is never less than what is here, and is never
-        /// 0.
+        /// F2: the length that readers were told never changes, is never less than the bytes that
+        /// are here, and is never 0.
         #[test]
         fn f2_what_was_told_stays(
             named in proptest::option::of(0_u64..6),

@@ -2,15 +2,15 @@
 //!
 //! An [`Origin`] has the blobs of one repository. It promises what a registry does, and no more:
 //!
-//! - It may be asked for any digest, and refuses with an error that `sources::refuses` knows where
-//!   it has no such blob.
+//! - It may be asked for any digest. If it has no such blob, it answers with an error that
+//!   `sources::refuses` knows.
 //! - Its answer begins at the offset that was asked for, or at 0. A length that it states may be
 //!   wrong, and so may its bytes: the fill proves the digest.
 //! - An answer that ends early is an error, if it stated a length.
 //! - Its futures may be dropped at any time.
 //!
-//! `drive` and what it calls know origins only by these methods. Content that comes from elsewhere
-//! than a registry is a further variant.
+//! `drive` and the files below it use origins only by these methods. Content that comes from
+//! another kind of place than a registry is one more variant.
 
 use std::{mem::discriminant, sync::Arc};
 

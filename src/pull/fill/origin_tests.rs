@@ -1,4 +1,5 @@
-//! A fill from an origin that is no registry: it uses nothing of a registry but what [`Origin`] has.
+//! A fill from an origin that is no registry: it uses nothing of a registry but what [`Origin`]
+//! has.
 
 use std::{convert::Infallible, fs, sync::Arc};
 

@@ -9,15 +9,15 @@ use tokio::time::Instant;
 
 /// How long a fill goes on without progress before it gives up. The part stays for the next claim.
 const NO_PROGRESS: Duration = Duration::from_secs(60);
-/// What counts as progress within that time, in bytes: an upstream that sends one byte per answer
-/// makes none.
+/// How many bytes are progress within that time: an upstream that sends one byte per answer makes
+/// none.
 pub(super) const LEAST: u64 = 64 << 10;
 /// How long a source may be silent while another one may have the content.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
-/// What a source brings at least within that time, in bytes, while another may have the content.
+/// How many bytes a source must bring within that time while another may have the content.
 const BRISK: u64 = 320 << 10;
 
-/// The progress of one fill.
+/// Whether one fill makes progress.
 pub(super) struct Pace {
     mark: u64,
     deadline: Instant,
@@ -38,7 +38,7 @@ impl Pace {
     }
 }
 
-/// Since when a source brings bytes, and where it began. Begun anew every [`SILENCE`].
+/// A stretch of one answer, at most [`SILENCE`] long: when it began, and at which byte.
 #[derive(Clone, Copy)]
 pub(super) struct Stretch {
     since: Instant,
@@ -51,7 +51,7 @@ impl Stretch {
         Stretch { since: Instant::now(), from: here }
     }
 
-    /// What came in it, where it is over and that is too little.
+    /// How many bytes came in it, if it is over and they are too few. Begins the next stretch.
     pub(super) fn was_slow(&mut self, here: u64) -> Option<u64> {
         if self.since.elapsed() < SILENCE {
             return None;
@@ -68,8 +68,8 @@ mod tests {
 
     use super::*;
 
-    /// One answer after the other, each with so many bytes, so long apart. After how many answers
-    /// the fill ends, if it does.
+    /// After how many answers a fill ends, if it does, when each brings `bytes` and they are this
+    /// far apart.
     async fn ends_after(bytes: u64, apart: Duration) -> Option<u64> {
         let mut pace = Pace::new(1000);
         for answers in 1..10_000 {

@@ -1,16 +1,15 @@
-//! How long a fill waits: for progress, and for a source that is silent or slow.
+//! How long a fill waits for a source that is silent or slow.
 //!
-//! | a source | is passed over where |
+//! | the source | is passed over if |
 //! |---|---|
-//! | is silent for 5 s | another registry has not been since a byte came, or another repository of the same one |
-//! | brings less than 64 KiB/s for 5 s | another registry was not found as slow, or another repository there |
-//! | is either, and nothing speaks yet for the bytes that are here, all its own | never |
+//! | is silent for 5 s | another registry or repository was not silent since a byte came |
+//! | brings less than 64 KiB/s for 5 s | another registry or repository was not found as slow |
+//! | is either, and has sent all bytes that are here, untold | never |
 //!
-//! So the last one is waited for as long as the fetcher does, and nobody's slow registry slows down
-//! those who asked another one (S30). Next is the source whose registry failed least often: one with
-//! a hundred repositories has one turn. A source that stands in for the one that the download was
-//! begun for is taken only where readers can be told a length by it. Its failures are its own: they
-//! end no download, are told to nobody else, and it is not asked again.
+//! So a fill waits for its last source as long as the fetcher does, and a slow registry slows down
+//! no request that named another one (S30). A substitute, which is a source of another registry
+//! than the one that the fill was begun for, is taken only if readers can be told a length by it.
+//! Its failures end no fill, reach only its own clients, and it is not asked again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,18 +23,18 @@ use super::{
 };
 use crate::upstream::{UpstreamError, fetcher::FetchError};
 
-/// How often it is looked for one.
+/// How often the fill looks for another source meanwhile.
 const GLANCE: Duration = Duration::from_millis(250);
 
 impl Download<'_> {
-    /// Passes `source` over where it brings little, and another source may bring more.
+    /// Fails if `source` brings little, and another source may bring more.
     pub(super) fn is_brisk(&mut self, source: &Origin, stretch: &mut Stretch) -> Result<(), FillFailure> {
         let Some(brought) = stretch.was_slow(self.offset()) else { return Ok(()) };
         let quicker = |other: &Origin| self.queue.may_be_quicker(other, source, brought);
         if self.must_stay(source) || !self.sources().iter().any(quicker) {
             return Ok(());
         }
-        self.queue.known(source).slow = Some(brought);
+        self.queue.history(source).slow = Some(brought);
         self.queue.passed_over = true;
         Err(passed_over(source))
     }
@@ -49,14 +48,15 @@ impl Download<'_> {
         passed_over(source)
     }
 
+    /// Notes that [`Download::is_silent`] passed `source` over.
     pub(super) fn was_silent(&mut self, source: &Origin) {
-        let known = self.queue.known(source);
-        (known.silent, known.slow) = (true, Some(0));
+        let history = self.queue.history(source);
+        (history.silent, history.slow) = (true, Some(0));
         self.queue.passed_over = true;
     }
 
-    /// Whether another source's bytes would be put after bytes of this one that nothing speaks for:
-    /// where they do not fit, all are lost.
+    /// Whether the next source's bytes would follow bytes of this one that nothing vouches for: if
+    /// they do not fit together, all are lost.
     fn must_stay(&self, source: &Origin) -> bool {
         self.is_untold() && self.offset() > 0 && self.is_of(source)
     }

@@ -7,58 +7,61 @@ use std::cmp::Reverse;
 
 use super::{failure::FillFailure, origin::Origin, pace::LEAST};
 
-/// What is known of the sources, and so in what order they are asked.
+/// How the sources have fared, and so in what order they are asked.
 #[derive(Default)]
 pub(super) struct Queue {
-    known: Vec<Known>,
-    /// The one that was asked last.
+    histories: Vec<History>,
+    /// The source that was asked last.
     last: Option<Origin>,
-    /// It is passed over, and has not failed.
+    /// It was passed over, and has not failed.
     pub(super) passed_over: bool,
 }
 
-pub(super) struct Known {
+/// How one source has fared.
+pub(super) struct History {
     source: Origin,
-    /// How often it failed, or was passed over, since it brought something.
+    /// How often it failed, or was passed over, since it brought 64 KiB.
     failures: u32,
-    /// It was passed over for its silence, and no byte has come since from anywhere.
+    /// It was passed over for its silence, and no byte has come since from any source.
     pub(super) silent: bool,
     /// It failed as a substitute.
     useless: bool,
-    /// What it brought in the stretch for which it was passed over, in bytes.
+    /// How many bytes it brought in the stretch for which it was passed over.
     pub(super) slow: Option<u64>,
 }
 
 impl Queue {
-    /// An attempt that brought so many bytes is over. Whether the source was only passed over.
+    /// An attempt failed after it brought this many bytes. Says whether the source was only passed
+    /// over.
     pub(super) fn failed(&mut self, source: &Origin, brought: u64) -> bool {
-        let known = self.known(source);
-        known.failures = if brought < LEAST { known.failures + 1 } else { 1 };
+        let history = self.history(source);
+        history.failures = if brought < LEAST { history.failures + 1 } else { 1 };
         self.last = Some(source.clone());
         std::mem::take(&mut self.passed_over)
     }
 
+    /// Bytes come: no source counts as silent any more.
     pub(super) fn bytes_come(&mut self) {
-        self.known.iter_mut().for_each(|known| known.silent = false);
+        self.histories.iter_mut().for_each(|known| known.silent = false);
     }
 
-    /// A substitute has failed. One that is in trouble for a moment has two tries.
+    /// A substitute failed. It has a second try if it was an outage.
     pub(super) fn substitute_failed(&mut self, source: &Origin, failure: &FillFailure) {
-        let known = self.known(source);
+        let history = self.history(source);
         let in_trouble = matches!(failure, FillFailure::Upstream(error) if error.is_outage());
-        known.useless = !in_trouble || known.failures > 1;
+        history.useless = !in_trouble || history.failures > 1;
     }
 
-    /// Whether substitutes of its registry have failed.
+    /// Whether a substitute of this source's registry has failed for good.
     pub(super) fn is_useless(&self, source: &Origin) -> bool {
         self.of_registry(source).any(|known| known.useless)
     }
 
-    /// The source whose registry failed least often is first, then one of another registry than
+    /// Puts the source first whose registry failed least often, then one of another registry than
     /// last time, then the one whose registry was quickest.
     pub(super) fn sort(&self, sources: &mut [Origin]) {
         sources.sort_by_cached_key(|source| {
-            let failures = |known: &Known| known.failures;
+            let failures = |known: &History| known.failures;
             let of_registry = self.of_registry(source).map(failures).sum::<u32>();
             let of_source = self.of_source(source).map_or(0, failures);
             let again = self.last.as_ref().is_some_and(|last| last.shares_upstream(source));
@@ -66,7 +69,7 @@ impl Queue {
         });
     }
 
-    /// Whether `other` may be quicker than `source`, which brought so many bytes in a stretch.
+    /// Whether `other` may be quicker than `source`, which brought this many bytes in a stretch.
     pub(super) fn may_be_quicker(&self, other: &Origin, source: &Origin, brought: u64) -> bool {
         if other.shares_upstream(source) {
             return other != source && self.of_source(other).is_none_or(|known| known.slow.is_none());
@@ -74,33 +77,40 @@ impl Queue {
         self.pace(other).is_none_or(|pace| pace / 2 > brought)
     }
 
-    /// Whether `other` may bring something while `source` is silent.
+    /// Whether `other` may bring bytes while `source` is silent.
     pub(super) fn may_bring(&self, other: &Origin, source: &Origin) -> bool {
-        let silent = |known: &Known| known.silent;
+        let silent = |known: &History| known.silent;
         if other.shares_upstream(source) {
             return other != source && !self.of_source(other).is_some_and(silent);
         }
         !self.of_registry(other).any(silent)
     }
 
-    /// What the registry brought in a stretch in which it was slow.
+    /// The fewest bytes that the source's registry brought in a stretch in which it was slow.
     fn pace(&self, source: &Origin) -> Option<u64> {
         self.of_registry(source).filter_map(|known| known.slow).min()
     }
 
-    fn of_registry(&self, source: &Origin) -> impl Iterator<Item = &Known> {
-        self.known.iter().filter(move |known| known.source.shares_upstream(source))
+    fn of_registry(&self, source: &Origin) -> impl Iterator<Item = &History> {
+        self.histories.iter().filter(move |known| known.source.shares_upstream(source))
     }
 
-    fn of_source(&self, source: &Origin) -> Option<&Known> {
-        self.known.iter().find(|known| known.source == *source)
+    fn of_source(&self, source: &Origin) -> Option<&History> {
+        self.histories.iter().find(|known| known.source == *source)
     }
 
-    pub(super) fn known(&mut self, source: &Origin) -> &mut Known {
-        let at = self.known.iter().position(|known| known.source == *source).unwrap_or_else(|| {
-            self.known.push(Known { source: source.clone(), failures: 0, silent: false, useless: false, slow: None });
-            self.known.len() - 1
+    /// The history of this source, begun if there is none.
+    pub(super) fn history(&mut self, source: &Origin) -> &mut History {
+        let at = self.histories.iter().position(|known| known.source == *source).unwrap_or_else(|| {
+            self.histories.push(History {
+                source: source.clone(),
+                failures: 0,
+                silent: false,
+                useless: false,
+                slow: None,
+            });
+            self.histories.len() - 1
         });
-        &mut self.known[at]
+        &mut self.histories[at]
     }
 }

@@ -6,10 +6,10 @@
 //! | the attempt failed because | the fill asks again |
 //! |---|---|
 //! | the source was a substitute, or was passed over | always |
-//! | the source has no such content, or denies it | while others are left, at most once for each source |
+//! | the source has no such content, or denies it | while others are left, at most once a source |
 //! | the source is down, and bytes have come before | always |
-//! | the source did not answer in time | while there are sources that were not asked |
-//! | upstream gave any other answer | two times, or one time for each source; one more after bytes have come |
+//! | the source did not answer in time | while sources are left that were not asked |
+//! | upstream gave any other answer | twice, or once a source; once more after bytes have come |
 //! | the bytes are not the digest's | the same, while no reader has been told a length |
 //! | the disk is full or fails, or lanyard stops | never |
 //!
@@ -34,7 +34,7 @@ pub(super) struct Retry {
 }
 
 /// An attempt that failed, and what is left to try.
-pub(super) struct Attempt<'a> {
+pub(super) struct FailedAttempt<'a> {
     /// Why it failed.
     pub(super) failure: &'a FillFailure,
     /// How many bytes are here now.
@@ -70,7 +70,7 @@ impl Retry {
     }
 
     /// Counts the attempt, and says what to do after it.
-    pub(super) fn next(&mut self, attempt: &Attempt<'_>) -> Next {
+    pub(super) fn next(&mut self, attempt: &FailedAttempt<'_>) -> Next {
         if attempt.here > self.seen {
             (self.seen, self.attempts) = (attempt.here, 0);
         }
@@ -78,7 +78,7 @@ impl Retry {
         if self.asks_again(attempt) { Next::Again(PAUSE * (1 << self.attempts.min(DOUBLINGS))) } else { Next::GiveUp }
     }
 
-    fn asks_again(&self, attempt: &Attempt<'_>) -> bool {
+    fn asks_again(&self, attempt: &FailedAttempt<'_>) -> bool {
         let (attempts, left) = (self.attempts, attempt.left);
         match attempt.failure {
             FillFailure::Upstream(_) if attempt.spared => true,
@@ -86,7 +86,8 @@ impl Retry {
             FillFailure::Upstream(error) if error.is_outage() && self.seen > 0 => true,
             // The clients have waited long for nothing: only another source may be quicker.
             FillFailure::Upstream(error) if has_waited(error) => attempts < left,
-            // A content network's refusal, or a length that is not true: the next answer may differ.
+            // A content network's refusal, or a length that is not true: the next answer may
+            // differ.
             FillFailure::Upstream(_) => attempts < FIRST_ATTEMPTS.max(left) + usize::from(self.seen > 0),
             // No reader was told anything: the next answer may be the blob.
             FillFailure::Corrupt => attempt.untold && attempts < FIRST_ATTEMPTS.max(left),
@@ -139,7 +140,7 @@ mod tests {
     }
 
     /// How many attempts a fill makes that all fail like this one; `None`: it never gives up.
-    fn attempts(before: u64, attempt: &Attempt<'_>) -> Option<usize> {
+    fn attempts(before: u64, attempt: &FailedAttempt<'_>) -> Option<usize> {
         let mut retry = Retry::new(before);
         (1..100).find(|_| retry.next(attempt) == Next::GiveUp)
     }
@@ -176,7 +177,7 @@ mod tests {
             (Stopping, 9, true, 4, true, Some(1)),
         ] {
             let sources = left + usize::from(matches!(&failure, FillFailure::Upstream(error) if refuses(error)));
-            let attempt = Attempt { failure: &failure, here, spared, sources, left, untold };
+            let attempt = FailedAttempt { failure: &failure, here, spared, sources, left, untold };
             assert_eq!(attempts(here, &attempt), ends, "{failure:?}, {here} bytes, {left} sources are left");
         }
     }
@@ -184,7 +185,8 @@ mod tests {
     #[test]
     fn bytes_begin_the_count_again() {
         let failure = untrue();
-        let attempt = |here| Attempt { failure: &failure, here, spared: false, sources: 1, left: 1, untold: true };
+        let attempt =
+            |here| FailedAttempt { failure: &failure, here, spared: false, sources: 1, left: 1, untold: true };
         let mut retry = Retry::new(0);
         assert_ne!(retry.next(&attempt(0)), Next::GiveUp);
         assert_ne!(retry.next(&attempt(5)), Next::GiveUp);
@@ -199,11 +201,11 @@ mod tests {
     #[test]
     fn pauses_grow_up_to_a_bound() {
         let failure = timeout();
-        let attempt = Attempt { failure: &failure, here: 1, spared: false, sources: 1, left: 1, untold: false };
+        let attempt = FailedAttempt { failure: &failure, here: 1, spared: false, sources: 1, left: 1, untold: false };
         let mut retry = Retry::new(1);
         let pauses: Vec<_> = (0..7).map(|_| retry.next(&attempt)).collect();
         assert_eq!(pauses, [200, 400, 800, 1600, 3200, 3200, 3200].map(|ms| Next::Again(Duration::from_millis(ms))));
-        let spared = Attempt { spared: true, ..attempt };
+        let spared = FailedAttempt { spared: true, ..attempt };
         assert_eq!(Retry::new(0).next(&spared), Next::Again(PAUSE), "bytes came: the count is 0");
     }
 }

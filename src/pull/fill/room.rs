@@ -1,10 +1,10 @@
-//! Whether the disk has room for a download. `download` asks:
+//! Whether the disk has room for a download. `attempt` asks:
 //!
-//! | when | for |
+//! | when | for how many bytes |
 //! |---|---|
-//! | before anything is fetched | the length that a manifest names; where that does not fit, what upstream states |
-//! | an answer states a length | what is still missing of it |
-//! | every 64 MiB | the rest: only a step ahead is reserved, and others write too |
+//! | before anything is fetched | the manifest's length; if that does not fit, upstream's |
+//! | an answer states a length | those that are still missing |
+//! | every 64 MiB | the rest: only a step ahead is reserved, and other downloads write too |
 //! | bytes come without a length, or beyond it | those bytes: they may never end |
 
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use super::{
 };
 use crate::storage::Part;
 
-/// After so many bytes it is asked again.
+/// After how many bytes the question is asked again.
 const STEP: u64 = 64 << 20;
 
 impl Download<'_> {
-    /// Fails where there is no room. A manifest may name a wrong length: where there is some room,
+    /// Fails if there is no room. A manifest may name a wrong length: if there is any room,
     /// upstream is asked.
     pub(super) async fn has_room_at_all(&self) -> Result<(), FillFailure> {
         let named = self.length.named();
@@ -40,18 +40,18 @@ impl Download<'_> {
         }
     }
 
-    /// Upstream's own answer says how long the whole is.
+    /// An answer of upstream states this length.
     pub(super) async fn has_room_for(&mut self, total: u64) -> Result<(), FillFailure> {
         if self.room.total == Some(total) {
             return Ok(());
         }
-        // What is reserved is gone from the room: it is asked about before.
+        // A reservation takes from the room: the question comes before it.
         self.has_room(total.saturating_sub(self.offset())).await?;
         self.room = Asked { total: Some(total), here: self.offset() };
         Ok(())
     }
 
-    /// `here` bytes will be here in a moment.
+    /// The next write brings the bytes that are here to `here`.
     pub(super) async fn has_room_up_to(&mut self, here: u64) -> Result<(), FillFailure> {
         match self.part.as_ref().and_then(Part::total) {
             Some(total) if here <= total && here < self.room.here + STEP => Ok(()),

@@ -1,10 +1,10 @@
-//! Where the bytes of a fill came from, and so which readers are shown them before the digest is
+//! Where the bytes of a fill came from, and so which readers may see them before the digest is
 //! proven.
 //!
 //! A digest proves all bytes or none. A reader of the whole blob is safe before the proof, because
-//! the last byte is withheld (F2). A range can be complete before the proof. So it is shown only
-//! what the reader's own registry has answered in this fill: asked for the same range, that
-//! registry would have answered the same.
+//! the last byte is withheld (F2). A range can be complete before the proof. So a range contains
+//! only bytes that the reader's own registry has sent in this fill: asked for the same range, that
+//! registry would have sent the same.
 //!
 //! | the bytes came | the whole blob | a range |
 //! |---|---|---|
@@ -12,15 +12,14 @@
 //! | in this fill, from another registry | shown | after the proof |
 //! | in an earlier fill: a leftover | shown | after the proof |
 //!
-//! A leftover waits although its sources are known: it stems from another moment, and the disk has
-//! kept it since. A sample of it would prove only the sample.
+//! A leftover waits although its sources are known: it is of another moment, and has been on disk
+//! since. A sample of it would prove only the sample.
 
-use std::{
-    ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{ops::Range, sync::Arc};
 
-/// The runs of a fill's bytes, in the order of their offsets. Shared by the leader and its
+use parking_lot::Mutex;
+
+/// The runs of a fill's bytes, in the order of their offsets. Fill by the leader and its
 /// followers.
 pub(super) struct Runs<S>(Arc<Mutex<Vec<Run<S>>>>);
 
@@ -34,7 +33,7 @@ struct Run<S> {
 impl<S: Clone + PartialEq> Runs<S> {
     /// The bytes from `first` on come from `source`. What was known of them before is forgotten.
     pub(super) fn begin(&self, first: u64, source: Option<&S>) {
-        let mut runs = self.lock();
+        let mut runs = self.0.lock();
         runs.retain(|run| run.first < first);
         if runs.last().is_none_or(|last| last.source.as_ref() != source) {
             runs.push(Run { first, source: source.cloned() });
@@ -43,7 +42,7 @@ impl<S: Clone + PartialEq> Runs<S> {
 
     /// The longest stretch around `at` whose sources are all trusted. The last run has no end.
     pub(super) fn around(&self, at: u64, trusts: impl Fn(Option<&S>) -> bool) -> Option<Range<u64>> {
-        let runs = self.lock();
+        let runs = self.0.lock();
         let mut found: Option<Range<u64>> = None;
         for (n, run) in runs.iter().enumerate() {
             let end = runs.get(n + 1).map_or(u64::MAX, |next| next.first);
@@ -55,13 +54,6 @@ impl<S: Clone + PartialEq> Runs<S> {
             };
         }
         found.filter(|found| found.contains(&at))
-    }
-}
-
-impl<S> Runs<S> {
-    fn lock(&self) -> MutexGuard<'_, Vec<Run<S>>> {
-        // The critical sections cannot leave the list half-changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,133 +1,139 @@
-//! Where the content of one fill can be had, and who may be given it: only those who ask by way of a source that has it
-//! (S5). One fill serves many repositories, and what one of them says is not said for another.
+//! Where the content of one fill can be had, and which requests it may be given to: those whose
+//! source has it (S5). One fill serves many repositories, and an answer of one of them counts for
+//! that one alone.
+//!
+//! The leader writes the states, followers read them. A source is in one [`SourceState`] at a time;
+//! `statements` decides which.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::upstream::UpstreamError;
 
-/// The sources of a fill, in the order in which they were named. Shared by the leader and its followers.
+/// The sources of a fill, in the order in which they were named. Shared by the leader and its
+/// followers.
 #[derive(Clone)]
-pub(super) struct Sources<S>(Arc<Mutex<Known<S>>>);
+pub(super) struct Sources<S>(Arc<Mutex<Inner<S>>>);
 
-struct Known<S> {
-    sources: Vec<(S, Standing)>,
+struct Inner<S> {
+    sources: Vec<(S, SourceState)>,
     /// The length in bytes, from the moment at which the digest is proven.
     proven: Option<u64>,
-    /// Readers were told another length before that: whoever agreed to it, agreed to something
-    /// else.
+    /// Readers were told another length before that: a source that agreed to it agreed to
+    /// something else.
     in_vain: bool,
-    /// The one at which the fill failed.
+    /// The source at which the fill failed.
     failed_at: Option<S>,
 }
 
 /// What is known of a source.
 #[derive(Clone, Debug)]
-pub(in crate::pull) enum Standing {
-    /// It has not said yet.
+pub(in crate::pull) enum SourceState {
+    /// It has not answered yet.
     Asked,
-    /// It did not refuse, and what it said is not weighed yet. Bytes may come from it.
+    /// It did not refuse, and its answer has not been weighed yet. Bytes may come from it.
     Offered,
-    /// It has the content: it said so, or a manifest there names it.
+    /// It has the content: it said so, or a manifest there names the content.
     Has,
-    /// It has not, or does not give it out.
+    /// It does not have the content, or does not give it out.
     Refused(Arc<UpstreamError>),
 }
 
 impl<S: Clone + PartialEq> Sources<S> {
-    pub(super) fn new(source: S, standing: Standing) -> Self {
-        Sources(Arc::new(Mutex::new(Known {
-            sources: vec![(source, standing)],
-            proven: None,
-            in_vain: false,
-            failed_at: None,
-        })))
+    pub(super) fn new(source: S, state: SourceState) -> Self {
+        let sources = vec![(source, state)];
+        Sources(Arc::new(Mutex::new(Inner { sources, proven: None, in_vain: false, failed_at: None })))
     }
 
-    /// Puts a source down, or what it has said by now.
-    pub(super) fn note(&self, source: &S, standing: Standing) {
-        self.lock().note(source, standing);
+    /// Sets the state of a source, and adds the source if it is new.
+    pub(super) fn note(&self, source: &S, state: SourceState) {
+        self.0.lock().note(source, state);
     }
 
     /// The source states the length that readers were told: it has the content, unless another
     /// length is proven. Says whether it has.
     pub(super) fn agrees(&self, source: &S, length: u64) -> bool {
-        let mut known = self.lock();
-        let has = known.proven.is_none_or(|proven| proven == length);
+        let mut inner = self.0.lock();
+        let has = inner.proven.is_none_or(|proven| proven == length);
         if has {
-            known.note(source, Standing::Has);
+            inner.note(source, SourceState::Has);
         }
         has
     }
 
     /// The digest is proven, with this length. `in_vain`: readers were told another.
-    pub(super) fn proven(&self, length: u64, in_vain: bool) {
-        let mut known = self.lock();
-        (known.proven, known.in_vain) = (Some(length), in_vain);
+    pub(super) fn set_proven(&self, length: u64, in_vain: bool) {
+        let mut inner = self.0.lock();
+        (inner.proven, inner.in_vain) = (Some(length), in_vain);
     }
 
-    pub(super) fn failed_at(&self, source: S) {
-        self.lock().failed_at = Some(source);
-    }
-
-    /// The one at which the fill failed.
-    pub(super) fn where_it_failed(&self) -> Option<S> {
-        self.lock().failed_at.clone()
-    }
-
+    /// Whether the digest is proven.
     pub(super) fn is_proven(&self) -> bool {
-        self.lock().proven.is_some()
+        self.0.lock().proven.is_some()
     }
 
-    /// What is known of a source; `None` if nobody has asked by way of it.
-    pub(super) fn standing(&self, source: &S) -> Option<Standing> {
-        self.lock().standing(source).cloned()
+    /// The fill fails at this source.
+    pub(super) fn set_failed_at(&self, source: S) {
+        self.0.lock().failed_at = Some(source);
     }
 
-    /// Whether a reader who was told a length may go on: the source counts, or counted when it
-    /// refused, and what was told is not disproven.
+    /// The source at which the fill failed.
+    pub(super) fn failed_at(&self) -> Option<S> {
+        self.0.lock().failed_at.clone()
+    }
+
+    /// The state of a source; `None` if no request has named it.
+    pub(super) fn state(&self, source: &S) -> Option<SourceState> {
+        self.0.lock().state(source).cloned()
+    }
+
+    /// Whether a reader who was told a length may go on: its source has the content, or had it and
+    /// refused later, and the length is not disproven.
     pub(super) fn carries(&self, source: &S) -> bool {
-        let known = self.lock();
-        match known.standing(source) {
-            Some(Standing::Has) => true,
-            Some(Standing::Refused(_)) => !known.in_vain,
-            Some(Standing::Asked | Standing::Offered) | None => false,
+        let inner = self.0.lock();
+        match inner.state(source) {
+            Some(SourceState::Has) => true,
+            Some(SourceState::Refused(_)) => !inner.in_vain,
+            Some(SourceState::Asked | SourceState::Offered) | None => false,
         }
+    }
+
+    /// The source that the fill was begun for.
+    pub(super) fn first(&self) -> Option<S> {
+        self.0.lock().sources.first().map(|(source, _)| source.clone())
     }
 
     /// Those that have not refused.
     pub(super) fn worth_asking(&self) -> Vec<S> {
-        self.that(|standing| !matches!(standing, Standing::Refused(_)))
+        self.having(|state| !matches!(state, SourceState::Refused(_)))
     }
 
-    /// Those that are known to have it.
+    /// Those that are known to have the content.
     pub(super) fn sure(&self) -> Vec<S> {
-        self.that(|standing| matches!(standing, Standing::Has))
+        self.having(|state| matches!(state, SourceState::Has))
     }
 
-    fn that(&self, is: impl Fn(&Standing) -> bool) -> Vec<S> {
-        self.lock().sources.iter().filter(|(_, standing)| is(standing)).map(|(source, _)| source.clone()).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known<S>> {
-        // The critical sections cannot leave the list half-changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn having(&self, is: impl Fn(&SourceState) -> bool) -> Vec<S> {
+        self.0.lock().sources.iter().filter(|(_, state)| is(state)).map(|(source, _)| source.clone()).collect()
     }
 }
 
-impl<S: Clone + PartialEq> Known<S> {
-    fn note(&mut self, source: &S, standing: Standing) {
+impl<S: Clone + PartialEq> Inner<S> {
+    fn note(&mut self, source: &S, state: SourceState) {
         match self.sources.iter_mut().find(|(known, _)| known == source) {
-            Some((_, known)) => *known = standing,
-            None => self.sources.push((source.clone(), standing)),
+            Some((_, known)) => *known = state,
+            None => self.sources.push((source.clone(), state)),
         }
     }
 
-    fn standing(&self, source: &S) -> Option<&Standing> {
-        self.sources.iter().find(|(known, _)| known == source).map(|(_, standing)| standing)
+    fn state(&self, source: &S) -> Option<&SourceState> {
+        self.sources.iter().find(|(known, _)| known == source).map(|(_, state)| state)
     }
 }
 
-/// Whether a source said that it has no such content, or does not give it out. Others may.
+/// Whether a source answered that it does not have the content, or does not give it out. Another
+/// source may.
 pub(super) fn refuses(error: &UpstreamError) -> bool {
     match error {
         UpstreamError::NotFound { .. }

@@ -2,21 +2,20 @@
 //!
 //! `claim` puts a fill in; its leader takes it out when it settles. Cheap to clone.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
-use super::progress::Shared;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::progress::Fill;
 use crate::oci::Digest;
 
-/// What leaders and followers share of each fill.
-pub(super) struct Table<S>(Arc<Mutex<HashMap<Digest, Arc<Shared<S>>>>>);
+/// The entries. Their state is what leaders and followers share.
+pub(super) struct Table<S>(Arc<Mutex<HashMap<Digest, Arc<Fill<S>>>>>);
 
 impl<S> Table<S> {
-    /// Locks it. The critical sections cannot leave the map half-changed.
-    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Shared<S>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks it.
+    pub(super) fn lock(&self) -> MutexGuard<'_, HashMap<Digest, Arc<Fill<S>>>> {
+        self.0.lock()
     }
 
     /// Takes a fill out.
