@@ -37,9 +37,11 @@ use hub::{Body, Hub};
 use lanyard::{
     config::MinFree,
     oci::{Accept, Digest, Manifest, Namespace, OCI_IMAGE, Reference, Repository, RepositoryName},
+    runtime::BlockingPool,
     storage::{Limits, Storage},
 };
 use lanyard_process::Lanyard;
+use tokio::runtime::Runtime;
 use wire::{blob, manifest};
 
 const REPO: &str = "library/busybox";
@@ -159,55 +161,61 @@ fn fill(c: &mut Criterion) {
     }
 }
 
-/// The storage over the large folder, with its index ready.
-fn large() -> &'static Storage {
-    static LARGE: OnceLock<(tempfile::TempDir, Storage)> = OnceLock::new();
-    let (_, storage) = LARGE.get_or_init(|| {
+/// The large folder, with its index ready, and the runtime of its verbs.
+fn large() -> &'static (tempfile::TempDir, Runtime, Storage) {
+    static LARGE: OnceLock<(tempfile::TempDir, Runtime, Storage)> = OnceLock::new();
+    LARGE.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
-        let open = || Storage::open(folder.path(), Limits { max_size: None, min_free: MinFree::Bytes(0) }).unwrap();
-        drop(open());
+        let runtime = Runtime::new().unwrap();
+        let pool = || BlockingPool::new(runtime.handle().clone(), 4);
+        let limits = Limits { max_size: None, min_free: MinFree::Bytes(0) };
+        drop(Storage::open(folder.path(), limits, pool()).unwrap());
         shelf::fill(folder.path());
-        let storage = open();
+        let storage = Storage::open(folder.path(), limits, pool()).unwrap();
         while !storage.index_is_ready() {
             // The interval of the poll; it is not a part of a measurement.
             thread::sleep(Duration::from_millis(50));
         }
-        (folder, storage)
-    });
-    storage
+        (folder, runtime, storage)
+    })
 }
 
+/// Verbs, each with its hop to a thread that may block.
 fn index(c: &mut Criterion) {
     let mut group = c.benchmark_group("index");
     let hosted = |name: &str| Repository { namespace: Namespace::Hosted, name: name.parse().unwrap() };
     let (repository, middle) = (hosted(shelf::LARGE), shelf::tag(shelf::TAGS / 2));
+    let few = shelf::few();
+    // Only a row that is asked for lays the folder out.
+    let referrers = |limit| {
+        let (_, runtime, storage) = large();
+        runtime.block_on(storage.referrers(&repository, &few, None, limit)).unwrap().0
+    };
+    let link = || referrers(1).remove(0).digest;
     group.bench_function("a tag", |b| {
-        let (catalog, tag) = (&large().catalog, middle.parse().unwrap());
-        b.iter(|| catalog.tag(&repository, &tag).unwrap().unwrap());
+        let ((_, runtime, storage), tag) = (large(), middle.parse().unwrap());
+        b.iter(|| runtime.block_on(storage.tag(&repository, &tag)).unwrap().unwrap());
     });
     group.bench_function("a link", |b| {
-        let catalog = &large().catalog;
-        let link = catalog.referrers_after(&repository, &shelf::few(), None, 1).unwrap().0.remove(0).digest;
-        b.iter(|| catalog.link(&repository, &link).unwrap().unwrap());
+        let ((_, runtime, storage), link) = (large(), link());
+        b.iter(|| runtime.block_on(storage.link(&repository, &link)).unwrap().unwrap());
     });
     group.bench_function("1,000 of 100,000 tags", |b| {
-        let catalog = &large().catalog;
-        b.iter(|| assert_eq!(catalog.tags_after(&repository, Some(&middle), PAGE).unwrap().len(), PAGE));
+        let (_, runtime, storage) = large();
+        let page = || runtime.block_on(storage.tags(&repository, Some(middle.clone()), PAGE)).unwrap();
+        b.iter(|| assert_eq!(page().tags.len(), PAGE));
     });
     group.bench_function("10 referrers among 1,000,000 links", |b| {
-        let catalog = &large().catalog;
-        let few = shelf::few();
-        b.iter(|| assert_eq!(catalog.referrers_after(&repository, &few, None, PAGE).unwrap().0.len(), shelf::FEW));
+        b.iter(|| assert_eq!(referrers(PAGE).len(), shelf::FEW));
     });
     group.bench_function("1,000 of 2,001 repositories", |b| {
-        let catalog = &large().catalog;
-        let page = || catalog.repositories_after(&Namespace::Hosted, None, PAGE).unwrap();
+        let (_, runtime, storage) = large();
+        let page = || runtime.block_on(storage.repositories(&Namespace::Hosted, None, PAGE)).unwrap();
         b.iter(|| assert_eq!(page().len(), PAGE));
     });
     group.bench_function("the holders of a digest", |b| {
-        let catalog = &large().catalog;
-        let link = catalog.referrers_after(&repository, &shelf::few(), None, 1).unwrap().0.remove(0).digest;
-        b.iter(|| assert_eq!(catalog.holders(&link).unwrap().len(), 1));
+        let ((_, runtime, storage), link) = (large(), link());
+        b.iter(|| assert_eq!(runtime.block_on(storage.holders(&link)).unwrap().len(), 1));
     });
 }
 

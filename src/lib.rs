@@ -8,7 +8,7 @@
 //! - [`storage`], [`upstream`]: the disk, and the registries of the internet. Strangers to each other.
 //! - [`names`], [`access`], [`pull`]: which repository a request means, who may do what with it, and how its content is got.
 //! - [`push`]: how content gets into hosted repositories, and out of them.
-//! - [`upkeep`]: what nobody needs any more goes away in the background. Beside [`pull`] and [`push`], a stranger to both.
+//! - [`retention`]: what nobody needs any more goes away in the background. Beside [`pull`] and [`push`], a stranger to both.
 //! - [`admin`]: what an operator sees and does, as plain values.
 //! - [`http`]: the registry API over actix-web, and the administration's on a Unix socket.
 //! - [`app`], [`cli`]: everything put together, and the command line.
@@ -24,7 +24,7 @@ pub mod names;
 pub mod oci;
 pub mod pull;
 pub mod push;
+pub mod retention;
 pub mod runtime;
 pub mod storage;
-pub mod upkeep;
 pub mod upstream;

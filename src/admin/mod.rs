@@ -22,11 +22,11 @@ pub use views::{
 
 use crate::{
     metrics::Sample,
-    upkeep::{Patience, Scrub, Upkeep},
+    retention::{Collector, Patience, Scrub},
 };
 
 /// Why an order of the operator failed.
-pub use crate::upkeep::UpkeepError;
+pub use crate::retention::RetentionError;
 
 /// The name of the administration's Unix socket in the data folder.
 pub const SOCKET: &str = "lanyard.sock";
@@ -34,7 +34,7 @@ pub const SOCKET: &str = "lanyard.sock";
 /// The parts of a running lanyard that an operator asks.
 pub struct Admin {
     /// The collector.
-    pub upkeep: Arc<Upkeep>,
+    pub collector: Arc<Collector>,
     /// The task that reads everything again.
     pub scrub: Arc<Scrub>,
     /// Where and when this process started.
@@ -83,7 +83,7 @@ impl Admin {
             listening: listening.to_string(),
             data_dir: data_dir.clone(),
             ready: self.ready.load(Ordering::Acquire),
-            kept: self.upkeep.kept(),
+            kept: self.collector.kept(),
             scrub: self.scrub.status(),
             fills: sample.fills_active,
             upstreams: upstreams.collect(),
@@ -94,16 +94,16 @@ impl Admin {
     ///
     /// # Errors
     /// The disk's.
-    pub async fn repositories(&self) -> Result<Repositories, UpkeepError> {
-        Ok(Repositories { repositories: self.upkeep.repositories().await? })
+    pub async fn repositories(&self) -> Result<Repositories, RetentionError> {
+        Ok(Repositories { repositories: self.collector.repositories().await? })
     }
 
     /// Collects content that no manifest needs, or reports what that would remove.
     ///
     /// # Errors
-    /// The collector's; [`UpkeepError::is_expected`] tells those of a disk that takes no writes.
-    pub async fn collect(&self, options: CollectOptions) -> Result<Collection, UpkeepError> {
+    /// The collector's; [`RetentionError::is_expected`] tells those of a disk that takes no writes.
+    pub async fn collect(&self, options: CollectOptions) -> Result<Collection, RetentionError> {
         let patience = if options.now { Patience::None } else { Patience::Grace };
-        if options.dry_run { self.upkeep.plan(patience).await } else { self.upkeep.collect(patience).await }
+        if options.dry_run { self.collector.plan(patience).await } else { self.collector.collect(patience).await }
     }
 }

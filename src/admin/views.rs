@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::upkeep::{Collection, HostedRepository, Kept, Passed, ScrubStatus, Scrubbed};
+pub use crate::retention::{Collection, HostedRepository, Kept, Passed, ScrubStatus, Scrubbed};
 
 /// `/api/v1/status`
 #[derive(Debug, Serialize, Deserialize)]

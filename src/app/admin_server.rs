@@ -9,7 +9,7 @@ use crate::{
     admin::{Admin, StartInfo},
     config::Config,
     http::{self, AdminSocket, ListenerRole, Services, SocketFile},
-    upkeep::{Scrub, Upkeep},
+    retention::{Collector, Scrub},
 };
 
 /// The socket, taken, and the services that will answer on it.
@@ -29,7 +29,7 @@ impl AdminServer {
         config: &Config,
         listening: SocketAddr,
         services: Services,
-        upkeep: Arc<Upkeep>,
+        collector: Arc<Collector>,
         scrub: Arc<Scrub>,
     ) -> AdminServer {
         let started = StartInfo {
@@ -38,7 +38,7 @@ impl AdminServer {
             at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
         };
         let (ready, sample) = (Arc::clone(&services.ready), Arc::clone(&services.sample));
-        let admin = Some(Arc::new(Admin { upkeep, scrub, started, ready, sample }));
+        let admin = Some(Arc::new(Admin { collector, scrub, started, ready, sample }));
         let socket = AdminSocket::bind(&config.data_dir)
             .inspect_err(|error| tracing::warn!("`lanyard gc` and `lanyard status` cannot reach this process: {error}"))
             .ok();

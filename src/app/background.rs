@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::allocator;
 use crate::{
+    retention::{self, Collector, Scrub},
     runtime::BlockingPool,
-    upkeep::{self, Scrub, Upkeep},
 };
 
 /// The tasks, and the token that ends them.
@@ -23,9 +23,9 @@ pub(super) struct BackgroundTasks {
 
 impl BackgroundTasks {
     /// Starts all.
-    pub(super) fn start(upkeep: &Arc<Upkeep>, scrub: &Arc<Scrub>, background: &Handle) -> BackgroundTasks {
+    pub(super) fn start(collector: &Arc<Collector>, scrub: &Arc<Scrub>, background: &Handle) -> BackgroundTasks {
         let stop = CancellationToken::new();
-        let collector = background.spawn(Arc::clone(upkeep).run(upkeep::EVERY, stop.clone()));
+        let collector = background.spawn(Arc::clone(collector).run(retention::EVERY, stop.clone()));
         let scrub = background.spawn(Arc::clone(scrub).run(stop.clone()));
         let allocator = background.spawn(allocator::tend(BlockingPool::new(background.clone(), 1), stop.clone()));
         BackgroundTasks { tasks: [collector, scrub, allocator], stop }

@@ -1,11 +1,11 @@
 //! Everything is put together here, once. The [`App`] owns the storage, the fetchers, the
-//! upstreams, the pull, the upkeep and their tasks, and the order in which they stop. `main` calls
-//! [`serve`].
+//! upstreams, the pull, the collector and their tasks, and the order in which they stop. `main`
+//! calls [`serve`].
 //!
 //! Start: storage → fetchers → upstreams → pull, push → access → background tasks → administration
 //! → listeners. No upstream is asked, so a machine without a route starts too.
 //!
-//! Stop: the listeners drain → the administration ends → fills end or are parked → upkeep and
+//! Stop: the listeners drain → the administration ends → fills end or are parked → collector and
 //! probes stop → fetchers stop → the index is flushed and marked clean.
 
 mod admin_server;
@@ -39,9 +39,9 @@ use crate::{
     oci::UpstreamName,
     pull::{Parts, PullThrough},
     push::{self, Push},
+    retention::{Collector, Scrub},
     runtime::{BlockingPool, Tasks},
     storage::{Limits, Storage},
-    upkeep::{Scrub, Upkeep},
     upstream::{
         Upstreams,
         fetcher::{FetcherError, Fetchers},
@@ -158,12 +158,12 @@ impl App {
         let background = background()?;
         let one_thread = || BlockingPool::new(background.handle().clone(), 1);
         let certificate = config.tls.as_ref().map(|files| Certificate::open(files, one_thread())).transpose()?;
-        let storage = open_storage(config)?;
+        let disk = BlockingPool::new(background.handle().clone(), cores * 4);
+        let storage = open_storage(config, &disk)?;
         let fetchers = Fetchers::start(cores.div_ceil(4))?;
         let upstreams = Arc::new(Upstreams::new(config, &fetchers, background.handle())?);
         let metrics = Arc::new(Metrics::new(&upstream_names(config)));
         let tasks = Tasks::new(background.handle().clone());
-        let disk = BlockingPool::new(background.handle().clone(), cores * 4);
         let names = names(config);
         let pull = PullThrough::new(
             config,
@@ -186,8 +186,8 @@ impl App {
             },
         );
         // One thread each: collection and scrub can wait for requests.
-        let scrub = Scrub::new(Arc::clone(&storage), one_thread(), config.scrub_every);
-        let upkeep = Upkeep::new(Arc::clone(&storage), one_thread());
+        let scrub = Scrub::new(&storage, one_thread(), config.scrub_every);
+        let collector = Collector::new(&storage, one_thread());
         let ready = Arc::new(AtomicBool::new(true));
         // At most half of the processors check passwords, so that the others serve.
         let passwords = BlockingPool::new(background.handle().clone(), cores.div_ceil(2));
@@ -204,8 +204,8 @@ impl App {
             ready: Arc::clone(&ready),
             admin: None,
         };
-        let background_tasks = BackgroundTasks::start(&upkeep, &scrub, background.handle());
-        let admin_server = AdminServer::bind(config, listener.local_addr()?, services.clone(), upkeep, scrub);
+        let background_tasks = BackgroundTasks::start(&collector, &scrub, background.handle());
+        let admin_server = AdminServer::bind(config, listener.local_addr()?, services.clone(), collector, scrub);
         Ok(App {
             background,
             storage,
@@ -296,11 +296,11 @@ fn background() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("background").enable_all().build()
 }
 
-fn open_storage(config: &Config) -> Result<Arc<Storage>, OpenError> {
+fn open_storage(config: &Config, disk: &BlockingPool) -> Result<Arc<Storage>, OpenError> {
     let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
-    let storage = Arc::new(Storage::open(&config.data_dir, limits)?);
-    storage.leases.set_grace(config.hosted.gc_grace);
-    if storage.writable() && !storage.room_for(0) {
+    let storage = Arc::new(Storage::open(&config.data_dir, limits, disk.clone())?);
+    storage.set_grace(config.hosted.gc_grace);
+    if storage.writable() && !storage.has_room() {
         tracing::warn!("cache.max_size or cache.min_free is reached: new content is passed on and not kept");
     }
     Ok(storage)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::{
     metrics::{Sample, UpstreamSample},
     pull::PullThrough,
+    retention::Scrub,
     storage::{RotCount, Storage},
-    upkeep::Scrub,
     upstream::{Health, Registry, RequestKind, Upstreams},
 };
 

@@ -11,11 +11,11 @@ use super::{
     body::{Following, Passing, Proof, Wanted, trusts},
     fill::{Claim, FillFailure, FillHead, Follower, Origin, Source, SourceState},
     missing::Missed,
-    records::{self, no_room},
+    records,
 };
 use crate::{
     oci::{ByteRanges, ContentRanges, Digest, ErrorCode, Hasher, Outcome, Repository},
-    storage::{LinkRecord, LinkRight, Storage, StorageError, StoredBlob},
+    storage::{Found, LinkRecord, LinkRight, StoredBlob},
     upstream::{Registry, UpstreamError},
 };
 
@@ -32,13 +32,6 @@ const SMALL: u64 = 1 << 20;
 /// through (S30).
 const UNVERIFIED: Duration = Duration::from_secs(10);
 
-/// What the disk knows of a blob in a repository.
-pub(super) struct Found {
-    /// The repository holds it, or a manifest in it names it.
-    pub(super) link: Option<LinkRecord>,
-    pub(super) stored: Option<StoredBlob>,
-}
-
 /// What a claim came to.
 pub(super) enum Filling {
     /// It is here by now.
@@ -52,13 +45,6 @@ pub(super) enum Filling {
         /// Whether it was begun for other repositories only.
         unverified: bool,
     },
-}
-
-impl Found {
-    /// Whether the repository is known to hold it.
-    pub(super) fn is_held(&self) -> bool {
-        self.link.as_ref().is_some_and(LinkRecord::is_held)
-    }
 }
 
 impl PullThrough {
@@ -88,7 +74,7 @@ impl PullThrough {
 
     /// A blob's length. Begins a download only where neither a manifest nor upstream tells it.
     pub async fn blob_size(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<BlobHead, PullError> {
-        let found = self.count_on_blob(repo, digest).await?;
+        let found = self.storage.locate_and_keep(repo, digest).await?;
         if let Some(stored) = &found.stored {
             let trace = self.permission(repo, digest, &found, stored).await?;
             return Ok(BlobHead { size: stored.size, trace });
@@ -142,7 +128,7 @@ impl PullThrough {
         digest: &Digest,
         range: Option<&ByteRanges>,
     ) -> Result<BlobAnswer, PullError> {
-        let generation = self.storage.catalog.generation(repo);
+        let generation = self.storage.version(repo);
         // One that was cut short or removed meanwhile is looked at again.
         let whole = |stored: &StoredBlob| {
             stored.file.metadata().is_ok_and(|metadata| metadata.len() == stored.size && metadata.nlink() > 0)
@@ -161,7 +147,7 @@ impl PullThrough {
         range: Option<&ByteRanges>,
         generation: u64,
     ) -> Result<BlobAnswer, PullError> {
-        let found = self.find_blob(repo, digest).await?;
+        let found = self.storage.locate(repo, digest).await?;
         if let Some(stored) = &found.stored {
             if found.is_held() {
                 self.opened.insert(generation, repo, digest, stored);
@@ -189,7 +175,7 @@ impl PullThrough {
         let started = Instant::now();
         let (mut follower, outcome, unverified) = match self.fill(repo, digest, &source, found.link).await? {
             Filling::Stored(stored) => {
-                let found = self.find_blob(repo, digest).await?;
+                let found = self.storage.locate(repo, digest).await?;
                 let trace = self.permission(repo, digest, &found, &stored).await?;
                 return self.stored(&stored, range, trace);
             }
@@ -357,54 +343,13 @@ impl PullThrough {
         Ok(BlobAnswer { size, ranges, body, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
     }
 
-    pub(super) async fn find_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
-        let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
-        self.on_disk(move || look(&storage, &repo, &digest)).await
-    }
-
-    /// The same for whoever is only told that it is there: a manifest that needs it may be pushed next.
-    async fn count_on_blob(&self, repo: &Repository, digest: &Digest) -> Result<Found, PullError> {
-        let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
-        self.on_disk(move || {
-            let found = look(&storage, &repo, &digest)?;
-            if found.stored.is_none() {
-                return Ok(found);
-            }
-            storage.leases.touch(&digest);
-            look(&storage, &repo, &digest)
-        })
-        .await
-    }
-
     async fn claim(
         &self,
         digest: Digest,
         source: &Source,
         linked: bool,
     ) -> Result<Claim<Origin, StoredBlob>, PullError> {
-        let (storage, fills, source) = (Arc::clone(&self.storage), self.fills.clone(), Origin::from(source));
-        self.on_disk(move || fills.claim(digest, source, linked, || storage.blobs.open(&digest))).await
-    }
-}
-
-/// The file is not as long as the link says: one of them is wrong. A file that was cut short is out of the way then, and a
-/// length that was only ever a manifest's word is set right, so that this is done once.
-fn doubted(storage: &Storage, repo: &Repository, link: LinkRecord) -> Result<Found, StorageError> {
-    let Some(stored) = storage.blobs.prove(&link.digest)? else { return Ok(Found { link: Some(link), stored: None }) };
-    let link = LinkRecord { size: stored.size, ..link };
-    match storage.catalog.put_links(repo, std::slice::from_ref(&link)) {
-        Err(error) if !no_room(&error) => Err(error),
-        Ok(()) | Err(_) => Ok(Found { link: Some(link), stored: Some(stored) }),
-    }
-}
-
-fn look(storage: &Storage, repo: &Repository, digest: &Digest) -> Result<Found, StorageError> {
-    let link = storage.catalog.link(repo, digest)?;
-    let stored = storage.blobs.open(digest)?;
-    match (link, stored) {
-        // One that is only named may say any size: nothing is read for it.
-        (Some(link), Some(stored)) if link.is_held() && link.size != stored.size => doubted(storage, repo, link),
-        (link, stored) => Ok(Found { link, stored }),
+        Ok(self.fills.claim(digest, Origin::from(source), linked, self.storage.content(&digest)).await?)
     }
 }
 

@@ -60,21 +60,17 @@ impl PullThrough {
         if repo.namespace != Namespace::Hosted || self.mode == Mode::Offline {
             return Ok(Vec::new());
         }
-        let (storage, repo) = (Arc::clone(&self.storage), repo.clone());
-        self.on_disk(move || {
-            let digest = match &reference {
-                Reference::Digest(digest) => Some(*digest),
-                Reference::Tag(tag) => storage.catalog.tag(&repo, tag)?.map(|tag| tag.digest),
-            };
-            let Some(digest) = digest else { return Ok(Vec::new()) };
-            // Seldom: the repository holds it, and it is not here. Only then is it worth asking who
-            // else does.
-            if storage.catalog.link(&repo, &digest)?.is_none() || storage.blobs.size(&digest)?.is_some() {
-                return Ok(Vec::new());
-            }
-            let holders = storage.catalog.holders(&digest)?.into_iter();
-            Ok(holders.filter(|holder| holder.namespace != Namespace::Hosted).map(|holder| (holder, digest)).collect())
-        })
-        .await
+        let digest = match &reference {
+            Reference::Digest(digest) => Some(*digest),
+            Reference::Tag(tag) => self.storage.tag(repo, tag).await?.map(|tag| tag.digest),
+        };
+        let Some(digest) = digest else { return Ok(Vec::new()) };
+        // Seldom: the repository holds it, and it is not here. Only then is it worth asking which
+        // others do.
+        if self.storage.link(repo, &digest).await?.is_none() || self.storage.size(&digest).await?.is_some() {
+            return Ok(Vec::new());
+        }
+        let holders = self.storage.holders(&digest).await?.into_iter().map(|holder| holder.repository);
+        Ok(holders.filter(|holder| holder.namespace != Namespace::Hosted).map(|holder| (holder, digest)).collect())
     }
 }

@@ -121,3 +121,9 @@ fn upstream(missing: ErrorCode, error: &UpstreamError) -> RegistryError {
         | UpstreamError::RangeNotSatisfiable => unavailable(502),
     }
 }
+
+impl From<StorageError> for PullError {
+    fn from(error: StorageError) -> Self {
+        if matches!(error, StorageError::Lost) { PullError::Lost } else { PullError::Storage(Arc::new(error)) }
+    }
+}

@@ -33,6 +33,7 @@ use super::{
 use crate::{
     config::Mode,
     oci::{ErrorCode, Outcome, Reference, Repository, Tag},
+    storage::{Change, CommitError},
     upstream::{Health, ManifestHead, Spend, UpstreamError},
 };
 
@@ -235,28 +236,30 @@ impl PullThrough {
 
     /// The tag moved to a manifest that is here already.
     async fn repoint(&self, repo: &Repository, tag: &Tag, now: Held) -> Checked {
-        let (storage, at) = (Arc::clone(&self.storage), repo.clone());
         let record = records::tag(tag.clone(), now.digest, &now.media_type, now.bytes.len() as u64);
-        match self.to_disk(move || storage.catalog.put_tag(&at, &record)).await {
-            Ok(()) => Checked::Moved(now),
+        match self.storage.commit(Change { tags: vec![record], ..Change::of(repo) }).await {
+            Ok(_) => Checked::Moved(now),
             // It is what upstream names now, whether or not that can be written down.
-            Err(PullError::Storage(error)) if no_room(&error) => Checked::Fetched(Fetched { held: now, stored: false }),
-            Err(error) => Checked::Failed(error),
+            Err(CommitError::Refused(_)) => Checked::Fetched(Fetched { held: now, stored: false }),
+            Err(CommitError::Storage(error)) if no_room(&error) => {
+                Checked::Fetched(Fetched { held: now, stored: false })
+            }
+            Err(CommitError::Storage(error)) => Checked::Failed(error.into()),
         }
     }
 
     /// What the tag pointed to when last seen, if that is still here.
     async fn known(&self, repo: &Repository, tag: &Tag) -> Result<Option<Held>, PullError> {
-        let (generation, reference) = (self.storage.catalog.generation(repo), Reference::Tag(tag.clone()));
+        let (generation, reference) = (self.storage.version(repo), Reference::Tag(tag.clone()));
         if let Some(held) = self.ready.get(generation, repo, &reference) {
+            self.storage.note_use(&held.digest, held.bytes.len() as u64);
             return Ok(Some(held));
         }
         Box::pin(self.known_on_disk(repo, tag, generation)).await
     }
 
     async fn known_on_disk(&self, repo: &Repository, tag: &Tag, generation: u64) -> Result<Option<Held>, PullError> {
-        let (storage, at, wanted) = (Arc::clone(&self.storage), repo.clone(), tag.clone());
-        let Some(record) = self.on_disk(move || storage.catalog.tag(&at, &wanted)).await? else { return Ok(None) };
+        let Some(record) = self.storage.tag(repo, tag).await? else { return Ok(None) };
         let held = self.held(repo, &record.digest).await?;
         if let Some(held) = &held {
             self.keep_ready(generation, repo, &Reference::Tag(tag.clone()), held);

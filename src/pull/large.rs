@@ -1,8 +1,6 @@
 //! A large manifest sent from its file. `http::v2::manifests` calls this if the bound on bytes in
 //! memory (`http/transport/loads.rs`, S28) refuses another copy.
 
-use std::sync::Arc;
-
 use super::{FileRange, PullThrough};
 use crate::oci::Digest;
 
@@ -10,8 +8,7 @@ impl PullThrough {
     /// The file of a manifest of this length that was just answered, to be sent from there. `None`:
     /// the disk has none.
     pub async fn manifest_file(&self, digest: &Digest, length: u64) -> Option<FileRange> {
-        let (storage, digest) = (Arc::clone(&self.storage), *digest);
-        let stored = self.on_disk(move || storage.blobs.open(&digest)).await.ok().flatten()?;
+        let stored = self.storage.content(digest).await.ok().flatten()?;
         (stored.size == length).then(|| FileRange::new(self.disk.clone(), stored.file, 0, length))
     }
 }

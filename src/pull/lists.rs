@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::{PullError, PullThrough, TagList, TagPage, blobs::trace, recent::Recent};
-use crate::oci::{Digest, ErrorCode, Namespace, Outcome, Repository, Tags, UpstreamName};
+use crate::oci::{Digest, ErrorCode, Outcome, Repository, Tags, UpstreamName};
 use crate::runtime::SingleFlight;
 
 /// How many bytes of lists are kept.
@@ -96,24 +96,21 @@ impl PullThrough {
 
     /// Those in the store; `None` where the repository is not known.
     async fn tags_here(&self, repo: &Repository, wanted: TagPage) -> Result<Option<Listed>, PullError> {
-        let (storage, at) = (Arc::clone(&self.storage), repo.clone());
-        let hosted = repo.namespace == Namespace::Hosted;
-        self.on_disk(move || {
-            let most = wanted.n.unwrap_or(HERE).min(HERE);
-            // One more, which tells whether others follow.
-            let found = storage.catalog.tags_after(&at, wanted.last.as_deref(), most + 1)?;
-            // A hosted repository whose tags are all deleted is one that has none.
-            let known = !found.is_empty()
-                || (hosted && storage.catalog.knows(&at))
-                || !storage.catalog.tags_after(&at, None, 1)?.is_empty();
+        let most = wanted.n.unwrap_or(HERE).min(HERE);
+        // One more, which tells whether others follow.
+        let found = self.storage.tags(repo, wanted.last, most + 1).await?;
+        if !found.known {
+            return Ok(None);
+        }
+        let packed = self.disk.run(move || {
             let mut tags = Tags::default();
             // What does not fit follows.
-            let fitting = found.iter().take_while(|tag| tags.push(tag).is_ok()).count();
+            let fitting = found.tags.iter().take_while(|tag| tags.push(tag).is_ok()).count();
             let page = 0..fitting.min(most);
-            let more = most > 0 && page.end < found.len();
-            Ok(known.then(|| (Arc::new(tags), page, more)))
-        })
-        .await
+            let more = most > 0 && page.end < found.tags.len();
+            (Arc::new(tags), page, more)
+        });
+        packed.await.map(Some).map_err(|_| PullError::Lost)
     }
 }
 

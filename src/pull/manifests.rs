@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{
     oci::{
-        Accept, DOCKER_IMAGE, DOCKER_LIST, Digest, ErrorCode, MAX_MANIFEST_BYTES, Manifest, Namespace, OCI_IMAGE,
-        OCI_INDEX, Outcome, Reference, Repository, Tag, is_index,
+        Accept, DOCKER_IMAGE, DOCKER_LIST, Digest, ErrorCode, Manifest, OCI_IMAGE, OCI_INDEX, Outcome, Reference,
+        Repository, Tag, is_index,
     },
-    storage::{LinkRecord, LinkRight, Storage, StorageError, TagRecord},
+    storage::{Change, CommitError, IfLinked, LinkRecord, LinkRight, StorageError},
     upstream::{FetchedManifest, Spend, UpstreamError},
 };
 
@@ -73,8 +73,9 @@ impl PullThrough {
         repo: &Repository,
         digest: &Digest,
     ) -> Result<ManifestAnswer, PullError> {
-        let (generation, reference) = (self.storage.catalog.generation(repo), Reference::Digest(*digest));
+        let (generation, reference) = (self.storage.version(repo), Reference::Digest(*digest));
         if let Some(held) = self.ready.get(generation, repo, &reference) {
+            self.storage.note_use(digest, held.bytes.len() as u64);
             return Ok(answer(held, self.hit(repo)));
         }
         // On the heap: what is ready makes no room for all that may come of what is not.
@@ -175,24 +176,10 @@ impl PullThrough {
 
     async fn look(&self, repo: &Repository, digest: &Digest) -> Result<Look, PullError> {
         let (hot, cache) = (self.hot.get(digest), self.hot.clone());
-        let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
-        let known = hot.is_some();
-        let (link, bytes) = self
-            .on_disk(move || {
-                let link = storage.catalog.link(&repo, &digest)?;
-                let hosted = repo.namespace == Namespace::Hosted;
-                // What was pushed as a blob has no type, and is no manifest, whatever its bytes say (S10).
-                if hosted && link.as_ref().is_none_or(|link| link.media_type.is_empty()) {
-                    return Ok((None, None));
-                }
-                // Another may have read them while this waited for its turn.
-                let bytes = match hot.or_else(|| cache.get(&digest)) {
-                    Some(bytes) => Some(bytes),
-                    None => small(&storage, &digest)?,
-                };
-                Ok((link, bytes))
-            })
-            .await?;
+        let (known, digest) = (hot.is_some(), *digest);
+        // Another may have read them while this waited for its turn.
+        let cached = move || hot.or_else(|| cache.get(&digest));
+        let (link, bytes) = self.storage.manifest(repo, &digest, cached).await?;
         let Some(bytes) = bytes else { return Ok(Look::Absent) };
         // However many have read them at once, they stay here once.
         let bytes = self.hot.get(&digest).unwrap_or(bytes);
@@ -200,7 +187,9 @@ impl PullThrough {
             return Ok(Look::Absent);
         }
         let Some(link) = link.filter(LinkRecord::is_held) else { return Ok(Look::Foreign(bytes)) };
-        if !known {
+        if known {
+            self.storage.note_use(&digest, bytes.len() as u64);
+        } else {
             self.keep_hot(digest, &bytes);
         }
         Ok(match link {
@@ -287,16 +276,25 @@ impl PullThrough {
                 .map(|d| records::link(d.digest, &d.media_type, d.size, LinkRight::Named(digest))),
         );
         let record = tag.map(|tag| records::tag(tag, digest, &media_type, bytes.len() as u64));
-        let (storage, at, content) = (Arc::clone(&self.storage), repo.clone(), bytes.clone());
-        let stored = self.to_disk(move || match store(&storage, &at, &digest, &content, &links, record) {
-            Ok(stored) => Ok(stored),
-            Err(error) if no_room(&error) => Ok(false),
-            Err(error) => {
+        let mut links = links.into_iter();
+        // A part that was fetched is not turned into one that is only named.
+        let replaced = links.next().map(|link| (link, IfLinked::Replace));
+        let change = Change {
+            content: Some((digest, bytes.clone())),
+            links: replaced.into_iter().chain(links.map(|link| (link, IfLinked::Keep))).collect(),
+            tags: record.into_iter().collect(),
+            ..Change::of(&repo)
+        };
+        let stored = match self.storage.commit(change).await {
+            Ok(_) => true,
+            Err(CommitError::Refused(_)) => false,
+            Err(CommitError::Storage(error)) if no_room(&error) => false,
+            Err(CommitError::Storage(StorageError::Lost)) => return Err(PullError::Lost),
+            Err(CommitError::Storage(error)) => {
                 tracing::warn!(digest = %digest, "a manifest is passed on and not kept: {error}");
-                Ok(false)
+                false
             }
-        });
-        let stored = stored.await?;
+        };
         if stored {
             self.keep_hot(digest, &bytes);
             self.tend_config(&repo, &manifest);
@@ -353,45 +351,10 @@ fn is_manifest(link: &LinkRecord, bytes: &[u8]) -> bool {
     }
 }
 
-/// Content small enough to be a manifest.
-pub(super) fn small(storage: &Storage, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
-    match storage.blobs.read(digest, MAX_MANIFEST_BYTES) {
-        Err(StorageError::TooLarge { .. }) => Ok(None),
-        read => read,
-    }
-}
-
 pub(super) fn answer(held: Held, trace: Trace) -> ManifestAnswer {
     ManifestAnswer { bytes: held.bytes, media_type: held.media_type, digest: held.digest, trace }
 }
 
 pub(super) fn stale(held: Held, source: &Source, waited: Duration) -> ManifestAnswer {
     answer(held, trace(Outcome::Stale, &source.upstream, waited))
-}
-
-/// The commit order of DESIGN.md section 3: content, links, tag. False where the disk shall hold no more.
-fn store(
-    storage: &Storage,
-    repo: &Repository,
-    digest: &Digest,
-    bytes: &[u8],
-    links: &[LinkRecord],
-    tag: Option<TagRecord>,
-) -> Result<bool, StorageError> {
-    if !storage.room_for(bytes.len() as u64) {
-        return Ok(false);
-    }
-    storage.blobs.put(digest, bytes)?;
-    let mut fresh = Vec::with_capacity(links.len());
-    for link in links {
-        // What is linked already keeps its record: a part that was fetched is not turned into one that is only named.
-        if link.digest == *digest || storage.catalog.link(repo, &link.digest)?.is_none() {
-            fresh.push(link.clone());
-        }
-    }
-    storage.catalog.put_links(repo, &fresh)?;
-    if let Some(tag) = tag {
-        storage.catalog.put_tag(repo, &tag)?;
-    }
-    Ok(true)
 }

@@ -73,7 +73,7 @@ use crate::{
     metrics::Metrics,
     oci::{Digest, ErrorCode, Namespace, Outcome, Reference, Repository, UpstreamName},
     runtime::{BlockingPool, SingleFlight, Tasks},
-    storage::{LinkRecord, Presence, Storage, StorageError, StoredBlob},
+    storage::{Change, CommitError, IfLinked, LinkRecord, Presence, Storage, StoredBlob},
     upstream::{Registry, UpstreamError, Upstreams},
 };
 
@@ -90,16 +90,12 @@ const OPENED_BLOBS: u64 = 64;
 const NAMES: u64 = 10_000;
 /// How many bytes of descriptors of referrers are kept.
 const DESCRIPTORS: u64 = 16 << 20;
-/// How many writes and syncs may wait for the disk at a time.
-const WRITERS: usize = 32;
 
 /// Everything a pull needs. One per process, shared by all workers.
 pub struct PullThrough {
     storage: Arc<Storage>,
-    /// For reading, and what is as quick.
+    /// For reading what a body sends, and for work that takes a processor.
     disk: BlockingPool,
-    /// For what ends in a sync, which takes as long as the disk likes: readers do not queue behind it.
-    writing: BlockingPool,
     upstreams: Arc<Upstreams>,
     metrics: Arc<Metrics>,
     tasks: Tasks,
@@ -163,9 +159,8 @@ impl PullThrough {
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build();
         let pull = Arc::new(PullThrough {
+            second_look: SecondLook::new(&storage, &disk),
             storage,
-            writing: disk.apart(WRITERS),
-            second_look: SecondLook::new(&disk),
             disk,
             upstreams,
             metrics,
@@ -237,36 +232,17 @@ impl PullThrough {
     }
 
     fn drive(&self) -> Drive {
-        Drive {
-            storage: Arc::clone(&self.storage),
-            disk: self.writing.clone(),
-            metrics: Arc::clone(&self.metrics),
-            stop: self.tasks.stopping(),
-        }
+        Drive { storage: Arc::clone(&self.storage), metrics: Arc::clone(&self.metrics), stop: self.tasks.stopping() }
     }
 
-    async fn on_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, PullError> {
-        done(self.disk.run(work).await)
-    }
-
-    async fn to_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, PullError> {
-        done(self.writing.run(work).await)
-    }
-
-    /// Notes that `repo` holds a digest. A disk that takes nothing costs the next request a question, no more.
+    /// Notes that `repo` holds a digest. A disk that takes nothing costs the next request a question,
+    /// no more.
     async fn link(&self, repo: &Repository, link: LinkRecord) -> Result<(), PullError> {
-        let (storage, repo) = (Arc::clone(&self.storage), repo.clone());
-        self.to_disk(move || match storage.catalog.put_links(&repo, &[link]) {
-            Err(error) if no_room(&error) => Ok(()),
-            done => done,
-        })
-        .await
+        match self.storage.commit(Change::link(repo, link, IfLinked::Replace)).await {
+            Err(CommitError::Storage(error)) if no_room(&error) => Ok(()),
+            Ok(_) | Err(CommitError::Refused(_)) => Ok(()),
+            Err(CommitError::Storage(error)) => Err(error.into()),
+        }
     }
 }
 
@@ -289,8 +265,4 @@ async fn tidy(pull: Weak<PullThrough>, stop: CancellationToken) {
             })
             .await;
     }
-}
-
-fn done<T>(work: Result<Result<T, StorageError>, tokio::task::JoinError>) -> Result<T, PullError> {
-    work.map_err(|_| PullError::Lost)?.map_err(|error| PullError::Storage(Arc::new(error)))
 }

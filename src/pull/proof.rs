@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     PullError, PullThrough, Trace,
-    blobs::{Found, trace},
+    blobs::trace,
     fill::{FillFailure, Origin, Source},
     missing::Missed,
     records,
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::Mode,
     oci::{Digest, ErrorCode, Hasher, Namespace, Outcome, Repository},
-    storage::{LinkRecord, LinkRight, StoredBlob},
+    storage::{Finder, Found, LinkRecord, LinkRight, StoredBlob},
     upstream::UpstreamError,
 };
 
@@ -93,8 +93,7 @@ impl PullThrough {
         digest: &Digest,
         stored: u64,
     ) -> Result<(), PullError> {
-        let (storage, at, wanted) = (Arc::clone(&self.storage), repo.clone(), *digest);
-        let link = self.on_disk(move || storage.catalog.link(&at, &wanted)).await?;
+        let link = self.storage.link(repo, digest).await?;
         if link.is_some_and(|link| link.is_held()) {
             // The one before has asked.
             return Ok(());
@@ -122,26 +121,16 @@ impl PullThrough {
         digest: &Digest,
         may_pull: impl Fn(&Repository) -> bool + Send + 'static,
     ) -> Result<Option<Repository>, PullError> {
-        let (storage, repo, digest) = (Arc::clone(&self.storage), repo.clone(), *digest);
-        self.on_disk(move || {
-            if storage.catalog.link(&repo, &digest)?.is_none() || storage.blobs.size(&digest)?.is_none() {
-                return Ok(None);
-            }
-            for holder in storage.catalog.holders(&digest)? {
-                let held = may_pull(&holder) && storage.catalog.link(&holder, &digest)?.is_some_and(|l| l.is_held());
-                if held {
-                    return Ok(Some(holder));
-                }
-            }
-            Ok(None)
-        })
-        .await
+        if self.storage.link(repo, digest).await?.is_none() || self.storage.size(digest).await?.is_none() {
+            return Ok(None);
+        }
+        let holders = self.storage.holders(digest).await?.into_iter();
+        Ok(holders.filter(|holder| holder.held).map(|holder| holder.repository).find(may_pull))
     }
 
     /// The same, where the link is not at hand.
     pub(super) async fn away_if_named(&self, repo: &Repository, digest: &Digest, error: PullError) -> PullError {
-        let (storage, at, wanted) = (Arc::clone(&self.storage), repo.clone(), *digest);
-        match self.on_disk(move || storage.catalog.link(&at, &wanted)).await {
+        match self.storage.link(repo, digest).await {
             Ok(named) => self.away(repo, digest, named.as_ref(), error),
             Err(_) => error,
         }
@@ -176,8 +165,7 @@ impl PullThrough {
     }
 
     async fn is_sound(&self, digest: &Digest) -> Result<bool, PullError> {
-        let (storage, digest) = (Arc::clone(&self.storage), *digest);
-        Ok(self.on_disk(move || storage.blobs.prove(&digest)).await?.is_some())
+        Ok(self.storage.prove(digest, Finder::Read).await?.is_some())
     }
 
     /// Whether the registry was wrong about the digest so often that its word counts for nothing.

@@ -14,11 +14,10 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{
-    PullError, PullThrough, Referrers, Trace, blobs::trace, described::Described, lists::outcome, manifests::small,
-};
+use super::{PullError, PullThrough, Referrers, Trace, blobs::trace, described::Described, lists::outcome};
 use crate::{
     oci::{Digest, ErrorCode, MAX_MANIFEST_BYTES, OCI_INDEX, Outcome, Repository},
+    runtime::BlockingPool,
     storage::{LinkRecord, Storage, StorageError},
     upstream::UpstreamError,
 };
@@ -85,16 +84,13 @@ impl PullThrough {
 
     /// Whether the store holds any.
     async fn has_referrers(&self, repo: &Repository, subject: &Digest) -> Result<bool, PullError> {
-        let (storage, at, subject) = (Arc::clone(&self.storage), repo.clone(), *subject);
-        self.on_disk(move || {
-            for link in Links::new(&storage, &at, &subject, None) {
-                if storage.blobs.size(&link?.digest)?.is_some() {
-                    return Ok(true);
-                }
+        let mut links = Links::new(&self.storage, repo, subject, None);
+        while let Some(link) = links.next().await? {
+            if self.storage.size(&link.digest).await?.is_some() {
+                return Ok(true);
             }
-            Ok(false)
-        })
-        .await
+        }
+        Ok(false)
     }
 
     /// Those that the store holds.
@@ -105,21 +101,19 @@ impl PullThrough {
         wanted: Selection,
         trace: Trace,
     ) -> Result<Referrers, PullError> {
-        let (this, at, subject) = (Arc::clone(self), repo.clone(), *subject);
-        let generation = this.storage.catalog.generation(repo);
-        let page = self.on_disk(move || {
-            let links = Links::new(&this.storage, &at, &subject, wanted.last.clone());
-            let describe = |link: &LinkRecord| {
-                let known = this.described.get(generation, &at, &link.digest);
-                let described = known.map_or_else(|| described(&this.storage, link), |known| Ok(Some(known)))?;
-                if let Some(described) = &described {
-                    this.described.insert(generation, &at, &link.digest, described);
-                }
-                Ok(described)
-            };
-            page(describe, links, &wanted, LOOK)
-        });
-        let (index, next) = page.await?;
+        let version = self.storage.version(repo);
+        let links = Links::new(&self.storage, repo, subject, wanted.last.clone());
+        let describe = async |link: LinkRecord| {
+            if let Some(known) = self.described.get(version, repo, &link.digest) {
+                return Ok(Some(known));
+            }
+            let described = described(&self.storage, &self.disk, &link).await?;
+            if let Some(described) = &described {
+                self.described.insert(version, repo, &link.digest, described);
+            }
+            Ok(described)
+        };
+        let (index, next) = page(describe, links, &wanted, LOOK).await?;
         Ok(Referrers { index, next, trace })
     }
 
@@ -180,43 +174,44 @@ impl<'a> Links<'a> {
     }
 }
 
-impl Iterator for Links<'_> {
-    type Item = Result<LinkRecord, StorageError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl Links<'_> {
+    async fn next(&mut self) -> Result<Option<LinkRecord>, StorageError> {
         loop {
             if let Some(link) = self.batch.next() {
-                return Some(Ok(link));
+                return Ok(Some(link));
             }
-            let last = self.next.take()?;
-            match self.storage.catalog.referrers_after(self.repo, self.subject, last.as_deref(), BATCH) {
-                Ok((batch, next)) => {
-                    self.batch = batch.into_iter();
-                    self.next = next.map(|next| Some(next.to_string()));
-                }
-                Err(error) => return Some(Err(error)),
-            }
+            let Some(last) = self.next.take() else { return Ok(None) };
+            let (batch, next) = self.storage.referrers(self.repo, self.subject, last, BATCH).await?;
+            self.batch = batch.into_iter();
+            self.next = next.map(|next| Some(next.to_string()));
         }
     }
 }
 
-/// Reads a manifest and describes it; `None` where it is not here.
-fn described(storage: &Storage, link: &LinkRecord) -> Result<Option<Arc<Described>>, StorageError> {
-    Ok(small(storage, &link.digest)?.map(|bytes| Arc::new(Described::of(link, &bytes))))
+/// Reads a manifest and describes it on a thread of `pool`, since it may be long; `None` if it is
+/// not here.
+async fn described(
+    storage: &Storage,
+    pool: &BlockingPool,
+    link: &LinkRecord,
+) -> Result<Option<Arc<Described>>, StorageError> {
+    let Some(bytes) = storage.read(&link.digest).await? else { return Ok(None) };
+    let link = link.clone();
+    let described = pool.run(move || Arc::new(Described::of(&link, &bytes))).await;
+    described.map(Some).map_err(|_| StorageError::Lost)
 }
 
 /// A page of an index of the manifests among `links` that are here and wanted. `links` are sorted by their digests.
-fn page(
-    describe: impl Fn(&LinkRecord) -> Result<Option<Arc<Described>>, StorageError>,
-    links: impl IntoIterator<Item = Result<LinkRecord, StorageError>>,
+async fn page(
+    describe: impl AsyncFn(LinkRecord) -> Result<Option<Arc<Described>>, StorageError>,
+    mut links: Links<'_>,
     wanted: &Selection,
     look: usize,
 ) -> Result<Page, StorageError> {
     let mut text = json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] }).to_string();
     let end = text.split_off(text.find("[").map_or(text.len(), |at| at + 1));
     let (mut count, mut looked, mut last, mut more) = (0, 0, None, false);
-    for link in links {
-        let link = link?;
+    while let Some(link) = links.next().await? {
         let digest = link.digest.to_string();
         if wanted.last.as_ref().is_some_and(|last| digest <= *last) {
             continue;
@@ -225,7 +220,7 @@ fn page(
         if more || wanted.n == Some(0) {
             break;
         }
-        let Some(described) = describe(&link)? else { continue };
+        let Some(described) = describe(link).await? else { continue };
         looked += described.read;
         if wanted.takes(&digest, described.artifact_type.as_deref()) {
             let fits = |one: &str| text.len() + 1 + one.len() + end.len() <= MAX_MANIFEST_BYTES;

@@ -2,14 +2,12 @@ use std::path::Path;
 
 use super::*;
 use crate::{
-    config::MinFree,
     oci::{Algorithm, Hasher, Namespace, OCI_IMAGE},
-    storage::{Limits, LinkRight},
+    storage::{LinkRight, testing::Folder},
 };
 
-fn open(dir: &Path) -> (Storage, Repository) {
-    let storage = Storage::open(dir, Limits { max_size: None, min_free: MinFree::Bytes(0) }).unwrap();
-    (storage, Repository { namespace: Namespace::Hosted, name: "a".parse().unwrap() })
+fn open(dir: &Path) -> (Folder, Repository) {
+    (Folder::open(dir), Repository { namespace: Namespace::Hosted, name: "a".parse().unwrap() })
 }
 
 fn subject() -> Digest {
@@ -17,7 +15,7 @@ fn subject() -> Digest {
 }
 
 /// Stores a manifest about the subject.
-fn put(storage: &Storage, repo: &Repository, media_type: &str, mut manifest: Value) -> Digest {
+fn put(storage: &Folder, repo: &Repository, media_type: &str, mut manifest: Value) -> Digest {
     manifest["subject"] = json!({ "digest": subject(), "size": 1 });
     let bytes = manifest.to_string();
     assert!(bytes.len() <= MAX_MANIFEST_BYTES);
@@ -34,12 +32,14 @@ fn image(config: &str) -> Value {
 }
 
 /// All pages from the first on, each as its descriptors.
-fn walk(storage: &Storage, repo: &Repository, mut wanted: Selection, look: usize) -> Vec<Vec<Value>> {
+fn walk(storage: &Folder, repo: &Repository, mut wanted: Selection, look: usize) -> Vec<Vec<Value>> {
     let mut pages = Vec::new();
     loop {
         let subject = subject();
-        let links = Links::new(storage, repo, &subject, wanted.last.clone());
-        let (index, next) = page(|link| described(storage, link), links, &wanted, look).unwrap();
+        let links = Links::new(&storage.storage, repo, &subject, wanted.last.clone());
+        let pool = BlockingPool::new(storage.runtime.handle().clone(), 1);
+        let describe = async |link: LinkRecord| described(&storage.storage, &pool, &link).await;
+        let (index, next) = storage.runtime.block_on(page(describe, links, &wanted, look)).unwrap();
         assert!(index.len() <= MAX_MANIFEST_BYTES, "{}", index.len());
         let index: Value = serde_json::from_slice(&index).unwrap();
         assert_eq!((&index["schemaVersion"], &index["mediaType"]), (&json!(2), &json!(OCI_INDEX)));

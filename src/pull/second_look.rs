@@ -29,7 +29,7 @@ use super::PullThrough;
 use crate::{
     oci::{Digest, Repository},
     runtime::{BlockingPool, SingleFlight},
-    storage::{Finder, StorageError},
+    storage::{Finder, Storage, StorageError},
 };
 
 /// For how long it is remembered that an address was given a blob.
@@ -59,7 +59,8 @@ pub(super) struct SecondLook {
     given: moka::sync::Cache<(IpAddr, Digest), Arc<Mutex<Given>>, Quick>,
     proven: moka::sync::Cache<Digest, Proven, Quick>,
     proofs: SingleFlight<Digest, ()>,
-    disk: BlockingPool,
+    /// On threads of its own: a proof takes long.
+    storage: Storage,
 }
 
 /// What an address was given of a blob.
@@ -105,12 +106,12 @@ pub struct Giving {
 pub struct StillProving;
 
 impl SecondLook {
-    pub(super) fn new(disk: &BlockingPool) -> SecondLook {
+    pub(super) fn new(storage: &Storage, pool: &BlockingPool) -> SecondLook {
         SecondLook {
             given: remembering(REMEMBERED),
             proven: remembering(10 * REMEMBERED),
             proofs: SingleFlight::new(),
-            disk: disk.apart(THREADS),
+            storage: storage.on(pool.apart(THREADS)),
         }
     }
 
@@ -165,7 +166,7 @@ impl PullThrough {
     /// Whether the proof of a blob that is open is still good.
     fn was_proven(&self, repo: &Repository, digest: &Digest) -> bool {
         let Some(mark) = self.second_look.known(digest) else { return false };
-        let opened = self.opened.get(self.storage.catalog.generation(repo), repo, digest);
+        let opened = self.opened.get(self.storage.version(repo), repo, digest);
         opened.is_some_and(|stored| Mark::of(&stored.file).is_ok_and(|now| now == mark))
     }
 
@@ -180,24 +181,25 @@ impl PullThrough {
     }
 
     async fn prove_again(self: Arc<Self>, digest: Digest) {
-        let (storage, known) = (Arc::clone(&self.storage), self.second_look.known(&digest));
-        let prove = move || {
-            let Some(found) = storage.blobs.open(&digest)? else { return Ok(None) };
-            // From before the proof, so that no change during it is taken for proven.
-            let mark = Mark::of(&found.file).ok();
-            if mark.is_none() || mark == known {
-                return Ok(None);
-            }
-            let when = Instant::now();
-            let sound = storage.blobs.prove_for(&digest, Finder::SecondLook)?;
-            let lasts = LASTS.max(20 * when.elapsed());
-            Ok::<_, StorageError>(sound.and(mark).map(|mark| Proven { mark, when, lasts }))
-        };
-        match self.second_look.disk.run(prove).await {
-            Ok(Ok(Some(proven))) => self.second_look.proven.insert(digest, proven),
-            Ok(Ok(None)) | Err(_) => {}
-            Ok(Err(error)) => tracing::warn!(%digest, %error, "a blob that is asked for again could not be proven"),
+        match self.proof_of(&digest).await {
+            Ok(Some(proven)) => self.second_look.proven.insert(digest, proven),
+            Ok(None) | Err(StorageError::Lost) => {}
+            Err(error) => tracing::warn!(%digest, %error, "a blob that is asked for again could not be proven"),
         }
+    }
+
+    async fn proof_of(&self, digest: &Digest) -> Result<Option<Proven>, StorageError> {
+        let storage = &self.second_look.storage;
+        let Some(found) = storage.content(digest).await? else { return Ok(None) };
+        // From before the proof, so that no change during it is taken for proven.
+        let mark = Mark::of(&found.file).ok();
+        if mark.is_none() || mark == self.second_look.known(digest) {
+            return Ok(None);
+        }
+        let when = Instant::now();
+        let sound = storage.prove(digest, Finder::SecondLook).await?;
+        let lasts = LASTS.max(20 * when.elapsed());
+        Ok(sound.and(mark).map(|mark| Proven { mark, when, lasts }))
     }
 }
 

@@ -16,7 +16,7 @@ impl PullThrough {
     pub async fn stored_blob(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<u64, PullError> {
         // As with a blob that is served: what was joined may be over, or abandoned.
         for _ in 0..3 {
-            let found = self.find_blob(repo, digest).await?;
+            let found = self.storage.locate(repo, digest).await?;
             if let Some(stored) = &found.stored {
                 self.permission(repo, digest, &found, stored).await?;
                 return Ok(stored.size);

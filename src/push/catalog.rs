@@ -3,7 +3,7 @@
 use super::{MayPull, Push, PushError};
 use crate::{
     oci::{Namespace, Repository, RepositoryName},
-    storage::{Storage, StorageError},
+    storage::StorageError,
 };
 
 /// How many times as many names are listed when the last ones did not do.
@@ -18,29 +18,29 @@ impl Push {
         n: usize,
         may_pull: MayPull,
     ) -> Result<(Vec<RepositoryName>, bool), PushError> {
-        self.on_disk(move |storage| {
-            let visible = |name: &RepositoryName| may_pull(&hosted(name.clone()));
-            page(Last::of(last), n, visible, |last, limit| last.followers(storage, limit))
-        })
-        .await
+        let visible = |name: &RepositoryName| may_pull(&hosted(name.clone()));
+        let storage = &self.storage;
+        let page =
+            page(last, n, visible, async |last, limit| storage.repositories(&Namespace::Hosted, last, limit).await);
+        Ok(page.await?)
     }
 }
 
 /// The names after `last` that are visible, at most `n`, and whether others follow. `followers` lists the first so many after
 /// one. Without the index that lists a whole folder, so where those that are not visible leave gaps it is asked for ever more: a few
 /// times in all, and for each name once.
-fn page(
-    mut last: Last,
+async fn page(
+    mut last: Option<String>,
     n: usize,
     visible: impl Fn(&RepositoryName) -> bool,
-    mut followers: impl FnMut(&Last, usize) -> Result<Vec<RepositoryName>, StorageError>,
+    mut followers: impl AsyncFnMut(Option<String>, usize) -> Result<Vec<RepositoryName>, StorageError>,
 ) -> Result<(Vec<RepositoryName>, bool), StorageError> {
     let mut page = Vec::new();
     let mut limit = n.saturating_add(1);
     while page.len() <= n {
-        let found = followers(&last, limit)?;
+        let found = followers(last.clone(), limit).await?;
         let ended = found.len() < limit;
-        last = found.last().cloned().map_or(last, Last::Name);
+        last = found.last().map(RepositoryName::to_string).or(last);
         page.extend(found.into_iter().filter(&visible));
         if ended {
             break;
@@ -52,59 +52,27 @@ fn page(
     Ok((page, more))
 }
 
-/// Where a page begins.
-enum Last {
-    Beginning,
-    Name(RepositoryName),
-    /// Something that is no name, and sorts somewhere all the same.
-    Text(String),
-}
-
-impl Last {
-    fn of(text: Option<String>) -> Last {
-        match text {
-            None => Last::Beginning,
-            Some(text) => text.parse().map_or(Last::Text(text), Last::Name),
-        }
-    }
-
-    fn followers(&self, storage: &Storage, limit: usize) -> Result<Vec<RepositoryName>, StorageError> {
-        match self {
-            Last::Beginning => storage.catalog.repositories_after(&Namespace::Hosted, None, limit),
-            Last::Name(last) => storage.catalog.repositories_after(&Namespace::Hosted, Some(last), limit),
-            Last::Text(last) => {
-                let mut all = storage.catalog.repositories(&Namespace::Hosted)?;
-                all.retain(|name| name.as_str() > last.as_str());
-                all.truncate(limit);
-                Ok(all)
-            }
-        }
-    }
-}
-
 fn hosted(name: RepositoryName) -> Repository {
     Repository { namespace: Namespace::Hosted, name }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     /// Lists `names` and counts how often it is asked, and for how many.
     fn ask(names: &[RepositoryName], last: Option<&str>, n: usize, visible: &str) -> (Vec<String>, bool, usize, usize) {
         let (mut asked, mut told) = (0, 0);
-        let followers = |last: &Last, limit: usize| {
-            let after = |name: &&RepositoryName| match last {
-                Last::Beginning => true,
-                Last::Name(last) => *name > last,
-                Last::Text(last) => name.as_str() > last.as_str(),
-            };
+        let followers = async |last: Option<String>, limit: usize| {
+            let after = |name: &&RepositoryName| last.as_deref().is_none_or(|last| name.as_str() > last);
             let found: Vec<_> = names.iter().filter(after).take(limit).cloned().collect();
             (asked, told) = (asked + 1, told + found.len());
             Ok(found)
         };
         let visible = |name: &RepositoryName| name.as_str().starts_with(visible);
-        let (page, more) = page(Last::of(last.map(str::to_owned)), n, visible, followers).unwrap();
+        let (page, more) = page(last.map(str::to_owned), n, visible, followers).now_or_never().unwrap().unwrap();
         (page.iter().map(RepositoryName::to_string).collect(), more, asked, told)
     }
 

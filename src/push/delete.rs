@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Push, PushError, names::hosted};
 use crate::{
-    oci::{self, Digest, ErrorCode, MAX_MANIFEST_BYTES, NeededError, Repository, Tag},
-    storage::StorageError,
+    oci::{Digest, ErrorCode, Repository, Tag},
+    storage::{Change, Expectation, TagRecord, Unsure},
 };
 
 impl Push {
@@ -14,11 +14,11 @@ impl Push {
     pub async fn delete_tag(self: &Arc<Self>, repo: &Repository, tag: Tag) -> Result<(), PushError> {
         hosted(repo)?;
         let (this, repo) = (Arc::clone(self), repo.clone());
-        self.to_the_end(async move {
-            let _turn = this.turn(&repo).await;
-            this.may_go(&repo, std::slice::from_ref(&tag))?;
-            let (at, gone) = (repo.clone(), tag.clone());
-            if !this.on_disk(move |storage| storage.catalog.delete_tag(&at, &gone)).await? {
+        self.run_detached(async move {
+            let _turn = this.lock_repository(&repo).await;
+            this.check_deletable(&repo, std::slice::from_ref(&tag))?;
+            let change = Change { untag: vec![tag.clone()], ..Change::of(&repo) };
+            if !this.storage.commit(change).await? {
                 return Err(unknown(ErrorCode::ManifestUnknown, &repo, "no tag", &tag));
             }
             tracing::info!(repo = %repo, %tag, "tag deleted");
@@ -31,24 +31,17 @@ impl Push {
     pub async fn delete_manifest(self: &Arc<Self>, repo: &Repository, digest: Digest) -> Result<(), PushError> {
         hosted(repo)?;
         let (this, repo) = (Arc::clone(self), repo.clone());
-        self.to_the_end(async move {
-            let _turn = this.turn(&repo).await;
+        self.run_detached(async move {
+            let _turn = this.lock_repository(&repo).await;
             if !this.is_manifest(&repo, digest).await?.unwrap_or(false) {
                 return Err(unknown(ErrorCode::ManifestUnknown, &repo, "no manifest", &digest));
             }
-            let at = repo.clone();
-            let tags = this.on_disk(move |storage| storage.catalog.tags_naming(&at, &digest)).await?;
-            this.may_go(&repo, &tags)?;
-            this.may_lose(&repo, digest).await?;
-            let at = repo.clone();
-            this.on_disk(move |storage| {
-                // Tags first: none may be left that names nothing.
-                for tag in &tags {
-                    storage.catalog.delete_tag(&at, tag)?;
-                }
-                storage.catalog.delete_link(&at, &digest)
-            })
-            .await?;
+            let records = this.storage.tag_records(&repo).await?;
+            let tags: Vec<_> = records.iter().filter(|record| record.digest == digest).map(|r| r.tag.clone()).collect();
+            this.check_deletable(&repo, &tags)?;
+            this.check_unneeded(&repo, digest, records).await?;
+            let expect = vec![Expectation::NamedBy(digest, tags.clone())];
+            this.storage.commit(Change { expect, untag: tags, unlink: vec![digest], ..Change::of(&repo) }).await?;
             tracing::info!(repo = %repo, %digest, "manifest deleted");
             Ok(())
         })
@@ -60,8 +53,8 @@ impl Push {
     pub async fn delete_blob(self: &Arc<Self>, repo: &Repository, digest: Digest) -> Result<(), PushError> {
         hosted(repo)?;
         let (this, repo) = (Arc::clone(self), repo.clone());
-        self.to_the_end(async move {
-            let _turn = this.turn(&repo).await;
+        self.run_detached(async move {
+            let _turn = this.lock_repository(&repo).await;
             match this.is_manifest(&repo, digest).await? {
                 None => return Err(unknown(ErrorCode::BlobUnknown, &repo, "no blob", &digest)),
                 Some(true) => {
@@ -69,9 +62,9 @@ impl Push {
                 }
                 Some(false) => {}
             }
-            this.may_lose(&repo, digest).await?;
-            let at = repo.clone();
-            this.on_disk(move |storage| storage.catalog.delete_link(&at, &digest)).await?;
+            let records = this.storage.tag_records(&repo).await?;
+            this.check_unneeded(&repo, digest, records).await?;
+            this.storage.commit(Change { unlink: vec![digest], ..Change::of(&repo) }).await?;
             tracing::info!(repo = %repo, %digest, "blob deleted");
             Ok(())
         })
@@ -80,13 +73,12 @@ impl Push {
 
     /// Whether what the repository holds is a manifest; `None` if it does not hold it.
     async fn is_manifest(&self, repo: &Repository, digest: Digest) -> Result<Option<bool>, PushError> {
-        let repo = repo.clone();
-        let link = self.on_disk(move |storage| storage.catalog.link(&repo, &digest)).await?;
+        let link = self.storage.link(repo, &digest).await?;
         Ok(link.map(|link| !link.media_type.is_empty()))
     }
 
     /// Refuses if one of the tags is immutable.
-    fn may_go(&self, repo: &Repository, tags: &[Tag]) -> Result<(), PushError> {
+    fn check_deletable(&self, repo: &Repository, tags: &[Tag]) -> Result<(), PushError> {
         match tags.iter().find(|tag| self.immutable(repo, tag)) {
             None => Ok(()),
             Some(tag) => Err(PushError::Refused(format!(
@@ -95,36 +87,28 @@ impl Push {
         }
     }
 
-    /// Refuses if the content is a part of what an immutable tag names, however deep in it (SECURITY.md S7).
-    async fn may_lose(&self, repo: &Repository, digest: Digest) -> Result<(), PushError> {
-        if self.rules.immutable_tags.is_empty() {
-            return Ok(());
-        }
-        let at = repo.clone();
-        let tags = self.on_disk(move |storage| storage.catalog.tag_records(&at)).await?;
-        let held: Vec<_> = tags
+    /// Refuses if an immutable tag among these needs the content, however deep (SECURITY.md S7).
+    async fn check_unneeded(&self, repo: &Repository, digest: Digest, tags: Vec<TagRecord>) -> Result<(), PushError> {
+        let kept: Vec<_> = tags
             .into_iter()
             .filter(|record| self.immutable(repo, &record.tag))
             .map(|record| (record.digest, record.media_type))
             .collect();
-        let needed = self
-            .on_disk(move |storage| {
-                Ok(oci::needed(held.into_iter(), |digest, _| match storage.blobs.read(digest, MAX_MANIFEST_BYTES) {
-                    Err(StorageError::TooLarge { .. }) => Ok(None),
-                    read => read,
-                }))
-            })
-            .await?;
-        match needed {
+        if kept.is_empty() {
+            return Ok(());
+        }
+        match self.storage.needed_by(kept).await {
             Ok(needed) if !needed.contains(&digest) => Ok(()),
             Ok(_) => Err(PushError::Refused(format!(
                 "an immutable tag of {repo} (hosted.immutable_tags) names an image that needs {digest}: it cannot be deleted"
             ))),
-            Err(NeededError::Read(error)) => Err(error.into()),
-            Err(error @ (NeededError::Missing(_) | NeededError::Manifest(..))) => Err(PushError::Refused(format!(
-                "it cannot be told what the immutable tags of {repo} (hosted.immutable_tags) need, so nothing can be \
+            Err(Unsure::Storage(error)) => Err(error.into()),
+            Err(error @ (Unsure::Missing(_) | Unsure::Manifest(..) | Unsure::Link)) => {
+                Err(PushError::Refused(format!(
+                    "it cannot be told what the immutable tags of {repo} (hosted.immutable_tags) need, so nothing can be \
                  deleted: {error}; push it again"
-            ))),
+                )))
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     oci::{Algorithm, Digest, ErrorCode, ManifestError, RegistryError},
     pull::PullError,
-    storage::StorageError,
+    storage::{CommitError, Refusal, StorageError, Unsure},
 };
 
 /// How many missing parts an error names.
@@ -83,12 +83,35 @@ impl From<StorageError> for PushError {
             StorageError::UploadBusy(_) => PushError::Busy,
             StorageError::Gone(digest) => PushError::PartsUnknown(vec![digest]),
             StorageError::NoSpace { .. } => PushError::NoRoom,
+            StorageError::Lost => PushError::Lost,
             StorageError::ReadOnly
             | StorageError::Closed
             | StorageError::Unproven(_)
             | StorageError::Busy(_)
             | StorageError::TooLarge { .. }
             | StorageError::Io { .. } => PushError::Storage(Arc::new(error)),
+        }
+    }
+}
+
+impl From<CommitError> for PushError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Storage(error) => error.into(),
+            CommitError::Refused(Refusal::PartsMissing(parts)) => PushError::PartsUnknown(parts),
+            CommitError::Refused(Refusal::Full) => PushError::NoRoom,
+            CommitError::Refused(Refusal::TagMoves(tag) | Refusal::NewTag(tag)) => {
+                PushError::Refused(format!("the tag {tag} has changed meanwhile: try again"))
+            }
+        }
+    }
+}
+
+impl From<Unsure> for PushError {
+    fn from(unsure: Unsure) -> Self {
+        match unsure {
+            Unsure::Storage(error) => error.into(),
+            Unsure::Missing(_) | Unsure::Manifest(..) | Unsure::Link => PushError::Refused(unsure.to_string()),
         }
     }
 }
@@ -146,6 +169,7 @@ fn storage(error: &StorageError) -> RegistryError {
         | StorageError::UploadBusy(_)
         | StorageError::Gone(_)
         | StorageError::TooLarge { .. }
+        | StorageError::Lost
         | StorageError::Io { .. } => {
             RegistryError::new(ErrorCode::Unknown, "lanyard cannot read or write its data; its log says why")
         }

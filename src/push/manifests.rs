@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{MayPull, Push, PushError, now, pushed};
+use super::{MayPull, Push, PushError, parts::Parts, pushed};
 use crate::{
     oci::{Algorithm, Digest, Hasher, Manifest, Reference, Repository, Tag, is_index, is_manifest, is_schema1},
-    storage::{LinkRecord, Storage, StorageError, TagRecord},
+    runtime::clock,
+    storage::{Change, CommitError, Expectation, IfLinked, Refusal, TagRecord},
 };
 
 /// A manifest that a client pushes.
@@ -51,7 +52,7 @@ impl Push {
         may_pull: MayPull,
     ) -> Result<Put, PushError> {
         let (this, repo) = (Arc::clone(self), repo.clone());
-        self.to_the_end(async move {
+        self.run_detached(async move {
             let from_elsewhere = put.from_elsewhere;
             let (bytes, understood) = this
                 .disk
@@ -59,8 +60,8 @@ impl Push {
                 .run(move || Ok::<_, PushError>((put.bytes.clone(), understand(put)?)))
                 .await
                 .map_err(|_| PushError::Lost)??;
-            let (adopted, _holds) = this.parts(&repo, &understood.manifest, &may_pull).await?;
-            this.commit(&repo, understood, bytes, adopted, from_elsewhere).await
+            let (parts, _holds) = this.parts(&repo, &understood.manifest, &may_pull).await?;
+            this.commit(&repo, understood, bytes, parts, from_elsewhere).await
         })
         .await
     }
@@ -70,57 +71,41 @@ impl Push {
         repo: &Repository,
         understood: Understood,
         bytes: Bytes,
-        mut links: Vec<LinkRecord>,
+        parts: Parts,
         from_elsewhere: bool,
     ) -> Result<Put, PushError> {
         let Understood { media_type, digest, manifest, tags } = understood;
         let (subject, size) = (manifest.subject.map(|subject| subject.digest), bytes.len() as u64);
-        links.push(pushed(digest, &media_type, size, subject));
-        let _turn = self.turn(repo).await;
-        self.may_move(repo, &tags, digest).await?;
+        let link = pushed(digest, &media_type, size, subject);
+        let immutable = tags.iter().filter(|tag| self.immutable(repo, tag));
+        let mut expect: Vec<_> = immutable.map(|tag| Expectation::TagStays(tag.clone(), digest)).collect();
+        expect.extend(parts.here);
+        let _lock = self.lock_repository(repo).await;
         if from_elsewhere {
             // The mirror may have learned the name while the body came in.
             self.takes_from_others(repo)?;
         }
-        let at = repo.clone();
         let named: Vec<_> = tags.iter().map(Tag::to_string).collect();
-        let record = move |tag| TagRecord { tag, digest, media_type: media_type.clone(), size, updated: now() };
-        self.on_disk(move |storage| store(storage, &at, &digest, &bytes, &links, tags.into_iter().map(record))).await?;
-        tracing::info!(repo = %repo, %digest, bytes = size, tags = named.join(","), "manifest pushed");
-        Ok(Put { digest, subject })
-    }
-
-    /// Refuses if one of the tags is immutable and names something else.
-    async fn may_move(&self, repo: &Repository, tags: &[Tag], digest: Digest) -> Result<(), PushError> {
-        for tag in tags.iter().filter(|tag| self.immutable(repo, tag)) {
-            let (at, asked) = (repo.clone(), tag.clone());
-            let known = self.on_disk(move |storage| storage.catalog.tag(&at, &asked)).await?;
-            if known.is_some_and(|known| known.digest != digest) {
+        let updated = clock::now();
+        let record = |tag| TagRecord { tag, digest, media_type: media_type.clone(), size, updated };
+        let change = Change {
+            expect,
+            content: Some((digest, bytes)),
+            links: parts.adopted.into_iter().chain([link]).map(|link| (link, IfLinked::Replace)).collect(),
+            tags: tags.into_iter().map(record).collect(),
+            ..Change::of(repo)
+        };
+        match self.storage.commit(change).await {
+            Err(CommitError::Refused(Refusal::TagMoves(tag))) => {
                 return Err(PushError::Refused(format!(
                     "the tag {tag} of {repo} is immutable (hosted.immutable_tags) and names another image: push with a new tag"
                 )));
             }
-        }
-        Ok(())
+            committed => committed?,
+        };
+        tracing::info!(repo = %repo, %digest, bytes = size, tags = named.join(","), "manifest pushed");
+        Ok(Put { digest, subject })
     }
-}
-
-/// The commit order of DESIGN.md section 3: content, links, tags.
-fn store(
-    storage: &Storage,
-    repo: &Repository,
-    digest: &Digest,
-    bytes: &[u8],
-    links: &[LinkRecord],
-    tags: impl Iterator<Item = TagRecord>,
-) -> Result<(), StorageError> {
-    let _hold = storage.leases.hold([*digest]);
-    storage.blobs.put(digest, bytes)?;
-    storage.catalog.put_links(repo, links)?;
-    for tag in tags {
-        storage.catalog.put_tag(repo, &tag)?;
-    }
-    Ok(())
 }
 
 /// What the manifest says; an error where it is not one that lanyard keeps, or not the one that the client says it is.

@@ -36,14 +36,13 @@ use std::{
     future::Future,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 pub use error::PushError;
 pub use manifests::{Put, PutManifest};
 use sessions::Sessions;
 pub use single::Single;
-use tokio::sync::{Mutex, OwnedMutexGuard, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 pub use writing::Writing;
 
 /// The name of an upload.
@@ -54,8 +53,8 @@ use crate::{
     names::Names,
     oci::{Digest, Repository, Tag},
     pull::PullThrough,
-    runtime::{BlockingPool, Tasks},
-    storage::{LinkRecord, LinkRight, Storage, StorageError},
+    runtime::{BlockingPool, Tasks, clock},
+    storage::{Change, IfLinked, LinkRecord, LinkRight, Storage},
 };
 
 /// Whether the client that asks may pull from a repository.
@@ -68,7 +67,7 @@ const TURNS: usize = 64;
 pub struct Parts {
     /// The disk.
     pub storage: Arc<Storage>,
-    /// Threads to touch it on.
+    /// Threads to hash and parse on.
     pub disk: BlockingPool,
     /// For parts that a client saw in the mirror and did not upload.
     pub pull: Arc<PullThrough>,
@@ -100,30 +99,17 @@ impl Push {
         Arc::new(Push { storage, disk, pull, names, tasks, rules, sessions, turns })
     }
 
-    /// Runs `work` to its end, whether or not the caller stays.
-    async fn to_the_end<T: Send + 'static>(
+    /// Runs `work` to its end, also when the caller is dropped.
+    async fn run_detached<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, PushError>> + Send + 'static,
     ) -> Result<T, PushError> {
-        let (tell, told) = oneshot::channel();
-        self.tasks.spawn(async move {
-            // Nobody may be left who wants to know.
-            let _ = tell.send(work.await);
-        });
-        told.await.map_err(|_| PushError::Lost)?
+        self.tasks.run_detached(work).await.ok_or(PushError::Lost)?
     }
 
-    async fn on_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Storage) -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, PushError> {
-        let storage = Arc::clone(&self.storage);
-        let done = self.disk.run(move || work(&storage)).await.map_err(|_| PushError::Lost)?;
-        done.map_err(PushError::from)
-    }
-
-    /// The turn to change what a repository holds. Not to be asked for twice by one task.
-    async fn turn(&self, repo: &Repository) -> OwnedMutexGuard<()> {
+    /// The lock of a repository, for a change that looks first: a deletion may not meet a push that
+    /// comes to need what it deletes. Not to be taken twice by one task.
+    async fn lock_repository(&self, repo: &Repository) -> OwnedMutexGuard<()> {
         let mut hasher = DefaultHasher::new();
         repo.hash(&mut hasher);
         let at = (hasher.finish() % TURNS as u64) as usize;
@@ -135,25 +121,23 @@ impl Push {
         self.rules.immutable_tags.iter().any(|pattern| pattern.matches(&repo.name, tag))
     }
 
-    /// Notes that `repo` holds a blob. What it holds already stays as it is: a manifest is not turned into a mere blob. A link
-    /// that is there is synced all the same: whoever wrote it may have failed, or died, before it was durable.
+    /// Makes `repo` hold a blob. A link that is there stays and is synced again: its writer may have
+    /// failed, or died, before it was durable.
     async fn link_blob(&self, repo: &Repository, digest: Digest, size: u64) -> Result<(), PushError> {
-        let _turn = self.turn(repo).await;
-        let repo = repo.clone();
-        self.on_disk(move |storage| {
-            let present = storage.catalog.link(&repo, &digest)?;
-            storage.catalog.put_links(&repo, &[present.unwrap_or_else(|| pushed(digest, "", size, None))])
-        })
-        .await
+        let change = Change::link(repo, pushed(digest, "", size, None), IfLinked::Confirm);
+        self.storage.commit(change).await?;
+        Ok(())
     }
 }
 
 /// That a repository holds what a client pushed or mounted, from now on.
 fn pushed(digest: Digest, media_type: &str, size: u64, subject: Option<Digest>) -> LinkRecord {
-    LinkRecord { digest, media_type: media_type.to_owned(), size, subject, right: LinkRight::Pushed, created: now() }
-}
-
-/// Seconds since 1970; a clock before that is as good as none.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    LinkRecord {
+        digest,
+        media_type: media_type.to_owned(),
+        size,
+        subject,
+        right: LinkRight::Pushed,
+        created: clock::now(),
+    }
 }

@@ -21,8 +21,8 @@ impl Push {
         may_pull: MayPull,
     ) -> Result<bool, PushError> {
         let (this, repo) = (Arc::clone(self), repo.clone());
-        self.to_the_end(async move {
-            let found = this.on_disk(move |storage| mountable(storage, &digest, from.as_ref(), &may_pull)).await?;
+        self.run_detached(async move {
+            let found = mountable(&this.storage, &digest, from.as_ref(), &may_pull).await?;
             let Some(size) = found else { return Ok(false) };
             this.link_blob(&repo, digest, size).await?;
             tracing::info!(repo = %repo, %digest, bytes = size, "blob mounted");
@@ -33,34 +33,23 @@ impl Push {
 }
 
 /// The size of the blob if it may be mounted; then it stays for the grace.
-fn mountable(
+async fn mountable(
     storage: &Storage,
     digest: &Digest,
     from: Option<&Repository>,
     may_pull: &MayPull,
 ) -> Result<Option<u64>, StorageError> {
-    // Whether it may be mounted is asked in any case: how long the answer takes tells nothing about what is here (S5).
+    // The permission is asked in any case: how long the answer takes tells nothing of what is here
+    // (S5). A repository that only names the blob has none to give (S23).
     let allowed = match from {
-        Some(from) => may_pull(from) && holds(storage, from, digest)?,
+        Some(from) => may_pull(from) && storage.link(from, digest).await?.is_some_and(|link| link.is_held()),
         None => {
-            let holders = storage.catalog.holders(digest)?;
-            let mut asked =
-                holders.iter().filter(|holder| may_pull(holder)).map(|holder| holds(storage, holder, digest));
-            asked.try_fold(false, |found, holds| holds.map(|holds| found || holds))?
+            let holders = storage.holders(digest).await?;
+            let allowed: Vec<_> = holders.iter().filter(|holder| may_pull(&holder.repository)).collect();
+            allowed.iter().any(|holder| holder.held)
         }
     };
-    // What is not here gets no lease: clients can ask for any number of digests.
-    if !allowed || storage.blobs.size(digest)?.is_none() {
-        return Ok(None);
-    }
-    // From here on collection leaves the content alone, if it is still there.
-    storage.leases.touch(digest);
-    storage.blobs.size(digest)
-}
-
-/// A repository that only names the blob has none to give (S23).
-fn holds(storage: &Storage, repo: &Repository, digest: &Digest) -> Result<bool, StorageError> {
-    Ok(storage.catalog.link(repo, digest)?.is_some_and(|link| link.is_held()))
+    if allowed { storage.keep(digest).await } else { Ok(None) }
 }
 
 #[cfg(test)]
@@ -72,10 +61,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::MinFree,
         oci::{Algorithm, Hasher, Namespace},
         push::pushed,
-        storage::{Limits, LinkRecord, LinkRight},
+        storage::{LinkRecord, LinkRight, testing::Folder},
     };
 
     fn digest(bytes: &[u8]) -> Digest {
@@ -89,7 +77,7 @@ mod tests {
     #[test]
     fn a_digest_that_is_not_here_costs_the_same_questions_and_leaves_no_lease() {
         let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::open(dir.path(), Limits { max_size: None, min_free: MinFree::Bytes(0) }).unwrap();
+        let storage = Folder::open(dir.path());
         let (here, named, nowhere) = (digest(b"here"), digest(b"named"), digest(b"nowhere"));
         storage.blobs.put(&here, b"here").unwrap();
         let fetched = LinkRecord { right: LinkRight::Fetched, ..pushed(named, "", 5, None) };
@@ -108,7 +96,9 @@ mod tests {
             true
         });
         let look = |digest, from: Option<&str>| {
-            let found = mountable(&storage, digest, from.map(repo).as_ref(), &may_pull).unwrap();
+            let from = from.map(repo);
+            let found = mountable(&storage.storage, digest, from.as_ref(), &may_pull);
+            let found = storage.runtime.block_on(found).unwrap();
             (found, std::mem::take(&mut *asked.lock().unwrap()))
         };
         for from in [None, Some("a")] {

@@ -4,7 +4,6 @@ use super::{Push, PushError};
 use crate::{
     names::Spelling,
     oci::{Namespace, Repository, RepositoryName},
-    storage::LinkRecord,
 };
 
 impl Push {
@@ -25,14 +24,11 @@ impl Push {
     /// default upstream knows here and that the operator has not claimed: it would change what
     /// every client of the mirror gets (N2).
     pub fn takes_from_others(&self, repo: &Repository) -> Result<(), PushError> {
-        let catalog = &self.storage.catalog;
-        if self.names.claims(&repo.name) || catalog.knows(repo) {
+        if self.names.claims(&repo.name) || self.storage.knows(repo) {
             return Ok(());
         }
         // A blob that was pulled by its digest alone makes a name known, too.
-        let known = |namesake: &Repository| {
-            catalog.knows(namesake) || catalog.links(namesake).is_ok_and(|links| links.iter().any(LinkRecord::is_held))
-        };
+        let known = |namesake: &Repository| self.storage.knows(namesake) || self.storage.holds_anything(namesake);
         match self.namesake(&repo.name).filter(known) {
             None => Ok(()),
             Some(mirrored) => Err(PushError::Refused(format!(

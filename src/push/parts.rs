@@ -19,7 +19,7 @@ use super::{MayPull, Push, PushError, pushed};
 use crate::{
     oci::{Accept, Descriptor, Digest, Manifest, Reference, Repository},
     pull::PullError,
-    storage::{Hold, LinkRecord, Storage, StorageError},
+    storage::{Expectation, Hold, LinkRecord},
 };
 
 /// A part that is wanted.
@@ -31,22 +31,30 @@ struct Wanted {
     elsewhere: bool,
 }
 
+/// Where the parts of a manifest are.
+pub(super) struct Parts {
+    /// Those that the repository has: looked at again when the manifest is committed.
+    pub(super) here: Vec<Expectation>,
+    /// The links of those that it takes over from its namesake.
+    pub(super) adopted: Vec<LinkRecord>,
+}
+
 fn wanted(manifest: &Manifest) -> Vec<Wanted> {
     let want = |child| move |part: &Descriptor| Wanted { digest: part.digest, child, elsewhere: !part.urls.is_empty() };
     manifest.blobs().map(want(false)).chain(manifest.children().map(want(true))).collect()
 }
 
 impl Push {
-    /// The links that `repo` needs besides those it has, so that it holds every part of `manifest`; and that nothing of it is
-    /// removed meanwhile.
+    /// The parts of `manifest` that `repo` has, and the links that it needs besides; and a hold on
+    /// all of them, so that none is removed meanwhile.
     pub(super) async fn parts(
         self: &Arc<Self>,
         repo: &Repository,
         manifest: &Manifest,
         may_pull: &MayPull,
-    ) -> Result<(Vec<LinkRecord>, Vec<Hold>), PushError> {
+    ) -> Result<(Parts, Vec<Hold>), PushError> {
         let namesake = self.namesake(&repo.name).filter(|namesake| may_pull(namesake));
-        let (mut adopted, mut holds) = (Vec::new(), Vec::new());
+        let (mut found_here, mut adopted, mut holds) = (Vec::new(), Vec::new(), Vec::new());
         let (mut unknown, mut absent) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         let mut wanted = wanted(manifest);
@@ -54,9 +62,15 @@ impl Push {
         while !wanted.is_empty() {
             wanted.retain(|part| seen.insert((part.digest, part.child)));
             let mut deeper = Vec::new();
-            let (hold, missing) = self.missing(repo, std::mem::take(&mut wanted)).await?;
+            // Held before it is looked.
+            let asked = wanted.iter().map(|part| (part.digest, part.child)).collect();
+            let (hold, lacking) = self.storage.hold_parts(repo, asked).await?;
             holds.push(hold);
-            for part in missing {
+            for part in std::mem::take(&mut wanted) {
+                if !lacking.contains(&(part.digest, part.child)) {
+                    found_here.push(Expectation::Part { digest: part.digest, manifest: part.child });
+                    continue;
+                }
                 let found = match &namesake {
                     Some(namesake) => self.adopt(namesake, &part, &mut deeper).await?,
                     None => None,
@@ -71,23 +85,11 @@ impl Push {
         }
         // What is not here needs no lease: a manifest may name anything.
         holds.iter_mut().for_each(|hold| hold.forget(unknown.iter().chain(&absent)));
-        if unknown.is_empty() { Ok((adopted, holds)) } else { Err(PushError::PartsUnknown(unknown)) }
-    }
-
-    /// Those that the repository does not hold. All are held before it is looked.
-    async fn missing(&self, repo: &Repository, parts: Vec<Wanted>) -> Result<(Hold, Vec<Wanted>), PushError> {
-        let repo = repo.clone();
-        self.on_disk(move |storage| {
-            let hold = storage.leases.hold(parts.iter().map(|part| part.digest));
-            let mut missing = Vec::new();
-            for part in parts {
-                if !holds(storage, &repo, &part)? {
-                    missing.push(part);
-                }
-            }
-            Ok((hold, missing))
-        })
-        .await
+        if unknown.is_empty() {
+            Ok((Parts { here: found_here, adopted }, holds))
+        } else {
+            Err(PushError::PartsUnknown(unknown))
+        }
     }
 
     /// Takes a part over from the mirrored repository, which must hold it.
@@ -97,9 +99,8 @@ impl Push {
         part: &Wanted,
         deeper: &mut Vec<Wanted>,
     ) -> Result<Option<LinkRecord>, PushError> {
-        let (at, digest) = (from.clone(), part.digest);
-        let linked = self.on_disk(move |storage| storage.catalog.link(&at, &digest)).await?;
-        if linked.is_none() {
+        let digest = part.digest;
+        if self.storage.link(from, &digest).await?.is_none() {
             return Ok(None);
         }
         if !part.child {
@@ -120,10 +121,4 @@ impl Push {
         let subject = manifest.subject.map(|subject| subject.digest);
         Ok(Some(pushed(digest, &answer.media_type, answer.bytes.len() as u64, subject)))
     }
-}
-
-fn holds(storage: &Storage, repo: &Repository, part: &Wanted) -> Result<bool, StorageError> {
-    let Some(link) = storage.catalog.link(repo, &part.digest)? else { return Ok(false) };
-    // What was pushed as a blob has no type, and cannot be got as a manifest.
-    Ok((!part.child || !link.media_type.is_empty()) && storage.blobs.size(&part.digest)?.is_some())
 }

@@ -23,8 +23,8 @@ impl Push {
     pub async fn begin_single(self: &Arc<Self>, repo: &Repository, algorithm: Algorithm) -> Result<Single, PushError> {
         let (this, repo) = (Arc::clone(self), repo.clone());
         // Where the client has left meanwhile the answer is dropped, and the upload cancelled.
-        self.to_the_end(async move {
-            let id = this.begin_on_disk(&repo, Some(algorithm)).await?;
+        self.run_detached(async move {
+            let id = this.storage.begin_upload(&repo, Some(algorithm)).await?;
             Ok(Single { push: this, repo, id, ended: false })
         })
         .await

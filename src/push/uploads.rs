@@ -27,36 +27,18 @@ impl Push {
         let slot = self.slot(owner).await?;
         let (this, repo) = (Arc::clone(self), repo.clone());
         // To the end, so that every upload on disk is counted.
-        self.to_the_end(async move {
-            let id = this.begin_on_disk(&repo, algorithm).await?;
+        self.run_detached(async move {
+            let id = this.storage.begin_upload(&repo, algorithm).await?;
             slot.used_by(id);
             Ok(id)
         })
         .await
     }
 
-    pub(super) async fn begin_on_disk(
-        &self,
-        repo: &Repository,
-        algorithm: Option<Algorithm>,
-    ) -> Result<UploadId, PushError> {
-        let at = repo.clone();
-        let begun = self.on_disk(move |storage| {
-            if !storage.room_to_host(0) {
-                return Ok(None);
-            }
-            match algorithm {
-                Some(algorithm) => storage.uploads.begin_with(&at, algorithm).map(Some),
-                None => storage.uploads.begin(&at).map(Some),
-            }
-        });
-        begun.await?.ok_or(PushError::NoRoom)
-    }
-
     /// A slot for `owner`; an idle upload goes to make one where that is needed.
     async fn slot(&self, owner: &str) -> Result<Slot, PushError> {
         if self.sessions.is_unstocked() {
-            self.sessions.stock(self.on_disk(|storage| storage.uploads.all()).await?);
+            self.sessions.stock(self.storage.uploads().await?);
         }
         let mut tries = 0;
         loop {
@@ -66,7 +48,7 @@ impl Push {
             };
             let (Some(id), true) = (full.idle, tries < TRIES) else { return Err(full.error) };
             tries += 1;
-            match self.on_disk(move |storage| storage.uploads.discard(&id)).await {
+            match self.storage.discard_upload(&id).await.map_err(PushError::from) {
                 // One that is not there was swept.
                 Ok(was_there) => {
                     self.sessions.gone(&id);
@@ -108,8 +90,7 @@ impl Push {
             let mut released = std::pin::pin!(self.sessions.released.notified());
             // From here on nothing is missed, whatever happens before it is awaited.
             released.as_mut().enable();
-            let at = repo.clone();
-            match self.on_disk(move |storage| storage.uploads.open(&at, &id)).await {
+            match self.storage.open_upload(repo, &id).await.map_err(PushError::from) {
                 Err(PushError::Busy) => {
                     tokio::time::timeout_at(deadline, released).await.map_err(|_| PushError::Busy)?;
                 }
@@ -120,9 +101,7 @@ impl Push {
 
     /// How many bytes of the upload are safe.
     pub async fn status(&self, repo: &Repository, id: UploadId) -> Result<u64, PushError> {
-        let at = repo.clone();
-        let offset = self.on_disk(move |storage| storage.uploads.offset(&at, &id)).await?;
-        offset.ok_or(PushError::UploadUnknown)
+        self.storage.upload_offset(repo, &id).await?.ok_or(PushError::UploadUnknown)
     }
 
     /// Ends the upload and removes what came.
@@ -130,13 +109,9 @@ impl Push {
         // Nobody must be writing to it.
         let upload = self.take(repo, id).await?;
         let (this, at) = (Arc::clone(self), repo.clone());
-        self.to_the_end(async move {
-            let there = this
-                .on_disk(move |storage| {
-                    drop(upload);
-                    storage.uploads.cancel(&at, &id)
-                })
-                .await;
+        self.run_detached(async move {
+            drop(upload);
+            let there = this.storage.cancel_upload(&at, &id).await;
             this.sessions.released.notify_waiters();
             match there? {
                 true => {

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Push, PushError};
 use crate::{
     oci::{Algorithm, Digest, Repository},
-    storage::{StorageError, Upload, UploadId},
+    storage::{Upload, UploadId},
 };
 
 /// How many pieces wait for the disk.
@@ -173,47 +173,28 @@ impl Task {
     }
 
     async fn append(&mut self, batch: Vec<Bytes>) -> Result<(), PushError> {
-        let mut upload = self.upload.take().ok_or(PushError::Lost)?;
-        let written = self.push.on_disk(move |storage| {
-            if !storage.room_to_host(batch.iter().map(Bytes::len).sum::<usize>() as u64) {
-                return Ok(None);
-            }
-            upload.append(batch)?;
-            Ok(Some(upload))
-        });
-        self.upload = Some(written.await?.ok_or(PushError::NoRoom)?);
+        let upload = self.upload.take().ok_or(PushError::Lost)?;
+        self.upload = Some(upload.append(batch).await?);
         Ok(())
     }
 
     async fn park(&mut self) -> Result<u64, PushError> {
-        let upload = self.upload.take().ok_or(PushError::Lost)?;
-        self.push.on_disk(move |_| upload.park()).await
+        Ok(self.upload.take().ok_or(PushError::Lost)?.park().await?)
     }
 
     async fn finish(&mut self, digest: Digest) -> Result<u64, PushError> {
         let upload = self.upload.take().ok_or(PushError::Lost)?;
-        let (id, repo) = (self.id, self.repo.clone());
-        let finished = self
-            .push
-            .on_disk(move |storage| {
-                // From here on it is leased: nobody removes it before it is linked.
-                let size = match upload.finish(&digest) {
-                    Ok(stored) => Ok(stored.size),
-                    Err(error) => Err((error, storage.uploads.offset(&repo, &id)?.is_some())),
-                };
-                Ok::<_, StorageError>(size)
-            })
-            .await?;
-        match finished {
-            Ok(size) => {
-                self.push.sessions.gone(&id);
-                self.push.link_blob(&self.repo, digest, size).await?;
-                tracing::info!(repo = %self.repo, %digest, bytes = size, "blob pushed");
-                Ok(size)
+        match upload.finish(digest).await {
+            // It is leased: it stays until it is linked.
+            Ok(stored) => {
+                self.push.sessions.gone(&self.id);
+                self.push.link_blob(&self.repo, digest, stored.size).await?;
+                tracing::info!(repo = %self.repo, %digest, bytes = stored.size, "blob pushed");
+                Ok(stored.size)
             }
-            Err((error, there)) => {
-                if !there {
-                    self.push.sessions.gone(&id);
+            Err(error) => {
+                if self.push.storage.upload_offset(&self.repo, &self.id).await?.is_none() {
+                    self.push.sessions.gone(&self.id);
                 }
                 Err(error.into())
             }
@@ -224,9 +205,8 @@ impl Task {
     /// it holds already is room that others need.
     async fn released<T>(&self, ended: &Result<T, PushError>) {
         if let Err(PushError::NoRoom) = ended {
-            let (id, repo) = (self.id, self.repo.clone());
             // Where this fails as well, the sweep takes it.
-            let _ = self.push.on_disk(move |storage| storage.uploads.cancel(&repo, &id)).await;
+            let _ = self.push.storage.cancel_upload(&self.repo, &self.id).await;
             self.push.sessions.gone(&self.id);
         }
         self.push.sessions.left(&self.id);

@@ -3,7 +3,7 @@
 //! Promises: what [`BlobStore::open`] gives was verified against its digest before it got its name, and it stays
 //! readable for as long as the file is held, whatever happens to the name. What was stored is leased from then on
 //! ([`Leases`](super::Leases)), so that it is not garbage before it is linked. Callers: the fills, the pull story, the
-//! push story, and the upkeep.
+//! push story, and the collector.
 
 use std::{
     fs::{self, File},
@@ -15,22 +15,18 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Catalog, Finder, Respect, StorageError, Stored, blocks,
+    Finder, StorageError, blocks,
+    catalog::Catalog,
     disk::Disk,
     durable,
     growing::Growing,
     index::Entry,
+    leases::Respect,
     rot::{found_rotten, is_loss},
+    shards::Stored,
 };
 use crate::oci::{Digest, Hasher};
 use crate::runtime::clock;
-
-/// Where blobs are kept.
-#[derive(Clone, Debug)]
-pub enum BlobStore {
-    /// As files in the data folder.
-    FileSystem(FsBlobs),
-}
 
 /// Beyond so many bytes, memory is asked for with [`ROOMY`] bytes of room, of which only what is
 /// used costs anything: an allocator gives so much back to the kernel as soon as it is free, and
@@ -50,7 +46,7 @@ fn whole(file: &File, size: u64) -> io::Result<Bytes> {
 
 /// Blobs as files in the data folder.
 #[derive(Clone, Debug)]
-pub struct FsBlobs {
+pub(crate) struct BlobStore {
     pub(super) disk: Arc<Disk>,
 }
 
@@ -77,93 +73,12 @@ pub enum Removal {
 }
 
 impl BlobStore {
-    pub(super) fn file_system(disk: Arc<Disk>) -> Self {
-        BlobStore::FileSystem(FsBlobs { disk })
+    pub(super) fn new(disk: Arc<Disk>) -> Self {
+        BlobStore { disk }
     }
 
     /// Opens a blob; `None` if it is not here.
-    pub fn open(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
-        match self {
-            BlobStore::FileSystem(blobs) => blobs.open(digest),
-        }
-    }
-
-    /// The size in bytes of a blob; `None` if it is not here.
-    pub fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
-        match self {
-            BlobStore::FileSystem(blobs) => blobs.size(digest),
-        }
-    }
-
-    /// Stores content that is in memory: a manifest. Durable when this returns. What is here already stays if it is the
-    /// same, and is replaced if it has rotted.
-    ///
-    /// Errors: [`StorageError::WrongDigest`] if `bytes` are not what the digest says, and then nothing is stored.
-    pub fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StorageError> {
-        match self {
-            BlobStore::FileSystem(blobs) => blobs.put(digest, bytes),
-        }
-    }
-
-    /// Reads a blob of at most `max` bytes and verifies it again. Content that has rotted goes to the quarantine and
-    /// reads as `None`, so that it is fetched again.
-    pub fn read(&self, digest: &Digest, max: usize) -> Result<Option<Bytes>, StorageError> {
-        match self {
-            BlobStore::FileSystem(blobs) => blobs.read(digest, max),
-        }
-    }
-
-    /// Moves a blob that was found rotten out of the way, into the folder `quarantine`, whatever is
-    /// there by now: for the check, which has the folder to itself. Open readers keep it.
-    pub(super) fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
-        match self {
-            BlobStore::FileSystem(blobs) => quarantine(&blobs.disk, digest, None).map(drop),
-        }
-    }
-
-    /// Gives back the disk space that a blob holds beyond its content. Says how much that was, in
-    /// bytes.
-    pub(super) fn give_back(&self, digest: &Digest) -> Result<u64, StorageError> {
-        match self {
-            BlobStore::FileSystem(blobs) => blobs.give_back(digest),
-        }
-    }
-
-    /// Removes a blob that no repository links and nobody counts on. Open readers keep it.
-    ///
-    /// Of this and a [`Catalog::put_links`] of the same digest one comes first: either the blob is kept, or the link is
-    /// refused with [`StorageError::Gone`]. Whether it is linked is asked of the files, not only of the index.
-    pub fn remove_unheld(&self, digest: &Digest, catalog: &Catalog) -> Result<Removal, StorageError> {
-        self.remove_unheld_by(digest, catalog, Respect::All)
-    }
-
-    /// The same, where not every lease need be respected.
-    pub fn remove_unheld_by(
-        &self,
-        digest: &Digest,
-        catalog: &Catalog,
-        respect: Respect,
-    ) -> Result<Removal, StorageError> {
-        match self {
-            BlobStore::FileSystem(blobs) => blobs.remove_unheld(digest, catalog, respect),
-        }
-    }
-
-    /// Every blob that is here. What comes or goes meanwhile may be among them or not.
-    pub fn all(&self) -> Stored {
-        self.after(None)
-    }
-
-    /// The same from behind a digest on, in the order of digests.
-    pub fn after(&self, last: Option<Digest>) -> Stored {
-        match self {
-            BlobStore::FileSystem(blobs) => Stored::new(blobs.disk.layout.clone(), last),
-        }
-    }
-}
-
-impl FsBlobs {
-    pub(super) fn open(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
+    pub(crate) fn open(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
         let path = self.disk.layout.blob(digest);
         if self.disk.rots.is_stuck(digest) {
             return Ok(None);
@@ -181,7 +96,8 @@ impl FsBlobs {
         Ok(Some(StoredBlob { file: Arc::new(file), size }))
     }
 
-    fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
+    /// The size in bytes of a blob; `None` if it is not here.
+    pub(crate) fn size(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
         let path = self.disk.layout.blob(digest);
         match fs::metadata(&path) {
             Ok(_) if self.disk.rots.is_stuck(digest) => Ok(None),
@@ -191,7 +107,11 @@ impl FsBlobs {
         }
     }
 
-    fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StorageError> {
+    /// Stores content that is in memory: a manifest. Durable when this returns. What is here already stays if it is the
+    /// same, and is replaced if it has rotted.
+    ///
+    /// Errors: [`StorageError::WrongDigest`] if `bytes` are not what the digest says, and then nothing is stored.
+    pub(crate) fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StorageError> {
         if Hasher::digest(digest.algorithm(), bytes) != *digest {
             return Err(StorageError::WrongDigest(*digest));
         }
@@ -208,7 +128,9 @@ impl FsBlobs {
         place(&self.disk, digest, &temporary.path, bytes.len() as u64)
     }
 
-    fn read(&self, digest: &Digest, max: usize) -> Result<Option<Bytes>, StorageError> {
+    /// Reads a blob of at most `max` bytes and verifies it again. Content that has rotted goes to the quarantine and
+    /// reads as `None`, so that it is fetched again.
+    pub(crate) fn read(&self, digest: &Digest, max: usize) -> Result<Option<Bytes>, StorageError> {
         let Some(StoredBlob { file, size }) = self.open(digest)? else {
             return Ok(None);
         };
@@ -225,14 +147,25 @@ impl FsBlobs {
         Ok(None)
     }
 
-    fn give_back(&self, digest: &Digest) -> Result<u64, StorageError> {
+    /// Gives back the disk space that a blob holds beyond its content. Says how much that was, in
+    /// bytes.
+    pub(crate) fn give_back(&self, digest: &Digest) -> Result<u64, StorageError> {
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.blob(digest);
         let cut = |length| blocks::cut(&File::options().write(true).open(&path)?, length);
         self.disk.census.cut(digest, &path, cut).map_err(StorageError::io("cutting", &path))
     }
 
-    fn remove_unheld(&self, digest: &Digest, catalog: &Catalog, respect: Respect) -> Result<Removal, StorageError> {
+    /// Removes a blob that no repository links and nobody counts on. Open readers keep it.
+    ///
+    /// Of this and a [`Catalog::put_links`] of the same digest one comes first: either the blob is kept, or the link is
+    /// refused with [`StorageError::Gone`]. Whether it is linked is asked of the files, not only of the index.
+    pub(crate) fn remove_unheld_by(
+        &self,
+        digest: &Digest,
+        catalog: &Catalog,
+        respect: Respect,
+    ) -> Result<Removal, StorageError> {
         let Some(_claim) = self.disk.leases.claim_by(digest, respect) else {
             return Ok(Removal::Leased);
         };
@@ -250,6 +183,29 @@ impl FsBlobs {
         };
         let size = self.disk.census.take(digest, &path, None, away).map_err(StorageError::io("removing", &path))?;
         Ok(size.map_or(Removal::Absent, Removal::Removed))
+    }
+
+    /// Moves a blob that was found rotten out of the way, into the folder `quarantine`, whatever is
+    /// there by now: for the check, which has the folder to itself. Open readers keep it.
+    pub(super) fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
+        quarantine(&self.disk, digest, None).map(drop)
+    }
+
+    /// Every blob that is here, in the order of digests. What comes or goes meanwhile may be among
+    /// them or not.
+    pub(crate) fn all(&self) -> Stored {
+        self.after(None)
+    }
+
+    /// The same from behind a digest on.
+    pub(crate) fn after(&self, last: Option<Digest>) -> Stored {
+        Stored::new(self.disk.layout.clone(), last)
+    }
+
+    /// As [`remove_unheld_by`](Self::remove_unheld_by), respecting every lease.
+    #[cfg(test)]
+    pub(crate) fn remove_unheld(&self, digest: &Digest, catalog: &Catalog) -> Result<Removal, StorageError> {
+        self.remove_unheld_by(digest, catalog, Respect::All)
     }
 }
 

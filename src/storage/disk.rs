@@ -4,17 +4,19 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::{
-    Leases, StorageError, Usage,
+    Limits, StorageError, Usage,
     census::Census,
     durable::{Folders, Temporaries},
     generations::Generations,
     index::Index,
     layout::Layout,
+    leases::Leases,
     lock::Lock,
+    recent_uses::RecentUses,
+    room::Ledger,
     rot::Rots,
     space::Space,
 };
-use crate::config::MinFree;
 
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -22,11 +24,13 @@ pub(super) struct Disk {
     pub(super) temporaries: Temporaries,
     pub(super) folders: Folders,
     pub(super) space: Space,
+    pub(super) ledger: Ledger,
     pub(super) census: Census,
     pub(super) index: Index,
     pub(super) leases: Leases,
     pub(super) generations: Generations,
     pub(super) rots: Rots,
+    pub(super) recent_uses: RecentUses,
     /// Held as long as anybody is left who could write.
     pub(super) lock: Option<Arc<Lock>>,
     pub(super) gate: RwLock<Gate>,
@@ -47,7 +51,7 @@ impl Disk {
     /// `known`: the usage at the last orderly stop.
     pub(super) fn new(
         layout: Layout,
-        min_free: MinFree,
+        limits: Limits,
         lock: Option<Arc<Lock>>,
         gate: Gate,
         known: Option<Usage>,
@@ -56,16 +60,35 @@ impl Disk {
         Disk {
             temporaries: Temporaries::new(layout.tmp()),
             folders: Folders::new(layout.root()),
-            space: Space::new(layout.root().to_owned(), min_free),
+            space: Space::new(layout.root().to_owned(), limits.min_free),
+            ledger: Ledger::new(limits.max_size),
             census: Census::new(known),
             index,
             leases: Leases::new(),
             generations: Generations::new(),
             rots: Rots::default(),
+            recent_uses: RecentUses::new(),
             layout,
             gate: RwLock::new(gate),
             lock,
         }
+    }
+
+    /// Whether anything can be stored now, as of at most a second ago.
+    pub(super) fn writable(&self) -> bool {
+        self.writing().is_ok() && self.space.file_system().is_none_or(|fs| !fs.read_only)
+    }
+
+    /// Whether the disk takes `bytes` more and leaves `min_free`.
+    pub(super) fn has_space(&self, bytes: u64) -> bool {
+        self.writable() && self.space.has_room(bytes)
+    }
+
+    /// The bytes that count against `max_size`, as far as they are complete: those that no hosted
+    /// repository links.
+    pub(super) fn cached(&self) -> u64 {
+        let usage = self.census.usage();
+        usage.bytes.saturating_sub(usage.hosted)
     }
 
     /// The permission to change files that the index or the counts follow; closing waits until it is dropped. Not to

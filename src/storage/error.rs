@@ -22,7 +22,7 @@ pub enum StorageError {
     /// The file system is, or has become, read-only.
     #[error("the data folder is on a read-only file system: nothing can be stored")]
     ReadOnly,
-    /// [`Storage::close`](super::Storage::close) was called: nothing may change behind the clean mark.
+    /// [`Files::close`](super::Files::close) was called: nothing may change behind the clean mark.
     #[error("the storage is closed")]
     Closed,
     /// The bytes are not what their digest says.
@@ -51,6 +51,9 @@ pub enum StorageError {
         /// The most that was asked for.
         max: usize,
     },
+    /// The thread that did the work panicked, or the runtime has stopped.
+    #[error("the work was dropped inside lanyard")]
+    Lost,
     /// Anything else that the operating system answered. A failed sync is final: it is never tried again.
     #[error("{doing} {}: {source}", path.display())]
     Io {

@@ -50,7 +50,7 @@ pub enum Respect {
 
 /// The leases of one data folder. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Leases {
+pub(crate) struct Leases {
     shared: Arc<Shared>,
 }
 
@@ -84,7 +84,7 @@ pub struct Hold {
 /// That nobody counts on a digest, and whoever is about to waits until this is dropped.
 #[derive(Debug)]
 #[must_use = "a claim that is dropped protects nothing"]
-pub struct Claim {
+pub(crate) struct Claim {
     digest: Digest,
     shared: Arc<Shared>,
 }
@@ -106,13 +106,13 @@ impl Leases {
     ///
     /// Only for what is probably here: every lease takes some memory until it runs out. Otherwise [`hold`](Self::hold) it,
     /// and [`forget`](Hold::forget) it if it is not.
-    pub fn touch(&self, digest: &Digest) {
+    pub(crate) fn touch(&self, digest: &Digest) {
         drop(self.hold([*digest]));
     }
 
     /// Protects the digests until the answer is dropped, and for the grace from then on, but for those that are
     /// [forgotten](Hold::forget). As [`touch`](Self::touch), look afterwards.
-    pub fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
+    pub(crate) fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
         let digests: Vec<Digest> = digests.into_iter().collect();
         let mut state = self
             .shared
@@ -131,12 +131,13 @@ impl Leases {
     /// Look whether it is of use *afterwards*. For the removal of blobs that nobody links
     /// ([`BlobStore::remove_unheld`](super::BlobStore::remove_unheld) takes it itself), and of links that no manifest
     /// names any more: a manifest that is being pushed holds, or touches, what it names before it looks for the links.
-    pub fn claim(&self, digest: &Digest) -> Option<Claim> {
+    #[cfg(test)]
+    pub(crate) fn claim(&self, digest: &Digest) -> Option<Claim> {
         self.claim_by(digest, Respect::All)
     }
 
     /// The same, where not every lease need be respected.
-    pub fn claim_by(&self, digest: &Digest, respect: Respect) -> Option<Claim> {
+    pub(crate) fn claim_by(&self, digest: &Digest, respect: Respect) -> Option<Claim> {
         let mut state = self.shared.lock();
         if state.left(digest, respect).is_some() || !state.claimed.insert(*digest) {
             return None;
@@ -145,30 +146,31 @@ impl Leases {
     }
 
     /// Whether a [`claim`](Self::claim) would be refused now because somebody counts on the digest.
-    pub fn protects(&self, digest: &Digest) -> bool {
+    #[cfg(test)]
+    pub(crate) fn protects(&self, digest: &Digest) -> bool {
         self.left(digest, Respect::All).is_some()
     }
 
     /// For how long a [`claim_by`](Self::claim_by) will be refused, if nothing touches the digest
     /// any more; `None` if it would not be refused now.
-    pub fn left(&self, digest: &Digest, respect: Respect) -> Option<Duration> {
+    pub(crate) fn left(&self, digest: &Digest, respect: Respect) -> Option<Duration> {
         self.shared.lock().left(digest, respect)
     }
 
     /// Forgets the leases that have run out, and gives their memory back. For whoever comes by now
     /// and then: a client that has pushed a lot may not come again.
-    pub fn tidy(&self) {
+    pub(crate) fn tidy(&self) {
         let mut state = self.shared.lock();
         state.prune(Instant::now());
     }
 
     /// The grace: an hour, unless it was set.
-    pub fn grace(&self) -> Duration {
+    pub(crate) fn grace(&self) -> Duration {
         self.shared.lock().grace
     }
 
     /// Sets the grace, also for what was touched before and for the start.
-    pub fn set_grace(&self, grace: Duration) {
+    pub(crate) fn set_grace(&self, grace: Duration) {
         self.shared.lock().grace = grace;
     }
 }

@@ -1,14 +1,21 @@
 //! The disk: truth in files, and an index over them (DESIGN.md section 3).
 //!
-//! Promises:
-//! - What a call acknowledged is there after `kill -9`, and, but for the unfinished tail of a download, after a power
-//!   cut. What is not complete and verified is never visible as a blob.
-//! - Files are the truth. The index may be deleted at any moment; nothing is lost and nothing waits for it.
-//! - One process per folder. A second one is told which.
-//! - A full disk is [`StorageError::NoSpace`], a read-only file system [`StorageError::ReadOnly`]; reading goes on.
+//! [`Storage`] speaks about two dozen verbs, in five groups: look, commit, stage, keep, room
+//! (`verbs/`). Each verb is one hop to a thread that may block; the few that are not `async` answer
+//! from memory, or with a look or two at the disk, and say so.
 //!
-//! Everything here blocks: callers put it on threads that may. Everything is `Send + Sync`. Callers: the pull story,
-//! the push story, the upkeep, and the app, which opens and closes it.
+//! Promises:
+//! - What a verb acknowledged is there after `kill -9` and, except for the unfinished tail of a
+//!   download, after a power cut. Content that is not complete and verified is never visible.
+//! - A verb that has begun runs to its end, also when its caller is dropped.
+//! - Files are the truth. The index may be deleted at any moment; nothing is lost, and nothing waits
+//!   for it.
+//! - One process per folder. A second one is told which process has it.
+//! - A full disk is [`StorageError::NoSpace`], a read-only file system [`StorageError::ReadOnly`];
+//!   reading goes on.
+//! - Downloads together never promise more bytes than `max_size` allows (`room.rs`).
+//!
+//! Callers: pull, push, the retention, and the app, which opens and closes it.
 
 mod blobs;
 mod blocks;
@@ -19,6 +26,7 @@ mod claims;
 mod disk;
 mod durable;
 mod error;
+mod files;
 mod generations;
 mod growing;
 mod index;
@@ -26,251 +34,116 @@ mod layout;
 mod leases;
 mod lock;
 mod names;
+pub(crate) mod needs;
 mod parts;
 mod proof;
 mod rebuild;
+mod recent_uses;
 mod record;
+mod room;
 mod rot;
 mod scrubbing;
 mod shards;
 mod space;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod uploads;
+mod usage;
+mod verbs;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
+use self::files::Files;
 pub use self::{
-    blobs::{BlobStore, FsBlobs, Removal, StoredBlob},
-    catalog::{Catalog, LinkRecord, LinkRight, Presence, TagRecord},
+    blobs::{Removal, StoredBlob},
+    catalog::{LinkRecord, LinkRight, Presence, TagRecord},
     check::{CheckError, CheckOptions, CheckReport, Corrupt, Damaged, Mended, Missing, Needed, Reserved, check},
     error::{OpenError, StorageError},
-    leases::{Claim, Hold, Leases, Respect},
-    parts::{Part, Parts},
+    leases::{Hold, Respect},
+    needs::{Unneeded, Unsure},
     proof::{PIECE, Proof, Step},
+    room::Reservation,
     rot::{Finder, RotCount},
     scrubbing::{Scrubbed, Scrubbing},
-    shards::Stored,
-    uploads::{Upload, UploadId, UploadIdError, Uploads},
+    uploads::{UploadId, UploadIdError},
+    usage::{Limits, Usage},
+    verbs::{Change, CommitError, Download, Expectation, Found, Holder, IfLinked, Refusal, Tags, Upload, Walk},
 };
-use crate::{config::MinFree, oci::Digest};
-use disk::{Disk, Gate};
-use index::Index;
-use layout::Layout;
-use lock::Lock;
-use rebuild::Rebuild;
-use space::Space;
+use crate::runtime::BlockingPool;
 
-/// After which an abandoned download is removed.
-const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Repositories share so many locks by hash.
+const LOCKS: usize = 64;
 
-/// How much may be kept.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Limits {
-    /// The most bytes of cached blobs, which are those that no hosted repository links; `None`: as many as fit.
-    pub max_size: Option<u64>,
-    /// The free space that is left to the disk.
-    pub min_free: MinFree,
-}
+/// How many writes and syncs may wait for the disk at a time.
+const WRITERS: usize = 32;
 
-/// How much is kept.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Usage {
-    /// Blobs, manifests included.
-    pub blobs: u64,
-    /// Their bytes together.
-    pub bytes: u64,
-    /// Of those bytes, the ones that a hosted repository links, whoever else does. The others are
-    /// cached.
-    pub hosted: u64,
-    /// Of those blobs, the ones that a hosted repository links.
-    pub hosted_blobs: u64,
-    /// Whether everything is counted yet. After a crash it takes a while; until then this is a lower bound.
-    pub complete: bool,
-}
-
-/// An open data folder.
-#[derive(Debug)]
+/// An open data folder. Cheap to share; see the module for its promises.
+#[derive(Clone, Debug)]
 pub struct Storage {
-    /// Blobs and manifests.
-    pub blobs: BlobStore,
-    /// Tags and links.
-    pub catalog: Catalog,
-    /// Downloads under way.
-    pub parts: Parts,
-    /// Pushes of blobs under way.
-    pub uploads: Uploads,
-    /// Who counts on content being here.
-    pub leases: Leases,
-    limits: Limits,
-    rebuild: Rebuild,
-    disk: Arc<Disk>,
-}
-
-/// What an orderly stop leaves: its presence says that nothing has changed since.
-#[derive(Serialize, Deserialize)]
-struct CleanMark {
-    /// What the index must hold to be believed; `None` if it is not to be.
-    token: Option<u64>,
-    /// Who closed it, as in `LOCK`. A mark that was copied back from earlier names another than the last holder.
-    #[serde(default)]
-    holder: String,
-    blobs: u64,
-    bytes: u64,
-    #[serde(default)]
-    hosted: u64,
-    #[serde(default)]
-    hosted_blobs: u64,
+    files: Arc<Files>,
+    /// For reading.
+    reading: BlockingPool,
+    /// For work that ends in a sync. A slow disk keeps no reader waiting.
+    writing: BlockingPool,
+    /// Held over a commit, by the repository's hash.
+    commits: Arc<[Arc<Mutex<()>>]>,
 }
 
 impl Storage {
-    /// Opens the folder `dir`, which is created if it is not there, and takes its lock. On a read-only file system a
-    /// folder that already has data is opened for reading: [`writable`](Self::writable) is `false` then.
+    /// Opens the folder `dir`, which is created if it is not there, and takes its lock. On a
+    /// read-only file system a folder that already has data is opened for reading:
+    /// [`writable`](Self::writable) is `false` then. Blocks for a moment; the index opens, or is
+    /// filled from the files, in the background.
     ///
-    /// Returns as soon as requests can be served; the index opens, or is filled from the files, in the background.
-    pub fn open(dir: &Path, limits: Limits) -> Result<Storage, OpenError> {
-        let layout = Layout::new(dir);
-        match durable::ensure_dir(dir).map_err(OpenError::io(dir, dir)).and_then(|()| Lock::take(&layout)) {
-            Err(OpenError::ReadOnly(_)) if layout.exists() => {
-                let lock = Lock::take_read_only(&layout)?;
-                layout.check_format()?;
-                tracing::warn!(dir = %dir.display(), "the data folder is read-only: it is served, and nothing is stored");
-                Ok(Self::build(layout, limits, lock.map(Arc::new), Gate::ReadOnly, None))
-            }
-            Err(error) => Err(error),
-            Ok(lock) => {
-                layout.check_format()?;
-                // Who made it may have died before it synced this. The folder above need not be one that may be opened.
-                let _ = durable::sync_dir(durable::above(dir));
-                match layout.create() {
-                    Err(error @ OpenError::NoSpace(_)) if layout.exists() => {
-                        tracing::warn!(%error, "nothing is stored")
-                    }
-                    created => created?,
-                }
-                let mark = take_clean_mark(&layout, &lock)?;
-                Ok(Self::build(layout, limits, Some(Arc::new(lock)), Gate::Open, mark))
-            }
-        }
+    /// Reads run on `pool`, writes on threads of their own of the same runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`]: one line each, which says what to do.
+    pub fn open(dir: &Path, limits: Limits, pool: BlockingPool) -> Result<Storage, OpenError> {
+        Ok(Storage {
+            files: Arc::new(Files::open(dir, limits)?),
+            writing: pool.apart(WRITERS),
+            reading: pool,
+            commits: (0..LOCKS).map(|_| Arc::default()).collect(),
+        })
     }
 
-    fn build(layout: Layout, limits: Limits, lock: Option<Arc<Lock>>, gate: Gate, mark: Option<CleanMark>) -> Storage {
-        let token = mark.as_ref().and_then(|mark| mark.token);
-        let known = mark.map(|CleanMark { blobs, bytes, hosted, hosted_blobs, .. }| Usage {
-            blobs,
-            bytes,
-            hosted,
-            hosted_blobs,
-            complete: true,
-        });
-        let index = match gate {
-            Gate::Open => Index::start(layout.index(), token, Space::new(layout.root().to_owned(), limits.min_free)),
-            Gate::ReadOnly | Gate::Closed => Index::none(),
-        };
-        let disk = Arc::new(Disk::new(layout, limits.min_free, lock, gate, known, index));
-        let catalog = Catalog::new(Arc::clone(&disk));
-        let boot: Option<Arc<str>> = growing::boot_id().map(Arc::from);
-        let parts = Parts::new(Arc::clone(&disk), boot.clone());
-        Storage {
-            blobs: BlobStore::file_system(Arc::clone(&disk)),
-            rebuild: Rebuild::start(Arc::clone(&disk), catalog.clone(), parts.clone()),
-            catalog,
-            parts,
-            uploads: Uploads::new(Arc::clone(&disk), boot),
-            leases: disk.leases.clone(),
-            limits,
-            disk,
-        }
+    /// The same folder, with every verb on `pool`: background work keeps no client waiting.
+    pub fn on(&self, pool: BlockingPool) -> Storage {
+        Storage { reading: pool.clone(), writing: pool, ..self.clone() }
     }
 
-    /// Waits until the index is filled and everything is counted, then closes. Says whether the next start finds a good
-    /// index. For the check.
-    fn fill_index(self) -> bool {
-        self.rebuild.finish();
-        self.close();
-        record::read::<CleanMark>(&self.disk.layout.clean_mark())
-            .is_ok_and(|mark| mark.is_some_and(|mark| mark.token.is_some()))
-    }
-
-    /// The orderly stop: awaits the background work, flushes the index and marks it clean. From then on everything can
-    /// be read and nothing changed. A second call does nothing.
+    /// The orderly stop. Awaits the background work, flushes the index and marks it clean. From then
+    /// on everything can be read and nothing changed. A second call does nothing. Blocks.
     pub fn close(&self) {
-        self.rebuild.stop();
-        if !self.disk.close_gate() {
-            return;
-        }
-        let token = self.disk.index.close();
-        let Usage { blobs, bytes, hosted, hosted_blobs, complete } = self.disk.census.usage();
-        if !complete {
-            return;
-        }
-        let path = self.disk.layout.clean_mark();
-        let holder = self.disk.lock.as_ref().map(|lock| lock.holder.clone()).unwrap_or_default();
-        let written = record::encode(&CleanMark { token, holder, blobs, bytes, hosted, hosted_blobs })
-            .map_err(std::io::Error::other)
-            .and_then(|text| self.disk.temporaries.replace(&path, &text))
-            .and_then(|()| durable::sync_dir(self.disk.layout.root()));
-        if let Err(error) = written {
-            tracing::warn!(%error, "the index is not marked clean; the next start fills it anew");
-        }
+        self.files.close();
     }
 
-    /// Whether anything can be stored now. Follows the file system, as of at most a second ago.
-    pub fn writable(&self) -> bool {
-        self.disk.writing().is_ok() && self.disk.space.file_system().is_none_or(|fs| !fs.read_only)
+    /// The blocking half, for tests that arrange files and look at them.
+    #[cfg(test)]
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
     }
 
-    /// Whether `bytes` more may be cached: within `max_size`, and leaving `min_free`. Cheap enough for every request.
-    pub fn room_for(&self, bytes: u64) -> bool {
-        let fits = |max| {
-            let usage = self.usage();
-            usage.bytes.saturating_sub(usage.hosted).saturating_add(bytes) <= max
-        };
-        self.limits.max_size.is_none_or(fits) && self.writable() && self.disk.space.has_room(bytes)
+    /// Runs `work` on a reading thread.
+    async fn read_with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let files = Arc::clone(&self.files);
+        self.reading.run(move || work(&files)).await.map_err(|_| StorageError::Lost)?
     }
 
-    /// Whether `bytes` more may be pushed, which are then written at once: leaving `min_free`. `max_size` is for what is cached.
-    /// Where nothing can be written at all, it is the writing that says so.
-    pub fn room_to_host(&self, bytes: u64) -> bool {
-        !self.writable() || self.disk.space.take(bytes)
+    /// Runs `work` on a writing thread.
+    async fn write_with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Files) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let files = Arc::clone(&self.files);
+        self.writing.run(move || work(&files)).await.map_err(|_| StorageError::Lost)?
     }
-
-    /// How much is kept.
-    pub fn usage(&self) -> Usage {
-        self.disk.census.usage()
-    }
-
-    /// What was found rotten since the start, by who found it.
-    pub fn rotten(&self) -> [RotCount; 3] {
-        self.disk.rots.found()
-    }
-
-    /// Whether reads come from the index. Files serve them otherwise, with the same answers.
-    pub fn index_is_ready(&self) -> bool {
-        self.disk.index.is_ready()
-    }
-
-    /// When the blob was last opened, in seconds since 1970, to about a minute; `None` if the index does not know.
-    pub fn last_access(&self, digest: &Digest) -> Option<u64> {
-        self.disk.index.accessed(digest)
-    }
-}
-
-impl Drop for Storage {
-    /// A drop without [`close`](Self::close) leaves what a crash leaves, but no thread.
-    fn drop(&mut self) {
-        self.rebuild.stop();
-    }
-}
-
-/// Reads the clean mark and removes it, durably: from now on a crash leaves none.
-fn take_clean_mark(layout: &Layout, lock: &Lock) -> Result<Option<CleanMark>, OpenError> {
-    let path = layout.clean_mark();
-    let mark: Option<CleanMark> = record::read(&path).ok().flatten();
-    if durable::remove(&path).map_err(OpenError::io(layout.root(), &path))? {
-        durable::sync_dir(layout.root()).map_err(OpenError::io(layout.root(), layout.root()))?;
-    }
-    Ok(mark.filter(|mark| mark.holder == lock.before))
 }

@@ -20,7 +20,8 @@ use std::{
 use rustix::{fs::Advice, io::Errno};
 
 use super::{
-    BlobStore, Finder, FsBlobs, StorageError, StoredBlob,
+    Finder, StorageError, StoredBlob,
+    blobs::BlobStore,
     disk::Disk,
     rot::{found_rotten, is_loss},
 };
@@ -55,31 +56,17 @@ pub enum Step {
 }
 
 impl BlobStore {
-    /// Reads a blob of any size and verifies it again, which takes a second per gigabyte or so.
-    /// Content that has rotted, was cut short, or cannot be read goes to the quarantine and is
-    /// `None`, so that it is fetched again.
-    pub fn prove(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
+    /// As [`prove_for`](Self::prove_for), for an ordinary read.
+    pub(crate) fn prove(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
         self.prove_for(digest, Finder::Read)
     }
 
-    /// The same on behalf of `finder`. What is read is what a client would be given, the page cache
-    /// included.
-    pub fn prove_for(&self, digest: &Digest, finder: Finder) -> Result<Option<StoredBlob>, StorageError> {
-        match self {
-            BlobStore::FileSystem(blobs) => blobs.prove(digest, finder),
-        }
-    }
-
-    /// Begins to read a blob again, from the disk; `None` if it is not here.
-    pub fn proof(&self, digest: &Digest) -> Result<Option<Proof>, StorageError> {
-        match self {
-            BlobStore::FileSystem(blobs) => blobs.proof(digest),
-        }
-    }
-}
-
-impl FsBlobs {
-    fn prove(&self, digest: &Digest, finder: Finder) -> Result<Option<StoredBlob>, StorageError> {
+    /// Reads a blob of any size and verifies it again, which takes a second per gigabyte or so.
+    /// Content that has rotted, was cut short, or cannot be read goes to the quarantine and is
+    /// `None`, so that it is fetched again.
+    /// `finder` is named in the log and the counts. What is read is what a client would be given,
+    /// the page cache included.
+    pub(crate) fn prove_for(&self, digest: &Digest, finder: Finder) -> Result<Option<StoredBlob>, StorageError> {
         let Some(blob) = self.open(digest)? else { return Ok(None) };
         let mut hasher = Hasher::new(digest.algorithm());
         let mut piece = vec![0; 256 * 1024];
@@ -100,7 +87,8 @@ impl FsBlobs {
         Ok(None)
     }
 
-    fn proof(&self, digest: &Digest) -> Result<Option<Proof>, StorageError> {
+    /// Begins to read a blob again, from the disk; `None` if it is not here.
+    pub(crate) fn proof(&self, digest: &Digest) -> Result<Option<Proof>, StorageError> {
         let path = self.disk.layout.blob(digest);
         if self.disk.rots.is_stuck(digest) {
             return Ok(None);

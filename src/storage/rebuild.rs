@@ -19,9 +19,13 @@ use std::{
 };
 
 use super::{
-    ABANDONED, BlobStore, Catalog, Parts, StorageError, blocks,
+    StorageError,
+    blobs::BlobStore,
+    blocks,
+    catalog::Catalog,
     disk::Disk,
     index::{Entry, Settled},
+    parts::{ABANDONED, Parts},
     shards,
 };
 use crate::oci::{Algorithm, Digest, Namespace, Repository};
@@ -39,7 +43,7 @@ pub(super) struct Rebuild {
 impl Rebuild {
     pub(super) fn start(disk: Arc<Disk>, catalog: Catalog, parts: Parts) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let blobs = BlobStore::file_system(Arc::clone(&disk));
+        let blobs = BlobStore::new(Arc::clone(&disk));
         let work = Work { disk, blobs, catalog, parts, stop: Arc::clone(&stop) };
         let thread = std::thread::Builder::new().name("lanyard-rebuild".to_owned()).spawn(move || work.run());
         if let Err(error) = &thread {

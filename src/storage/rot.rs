@@ -23,7 +23,7 @@ use std::{
 
 use rustix::io::Errno;
 
-use super::{Catalog, StorageError, disk::Disk};
+use super::{StorageError, catalog::Catalog, disk::Disk};
 use crate::oci::{Digest, Namespace, Repository};
 
 /// How many repositories a line of the log names.

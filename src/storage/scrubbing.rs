@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Storage, StorageError, durable, record};
+use super::{Files, StorageError, durable, record};
 use crate::oci::Digest;
 
 /// Where the scrub is.
@@ -35,15 +35,15 @@ pub struct Scrubbed {
     pub rotten: u64,
 }
 
-impl Storage {
+impl Files {
     /// Where the scrub was when [`note_scrubbing`](Self::note_scrubbing) was last called; `None`:
     /// it never was.
-    pub fn scrubbing(&self) -> Result<Option<Scrubbing>, StorageError> {
+    pub(crate) fn scrubbing(&self) -> Result<Option<Scrubbing>, StorageError> {
         record::read(&self.disk.layout.scrub())
     }
 
     /// Writes down where the scrub is.
-    pub fn note_scrubbing(&self, scrubbing: &Scrubbing) -> Result<(), StorageError> {
+    pub(crate) fn note_scrubbing(&self, scrubbing: &Scrubbing) -> Result<(), StorageError> {
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.scrub();
         let text = record::encode(scrubbing).map_err(std::io::Error::other);

@@ -8,7 +8,7 @@ use crate::oci::{Algorithm, Digest};
 /// The blobs of a data folder, one after the other, in the order of digests:
 /// [`BlobStore::all`](super::BlobStore::all), [`BlobStore::after`](super::BlobStore::after).
 #[derive(Debug)]
-pub struct Stored {
+pub(crate) struct Stored {
     layout: Layout,
     last: Option<Digest>,
     shards: std::vec::IntoIter<(Algorithm, u8)>,

@@ -9,7 +9,7 @@ use actix_web::http::{
 };
 
 use crate::{
-    admin::UpkeepError,
+    admin::RetentionError,
     http::answer::{
         access_log,
         reply::{JSON, Reply},
@@ -49,8 +49,8 @@ impl From<PushError> for HttpError {
     }
 }
 
-impl From<UpkeepError> for HttpError {
-    fn from(error: UpkeepError) -> Self {
+impl From<RetentionError> for HttpError {
+    fn from(error: RetentionError) -> Self {
         let code = if error.is_expected() { ErrorCode::Unavailable } else { ErrorCode::Unknown };
         RegistryError::new(code, error.to_string()).into()
     }

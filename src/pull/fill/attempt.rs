@@ -18,7 +18,7 @@ use super::{
     pace::Stretch,
     sources::refuses,
 };
-use crate::{storage::Part, upstream::UpstreamError};
+use crate::upstream::UpstreamError;
 
 /// How many bytes one write has: enough for large folios, and few enough that the bytes behind it
 /// do not wait long.
@@ -28,8 +28,8 @@ impl Download<'_> {
     /// Opens the part, and takes up what an earlier fill left. Says whether that is the blob,
     /// proven.
     pub(super) async fn begin(&mut self) -> Result<bool, FillFailure> {
-        self.has_room_at_all().await?;
-        self.open().await?;
+        let room = self.reserve_at_all().await?;
+        self.open(room).await?;
         self.take_up().await
     }
 
@@ -152,14 +152,10 @@ impl Download<'_> {
             self.has_room_for(total).await?;
         }
         let (word, came_with) = (source.word(), self.length.came_with());
-        self.with_part(move |part| {
-            part.set_total(came_with)?;
-            part.add_source(&word)
-        })
-        .await?;
+        self.opened()?.comes_from(word, came_with).await?;
         self.leader.comes_from(self.offset(), source);
         if let Heard::Tell(total) = heard {
-            let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
+            let file = self.opened()?.reader()?;
             self.leader.tell(file, total);
             self.leader.advance(self.offset());
         }
@@ -232,11 +228,7 @@ impl Download<'_> {
             return Err(FillFailure::Corrupt);
         }
         self.has_room_up_to(here).await?;
-        self.with_part(move |part| {
-            part.append(batch)?;
-            part.flush()
-        })
-        .await?;
+        self.opened()?.append(batch).await?;
         self.leader.advance(self.offset());
         Ok(())
     }
@@ -279,15 +271,15 @@ impl Download<'_> {
         self.statements.begun_again(self.leader);
         self.length.begun_again();
         self.room = Asked::default();
-        self.with_part(Part::restart).await
+        Ok(self.opened()?.restart().await?)
     }
 
     /// Whether the bytes that are here are the blob. Then readers may have all of them.
     async fn prove(&mut self) -> Result<bool, FillFailure> {
-        let proven = self.with_part(Part::verify).await?;
+        let proven = self.opened()?.verify().await?;
         if proven {
             self.statements.proven(self.leader, self.offset(), self.length.told());
-            let file = self.part.as_ref().ok_or(FillFailure::Abandoned)?.reader()?;
+            let file = self.opened()?.reader()?;
             self.leader.proven(file, self.offset());
         }
         Ok(proven)

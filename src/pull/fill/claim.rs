@@ -39,15 +39,15 @@ impl<S: Clone + PartialEq> Fills<S> {
     /// under way may then resume from it too (F6). Before any byte is given out,
     /// [`Follower::source_state`] says whether this source has the content.
     ///
-    /// `stored` looks into the store. Only a claim that would lead calls it. A fill that ended
+    /// `stored` looks into the store. Only a claim that would lead awaits it. A fill that ended
     /// between the caller's own look and this claim has committed before it left the table (F3), so
     /// `stored` finds its content.
-    pub(in crate::pull) fn claim<T, E>(
+    pub(in crate::pull) async fn claim<T, E>(
         &self,
         digest: Digest,
         source: S,
         sure: bool,
-        stored: impl FnOnce() -> Result<Option<T>, E>,
+        stored: impl Future<Output = Result<Option<T>, E>>,
     ) -> Result<Claim<S, T>, E> {
         let fill = {
             let mut table = self.table.lock();
@@ -64,7 +64,7 @@ impl<S: Clone + PartialEq> Fills<S> {
             fill
         };
         let leader = Leader::new(self.table.clone(), Arc::clone(&fill));
-        match stored()? {
+        match stored.await? {
             Some(found) => {
                 leader.withdraw();
                 Ok(Claim::Stored(found))
@@ -108,6 +108,8 @@ impl<S> Clone for Fills<S> {
 mod tests {
     use std::convert::Infallible;
 
+    use futures_util::FutureExt as _;
+
     use super::{
         super::{failure::FillFailure, progress::Progress},
         *,
@@ -122,7 +124,7 @@ mod tests {
     }
 
     fn claim(fills: &Fills<u8>) -> Claim<u8, ()> {
-        fills.claim(digest(), 1, false, || Ok::<_, Infallible>(None)).unwrap()
+        fills.claim(digest(), 1, false, async { Ok::<_, Infallible>(None) }).now_or_never().unwrap().unwrap()
     }
 
     fn lead(fills: &Fills<u8>) -> (Leader<u8>, Follower<u8>) {
@@ -156,7 +158,11 @@ mod tests {
         let fills = Fills::new();
         let (leader, _) = lead(&fills);
         for (source, sure, expect) in [(3, false, true), (2, true, false), (1, false, false), (2, false, false)] {
-            let joined = fills.claim(digest(), source, sure, || Ok::<Option<()>, Infallible>(None)).unwrap();
+            let joined = fills
+                .claim(digest(), source, sure, async { Ok::<Option<()>, Infallible>(None) })
+                .now_or_never()
+                .unwrap()
+                .unwrap();
             assert!(matches!(joined, Claim::Follow { unverified, .. } if unverified == expect), "{source}");
         }
         assert_eq!(leader.sources(), [1, 2]);
@@ -168,7 +174,11 @@ mod tests {
         let fills = Fills::new();
         let (leader, first) = lead(&fills);
         assert!(matches!(first.source_state(), Some(SourceState::Asked)));
-        let joined = fills.claim(digest(), 2, true, || Ok::<Option<()>, Infallible>(None)).unwrap();
+        let joined = fills
+            .claim(digest(), 2, true, async { Ok::<Option<()>, Infallible>(None) })
+            .now_or_never()
+            .unwrap()
+            .unwrap();
         let Claim::Follow { follower: second, .. } = joined else { panic!("the first leads") };
         leader.refused(&1, Arc::new(UpstreamError::NotFound { message: "no".into(), told: true }));
         assert!(matches!(first.source_state(), Some(SourceState::Refused(_))));
@@ -191,7 +201,8 @@ mod tests {
     #[test]
     fn a_claim_looks_again_before_it_leads() {
         let fills = Fills::new();
-        let found = fills.claim(digest(), 1, false, || Ok::<_, Infallible>(Some(7))).unwrap();
+        let found =
+            fills.claim(digest(), 1, false, async { Ok::<_, Infallible>(Some(7)) }).now_or_never().unwrap().unwrap();
         assert!(matches!(found, Claim::Stored(7)));
         assert_eq!(fills.active(), 0);
     }

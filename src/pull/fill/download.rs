@@ -2,7 +2,7 @@
 //!
 //! The steps of a fill share this state. `drive` makes a [`Download`], `attempt` moves bytes
 //! through it, `patience` decides how long it waits, and `room` whether the disk has room for it.
-//! While a disk thread writes, it owns the part ([`Download::with_part`]): no step may cancel that.
+//! No step may be cancelled while the storage writes.
 
 use std::sync::Arc;
 
@@ -13,15 +13,13 @@ use super::{
 };
 use crate::{
     metrics::Metrics,
-    runtime::BlockingPool,
-    storage::{Part, Storage, StorageError},
+    storage::{self, Reservation, Storage},
 };
 
 /// What a fill needs of its surroundings.
 #[derive(Clone)]
 pub(crate) struct Drive {
     pub(crate) storage: Arc<Storage>,
-    pub(crate) disk: BlockingPool,
     pub(crate) metrics: Arc<Metrics>,
     /// Ends every fill with its part kept.
     pub(crate) stop: CancellationToken,
@@ -40,8 +38,8 @@ pub(super) struct Asked {
 pub(super) struct Download<'a> {
     pub(super) drive: &'a Drive,
     pub(super) leader: &'a Leader<Origin>,
-    /// `None` before it is opened, and while a disk thread has it.
-    pub(super) part: Option<Part>,
+    /// `None` before it is opened.
+    pub(super) part: Option<storage::Download>,
     pub(super) length: Length,
     /// The source that it was begun for. The length that a manifest names is of its repository.
     pub(super) first: Option<Origin>,
@@ -103,7 +101,7 @@ impl<'a> Download<'a> {
 
     /// How many bytes are here.
     pub(super) fn offset(&self) -> u64 {
-        self.part.as_ref().map_or(0, Part::offset)
+        self.part.as_ref().map_or(0, storage::Download::offset)
     }
 
     /// Whether no reader has been told a length yet.
@@ -128,15 +126,13 @@ impl<'a> Download<'a> {
     }
 
     /// The part, to be committed, kept or removed.
-    pub(super) fn into_part(self) -> Option<Part> {
+    pub(super) fn into_part(self) -> Option<storage::Download> {
         self.part
     }
 
-    /// Opens the part, with the bytes that an earlier download left.
-    pub(super) async fn open(&mut self) -> Result<(), FillFailure> {
-        let (storage, digest, named) = (Arc::clone(&self.drive.storage), self.leader.digest(), self.length.named());
-        let opened = self.drive.disk.run(move || storage.parts.open(digest, named));
-        let part = opened.await.map_err(|_| FillFailure::Abandoned)??;
+    /// Opens the part in the room that was reserved, with the bytes that an earlier download left.
+    pub(super) async fn open(&mut self, room: Reservation) -> Result<(), FillFailure> {
+        let part = self.drive.storage.download(room, self.length.named()).await?;
         if part.offset() > 0 {
             self.length.left(part.total());
             self.leader.resumes_at(part.offset());
@@ -145,18 +141,8 @@ impl<'a> Download<'a> {
         Ok(())
     }
 
-    /// Runs `work` on a disk thread, which owns the part meanwhile.
-    pub(super) async fn with_part<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut Part) -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, FillFailure> {
-        let mut part = self.part.take().ok_or(FillFailure::Abandoned)?;
-        let done = self.drive.disk.run(move || {
-            let result = work(&mut part);
-            (part, result)
-        });
-        let (part, result) = done.await.map_err(|_| FillFailure::Abandoned)?;
-        self.part = Some(part);
-        Ok(result?)
+    /// The part, which is open.
+    pub(super) fn opened(&mut self) -> Result<&mut storage::Download, FillFailure> {
+        self.part.as_mut().ok_or(FillFailure::Abandoned)
     }
 }

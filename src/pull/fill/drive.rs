@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     oci::Digest,
-    storage::{LinkRecord, LinkRight, Part, Storage, StorageError},
+    storage::{self, Change, IfLinked, LinkRight, StorageError},
 };
 
 impl Drive {
@@ -113,62 +113,47 @@ impl Drive {
         let Some(part) = download.into_part() else {
             return Err(result.err().unwrap_or(FillFailure::Abandoned));
         };
-        let storage = Arc::clone(&self.storage);
-        let ended = self.disk.run(move || match result {
+        match result {
             Ok(()) => {
-                let size = part.commit()?.size;
-                link(&storage, &sources, digest, size)?;
+                let size = part.commit().await?.size;
+                self.link(&sources, digest, size).await?;
                 Ok(size)
             }
             Err(failure) => {
-                if outgrew && let Err(error) = unname_size(&storage, &asked, &digest) {
+                let asked = asked.iter().map(Origin::repository).collect();
+                if outgrew && let Err(error) = self.storage.forget_named_length(asked, &digest).await {
                     tracing::warn!(digest = %digest, "a length that is too short stays named: {error}");
                 }
-                if let Err(error) = put_down(part, &failure, disputed) {
+                if let Err(error) = put_down(part, &failure, disputed).await {
                     tracing::warn!(digest = %digest, "cannot put away the bytes of a failed download: {error}");
                 }
                 Err(failure)
             }
-        });
-        ended.await.map_err(|_| FillFailure::Abandoned)?
+        }
+    }
+
+    /// Every repository that the content was asked for in, and had it, holds it from now on: a name
+    /// becomes a possession (S23).
+    async fn link(&self, sources: &[Origin], digest: Digest, size: u64) -> Result<(), FillFailure> {
+        for source in sources {
+            let link = records::link(digest, "", size, LinkRight::Fetched);
+            self.storage.commit(Change::link(&source.repository(), link, IfLinked::KeepIfHeld)).await?;
+        }
+        Ok(())
     }
 }
 
 /// Keeps the bytes for the next claim if they can serve it. Bytes whose length is disputed cannot:
 /// an honest source would be refused because of them.
-fn put_down(part: Part, failure: &FillFailure, disputed: bool) -> Result<(), StorageError> {
+async fn put_down(part: storage::Download, failure: &FillFailure, disputed: bool) -> Result<(), StorageError> {
     match failure {
         // A request for content that is nowhere leaves nothing on disk.
-        FillFailure::Upstream(_) | FillFailure::Stopping if part.offset() == 0 || disputed => part.discard(),
-        FillFailure::Upstream(_) | FillFailure::Stopping => part.park(),
+        FillFailure::Upstream(_) | FillFailure::Stopping if part.offset() == 0 || disputed => part.discard().await,
+        FillFailure::Upstream(_) | FillFailure::Stopping => part.park().await,
         FillFailure::Corrupt
         | FillFailure::NoRoom
         | FillFailure::Storage(_)
         | FillFailure::Abandoned
-        | FillFailure::Elsewhere => part.discard(),
+        | FillFailure::Elsewhere => part.discard().await,
     }
-}
-
-/// Forgets the length that a manifest names: the next fill tells none before the digest is proven.
-fn unname_size(storage: &Storage, sources: &[Origin], digest: &Digest) -> Result<(), StorageError> {
-    for source in sources {
-        let repo = source.repository();
-        if let Some(link) = storage.catalog.link(&repo, digest)?.filter(|link| !link.is_held()) {
-            storage.catalog.put_links(&repo, &[LinkRecord { size: 0, ..link }])?;
-        }
-    }
-    Ok(())
-}
-
-/// Each repository that was asked for the content, and had it, holds it from now on: a link that
-/// only named it becomes one that holds it (S23).
-fn link(storage: &Storage, sources: &[Origin], digest: Digest, size: u64) -> Result<(), StorageError> {
-    for source in sources {
-        let repo = source.repository();
-        let present = storage.catalog.link(&repo, &digest)?;
-        if present.as_ref().is_none_or(|link| !link.is_held()) {
-            storage.catalog.put_links(&repo, &[records::link(digest, "", size, LinkRight::Fetched)])?;
-        }
-    }
-    Ok(())
 }

@@ -6,7 +6,10 @@
 use std::{fmt, sync::Arc};
 
 use super::super::records::no_room;
-use crate::{storage::StorageError, upstream::UpstreamError};
+use crate::{
+    storage::{CommitError, StorageError},
+    upstream::UpstreamError,
+};
 
 /// Why a fill failed.
 #[derive(Clone, Debug)]
@@ -51,6 +54,19 @@ impl From<UpstreamError> for FillFailure {
 
 impl From<StorageError> for FillFailure {
     fn from(error: StorageError) -> Self {
-        if no_room(&error) { FillFailure::NoRoom } else { FillFailure::Storage(Arc::new(error)) }
+        match error {
+            StorageError::Lost => FillFailure::Abandoned,
+            error if no_room(&error) => FillFailure::NoRoom,
+            error => FillFailure::Storage(Arc::new(error)),
+        }
+    }
+}
+
+impl From<CommitError> for FillFailure {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Storage(error) => error.into(),
+            CommitError::Refused(_) => FillFailure::NoRoom,
+        }
     }
 }

@@ -62,7 +62,8 @@ mod tests {
         let digest = Hasher::digest(Algorithm::Sha256, b"x");
         let claim = |name| {
             let origin = Origin::Folder(folder(name));
-            fills.claim(digest, origin, true, || Ok::<Option<()>, Infallible>(None)).unwrap()
+            let claim = fills.claim(digest, origin, true, async { Ok::<Option<()>, Infallible>(None) });
+            claim.now_or_never().unwrap().unwrap()
         };
         let Claim::Lead(leader, first) = claim("app") else { panic!("no other claim leads") };
         let Claim::Follow { follower: second, .. } = claim("other") else { panic!("the first claim leads") };

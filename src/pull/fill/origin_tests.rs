@@ -4,6 +4,7 @@
 use std::{convert::Infallible, fs, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -38,9 +39,9 @@ impl World {
     fn new() -> World {
         let dir = tempfile::tempdir().unwrap();
         let limits = Limits { max_size: None, min_free: MinFree::Bytes(0) };
+        let pool = BlockingPool::new(Handle::current(), 2);
         let drive = Drive {
-            storage: Arc::new(Storage::open(&dir.path().join("data"), limits).unwrap()),
-            disk: BlockingPool::new(Handle::current(), 2),
+            storage: Arc::new(Storage::open(&dir.path().join("data"), limits, pool).unwrap()),
             metrics: Arc::new(Metrics::new(&[])),
             stop: CancellationToken::new(),
         };
@@ -65,7 +66,7 @@ impl World {
 
     /// An earlier fill left so many bytes, which came from this folder.
     fn leave(&self, from: &Folder, bytes: usize) {
-        let mut part = self.drive.storage.parts.open(self.digest, None).unwrap();
+        let mut part = self.drive.storage.files().parts.open(self.digest, None).unwrap();
         part.set_total(Some(self.content.len() as u64)).unwrap();
         part.add_source(&Origin::Folder(from.clone()).word()).unwrap();
         part.append(vec![Bytes::copy_from_slice(&self.content[..bytes])]).unwrap();
@@ -74,7 +75,8 @@ impl World {
 
     fn claim(&self, folder: &Folder) -> Claim<Origin, ()> {
         let origin = Origin::Folder(folder.clone());
-        self.fills.claim(self.digest, origin, true, || Ok::<_, Infallible>(None)).unwrap()
+        let claim = self.fills.claim(self.digest, origin, true, async { Ok::<_, Infallible>(None) });
+        claim.now_or_never().unwrap().unwrap()
     }
 
     fn lead(&self, folder: &Folder) -> (Leader<Origin>, Follower<Origin>) {
@@ -93,19 +95,19 @@ impl World {
     }
 
     fn stored(&self) -> Option<Vec<u8>> {
-        let stored = self.drive.storage.blobs.open(&self.digest).unwrap()?;
+        let stored = self.drive.storage.files().blobs.open(&self.digest).unwrap()?;
         let mut bytes = vec![0; stored.size as usize];
         std::os::unix::fs::FileExt::read_exact_at(&*stored.file, &mut bytes, 0).unwrap();
         Some(bytes)
     }
 
     fn holds(&self, folder: &Folder) -> bool {
-        let link = self.drive.storage.catalog.link(&folder.repository(), &self.digest).unwrap();
+        let link = self.drive.storage.files().catalog.link(&folder.repository(), &self.digest).unwrap();
         link.is_some_and(|link| link.right == LinkRight::Fetched && link.size == self.content.len() as u64)
     }
 
     fn leftovers(&self) -> usize {
-        self.drive.storage.parts.leftovers().unwrap().len()
+        self.drive.storage.files().parts.leftovers().unwrap().len()
     }
 }
 

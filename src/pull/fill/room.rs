@@ -7,27 +7,25 @@
 //! | every 64 MiB | the rest: only a step ahead is reserved, and other downloads write too |
 //! | bytes come without a length, or beyond it | those bytes: they may never end |
 
-use std::sync::Arc;
-
 use super::{
     download::{Asked, Download},
     failure::FillFailure,
 };
-use crate::storage::Part;
+use crate::storage::{self, Reservation};
 
 /// After how many bytes the question is asked again.
 const STEP: u64 = 64 << 20;
 
 impl Download<'_> {
-    /// Fails if there is no room. A manifest may name a wrong length: if there is any room,
-    /// upstream is asked.
-    pub(super) async fn has_room_at_all(&self) -> Result<(), FillFailure> {
+    /// Reserves room for the length that a manifest names. It may be wrong: where that does not fit
+    /// and there is some room, upstream is asked.
+    pub(super) async fn reserve_at_all(&self) -> Result<Reservation, FillFailure> {
         let named = self.length.named();
-        if self.fits(named.unwrap_or(0)).await? {
-            return Ok(());
+        if let Some(room) = self.reserve(named.unwrap_or(0)).await? {
+            return Ok(room);
         }
         let Some(source) = self.leader.sources().into_iter().next() else { return Err(FillFailure::NoRoom) };
-        self.has_room(0).await?;
+        drop(self.reserve(0).await?.ok_or(FillFailure::NoRoom)?);
         let digest = self.leader.digest();
         let asked = tokio::select! {
             biased;
@@ -35,7 +33,7 @@ impl Download<'_> {
             asked = source.head_blob(&digest) => asked,
         };
         match asked {
-            Ok(Some(said)) if Some(said) != named => self.has_room(said).await,
+            Ok(Some(said)) if Some(said) != named => self.reserve(said).await?.ok_or(FillFailure::NoRoom),
             Ok(_) | Err(_) => Err(FillFailure::NoRoom),
         }
     }
@@ -45,31 +43,30 @@ impl Download<'_> {
         if self.room.total == Some(total) {
             return Ok(());
         }
-        // A reservation takes from the room: the question comes before it.
-        self.has_room(total.saturating_sub(self.offset())).await?;
+        // Disk blocks are taken after this: they are gone from the room then.
+        self.grow(total).await?;
         self.room = Asked { total: Some(total), here: self.offset() };
         Ok(())
     }
 
     /// The next write brings the bytes that are here to `here`.
     pub(super) async fn has_room_up_to(&mut self, here: u64) -> Result<(), FillFailure> {
-        match self.part.as_ref().and_then(Part::total) {
+        match self.part.as_ref().and_then(storage::Download::total) {
             Some(total) if here <= total && here < self.room.here + STEP => Ok(()),
             Some(total) if here <= total => {
-                self.has_room(total.saturating_sub(self.offset())).await?;
+                self.grow(total).await?;
                 self.room.here = here;
                 Ok(())
             }
-            Some(_) | None => self.has_room(here).await,
+            Some(_) | None => self.grow(here).await,
         }
     }
 
-    async fn has_room(&self, bytes: u64) -> Result<(), FillFailure> {
-        if self.fits(bytes).await? { Ok(()) } else { Err(FillFailure::NoRoom) }
+    async fn grow(&mut self, total: u64) -> Result<(), FillFailure> {
+        if self.opened()?.reserve(total).await? { Ok(()) } else { Err(FillFailure::NoRoom) }
     }
 
-    async fn fits(&self, bytes: u64) -> Result<bool, FillFailure> {
-        let storage = Arc::clone(&self.drive.storage);
-        self.drive.disk.run(move || storage.room_for(bytes)).await.map_err(|_| FillFailure::Abandoned)
+    async fn reserve(&self, bytes: u64) -> Result<Option<Reservation>, FillFailure> {
+        Ok(self.drive.storage.reserve(self.leader.digest(), bytes).await?)
     }
 }

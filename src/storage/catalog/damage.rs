@@ -8,7 +8,7 @@ use crate::{
 
 impl Catalog {
     /// Whether the repository has a link that cannot be read, so that it is not known what it holds.
-    pub fn has_damaged_link(&self, repository: &Repository) -> Result<bool, StorageError> {
+    pub(crate) fn has_damaged_link(&self, repository: &Repository) -> Result<bool, StorageError> {
         for digest in self.link_files(repository)? {
             if self.link(repository, &digest)?.is_none() {
                 let path = self.disk.layout.link(repository, &digest);

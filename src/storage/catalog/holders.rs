@@ -10,7 +10,7 @@ use crate::{
 
 impl Catalog {
     /// The repositories that hold the digest, sorted: hosted ones first.
-    pub fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, StorageError> {
+    pub(crate) fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, StorageError> {
         let (mut found, unsure) = match self.disk.index.holders(digest) {
             Some((sure, changing)) => (to_repositories(&sure), to_repositories(&changing)),
             None => (Vec::new(), self.everywhere()?),

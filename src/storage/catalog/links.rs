@@ -14,7 +14,7 @@ use crate::{
 
 impl Catalog {
     /// What the repository knows of the digest; `None` if it does not hold it.
-    pub fn link(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
+    pub(crate) fn link(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
         let path = self.disk.layout.link(repository, digest);
         if let Some(text) = self.disk.index.link(&RepositoryKey::new(repository), digest)
             && let Some(record) = checked_link(digest, record::decode(&text).ok(), &path)
@@ -30,7 +30,7 @@ impl Catalog {
     ///
     /// Errors: [`StorageError::Gone`] if one of [`LinkRight::Pushed`] is not here, and then nothing is linked. (Content of
     /// the other rights may be missing: it was only named, or upstream has it.)
-    pub fn put_links(&self, repository: &Repository, records: &[LinkRecord]) -> Result<(), StorageError> {
+    pub(crate) fn put_links(&self, repository: &Repository, records: &[LinkRecord]) -> Result<(), StorageError> {
         if records.is_empty() {
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl Catalog {
     }
 
     /// Makes the repository hold the digest no more, durably; the blob stays. Says whether it held it.
-    pub fn delete_link(&self, repository: &Repository, digest: &Digest) -> Result<bool, StorageError> {
+    pub(crate) fn delete_link(&self, repository: &Repository, digest: &Digest) -> Result<bool, StorageError> {
         let _change = self.disk.generations.change(repository);
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.link(repository, digest);
@@ -100,7 +100,7 @@ impl Catalog {
     }
 
     /// Everything that the repository holds, sorted by the digests.
-    pub fn links(&self, repository: &Repository) -> Result<Vec<LinkRecord>, StorageError> {
+    pub(crate) fn links(&self, repository: &Repository) -> Result<Vec<LinkRecord>, StorageError> {
         let key = RepositoryKey::new(repository);
         let from_index = self.disk.index.link_texts(&key).and_then(|texts| decode_all::<LinkRecord>(&texts));
         let mut records = match from_index {
@@ -121,7 +121,7 @@ impl Catalog {
     /// Manifests in the repository that say they belong to `subject`, sorted by their digests: some that follow `last`, and
     /// behind which digest there may be others. From the index they are `limit` at most; without it all, since every link of the
     /// repository is read for them.
-    pub fn referrers_after(
+    pub(crate) fn referrers_after(
         &self,
         repository: &Repository,
         subject: &Digest,

@@ -3,7 +3,7 @@
 //! Promises: what a write acknowledges is in a synced file before it returns, and readable from then on; a record that
 //! is damaged reads as "not there" and is reported. Reads come from the index where it is sure, else from the files,
 //! and the answers are the same. Writes change the file first, then the index, under a lock per repository, which the
-//! rebuild takes as well: so it never puts an older record over a newer one. Callers: the pull story, the push story, and the upkeep.
+//! rebuild takes as well: so it never puts an older record over a newer one. Callers: the pull story, the push story, and the collector.
 
 mod damage;
 mod holders;
@@ -49,7 +49,7 @@ const LOCKS: usize = 64;
 
 /// The tags and links of every repository.
 #[derive(Clone, Debug)]
-pub struct Catalog {
+pub(crate) struct Catalog {
     disk: Arc<Disk>,
     locks: Arc<Vec<Mutex<()>>>,
 }
@@ -61,12 +61,12 @@ impl Catalog {
 
     /// How often what the repository holds, or what its tags name, has changed, with some others' changes: an answer that was
     /// looked for after this was asked is good for as long as it says the same.
-    pub fn generation(&self, repository: &Repository) -> u64 {
+    pub(crate) fn generation(&self, repository: &Repository) -> u64 {
         self.disk.generations.of(repository)
     }
 
     /// What the tag names; `None` if it is not here.
-    pub fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagRecord>, StorageError> {
+    pub(crate) fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagRecord>, StorageError> {
         let path = self.disk.layout.tag(repository, tag);
         if let Some(text) = self.disk.index.tag(&RepositoryKey::new(repository), tag)
             && let Some(record) = checked_tag(tag, record::decode(&text).ok(), &path)
@@ -77,7 +77,7 @@ impl Catalog {
     }
 
     /// Makes the tag name what the record says, durably.
-    pub fn put_tag(&self, repository: &Repository, record: &TagRecord) -> Result<(), StorageError> {
+    pub(crate) fn put_tag(&self, repository: &Repository, record: &TagRecord) -> Result<(), StorageError> {
         let _change = self.disk.generations.change(repository);
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.tag(repository, &record.tag);
@@ -93,7 +93,7 @@ impl Catalog {
     }
 
     /// Forgets the tag, durably; what it named stays. Says whether it was there.
-    pub fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, StorageError> {
+    pub(crate) fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, StorageError> {
         let _change = self.disk.generations.change(repository);
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.tag(repository, tag);
@@ -106,12 +106,13 @@ impl Catalog {
     }
 
     /// The repository's tags, sorted by their bytes; none for a repository that is not here.
-    pub fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, StorageError> {
+    #[cfg(test)]
+    pub(crate) fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, StorageError> {
         self.tags_after(repository, None, usize::MAX)
     }
 
     /// The repository's first `limit` tags that sort after `last`, by their bytes.
-    pub fn tags_after(
+    pub(crate) fn tags_after(
         &self,
         repository: &Repository,
         last: Option<&str>,
@@ -137,7 +138,7 @@ impl Catalog {
     }
 
     /// The records of the repository's tags, sorted by the tags' bytes.
-    pub fn tag_records(&self, repository: &Repository) -> Result<Vec<TagRecord>, StorageError> {
+    pub(crate) fn tag_records(&self, repository: &Repository) -> Result<Vec<TagRecord>, StorageError> {
         let key = RepositoryKey::new(repository);
         if let Some(records) = self.disk.index.tag_texts(&key).and_then(|texts| decode_all(&texts)) {
             return Ok(records);
@@ -152,7 +153,7 @@ impl Catalog {
     }
 
     /// The repository's tags that name the digest, sorted by their bytes.
-    pub fn tags_naming(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Tag>, StorageError> {
+    pub(crate) fn tags_naming(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Tag>, StorageError> {
         let naming = self.tag_records(repository)?.into_iter().filter(|record| record.digest == *digest);
         Ok(naming.map(|record| record.tag).collect())
     }
@@ -163,12 +164,12 @@ impl Catalog {
     ///
     /// A folder that cannot be looked at is that of a known one: what is hosted must not be taken for unknown because the
     /// disk fails for a moment.
-    pub fn knows(&self, repository: &Repository) -> bool {
+    pub(crate) fn knows(&self, repository: &Repository) -> bool {
         matches!(self.presence(repository), Presence::Known | Presence::Unseen)
     }
 
     /// The same in more words. But for [`Presence::Unseen`] it stays as it is for a [`generation`](Self::generation).
-    pub fn presence(&self, repository: &Repository) -> Presence {
+    pub(crate) fn presence(&self, repository: &Repository) -> Presence {
         match fs::metadata(self.disk.layout.tags(repository)) {
             Ok(metadata) if metadata.is_dir() => Presence::Known,
             Ok(_) => Presence::Begun,
@@ -192,26 +193,26 @@ impl Catalog {
 
     /// Whether the repository has a link of the digest, be it a good one or not: what a push has brought is its own before the
     /// repository is known. One look at the disk; what cannot be looked at is held, as for [`knows`](Self::knows).
-    pub fn holds(&self, repository: &Repository, digest: &Digest) -> bool {
+    pub(crate) fn holds(&self, repository: &Repository, digest: &Digest) -> bool {
         fs::symlink_metadata(self.disk.layout.link(repository, digest))
             .map_or_else(|error| !is_absence(&error), |_| true)
     }
 
     /// Whether the repository is here: it has a tag or holds something.
-    pub fn has_repository(&self, repository: &Repository) -> bool {
+    pub(crate) fn has_repository(&self, repository: &Repository) -> bool {
         [self.disk.layout.tags(repository), self.disk.layout.links(repository)]
             .iter()
             .any(|folder| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
     }
 
     /// The names of the namespace's repositories that hold something, be it only blobs so far, sorted by their bytes.
-    pub fn repositories(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
+    pub(crate) fn repositories(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
         self.repositories_after(namespace, None, usize::MAX)
     }
 
     /// The first `limit` of them that come after `last`. Without the index it lists one folder, and looks into those of the
     /// answer; then one of which every record is damaged is among them as well.
-    pub fn repositories_after(
+    pub(crate) fn repositories_after(
         &self,
         namespace: &Namespace,
         last: Option<&RepositoryName>,
@@ -238,7 +239,7 @@ impl Catalog {
 
     /// The names of all the namespace's repositories that have a folder, sorted by their bytes: also of those that hold
     /// nothing, that are not known, and that cannot be looked into.
-    pub fn folders(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
+    pub(crate) fn folders(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
         let folder = self.disk.layout.repos().join(names::namespace(namespace));
         let mut names = file_names(&folder, names::parse_repository)?;
         names.sort_unstable();
@@ -246,7 +247,7 @@ impl Catalog {
     }
 
     /// The namespaces that have a folder.
-    pub fn namespaces(&self) -> Result<Vec<Namespace>, StorageError> {
+    pub(crate) fn namespaces(&self) -> Result<Vec<Namespace>, StorageError> {
         file_names(&self.disk.layout.repos(), names::parse_namespace)
     }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::storage::{
-    Storage,
+    Files,
     tests::{digest, eventually, hosted, link_record, open, open_ready, repository, tag, tag_record},
 };
 
@@ -353,7 +353,7 @@ proptest! {
     #[test]
     fn index_and_files_agree(steps in proptest::collection::vec(step(), 1..30)) {
         let dir = tempfile::tempdir().unwrap();
-        let mut storage: Storage = open_ready(dir.path());
+        let mut storage: Files = open_ready(dir.path());
         let mut model = Model::default();
         for step in steps {
             match step {

@@ -24,12 +24,15 @@ use std::{
 pub use report::{CheckReport, Corrupt, Damaged, Mended, Missing, Needed, Reserved};
 
 use super::{
-    BlobStore, Catalog, Limits, OpenError, Storage, StorageError,
+    Limits, OpenError, StorageError,
+    blobs::BlobStore,
+    catalog::Catalog,
     disk::{Disk, Gate},
+    files::{Files, take_clean_mark},
     index::Index,
     layout::Layout,
     lock::Lock,
-    names, take_clean_mark,
+    names,
 };
 use crate::{
     config::MinFree,
@@ -90,10 +93,10 @@ pub fn check(dir: &Path, options: CheckOptions, progress: &(dyn Fn(u64) + Sync))
         take_clean_mark(&layout, lock)?;
     }
     let lock = lock.map(Arc::new);
-    let disk = Arc::new(Disk::new(layout.clone(), LIMITS.min_free, lock.clone(), gate, None, Index::none()));
+    let disk = Arc::new(Disk::new(layout.clone(), LIMITS, lock.clone(), gate, None, Index::none()));
     let mut report = look(disk, options, progress)?;
     if options.repair {
-        report.index_filled = Storage::build(layout, LIMITS, lock, Gate::Open, None).fill_index();
+        report.index_filled = Files::build(layout, LIMITS, lock, Gate::Open, None).fill_index();
     }
     Ok(report)
 }
@@ -102,7 +105,7 @@ pub fn check(dir: &Path, options: CheckOptions, progress: &(dyn Fn(u64) + Sync))
 const LIMITS: Limits = Limits { max_size: None, min_free: MinFree::Bytes(0) };
 
 fn look(disk: Arc<Disk>, options: CheckOptions, progress: &(dyn Fn(u64) + Sync)) -> Result<CheckReport, StorageError> {
-    let blobs = BlobStore::file_system(Arc::clone(&disk));
+    let blobs = BlobStore::new(Arc::clone(&disk));
     let catalog = Catalog::new(Arc::clone(&disk));
     let mut checker = Checker { disk, blobs, options, progress, corrupt: HashSet::new(), repositories: Vec::new() };
     let mut report = share(options.threads, checker.blobs.all(), |digest, report| checker.blob(digest, report))?;

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use proptest::prelude::*;
 
 use crate::storage::{
-    Storage,
+    Files,
     tests::{eventually, link_record, open, open_ready, repository, tag, tag_record},
 };
 
@@ -18,7 +18,7 @@ fn fill(dir: &Path) {
     storage.close();
 }
 
-fn check(storage: &Storage, content: &[u8]) {
+fn check(storage: &Files, content: &[u8]) {
     let a = repository("a");
     assert_eq!(storage.catalog.tags(&a).unwrap().len(), 20);
     for n in 0..20 {

@@ -14,17 +14,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub use part::Part;
+pub(crate) use part::Part;
 
-use super::{StorageError, claims::Claims, disk::Disk, growing::Place, names};
+use super::{Reservation, StorageError, claims::Claims, disk::Disk, growing::Place, names};
 use crate::oci::Digest;
+
+/// After which an abandoned download is removed.
+pub(super) const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Leftovers that are kept at most; the oldest go first.
 const KEPT: usize = 1000;
 
 /// The downloads under way, and those that wait to be taken up again.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub(crate) struct Parts {
     disk: Arc<Disk>,
     boot: Option<Arc<str>>,
     open: Claims<Digest>,
@@ -38,28 +41,36 @@ impl Parts {
         Parts { disk, boot, open: Claims::default(), tidying: Arc::default() }
     }
 
-    /// Begins a download, or takes up what an earlier one left: [`Part::offset`] says where to go
-    /// on. `most`: what is longer, in bytes, is not taken up. Nothing is reserved for it: it is a
-    /// manifest's word.
+    /// As [`open_reserved`](Self::open_reserved), without a bound.
+    #[cfg(test)]
+    pub(crate) fn open(&self, digest: Digest, most: Option<u64>) -> Result<Part, StorageError> {
+        let room = self.disk.ledger.reserve(digest, 0, || 0);
+        self.open_reserved(room.ok_or(StorageError::Busy(digest))?, most)
+    }
+
+    /// Begins a download in the room that is reserved for it, or takes up what an earlier one left:
+    /// [`Part::offset`] says where to go on. A leftover longer than `most` bytes is not taken up. No
+    /// disk blocks are taken for it: it is a manifest's word.
     ///
     /// Errors: [`StorageError::Busy`] while another `Part` of this digest lives.
-    pub fn open(&self, digest: Digest, most: Option<u64>) -> Result<Part, StorageError> {
+    pub(crate) fn open_reserved(&self, room: Reservation, most: Option<u64>) -> Result<Part, StorageError> {
+        let digest = room.digest();
         let claim = self.open.take(digest).or_else(|| {
             let _tidied = self.tidying();
             self.open.take(digest)
         });
         let claim = claim.ok_or(StorageError::Busy(digest))?;
-        Part::open(Arc::clone(&self.disk), self.boot.clone(), claim, most)
+        Part::open(Arc::clone(&self.disk), self.boot.clone(), claim, room, most)
     }
 
     /// The digests of which an earlier download left something, and none is under way.
-    pub fn leftovers(&self) -> Result<Vec<Digest>, StorageError> {
+    pub(crate) fn leftovers(&self) -> Result<Vec<Digest>, StorageError> {
         let all = self.all()?.into_iter().map(|(digest, _)| digest);
         Ok(all.filter(|digest| !self.open.is_taken(digest)).collect())
     }
 
     /// Removes leftovers older than this, and the oldest beyond a thousand. Says how many.
-    pub fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
+    pub(crate) fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
         let mut all = self.all()?;
         all.sort_unstable_by_key(|(_, changed)| std::cmp::Reverse(*changed));
         let now = SystemTime::now();
@@ -73,6 +84,7 @@ impl Parts {
             if let Some(claim) = self.open.take(digest) {
                 let _permission = self.disk.writing()?;
                 Place { folder: self.disk.layout.fill(&claim.key), name: part::PART, boot: None }.remove()?;
+                self.disk.ledger.swept(&digest);
                 removed += 1;
             }
         }
@@ -81,7 +93,7 @@ impl Parts {
 
     /// Gives back the disk space that downloads which are not under way hold beyond their content:
     /// a crash leaves what was reserved. Says how much, in bytes.
-    pub fn give_back(&self) -> Result<u64, StorageError> {
+    pub(crate) fn give_back(&self) -> Result<u64, StorageError> {
         let mut given = 0;
         for digest in self.leftovers()? {
             let _tidying = self.tidying();
@@ -91,6 +103,17 @@ impl Parts {
             given += Place { folder: self.disk.layout.fill(&claim.key), name: part::PART, boot: None }.give_back()?;
         }
         Ok(given)
+    }
+
+    /// Counts what earlier processes left against `max_size`.
+    pub(super) fn count_leftovers(&self) -> Result<(), StorageError> {
+        for (digest, _) in self.all()? {
+            let file = self.disk.layout.fill(&digest).join(part::PART);
+            if let Ok(metadata) = fs::metadata(file) {
+                self.disk.ledger.found(digest, metadata.len());
+            }
+        }
+        Ok(())
     }
 
     fn tidying(&self) -> MutexGuard<'_, ()> {

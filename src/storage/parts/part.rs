@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::{
     oci::Digest,
     storage::{
-        StorageError, StoredBlob, blobs,
+        Reservation, StorageError, StoredBlob, blobs,
         claims::Claim,
         disk::Disk,
         growing::{Facts, Growing, Place},
@@ -27,10 +27,13 @@ pub(super) const PART: &str = "part";
 
 /// A download under way. Dropped, it stays on disk to be taken up again.
 #[derive(Debug)]
-pub struct Part {
+pub(crate) struct Part {
     disk: Arc<Disk>,
     claim: Claim<Digest>,
     growing: Growing,
+    room: Reservation,
+    /// Nothing of it is on disk any more, or under its name.
+    gone: bool,
     /// Some of it was written by an earlier download.
     resumed: bool,
     proven: bool,
@@ -41,6 +44,7 @@ impl Part {
         disk: Arc<Disk>,
         boot: Option<Arc<str>>,
         claim: Claim<Digest>,
+        mut room: Reservation,
         most: Option<u64>,
     ) -> Result<Part, StorageError> {
         drop(disk.writing()?);
@@ -50,41 +54,38 @@ impl Part {
         if let Some(mut growing) = Growing::take_up(place.clone(), algorithm, fits)? {
             growing.checkpoint_if_due()?;
             let resumed = growing.written() > 0;
-            return Ok(Part { disk, claim, growing, resumed, proven: false });
+            return Ok(Part { disk, claim, growing, room, gone: false, resumed, proven: false });
         }
         match Growing::begin(place.clone(), algorithm, Facts::default()) {
-            Ok(growing) => Ok(Part { disk, claim, growing, resumed: false, proven: false }),
+            Ok(growing) => Ok(Part { disk, claim, growing, room, gone: false, resumed: false, proven: false }),
             Err(error) => {
                 // A full disk is not filled further with folders of downloads that never began.
-                let _ = place.remove();
+                if place.remove().is_ok() {
+                    room.keeps(0);
+                }
                 Err(error)
             }
         }
     }
 
-    /// The digest that the bytes are to have.
-    pub fn digest(&self) -> Digest {
-        self.claim.key
-    }
-
     /// How many bytes readers can read; also where upstream is to go on after an error or a restart.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.growing.written()
     }
 
     /// The size in bytes that the blob will have, as the source of these bytes has said. It may be
     /// wrong.
-    pub fn total(&self) -> Option<u64> {
+    pub(crate) fn total(&self) -> Option<u64> {
         self.growing.facts().total
     }
 
     /// The sources that its bytes came from.
-    pub fn sources(&self) -> &[String] {
+    pub(crate) fn sources(&self) -> &[String] {
         &self.growing.facts().sources
     }
 
     /// Notes a source that bytes come from next, so that it is known after a restart too.
-    pub fn add_source(&mut self, source: &str) -> Result<(), StorageError> {
+    pub(crate) fn add_source(&mut self, source: &str) -> Result<(), StorageError> {
         if self.sources().iter().any(|known| known == source) { Ok(()) } else { self.growing.add_source(source) }
     }
 
@@ -93,8 +94,15 @@ impl Part {
     ///
     /// Errors: [`StorageError::NoSpace`] if there is no room for the step. The part can be used all
     /// the same.
-    pub fn set_total(&mut self, total: Option<u64>) -> Result<(), StorageError> {
+    pub(crate) fn set_total(&mut self, total: Option<u64>) -> Result<(), StorageError> {
         if self.total() == total { Ok(()) } else { self.growing.set_total(total) }
+    }
+
+    /// Makes the reservation `total` bytes in all. Says whether there is room: within `max_size`, and
+    /// for what is missing on the disk.
+    pub(crate) fn reserve(&mut self, total: u64) -> bool {
+        self.disk.has_space(total.saturating_sub(self.growing.written()))
+            && self.room.grow_to(total, || self.disk.cached())
     }
 
     /// Whether the hash is that of what is in the file.
@@ -105,25 +113,25 @@ impl Part {
 
     /// A descriptor of its own for reading, by position. It stays good after [`commit`](Self::commit), after
     /// [`discard`](Self::discard), and, with the old bytes, after [`restart`](Self::restart).
-    pub fn reader(&self) -> Result<Arc<File>, StorageError> {
+    pub(crate) fn reader(&self) -> Result<Arc<File>, StorageError> {
         self.growing.reader()
     }
 
     /// Takes the next bytes. Small ones are gathered: [`flush`](Self::flush) makes them readable.
     ///
     /// After an error the part ends at [`offset`](Self::offset), and bytes beyond it are to be fetched again.
-    pub fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
+    pub(crate) fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
         self.proven = false;
         self.growing.append(batch)
     }
 
     /// Makes everything that was appended readable.
-    pub fn flush(&mut self) -> Result<(), StorageError> {
+    pub(crate) fn flush(&mut self) -> Result<(), StorageError> {
         self.growing.flush()
     }
 
     /// Whether the bytes are the blob. Its digest says so, whatever anybody has said of its size.
-    pub fn verify(&mut self) -> Result<bool, StorageError> {
+    pub(crate) fn verify(&mut self) -> Result<bool, StorageError> {
         self.flush()?;
         self.proven = self.growing.digest()? == self.claim.key;
         if self.proven && self.resumed {
@@ -137,29 +145,38 @@ impl Part {
     ///
     /// Errors: [`StorageError::Unproven`] without a [`verify`](Self::verify) that said so; then it waits as if parked. After
     /// any other error nothing of it is left: a disk that does not take it now is not kept from taking something else.
-    pub fn commit(mut self) -> Result<StoredBlob, StorageError> {
+    pub(crate) fn commit(mut self) -> Result<StoredBlob, StorageError> {
         if !self.proven {
             return Err(StorageError::Unproven(self.claim.key));
         }
+        self.gone = true;
         blobs::commit(&self.disk, &self.claim.key, &mut self.growing).inspect_err(|_| {
             let _ = self.growing.place().remove();
         })
     }
 
     /// Keeps it on disk, so that it can be taken up again even after a power cut.
-    pub fn park(mut self) -> Result<(), StorageError> {
+    pub(crate) fn park(mut self) -> Result<(), StorageError> {
         self.growing.park()
     }
 
     /// Removes it from disk.
-    pub fn discard(mut self) -> Result<(), StorageError> {
+    pub(crate) fn discard(mut self) -> Result<(), StorageError> {
+        self.gone = true;
         self.growing.discard()
     }
 
     /// Begins again with no bytes and no size, in a new file: readers of the old one see no byte of
     /// the new.
-    pub fn restart(&mut self) -> Result<(), StorageError> {
+    pub(crate) fn restart(&mut self) -> Result<(), StorageError> {
         (self.resumed, self.proven) = (false, false);
         self.growing.restart()
+    }
+}
+
+impl Drop for Part {
+    /// What is left on disk goes on to count against `max_size`.
+    fn drop(&mut self) {
+        self.room.keeps(if self.gone { 0 } else { self.growing.written() });
     }
 }

@@ -11,7 +11,7 @@ use super::{part::PART, *};
 use crate::{
     oci::{Algorithm, Hasher},
     storage::{
-        Storage, StoredBlob, Usage,
+        Files, StoredBlob, Usage,
         growing::{Facts, State, boot_id},
         record,
         tests::{batch, child, child_dir, content, digest, eventually, open},
@@ -299,7 +299,7 @@ fn small_pieces_come_to_a_checkpoint_too() {
 #[test]
 fn abandoned_downloads_go_away() {
     let dir = tempfile::tempdir().unwrap();
-    let storage: Storage = open(dir.path());
+    let storage: Files = open(dir.path());
     for n in 0..3_u8 {
         let mut part = storage.parts.open(digest(&[n]), None).unwrap();
         part.append(batch(&[n])).unwrap();
@@ -309,7 +309,7 @@ fn abandoned_downloads_go_away() {
     let part = folder(dir.path(), &digest(&[0])).join("part");
     fs::File::options().write(true).open(part).unwrap().set_modified(old).unwrap();
     let under_way = storage.parts.open(digest(&[1]), None).unwrap();
-    assert_eq!(storage.parts.sweep(crate::storage::ABANDONED).unwrap(), 1);
+    assert_eq!(storage.parts.sweep(crate::storage::parts::ABANDONED).unwrap(), 1);
     assert_eq!(storage.parts.leftovers().unwrap(), [digest(&[2])]);
     assert_eq!(storage.parts.sweep(Duration::ZERO).unwrap(), 1);
     assert!(storage.parts.leftovers().unwrap().is_empty());

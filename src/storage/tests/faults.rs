@@ -83,7 +83,7 @@ fn child_on_a_read_only_disk() {
     let storage = open(&dir);
     storage.blobs.put(&digest(b"x"), b"x").unwrap();
     storage.catalog.put_tag(&repository("a"), &tag_record("t", b"x")).unwrap();
-    let check = |storage: &Storage| {
+    let check = |storage: &Files| {
         eventually(|| !storage.writable() && !storage.room_for(1));
         assert_eq!(storage.blobs.read(&digest(b"x"), 9).unwrap().unwrap(), &b"x"[..]);
         assert_eq!(storage.catalog.tag(&repository("a"), &tag("t")).unwrap(), Some(tag_record("t", b"x")));
@@ -99,8 +99,8 @@ fn child_on_a_read_only_disk() {
     remount("remount,ro");
     let storage = open(&dir);
     check(&storage);
-    assert!(matches!(Storage::open(&dir, LIMITS), Err(OpenError::Locked { .. })));
+    assert!(matches!(Files::open(&dir, LIMITS), Err(OpenError::Locked { .. })));
     storage.close();
-    let error = Storage::open(&root.join("other"), LIMITS).unwrap_err();
+    let error = Files::open(&root.join("other"), LIMITS).unwrap_err();
     assert!(matches!(error, OpenError::ReadOnly(_)), "{error}");
 }

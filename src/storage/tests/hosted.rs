@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn usage(storage: &Storage) -> (u64, u64) {
+fn usage(storage: &Files) -> (u64, u64) {
     let usage = storage.usage();
     (usage.bytes, usage.hosted)
 }
@@ -13,13 +13,13 @@ fn usage(storage: &Storage) -> (u64, u64) {
 fn only_cached_bytes_count_against_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { max_size: Some(100), ..LIMITS };
-    let storage = Storage::open(dir.path(), limits).unwrap();
+    let storage = Files::open(dir.path(), limits).unwrap();
     eventually(|| storage.usage().complete);
     let (shared, own, cached) = (content(60), content(500), content(30));
     for bytes in [&shared, &own, &cached] {
         storage.blobs.put(&digest(bytes), bytes).unwrap();
     }
-    assert!(!storage.room_for(1) && storage.room_to_host(1 << 20));
+    assert!(!storage.room_for(1) && storage.room_to_push(1 << 20).is_ok());
     storage.catalog.put_links(&repository("a"), &[link_record(&shared), link_record(&cached)]).unwrap();
     assert_eq!(usage(&storage), (590, 0));
     for name in ["a", "b"] {
@@ -42,10 +42,10 @@ fn only_cached_bytes_count_against_the_limit() {
     // After an orderly stop it is known at once, after a crash in a while.
     storage.close();
     drop(storage);
-    let storage = Storage::open(dir.path(), limits).unwrap();
+    let storage = Files::open(dir.path(), limits).unwrap();
     assert_eq!((usage(&storage), storage.usage().complete), ((535, 5), true));
     drop(storage);
-    let storage = Storage::open(dir.path(), limits).unwrap();
+    let storage = Files::open(dir.path(), limits).unwrap();
     eventually(|| storage.usage().complete);
     assert_eq!(usage(&storage), (535, 5));
 }

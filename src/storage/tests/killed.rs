@@ -127,7 +127,7 @@ fn a_failed_sync_is_never_acknowledged() {
 #[test]
 #[ignore = "run, and killed, by the tests above"]
 fn child_that_works() {
-    let Ok(storage) = Storage::open(&child_dir(), LIMITS) else {
+    let Ok(storage) = Files::open(&child_dir(), LIMITS) else {
         return;
     };
     let a = repository("a");

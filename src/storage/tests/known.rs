@@ -12,18 +12,18 @@ fn pushed(content: &[u8], media_type: &str) -> LinkRecord {
     LinkRecord { right: LinkRight::Pushed, media_type: media_type.to_owned(), ..link_record(content) }
 }
 
-fn push(storage: &Storage, content: &[u8], media_type: &str) {
+fn push(storage: &Files, content: &[u8], media_type: &str) {
     storage.blobs.put(&digest(content), content).unwrap();
     storage.catalog.put_links(&hosted("app"), &[pushed(content, media_type)]).unwrap();
 }
 
 /// Whether the name is known, and whether it is listed.
-fn known(storage: &Storage) -> (bool, bool) {
+fn known(storage: &Files) -> (bool, bool) {
     let names = storage.catalog.repositories(&Namespace::Hosted).unwrap();
     (storage.catalog.knows(&hosted("app")), names == [hosted("app").name])
 }
 
-fn folder(storage: &Storage) -> PathBuf {
+fn folder(storage: &Files) -> PathBuf {
     storage.disk.layout.repository(&hosted("app"))
 }
 

@@ -16,17 +16,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::*;
-use crate::oci::{Algorithm, Hasher, Namespace, Repository, Tag};
+use super::{files::Files, layout::Layout, parts::Part, *};
+use crate::config::MinFree;
+use crate::oci::{Algorithm, Digest, Hasher, Namespace, Repository, Tag};
 
 pub(super) const LIMITS: Limits = Limits { max_size: None, min_free: MinFree::Bytes(0) };
 
-pub(super) fn open(dir: &Path) -> Storage {
-    Storage::open(dir, LIMITS).unwrap()
+pub(super) fn open(dir: &Path) -> Files {
+    Files::open(dir, LIMITS).unwrap()
 }
 
 /// Opens it and waits until reads come from the index.
-pub(super) fn open_ready(dir: &Path) -> Storage {
+pub(super) fn open_ready(dir: &Path) -> Files {
     let storage = open(dir);
     eventually(|| storage.index_is_ready());
     storage
@@ -119,7 +120,7 @@ fn assert_send_sync<T: Send + Sync>() {}
 
 #[test]
 fn everything_may_go_to_any_thread() {
-    assert_send_sync::<Storage>();
+    assert_send_sync::<Files>();
     assert_send_sync::<Part>();
     assert_send_sync::<StorageError>();
 }
@@ -181,7 +182,7 @@ fn usage_is_the_same_by_count_and_by_the_clean_mark() {
     let limited = Limits { max_size: Some(expected.bytes + 10), ..LIMITS };
     storage.close();
     drop(storage);
-    let storage = Storage::open(dir.path(), limited).unwrap();
+    let storage = Files::open(dir.path(), limited).unwrap();
     assert!(storage.room_for(10) && !storage.room_for(11));
 }
 

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use super::*;
 
 fn refusal(dir: &Path) -> OpenError {
-    let error = Storage::open(dir, LIMITS).unwrap_err();
+    let error = Files::open(dir, LIMITS).unwrap_err();
     assert!(!error.to_string().contains('\n'), "one line: {error}");
     error
 }

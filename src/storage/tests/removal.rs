@@ -8,12 +8,12 @@ fn pushed(content: &[u8]) -> LinkRecord {
     LinkRecord { right: LinkRight::Pushed, ..link_record(content) }
 }
 
-fn remove(storage: &Storage, content: &[u8]) -> Removal {
+fn remove(storage: &Files, content: &[u8]) -> Removal {
     storage.blobs.remove_unheld(&digest(content), &storage.catalog).unwrap()
 }
 
 /// With the index, without one, and while it is filled.
-fn each_way(run: impl Fn(&Storage)) {
+fn each_way(run: impl Fn(&Files)) {
     for (name, wait, lose) in [("index", true, false), ("files", false, true), ("filling", false, false)] {
         let dir = tempfile::tempdir().unwrap();
         let storage = open(dir.path());
@@ -100,7 +100,7 @@ fn a_link_and_a_removal_never_both_win() {
         const CONTENTS: u8 = 3;
         let (stop, linked, gone, removed) =
             (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        let push = |repository: &Repository, n: u8, storage: &Storage| {
+        let push = |repository: &Repository, n: u8, storage: &Files| {
             if n.is_multiple_of(2) {
                 storage.blobs.put(&digest(&[n]), &[n]).unwrap();
             } else {

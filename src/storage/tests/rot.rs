@@ -6,20 +6,20 @@ use super::*;
 use crate::storage::rot::found_rotten;
 
 /// What was found by one finder: cached, hosted.
-fn counts(storage: &Storage, finder: Finder) -> (u64, u64) {
+fn counts(storage: &Files, finder: Finder) -> (u64, u64) {
     let found = storage.rotten().into_iter().find(|found| found.by == finder).unwrap();
     (found.cached, found.hosted)
 }
 
 /// Flips a bit of the blob's file: it stays as long as it was.
-fn rot(storage: &Storage, name: &Digest) {
+fn rot(storage: &Files, name: &Digest) {
     let path = storage.disk.layout.blob(name);
     let mut bytes = fs::read(&path).unwrap();
     bytes[0] ^= 1;
     fs::write(&path, bytes).unwrap();
 }
 
-fn on_disk(storage: &Storage, name: &Digest) -> Vec<u8> {
+fn on_disk(storage: &Files, name: &Digest) -> Vec<u8> {
     fs::read(storage.disk.layout.blob(name)).unwrap()
 }
 

@@ -3,7 +3,7 @@
 //! Promises: an upload belongs to the repository it was begun in, and is unknown to every other; one request writes it
 //! at a time; after a crash it is taken up at an offset that never exceeds what is on disk (the table of
 //! [`growing`](super::growing)); what it was given gets a blob's name only when its digest is proven; and what a request
-//! was told is kept is not swept for the next hour, whatever the clock says. Callers: the push story, and the upkeep,
+//! was told is kept is not swept for the next hour, whatever the clock says. Callers: the push story, and the collector,
 //! which removes what was abandoned.
 
 mod id;
@@ -20,7 +20,7 @@ use std::{
 };
 
 pub use id::{UploadId, UploadIdError};
-pub use upload::Upload;
+pub(crate) use upload::Upload;
 use uses::Uses;
 
 use super::{
@@ -40,7 +40,7 @@ const DATA: &str = "data";
 
 /// The pushes under way, and those that wait for their next chunk.
 #[derive(Clone, Debug)]
-pub struct Uploads {
+pub(crate) struct Uploads {
     disk: Arc<Disk>,
     boot: Option<Arc<str>>,
     open: Claims<UploadId>,
@@ -53,13 +53,13 @@ impl Uploads {
     }
 
     /// Begins an upload, which is empty and waits. Its digest may be of any algorithm.
-    pub fn begin(&self, repository: &Repository) -> Result<UploadId, StorageError> {
+    pub(crate) fn begin(&self, repository: &Repository) -> Result<UploadId, StorageError> {
         self.begin_as(repository, None)
     }
 
     /// Begins an upload whose digest is of this algorithm: its bytes are hashed so from the first
     /// on.
-    pub fn begin_with(&self, repository: &Repository, algorithm: Algorithm) -> Result<UploadId, StorageError> {
+    pub(crate) fn begin_with(&self, repository: &Repository, algorithm: Algorithm) -> Result<UploadId, StorageError> {
         self.begin_as(repository, Some(algorithm))
     }
 
@@ -81,7 +81,7 @@ impl Uploads {
     /// Takes up an upload; `None` if there is none of this name in this repository.
     ///
     /// Errors: [`StorageError::UploadBusy`] while another [`Upload`] of this name lives.
-    pub fn open(&self, repository: &Repository, id: &UploadId) -> Result<Option<Upload>, StorageError> {
+    pub(crate) fn open(&self, repository: &Repository, id: &UploadId) -> Result<Option<Upload>, StorageError> {
         drop(self.disk.writing()?);
         let Some(state) = self.waiting(repository, id)? else {
             return Ok(None);
@@ -98,7 +98,7 @@ impl Uploads {
 
     /// How many bytes of the upload survive a power cut: where its next chunk begins, if no request is writing it.
     /// `None` as for [`open`](Self::open).
-    pub fn offset(&self, repository: &Repository, id: &UploadId) -> Result<Option<u64>, StorageError> {
+    pub(crate) fn offset(&self, repository: &Repository, id: &UploadId) -> Result<Option<u64>, StorageError> {
         let Some(state) = self.waiting(repository, id)? else {
             return Ok(None);
         };
@@ -116,7 +116,7 @@ impl Uploads {
     }
 
     /// Forgets an upload and what it was given. `false` as `None` for [`open`](Self::open), which has the same errors.
-    pub fn cancel(&self, repository: &Repository, id: &UploadId) -> Result<bool, StorageError> {
+    pub(crate) fn cancel(&self, repository: &Repository, id: &UploadId) -> Result<bool, StorageError> {
         let _permission = self.disk.writing()?;
         if self.waiting(repository, id)?.is_none() {
             return Ok(false);
@@ -128,7 +128,7 @@ impl Uploads {
     }
 
     /// The same whichever repository it is of. `false`: there is none of this name.
-    pub fn discard(&self, id: &UploadId) -> Result<bool, StorageError> {
+    pub(crate) fn discard(&self, id: &UploadId) -> Result<bool, StorageError> {
         let _permission = self.disk.writing()?;
         let place = self.place(id);
         if !place.folder.is_dir() {
@@ -146,7 +146,7 @@ impl Uploads {
     /// within the grace of the [`Leases`](super::Leases) stays in any case: an hour, by a time that does not jump.
     ///
     /// One that cannot be removed is told in the log, and does not keep the others.
-    pub fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
+    pub(crate) fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
         let mut removed = 0;
         for id in self.idle(older_than)? {
             match self.sweep_one(id, older_than) {
@@ -171,7 +171,7 @@ impl Uploads {
     }
 
     /// The uploads that [`sweep`](Self::sweep) would remove.
-    pub fn idle(&self, for_at_least: Duration) -> Result<Vec<UploadId>, StorageError> {
+    pub(crate) fn idle(&self, for_at_least: Duration) -> Result<Vec<UploadId>, StorageError> {
         let mut idle = self.all()?;
         idle.retain(|id| !self.open.is_taken(id) && self.is_idle(id, for_at_least));
         Ok(idle)
@@ -179,7 +179,7 @@ impl Uploads {
 
     /// The repositories that an upload is being written to, or that was begun or written to within
     /// `recent`.
-    pub fn under_way(&self, recent: Duration) -> Result<HashSet<Repository>, StorageError> {
+    pub(crate) fn under_way(&self, recent: Duration) -> Result<HashSet<Repository>, StorageError> {
         let mut repositories = HashSet::new();
         for id in self.all()? {
             let age = match self.uses.age(&id) {
@@ -210,7 +210,7 @@ impl Uploads {
     }
 
     /// How many there are, waiting or not; 0 if the folder cannot be read.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.all().map_or(0, |all| all.len())
     }
 
@@ -221,7 +221,7 @@ impl Uploads {
     }
 
     /// All of them, waiting or not.
-    pub fn all(&self) -> Result<Vec<UploadId>, StorageError> {
+    pub(crate) fn all(&self) -> Result<Vec<UploadId>, StorageError> {
         let folder = self.disk.layout.uploads();
         let entries = match fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

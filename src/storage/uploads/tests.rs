@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     oci::{Digest, Hasher},
     storage::{
-        Removal, Storage, StoredBlob,
+        Files, Removal, StoredBlob,
         tests::{batch, content, digest, hosted, open},
     },
 };
@@ -20,7 +20,7 @@ fn read(blob: &StoredBlob) -> Vec<u8> {
 }
 
 /// The upload, which is there.
-fn take_up(storage: &Storage, id: &UploadId) -> Upload {
+fn take_up(storage: &Files, id: &UploadId) -> Upload {
     storage.uploads.open(&hosted("a"), id).unwrap().unwrap()
 }
 

@@ -23,7 +23,7 @@ use crate::{
 
 /// A push under way, and the right to write it. Dropped, it waits as it is.
 #[derive(Debug)]
-pub struct Upload {
+pub(crate) struct Upload {
     disk: Arc<Disk>,
     claim: Claim<UploadId>,
     growing: Growing,
@@ -36,29 +36,29 @@ impl Upload {
     }
 
     /// Its name.
-    pub fn id(&self) -> UploadId {
+    pub(crate) fn id(&self) -> UploadId {
         self.claim.key
     }
 
     /// How many bytes it was given: where the next chunk begins.
-    pub fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.growing.given()
     }
 
     /// The algorithm that its digest was said to be of when it was begun.
-    pub fn algorithm(&self) -> Option<Algorithm> {
+    pub(crate) fn algorithm(&self) -> Option<Algorithm> {
         self.growing.facts().algorithm
     }
 
     /// Takes the next bytes.
     ///
     /// After an error drop it: what arrived before is kept, and the next [`open`](super::Uploads::open) says how much.
-    pub fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
+    pub(crate) fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
         self.growing.append(batch)
     }
 
     /// The end of a chunk: everything that was given survives a power cut from now on. Says where the next one begins.
-    pub fn park(mut self) -> Result<u64, StorageError> {
+    pub(crate) fn park(mut self) -> Result<u64, StorageError> {
         self.growing.park()?;
         Ok(self.growing.written())
     }
@@ -68,7 +68,7 @@ impl Upload {
     ///
     /// Errors: [`StorageError::WrongDigest`] if the bytes are not what the digest says, and then nothing of them is
     /// kept.
-    pub fn finish(mut self, digest: &Digest) -> Result<StoredBlob, StorageError> {
+    pub(crate) fn finish(mut self, digest: &Digest) -> Result<StoredBlob, StorageError> {
         drop(self.disk.writing()?);
         self.growing.flush()?;
         if self.proves(digest)? {

@@ -19,20 +19,13 @@ const KNOWN: &[&str] = &[
     "pull/second_look.rs",
     "storage/blobs.rs",
     "storage/catalog/mod.rs",
-    "storage/census.rs",
     "storage/disk.rs",
     "storage/index/mod.rs",
     "storage/index/open.rs",
     "storage/index/thread.rs",
-    "storage/mod.rs",
-    "storage/parts/mod.rs",
-    "storage/parts/part.rs",
-    "storage/rebuild.rs",
     "storage/rot.rs",
-    "storage/uploads/mod.rs",
-    "storage/uploads/upload.rs",
-    "upkeep/mod.rs",
-    "upkeep/sweep.rs",
+    "retention/mod.rs",
+    "retention/sweep.rs",
 ];
 
 /// Who uses whom, and by which names.

@@ -77,7 +77,7 @@ impl Registry {
         let loaded = Config::load(&Sources { file: None, environment, flags }).unwrap();
         let app = App::start(&loaded.config).unwrap();
         let (address, storage) = (app.listening().unwrap(), Arc::clone(app.storage()));
-        storage.leases.set_grace(GRACE);
+        storage.set_grace(GRACE);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -192,7 +192,7 @@ fn soak_of_pushes_pulls_deletions_and_collections() {
     assert!(links > 0 && blobs > 0, "the collections had something to do");
 
     // The grace ends.
-    registry.storage.leases.set_grace(Duration::ZERO);
+    registry.storage.set_grace(Duration::ZERO);
     registry.gc();
     let last = registry.gc();
     assert!(["links", "blobs", "uploads", "waiting", "skipped"].iter().all(|key| last[*key] == 0), "{last}");

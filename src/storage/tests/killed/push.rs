@@ -36,7 +36,7 @@ fn pushed(content: &[u8], media_type: &str) -> LinkRecord {
 #[test]
 #[ignore = "run, and killed, by the tests below"]
 fn child_that_pushes() {
-    let Ok(storage) = Storage::open(&child_dir(), LIMITS) else {
+    let Ok(storage) = Files::open(&child_dir(), LIMITS) else {
         return;
     };
     storage.leases.set_grace(Duration::ZERO);
@@ -49,7 +49,7 @@ fn child_that_pushes() {
 }
 
 /// Pushes an image to one repository, mounts its layer into another, takes all of it away in the first, and collects.
-fn pushes(storage: &Storage) -> Result<(), StorageError> {
+fn pushes(storage: &Files) -> Result<(), StorageError> {
     let (a, b, layer, manifest) = (hosted("a"), hosted("b"), layer(), manifest());
     let (blob, name) = (digest(&layer), digest(&manifest));
     let id = storage.uploads.begin(&a)?;

@@ -38,7 +38,7 @@ fn serve_without_a_grace() {
     let loaded = Config::load(&Sources { file, environment: Vec::new(), flags: Flags::default() }).unwrap();
     let app = App::start(&loaded.config).unwrap();
     let storage = Arc::clone(app.storage());
-    storage.leases.set_grace(std::time::Duration::ZERO);
+    storage.set_grace(std::time::Duration::ZERO);
     // The test harness has not ended its own line.
     println!("\nlistening on http://{}", app.listening().unwrap());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use super::*;
 use crate::{
     oci::{Namespace, Repository},
-    storage::{LinkRecord, LinkRight, Storage},
+    storage::{LinkRecord, LinkRight},
 };
 
 /// How long a lease lasts here.
@@ -30,7 +30,7 @@ fn layer(number: u64) -> Vec<u8> {
     format!("layer {number}").repeat(50).into_bytes()
 }
 
-fn link(storage: &Storage, repository: &Repository, digest: Digest, media_type: &str) {
+fn link(storage: &Folder, repository: &Repository, digest: Digest, media_type: &str) {
     let link = LinkRecord {
         digest,
         media_type: media_type.to_owned(),
@@ -43,7 +43,7 @@ fn link(storage: &Storage, repository: &Repository, digest: Digest, media_type: 
 }
 
 /// Whether the repository has the content, as a HEAD asks.
-fn has(storage: &Storage, repository: &Repository, digest: &Digest) -> bool {
+fn has(storage: &Folder, repository: &Repository, digest: &Digest) -> bool {
     storage.catalog.link(repository, digest).unwrap().is_some() && storage.blobs.size(digest).unwrap().is_some()
 }
 
@@ -58,7 +58,7 @@ struct Counts {
 
 /// One push after another, the way a client does it: each layer by HEAD, mount or upload, then the manifest; and after a
 /// while its deletion.
-fn pushes(storage: &Storage, seed: u64, stop: &AtomicBool, counts: &Counts) {
+fn pushes(storage: &Folder, seed: u64, stop: &AtomicBool, counts: &Counts) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut number = 0;
     while !stop.load(Ordering::Relaxed) {

@@ -5,16 +5,16 @@ use std::{fs, path::PathBuf, sync::Arc};
 use super::*;
 use crate::{
     oci::{Namespace, Repository},
+    retention::{Collector, HostedRepository, Patience},
     runtime::BlockingPool,
     storage::{LinkRecord, LinkRight},
-    upkeep::{HostedRepository, Patience, Upkeep},
 };
 
 fn hosted(name: &str) -> Repository {
     Repository { namespace: Namespace::Hosted, name: name.parse().unwrap() }
 }
 
-fn push(storage: &Storage, repository: &Repository, bytes: &[u8], media_type: &str) -> Digest {
+fn push(storage: &Folder, repository: &Repository, bytes: &[u8], media_type: &str) -> Digest {
     let digest = digest(bytes);
     storage.blobs.put(&digest, bytes).unwrap();
     let (media_type, size) = (media_type.to_owned(), bytes.len() as u64);
@@ -23,7 +23,7 @@ fn push(storage: &Storage, repository: &Repository, bytes: &[u8], media_type: &s
     digest
 }
 
-fn holds(storage: &Storage, repository: &Repository, digest: &Digest) -> bool {
+fn holds(storage: &Folder, repository: &Repository, digest: &Digest) -> bool {
     storage.catalog.link(repository, digest).unwrap().is_some()
 }
 
@@ -109,13 +109,11 @@ fn a_start_protects_everything_for_the_grace() {
 }
 
 /// One pass that waits for no grace.
-fn pass_now(storage: &Storage, how: How) -> Collection {
-    let pass = Pass::new(how, Settled::default()).without_patience(storage).unwrap();
-    let (mut pass, repositories) = pass.repositories(storage).unwrap();
-    for repository in repositories {
-        pass = pass.repository(storage, repository).unwrap();
-    }
-    pass.blobs(storage, storage.blobs.all()).unwrap().end().0
+fn pass_now(storage: &Folder, how: How) -> Collection {
+    storage.runtime.block_on(async {
+        let pass = Pass::new(how, Settled::default()).without_patience(&storage.storage).await.unwrap();
+        pass.over_all(&storage.storage).await.unwrap().end().0
+    })
 }
 
 /// An operator who knows that nobody pushes waits neither for leases nor for the hour after a
@@ -161,12 +159,13 @@ fn a_push_during_a_pass_without_patience_loses_nothing() {
     storage.leases.set_grace(Duration::from_secs(3600));
     let app = hosted("team/app");
     let layer = push(&storage, &app, b"layer", "");
-    let begun = Pass::new(How::Removing, Settled::default()).without_patience(&storage).unwrap();
+    let (runtime, verbs) = (&storage.runtime, &storage.storage);
+    let begun = runtime.block_on(Pass::new(How::Removing, Settled::default()).without_patience(verbs)).unwrap();
     // As a manifest's push does: held, looked for, linked.
     let hold = storage.leases.hold([layer]);
     assert!(holds(&storage, &app, &layer));
     drop(hold);
-    let after = begun.repository(&storage, app.clone()).unwrap().blobs(&storage, storage.blobs.all()).unwrap().end().0;
+    let after = runtime.block_on(begun.over_all(verbs)).unwrap().end().0;
     assert_eq!((after.links, after.blobs, after.waiting), (0, 0, 1));
     let manifest = push(&storage, &app, &image(&[layer]), OCI_IMAGE);
     assert!(holds(&storage, &app, &layer) && holds(&storage, &app, &manifest));
@@ -234,9 +233,9 @@ fn the_background_task_collects_and_ends_when_told() {
     let stray = push(&storage, &repository, b"stray", "");
     let tag_less = push(&storage, &repository, &image(&[]), OCI_IMAGE);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let upkeep = Upkeep::new(Arc::clone(&storage), BlockingPool::new(runtime.handle().clone(), 1));
+    let collector = Collector::new(&storage.storage, BlockingPool::new(runtime.handle().clone(), 1));
     let stop = tokio_util::sync::CancellationToken::new();
-    let task = runtime.spawn(Arc::clone(&upkeep).run(Duration::from_millis(5), stop.clone()));
+    let task = runtime.spawn(Arc::clone(&collector).run(Duration::from_millis(5), stop.clone()));
     runtime.block_on(async {
         tokio::time::timeout(Duration::from_secs(30), async {
             while storage.blobs.size(&stray).unwrap().is_some() {
@@ -247,12 +246,12 @@ fn the_background_task_collects_and_ends_when_told() {
         .unwrap();
         stop.cancel();
         tokio::time::timeout(Duration::from_secs(30), task).await.unwrap().unwrap();
-        let list = upkeep.repositories().await.unwrap();
+        let list = collector.repositories().await.unwrap();
         let bytes = image(&[]).len() as u64;
         assert_eq!(list, [HostedRepository { name: "team/app".into(), tags: 0, manifests: 1, blobs: 0, bytes }]);
     });
     assert!(holds(&storage, &repository, &tag_less), "an untagged manifest is a manifest");
     storage.close();
-    let closed = runtime.block_on(upkeep.collect(Patience::Grace));
+    let closed = runtime.block_on(collector.collect(Patience::Grace));
     assert!(closed.is_err_and(|error| error.is_expected()) || storage.usage().blobs == 1);
 }

@@ -12,7 +12,7 @@ fn hosted(name: &str) -> Repository {
     Repository { namespace: Namespace::Hosted, name: name.parse().unwrap() }
 }
 
-fn push(storage: &Storage, repository: &Repository, bytes: &[u8], media_type: &str) -> Digest {
+fn push(storage: &Folder, repository: &Repository, bytes: &[u8], media_type: &str) -> Digest {
     let digest = digest(bytes);
     storage.blobs.put(&digest, bytes).unwrap();
     let (media_type, size) = (media_type.to_owned(), bytes.len() as u64);

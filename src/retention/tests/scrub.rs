@@ -8,15 +8,15 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     oci::{Namespace, Repository},
+    retention::{Scrub, ScrubStatus},
     runtime::BlockingPool,
     storage::{Finder, LinkRecord, LinkRight, Scrubbed, Scrubbing},
-    upkeep::{Scrub, ScrubStatus},
 };
 
 /// A scrub whose passes follow upon each other, until `done`.
-fn scrub_until(storage: &Arc<Storage>, every: Duration, done: impl Fn(&ScrubStatus) -> bool) -> ScrubStatus {
+fn scrub_until(storage: &Arc<Folder>, every: Duration, done: impl Fn(&ScrubStatus) -> bool) -> ScrubStatus {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let scrub = Scrub::new(Arc::clone(storage), BlockingPool::new(runtime.handle().clone(), 1), every);
+    let scrub = Scrub::new(&storage.storage, BlockingPool::new(runtime.handle().clone(), 1), every);
     let stop = CancellationToken::new();
     let task = runtime.spawn(Arc::clone(&scrub).run(stop.clone()));
     runtime.block_on(async {
@@ -47,7 +47,7 @@ fn repository(namespace: Namespace) -> Repository {
     Repository { namespace, name: "team/app".parse().unwrap() }
 }
 
-fn store(storage: &Storage, repository: &Repository, bytes: &[u8]) -> Digest {
+fn store(storage: &Folder, repository: &Repository, bytes: &[u8]) -> Digest {
     let digest = digest(bytes);
     storage.blobs.put(&digest, bytes).unwrap();
     let size = bytes.len() as u64;
@@ -167,7 +167,7 @@ fn no_period_is_no_scrub() {
     let storage = Arc::new(open(dir.path()));
     store(&storage, &repository(Namespace::Hosted), b"content");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let scrub = Scrub::new(Arc::clone(&storage), BlockingPool::new(runtime.handle().clone(), 1), Duration::ZERO);
+    let scrub = Scrub::new(&storage.storage, BlockingPool::new(runtime.handle().clone(), 1), Duration::ZERO);
     runtime.block_on(Arc::clone(&scrub).run(CancellationToken::new()));
     assert_eq!((scrub.bytes_read(), storage.scrubbing().unwrap()), (0, None));
 }

@@ -10,12 +10,12 @@ use bytes::Bytes;
 
 use crate::{
     oci::{self, Digest, MAX_MANIFEST_BYTES, ManifestError, NeededError, Repository},
-    storage::{LinkRecord, Storage, StorageError, TagRecord},
+    storage::{LinkRecord, StorageError, TagRecord, files::Files},
 };
 
 /// Why it cannot be told what a repository needs.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unsure {
+pub enum Unsure {
     /// The repository holds a manifest whose content is gone, or has rotted.
     #[error("its manifest {0} is missing on disk")]
     Missing(Digest),
@@ -31,17 +31,17 @@ pub(super) enum Unsure {
 }
 
 /// What is garbage in a repository.
-pub(super) struct Unneeded {
+pub struct Unneeded {
     /// The links that none of its manifests needs.
-    pub(super) links: Vec<LinkRecord>,
+    pub links: Vec<LinkRecord>,
     /// Something is needed only by a manifest that an index names and the repository does not hold. That is garbage once the
     /// manifest's bytes are gone, although nothing changes in the repository then.
-    pub(super) borrowed: bool,
+    pub borrowed: bool,
 }
 
 /// The links that none of the repository's manifests needs.
 pub(super) fn unneeded(
-    storage: &Storage,
+    files: &Files,
     repository: &Repository,
     links: &[LinkRecord],
     tags: &[TagRecord],
@@ -51,21 +51,21 @@ pub(super) fn unneeded(
     let tagged = tags.iter().map(|tag| (tag.digest, tag.media_type.clone()));
     let mut borrowed = false;
     let needed = needed(manifests.chain(tagged), |digest, held| {
-        let bytes = storage.blobs.read(digest, MAX_MANIFEST_BYTES)?;
+        let bytes = files.blobs.read(digest, MAX_MANIFEST_BYTES)?;
         borrowed |= !held && bytes.is_some();
         Ok(bytes)
     })?;
     let unneeded = |link: &&LinkRecord| !link.is_manifest() && !needed.contains(&link.digest);
     let unneeded: Vec<_> = links.iter().filter(unneeded).cloned().collect();
     // What is damaged is not among the links, and might be a manifest that needs them all.
-    if !unneeded.is_empty() && storage.catalog.has_damaged_link(repository)? {
+    if !unneeded.is_empty() && files.catalog.has_damaged_link(repository)? {
         return Err(Unsure::Link);
     }
     Ok(Unneeded { links: unneeded, borrowed })
 }
 
 /// Everything that these manifests name, and the manifests themselves.
-pub(super) fn needed(
+pub(crate) fn needed(
     manifests: impl Iterator<Item = (Digest, String)>,
     mut read: impl FnMut(&Digest, bool) -> Result<Option<Bytes>, StorageError>,
 ) -> Result<HashSet<Digest>, Unsure> {
@@ -78,5 +78,13 @@ pub(super) fn needed(
         NeededError::Missing(digest) => Unsure::Missing(digest),
         NeededError::Manifest(digest, error) => Unsure::Manifest(digest, error),
         NeededError::Read(error) => Unsure::Storage(error),
+    })
+}
+
+/// Everything that these manifests name, as deep as they go, and the manifests themselves.
+pub(super) fn needed_by(files: &Files, manifests: Vec<(Digest, String)>) -> Result<HashSet<Digest>, Unsure> {
+    needed(manifests.into_iter(), |digest, _| match files.blobs.read(digest, MAX_MANIFEST_BYTES) {
+        Err(StorageError::TooLarge { .. }) => Ok(None),
+        read => read,
     })
 }

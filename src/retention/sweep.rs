@@ -10,13 +10,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{
-    Collection, PART_AGE, UPLOAD_IDLE, UpkeepError,
-    collect::{self, Unsure},
-};
+use super::{BITE, Collection, PART_AGE, RetentionError, UPLOAD_IDLE};
 use crate::{
     oci::{Digest, Namespace, Repository},
-    storage::{LinkRecord, Removal, Respect, Storage, StorageError, TagRecord},
+    storage::{LinkRecord, Removal, Respect, Storage, StorageError, TagRecord, Unsure},
 };
 
 /// Below this a grace promises nothing; only tests have such a one.
@@ -72,17 +69,33 @@ impl Pass {
 
     /// From now on only what is told to clients is waited for, and uploads that are under way.
     /// Before anything is looked at.
-    pub(super) fn without_patience(mut self, storage: &Storage) -> Result<Self, UpkeepError> {
+    pub(super) async fn without_patience(mut self, storage: &Storage) -> Result<Self, RetentionError> {
         self.respect = Respect::Since(Instant::now());
-        self.pushed_to = storage.uploads.under_way(UNDER_WAY)?;
+        self.pushed_to = storage.pushed_to(UNDER_WAY).await?;
         Ok(self)
     }
 
+    /// Looks at every repository, then at all content.
+    pub(super) async fn over_all(self, storage: &Storage) -> Result<Self, RetentionError> {
+        let (mut pass, repositories) = self.repositories(storage).await?;
+        for repository in repositories {
+            pass = pass.repository(storage, repository).await?;
+        }
+        let mut walk = storage.walk(None);
+        loop {
+            let bite = walk.next(BITE).await?;
+            if bite.is_empty() {
+                return Ok(pass);
+            }
+            pass = pass.blobs(storage, bite).await?;
+        }
+    }
+
     /// Every repository there is, of every namespace. One whose names cannot be listed costs only its own their turn.
-    pub(super) fn repositories(mut self, storage: &Storage) -> Result<(Self, Vec<Repository>), UpkeepError> {
+    async fn repositories(mut self, storage: &Storage) -> Result<(Self, Vec<Repository>), RetentionError> {
         let mut repositories = Vec::new();
-        for namespace in self.or_skip(&"repositories", storage.catalog.namespaces())?.unwrap_or_default() {
-            let names = self.or_skip(&"a namespace", storage.catalog.folders(&namespace))?.unwrap_or_default();
+        for namespace in self.or_skip(&"repositories", storage.namespaces().await)?.unwrap_or_default() {
+            let names = self.or_skip(&"a namespace", storage.folders(&namespace).await)?.unwrap_or_default();
             repositories.extend(names.into_iter().map(|name| Repository { namespace: namespace.clone(), name }));
         }
         Ok((self, repositories))
@@ -90,12 +103,12 @@ impl Pass {
 
     /// Looks at one repository. What a disk does not give of it costs only this repository its turn: the store keeps every
     /// blob that it might hold, for as long as it cannot tell.
-    pub(super) fn repository(mut self, storage: &Storage, repository: Repository) -> Result<Self, UpkeepError> {
+    async fn repository(mut self, storage: &Storage, repository: Repository) -> Result<Self, RetentionError> {
         let taken = Instant::now();
-        let links = storage.catalog.links(&repository);
+        let links = storage.links(&repository).await;
         let Some(links) = self.or_skip(&repository, links)? else { return Ok(self) };
         let kept = match &repository.namespace {
-            Namespace::Hosted => self.hosted(storage, &repository, links, taken)?,
+            Namespace::Hosted => self.hosted(storage, &repository, links, taken).await?,
             Namespace::Upstream(_) => links,
         };
         self.linked.extend(kept.iter().map(|link| beginning(&link.digest)));
@@ -105,9 +118,9 @@ impl Pass {
     /// What the disk gave; `None`, counted and told in the log, where it gave an error that says nothing about the rest.
     fn or_skip<T>(
         &mut self,
-        what: &dyn std::fmt::Display,
+        what: &(dyn std::fmt::Display + Sync),
         result: Result<T, StorageError>,
-    ) -> Result<Option<T>, UpkeepError> {
+    ) -> Result<Option<T>, RetentionError> {
         match result {
             Ok(given) => Ok(Some(given)),
             Err(error) if ends_the_pass(&error) => Err(error.into()),
@@ -120,20 +133,20 @@ impl Pass {
     }
 
     /// Removes the garbage links of a hosted repository; gives back the others.
-    fn hosted(
+    async fn hosted(
         &mut self,
         storage: &Storage,
         repository: &Repository,
         links: Vec<LinkRecord>,
         taken: Instant,
-    ) -> Result<Vec<LinkRecord>, UpkeepError> {
-        let Some(tags) = self.or_skip(repository, storage.catalog.tag_records(repository))? else { return Ok(links) };
+    ) -> Result<Vec<LinkRecord>, RetentionError> {
+        let Some(tags) = self.or_skip(repository, storage.tag_records(repository).await)? else { return Ok(links) };
         let fingerprint = fingerprint(&links, &tags);
         if self.before.0.get(repository) == Some(&fingerprint) {
             self.settled.0.insert(repository.clone(), fingerprint);
             return Ok(links);
         }
-        let unneeded = match collect::unneeded(storage, repository, &links, &tags) {
+        let unneeded = match storage.unneeded(repository, links.clone(), tags).await {
             Ok(unneeded) => unneeded,
             Err(Unsure::Storage(error)) if ends_the_pass(&error) => return Err(error.into()),
             Err(unsure) => {
@@ -156,24 +169,22 @@ impl Pass {
         for link in unneeded.links {
             // A manifest that came after the list was taken has touched what it names after that as well. So where the
             // list is younger than the grace, and no lease protects the digest, no such manifest names it.
-            if taken.elapsed() >= storage.leases.grace().max(LEAST) {
+            if taken.elapsed() >= storage.grace().max(LEAST) {
                 break;
             }
             match self.how {
-                How::Looking if storage.leases.left(&link.digest, self.respect).is_some() => {
+                How::Looking if storage.protection(&link.digest, self.respect).is_some() => {
                     self.waits(storage, &link.digest, link.size);
                     continue;
                 }
                 How::Looking => {}
                 How::Removing => {
-                    let Some(_claim) = storage.leases.claim_by(&link.digest, self.respect) else {
+                    let went = storage.unlink_unneeded(repository, &link.digest, self.respect).await;
+                    // Whatever became of the link, its blob stays this time.
+                    let Some(went) = self.or_skip(repository, went)? else { break };
+                    if !went {
                         self.waits(storage, &link.digest, link.size);
                         continue;
-                    };
-                    let deleted = storage.catalog.delete_link(repository, &link.digest);
-                    // Whatever became of the link, its blob stays this time.
-                    if self.or_skip(repository, deleted)?.is_none() {
-                        break;
                     }
                 }
             }
@@ -185,15 +196,15 @@ impl Pass {
 
     /// Looks at the next of the blobs, and removes those that no repository holds. A folder that cannot be listed costs only
     /// its own blobs their turn, and so does a blob of which it cannot be told whether anybody holds it.
-    pub(super) fn blobs(
+    async fn blobs(
         mut self,
         storage: &Storage,
-        blobs: impl Iterator<Item = Result<Digest, StorageError>>,
-    ) -> Result<Self, UpkeepError> {
+        blobs: Vec<Result<Digest, StorageError>>,
+    ) -> Result<Self, RetentionError> {
         for digest in blobs {
             match digest {
                 Ok(digest) if self.linked.contains(&beginning(&digest)) => {}
-                Ok(digest) => match self.unlinked(storage, &digest) {
+                Ok(digest) => match self.unlinked(storage, &digest).await {
                     Ok(()) => {}
                     Err(error) if ends_the_pass(&error) => return Err(error.into()),
                     Err(error) => self.left_alone(&error),
@@ -215,15 +226,15 @@ impl Pass {
     }
 
     /// A blob that no repository held when its links were taken down.
-    fn unlinked(&mut self, storage: &Storage, digest: &Digest) -> Result<(), StorageError> {
+    async fn unlinked(&mut self, storage: &Storage, digest: &Digest) -> Result<(), StorageError> {
         let removal = match self.how {
-            How::Looking if storage.leases.left(digest, self.respect).is_some() => Removal::Leased,
+            How::Looking if storage.protection(digest, self.respect).is_some() => Removal::Leased,
             How::Looking => {
                 // Whoever holds it now would not after a removal of links; but it must be possible to tell.
-                storage.catalog.holders(digest)?;
-                storage.blobs.size(digest)?.map_or(Removal::Absent, Removal::Removed)
+                storage.holders(digest).await?;
+                storage.size(digest).await?.map_or(Removal::Absent, Removal::Removed)
             }
-            How::Removing => storage.blobs.remove_unheld_by(digest, &storage.catalog, self.respect)?,
+            How::Removing => storage.reclaim(digest, self.respect).await?,
         };
         match removal {
             Removal::Removed(size) => {
@@ -231,7 +242,7 @@ impl Pass {
                 self.report.bytes += size;
             }
             Removal::Leased => {
-                let size = storage.blobs.size(digest)?.unwrap_or(0);
+                let size = storage.size(digest).await?.unwrap_or(0);
                 self.waits(storage, digest, size);
             }
             Removal::Held | Removal::Absent => {}
@@ -245,21 +256,21 @@ impl Pass {
         if self.waiting.insert(beginning(digest)) {
             self.report.waiting_bytes += size;
         }
-        let left = storage.leases.left(digest, Respect::All).unwrap_or_default();
+        let left = storage.protection(digest, Respect::All).unwrap_or_default();
         let until = SystemTime::now() + left;
         let until = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         self.report.waiting_until = self.report.waiting_until.max(Some(until));
     }
 
     /// Removes what was begun and never ended.
-    pub(super) fn leftovers(mut self, storage: &Storage) -> Result<Self, UpkeepError> {
+    pub(super) async fn leftovers(mut self, storage: &Storage) -> Result<Self, RetentionError> {
         let uploads = match self.how {
-            How::Looking => storage.uploads.idle(UPLOAD_IDLE).map(|idle| idle.len()),
-            How::Removing => storage.uploads.sweep(UPLOAD_IDLE),
+            How::Looking => storage.idle_uploads(UPLOAD_IDLE).await.map(|idle| idle.len()),
+            How::Removing => storage.sweep_uploads(UPLOAD_IDLE).await,
         };
         self.report.uploads = self.or_skip(&"abandoned uploads", uploads)?.unwrap_or_default() as u64;
         if self.how == How::Removing {
-            let parts = storage.parts.sweep(PART_AGE);
+            let parts = storage.sweep_downloads(PART_AGE).await;
             let parts = self.or_skip(&"abandoned downloads", parts)?.unwrap_or_default();
             if parts > 0 {
                 tracing::info!(parts, "abandoned downloads were removed");

@@ -25,11 +25,11 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{ScrubStatus, UpkeepError};
+use super::{RetentionError, ScrubStatus};
 use crate::{
     oci::Digest,
     runtime::BlockingPool,
-    storage::{Proof, Scrubbed, Scrubbing, Step, Storage, StorageError},
+    storage::{Scrubbed, Scrubbing, Step, Storage, StorageError},
 };
 
 /// The slowest it reads, in bytes per second.
@@ -57,8 +57,7 @@ const AFTER_START: Duration = Duration::from_secs(600);
 
 /// The scrub. One per process.
 pub struct Scrub {
-    storage: Arc<Storage>,
-    disk: BlockingPool,
+    storage: Storage,
     every: Duration,
     state: Mutex<Scrubbing>,
     /// Bytes read since the start.
@@ -69,9 +68,9 @@ pub struct Scrub {
 struct Stopped;
 
 impl Scrub {
-    /// Reads everything again within `every`, zero for never, on `disk`; one thread is enough.
-    pub fn new(storage: Arc<Storage>, disk: BlockingPool, every: Duration) -> Arc<Scrub> {
-        Arc::new(Scrub { storage, disk, every, state: Mutex::default(), read: AtomicU64::new(0) })
+    /// Reads everything again within `every`, zero for never, on `pool`; one thread is enough.
+    pub fn new(storage: &Storage, pool: BlockingPool, every: Duration) -> Arc<Scrub> {
+        Arc::new(Scrub { storage: storage.on(pool), every, state: Mutex::default(), read: AtomicU64::new(0) })
     }
 
     /// One pass after the other, until `stop`; one under way is written down then.
@@ -79,7 +78,7 @@ impl Scrub {
         if self.every.is_zero() {
             return;
         }
-        match self.on_disk(|storage| storage.scrubbing()).await {
+        match self.storage.scrubbing().await {
             Ok(known) => *self.lock() = known.unwrap_or_default(),
             Err(error) => tracing::warn!(%error, "where the scrub was cannot be read: it begins anew"),
         }
@@ -130,14 +129,9 @@ impl Scrub {
         let last = self.lock().last;
         let mut pace = Pace::new();
         let mut noted = Instant::now();
-        let mut blobs = self.storage.blobs.after(last);
+        let mut walk = self.storage.walk(last);
         loop {
-            let next = self.on_disk(move |_| {
-                let digest = blobs.next();
-                Ok((digest, blobs))
-            });
-            let (next, rest) = next.await.map_err(|_| Stopped)?;
-            blobs = rest;
+            let next = walk.next(1).await.map_err(|_| Stopped)?.pop();
             match next {
                 None => break,
                 Some(Ok(digest)) => self.blob(digest, &mut pace, stop).await?,
@@ -159,13 +153,12 @@ impl Scrub {
 
     /// Reads one blob.
     async fn blob(&self, digest: Digest, pace: &mut Pace, stop: &CancellationToken) -> Result<(), Stopped> {
-        let begun = self.on_disk(move |storage| Ok((storage.blobs.proof(&digest)?, storage.blobs.size(&digest)?)));
         let mut bytes = 0;
-        let ended = match begun.await {
+        let ended = match self.storage.begin_proof(&digest).await {
             // It went meanwhile, or could not even be opened and was rotten.
-            Ok((None, _)) => Ok(None),
-            Ok((Some(mut proof), size)) => loop {
-                let stepped = self.on_disk(move |_| step(proof)).await;
+            Ok(None) => Ok(None),
+            Ok(Some((mut proof, size))) => loop {
+                let stepped = self.storage.step_proof(proof).await;
                 let (after, step) = match stepped {
                     Ok(stepped) => stepped,
                     Err(error) => break Err(error),
@@ -175,7 +168,7 @@ impl Scrub {
                     Step::More(read) => {
                         bytes += read;
                         self.read.fetch_add(read, Ordering::Relaxed);
-                        pace.spent(read, self.rate(bytes, size.unwrap_or(0)), stop).await?;
+                        pace.spent(read, self.rate(bytes, size), stop).await?;
                     }
                     ended @ (Step::Sound | Step::Rotten) => break Ok(Some(ended)),
                 }
@@ -190,8 +183,8 @@ impl Scrub {
                 state.pass.bytes += bytes;
                 state.pass.rotten += u64::from(ended == Some(Step::Rotten));
             }
-            Err(UpkeepError::Lost) => return Err(Stopped),
-            Err(UpkeepError::Storage(error)) => tracing::warn!(%digest, %error, "a blob could not be scrubbed"),
+            Err(StorageError::Lost) => return Err(Stopped),
+            Err(error) => tracing::warn!(%digest, %error, "a blob could not be scrubbed"),
         }
         pace.spent(SEEK, self.rate(0, 0), stop).await
     }
@@ -207,29 +200,16 @@ impl Scrub {
     /// Writes down where it is. A disk that takes nothing costs the next start some reading.
     async fn note(&self) {
         let state = self.lock().clone();
-        match self.on_disk(move |storage| storage.note_scrubbing(&state)).await {
+        match self.storage.note_scrubbing(state).await.map_err(RetentionError::from) {
             Ok(()) => {}
             Err(error) if error.is_expected() => tracing::debug!(%error, "where the scrub is was not written down"),
             Err(error) => tracing::warn!(%error, "where the scrub is was not written down"),
         }
     }
 
-    async fn on_disk<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Storage) -> Result<T, StorageError> + Send + 'static,
-    ) -> Result<T, UpkeepError> {
-        let storage = Arc::clone(&self.storage);
-        self.disk.run(move || work(&storage)).await.map_err(|_| UpkeepError::Lost)?.map_err(Into::into)
-    }
-
     fn lock(&self) -> MutexGuard<'_, Scrubbing> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn step(mut proof: Proof) -> Result<(Proof, Step), StorageError> {
-    let step = proof.step()?;
-    Ok((proof, step))
 }
 
 /// The rate for `left` bytes within so many `seconds`, while a blob of `size` is read.

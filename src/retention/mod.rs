@@ -1,4 +1,4 @@
-//! Upkeep: what nobody needs any more goes away in the background, while everything is served.
+//! Collector: what nobody needs any more goes away in the background, while everything is served.
 //!
 //! Promises:
 //! - What a client was told is here – by the 201 of an upload or mount, by the 200 of a HEAD –
@@ -11,7 +11,7 @@
 //! - Content that an upstream's repository holds is never collected here.
 //! - No lock is held while anything is read: a pass goes in bites, on one thread, and each removal is one step of the store
 //!   that a push either precedes or follows.
-//! - [`Upkeep::plan`] changes nothing.
+//! - [`Collector::plan`] changes nothing.
 //!
 //! ```text
 //! each hosted repository:  links of blobs that none of its manifests needs, lease over  ─► the link goes   (collect.rs)
@@ -23,7 +23,6 @@
 //!
 //! Called by [`app`](crate::app), which owns the background task, and by the admin API of [`http`](crate::http).
 
-mod collect;
 mod error;
 mod report;
 mod scrub;
@@ -36,7 +35,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use error::UpkeepError;
+pub use error::RetentionError;
 pub use report::{Collection, HostedRepository, Kept, Passed, ScrubStatus, Scrubbed};
 pub use scrub::Scrub;
 use sweep::{How, Pass, Settled};
@@ -70,18 +69,17 @@ pub enum Patience {
 }
 
 /// The collector. One per process.
-pub struct Upkeep {
-    storage: Arc<Storage>,
-    disk: BlockingPool,
+pub struct Collector {
+    storage: Storage,
     /// Held over a whole pass: two at a time would only count each other's work.
     turn: tokio::sync::Mutex<Settled>,
     last: Mutex<Option<Passed>>,
 }
 
-impl Upkeep {
-    /// Looks after `storage`, on `disk`; one thread is enough.
-    pub fn new(storage: Arc<Storage>, disk: BlockingPool) -> Arc<Upkeep> {
-        Arc::new(Upkeep { storage, disk, turn: tokio::sync::Mutex::default(), last: Mutex::default() })
+impl Collector {
+    /// Looks after `storage` on the threads of `pool`; one is enough.
+    pub fn new(storage: &Storage, pool: BlockingPool) -> Arc<Collector> {
+        Arc::new(Collector { storage: storage.on(pool), turn: tokio::sync::Mutex::default(), last: Mutex::default() })
     }
 
     /// A pass every so often, until `stop`. A pass under way then ends after the bite it is at.
@@ -107,12 +105,12 @@ impl Upkeep {
     ///
     /// # Errors
     /// What ended the pass early: a disk that takes no change, or a stop. What cannot be read does not; it is skipped.
-    pub async fn collect(&self, patience: Patience) -> Result<Collection, UpkeepError> {
+    pub async fn collect(&self, patience: Patience) -> Result<Collection, RetentionError> {
         let mut settled = self.turn.lock().await;
         let began = Instant::now();
         let (removed, now_settled) = self.pass(How::Removing, patience, std::mem::take(&mut *settled)).await?;
         *settled = now_settled;
-        self.storage.leases.tidy();
+        self.storage.tidy_leases();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Passed { at, duration_ms, removed });
@@ -129,7 +127,7 @@ impl Upkeep {
     ///
     /// # Errors
     /// As there.
-    pub async fn plan(&self, patience: Patience) -> Result<Collection, UpkeepError> {
+    pub async fn plan(&self, patience: Patience) -> Result<Collection, RetentionError> {
         let (planned, _) = self.pass(How::Looking, patience, Settled::default()).await?;
         Ok(planned)
     }
@@ -147,7 +145,7 @@ impl Upkeep {
             counted: usage.complete,
             writable: self.storage.writable(),
             index: self.storage.index_is_ready(),
-            uploads: self.storage.uploads.count() as u64,
+            uploads: self.storage.upload_count() as u64,
             rotten: rotten.iter().map(|found| found.cached).sum::<u64>() + hosted_rotten,
             hosted_rotten,
             last_pass: *self.last.lock().unwrap_or_else(PoisonError::into_inner),
@@ -158,57 +156,37 @@ impl Upkeep {
     ///
     /// # Errors
     /// The disk's.
-    pub async fn repositories(&self) -> Result<Vec<HostedRepository>, UpkeepError> {
-        let names = self.on_disk(|storage| storage.catalog.repositories(&Namespace::Hosted)).await?;
+    pub async fn repositories(&self) -> Result<Vec<HostedRepository>, RetentionError> {
+        let names = self.storage.repositories(&Namespace::Hosted, None, usize::MAX).await?;
         let mut repositories = Vec::with_capacity(names.len());
         for name in names {
-            repositories.push(self.on_disk(move |storage| hosted(storage, name)).await?);
+            repositories.push(hosted(&self.storage, name).await?);
         }
         Ok(repositories)
     }
 
-    async fn pass(&self, how: How, patience: Patience, settled: Settled) -> Result<(Collection, Settled), UpkeepError> {
+    async fn pass(
+        &self,
+        how: How,
+        patience: Patience,
+        settled: Settled,
+    ) -> Result<(Collection, Settled), RetentionError> {
+        let storage = &self.storage;
         let pass = Pass::new(how, settled);
         let pass = match patience {
             Patience::Grace => pass,
-            Patience::None => self.on_disk(move |storage| pass.without_patience(storage)).await?,
+            Patience::None => pass.without_patience(storage).await?,
         };
-        let (mut pass, repositories) = self.on_disk(move |storage| pass.repositories(storage)).await?;
-        for repository in repositories {
-            pass = self.on_disk(move |storage| pass.repository(storage, repository)).await?;
-        }
-        let mut blobs = self.storage.blobs.all().peekable();
-        loop {
-            let bite = self.on_disk(move |storage| {
-                let pass = pass.blobs(storage, blobs.by_ref().take(BITE))?;
-                let more = blobs.peek().is_some();
-                Ok::<_, UpkeepError>((pass, blobs, more))
-            });
-            let more;
-            (pass, blobs, more) = bite.await?;
-            if !more {
-                break;
-            }
-        }
-        pass = self.on_disk(move |storage| pass.leftovers(storage)).await?;
-        Ok(pass.end())
-    }
-
-    async fn on_disk<T: Send + 'static, E: Into<UpkeepError> + Send + 'static>(
-        &self,
-        work: impl FnOnce(&Storage) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, UpkeepError> {
-        let storage = Arc::clone(&self.storage);
-        self.disk.run(move || work(&storage)).await.map_err(|_| UpkeepError::Lost)?.map_err(Into::into)
+        pass.over_all(storage).await?.leftovers(storage).await.map(Pass::end)
     }
 }
 
-fn hosted(storage: &Storage, name: RepositoryName) -> Result<HostedRepository, UpkeepError> {
+async fn hosted(storage: &Storage, name: RepositoryName) -> Result<HostedRepository, RetentionError> {
     let repository = Repository { namespace: Namespace::Hosted, name };
-    let links = storage.catalog.links(&repository)?;
+    let links = storage.links(&repository).await?;
     let manifests = links.iter().filter(|link| link.is_manifest()).count();
     Ok(HostedRepository {
-        tags: storage.catalog.tags(&repository)?.len() as u64,
+        tags: storage.tag_records(&repository).await?.len() as u64,
         manifests: manifests as u64,
         blobs: (links.len() - manifests) as u64,
         bytes: links.iter().map(|link| link.size).sum(),

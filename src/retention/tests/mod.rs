@@ -16,26 +16,23 @@ use super::{
     sweep::{How, Pass, Settled},
 };
 use crate::{
-    config::MinFree,
     oci::{Algorithm, Digest, Hasher, OCI_IMAGE, OCI_INDEX},
-    storage::{Limits, Storage},
+    storage::testing::Folder,
 };
 
 /// A folder in which nothing is protected but what is held.
-pub(super) fn open(dir: &Path) -> Storage {
-    let storage = Storage::open(dir, Limits { max_size: None, min_free: MinFree::Bytes(0) }).unwrap();
+pub(super) fn open(dir: &Path) -> Folder {
+    let storage = Folder::open(dir);
     storage.leases.set_grace(Duration::ZERO);
     storage
 }
 
 /// One whole pass on this thread.
-pub(super) fn pass(storage: &Storage, how: How, settled: Settled) -> (Collection, Settled) {
-    let (mut pass, repositories) = Pass::new(how, settled).repositories(storage).unwrap();
-    for repository in repositories {
-        pass = pass.repository(storage, repository).unwrap();
-    }
-    pass = pass.blobs(storage, storage.blobs.all()).unwrap();
-    pass.leftovers(storage).unwrap().end()
+pub(super) fn pass(storage: &Folder, how: How, settled: Settled) -> (Collection, Settled) {
+    storage.runtime.block_on(async {
+        let pass = Pass::new(how, settled).over_all(&storage.storage).await.unwrap();
+        pass.leftovers(&storage.storage).await.unwrap().end()
+    })
 }
 
 pub(super) fn digest(bytes: &[u8]) -> Digest {

@@ -8,11 +8,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     oci::{Namespace, Repository, Tag},
-    storage::{Hold, LinkRecord, LinkRight, Storage, TagRecord},
-    upkeep::{
+    retention::{
         Collection,
         sweep::{How, Settled},
     },
+    storage::{Hold, LinkRecord, LinkRight, TagRecord},
 };
 
 /// What somebody does. Numbers choose among what there is.
@@ -57,7 +57,7 @@ struct Held {
 
 /// The model beside the real thing. Repositories 0 to 2 are hosted, 3 is an upstream's.
 struct World {
-    storage: Storage,
+    storage: Folder,
     held: [Held; 4],
     /// With a grace of nothing a lease is what is held.
     leased: BTreeMap<Digest, Hold>,

@@ -12,8 +12,7 @@ use proptest::prelude::*;
 use super::{digest, image, index};
 use crate::{
     oci::{Digest, OCI_IMAGE, OCI_INDEX},
-    storage::StorageError,
-    upkeep::collect::{Unsure, needed},
+    storage::{StorageError, Unsure, needs::needed},
 };
 
 /// Content by digest, and which of it was read how often.

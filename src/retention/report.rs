@@ -1,4 +1,4 @@
-//! What upkeep tells about itself, as plain data: the shapes of `/api/v1` and of the command line.
+//! What collector tells about itself, as plain data: the shapes of `/api/v1` and of the command line.
 
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +64,7 @@ pub struct Passed {
     pub removed: Collection,
 }
 
-/// What is kept, and how upkeep gets on.
+/// What is kept, and how collector gets on.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Kept {

@@ -1,0 +1,224 @@
+//! An open data folder, as blocking code: what the verbs of [`Storage`](super::Storage) are made of.
+//!
+//! Opening takes the lock and returns as soon as requests can be served; the index opens, or is
+//! filled from the files, in the background. [`Files::close`] is the orderly stop; a drop without it
+//! leaves what a crash leaves. The check opens a folder too, and has it to itself.
+
+use std::{path::Path, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Limits, OpenError, Reservation, StorageError, Usage,
+    blobs::BlobStore,
+    catalog::Catalog,
+    disk::{Disk, Gate},
+    durable, growing,
+    index::Index,
+    layout::Layout,
+    leases::Leases,
+    lock::Lock,
+    parts::Parts,
+    rebuild::Rebuild,
+    record,
+    rot::RotCount,
+    space::Space,
+    uploads::Uploads,
+};
+use crate::oci::Digest;
+
+/// An open data folder.
+#[derive(Debug)]
+pub(crate) struct Files {
+    /// Blobs and manifests.
+    pub(crate) blobs: BlobStore,
+    /// Tags and links.
+    pub(crate) catalog: Catalog,
+    /// Downloads under way.
+    pub(crate) parts: Parts,
+    /// Pushes of blobs under way.
+    pub(crate) uploads: Uploads,
+    /// Who counts on content being here.
+    pub(crate) leases: Leases,
+    rebuild: Rebuild,
+    pub(super) disk: Arc<Disk>,
+}
+
+/// What an orderly stop leaves: its presence says that nothing has changed since.
+#[derive(Serialize, Deserialize)]
+pub(super) struct CleanMark {
+    /// What the index must hold to be believed; `None` if it is not to be.
+    token: Option<u64>,
+    /// Who closed it, as in `LOCK`. A mark that was copied back from earlier names another than the last holder.
+    #[serde(default)]
+    holder: String,
+    blobs: u64,
+    bytes: u64,
+    #[serde(default)]
+    hosted: u64,
+    #[serde(default)]
+    hosted_blobs: u64,
+}
+
+impl Files {
+    /// Opens the folder `dir`, which is created if it is not there, and takes its lock. On a read-only file system a
+    /// folder that already has data is opened for reading: [`writable`](Self::writable) is `false` then.
+    ///
+    /// Returns as soon as requests can be served; the index opens, or is filled from the files, in the background.
+    pub(crate) fn open(dir: &Path, limits: Limits) -> Result<Files, OpenError> {
+        let layout = Layout::new(dir);
+        match durable::ensure_dir(dir).map_err(OpenError::io(dir, dir)).and_then(|()| Lock::take(&layout)) {
+            Err(OpenError::ReadOnly(_)) if layout.exists() => {
+                let lock = Lock::take_read_only(&layout)?;
+                layout.check_format()?;
+                tracing::warn!(dir = %dir.display(), "the data folder is read-only: it is served, and nothing is stored");
+                Ok(Self::build(layout, limits, lock.map(Arc::new), Gate::ReadOnly, None))
+            }
+            Err(error) => Err(error),
+            Ok(lock) => {
+                layout.check_format()?;
+                // Who made it may have died before it synced this. The folder above need not be one that may be opened.
+                let _ = durable::sync_dir(durable::above(dir));
+                match layout.create() {
+                    Err(error @ OpenError::NoSpace(_)) if layout.exists() => {
+                        tracing::warn!(%error, "nothing is stored")
+                    }
+                    created => created?,
+                }
+                let mark = take_clean_mark(&layout, &lock)?;
+                Ok(Self::build(layout, limits, Some(Arc::new(lock)), Gate::Open, mark))
+            }
+        }
+    }
+
+    pub(super) fn build(
+        layout: Layout,
+        limits: Limits,
+        lock: Option<Arc<Lock>>,
+        gate: Gate,
+        mark: Option<CleanMark>,
+    ) -> Files {
+        let token = mark.as_ref().and_then(|mark| mark.token);
+        let known = mark.map(|CleanMark { blobs, bytes, hosted, hosted_blobs, .. }| Usage {
+            blobs,
+            bytes,
+            hosted,
+            hosted_blobs,
+            complete: true,
+        });
+        let index = match gate {
+            Gate::Open => Index::start(layout.index(), token, Space::new(layout.root().to_owned(), limits.min_free)),
+            Gate::ReadOnly | Gate::Closed => Index::none(),
+        };
+        let disk = Arc::new(Disk::new(layout, limits, lock, gate, known, index));
+        let catalog = Catalog::new(Arc::clone(&disk));
+        let boot: Option<Arc<str>> = growing::boot_id().map(Arc::from);
+        let parts = Parts::new(Arc::clone(&disk), boot.clone());
+        if let Err(error) = parts.count_leftovers() {
+            tracing::warn!(%error, "what unfinished downloads hold is not counted");
+        }
+        Files {
+            blobs: BlobStore::new(Arc::clone(&disk)),
+            rebuild: Rebuild::start(Arc::clone(&disk), catalog.clone(), parts.clone()),
+            catalog,
+            parts,
+            uploads: Uploads::new(Arc::clone(&disk), boot),
+            leases: disk.leases.clone(),
+            disk,
+        }
+    }
+
+    /// Waits until the index is filled and everything is counted, then closes. Says whether the next start finds a good
+    /// index. For the check.
+    pub(super) fn fill_index(self) -> bool {
+        self.rebuild.finish();
+        self.close();
+        record::read::<CleanMark>(&self.disk.layout.clean_mark())
+            .is_ok_and(|mark| mark.is_some_and(|mark| mark.token.is_some()))
+    }
+
+    /// The orderly stop: awaits the background work, flushes the index and marks it clean. From then on everything can
+    /// be read and nothing changed. A second call does nothing.
+    pub(crate) fn close(&self) {
+        self.rebuild.stop();
+        if !self.disk.close_gate() {
+            return;
+        }
+        let token = self.disk.index.close();
+        let Usage { blobs, bytes, hosted, hosted_blobs, complete } = self.disk.census.usage();
+        if !complete {
+            return;
+        }
+        let path = self.disk.layout.clean_mark();
+        let holder = self.disk.lock.as_ref().map(|lock| lock.holder.clone()).unwrap_or_default();
+        let written = record::encode(&CleanMark { token, holder, blobs, bytes, hosted, hosted_blobs })
+            .map_err(std::io::Error::other)
+            .and_then(|text| self.disk.temporaries.replace(&path, &text))
+            .and_then(|()| durable::sync_dir(self.disk.layout.root()));
+        if let Err(error) = written {
+            tracing::warn!(%error, "the index is not marked clean; the next start fills it anew");
+        }
+    }
+
+    /// Whether anything can be stored now. Follows the file system, as of at most a second ago.
+    pub(crate) fn writable(&self) -> bool {
+        self.disk.writable()
+    }
+
+    /// Whether `bytes` more may be cached: within `max_size`, and leaving `min_free`.
+    pub(crate) fn room_for(&self, bytes: u64) -> bool {
+        self.disk.ledger.fits(bytes, || self.disk.cached()) && self.disk.has_space(bytes)
+    }
+
+    /// Room for content of a digest, with what an earlier download left of it.
+    pub(crate) fn reserve(&self, digest: Digest, bytes: u64) -> Option<Reservation> {
+        let reservation = self.disk.ledger.reserve(digest, bytes, || self.disk.cached())?;
+        self.disk.has_space(bytes).then_some(reservation)
+    }
+
+    /// Fails unless `bytes` more may be pushed, which are then written at once: leaving `min_free`;
+    /// `max_size` is for what is cached. Where nothing can be written at all, the writing says so.
+    pub(crate) fn room_to_push(&self, bytes: u64) -> Result<(), StorageError> {
+        if !self.writable() || self.disk.space.take(bytes) {
+            return Ok(());
+        }
+        Err(StorageError::NoSpace { doing: "making room in", path: self.disk.layout.root().to_owned() })
+    }
+
+    /// How much is kept.
+    pub(crate) fn usage(&self) -> Usage {
+        self.disk.census.usage()
+    }
+
+    /// What was found rotten since the start, by who found it.
+    pub(crate) fn rotten(&self) -> [RotCount; 3] {
+        self.disk.rots.found()
+    }
+
+    /// Whether reads come from the index. Files serve them otherwise, with the same answers.
+    pub(crate) fn index_is_ready(&self) -> bool {
+        self.disk.index.is_ready()
+    }
+
+    /// When the blob was last opened, in seconds since 1970, to about a minute; `None` if the index does not know.
+    pub(crate) fn last_access(&self, digest: &Digest) -> Option<u64> {
+        self.disk.index.accessed(digest)
+    }
+}
+
+impl Drop for Files {
+    /// A drop without [`close`](Self::close) leaves what a crash leaves, but no thread.
+    fn drop(&mut self) {
+        self.rebuild.stop();
+    }
+}
+
+/// Reads the clean mark and removes it, durably: from now on a crash leaves none.
+pub(super) fn take_clean_mark(layout: &Layout, lock: &Lock) -> Result<Option<CleanMark>, OpenError> {
+    let path = layout.clean_mark();
+    let mark: Option<CleanMark> = record::read(&path).ok().flatten();
+    if durable::remove(&path).map_err(OpenError::io(layout.root(), &path))? {
+        durable::sync_dir(layout.root()).map_err(OpenError::io(layout.root(), layout.root()))?;
+    }
+    Ok(mark.filter(|mark| mark.holder == lock.before))
+}

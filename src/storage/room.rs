@@ -1,0 +1,125 @@
+//! The ledger of bytes that are promised and not yet counted (K1 of the cache's promises).
+//!
+//! Three numbers together never exceed `max_size`: the cached bytes of the census, the bytes that
+//! reservations promise, and the bytes that unfinished downloads keep on disk. A reservation is made
+//! under one lock, and a download's bytes are in the census before its reservation ends, so the sum
+//! may be too large for a moment and never too small.
+//!
+//! | a digest's bytes are | from | until |
+//! |---|---|---|
+//! | reserved | [`Ledger::reserve`] | the [`Reservation`] is dropped |
+//! | parked | a download that is put down, or found at the start | it is taken up, or swept |
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::oci::Digest;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    max: Option<u64>,
+    books: Arc<Mutex<Books>>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    reserved: u64,
+    parked: HashMap<Digest, u64>,
+}
+
+/// Room for one download, from the moment before its first byte until it is a blob or put down. On
+/// drop its bytes are given back, except for those that stay on disk.
+#[derive(Debug)]
+#[must_use = "room that is dropped is given back"]
+pub struct Reservation {
+    digest: Digest,
+    books: Arc<Mutex<Books>>,
+    max: Option<u64>,
+    reserved: u64,
+    /// How many bytes stay on disk if it is dropped now.
+    on_disk: u64,
+}
+
+impl Ledger {
+    pub(super) fn new(max: Option<u64>) -> Self {
+        Ledger { max, books: Arc::default() }
+    }
+
+    /// Notes what an earlier process left.
+    pub(super) fn found(&self, digest: Digest, bytes: u64) {
+        lock(&self.books).parked.insert(digest, bytes);
+    }
+
+    /// An unfinished download was removed.
+    pub(super) fn swept(&self, digest: &Digest) {
+        lock(&self.books).parked.remove(digest);
+    }
+
+    /// Whether `bytes` more fit beside `cached` bytes that are counted.
+    pub(super) fn fits(&self, bytes: u64, cached: impl FnOnce() -> u64) -> bool {
+        let books = lock(&self.books);
+        self.max.is_none_or(|max| books.sum(cached()).saturating_add(bytes) <= max)
+    }
+
+    /// Reserves `bytes` for `digest`, or as many as an earlier download left of it, if they fit.
+    pub(super) fn reserve(&self, digest: Digest, bytes: u64, cached: impl FnOnce() -> u64) -> Option<Reservation> {
+        let mut books = lock(&self.books);
+        let on_disk = books.parked.get(&digest).copied().unwrap_or(0);
+        let bytes = bytes.max(on_disk);
+        let more = bytes - on_disk;
+        if self.max.is_some_and(|max| more > 0 && books.sum(cached()).saturating_add(more) > max) {
+            return None;
+        }
+        books.parked.remove(&digest);
+        books.reserved += bytes;
+        Some(Reservation { digest, books: Arc::clone(&self.books), max: self.max, reserved: bytes, on_disk })
+    }
+}
+
+impl Reservation {
+    /// The digest that it is for.
+    pub(super) fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Makes it `bytes` in all, if they fit. Fewer than before change nothing.
+    pub(super) fn grow_to(&mut self, bytes: u64, cached: impl FnOnce() -> u64) -> bool {
+        let mut books = lock(&self.books);
+        let more = bytes.saturating_sub(self.reserved);
+        if self.max.is_some_and(|max| more > 0 && books.sum(cached()).saturating_add(more) > max) {
+            return false;
+        }
+        books.reserved += more;
+        self.reserved += more;
+        true
+    }
+
+    /// So many bytes stay on disk if it is dropped.
+    pub(super) fn keeps(&mut self, on_disk: u64) {
+        self.on_disk = on_disk;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut books = lock(&self.books);
+        books.reserved -= self.reserved;
+        if self.on_disk > 0 {
+            books.parked.insert(self.digest, self.on_disk);
+        }
+    }
+}
+
+impl Books {
+    fn sum(&self, cached: u64) -> u64 {
+        let parked = self.parked.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
+        cached.saturating_add(self.reserved).saturating_add(parked)
+    }
+}
+
+fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
+    books.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,28 @@
+//! How much may be kept, and how much is.
+
+use crate::config::MinFree;
+
+/// How much may be kept.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Limits {
+    /// The most bytes of cached blobs, which are those that no hosted repository links; `None`: as many as fit.
+    pub max_size: Option<u64>,
+    /// The free space that is left to the disk.
+    pub min_free: MinFree,
+}
+
+/// How much is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Usage {
+    /// Blobs, manifests included.
+    pub blobs: u64,
+    /// Their bytes together.
+    pub bytes: u64,
+    /// Of those bytes, the ones that a hosted repository links, whoever else does. The others are
+    /// cached.
+    pub hosted: u64,
+    /// Of those blobs, the ones that a hosted repository links.
+    pub hosted_blobs: u64,
+    /// Whether everything is counted yet. After a crash it takes a while; until then this is a lower bound.
+    pub complete: bool,
+}

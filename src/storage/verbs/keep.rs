@@ -1,0 +1,276 @@
+//! Keep: what must stay, what may go, and whether content is still what its name says.
+//!
+//! | verb | what it excludes |
+//! |---|---|
+//! | [`Storage::hold`], [`Storage::hold_parts`] | a removal of these digests, until the hold is dropped and for the grace afterwards |
+//! | [`Storage::reclaim`] | a hold or a link of the digest, while it is decided and removed |
+//! | [`Storage::unlink_unneeded`] | the same, for one link |
+//!
+//! A push that holds a digest and then finds its content here can link it: no removal comes between.
+
+use std::{collections::HashSet, time::Duration};
+
+use crate::{
+    oci::{Digest, Repository},
+    runtime::{BlockingPool, clock},
+    storage::{
+        Finder, Hold, LinkRecord, Proof, Removal, Respect, RotCount, Scrubbing, Step, Storage, StorageError,
+        StoredBlob, TagRecord, Unneeded, Unsure, needs, shards::Stored,
+    },
+};
+
+/// The walk over all content. See [`Storage::walk`].
+#[derive(Debug)]
+pub struct Walk {
+    rest: Option<Stored>,
+    pool: BlockingPool,
+}
+
+impl Storage {
+    /// Keeps the digests that are here until the hold is dropped, and for the grace from then on.
+    /// Look whether they are here *afterwards*. Waits while one of them is being removed.
+    ///
+    /// # Errors
+    /// [`StorageError::Lost`].
+    pub async fn hold(&self, digests: Vec<Digest>) -> Result<Hold, StorageError> {
+        self.read_with(move |files| Ok(files.leases.hold(digests))).await
+    }
+
+    /// Holds the digests, and says which of them the repository lacks: no link, no content, or, of
+    /// those that are said to be manifests, no link as a manifest.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn hold_parts(
+        &self,
+        repository: &Repository,
+        parts: Vec<(Digest, bool)>,
+    ) -> Result<(Hold, HashSet<(Digest, bool)>), StorageError> {
+        let repository = repository.clone();
+        self.read_with(move |files| {
+            let hold = files.leases.hold(parts.iter().map(|(digest, _)| *digest));
+            let mut lacking = HashSet::new();
+            for (digest, manifest) in parts {
+                let link = files.catalog.link(&repository, &digest)?;
+                let fits = link.is_some_and(|link| !manifest || link.is_manifest());
+                if !fits || files.blobs.size(&digest)?.is_none() {
+                    lacking.insert((digest, manifest));
+                }
+            }
+            Ok((hold, lacking))
+        })
+        .await
+    }
+
+    /// Keeps content for the grace if it is here, and says its size. Leaves no lease where it is
+    /// not: clients can ask for any number of digests.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn keep(&self, digest: &Digest) -> Result<Option<u64>, StorageError> {
+        let digest = *digest;
+        self.read_with(move |files| {
+            if files.blobs.size(&digest)?.is_none() {
+                return Ok(None);
+            }
+            files.leases.touch(&digest);
+            // It stays from here on, if it is still here.
+            files.blobs.size(&digest)
+        })
+        .await
+    }
+
+    /// For how long the digest is protected, if no client is told of it any more; `None`: it is not.
+    /// From memory.
+    pub fn protection(&self, digest: &Digest, respect: Respect) -> Option<Duration> {
+        self.files.leases.left(digest, respect)
+    }
+
+    /// How long a digest is protected after a client was told that it is here.
+    pub fn grace(&self) -> Duration {
+        self.files.leases.grace()
+    }
+
+    /// Sets the grace, also for what is protected already.
+    pub fn set_grace(&self, grace: Duration) {
+        self.files.leases.set_grace(grace);
+    }
+
+    /// Forgets protections that have run out, and gives their memory back.
+    pub fn tidy_leases(&self) {
+        self.files.leases.tidy();
+    }
+
+    /// Removes content that no repository links and no lease protects, in one step: a push either
+    /// comes before it, or finds the content gone. Open readers keep it.
+    ///
+    /// # Errors
+    /// It cannot be told whether a repository links it; it stays then.
+    pub async fn reclaim(&self, digest: &Digest, respect: Respect) -> Result<Removal, StorageError> {
+        let digest = *digest;
+        self.write_with(move |files| files.blobs.remove_unheld_by(&digest, &files.catalog, respect)).await
+    }
+
+    /// Removes a link that no manifest needs, unless a lease protects its digest. Says whether it
+    /// was free to go. The caller has looked at the needs within the grace.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn unlink_unneeded(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        respect: Respect,
+    ) -> Result<bool, StorageError> {
+        let (repository, digest) = (repository.clone(), *digest);
+        self.write_with(move |files| {
+            let Some(_claim) = files.leases.claim_by(&digest, respect) else { return Ok(false) };
+            files.catalog.delete_link(&repository, &digest).map(|_| true)
+        })
+        .await
+    }
+
+    /// The links of a hosted repository that none of its manifests needs. `links` and `tags` are all
+    /// it has.
+    ///
+    /// # Errors
+    /// [`Unsure`]: a manifest cannot be read, so that its needs are not known.
+    pub async fn unneeded(
+        &self,
+        repository: &Repository,
+        links: Vec<LinkRecord>,
+        tags: Vec<TagRecord>,
+    ) -> Result<Unneeded, Unsure> {
+        let repository = repository.clone();
+        self.read_with(move |files| Ok(needs::unneeded(files, &repository, &links, &tags))).await?
+    }
+
+    /// Everything that these manifests need, however deep, and the manifests themselves.
+    ///
+    /// # Errors
+    /// As for [`unneeded`](Self::unneeded).
+    pub async fn needed_by(&self, manifests: Vec<(Digest, String)>) -> Result<HashSet<Digest>, Unsure> {
+        self.read_with(move |files| Ok(needs::needed_by(files, manifests))).await?
+    }
+
+    /// Forgets the length that a manifest names for the digest in these repositories, unless they
+    /// hold it: the next download tells no length before it is proven.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn forget_named_length(
+        &self,
+        repositories: Vec<Repository>,
+        digest: &Digest,
+    ) -> Result<(), StorageError> {
+        let digest = *digest;
+        self.write_with(move |files| {
+            for repository in repositories {
+                if let Some(link) = files.catalog.link(&repository, &digest)?.filter(|link| !link.is_held()) {
+                    files.catalog.put_links(&repository, &[LinkRecord { size: 0, ..link }])?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Every content that is here, in the order of digests from behind `last` on. Content that comes
+    /// or goes meanwhile may be in it or not.
+    pub fn walk(&self, last: Option<Digest>) -> Walk {
+        Walk { rest: Some(self.files.blobs.after(last)), pool: self.reading.clone() }
+    }
+
+    /// Reads content of any size again and verifies it, a second per gigabyte or so. Content that
+    /// has rotted, was cut short, or cannot be read goes to the quarantine and is `None`.
+    ///
+    /// # Errors
+    /// The disk's, where they say nothing about the content.
+    pub async fn prove(&self, digest: &Digest, finder: Finder) -> Result<Option<StoredBlob>, StorageError> {
+        let digest = *digest;
+        self.read_with(move |files| files.blobs.prove_for(&digest, finder)).await
+    }
+
+    /// Begins to read content again piece by piece, from the disk; with its size. `None` if it is
+    /// not here.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn begin_proof(&self, digest: &Digest) -> Result<Option<(Proof, u64)>, StorageError> {
+        let digest = *digest;
+        self.read_with(move |files| {
+            let proof = files.blobs.proof(&digest)?;
+            let size = files.blobs.size(&digest)?.unwrap_or(0);
+            Ok(proof.map(|proof| (proof, size)))
+        })
+        .await
+    }
+
+    /// Reads and hashes the next piece.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn step_proof(&self, mut proof: Proof) -> Result<(Proof, Step), StorageError> {
+        self.read_with(move |_| {
+            let step = proof.step()?;
+            Ok((proof, step))
+        })
+        .await
+    }
+
+    /// Removes downloads that were left unfinished for so long. Says how many.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn sweep_downloads(&self, older_than: Duration) -> Result<usize, StorageError> {
+        self.write_with(move |files| files.parts.sweep(older_than)).await
+    }
+
+    /// How far the scrub had come when it was last noted.
+    ///
+    /// # Errors
+    /// The record cannot be read.
+    pub async fn scrubbing(&self) -> Result<Option<Scrubbing>, StorageError> {
+        self.read_with(|files| files.scrubbing()).await
+    }
+
+    /// Notes how far the scrub has come, durably.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn note_scrubbing(&self, scrubbing: Scrubbing) -> Result<(), StorageError> {
+        self.write_with(move |files| files.note_scrubbing(&scrubbing)).await
+    }
+
+    /// What was found rotten since the start, by who found it. From memory.
+    pub fn rotten(&self) -> Vec<RotCount> {
+        self.files.rotten().to_vec()
+    }
+
+    /// Notes that content was used without being opened: a manifest from memory. To the minute, and
+    /// a hint: it may be lost. No lock and no disk: for every request.
+    pub fn note_use(&self, digest: &Digest, size: u64) {
+        let (disk, now) = (&self.files.disk, clock::now());
+        if disk.recent_uses.is_first(digest, now) {
+            disk.index.touch(digest, size, now);
+        }
+    }
+}
+
+impl Walk {
+    /// The next `limit` of them; fewer at the end, none behind it. A folder that cannot be listed is
+    /// an error in its place.
+    ///
+    /// # Errors
+    /// [`StorageError::Lost`].
+    pub async fn next(&mut self, limit: usize) -> Result<Vec<Result<Digest, StorageError>>, StorageError> {
+        let mut rest = self.rest.take().ok_or(StorageError::Lost)?;
+        let done = self.pool.run(move || {
+            let found: Vec<_> = rest.by_ref().take(limit).collect();
+            (found, rest)
+        });
+        let (found, rest) = done.await.map_err(|_| StorageError::Lost)?;
+        self.rest = Some(rest);
+        Ok(found)
+    }
+}

@@ -1,0 +1,24 @@
+//! The verbs of [`Storage`](super::Storage), in five groups.
+//!
+//! | group | verbs | file |
+//! |---|---|---|
+//! | look | what is here, by repository or by digest | `look.rs` |
+//! | commit | one change of a repository, with what must hold for it | `commit.rs` |
+//! | stage | content on its way in: downloads and uploads | `download.rs`, `upload.rs` |
+//! | keep | holds, removals, the proof of content, the walk over all | `keep.rs` |
+//! | room | reservations and counts | `room.rs` |
+
+mod commit;
+mod download;
+mod keep;
+mod look;
+mod room;
+mod upload;
+
+pub use self::{
+    commit::{Change, CommitError, Expectation, IfLinked, Refusal},
+    download::Download,
+    keep::Walk,
+    look::{Found, Holder, Tags},
+    upload::Upload,
+};

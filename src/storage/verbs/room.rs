@@ -1,0 +1,45 @@
+//! Room: how much may come in, and how much is here.
+
+use crate::{
+    oci::Digest,
+    storage::{Reservation, Storage, StorageError, Usage},
+};
+
+impl Storage {
+    /// Reserves room for a download of `digest`, `bytes` long with what an earlier one left of it.
+    /// `None` if that is more than `max_size` or `min_free` allows: what is here, what is reserved
+    /// and what unfinished downloads hold count together, so that downloads that begin together
+    /// never exceed it. A reservation that is dropped gives its bytes back.
+    ///
+    /// # Errors
+    /// [`StorageError::Lost`].
+    pub async fn reserve(&self, digest: Digest, bytes: u64) -> Result<Option<Reservation>, StorageError> {
+        self.read_with(move |files| Ok(files.reserve(digest, bytes))).await
+    }
+
+    /// Whether anything may be cached at all. Asks the file system at most once a second.
+    pub fn has_room(&self) -> bool {
+        self.files.room_for(0)
+    }
+
+    /// Whether anything can be stored now, as of at most a second ago.
+    pub fn writable(&self) -> bool {
+        self.files.writable()
+    }
+
+    /// How much is here. From memory.
+    pub fn usage(&self) -> Usage {
+        self.files.usage()
+    }
+
+    /// Whether reads come from the index. Files serve them otherwise, with the same answers.
+    pub fn index_is_ready(&self) -> bool {
+        self.files.index_is_ready()
+    }
+
+    /// When the content was last opened, in seconds since 1970, to about a minute; `None` if the
+    /// index does not know.
+    pub fn last_access(&self, digest: &Digest) -> Option<u64> {
+        self.files.last_access(digest)
+    }
+}
