@@ -48,6 +48,8 @@ impl Fills<Origin> {
 mod tests {
     use std::{convert::Infallible, sync::Arc, time::Duration};
 
+    use futures_util::FutureExt as _;
+
     use super::{
         super::{claim::Claim, folder::Folder},
         *,
