@@ -136,7 +136,7 @@ impl Authorizer<'_> {
             None if signed_in.principal.user().is_some() => None,
             None => Some((None, "sign in, or ask for an anonymous token")),
             Some(token) if token.access.contains(&ResourceActions::catalog()) => None,
-            Some(_) => Some((Some("insufficient_scope"), "the token is for something else")),
+            Some(_) => Some((Some("insufficient_scope"), "the token does not cover this")),
         };
         match refused {
             Some((error, message)) => Err(self.challenge(Some(CATALOG), error, message)),
@@ -158,7 +158,7 @@ impl Authorizer<'_> {
             }
             // A user has at least the rights of the address.
             _ if here_may.is_ok() => Ok(self.here),
-            Ok(()) => Err(self.challenge(Some(&scope), Some("insufficient_scope"), "the token is for something else")),
+            Ok(()) => Err(self.challenge(Some(&scope), Some("insufficient_scope"), "the token does not cover this")),
             Err(Denied::SignIn) if signed_in.token.is_some() && self.asks_before_a_push() => {
                 Err(self.denied(action, Denied::Unknown))
             }
@@ -249,7 +249,7 @@ impl Authorizer<'_> {
     fn hint(&self) -> String {
         match self.services.site.locality(self.request) {
             Locality::HereByName(name) if self.services.role == ListenerRole::Full => format!(
-                "; this machine itself asks by an address of its own: {name:?} is none, unless `names` in the \
+                "; from this machine, use one of its own addresses: {name:?} counts as one only if `names` in the \
                  configuration has it"
             ),
             Locality::HereByName(_) | Locality::Here | Locality::Elsewhere => String::new(),
@@ -260,8 +260,10 @@ impl Authorizer<'_> {
     /// around each value, and one scheme only.
     fn challenge(&self, scope: Option<&str>, error: Option<&str>, message: &str) -> HttpError {
         let Some(origin) = self.services.site.origin(self.request) else {
-            let error =
-                RegistryError::new(ErrorCode::Unsupported, "Host names no host, so there is nowhere to sign in");
+            let error = RegistryError::new(
+                ErrorCode::Unsupported,
+                "the Host header names no host, so there is no address to sign in at",
+            );
             return error.with_status(400).into();
         };
         let mut text = format!("Bearer realm=\"{origin}/v2/token\",service=\"{SERVICE}\"");
@@ -270,11 +272,11 @@ impl Authorizer<'_> {
                 text.push_str(&format!(",{key}=\"{value}\""));
             }
         }
-        let refusal = HttpError::from(RegistryError::new(ErrorCode::Unauthorized, message));
+        let error = HttpError::from(RegistryError::new(ErrorCode::Unauthorized, message));
         // Every part is printable ASCII.
         match HeaderValue::from_str(&text) {
-            Ok(value) => refusal.with_header(WWW_AUTHENTICATE, value),
-            Err(_) => refusal,
+            Ok(value) => error.with_header(WWW_AUTHENTICATE, value),
+            Err(_) => error,
         }
     }
 }

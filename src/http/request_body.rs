@@ -185,21 +185,21 @@ mod tests {
             match body.piece().await {
                 Ok(Some(_)) => {}
                 Ok(None) => return None,
-                Err(refusal) => return Some(refusal.status()),
+                Err(error) => return Some(error.status()),
             }
         }
     }
 
     async fn form(body: &mut RequestBody) -> Option<u16> {
-        body.whole(None, 64 << 10).await.err().map(|refusal| refusal.status())
+        body.whole(None, 64 << 10).await.err().map(|error| error.status())
     }
 
     async fn manifest(body: &mut RequestBody) -> Option<u16> {
-        body.whole(None, 4 << 20).await.err().map(|refusal| refusal.status())
+        body.whole(None, 4 << 20).await.err().map(|error| error.status())
     }
 
     async fn small_manifest(body: &mut RequestBody) -> Option<u16> {
-        body.whole(Some(1000), 4 << 20).await.err().map(|refusal| refusal.status())
+        body.whole(Some(1000), 4 << 20).await.err().map(|error| error.status())
     }
 
     #[tokio::test(start_paused = true)]

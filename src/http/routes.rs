@@ -76,7 +76,7 @@ pub(crate) async fn serve(
     let Exchange { entry, mut delivery, scope, .. } = exchange;
     let mut reply = match routed {
         Ok(reply) => reply,
-        Err(refusal) => refusal.into_reply(path),
+        Err(error) => error.into_reply(path),
     };
     if let Some(ns) = scope {
         reply.text(NAMESPACE, &ns);
@@ -104,7 +104,7 @@ async fn route(exchange: &mut Exchange<'_>, body: Payload, patience: Duration) -
     let Exchange { request, services, entry, delivery, scope } = exchange;
     let uri = request.uri();
     if uri.scheme().is_some() || uri.authority().is_some() {
-        let error = RegistryError::new(ErrorCode::Unsupported, "lanyard is no open proxy").with_status(400);
+        let error = RegistryError::new(ErrorCode::Unsupported, "lanyard is not an open proxy").with_status(400);
         return Err(error.into());
     }
     // A websocket's body has no end: bytes that follow on the connection would be taken for it

@@ -57,7 +57,7 @@ fn json(value: &impl Serialize) -> Result<Reply, RegistryError> {
 
 fn none(query: &str) -> Result<(), RegistryError> {
     match url::form_urlencoded::parse(query.as_bytes()).next() {
-        Some((key, _)) => Err(bad(format!("the query key {key:?} means nothing here"))),
+        Some((key, _)) => Err(bad(format!("unknown query key {key:?}"))),
         None => Ok(()),
     }
 }
@@ -67,12 +67,12 @@ fn switches<const N: usize>(query: &str, keys: [&str; N]) -> Result<[bool; N], R
     let mut said = [None; N];
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         let Some(at) = keys.iter().position(|known| *known == key) else {
-            return Err(bad(format!("the query key {key:?} means nothing here")));
+            return Err(bad(format!("unknown query key {key:?}")));
         };
         said[at] = match (value.as_ref(), said[at]) {
             ("true", None) => Some(true),
             ("false", None) => Some(false),
-            _ => return Err(bad(format!("{key} is said once, and is true or false"))),
+            _ => return Err(bad(format!("{key} must be given once, as true or false"))),
         };
     }
     Ok(said.map(|said| said.unwrap_or(false)))

@@ -35,7 +35,7 @@ pub enum TlsError {
     #[error("{0} cannot be read: {1}")]
     Io(String, io::Error),
     /// A file is malformed.
-    #[error("{0} is not what it should be: {1}")]
+    #[error("{0} is malformed: {1}")]
     Pem(String, rustls_pki_types::pem::Error),
     /// The two files do not belong together, or cannot be used.
     #[error("the certificate cannot be used: {0}")]

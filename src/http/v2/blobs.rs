@@ -77,7 +77,7 @@ async fn sized(
 ///      (WIRE.md). If upstream cannot say whether it has the blob, the client must send it: any
 ///      other answer would end the push, and a push must work without the internet.
 fn send_it(spelling: &Spelling) -> HttpError {
-    let message = format!("{} is not hosted here, and upstream cannot be context", spelling.name);
+    let message = format!("{} is not hosted here, and upstream cannot be asked", spelling.name);
     RegistryError::new(ErrorCode::BlobUnknown, message).into()
 }
 

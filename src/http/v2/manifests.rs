@@ -39,7 +39,7 @@ pub(crate) async fn get(
     let may_push = context.is_head() && by_digest && context.could_be_pushed_to(spelling);
     let answer = match context.services.pull.manifest(&repository, reference, &accept).await {
         Err(error) if may_push && error.is_outage() => {
-            let message = format!("{} is not hosted here, and upstream cannot be context", spelling.name);
+            let message = format!("{} is not hosted here, and upstream cannot be asked", spelling.name);
             return Err(RegistryError::new(ErrorCode::ManifestUnknown, message).into());
         }
         Err(error) if error.is_outage() => match Box::pin(other_holder(&context, &repository, reference)).await? {

@@ -35,7 +35,7 @@ const LONGEST: usize = 64 << 10;
 
 /// The request for a token, from query and form.
 #[derive(Default, Debug)]
-struct TokenRequest {
+struct TokenForm {
     scopes: Vec<TokenScope>,
     user: Option<String>,
     password: Option<String>,
@@ -55,10 +55,10 @@ pub(crate) async fn get(context: RequestContext<'_>) -> Result<Reply, HttpError>
     let RequestContext { request, services, body, principal: here, .. } = context;
     services.access.refresh().await;
     if !services.signs_in() {
-        let error = RegistryError::new(ErrorCode::Unsupported, "nobody signs in here").with_status(404);
+        let error = RegistryError::new(ErrorCode::Unsupported, "there are no users here").with_status(404);
         return Err(error.into());
     }
-    let mut wish = TokenRequest::default();
+    let mut wish = TokenForm::default();
     wish.read(request.uri().query().unwrap_or_default().as_bytes());
     if *request.method() == Method::POST {
         wish.read(&form(body).await?);
@@ -91,14 +91,14 @@ pub(crate) async fn get(context: RequestContext<'_>) -> Result<Reply, HttpError>
 
 /// The user whose name and password the request brings; without them, the principal of its address.
 async fn sign_in(
-    wish: TokenRequest,
+    wish: TokenForm,
     services: &Services,
     request: &actix_web::HttpRequest,
     here: &Principal,
 ) -> Result<Principal, HttpError> {
     let wrong = || {
-        let refusal = HttpError::from(RegistryError::new(ErrorCode::Unauthorized, SignInError::Wrong.to_string()));
-        refusal.with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"lanyard\""))
+        let error = HttpError::from(RegistryError::new(ErrorCode::Unauthorized, SignInError::Wrong.to_string()));
+        error.with_header(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"lanyard\""))
     };
     let (user, password) = match (Presented::of(request), wish.user) {
         _ if wish.refresh => return Err(wrong()),
@@ -121,7 +121,7 @@ async fn form(mut body: RequestBody) -> Result<Bytes, HttpError> {
         .ok_or_else(|| RegistryError::new(ErrorCode::Unsupported, "the form is too long").with_status(413).into())
 }
 
-impl TokenRequest {
+impl TokenForm {
     /// A request may repeat `scope`, and one may hold several, divided by spaces. All of them
     /// count.
     fn read(&mut self, text: &[u8]) {
@@ -229,7 +229,7 @@ mod tests {
                 None,
             ),
         ] {
-            let mut wish = TokenRequest::default();
+            let mut wish = TokenForm::default();
             wish.read(text.as_bytes());
             assert_eq!((wish.scopes, wish.user.as_deref()), (scopes, user), "{text}");
         }

@@ -81,7 +81,7 @@ pub(crate) async fn patch(mut context: RequestContext<'_>, id: UploadId) -> Resu
 pub(crate) async fn put(mut context: RequestContext<'_>, id: UploadId) -> Result<Reply, HttpError> {
     let repo = context.push_target()?;
     let digest = context.query.digest()?.ok_or_else(|| {
-        RegistryError::new(ErrorCode::DigestInvalid, "the request that ends an upload says its digest: ?digest=…")
+        RegistryError::new(ErrorCode::DigestInvalid, "the request that ends an upload must name its digest: ?digest=…")
     })?;
     let chunk = UploadChunk::of(&context)?;
     let writing = open(&context, &repo, id, chunk.as_ref()).await?;
@@ -107,11 +107,11 @@ async fn open(
 ) -> Result<Writing, HttpError> {
     match context.services.push.open(repo, id, chunk.map(|chunk| chunk.first)).await {
         Err(error @ PushError::OutOfOrder { offset }) => {
-            let mut refusal = HttpError::from(error);
+            let mut error = HttpError::from(error);
             for (name, value) in place(context, id, offset) {
-                refusal = refusal.with_header(name, value);
+                error = error.with_header(name, value);
             }
-            Err(refusal)
+            Err(error)
         }
         opened => Ok(opened?),
     }
@@ -127,27 +127,27 @@ async fn stream_body(
         let chunk = chunk.filter(|chunk| chunk.contradicts(came, ended))?;
         Some(wrong_size(came, chunk.length()))
     };
-    if let Some(refusal) = context.content_length().and_then(|told| wrong(told, true)) {
-        return Err(refusal);
+    if let Some(error) = context.content_length().and_then(|told| wrong(told, true)) {
+        return Err(error);
     }
     let mut came = 0;
     while let Some(piece) = context.body.piece().await? {
         came += piece.len() as u64;
-        if let Some(refusal) = wrong(came, false) {
-            return Err(refusal);
+        if let Some(error) = wrong(came, false) {
+            return Err(error);
         }
         writing.write(piece).await?;
     }
-    if let Some(refusal) = wrong(came, true) {
+    if let Some(error) = wrong(came, true) {
         // The client is told after its bytes are safe, since it then asks for the offset.
         writing.park().await?;
-        return Err(refusal);
+        return Err(error);
     }
     Ok(writing)
 }
 
 fn wrong_size(came: u64, told: u64) -> HttpError {
-    let message = format!("Content-Range speaks of {told} bytes, and {came} came");
+    let message = format!("Content-Range announces {told} bytes, and {came} came");
     RegistryError::new(ErrorCode::SizeInvalid, message).into()
 }
 
