@@ -42,6 +42,7 @@ pub(crate) async fn get(
             let message = format!("{} is not hosted here, and upstream cannot be asked", spelling.name);
             return Err(RegistryError::new(ErrorCode::ManifestUnknown, message).into());
         }
+        // On the heap: rare, and 1 KiB and more that other pulls do not need.
         Err(error) if error.is_outage() => match Box::pin(other_holder(&context, &repository, reference)).await? {
             Some(holder) => Box::pin(context.services.pull.manifest(&holder, reference, &accept)).await?,
             None => return Err(error.into()),
