@@ -1,6 +1,9 @@
 //! One call to a registry, from its admission to its answer: whether the request may be sent now,
-//! and whether it is sent again. Every request but tokens and probes goes through
-//! [`Registry::call`].
+//! and whether it is sent again. Every request goes through [`Registry::call`], except those for
+//! tokens, for `/v2/` and for probes.
+//!
+//! Order: `allow` and `block`, offline mode, circuit, rate limit, rest (`trouble.rs`), the
+//! attempts.
 
 use tokio::time::Instant;
 
@@ -13,7 +16,8 @@ use super::{
 };
 
 impl Registry {
-    /// Makes the call. Any answer that is not a 2xx is an error.
+    /// Makes the call. An answer that is not a 2xx is an error. After a 429 it waits and tries
+    /// again, as [`RateLimitWait`] allows.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Success, UpstreamError> {
         if !self.allows(call.repository) {
             return Err(UpstreamError::Blocked);
@@ -33,7 +37,7 @@ impl Registry {
         }
     }
 
-    /// The same without waiting for a rate limit.
+    /// Makes the call without waiting for a rate limit.
     async fn call_now(&self, call: &Call<'_>) -> Result<Success, UpstreamError> {
         self.admit(call)?;
         let mut attempts = self.transport.retries.begin();
@@ -51,12 +55,13 @@ impl Registry {
             if matches!(error, UpstreamError::Untrue { .. }) {
                 self.transport.counters.disbelieved();
             }
-            // The address may have been an old one. The registry gives a fresh one, once.
+            // The redirect may have led to an expired address. The registry gives a fresh one. Ask
+            // it once.
             if elsewhere && !std::mem::replace(&mut readdressed, true) {
                 self.transport.counters.retried();
                 continue;
             }
-            // A circuit that this very failure opened is reported as the failure itself.
+            // If this failure opens the circuit, return the failure itself, not `CircuitOpen`.
             let again = self.is_worth_another(call, &error) && attempts.again(&error).await;
             if !again || !self.is_worth_another(call, &error) {
                 return Err(error);
@@ -65,7 +70,7 @@ impl Registry {
         }
     }
 
-    /// Fails at once where the request is not to be sent now.
+    /// Fails at once if the circuit, the rate limit or a rest forbids the request.
     fn admit(&self, call: &Call<'_>) -> Result<(), UpstreamError> {
         self.transport.admit()?;
         let now = Instant::now();

@@ -1,4 +1,7 @@
-//! How a challenge is answered: with a token, with user name and password, or not at all (S1).
+//! How lanyard answers a 401: with a token, with user name and password, or not at all (S1).
+//!
+//! Only `attempt.rs` calls it, through [`RegistryAuth::answer`]. It changes what [`RegistryAuth`]
+//! has learned about the registry (`scheme.rs`) and the cache of tokens (`token.rs`).
 
 use http::HeaderMap;
 use url::Url;
@@ -14,20 +17,21 @@ use super::{
     transport::Transport,
 };
 
-/// A 401.
+/// A 401 and how the request came to it.
 pub(super) struct Challenged<'a> {
     pub(super) headers: &'a HeaderMap,
     /// The registry's own words.
     pub(super) words: Option<String>,
-    /// Where a redirect had led, if it had.
+    /// The URL that answered, if a redirect led to another origin.
     pub(super) elsewhere: Option<&'a Url>,
-    /// What was carried came from memory, and not from an earlier answer to this request.
+    /// The request carried what an earlier request taught, not the answer to a challenge of its
+    /// own.
     pub(super) from_memory: bool,
 }
 
 impl RegistryAuth {
-    /// The answer was a 401 to a request that carried `used`: what to carry instead. The error is
-    /// [`UpstreamError::Denied`] when nothing would help.
+    /// Returns what to carry after a 401 to a request that carried `used`. The error is
+    /// [`UpstreamError::Denied`] if nothing helps.
     pub(super) async fn answer(
         &self,
         transport: &Transport,
@@ -61,7 +65,7 @@ impl RegistryAuth {
         }
     }
 
-    /// A token for a Bearer challenge.
+    /// Gets a token for a Bearer challenge.
     async fn by_token(
         &self,
         transport: &Transport,
@@ -86,7 +90,7 @@ impl RegistryAuth {
         Ok(Authorization::Bearer(carried))
     }
 
-    /// User name and password for a Basic challenge.
+    /// Gets user name and password for a Basic challenge.
     async fn by_password(
         &self,
         used: &Authorization,
@@ -101,7 +105,7 @@ impl RegistryAuth {
         Ok(Authorization::Basic(identity))
     }
 
-    /// A 401 that does not say what it wants.
+    /// Handles a 401 without a usable challenge.
     async fn without_a_word(
         &self,
         transport: &Transport,
@@ -134,14 +138,14 @@ impl RegistryAuth {
         elsewhere: Option<&Url>,
     ) -> Result<(TokenRequest, AuthScheme), String> {
         let realm = realm::check(challenge.param("realm").unwrap_or_default(), &self.upstream, &self.token_hosts)?;
-        // A token that was got with credentials opens what is private: it is shown to a place that
-        // the operator has named.
+        // A token that was got with credentials opens private content. It is shown only to hosts
+        // that the operator has named.
         if let Some(there) = elsewhere
             && self.identities.is_somebody()
             && !realm::is_listed(there, &self.token_hosts)
         {
             let host = there.host_str().unwrap_or_default();
-            return Err(format!("it sends lanyard to {host}, which wants a token; `token_hosts` would allow it"));
+            return Err(format!("it redirects to {host}, which asks for a token; `token_hosts` would allow it"));
         }
         let service = challenge.param("service").map(str::to_owned);
         let scope = challenge.param("scope").map_or_else(|| ScopeRule::usual().scope(repository), str::to_owned);
@@ -153,7 +157,7 @@ impl RegistryAuth {
         Ok((TokenRequest { realm, service, scope, holder: 0 }, scheme))
     }
 
-    /// Why a 401 from where a redirect led stays unanswered.
+    /// The error for a 401 from a redirect's target that gets no answer.
     fn turned_away(&self, challenged: Challenged<'_>, refused: Option<String>) -> UpstreamError {
         match refused {
             Some(reason) => {

@@ -1,5 +1,7 @@
-//! One attempt of a call: the request, what a challenge asks for, and what the answer's status
-//! means. Called by `admission.rs`.
+//! One attempt of a call: the request, the answers to challenges, and the meaning of the status.
+//!
+//! `admission.rs` calls [`Registry::attempt`] and decides about the next one. An attempt sends at
+//! most [`MAX_CHALLENGES`] requests.
 
 use std::time::SystemTime;
 
@@ -20,14 +22,14 @@ use super::{
     words::{self, ErrorWords},
 };
 
-/// How often one request may be challenged. A token can expire while its request waits for a connection, so two is not
-/// enough; a registry that never has enough is not asked for ever.
+/// The most challenges that one request answers. A token can expire while its request waits for a
+/// connection, so two are not enough. A registry that challenges for ever is given up.
 const MAX_CHALLENGES: u32 = 4;
 
-/// Why an attempt gave nothing.
+/// The reason why an attempt failed.
 pub(super) struct Miss {
     pub(super) error: UpstreamError,
-    /// It was not the registry that refused, but a content network that it had redirected to.
+    /// A content network refused that the registry had redirected to, not the registry.
     pub(super) elsewhere: bool,
 }
 
@@ -38,12 +40,12 @@ impl From<UpstreamError> for Miss {
 }
 
 impl Registry {
-    /// Sends the request, and again with what the registry asks for.
+    /// Sends the request, and sends it again with the credentials that the registry asks for.
     pub(super) async fn attempt(&self, call: &Call<'_>) -> Result<Success, Miss> {
         let name = self.name_there(call.repository);
         let Prepared { authorization: mut used, trouble } = self.auth.prepare(&self.transport, &name).await;
-        // Where a redirect led, once a token was got for that place: it would not survive another
-        // redirect (S3).
+        // The URL that a redirect led to, if a token was got for it. The token would not survive
+        // another redirect (S3), so the request goes there directly.
         let mut there: Option<Url> = None;
         for round in 0..MAX_CHALLENGES {
             let mut request = call.request(self.auth.header(&used));
@@ -61,7 +63,7 @@ impl Registry {
                 };
                 continue;
             }
-            // The body is let go first.
+            // This lets go of the body, and so of its connection.
             let judged = self.judge(call, response, &used).await;
             if !hidden {
                 return judged;
@@ -72,13 +74,12 @@ impl Registry {
                 None => return judged,
             }
         }
-        let exhausted =
-            || UpstreamError::Denied { status: 401, message: "the registry takes none of its own tokens".into() };
-        // Strangers were refused, and why lanyard was one says more.
+        let exhausted = || UpstreamError::Denied { status: 401, message: "the registry refuses its own tokens".into() };
+        // Requests without credentials were refused. The reason why there were none says more.
         Err(trouble.unwrap_or_else(exhausted).into())
     }
 
-    /// What to carry after a 401, and where to, if a redirect had led elsewhere.
+    /// Returns what to carry after a 401, and the URL to send it to if a redirect led elsewhere.
     async fn challenged(
         &self,
         call: &Call<'_>,
@@ -93,7 +94,7 @@ impl Registry {
         if foreign && !registry && !response.headers.contains_key(header::WWW_AUTHENTICATE) {
             return Err(self.refused_elsewhere(call, &response, words));
         }
-        // The body is let go before the token is asked for: it holds a connection, and the token
+        // Drop the body before asking for the token: the body holds a connection, and the token
         // needs one.
         let Response { headers, url, body, .. } = response;
         drop(body);
@@ -101,8 +102,8 @@ impl Registry {
         let challenged = Challenged { headers: &headers, words, elsewhere, from_memory };
         match self.auth.answer(&self.transport, name, challenged, used).await {
             Ok(authorization) => Ok((authorization, foreign.then_some(url))),
-            // A registry's refusal, wherever it stands: it is not the silence of an address that is
-            // signed for GET.
+            // A registry refused, at whatever host. `head_blob` must not take this for an address
+            // that is signed for GET only.
             Err(UpstreamError::Failed { status: 401, message }) if registry => {
                 Err(UpstreamError::Denied { status: 401, message }.into())
             }
@@ -110,7 +111,7 @@ impl Registry {
         }
     }
 
-    /// What the answer means.
+    /// Turns the answer into a success or an error.
     async fn judge(&self, call: &Call<'_>, mut response: Response, used: &Authorization) -> Result<Success, Miss> {
         let foreign = self.is_foreign(&response);
         if !foreign {
@@ -145,7 +146,7 @@ impl Registry {
             404 | 410 => UpstreamError::NotFound { message, told: listed },
             401 | 403 => UpstreamError::Denied { status, message },
             416 => UpstreamError::RangeNotSatisfiable,
-            // That of a content network says nothing about the registry's other repositories.
+            // A content network's 429 says nothing about the registry's other repositories.
             429 if foreign => {
                 UpstreamError::RateLimited { retry_after: governor::retry_after_now(&response.headers), message }
             }
@@ -160,24 +161,24 @@ impl Registry {
         }))
     }
 
-    /// A content network that has not what it was asked for, or refuses a signed address, says
+    /// The error for a content network that lacks the content or refuses a signed address. It says
     /// nothing about the registry.
     fn refused_elsewhere(&self, call: &Call<'_>, response: &Response, words: Option<String>) -> Miss {
         let status = response.status.as_u16();
         let host = response.url.host_str().unwrap_or_default();
         let words = words.map(|words| format!(": {words}")).unwrap_or_default();
         let message = format!("{host}, where the registry redirects to, answered with status {status}{words}");
-        // Addresses that are signed for GET refuse a HEAD, however fresh they are.
+        // An address that is signed for GET refuses a HEAD. A fresh address does too.
         let signed = call.kind == RequestKind::BlobHead && matches!(status, 401 | 403);
         Miss { error: UpstreamError::Failed { status, message }, elsewhere: !signed }
     }
 
-    /// Whether it was answered by another origin than the registry's own, after a redirect.
+    /// Whether another origin than the registry's own answered, after a redirect.
     fn is_foreign(&self, response: &Response) -> bool {
         response.url.origin() != self.config().url.origin()
     }
 
-    /// The upstream's own words about an error.
+    /// The upstream's own words in an error.
     async fn words(&self, call: &Call<'_>, response: &mut Response, used: &Authorization) -> Option<String> {
         self.said(call, response, used).await.words
     }
@@ -202,31 +203,32 @@ impl Registry {
     }
 }
 
-/// Whether a foreign answer is a registry's nevertheless: registry.k8s.io and registries under a
-/// vanity name redirect their whole API, so that the last answer is the only one there is. Such a
-/// place says that it is a registry, or is asked for the same thing under a `/v2/` of its own. The
-/// paths of content networks are others, and their 404 is the loss of an object.
+/// Whether an answer from another origin is a registry's nevertheless. registry.k8s.io and
+/// registries under a vanity name redirect their whole API, so that only the last answer exists.
+/// Such a host says that it is a registry, or is asked for the same content under a `/v2/` path of
+/// its own. The paths of content networks differ, and their 404 means that an object is lost.
 fn is_registry(asked: &Url, response: &Response) -> bool {
     let thing = |url: &Url| url.path().rsplit('/').take(2).map(str::to_owned).collect::<Vec<_>>();
     let same = response.url.path().contains("/v2/") && thing(asked) == thing(&response.url);
     same || response.headers.contains_key("docker-distribution-api-version")
 }
 
-/// What of a signed address its server must not be quoted with (S18): the query, and each of its longer values, as they were
-/// sent and as they were meant.
+/// The parts of a signed address that must not appear in a message (S18): the query, and each of
+/// its longer values, both as sent and percent-decoded.
 fn signature(url: &Url) -> Vec<String> {
     let Some(query) = url.query() else { return Vec::new() };
     let sent = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value.to_owned());
     let meant = url.query_pairs().map(|(_, value)| value.into_owned());
-    // Short ones are versions and flags; without them the words would lose theirs.
+    // Short values are versions and flags. To cut them out would mutilate the message.
     std::iter::once(query.to_owned()).chain(sent.chain(meant).filter(|value| value.len() >= 8)).collect()
 }
 
-/// lanyard asks for `identity`, and stores what it gets: it never decompresses (S15).
+/// Refuses an encoded body. lanyard asks for `identity`, stores bytes as they come, and never
+/// decompresses (S15).
 fn refuse_encoding(headers: &HeaderMap) -> Result<(), UpstreamError> {
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            Err(UpstreamError::untrue("the answer is encoded, which lanyard did not ask for"))
+            Err(UpstreamError::untrue("the answer has an encoding that lanyard did not ask for"))
         }
         _ => Ok(()),
     }

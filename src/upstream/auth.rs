@@ -1,18 +1,18 @@
 //! What lanyard shows a registry of itself: nothing, a user name and password, or a token.
 //!
-//! The first request to a registry is anonymous. What it challenges with is remembered, so that a
-//! later request, for another repository as well, brings its token along and saves a round trip.
-//! With credentials, `/v2/` is asked first what it wants to see: a registry may hide from strangers
-//! that there is anything to sign in for.
+//! The first request to a registry is anonymous. lanyard remembers the challenge, so that a later
+//! request, also for another repository, brings its token along and saves a round trip. With
+//! credentials, lanyard first asks `/v2/` for the challenge: a registry may hide from anonymous
+//! clients that it has a sign-in.
 //!
 //! Credentials go to the registry itself and to its token endpoint, which [`realm`] must have
-//! allowed (S1). A place that a redirect led to is shown a token of its own where `token_hosts`
-//! says so, and never a password.
+//! allowed (S1). The target of a redirect gets a token of its own if `token_hosts` names it, and
+//! never a password.
 //!
-//! A 401 is answered in `answering.rs`. Nothing that a fault taught outlives it: a remembered
-//! challenge that no longer opens anything is dropped, and the registry is asked anew without it; a
-//! token that is refused is replaced once. All of it within [`DOUBT`], and each request is sent a
-//! few times at most (`call.rs`).
+//! `answering.rs` answers a 401. Nothing that a fault taught outlives the fault: lanyard drops a
+//! remembered challenge that opens nothing any more and asks the registry anew, and replaces a
+//! refused token once. All of this is limited by [`DOUBT`], and a request is sent a few times at
+//! most (`attempt.rs`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,28 +34,28 @@ use super::{
 };
 use crate::config;
 
-/// What came less than this ago is not asked for again because of a refusal: it would come out the
-/// same.
+/// A refusal does not renew what came less than this ago: the renewal would come out the same.
 const DOUBT: Duration = Duration::from_secs(1);
 
-/// How long `/v2/` may take to say what it wants to see.
+/// How long the answer to `/v2/` may take.
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One upstream's way of being asked.
+/// How one upstream is asked.
 pub(super) struct RegistryAuth {
     pub(super) upstream: Url,
     ping: Url,
     pub(super) token_hosts: Vec<String>,
     pub(super) identities: Identities,
     pub(super) learned: LearnedScheme,
-    /// The last look at `/v2/`. Held while it is asked, so that it is asked once for all.
+    /// The last question to `/v2/`. The lock is held during the question, so that many requests ask
+    /// once.
     greeting: tokio::sync::Mutex<Option<Greeting>>,
-    /// When a password was last left out because of a refusal.
+    /// The last time that a refusal made a request leave out the password.
     doubted: Mutex<Option<Instant>>,
     pub(super) tokens: TokenCache,
 }
 
-/// When `/v2/` was asked, and why that led to nothing, where it did not.
+/// The time of a question to `/v2/`, and the error if it taught nothing.
 struct Greeting {
     at: Instant,
     trouble: Option<UpstreamError>,
@@ -72,22 +72,22 @@ pub(super) enum Authorization {
     Bearer(Box<Carried>),
 }
 
-/// A token and what is known of it.
+/// A token and its history.
 #[derive(Clone)]
 pub(super) struct Carried {
-    /// What it is for.
+    /// The key under which the cache has it.
     pub(super) wanted: TokenRequest,
     pub(super) bearer: UpstreamToken,
-    /// It was got for this very request: when it is refused, another would be refused as well.
+    /// The token was got for this request. If it is refused, another one would be refused too.
     pub(super) fresh: bool,
-    /// Whom it was given to.
+    /// The identity that the token was given to.
     pub(super) identity: Arc<Identity>,
 }
 
-/// What a request should carry at first.
+/// The credentials of a request's first attempt.
 pub(super) struct Prepared {
     pub(super) authorization: Authorization,
-    /// Why it does not carry what it should. A refusal then tells nothing.
+    /// Why the credentials are missing, if they are. A refusal then proves nothing.
     pub(super) trouble: Option<UpstreamError>,
 }
 
@@ -105,7 +105,7 @@ impl RegistryAuth {
         }
     }
 
-    /// The header of a request.
+    /// The `Authorization` header of a request.
     pub(super) fn header(&self, authorization: &Authorization) -> Option<HeaderValue> {
         match authorization {
             Authorization::Anonymous => None,
@@ -114,7 +114,7 @@ impl RegistryAuth {
         }
     }
 
-    /// What a request for this repository should carry, as far as is known.
+    /// The credentials for a request to this repository, as far as lanyard knows.
     pub(super) async fn prepare(&self, transport: &Transport, repository: &str) -> Prepared {
         let mut trouble = None;
         if self.learned.get().is_none() && self.identities.is_somebody() {
@@ -122,7 +122,7 @@ impl RegistryAuth {
         }
         let authorization = match self.remembered(transport, repository).await {
             Ok(authorization) => authorization.unwrap_or(Authorization::Anonymous),
-            // The registry is asked without: it may have another token server by now, or want no
+            // Ask the registry without a token: it may have another token server now, or want no
             // token here.
             Err(error) => {
                 trouble = Some(error).filter(UpstreamError::is_outage);
@@ -135,7 +135,8 @@ impl RegistryAuth {
         Prepared { authorization, trouble }
     }
 
-    /// What memory says to carry. A challenge that leads to no token is forgotten.
+    /// The credentials that the learned scheme asks for. A scheme that leads to no token is
+    /// forgotten.
     async fn remembered(
         &self,
         transport: &Transport,
@@ -151,7 +152,7 @@ impl RegistryAuth {
         let carried = self.token(transport, wanted, None).await;
         if let (Some(scheme), Err(error)) = (&scheme, &carried) {
             match error {
-                // An answer of the token server, to this repository's name.
+                // The token server answered about this repository's name. Its scheme is right.
                 UpstreamError::Denied { .. } | UpstreamError::RateLimited { .. } => {}
                 UpstreamError::NotFound { .. }
                 | UpstreamError::Failed { .. }
@@ -166,9 +167,9 @@ impl RegistryAuth {
         carried.map(|carried| Some(Authorization::Bearer(carried)))
     }
 
-    /// Asks `/v2/` what the registry wants to see, and remembers it. `older`: also where it was
-    /// asked before, so long ago at least; without it, only a failure is asked for again. Why that
-    /// told nothing, where it did not.
+    /// Asks `/v2/` for the registry's challenge, and learns from it. A question that failed is
+    /// asked again after [`DOUBT`]. With `older`, one that succeeded is asked again when it is at
+    /// least so old. Returns the error if the answer taught nothing.
     async fn greet(&self, transport: &Transport, older: Option<Duration>) -> Option<UpstreamError> {
         let mut greeting = self.greeting.lock().await;
         if self.learned.get().is_some() {
@@ -204,7 +205,7 @@ impl RegistryAuth {
         for bearer in bearers(&challenges) {
             match realm::check(bearer.param("realm").unwrap_or_default(), &self.upstream, &self.token_hosts) {
                 Ok(realm) => {
-                    // Its scope, where it has one, is that of `/v2/` itself.
+                    // The scope of this challenge, if it has one, is for `/v2/` itself.
                     let service = bearer.param("service").map(str::to_owned);
                     self.learned.remember(AuthScheme::Bearer { realm, service, rule: ScopeRule::usual() });
                     return None;
@@ -219,8 +220,8 @@ impl RegistryAuth {
         refused.map(|message| UpstreamError::Denied { status, message })
     }
 
-    /// The registry refused, in another way than by 401, a request that carried `used`: what to
-    /// carry instead, where that may come out otherwise.
+    /// Returns other credentials after a refusal that was no 401, if they may have another result.
+    /// The refused request carried `used`.
     pub(super) async fn instead(
         &self,
         transport: &Transport,
@@ -229,9 +230,9 @@ impl RegistryAuth {
         used: &Authorization,
     ) -> Result<Option<Authorization>, UpstreamError> {
         match used {
-            // It may hide what is there from strangers.
+            // The registry may hide its content from anonymous clients.
             Authorization::Anonymous => self.signed_in(transport, repository).await,
-            // Whoever asked for a password may not have been the registry.
+            // Another server than the registry may have asked for the password.
             Authorization::Basic(_) if self.doubts() => {
                 self.learned.forget(&AuthScheme::Basic);
                 match self.signed_in(transport, repository).await? {
@@ -241,8 +242,8 @@ impl RegistryAuth {
             }
             Authorization::Basic(_) => Ok(None),
             Authorization::Bearer(carried) => {
-                // A token that has opened something is good: then it is the content that is not
-                // there. One that was got with credentials may be a stranger's all the same.
+                // A token that has opened something is good, so the content is not there. A token
+                // that was got with credentials may still be an anonymous one.
                 let doubted =
                     status == StatusCode::FORBIDDEN || carried.bearer.is_unproven() && self.identities.is_somebody();
                 if carried.fresh || !doubted || carried.bearer.age() < DOUBT {
@@ -262,8 +263,8 @@ impl RegistryAuth {
         }
     }
 
-    /// The challenge that a token was got for may have been a fault's: what `/v2/` says to carry by
-    /// now, if that is something else.
+    /// A fault may have caused the challenge behind this token. Returns the credentials that `/v2/`
+    /// asks for now, if they differ.
     async fn signed_in_anew(
         &self,
         transport: &Transport,
@@ -276,7 +277,7 @@ impl RegistryAuth {
         if let Some(scheme) = scheme
             && self.learned.get().is_none()
         {
-            // Nothing better was learned.
+            // `/v2/` taught nothing better.
             self.learned.remember(scheme);
         }
         match signed_in.ok()?? {
@@ -285,7 +286,8 @@ impl RegistryAuth {
         }
     }
 
-    /// Whether to ask without a password. True for one caller, and not again for a while.
+    /// Whether to ask without a password. It is true for one caller, and not again within
+    /// [`DOUBT`].
     fn doubts(&self) -> bool {
         let mut doubted = self.doubted.lock();
         let due = doubted.is_none_or(|at| at.elapsed() >= DOUBT);
@@ -295,7 +297,7 @@ impl RegistryAuth {
         due
     }
 
-    /// What to carry to a registry that has not said by itself what it wants, with credentials.
+    /// The credentials for a registry that has sent no challenge, if there are any.
     pub(super) async fn signed_in(
         &self,
         transport: &Transport,
@@ -310,8 +312,7 @@ impl RegistryAuth {
         }
     }
 
-    /// A token, with the credentials as of now; where those are refused, with those that the file
-    /// holds by now.
+    /// A token for the credentials of now. If they are refused, the password file is read again.
     pub(super) async fn token(
         &self,
         transport: &Transport,
@@ -330,14 +331,14 @@ impl RegistryAuth {
         got.map(|(bearer, fresh)| Box::new(Carried { wanted, bearer, fresh, identity }))
     }
 
-    /// The registry answered a request that carried `used` with success.
+    /// Records that a request with `used` succeeded.
     pub(super) fn opened(&self, used: &Authorization) {
         if let Authorization::Bearer(carried) = used {
             carried.bearer.has_opened();
         }
     }
 
-    /// What must not be passed on where the upstream echoes it (S18).
+    /// The strings that a message must not hold if the upstream echoes them (S18).
     pub(super) fn secrets(&self, used: &Authorization) -> Vec<String> {
         let mut secrets = self.identities.now().secrets.clone();
         match used {
@@ -356,7 +357,7 @@ pub(super) fn parsed(headers: &HeaderMap) -> Vec<Challenge> {
     challenge::parse(headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|line| line.to_str().ok()))
 }
 
-/// The Bearer challenges that can be answered.
+/// The Bearer challenges that have a realm.
 pub(super) fn bearers(challenges: &[Challenge]) -> impl Iterator<Item = &Challenge> {
     challenges.iter().filter(|challenge| challenge.is_bearer() && challenge.param("realm").is_some())
 }

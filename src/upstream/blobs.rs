@@ -1,4 +1,6 @@
-//! Blobs of an upstream: their size, and their bytes from an offset on. Nothing here proves a digest; the fill does.
+//! Blobs of an upstream: their size, and their bytes from an offset on.
+//!
+//! Nothing here proves a digest. The fill proves it.
 
 use std::sync::Arc;
 
@@ -17,23 +19,25 @@ use super::{
 };
 use crate::oci::{Digest, RepositoryName};
 
-/// The head of a blob's answer, and its bytes to come.
+/// The head of a blob's answer, with the body to come.
 #[derive(Debug)]
 pub struct BlobResponse {
-    /// The whole blob's size in bytes, if told.
+    /// The whole blob's size in bytes, if the answer tells it.
     pub total: Option<u64>,
-    /// Where the body begins in the blob: the offset asked for, or 0 where the source ignored the range.
+    /// Where the body begins in the blob, in bytes: the requested offset, or 0 if the source
+    /// ignored the range.
     pub offset: u64,
-    /// How many bytes the body has, if told.
+    /// The body's length in bytes, if the answer tells it.
     pub length: Option<u64>,
     /// Whether its type is that of a web page: a guest network's login, or a site that answers
-    /// everything.
+    /// every request.
     pub page: bool,
     /// The bytes.
     pub body: BlobStream,
 }
 
-/// The bytes of a blob, counted as they pass. Exactly [`BlobResponse::length`] of them, or an error.
+/// The bytes of a blob, counted as they pass. They are exactly [`BlobResponse::length`] bytes, or
+/// an error ends them.
 pub struct BlobStream {
     body: ResponseBody,
     transport: Arc<Transport>,
@@ -48,7 +52,7 @@ impl std::fmt::Debug for BlobStream {
 }
 
 impl BlobStream {
-    /// The next piece; `None` once all have come. Dropping the body closes the connection.
+    /// The next piece. `None` follows the last one. Dropping the stream closes the connection.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, FetchError>> {
         let chunk = match self.body.chunk().await {
             Some(Ok(chunk)) => chunk,
@@ -66,7 +70,7 @@ impl BlobStream {
             match left.checked_sub(chunk.len() as u64) {
                 Some(rest) => *left = rest,
                 None => {
-                    let reason = "more bytes than were told".into();
+                    let reason = "more bytes than announced".into();
                     return Some(Err(FetchError::Protocol { host: self.host.clone(), reason }));
                 }
             }
@@ -76,10 +80,11 @@ impl BlobStream {
 }
 
 impl Registry {
-    /// Asks for a blob's size; `None` where the registry has the blob and does not tell. A size of
-    /// 0 is none, unless the digest is that of nothing. Signed addresses are often good for GET
-    /// only, so a refusal by the place a registry redirected to is no error; and a web page in
-    /// answer to HEAD says nothing, so a GET of one byte decides.
+    /// Asks for a blob's size in bytes. `None`: the registry has the blob and does not tell its
+    /// size. A size of 0 is ignored unless the digest is the empty blob's.
+    ///
+    /// Many signed addresses allow GET only, so a refusal by a redirect's target is no error. A web
+    /// page in answer to HEAD proves nothing: then a GET of one byte decides.
     pub async fn head_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>, UpstreamError> {
         match self.call(&self.blob_call(RequestKind::BlobHead, repository, digest)).await {
             Ok(answer) if is_page(&answer.headers) => self.blob_size_by_a_byte(repository, digest).await,
@@ -89,7 +94,7 @@ impl Registry {
         }
     }
 
-    /// The size from the answer to a GET of one byte; `None` where that does not tell it either.
+    /// The size in bytes from a GET of one byte. `None` if the answer does not tell it.
     pub async fn blob_size_by_a_byte(
         &self,
         repository: &RepositoryName,
@@ -100,16 +105,16 @@ impl Registry {
             answer => answer?,
         };
         let why = match answer.total {
-            _ if answer.page => "the answer is a web page, and no blob",
-            Some(0) if !digest.is_of_nothing() => "the answer has no bytes, and the blob has some",
+            _ if answer.page => "the answer is a web page, not a blob",
+            Some(0) if !digest.is_of_nothing() => "the answer is empty, but the blob is not",
             total => return Ok(total),
         };
         self.transport.counters.disbelieved();
         Err(UpstreamError::untrue(why))
     }
 
-    /// Asks for a blob's bytes from offset `from` to `to_inclusive`, or to its end. `Range` is only sent where a part is asked
-    /// for. A source may ignore it: see [`BlobResponse::offset`].
+    /// Asks for a blob's bytes from offset `from` to `to_inclusive`, or to its end. `Range` is sent
+    /// only for a part. A source may ignore it: see [`BlobResponse::offset`].
     pub async fn blob(
         &self,
         repository: &RepositoryName,
@@ -134,14 +139,14 @@ impl Registry {
                 });
                 let Some(part) = part else {
                     self.transport.counters.disbelieved();
-                    return Err(UpstreamError::untrue("the answer is another part of the blob than was asked for"));
+                    return Err(UpstreamError::untrue("the answer is another part of the blob than the requested one"));
                 };
                 (part.total, from, Some(part.last - part.first + 1))
             }
             StatusCode::OK => (length, 0, length),
             status => {
                 self.transport.counters.disbelieved();
-                return Err(UpstreamError::untrue(format!("a blob does not come with status {status}")));
+                return Err(UpstreamError::untrue(format!("the answer to a request for a blob has status {status}")));
             }
         };
         let host = call.url.host_str().unwrap_or_default().to_owned();
@@ -167,7 +172,7 @@ fn is_page(headers: &HeaderMap) -> bool {
     matches!(words::media_type(headers).as_deref(), Some("text/html" | "application/xhtml+xml"))
 }
 
-/// A 206's `Content-Range`, never empty nor past its total.
+/// The `Content-Range` of a 206. It is never empty and never ends behind its total.
 #[derive(PartialEq, Eq, Debug)]
 struct PartialContent {
     first: u64,

@@ -1,4 +1,7 @@
-//! One call to a registry, as the caller asks for it, and a success.
+//! The values of one call to a registry: the question, and its success.
+//!
+//! `manifests.rs`, `blobs.rs` and `lists.rs` build a [`Call`]. `admission.rs` and `attempt.rs` make
+//! it.
 
 use std::time::Duration;
 
@@ -14,13 +17,13 @@ use super::{
 };
 use crate::oci::RepositoryName;
 
-/// How long the head of a manifest or a list may take.
+/// How long the head of a manifest's or a list's answer may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the head of a blob may take: object stores are slower to begin.
+/// How long the head of a blob's answer may take. Object stores are slower to begin.
 const BLOB_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What to ask.
+/// A question to the registry.
 pub(super) struct Call<'a> {
     pub(super) kind: RequestKind,
     pub(super) url: Url,
@@ -30,22 +33,22 @@ pub(super) struct Call<'a> {
     /// `Range`.
     pub(super) range: Option<HeaderValue>,
     pub(super) spend: Spend,
-    /// Read the whole body, of at most so many bytes, before the call has succeeded; else it is left to the caller.
+    /// The largest body in bytes that the call reads itself. Without it the caller reads the body.
     pub(super) whole: Option<usize>,
 }
 
-/// A 2xx.
+/// A 2xx answer.
 pub(super) struct Success {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    /// The body, where it was to be read whole.
+    /// The body, if the call has read it.
     pub(super) bytes: Bytes,
-    /// The body, where it was not.
+    /// The body, if the call has not read it.
     pub(super) body: ResponseBody,
 }
 
 impl Call<'_> {
-    /// The request that asks for it.
+    /// The HTTP request for this call.
     pub(super) fn request(&self, authorization: Option<HeaderValue>) -> Request {
         let mut headers = HeaderMap::from_iter([user_agent()]);
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

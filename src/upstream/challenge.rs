@@ -1,8 +1,9 @@
-//! `WWW-Authenticate`: what a registry wants to see before it answers (RFC 9110 section 11.6.1, RFC 6750 section 3, and the
-//! distribution project's token specification). Written by strangers, so parsing it never fails: what cannot be read is not
-//! there.
+//! `WWW-Authenticate`: the credentials that a registry asks for (RFC 9110 section 11.6.1, RFC 6750
+//! section 3, and the distribution project's token specification). Pure.
+//!
+//! Any server can send this header, so parsing never fails: unreadable parts are left out.
 
-/// The longest header read, in bytes; what comes after is not looked at.
+/// The longest header line that is read, in bytes. The rest is ignored.
 const MAX_HEADER: usize = 8 << 10;
 
 /// The most challenges kept.
@@ -28,7 +29,8 @@ impl Challenge {
         self.scheme == "basic"
     }
 
-    /// A parameter; the first where it is given twice. An empty one is none.
+    /// A parameter's value. The first one counts if the name is there twice. An empty value counts
+    /// as absent.
     pub(super) fn param(&self, name: &str) -> Option<&str> {
         self.params.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
@@ -46,7 +48,7 @@ pub(super) fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Challen
         while let Some(word) = rest.word() {
             if rest.eat('=') {
                 let value = rest.value();
-                // A parameter before any scheme of its line belongs to nothing.
+                // A parameter before the first scheme of its line belongs to no challenge.
                 if let Some(challenge) = challenges.get_mut(first..).and_then(|c| c.last_mut()) {
                     challenge.params.push((word.to_ascii_lowercase(), value));
                 }
@@ -60,11 +62,11 @@ pub(super) fn parse<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Challen
     challenges
 }
 
-/// What is left of a header line.
+/// The rest of a header line.
 struct Scanner<'a>(&'a str);
 
 impl<'a> Scanner<'a> {
-    /// The next scheme or parameter name, over whatever separates them.
+    /// The next scheme or parameter name, with the separators before it skipped.
     fn word(&mut self) -> Option<&'a str> {
         let separator = |c: char| c.is_whitespace() || matches!(c, ',' | '=' | '"' | ';');
         self.0 = self.0.trim_start_matches(separator);
@@ -85,7 +87,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A parameter's value: a quoted string with its backslashes undone, or everything up to a comma or a space.
+    /// A parameter's value: a quoted string with its backslashes undone, or the text up to a comma
+    /// or a space.
     fn value(&mut self) -> String {
         if !self.eat('"') {
             self.0 = self.0.trim_start();

@@ -1,5 +1,5 @@
-//! A circuit per upstream: when the registry itself fails it opens, and requests fail at once
-//! instead of queueing behind a dead host. A probe closes it again (`transport.rs` runs the probe).
+//! A circuit per upstream: it opens when the registry itself fails, and requests then fail at once
+//! instead of waiting for a dead host. A probe closes it again (`transport.rs` runs the probe).
 //!
 //! | state | entered by | left by |
 //! |---|---|---|
@@ -7,10 +7,11 @@
 //! | in doubt | 5 failures in a row; a silence of 2 s | the probe that is sent at once |
 //! | open | 2 requests in a row without a connection; a failed probe | an answer, of a probe too |
 //!
-//! A doubt is no verdict: what fails, or hangs, may be one repository (S30), which then rests by
-//! itself (`trouble.rs`). Requests pass until the probe, which asks for no repository, has decided.
+//! A doubt is no verdict: the failing or hanging requests may belong to one repository (S30), which
+//! then rests by itself (`trouble.rs`). Requests pass until the probe has decided. The probe asks
+//! for no repository.
 //!
-//! Pure: the time is handed in, and the caller holds the lock.
+//! Pure: the caller hands in the time and holds the lock.
 
 use std::{
     collections::BTreeSet,
@@ -20,68 +21,67 @@ use std::{
 
 use tokio::time::Instant;
 
-/// So many requests in a row that found nobody, and the circuit opens.
+/// After so many requests in a row without a connection the circuit opens.
 const UNREACHABLE_LIMIT: u32 = 2;
 
-/// So many requests in a row that drew a 5xx, a reset or nonsense, and the registry is in doubt.
+/// After so many requests in a row that got a 5xx, a reset or nonsense, the registry is in doubt.
 const FAILED_LIMIT: u32 = 5;
 
 /// The least time between two doubts, and so between the probes that they cause.
 const BETWEEN_DOUBTS: Duration = Duration::from_secs(1);
 
-/// A request that has waited this long for its head makes its upstream [`Health::Late`], and
-/// doubtful.
+/// A request that waits this long for its head makes its upstream [`Health::Late`] and doubtful.
 pub(super) const LATE: Duration = Duration::from_secs(2);
 
 /// How an upstream is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Health {
-    /// It answers, as far as anybody knows.
+    /// It answers, as far as lanyard knows.
     Good,
-    /// A request has been waiting for its head for more than 2 s, and nothing has been answered since it was sent: whoever has
-    /// something stale to serve does not wait too.
+    /// A request has waited for its head for more than 2 s, and no request has been answered since.
+    /// A caller with a stale copy does not wait too.
     Late,
-    /// It failed; requests fail at once until a probe is answered.
+    /// It failed. Requests fail at once until a probe is answered.
     Open,
 }
 
-/// What became of a request, as far as its upstream's health goes.
+/// A request's end, as far as it tells about the upstream's health.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     /// Any answer below 500.
     Answered,
-    /// A 5xx, a reset, nonsense. In words.
+    /// A 5xx, a reset or nonsense, in words.
     Failed(String),
-    /// No head in time. In words.
+    /// No head in time, in words.
     Silent(String),
-    /// No connection. In words.
+    /// No connection, in words.
     Unreachable(String),
-    /// Says nothing about the upstream: lanyard would not go there, or is stopping.
+    /// It tells nothing about the upstream: lanyard refused to go there, or is stopping.
     Neutral,
 }
 
-/// What the caller does next.
+/// The probe that the caller has to send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub(super) enum ProbeNeed {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// A probe now. Its end goes to [`Circuit::probed`].
+    /// One now. The caller hands its end to [`Circuit::probed`].
     Probe,
-    /// The circuit has just been opened: a probe after a while, until one closes it.
+    /// The circuit has just opened: probes from a second later on, until one closes it.
     Opened,
 }
 
-/// A request under way. Handed back to [`Circuit::end`].
+/// A request under way. The caller hands it back to [`Circuit::end`] or [`Circuit::give_up`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Ticket(Instant, u64);
 
-/// See the module.
+/// The state of one upstream; the table above has its states.
 #[derive(Debug, Default)]
 pub(super) struct Circuit {
     unreachable: u32,
     failed: u32,
-    /// The reason, while it is open.
+    /// The reason, while the circuit is open.
     open: Option<String>,
     waiting: BTreeSet<Ticket>,
     tickets: u64,
@@ -90,13 +90,13 @@ pub(super) struct Circuit {
 }
 
 impl Circuit {
-    /// The reason why nothing may be sent, while it is open.
+    /// The reason why no request may be sent, while the circuit is open.
     pub(super) fn open(&self) -> Option<&str> {
         self.open.as_deref()
     }
 
-    /// A request is sent. One that is not `watched` may wait for a connection behind long
-    /// downloads, so its waiting says nothing about the upstream; its end does.
+    /// Notes that a request is sent. A request that is not `watched` may wait for a connection
+    /// behind long downloads, so its waiting tells nothing about the upstream. Its end does.
     pub(super) fn begin(&mut self, now: Instant, watched: bool) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(now, self.tickets);
@@ -106,7 +106,7 @@ impl Circuit {
         ticket
     }
 
-    /// A request has ended.
+    /// Notes that a request has ended.
     pub(super) fn end(&mut self, ticket: Ticket, verdict: Verdict, now: Instant) -> ProbeNeed {
         self.waiting.remove(&ticket);
         match verdict {
@@ -127,7 +127,8 @@ impl Circuit {
         }
     }
 
-    /// A probe has ended. It asks for no repository, so it speaks for the registry.
+    /// Notes that a probe has ended. It asks for no repository, so its end decides about the
+    /// registry.
     pub(super) fn probed(&mut self, verdict: Verdict, now: Instant) -> ProbeNeed {
         match verdict {
             Verdict::Answered => {
@@ -139,16 +140,16 @@ impl Circuit {
         }
     }
 
-    /// Whoever waited for the head has gone. A caller's own short deadline must not hide a dead
-    /// upstream.
+    /// Notes that the caller stops waiting for the head. A caller's own short deadline must not
+    /// hide a dead upstream.
     pub(super) fn give_up(&mut self, ticket: Ticket, now: Instant) -> ProbeNeed {
         let next = self.waits(ticket, now);
         self.waiting.remove(&ticket);
         next
     }
 
-    /// A request still waits for its head. After [`LATE`] with nothing answered meanwhile the
-    /// registry is in doubt.
+    /// Notes that a request still waits for its head. If it has waited for [`LATE`] and no request
+    /// has been answered meanwhile, the registry is in doubt.
     pub(super) fn waits(&mut self, ticket: Ticket, now: Instant) -> ProbeNeed {
         let silent = self.last_answer.is_none_or(|at| at < ticket.0);
         let late = self.waiting.contains(&ticket) && now.saturating_duration_since(ticket.0) >= LATE;

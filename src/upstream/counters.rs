@@ -1,4 +1,6 @@
-//! What an upstream was asked, and what came of it. Plain numbers that only grow; the metrics page reads a snapshot.
+//! How often an upstream was asked, and with which results.
+//!
+//! The numbers only grow. The metrics page reads a snapshot.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,7 +12,7 @@ use std::{
 pub enum RequestKind {
     /// HEAD of a manifest: a tag check.
     ManifestHead,
-    /// GET of a manifest: what rate limits count.
+    /// GET of a manifest. Rate limits count these.
     Manifest,
     /// HEAD of a blob.
     BlobHead,
@@ -20,16 +22,16 @@ pub enum RequestKind {
     Tags,
     /// GET of a page of referrers.
     Referrers,
-    /// A token.
+    /// GET of a token.
     Token,
-    /// GET of `/v2/`: a look at what it wants to see of who asks.
+    /// GET of `/v2/` for the registry's challenge.
     Greeting,
-    /// GET of `/v2/`: a probe of a failed upstream. Its end decides on the circuit.
+    /// GET of `/v2/` as a probe of a failed upstream. Its end decides about the circuit.
     Probe,
 }
 
 impl RequestKind {
-    /// Every kind, in the order of the table above.
+    /// Every kind, in the order above.
     pub const ALL: [RequestKind; 9] = [
         RequestKind::ManifestHead,
         RequestKind::Manifest,
@@ -73,15 +75,15 @@ pub(super) struct UpstreamCounters {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct UpstreamSnapshot {
     requests: [u64; RequestKind::ALL.len()],
-    /// Requests that were sent again after a transient failure; part of the requests.
+    /// Requests that were sent again after a transient failure. They count as requests too.
     pub retries: u64,
     /// Requests without a usable answer: unreachable, 5xx, 429.
     pub errors: u64,
-    /// Answers that were not believed: wrong digest, nonsense.
+    /// Answers that lanyard refused: wrong digest, nonsense.
     pub untrue: u64,
-    /// Body bytes that came in.
+    /// Bytes of bodies that were received.
     pub bytes_in: u64,
-    /// Time spent waiting for heads, all requests together.
+    /// The time that all requests together waited for heads.
     pub waited: Duration,
 }
 
@@ -110,7 +112,7 @@ impl UpstreamCounters {
         self.waited_micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// All of them, each exact, not all of the same instant.
+    /// A snapshot. Each number is exact, but they are not all of the same instant.
     pub(super) fn snapshot(&self) -> UpstreamSnapshot {
         UpstreamSnapshot {
             requests: std::array::from_fn(|i| self.requests[i].load(Relaxed)),

@@ -1,39 +1,42 @@
-//! What can go wrong between lanyard and an upstream.
+//! The errors between lanyard and an upstream: which of them are outages, which are worth a retry,
+//! and which may come from HEAD alone.
 
 use std::time::Duration;
 
 use super::fetcher::FetchError;
 
-/// Why an upstream did not give what was asked of it. Messages are fit for clients: they hold the upstream's own words where
-/// it had any, without control characters and cut at 300 characters, and never a credential or a signed query string (S18).
+/// Why an upstream did not give the content. Messages are fit for clients: they hold the upstream's
+/// own words if it sent any, without control characters and cut at 300 characters. They never hold
+/// a credential or a signed query string (S18).
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum UpstreamError {
-    /// 404 or 410. An answer, not a failure: it is passed on.
+    /// 404 or 410. This is an answer, not a failure: clients get it.
     #[error("{message}")]
     NotFound {
         /// Upstream's words.
         message: String,
-        /// Whether it came with the specification's list of errors: a registry's own word, in
-        /// contrast to the page of a proxy or a load balancer. Never so for HEAD.
+        /// Whether the answer has the specification's list of errors. Then a registry said so, and
+        /// not a proxy or a load balancer. It is never true for HEAD.
         told: bool,
     },
-    /// 401 or 403, from the registry or its token endpoint, after everything lanyard may do about it was done.
+    /// 401 or 403 from the registry or its token endpoint, after lanyard has tried all its
+    /// credentials.
     #[error("{message}")]
     Denied {
         /// 401 or 403.
         status: u16,
-        /// Upstream's words, or lanyard's where it was lanyard that would not go on (S1).
+        /// Upstream's words, or lanyard's if lanyard refused to go on (S1).
         message: String,
     },
-    /// 429, now or a moment ago, or the last of the budget is kept for content that is not here.
+    /// A 429, now or a moment ago. Or the rest of the budget is kept for content that is not here.
     #[error("{message}")]
     RateLimited {
-        /// How long to wait; absent where nobody knows.
+        /// How long to wait, if it is known.
         retry_after: Option<Duration>,
         /// Upstream's words.
         message: String,
     },
-    /// Any other status: 5xx, and what a registry does not say.
+    /// Any other status: 5xx, and statuses that a registry does not send.
     #[error("{message}")]
     Failed {
         /// The HTTP status.
@@ -41,25 +44,26 @@ pub enum UpstreamError {
         /// Upstream's words.
         message: String,
     },
-    /// No answer, or not all of it.
+    /// No answer, or only a part of it.
     #[error("{0}")]
     Unreachable(#[from] FetchError),
-    /// The circuit is open: the upstream failed a moment ago, and is not asked until a probe has been answered.
+    /// The circuit is open: the upstream failed a moment ago, and lanyard does not ask it until a
+    /// probe has been answered.
     #[error("not asked, because it failed a moment ago: {reason}")]
     CircuitOpen {
         /// The failure that opened it.
         reason: String,
     },
-    /// An answer that is not to be believed: wrong digest, too big, nonsense, schema 1 (S11).
+    /// An answer that lanyard does not believe: wrong digest, too large, nonsense, schema 1 (S11).
     #[error("{message}")]
     Untrue {
-        /// What is wrong with it.
+        /// Why it is not believed.
         message: String,
     },
     /// 416: the range begins past the end.
     #[error("the range begins past the end of the content")]
     RangeNotSatisfiable,
-    /// `allow` or `block` of the configuration forbid the repository; upstream was not asked.
+    /// `allow` or `block` of the configuration forbids the repository. Upstream was not asked.
     #[error("the configuration of this mirror does not allow this repository")]
     Blocked,
     /// `mode = "offline"`: upstream was not asked.
@@ -68,8 +72,8 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
-    /// Whether upstream could not be asked, or could not answer, so that a tag's last known content may be served `stale`
-    /// (DESIGN.md section 5: network error, timeout, 5xx, 429, open circuit).
+    /// Whether upstream could not be asked or could not answer, so that a tag's last known content
+    /// may be served `stale` (DESIGN.md section 5: network error, timeout, 5xx, 429, open circuit).
     pub fn is_outage(&self) -> bool {
         match self {
             UpstreamError::RateLimited { .. }
@@ -85,9 +89,8 @@ impl UpstreamError {
         }
     }
 
-    /// Whether the same question may have another answer when it is asked by GET instead of HEAD.
-    /// There are registries, and things in front of them, that refuse HEAD, drop it, or answer it
-    /// with something else.
+    /// Whether a GET may get another answer than this HEAD did. Some registries, and some proxies
+    /// before them, refuse HEAD, drop it, or answer it with something else.
     pub fn may_be_of_head_alone(&self) -> bool {
         match self {
             UpstreamError::NotFound { .. }
@@ -108,12 +111,12 @@ impl UpstreamError {
         }
     }
 
-    /// What to tell a person: upstream's own words, or lanyard's.
+    /// The message for a person: upstream's own words, or lanyard's.
     pub fn message(&self) -> String {
         self.to_string()
     }
 
-    /// How long to wait before it makes sense to ask again.
+    /// How long to wait before the next request, if it is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             UpstreamError::RateLimited { retry_after, .. } => *retry_after,
@@ -129,8 +132,9 @@ impl UpstreamError {
         }
     }
 
-    /// Whether the same request, sent again at once, may well succeed: a 5xx or a connection that came to nothing. A head that
-    /// did not come in time is not asked for again, the client has waited long enough.
+    /// Whether the same request may well succeed if it is sent again at once: after a 5xx or a
+    /// broken connection. A late head is not asked for again, because the client has waited long
+    /// enough.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             UpstreamError::Failed { status, .. } => *status >= 500,
@@ -153,7 +157,7 @@ impl UpstreamError {
         }
     }
 
-    /// An answer that is not to be believed.
+    /// An answer that lanyard does not believe, for this reason.
     pub(super) fn untrue(message: impl Into<String>) -> Self {
         UpstreamError::Untrue { message: message.into() }
     }

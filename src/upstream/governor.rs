@@ -1,17 +1,17 @@
-//! What an upstream's rate limit leaves: manifest GETs are what Docker Hub counts, so they are
-//! spent last, and on content that is not here.
+//! The rate limit of an upstream. Docker Hub counts GETs of manifests, so lanyard spends the last
+//! of them only on content that is not here.
 //!
 //! - `ratelimit-limit` and `ratelimit-remaining` (`100;w=21600`; the `x-` twins as well) are
 //!   remembered for their window. When a tenth or less remains, a [`Spend::Refresh`] GET is
 //!   refused.
 //! - After a 429, requests of that kind in that repository fail fast until `Retry-After` has
-//!   passed. Where it is absent manifests rest 60 s; blobs and lists do not rest. Then one is let
-//!   through, and the others when it was no 429 again.
-//! - Three repositories that drew a 429, and no other answer since: it is the upstream's limit, and
-//!   all repositories rest, at most 60 s from the last one (S30).
-//! - HEADs are free; they rest only after a 429 of their own.
+//!   passed. Without `Retry-After` manifests rest for 60 s; blobs and lists do not rest. Then one
+//!   request is let through, and the others follow if its answer is no 429.
+//! - Three repositories got a 429 and no other answer came since: the limit is the upstream's. All
+//!   repositories rest, at most 60 s from the last 429 on (S30).
+//! - HEADs are free. They rest only after a 429 to a HEAD.
 //!
-//! Pure: both clocks are handed in, and the caller holds the lock.
+//! Pure: the caller hands in both clocks and holds the lock.
 
 use std::{
     collections::HashMap,
@@ -24,45 +24,45 @@ use tokio::time::Instant;
 use super::{counters::RequestKind, error::UpstreamError};
 use crate::oci::RepositoryName;
 
-/// How long manifests rest after a 429 that does not say.
+/// How long manifests rest after a 429 without `Retry-After`.
 const DEFAULT_REST: Duration = Duration::from_secs(60);
 
-/// The longest rest: a `Retry-After` that is a mistake must not end an upstream for good.
+/// The longest rest. A mistaken `Retry-After` must not end an upstream for good.
 const MAX_REST: Duration = Duration::from_secs(3600);
 
-/// The window of a limit that does not name one (Docker Hub's documented one).
+/// The window of a limit that does not name one. Docker Hub documents 6 hours.
 const DEFAULT_WINDOW: Duration = Duration::from_secs(21_600);
 
-/// So many repositories, and the limit is the upstream's.
+/// After 429s in so many repositories the limit counts as the upstream's.
 const SEVERAL: usize = 3;
 
-/// After a rest one request is let through, and another one after so long without an answer.
+/// After a rest one request is let through. If no answer comes for so long, another one follows.
 const BETWEEN_TRIALS: Duration = Duration::from_millis(250);
 
-/// Of how many repositories the rests are remembered, each class of requests by itself.
+/// The most repositories whose rests are remembered, in each class of requests.
 const MOST: usize = 1024;
 
-/// What a manifest GET is spent on.
+/// The purpose of a manifest GET.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Spend {
-    /// Content that is not here: a client fails without it.
+    /// Content that is not here. The client fails without it.
     Needed,
-    /// A newer version of something that can be served as it is.
+    /// A newer version of content that can be served as it is.
     Refresh,
 }
 
-/// The rate limit as the upstream last told it.
+/// The rate limit that the upstream told last.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Budget {
-    /// Manifest GETs in a window.
+    /// GETs of manifests in a window.
     pub limit: u64,
-    /// Those that are left.
+    /// GETs of manifests that are left in this window.
     pub remaining: u64,
-    /// How long a window is.
+    /// The window's length.
     pub window: Duration,
 }
 
-/// A 429 that still counts.
+/// A 429 that still forbids requests.
 #[derive(Clone, Debug)]
 struct LimitRest {
     at: Instant,
@@ -77,11 +77,11 @@ impl LimitRest {
     }
 }
 
-/// The rests of one class of requests.
+/// The rests of one class of requests, by repository.
 #[derive(Debug, Default)]
 struct LimitRests {
     of: HashMap<RepositoryName, LimitRest>,
-    /// When another answer than a 429 last came.
+    /// The last time that an answer other than a 429 came.
     passed: Option<Instant>,
 }
 
@@ -93,7 +93,7 @@ pub(super) struct Limit<'a> {
     pub(super) message: &'a str,
 }
 
-/// See the module.
+/// The rate limit and the rests of one upstream.
 #[derive(Debug, Default)]
 pub(super) struct Governor {
     budget: Option<(Budget, Instant)>,
@@ -130,7 +130,7 @@ impl LimitRests {
 }
 
 impl Governor {
-    /// Whether a request may be sent; the error is [`UpstreamError::RateLimited`].
+    /// Refuses a request that must wait, with [`UpstreamError::RateLimited`].
     pub(super) fn admit(
         &mut self,
         kind: RequestKind,
@@ -156,7 +156,7 @@ impl Governor {
         }
     }
 
-    /// An answer came, with these headers.
+    /// Reads the budget from an answer's headers.
     pub(super) fn observe(&mut self, headers: &HeaderMap, now: Instant) {
         let read = |names: [&str; 2]| names.iter().find_map(|n| headers.get(*n)?.to_str().ok().and_then(quantity));
         let limit = read(["ratelimit-limit", "x-ratelimit-limit"]);
@@ -167,7 +167,7 @@ impl Governor {
         }
     }
 
-    /// A request drew a 429. Returns how long to wait, as far as anybody knows.
+    /// Notes that a request got a 429. Returns how long to wait, if it is known.
     pub(super) fn limited(
         &mut self,
         limit: &Limit<'_>,
@@ -188,7 +188,7 @@ impl Governor {
         length.or(said)
     }
 
-    /// A request drew another answer than a 429.
+    /// Notes that a request got another answer than a 429.
     pub(super) fn passed(&mut self, kind: RequestKind, repository: &RepositoryName, now: Instant) {
         if let Some(rests) = self.rests(kind) {
             rests.of.remove(repository);
@@ -196,7 +196,7 @@ impl Governor {
         }
     }
 
-    /// What remains, as the upstream last told it, within its window.
+    /// The budget that the upstream told last, within its window.
     pub(super) fn budget(&self, now: Instant) -> Option<Budget> {
         self.budget.filter(|(budget, seen)| now.saturating_duration_since(*seen) < budget.window).map(|(b, _)| b)
     }
@@ -213,7 +213,7 @@ impl Governor {
     }
 }
 
-/// `100;w=21600`: a number, and the window in seconds if it is there and not absurd.
+/// `100;w=21600`: a number, and the window in seconds if there is one between 1 s and a year.
 fn quantity(text: &str) -> Option<(u64, Option<Duration>)> {
     let mut parts = text.split(';').map(str::trim);
     let number = parts.next()?.parse().ok()?;
@@ -221,7 +221,7 @@ fn quantity(text: &str) -> Option<(u64, Option<Duration>)> {
     Some((number, window.map(Duration::from_secs)))
 }
 
-/// `Retry-After` of an answer that came just now.
+/// `Retry-After` of an answer that has just come, at most [`MAX_REST`].
 pub(super) fn retry_after_now(headers: &HeaderMap) -> Option<Duration> {
     retry_after(headers, SystemTime::now()).map(|d| d.min(MAX_REST))
 }
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(wide.retry_after(), Some(secs(59)), "not as long as three repositories say");
         assert!(admit(&mut governor, RequestKind::Blob, "other", now + secs(2)).is_ok());
         assert!(admit(&mut governor, RequestKind::Manifest, "other", now + secs(61)).is_ok());
-        // Somebody is served: it was those three.
+        // One request succeeds, so the limit was that of the three repositories.
         governor.passed(RequestKind::Manifest, &name("other"), now + secs(61));
         assert!(admit(&mut governor, RequestKind::Manifest, "third", now + secs(61)).is_ok());
         assert!(

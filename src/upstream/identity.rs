@@ -1,10 +1,10 @@
-//! Who lanyard is at an upstream: nobody, or a user with a password.
+//! The user name and password that lanyard shows an upstream, if there are any.
 //!
-//! The password's file may be renewed at any time, as a token that a cron job fetches. It is looked
-//! at at most once a second while the upstream is asked, and read at once where the upstream
-//! refuses the password. A file that is missing, empty or wrong changes nothing: the last good
-//! password stays, and the log says so once. The disk is touched on blocking threads only, by one
-//! look at a time, and a disk that does not answer delays a request by a second at most.
+//! The password's file may change at any time, for example when a cron job writes a new token
+//! there. lanyard looks at it at most once a second while it asks the upstream, and reads it at
+//! once if the upstream refuses the password. A missing, empty or malformed file changes nothing:
+//! the last good password stays, and the log says so once. Only blocking threads touch the disk,
+//! one look at a time, and a disk that does not answer delays a request by a second at most.
 
 use std::{
     fs,
@@ -27,17 +27,17 @@ use crate::{
     runtime::{BlockingPool, FileWatch, Reading},
 };
 
-/// How long what was read counts, and how long a request waits for a look.
+/// How long a look counts, and how long a request waits for one.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// One password's worth of identity.
+/// User name and password in the forms that requests need. The default is anonymous.
 #[derive(Default)]
 pub(super) struct Identity {
-    /// Tells an identity from its successor.
+    /// Tells an identity from the next one.
     pub(super) number: u64,
-    /// `Basic …`, marked sensitive: for the token endpoint, and for registries without one.
+    /// `Basic …`, marked sensitive: for the token endpoint, and for registries without tokens.
     pub(super) basic: Option<HeaderValue>,
-    /// Not to be shown, wherever an upstream might echo them.
+    /// Strings that no message may hold if an upstream echoes them (S18).
     pub(super) secrets: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ impl Identity {
     }
 }
 
-/// The identity as of now.
+/// The current identity, and the file that may change it.
 pub(super) struct Identities {
     file: Option<Arc<PasswordFile>>,
     fixed: Arc<Identity>,
@@ -63,13 +63,14 @@ struct PasswordFile {
     path: PathBuf,
     upstream: UpstreamName,
     now: Mutex<(Credentials, Arc<Identity>)>,
-    /// The log has said that the file is of no use.
+    /// The log has already said that the file is unusable.
     said: AtomicBool,
     watch: FileWatch,
 }
 
 impl Identities {
-    /// What the configuration read counts at first. Looks run on `runtime`'s blocking threads.
+    /// The identity is that of the configuration until the first look. Looks run on `runtime`'s
+    /// blocking threads.
     pub(super) fn new(config: &config::Upstream, runtime: Handle) -> Self {
         let Some(credentials) = &config.credentials else {
             return Identities { file: None, fixed: Arc::default() };
@@ -87,17 +88,17 @@ impl Identities {
         Identities { file, fixed }
     }
 
-    /// Whether there are credentials at all.
+    /// Whether the upstream has credentials.
     pub(super) fn is_somebody(&self) -> bool {
         self.fixed.basic.is_some()
     }
 
-    /// As of the last look.
+    /// The identity of the last look.
     pub(super) fn now(&self) -> Arc<Identity> {
         self.file.as_ref().map_or_else(|| Arc::clone(&self.fixed), |file| Arc::clone(&file.now.lock().1))
     }
 
-    /// The same after a look, unless the last one is a moment old.
+    /// The identity after a look, if the last look is a second old.
     pub(super) async fn current(&self) -> Arc<Identity> {
         if let Some(file) = &self.file
             && file.watch.is_due()
@@ -107,7 +108,7 @@ impl Identities {
         self.now()
     }
 
-    /// The upstream has refused `used`: another identity, if the file holds one by now.
+    /// Returns another identity after the upstream has refused `used`, if the file now holds one.
     pub(super) async fn instead_of(&self, used: &Identity) -> Option<Arc<Identity>> {
         let file = self.file.as_ref()?;
         if self.now().number == used.number {
@@ -123,9 +124,9 @@ impl PasswordFile {
         self.watch.look(refused, move || file.read()).await;
     }
 
-    /// Blocking. A file that cannot be read is read again by the next look.
+    /// Reads the file. Blocking. A file that cannot be read is read again by the next look.
     fn read(&self) -> Reading {
-        // Without its path: a password can stand there by mistake.
+        // The message leaves out the path: a password can stand there by mistake.
         let there = fs::metadata(&self.path).map_err(|error| format!("the file cannot be read: {error}"));
         match there.and_then(|_| config::read_password(&self.path)) {
             Ok(password) => {
@@ -170,8 +171,8 @@ mod tests {
         password(&identities.current().await).to_owned()
     }
 
-    /// A file that is written in place, replaced by rename, swapped behind two links as Kubernetes
-    /// does, and that is missing, empty, half a file or no text for a moment.
+    /// The file is written in place, replaced by rename, and swapped behind two links as Kubernetes
+    /// does. In between it is missing, empty, half written or no text.
     #[tokio::test(start_paused = true)]
     async fn a_renewed_password_counts_within_seconds_and_a_bad_one_never() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,6 @@
-//! The closed list of upstreams: whoever is not on it is never asked, and not even looked up (S4).
+//! The closed list of upstreams: lanyard asks no other registry and looks up no other name (S4).
+//!
+//! `app` builds it at the start and stops it at the end. `pull` asks its registries.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -32,17 +34,18 @@ impl Upstreams {
         Ok(Upstreams(upstreams.collect::<Result<_, FetcherError>>()?))
     }
 
-    /// The upstream of this name, if there is one.
+    /// The upstream of this name, if the configuration has it.
     pub fn get(&self, name: &UpstreamName) -> Option<&Arc<Registry>> {
         self.0.get(name)
     }
 
-    /// All of them, by name.
+    /// All upstreams, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Registry>> {
         self.0.values()
     }
 
-    /// Ends the probes and waits for their end. Requests are not touched: stopping the fetchers ends those.
+    /// Ends the probes and waits for their end. It leaves requests alone: stopping the fetchers
+    /// ends them.
     pub async fn stop(&self) {
         for upstream in self.iter() {
             upstream.transport.stop().await;

@@ -1,4 +1,6 @@
-//! What an upstream has: a repository's tags, and what refers to a digest. Both come in pages.
+//! The lists that an upstream keeps: a repository's tags, and the referrers of a digest.
+//!
+//! Both come in pages. A list is complete or an error, never cut short.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -28,14 +30,15 @@ const MAX_PAGE: usize = 4 << 20;
 /// The most pages of one list.
 const MAX_PAGES: usize = 1000;
 
-/// How many tags a page should have. Registries give less as they please; some refuse a number, then theirs is taken.
+/// The requested number of tags in a page. Registries may send fewer. Some refuse the number, and
+/// are asked without it.
 const TAGS_A_PAGE: &str = "n=1000";
 
 /// How long a whole list may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A page of tags, which is read into a list as it comes: what is no tag is left out, and nothing
-/// is kept of it.
+/// Reads one page of tags into a list while parsing. Text that is no tag is left out without a
+/// copy.
 struct TagPageSeed<'a>(&'a mut Tags);
 
 impl<'de> DeserializeSeed<'de> for TagPageSeed<'_> {
@@ -65,7 +68,7 @@ impl<'de> Visitor<'de> for TagPageSeed<'_> {
     }
 }
 
-/// Its tags; `null` where there are none.
+/// Reads the tags of one page; `null` counts as none.
 struct TagListSeed<'a>(&'a mut Tags);
 
 impl<'de> DeserializeSeed<'de> for TagListSeed<'_> {
@@ -108,10 +111,10 @@ struct ReferrersPage {
 }
 
 impl ReferrersPage {
-    /// The answer as a page, if it is one: what a registry without the API says is a page for
-    /// people, an error, an empty object, another manifest. The first page says what it is.
+    /// Reads the answer as a page, if it is one. A registry without the API may answer with a web
+    /// page, an error, an empty object or another manifest. The first page must state its type.
     fn of(answer: &Success, first: bool) -> Option<ReferrersPage> {
-        // An object without `manifests` is no list, however it is called.
+        // An object without `manifests` is no list, whatever type it states.
         let fields: serde_json::Map<String, Value> = serde_json::from_slice(&answer.bytes).ok()?;
         let listed = fields.contains_key("manifests") && !fields.contains_key("errors");
         let page: ReferrersPage = serde_json::from_value(Value::Object(fields)).ok()?;
@@ -129,27 +132,27 @@ impl ReferrersPage {
     }
 }
 
-/// What asking the referrers API came to.
+/// The result of asking the referrers API.
 enum Api {
-    /// A whole list: an OCI index.
+    /// The whole list: an OCI index.
     Listed(Bytes),
-    /// There is no such API. In words.
+    /// The registry has no such API, in words.
     Absent(String),
 }
 
 impl Registry {
-    /// All tags of a repository, in the order of their bytes. What is no tag is left out.
+    /// All tags of a repository, in the order of their bytes. Text that is no tag is left out.
     pub async fn tags(&self, repository: &RepositoryName) -> Result<Tags, UpstreamError> {
         self.in_time(self.all_tags(repository)).await
     }
 
-    /// The OCI index of what refers to a digest (distribution-spec, "Listing Referrers"), at most 4
-    /// MiB, all pages joined.
+    /// The OCI index of a digest's referrers (distribution-spec, "Listing Referrers"), all pages
+    /// joined, at most 4 MiB.
     ///
-    /// Only a 200 with an OCI index is the API. A registry that says anything else is asked for the
-    /// referrers tag. The index is empty where the API says so, or where there is no API and the
-    /// registry itself says that there is no such tag: an empty list means "no signatures" to a
-    /// client, so nothing else is taken for one.
+    /// Only a 200 with an OCI index proves that the registry has the API. After any other answer
+    /// lanyard asks for the referrers tag. The index is empty if the API says so, or if there is no
+    /// API and the registry itself says that the tag does not exist. A client reads an empty list
+    /// as "no signatures", so no other answer makes an empty list.
     pub async fn referrers(&self, repository: &RepositoryName, digest: &Digest) -> Result<Bytes, UpstreamError> {
         match self.in_time(self.all_referrers(repository, digest)).await? {
             Api::Listed(index) => Ok(index),
@@ -213,7 +216,7 @@ impl Registry {
             all.extend(listed.manifests.into_iter().flatten());
             match next(&answer.headers, &url)? {
                 Some(next) => url = next,
-                // One page is passed on as it is.
+                // One page goes on to the client as it is.
                 None if whole => return Ok(Api::Listed(answer.bytes)),
                 None => return Ok(Api::Listed(index_of(all))),
             }
@@ -234,7 +237,7 @@ impl Registry {
         let tag = tag.parse().map_err(|_| UpstreamError::untrue("the digest makes no tag"))?;
         match self.manifest(repository, &Reference::Tag(tag), Spend::Needed).await {
             Ok(manifest) if manifest.media_type == OCI_INDEX => Ok(manifest.bytes),
-            Ok(_) => Err(UpstreamError::untrue("the tag of the referrers is no OCI index")),
+            Ok(_) => Err(UpstreamError::untrue("the referrers tag is not an OCI index")),
             Err(UpstreamError::NotFound { told: true, .. }) => Ok(index_of(Vec::new())),
             Err(UpstreamError::NotFound { told: false, message }) => Err(UpstreamError::untrue(format!(
                 "there is neither a list of referrers ({instead}) nor a clear answer about their tag ({message})"
@@ -256,7 +259,8 @@ impl Registry {
     }
 }
 
-/// Whether a registry that fails so has no referrers API. In trouble, it may have one.
+/// Whether this error means that the registry has no referrers API. A registry in trouble may have
+/// one.
 fn means_no_api(error: &UpstreamError) -> bool {
     match error {
         UpstreamError::NotFound { .. }
@@ -265,7 +269,7 @@ fn means_no_api(error: &UpstreamError) -> bool {
         | UpstreamError::RangeNotSatisfiable
         | UpstreamError::Unreachable(FetchError::Redirect { .. }) => true,
         UpstreamError::Failed { .. }
-        // Too long, or encoded: that may well be a list.
+        // The answer is too long or encoded: it may be a list.
         | UpstreamError::Untrue { .. }
         | UpstreamError::Unreachable(_)
         | UpstreamError::RateLimited { .. }
@@ -280,8 +284,9 @@ fn index_of(manifests: Vec<Value>) -> Bytes {
     index.to_string().into()
 }
 
-/// The next page (RFC 8288, `rel="next"`): the same list with the link's query, whatever host the link names, because
-/// registries behind proxies name wrong ones. So a link never leads anywhere else, and credentials with it.
+/// The next page (RFC 8288, `rel="next"`): the same list with the link's query. The link's host is
+/// ignored, because registries behind proxies name wrong hosts. So a link never leads lanyard and
+/// its credentials elsewhere.
 fn next(headers: &HeaderMap, page: &Url) -> Result<Option<Url>, UpstreamError> {
     let lines = headers.get_all(header::LINK).iter().filter_map(|line| line.to_str().ok());
     let Some(target) = lines.flat_map(|line| line.split(',')).find_map(next_target) else { return Ok(None) };

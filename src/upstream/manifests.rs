@@ -1,4 +1,4 @@
-//! Manifests of an upstream: which one a reference means, and its bytes, proven (S11).
+//! Manifests of an upstream: the digest that a reference means, and the proven bytes (S11).
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::oci::{self, Algorithm, Digest, Hasher, MANIFEST_ACCEPT, MAX_MANIFEST_BYTES, Reference, RepositoryName};
 
-/// What a HEAD of a manifest tells. Nothing of it is proven.
+/// The answer to a HEAD of a manifest. None of it is proven.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ManifestHead {
-    /// `Docker-Content-Digest`, if it is there and a digest.
+    /// `Docker-Content-Digest`, if it is a digest.
     pub digest: Option<Digest>,
     /// `Content-Type` without parameters.
     pub media_type: Option<String>,
@@ -27,8 +27,8 @@ pub struct ManifestHead {
 }
 
 impl ManifestHead {
-    /// Whether it is about the manifest with this digest and length: it states the length, and
-    /// neither another digest nor the type of a page.
+    /// Whether it is about the manifest with this digest and length: it states the length, no other
+    /// digest, and not the type of a web page.
     fn is_of(&self, digest: &Digest, size: u64) -> bool {
         self.size == Some(size)
             && self.digest.is_none_or(|said| said == *digest)
@@ -41,21 +41,21 @@ impl ManifestHead {
 pub struct FetchedManifest {
     /// As upstream sent them.
     pub bytes: Bytes,
-    /// Without parameters; taken from the JSON where upstream's `Content-Type` says nothing.
+    /// Without parameters. It is taken from the JSON if upstream's `Content-Type` does not tell it.
     pub media_type: String,
     /// Computed from the bytes.
     pub digest: Digest,
 }
 
 impl Registry {
-    /// Asks which manifest a reference means now, without spending a pull: a HEAD. What it says is
-    /// no more than that: see [`UpstreamError::may_be_of_head_alone`].
+    /// Asks which manifest a reference means now, by a HEAD, which rate limits do not count. A
+    /// refusal may be of the HEAD alone: see [`UpstreamError::may_be_of_head_alone`].
     pub async fn head_manifest(
         &self,
         repository: &RepositoryName,
         reference: &Reference,
     ) -> Result<ManifestHead, UpstreamError> {
-        // Whoever may serve nothing stale fails without the answer.
+        // A mirror that must not serve stale content fails without the answer.
         let spend = if self.is_online() { Spend::Needed } else { Spend::Refresh };
         self.head(repository, reference, spend).await
     }
@@ -76,9 +76,9 @@ impl Registry {
         })
     }
 
-    /// Makes sure that the repository has a manifest whose `size` bytes are known; its type, where
-    /// the registry tells it. Asked by HEAD, and by GET where the HEAD is refused or is about
-    /// something else.
+    /// Makes sure that the repository has the manifest with this digest and `size` bytes. Returns
+    /// its type if the registry tells it. lanyard asks by HEAD, and by GET if the HEAD is refused
+    /// or is about something else.
     pub async fn has_manifest(
         &self,
         repository: &RepositoryName,
@@ -87,7 +87,7 @@ impl Registry {
     ) -> Result<Option<String>, UpstreamError> {
         let reference = Reference::from(*digest);
         match self.head(repository, &reference, Spend::Needed).await {
-            // A guest network's login page says 200 to everything.
+            // A guest network's login page answers 200 to every request.
             Ok(head) if head.is_of(digest, size) => return Ok(head.media_type),
             Ok(_) => {}
             Err(error) if error.may_be_of_head_alone() => {}
@@ -96,9 +96,9 @@ impl Registry {
         Ok(Some(self.manifest(repository, &reference, Spend::Needed).await?.media_type))
     }
 
-    /// Fetches a manifest of at most 4 MiB and proves it: against the reference where that is a digest, else against
-    /// `Docker-Content-Digest`; without either, its length must have been told. [`UpstreamError::Untrue`] where it is not so, and
-    /// for Docker's schema 1.
+    /// Fetches a manifest of at most 4 MiB and proves it. A digest as reference is the proof, else
+    /// `Docker-Content-Digest`. Without either, the answer must have told its length. A manifest
+    /// that does not match, and one of Docker's schema 1, is [`UpstreamError::Untrue`].
     pub async fn manifest(
         &self,
         repository: &RepositoryName,
@@ -143,13 +143,13 @@ fn prove(answer: Success, reference: &Reference) -> Result<FetchedManifest, Upst
     let algorithm = expected.map_or(Algorithm::Sha256, |digest| digest.algorithm());
     let digest = Hasher::digest(algorithm, &bytes);
     if let Some(expected) = expected.filter(|expected| *expected != digest) {
-        return Err(UpstreamError::untrue(format!("the manifest should be {expected}, and is {digest}")));
+        return Err(UpstreamError::untrue(format!("the manifest should be {expected}, but is {digest}")));
     }
     let media_type = media_type(words::media_type(&headers), &bytes)?;
     Ok(FetchedManifest { bytes, media_type, digest })
 }
 
-/// What a manifest's JSON tells of its kind. What it holds is read with `oci::Manifest`.
+/// The fields of a manifest's JSON that tell its type. `oci::Manifest` reads the rest.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct TypeHints {
@@ -162,7 +162,7 @@ struct TypeHints {
     layers: Option<IgnoredAny>,
 }
 
-/// The type to store and serve a manifest with.
+/// The media type to store and serve a manifest with.
 fn media_type(header: Option<String>, bytes: &[u8]) -> Result<String, UpstreamError> {
     let shape: TypeHints =
         serde_json::from_slice(bytes).map_err(|_| UpstreamError::untrue("the manifest is not a JSON object"))?;

@@ -1,19 +1,21 @@
-//! The registries of the internet, and how they are asked.
+//! The registries of the internet, and how lanyard asks them.
 //!
-//! [`Upstreams`] is the closed list; a [`Registry`] gives manifests, blobs, tags and referrers, or an [`UpstreamError`] that
-//! says what the policy above must know: was it an answer, or an outage? What this room promises:
+//! [`Upstreams`] is the closed list. A [`Registry`] gives manifests, blobs, tags and referrers, or
+//! an [`UpstreamError`] that tells an answer from an outage. This room promises:
 //!
-//! - Credentials go to the registry itself, and to a token endpoint that belongs to it (S1); never into a message (S18).
-//! - A manifest has the digest it was asked by, or that came with it (S11). A blob's bytes are only counted: the fill
-//!   proves them.
-//! - A request ends within its deadlines; retries are few (`retry.rs`); while an upstream is down
-//!   requests fail at once (`circuit.rs`), and so do those of a repository that fails
-//!   (`trouble.rs`). What the rate limit leaves is spent with care (`governor.rs`).
+//! - Credentials go only to the registry itself and to a token endpoint that belongs to it (S1). No
+//!   message holds them (S18).
+//! - A manifest has the digest that was asked for, or that came with it (S11). A blob's bytes are
+//!   only counted: the fill proves them.
+//! - A request ends within its deadlines, and retries are few (`retry.rs`). While an upstream is
+//!   down, its requests fail at once (`circuit.rs`), and so do those of a failing repository
+//!   (`trouble.rs`). The rest of a rate limit is spent with care (`governor.rs`).
 //! - Every future is `Send` and may be dropped at any time.
 //!
-//! From the caller inwards: [`registry`](Registry), `manifests`, `blobs`, `lists` → `admission` and
-//! `attempt` (what one request goes through) → `auth` and `answering`, with `challenge`, `known`, `realm`, `identity` and
-//! `token` → `transport` (counted, timed, circuit) → [`fetcher`], the only one to know awc.
+//! From the caller inwards: [`registry`](Registry), `manifests`, `blobs`, `lists` → `admission`,
+//! which decides about a `call` → `attempt` → `auth` and `answering`, with `challenge`, `scheme`,
+//! `realm`, `identity` and `token` → `transport` (counted, timed, circuit) → `network` →
+//! [`fetcher`], the only room that knows awc.
 
 mod admission;
 mod answering;

@@ -1,8 +1,10 @@
-//! How requests leave: through the fetcher, or, in tests, to a script in memory.
+//! The two ways out for a request: the fetcher, and in tests a script in memory.
+//!
+//! Only `transport.rs` sends here.
 
 use super::fetcher::{FetchError, Fetcher, Request, Response};
 
-/// See the module.
+/// Where requests go.
 #[derive(Clone)]
 pub(super) enum Network {
     /// The network.
@@ -13,7 +15,7 @@ pub(super) enum Network {
 }
 
 impl Network {
-    /// Returns when the head has arrived.
+    /// Sends a request. Returns when the head of the answer has arrived.
     pub(super) async fn send(&self, request: Request) -> Result<Response, FetchError> {
         match self {
             Network::Fetcher(fetcher) => fetcher.send(request).await,
@@ -22,7 +24,7 @@ impl Network {
         }
     }
 
-    /// Whether the host of this failure is not dialled for now.
+    /// Whether the host that failed rests, so that the fetcher does not dial it now.
     pub(super) fn is_resting(&self, error: &FetchError) -> bool {
         match self {
             Network::Fetcher(fetcher) => fetcher.is_resting(error),

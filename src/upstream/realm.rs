@@ -1,11 +1,12 @@
-//! Whom lanyard asks for a token (S1): a registry may name its token server in its challenge, and only its own is asked.
+//! The token servers that lanyard asks (S1). A registry names its token server in its challenge,
+//! and lanyard asks it only if it belongs to the registry. Pure.
 
 use url::{Host, Url};
 
-/// Reads a challenge's `realm`, and says whether it may be asked on behalf of the registry at `upstream`. Its host must be
-/// the registry's own (any port), stand in `token_hosts` (as `host` or `host:port`), or share the registrable domain of the
-/// registry's host (public suffix list). An address or `localhost` shares nothing. A registry spoken to over TLS has its
-/// tokens fetched over TLS.
+/// Reads a challenge's `realm` and checks that it belongs to the registry at `upstream`. Its host
+/// must be the registry's own (any port), stand in `token_hosts` (as `host` or `host:port`), or
+/// share the registrable domain of the registry's host (public suffix list). An address or
+/// `localhost` shares no domain. A registry that is asked over TLS has its tokens fetched over TLS.
 ///
 /// The error is a sentence for the operator.
 pub(super) fn check(realm: &str, upstream: &Url, token_hosts: &[String]) -> Result<Url, String> {
@@ -15,7 +16,7 @@ pub(super) fn check(realm: &str, upstream: &Url, token_hosts: &[String]) -> Resu
     };
     match (upstream.scheme(), url.scheme()) {
         (_, "https") | ("http", "http") => {}
-        (_, scheme) => return Err(format!("its token server {host} is to be asked over {scheme}, not https")),
+        (_, scheme) => return Err(format!("its token server {host} must be asked over https, not {scheme}")),
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(format!("its token server's address at {host} holds credentials"));
@@ -24,7 +25,7 @@ pub(super) fn check(realm: &str, upstream: &Url, token_hosts: &[String]) -> Resu
         url.set_fragment(None);
         Ok(url)
     } else {
-        Err(format!("it sends lanyard to {host} for a token, which is not its own; `token_hosts` would allow it"))
+        Err(format!("it names {host} as its token server, which is not its own; `token_hosts` would allow it"))
     }
 }
 

@@ -1,5 +1,6 @@
-//! One upstream registry: what the operator said about it, and how it is doing. It is asked in
-//! `manifests.rs`, `blobs.rs` and `lists.rs`.
+//! One upstream registry: its configuration, its health, and the parts that its requests use.
+//!
+//! `manifests.rs`, `blobs.rs` and `lists.rs` ask it. The circuit has the states (`circuit.rs`).
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use crate::{
     oci::{RepositoryName, UpstreamName},
 };
 
-/// A registry that may be asked. All its futures are `Send`, and may be dropped at any time.
+/// A registry that may be asked. All its futures are `Send` and may be dropped at any time.
 pub struct Registry {
     config: config::Upstream,
     tag_ttl: Duration,
@@ -57,49 +58,49 @@ impl Registry {
         &self.config.name
     }
 
-    /// What the operator said about it.
+    /// The operator's settings.
     pub fn config(&self) -> &config::Upstream {
         &self.config
     }
 
-    /// How long a tag of this upstream is served unasked.
+    /// How long a tag of this upstream is served without a check.
     pub fn tag_ttl(&self) -> Duration {
         self.tag_ttl
     }
 
-    /// Whether to go on serving what upstream has deleted.
+    /// Whether to go on serving content that upstream has deleted.
     pub fn keep_deleted(&self) -> bool {
         self.config.keep_deleted
     }
 
-    /// Whether it is asked without credentials: what it denies, it denies to everybody.
+    /// Whether lanyard asks it without credentials. Then a denial holds for everybody.
     pub fn anonymous(&self) -> bool {
         self.config.credentials.is_none()
     }
 
-    /// Whether `allow` and `block` let this repository be pulled. They are about the names that
-    /// clients use.
+    /// Whether `allow` and `block` let this repository be pulled. They match the names that clients
+    /// use.
     pub fn allows(&self, repository: &RepositoryName) -> bool {
         let matches = |patterns: &[config::Pattern]| patterns.iter().any(|pattern| pattern.matches(repository));
         (self.config.allow.is_empty() || matches(&self.config.allow)) && !matches(&self.config.block)
     }
 
-    /// How it is doing.
+    /// Whether it answers.
     pub fn health(&self) -> Health {
         self.transport.health()
     }
 
-    /// What its rate limit leaves; absent where it has not told.
+    /// The rest of its rate limit, if it has told it.
     pub fn budget(&self) -> Option<Budget> {
         self.governor.lock().budget(Instant::now())
     }
 
-    /// What it was asked so far.
+    /// Its counters of now.
     pub fn snapshot(&self) -> UpstreamSnapshot {
         self.transport.counters.snapshot()
     }
 
-    /// Whether `mode = "online"`: nothing stale is served.
+    /// Whether `mode = "online"`: no stale content is served.
     pub(super) fn is_online(&self) -> bool {
         self.mode == Mode::Online
     }
@@ -108,7 +109,7 @@ impl Registry {
         self.mode == Mode::Offline
     }
 
-    /// The name that a repository has there.
+    /// The repository's name at the registry, with the prefix.
     pub(super) fn name_there(&self, repository: &RepositoryName) -> String {
         match &self.config.prefix {
             Some(prefix) => format!("{prefix}/{repository}"),
@@ -116,8 +117,7 @@ impl Registry {
         }
     }
 
-    /// The URL of something in a repository: `path` begins with the name that the repository has
-    /// here.
+    /// The URL of `path`, which begins with the name that the repository has here.
     pub(super) fn url(&self, path: &str) -> Url {
         match &self.config.prefix {
             Some(prefix) => under(&self.config.url, &format!("{prefix}/{path}")),
@@ -126,7 +126,7 @@ impl Registry {
     }
 }
 
-/// Under the base's `/v2/`; a path of the base comes first.
+/// A URL under the base's `/v2/`. The path of the base comes first.
 fn under(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     url.set_path(&format!("{}/v2/{path}", base.path().trim_end_matches('/')));

@@ -1,6 +1,7 @@
-//! The one retry policy: what was answered with a 5xx, or met a connection that came to nothing, is asked again at most
-//! twice, within 5 s of its beginning, after a pause of 100 to 500 ms; and all retries together stay under a fifth of all
-//! requests, so that an upstream in trouble is not asked harder because it is in trouble.
+//! The one retry policy. A request that got a 5xx or a broken connection is sent again at most
+//! twice, within 5 s of its beginning, after a pause of 100 to 500 ms. All retries together stay
+//! under a fifth of all requests, so that an upstream in trouble does not get more requests because
+//! of it.
 
 use std::time::Duration;
 
@@ -12,13 +13,13 @@ use super::UpstreamError;
 /// The most retries of one request.
 const MAX_RETRIES: u32 = 2;
 
-/// Retries begin only so long after the request did: clients are told of errors within seconds.
+/// Retries begin only so long after the request did. Clients learn of errors within seconds.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What a request adds to the budget, in thousandths of a retry.
+/// The share of a retry that a request adds to the budget, in thousandths.
 const DEPOSIT: u32 = 200;
 
-/// The most the budget holds, and what it begins with, in thousandths of a retry.
+/// The most that the budget holds, and its beginning, in thousandths of a retry.
 const FULL: u32 = 10_000;
 
 /// A budget of retries, shared by all requests to one upstream.
@@ -32,7 +33,7 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    /// A request is begun: the budget grows by a fifth of a retry.
+    /// Begins a request. The budget grows by a fifth of a retry.
     pub(super) fn begin(&self) -> Attempts<'_> {
         let mut budget = self.0.lock();
         *budget = (*budget + DEPOSIT).min(FULL);
@@ -59,7 +60,7 @@ pub(super) struct Attempts<'a> {
 }
 
 impl Attempts<'_> {
-    /// Waits its pause and returns true if, after `error`, the request is to be sent again.
+    /// Waits for a pause and returns true if the request is to be sent again after `error`.
     pub(super) async fn again(&mut self, error: &UpstreamError) -> bool {
         let pause = Duration::from_millis(rand::random_range(100..=500));
         let may = error.is_transient() && self.retries < MAX_RETRIES && self.begun.elapsed() + pause < DEADLINE;

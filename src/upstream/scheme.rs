@@ -1,6 +1,8 @@
-//! How a registry wants to be asked, as its last challenge said: Basic, or Bearer with realm,
-//! service and the rule of its scopes. `auth` uses it to sign in before the first 401. `answering`
-//! and `auth` change it, and forget it if it no longer works.
+//! How a registry wants to be asked, from its last challenge: Basic, or Bearer with realm, service
+//! and the rule of its scopes.
+//!
+//! `auth` uses it to bring credentials before the first 401. `answering` and `auth` change it, and
+//! forget it when it no longer works.
 
 use parking_lot::Mutex;
 use url::Url;
@@ -8,49 +10,49 @@ use url::Url;
 /// How a registry wants to be asked.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum AuthScheme {
-    /// By user name and password.
+    /// With user name and password.
     Basic,
-    /// By a token.
+    /// With a token.
     Bearer {
-        /// The token endpoint; it was checked (S1).
+        /// The token endpoint, checked (S1).
         realm: Url,
-        /// From the challenge.
+        /// The challenge's `service`.
         service: Option<String>,
-        /// From the challenge.
+        /// How its scopes are made.
         rule: ScopeRule,
     },
 }
 
 impl AuthScheme {
-    /// Whether it tells how other repositories are asked for as well.
+    /// Whether it also tells how to ask for other repositories.
     pub(super) fn is_general(&self) -> bool {
         match self {
             AuthScheme::Basic => true,
             AuthScheme::Bearer { rule, .. } => match rule {
                 ScopeRule::Around(..) => true,
-                // That of a single repository, and not of the one that was asked for.
+                // The scope of a single repository that is not the one asked for.
                 ScopeRule::Fixed(scope) => !scope.starts_with("repository:"),
             },
         }
     }
 }
 
-/// How scopes follow from repository names.
+/// How scopes are made from repository names.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum ScopeRule {
-    /// The same for all, such as `aws` at public.ecr.aws.
+    /// One scope for all repositories, such as `aws` at public.ecr.aws.
     Fixed(String),
-    /// The name between two strings, such as `repository:` and `:pull`.
+    /// The repository's name between two strings, such as `repository:` and `:pull`.
     Around(String, String),
 }
 
 impl ScopeRule {
-    /// The token specification's own: `repository:NAME:pull`.
+    /// The rule of the token specification: `repository:NAME:pull`.
     pub(super) fn usual() -> Self {
         ScopeRule::Around("repository:".into(), ":pull".into())
     }
 
-    /// The rule behind a scope that was asked for this repository.
+    /// The rule behind a scope that the registry asked for this repository.
     pub(super) fn of(scope: &str, repository: &str) -> Self {
         let found = scope.match_indices(repository).find_map(|(at, name)| {
             let (before, after) = (&scope[..at], &scope[at + name.len()..]);
@@ -69,7 +71,7 @@ impl ScopeRule {
     }
 }
 
-/// Remembers it for all requests.
+/// The scheme that all requests to one registry share.
 #[derive(Default)]
 pub(super) struct LearnedScheme(Mutex<Option<AuthScheme>>);
 
@@ -82,7 +84,7 @@ impl LearnedScheme {
         *self.0.lock() = Some(scheme);
     }
 
-    /// Forgets `scheme`, unless something else has been learned meanwhile.
+    /// Forgets `scheme`, unless another one has been learned meanwhile.
     pub(super) fn forget(&self, scheme: &AuthScheme) {
         let mut now = self.0.lock();
         if now.as_ref() == Some(scheme) {

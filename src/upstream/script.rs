@@ -1,4 +1,6 @@
-//! The network of unit tests: a closure that answers requests, and a list of what it was asked.
+//! The network of unit tests: a closure that answers requests, and a list of the requests.
+//!
+//! Tests build it with [`Script::new`] and look at [`Script::asked`] afterwards.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,19 +10,19 @@ use tokio::sync::mpsc;
 
 use super::fetcher::{FetchError, Request, Response, ResponseBody};
 
-/// See the module.
+/// A scripted network.
 pub(super) struct Script {
     handler: Box<dyn Fn(&Request) -> Act + Send + Sync>,
     asked: Mutex<Vec<Request>>,
 }
 
-/// What a script does with a request.
+/// A script's reaction to a request.
 pub(super) enum Act {
     /// Answers.
     Scripted(Scripted),
     /// Fails.
     Fail(FetchError),
-    /// Never answers; ends by the request's own head timeout.
+    /// It never answers. The request's own head timeout ends it.
     Hang,
 }
 
@@ -61,7 +63,7 @@ impl Scripted {
         self
     }
 
-    /// Answered from another place, after a redirect.
+    /// The answer comes from another URL, after a redirect.
     pub(super) fn from(mut self, url: &str) -> Self {
         self.url = Some(url.into());
         self
@@ -123,7 +125,7 @@ impl Script {
         }
     }
 
-    /// Everything that was asked, as `METHOD path?query`.
+    /// All requests, as `METHOD path?query`.
     pub(super) fn asked(&self) -> Vec<String> {
         let line = |r: &Request| match r.url.query() {
             Some(query) => format!("{} {}?{query}", r.method, r.url.path()),
@@ -132,12 +134,12 @@ impl Script {
         self.asked.lock().iter().map(line).collect()
     }
 
-    /// How many of them contain `part`.
+    /// How many requests contain `part`.
     pub(super) fn count(&self, part: &str) -> usize {
         self.asked().iter().filter(|line| line.contains(part)).count()
     }
 
-    /// The requests themselves.
+    /// All requests.
     pub(super) fn requests(&self) -> Vec<Request> {
         self.asked.lock().clone()
     }

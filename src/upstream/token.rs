@@ -1,10 +1,11 @@
 //! Bearer tokens and their cache (the distribution project's token specification; RFC 6750).
 //!
-//! - One token per realm, service and scope; a token call is single-flight, also for those who find it stale: 200 requests
-//!   that draw a 401 at once cause one call.
-//! - A token's life counts from before it was asked for, by the monotonic clock; `issued_at` is not looked at, because the
-//!   clocks of two machines differ.
-//! - Who waited for a call that failed shares its failure, and so does who comes within a second of it.
+//! - There is one token for each realm, service, scope and identity. One call gets it for all
+//!   callers, also for those that find it stale: 200 requests that get a 401 at once cause one
+//!   call.
+//! - A token's life counts from before it was asked for, by the monotonic clock. `issued_at` is
+//!   ignored, because the clocks of two machines differ.
+//! - A failed call fails for all its waiters, and for the callers of the following second.
 
 use std::{
     collections::HashMap,
@@ -37,32 +38,32 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer of a token endpoint, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
 
-/// The life of a token that does not say, in seconds (token specification, `expires_in`).
+/// The life of a token without `expires_in`, in seconds (token specification).
 const DEFAULT_LIFE: f64 = 60.0;
 
-/// A token is not used in the last quarter of its life, at most so long before its end.
+/// The last quarter of a token's life is not used, at most so long before its end.
 const MARGIN: Duration = Duration::from_secs(15);
 
-/// How long a failure stands in for the calls that would follow it.
+/// How long a failure also answers later calls.
 const FAILURE_STANDS: Duration = Duration::from_secs(1);
 
-/// With more grants than this, those without a good token are forgotten.
+/// Above this number of requests, those without a good token are forgotten.
 const MANY: usize = 1024;
 
-/// What a token is asked for: the key of the cache.
+/// The question for a token. It is the key of the cache.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct TokenRequest {
-    /// The token endpoint; it was checked (S1).
+    /// The token endpoint, checked (S1).
     pub(super) realm: Url,
-    /// From the challenge.
+    /// The challenge's `service`.
     pub(super) service: Option<String>,
-    /// From the challenge; several are divided by spaces.
+    /// The challenge's scopes, divided by spaces.
     pub(super) scope: String,
-    /// The number of the identity that it is given to: a new password gets new tokens.
+    /// The number of the identity that gets it. A new password gets new tokens.
     pub(super) holder: u64,
 }
 
-/// A token, as the header it is sent in. Its `Debug` does not show it.
+/// A token, as the header that carries it. Its `Debug` does not show it.
 #[derive(Clone, Debug)]
 pub(super) struct UpstreamToken {
     /// Marked sensitive.
@@ -74,27 +75,27 @@ pub(super) struct UpstreamToken {
 }
 
 impl UpstreamToken {
-    /// Tells a token from its successor.
+    /// Tells a token from the next one.
     pub(super) fn serial(&self) -> u64 {
         self.serial
     }
 
-    /// The token itself; for finding it where it must not be.
+    /// The token itself, to cut it out of messages.
     pub(super) fn token(&self) -> Option<&str> {
         self.header.to_str().ok()?.strip_prefix("Bearer ")
     }
 
-    /// Whether it may be sent.
+    /// Whether its life lasts.
     pub(super) fn is_good(&self) -> bool {
         Instant::now() < self.good_until
     }
 
-    /// A request that carried it has succeeded.
+    /// Notes that a request with it has succeeded.
     pub(super) fn has_opened(&self) {
         self.opened.store(true, Relaxed);
     }
 
-    /// Whether nothing has succeeded with it yet.
+    /// Whether no request with it has succeeded yet.
     pub(super) fn is_unproven(&self) -> bool {
         !self.opened.load(Relaxed)
     }
@@ -111,7 +112,7 @@ struct TokenSlot {
     failed: Option<(Instant, UpstreamError)>,
 }
 
-/// See the module.
+/// The tokens of one upstream, by the question for them.
 #[derive(Debug, Default)]
 pub(super) struct TokenCache {
     slots: Mutex<HashMap<TokenRequest, Arc<tokio::sync::Mutex<TokenSlot>>>>,
@@ -119,8 +120,8 @@ pub(super) struct TokenCache {
 }
 
 impl TokenCache {
-    /// A good token other than the one with the serial number `stale`; true with it when it was fetched just now. `identity`
-    /// is shown to the token endpoint.
+    /// A good token, but not the one with the serial number `stale`. The second value is true if it
+    /// was fetched just now. `identity` is shown to the token endpoint.
     pub(super) async fn get(
         &self,
         wanted: &TokenRequest,
@@ -143,7 +144,7 @@ impl TokenCache {
         fetched.map(|bearer| (bearer, true))
     }
 
-    /// The registry denies what this token asks: a later request starts with a new one.
+    /// Forgets a token that the registry refuses. A later request gets a new one.
     pub(super) async fn forget(&self, wanted: &TokenRequest, serial: u64) {
         let slot = self.slot(wanted);
         let mut slot = slot.lock().await;
@@ -155,7 +156,8 @@ impl TokenCache {
     fn slot(&self, wanted: &TokenRequest) -> Arc<tokio::sync::Mutex<TokenSlot>> {
         let mut slots = self.slots.lock();
         if slots.len() >= MANY && !slots.contains_key(wanted) {
-            // Who holds a slot, or waits for it, holds its Arc as well; and those with a good token are worth keeping.
+            // A caller that uses a slot, or waits for it, holds its Arc too. Slots with a good
+            // token stay.
             let good = |slot: &TokenSlot| slot.bearer.as_ref().is_some_and(UpstreamToken::is_good);
             slots.retain(|_, slot| Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|slot| good(&slot)));
         }
@@ -204,7 +206,7 @@ impl TokenCache {
 }
 
 impl TokenRequest {
-    /// Whether the other is for the same, whoever holds it.
+    /// Whether the other asks for the same, for any identity.
     pub(super) fn is_like(&self, other: &TokenRequest) -> bool {
         (&self.realm, &self.service, &self.scope) == (&other.realm, &other.service, &other.scope)
     }
@@ -224,7 +226,7 @@ impl TokenRequest {
     }
 }
 
-/// Why the token endpoint gave no token.
+/// The error for a refusal by the token endpoint.
 async fn refusal(response: &mut Response, identity: &Identity, transport: &Transport) -> UpstreamError {
     let status = response.status.as_u16();
     let secrets: Vec<&str> = identity.secrets.iter().map(String::as_str).collect();

@@ -1,6 +1,8 @@
-//! Every request to one upstream goes through its [`Transport`], tokens and probes included: it is
-//! counted, timed, and its outcome moves the circuit. When the registry is in doubt, the wire's own
-//! task probes it; when the circuit opens, until something answers.
+//! The way of every request to one upstream, tokens and probes included. It counts and times the
+//! request, and its end moves the circuit.
+//!
+//! When the registry is in doubt, a task of the transport probes it. When the circuit opens, the
+//! task probes until a request is answered. `list.rs` stops the task at the end.
 
 use std::{
     sync::{Arc, Weak},
@@ -22,7 +24,7 @@ use super::{
 };
 use crate::oci::UpstreamName;
 
-/// The pause before the first probe; it doubles from probe to probe.
+/// The pause before the first probe. It doubles from probe to probe.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause between probes.
@@ -31,13 +33,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a probe waits for its answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The transport of one upstream.
 pub(super) struct Transport {
     network: Network,
     circuit: Mutex<Circuit>,
-    /// What was asked, and what came of it.
+    /// The requests and their results, counted.
     pub(super) counters: UpstreamCounters,
-    /// What retries may still be made.
+    /// The budget of retries.
     pub(super) retries: RetryBudget,
     name: UpstreamName,
     ping: Url,
@@ -46,7 +48,7 @@ pub(super) struct Transport {
     me: Weak<Transport>,
 }
 
-/// The task that asks an upstream with an open circuit whether it is back. Its owner is the wire.
+/// The task that probes an upstream in doubt or with an open circuit. The transport owns it.
 enum Probe {
     Idle,
     Running(JoinHandle<()>),
@@ -69,7 +71,7 @@ impl Transport {
         })
     }
 
-    /// Fails at once while the circuit is open.
+    /// Fails at once if the circuit is open.
     pub(super) fn admit(&self) -> Result<(), UpstreamError> {
         match self.circuit.lock().open() {
             Some(reason) => Err(UpstreamError::CircuitOpen { reason: reason.into() }),
@@ -77,12 +79,12 @@ impl Transport {
         }
     }
 
-    /// How the upstream is doing.
+    /// The upstream's health now.
     pub(super) fn health(&self) -> Health {
         self.circuit.lock().health(Instant::now())
     }
 
-    /// Sends one request and waits for its head, whatever the circuit says.
+    /// Sends one request and waits for its head, also while the circuit is open.
     pub(super) async fn send(&self, kind: RequestKind, request: Request) -> Result<Response, UpstreamError> {
         self.counters.requested(kind);
         let begun = Instant::now();
@@ -107,8 +109,9 @@ impl Transport {
         Ok(result?)
     }
 
-    /// What a request's end says about the registry. A place that it redirected to is not the
-    /// registry, which has answered by that; and a token server elsewhere says nothing about it.
+    /// What a request's end tells about the registry. If a redirect's target fails, the registry
+    /// has answered, by the redirect. A token server at another origin tells nothing about the
+    /// registry.
     fn verdict(&self, kind: RequestKind, result: &Result<Response, FetchError>) -> Verdict {
         let elsewhere = if kind == RequestKind::Token { Verdict::Neutral } else { Verdict::Answered };
         match result {
@@ -130,13 +133,12 @@ impl Transport {
         }
     }
 
-    /// Whether to send the same request again at once is of no use: the host that failed is not
-    /// dialled.
+    /// Whether the host that failed rests. Then it is useless to send the request again at once.
     pub(super) fn is_resting(&self, error: &FetchError) -> bool {
         self.network.is_resting(error)
     }
 
-    /// Host and port of the registry, as errors name it.
+    /// Host and port of the registry, in the form of errors.
     fn authority(&self) -> String {
         format!(
             "{}:{}",
@@ -150,12 +152,12 @@ impl Transport {
         let probe = std::mem::replace(&mut *self.probe.lock(), Probe::Stopped);
         if let Probe::Running(task) = probe {
             task.abort();
-            // Aborted, or it was done: both are what is wanted.
+            // The task was aborted or had ended. Both are right.
             let _ = task.await;
         }
     }
 
-    /// Does what the circuit says.
+    /// Starts the probe that the circuit asks for.
     fn goes_on(&self, next: ProbeNeed) {
         let first = match next {
             ProbeNeed::Nothing => return,
@@ -168,12 +170,13 @@ impl Transport {
         let mut probe = self.probe.lock();
         match &*probe {
             Probe::Stopped => return,
-            // It has not decided yet.
+            // The running probe has not decided yet.
             Probe::Running(earlier) if next == ProbeNeed::Probe && !earlier.is_finished() => return,
             Probe::Running(_) | Probe::Idle => {}
         }
         let task = self.runtime.spawn(probe_until_closed(self.me.clone(), first));
-        // An earlier one has closed the circuit and is about to end, or asks what is known now.
+        // The earlier task has closed the circuit and is about to end, or it asks what is already
+        // known.
         if let Probe::Running(earlier) = std::mem::replace(&mut *probe, Probe::Running(task)) {
             earlier.abort();
         }
@@ -188,9 +191,8 @@ impl Drop for Transport {
     }
 }
 
-/// Asks for `/v2/`, without credentials, until something has closed the circuit: the probe's
-/// answer, or that to a request which was already under way. A `first` pause of nothing: the
-/// registry is in doubt.
+/// Asks for `/v2/` without credentials until the circuit is closed: by the probe's answer, or by
+/// that of a request under way. A `first` pause of zero means that the registry is in doubt.
 async fn probe_until_closed(transport: Weak<Transport>, first: Duration) {
     let (mut pause, mut in_doubt) = (first, first.is_zero());
     loop {
@@ -217,12 +219,12 @@ async fn probe_until_closed(transport: Weak<Transport>, first: Duration) {
     }
 }
 
-/// How lanyard introduces itself.
+/// The `User-Agent` of lanyard.
 pub(super) fn user_agent() -> (header::HeaderName, header::HeaderValue) {
     (header::USER_AGENT, header::HeaderValue::from_static(concat!("lanyard/", env!("CARGO_PKG_VERSION"))))
 }
 
-/// The host and port to blame for a failure.
+/// The host and port that failed.
 fn host_of(error: &FetchError) -> Option<&str> {
     match error {
         FetchError::Connect { host, .. }
@@ -235,7 +237,7 @@ fn host_of(error: &FetchError) -> Option<&str> {
     }
 }
 
-/// A request whose head has not come yet. Dropped when nobody waits for it any more.
+/// A request whose head has not come yet. It is dropped if the caller stops waiting.
 struct PendingHead<'a> {
     transport: &'a Transport,
     ticket: Option<Ticket>,
@@ -247,7 +249,7 @@ impl PendingHead<'_> {
         let Some(ticket) = self.ticket.take() else { return };
         let mut circuit = self.transport.circuit.lock();
         if self.probe {
-            // The task that sent it goes on by itself.
+            // The task that sent the probe sends the next ones.
             if circuit.probed(verdict, Instant::now()) == ProbeNeed::Opened {
                 tracing::warn!(upstream = %self.transport.name, "upstream fails; it is probed until it answers");
             }

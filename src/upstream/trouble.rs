@@ -1,10 +1,12 @@
 //! Requests that fail at once, and requests that wait (S30).
 //!
 //! - Circuit open: every request fails at once.
-//! - A kind of request that keeps failing in one repository rests (`fetcher::Rests`): it fails at
-//!   once there. Other kinds and other repositories go on.
+//! - A kind of request that keeps failing in one repository rests there (`fetcher::Rests`): it
+//!   fails at once. Other kinds and other repositories go on.
 //! - After a 429 the governor refuses that kind in that repository. A request whose client has no
-//!   stored answer waits for `Retry-After`, at most 10 s in all. Called by `admission`.
+//!   stored answer waits for `Retry-After`, at most 10 s in all.
+//!
+//! `admission.rs` calls it.
 
 use std::time::Duration;
 
@@ -19,17 +21,17 @@ use super::{
 };
 use crate::oci::RepositoryName;
 
-/// How many repositories' troubles are remembered, each kind of request by itself.
+/// The most repositories whose failures are remembered, for each kind of request.
 const MOST: usize = 4096;
 
-/// How long one request waits for its turn after 429s, in all.
+/// How long one request waits after 429s, in all.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The least first wait after a 429. It doubles, so that an upstream which says `Retry-After: 0`
-/// for ever is not asked for ever.
+/// The least wait after the first 429. It doubles, so that an upstream that always says
+/// `Retry-After: 0` is not asked for ever.
 const LEAST_WAIT: Duration = Duration::from_millis(250);
 
-/// What fails again and again, by repository and kind of request.
+/// The kinds of requests that keep failing, by repository.
 pub(super) struct Troubles(Mutex<Rests<(RepositoryName, RequestKind)>>);
 
 impl Default for Troubles {
@@ -39,7 +41,7 @@ impl Default for Troubles {
 }
 
 impl Troubles {
-    /// Fails at once where requests of this kind rest in this repository.
+    /// Fails at once if requests of this kind rest in this repository.
     pub(super) fn admit(
         &self,
         repository: &RepositoryName,
@@ -55,7 +57,7 @@ impl Troubles {
         self.0.lock().is_resting(&(repository.clone(), kind), now)
     }
 
-    /// Remembers what an attempt came to, for the next ones of its kind in its repository.
+    /// Notes an attempt's result for later requests of its kind in its repository.
     pub(super) fn note(&self, repository: &RepositoryName, kind: RequestKind, error: Option<&UpstreamError>) {
         let (key, mut troubles) = ((repository.clone(), kind), self.0.lock());
         let Some(error) = error else { return troubles.answered(&key) };
@@ -79,14 +81,14 @@ impl Troubles {
     }
 }
 
-/// What a request has left of its 10 s.
+/// The rest of the 10 s that a request may wait.
 pub(super) struct RateLimitWait {
     until: Option<Instant>,
     least: Duration,
 }
 
 impl RateLimitWait {
-    /// Manifests and blobs wait, unless something can be served instead.
+    /// Requests for manifests and blobs wait, unless there is a stored answer.
     pub(super) fn of(kind: RequestKind, spend: Spend) -> Self {
         let waits = match kind {
             RequestKind::Manifest | RequestKind::ManifestHead | RequestKind::Blob | RequestKind::BlobHead => {
@@ -101,7 +103,7 @@ impl RateLimitWait {
         RateLimitWait { until: waits.then(|| Instant::now() + PATIENCE), least: LEAST_WAIT }
     }
 
-    /// Waits as long as a 429 says, and returns true; or false at once, where that is too long.
+    /// Waits as long as a 429 says and returns true. Returns false at once if that is too long.
     pub(super) async fn outlasts(&mut self, error: &UpstreamError) -> bool {
         let (UpstreamError::RateLimited { retry_after: Some(said), .. }, Some(until)) = (error, self.until) else {
             return false;

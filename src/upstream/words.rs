@@ -1,4 +1,5 @@
-//! The bodies of answers: read whole within a limit, and the words in an error's body, made fit to be shown.
+//! The bodies of answers: read whole within a limit, and the words of an error's body, made fit for
+//! messages (S18).
 
 use std::time::Duration;
 
@@ -15,17 +16,17 @@ use super::{
 /// How long the next piece of a small body may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long an error's body may take: its words are worth no more.
+/// How long an error's body may take. Its words are worth no more.
 const WORDS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The largest error body that is read, in bytes.
 const MAX_WORDS_BODY: usize = 64 << 10;
 
-/// The most characters of an upstream's words that are passed on.
+/// The most characters of an upstream's words in a message.
 const MAX_WORDS: usize = 300;
 
-/// Reads a body of at most `cap` bytes; longer ones are [`UpstreamError::Untrue`], and so is one that is not as long as
-/// `Content-Length` said.
+/// Reads a body of at most `cap` bytes. A longer one, and one longer than its `Content-Length`, is
+/// [`UpstreamError::Untrue`]. A shorter one is [`FetchError::Broken`].
 pub(super) async fn whole(
     response: &mut Response,
     cap: usize,
@@ -48,7 +49,7 @@ pub(super) async fn whole(
     }
     match declared {
         Some(length) if length > bytes.len() as u64 => {
-            Err(FetchError::Broken { host, reason: format!("{} of {length} bytes came", bytes.len()) }.into())
+            Err(FetchError::Broken { host, reason: format!("only {} of {length} bytes came", bytes.len()) }.into())
         }
         Some(length) if length < bytes.len() as u64 => {
             Err(UpstreamError::untrue("the answer is longer than its Content-Length"))
@@ -74,25 +75,25 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     (!media_type.is_empty()).then_some(media_type)
 }
 
-/// Whether a media type says what the body is. Some registries, and every static file server, send
-/// one that does not.
+/// Whether a media type tells the content. Some registries, and every static file server, send one
+/// that does not.
 pub(super) fn is_telling(media_type: &str) -> bool {
     !media_type.starts_with("text/") && !matches!(media_type, "application/json" | "application/octet-stream")
 }
 
-/// What an error's body says.
+/// The words of an error's body.
 #[derive(Debug, Default)]
 pub(super) struct ErrorWords {
-    /// The upstream's own words, if it had any.
+    /// The upstream's own words, if it sent any.
     pub(super) words: Option<String>,
-    /// Whether they stand in the specification's list of errors. Then a registry speaks, and not
-    /// the page of a proxy, a load balancer or a guest network.
+    /// Whether they stand in the specification's list of errors. Then a registry said them, and not
+    /// the web page of a proxy, a load balancer or a guest network.
     pub(super) listed: bool,
 }
 
-/// What an error's body says: the messages of the specification's `errors` list, or a short plain
-/// text. XML and HTML are not passed on: object stores put keys and signatures there. What lanyard
-/// sent and the upstream may have echoed, `secrets`, is taken out (S18).
+/// Reads an error's body: the messages of the specification's `errors` list, or a short plain text.
+/// XML and HTML are left out: object stores put keys and signatures there. `secrets`, which lanyard
+/// sent and the upstream may have echoed, are cut out (S18).
 pub(super) async fn said(response: &mut Response, counters: &UpstreamCounters, secrets: &[&str]) -> ErrorWords {
     let read = async { whole(response, MAX_WORDS_BODY, counters).await.ok() };
     let Ok(Some(bytes)) = tokio::time::timeout(WORDS_PATIENCE, read).await else { return ErrorWords::default() };
@@ -102,7 +103,7 @@ pub(super) async fn said(response: &mut Response, counters: &UpstreamCounters, s
     }
 }
 
-/// The words alone.
+/// Reads the words of an error's body alone.
 pub(super) async fn of_error(response: &mut Response, counters: &UpstreamCounters, secrets: &[&str]) -> Option<String> {
     said(response, counters, secrets).await.words
 }
@@ -115,7 +116,7 @@ fn is_listed(bytes: &[u8]) -> bool {
 struct ErrorBody {
     #[serde(default)]
     errors: Vec<ListedError>,
-    /// Token endpoints say this (RFC 6749 section 5.2, and ghcr.io).
+    /// Token endpoints use these (RFC 6749 section 5.2, and ghcr.io).
     #[serde(alias = "message", alias = "error")]
     details: Option<String>,
 }
@@ -140,7 +141,7 @@ fn from_body(media_type: Option<&str>, bytes: &[u8], secrets: &[&str]) -> Option
     } else {
         return None;
     };
-    // Before anything is cut: half a secret is not recognised any more.
+    // Cut the secrets out before the text is shortened: half a secret is not found any more.
     let secrets = secrets.iter().filter(|secret| !secret.is_empty());
     let words = clean(&secrets.fold(words, |words, secret| words.replace(secret, "[secret]")));
     (!words.is_empty()).then_some(words)

@@ -1,34 +1,36 @@
-//! Which addresses may be dialled (S4): nothing on the internet makes lanyard talk to something on the LAN.
+//! The addresses that may be dialled (S4): no server on the internet makes lanyard connect to the
+//! LAN.
 //!
-//! Pure: it judges addresses that somebody else has looked up. The dialler connects to nothing but the addresses that came
-//! through here, so what is checked is what is connected, whatever the name resolves to a moment later.
+//! Pure: it judges addresses that the resolver has found. The dialler connects only to addresses
+//! that passed here, so the checked address is the connected one, whatever the name resolves to
+//! later.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What kind of place an address is.
+/// The network that an address belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum AddressKind {
-    /// Somewhere on the internet.
+    /// The internet.
     Public,
-    /// This machine, or its organisation's network. Also what no connection can sensibly go to.
+    /// This machine, or its organisation's network. Also addresses that no connection can go to.
     Private,
-    /// The link itself; this is where clouds keep the credentials of their machines.
+    /// The local link. Clouds keep the credentials of their machines there.
     Link,
 }
 
-/// How far a host of an upstream reaches.
+/// The addresses that a host of an upstream may have.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reach {
     /// Public addresses only.
     Public,
     /// Public and private ones.
     Private,
-    /// All.
+    /// All addresses.
     All,
 }
 
 impl Reach {
-    /// Whether `address` is within reach.
+    /// Whether a host with this reach may have `address`.
     pub(super) fn covers(self, address: IpAddr) -> bool {
         match (self, kind_of(address)) {
             (Reach::All, _) | (_, AddressKind::Public) | (Reach::Private, AddressKind::Private) => true,
@@ -36,8 +38,9 @@ impl Reach {
         }
     }
 
-    /// The reach of redirect targets and token realms of an upstream whose own configured host has these addresses: no
-    /// wider than what the operator has named. One public address is enough to make an upstream a public one.
+    /// The reach of redirect targets and token realms, from the addresses of the upstream's
+    /// configured host: no wider than the operator's choice. One public address makes an upstream
+    /// public.
     pub(super) fn beside(own: &[IpAddr]) -> Reach {
         let all = |kind: fn(AddressKind) -> bool| !own.is_empty() && own.iter().all(|&address| kind(kind_of(address)));
         if all(|p| p == AddressKind::Link) {
@@ -50,7 +53,7 @@ impl Reach {
     }
 }
 
-/// The kind of place.
+/// The network that an address belongs to.
 pub(super) fn kind_of(address: IpAddr) -> AddressKind {
     match address {
         IpAddr::V4(address) => kind_of_v4(address),
@@ -62,8 +65,9 @@ fn kind_of_v4(address: Ipv4Addr) -> AddressKind {
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
         (169, 254, _) => AddressKind::Link,
-        // "This network", private, loopback, carrier-grade NAT (with Alibaba's metadata service in it), private,
-        // protocol assignments (with Oracle's), private; then multicast, reserved and broadcast.
+        // "This network", private, loopback, carrier-grade NAT (with Alibaba's metadata service),
+        // private, protocol assignments (with Oracle's), private; then multicast, reserved and
+        // broadcast.
         (0 | 10 | 127, _, _) | (100, 64..=127, _) | (172, 16..=31, _) | (192, 0, 0) | (192, 168, _) => {
             AddressKind::Private
         }
@@ -79,9 +83,10 @@ fn kind_of_v6(address: Ipv6Addr) -> AddressKind {
     let segments = address.segments();
     match segments[0] {
         0xfe80..=0xfebf => AddressKind::Link,
-        // Unique local (with Amazon's metadata service in it), the old site-local, multicast.
+        // Unique local (with Amazon's metadata service), the old site-local, multicast.
         0xfc00..=0xfdff | 0xfec0..=0xffff => AddressKind::Private,
-        // Unspecified, loopback, and the rest of a block that holds no host; Teredo; discard; local NAT64.
+        // Unspecified, loopback, and the rest of a block without hosts; Teredo; discard; local
+        // NAT64.
         0 => AddressKind::Private,
         0x2001 if segments[1] == 0 => AddressKind::Private,
         0x100 if segments[1..4] == [0, 0, 0] => AddressKind::Private,
@@ -90,7 +95,8 @@ fn kind_of_v6(address: Ipv6Addr) -> AddressKind {
     }
 }
 
-/// The IPv4 address that a packet to `address` ends at: mapped, compatible, NAT64 (RFC 6052) and 6to4 (RFC 3056).
+/// The IPv4 address that a packet to `address` reaches: mapped, compatible, NAT64 (RFC 6052) and
+/// 6to4 (RFC 3056).
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let s = address.segments();
     let v4 = |high: u16, low: u16| {

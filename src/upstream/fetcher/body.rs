@@ -1,8 +1,12 @@
 //! The bytes of an answer on their way from the connection to their reader.
 //!
-//! B1: the channel ends without an error only when the body is complete: whatever else ends the writer (a stop, a panic)
-//! leaves an error behind, for which a place is kept from the start. B2: nothing is read that has no place to go, so a
-//! reader that pauses makes the connection pause. B3: a reader that has gone away closes the connection.
+//! - B1: the channel ends without an error only if the body is complete. If a stop or a panic ends
+//!   the writer, it leaves an error behind, for which a place is kept from the start.
+//! - B2: nothing is read that has no place to go, so a reader that pauses makes the connection
+//!   pause.
+//! - B3: a reader that goes away closes the connection.
+//!
+//! `exchange.rs` calls [`pump`] on a fetcher thread.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +19,8 @@ use super::{client::Head, error::FetchError, request::ResponseBody, settings::Ti
 
 /// The most pieces on the way.
 const PLACES: usize = 8;
-/// Pieces are joined up to this size; awc's own are 8 KiB at most, which is much work per byte for everybody after it.
+/// Pieces are joined up to this size, in bytes. awc's own have 8 KiB at most, which costs much work
+/// per byte further on.
 const PIECE: usize = 128 * 1024;
 
 /// The connection's end of a [`ResponseBody`].
@@ -46,7 +51,7 @@ impl Drop for BodyWriter {
     fn drop(&mut self) {
         if let Some(last) = self.last.take() {
             let error = if std::thread::panicking() {
-                FetchError::Broken { host: "lanyard".into(), reason: "an error of its own; see the log".into() }
+                FetchError::Broken { host: "lanyard".into(), reason: "an internal error; see the log".into() }
             } else {
                 FetchError::Stopped
             };
@@ -55,10 +60,10 @@ impl Drop for BodyWriter {
     }
 }
 
-/// Moves a body to its reader. Returns when it is complete, broken, or not wanted any more.
+/// Moves a body to its reader. Returns when the body is complete or broken, or its reader has gone.
 pub(super) async fn pump(mut answer: Head, writer: BodyWriter, limits: &Timeouts) {
     let result = run(&mut answer, &writer, limits).await;
-    // The connection first: who has seen the end may rely on its being free, or closed.
+    // Free the connection first: a reader that has seen the end may rely on it.
     drop(answer);
     writer.finish(result);
 }
@@ -101,10 +106,10 @@ async fn run(answer: &mut Head, writer: &BodyWriter, limits: &Timeouts) -> Resul
     }
 }
 
-/// What ended a body: `None`, or an error.
+/// The end of a body: `None`, or an error.
 type End = Option<Result<Bytes, PayloadError>>;
 
-/// Adds what is already there to a piece.
+/// Joins a piece with the bytes that have already come.
 fn join(answer: &mut Head, first: Bytes) -> (Bytes, Option<End>) {
     let mut joined: Option<BytesMut> = None;
     let mut length = first.len();
@@ -131,19 +136,19 @@ fn explain(answer: &Head, error: PayloadError) -> FetchError {
     match error {
         PayloadError::Incomplete(Some(error)) | PayloadError::Io(error) => match error.kind() {
             std::io::ErrorKind::InvalidInput => {
-                FetchError::Protocol { host, reason: "its chunks make no sense".into() }
+                FetchError::Protocol { host, reason: "its chunks are malformed".into() }
             }
             _ => FetchError::Broken { host, reason: error.to_string() },
         },
         PayloadError::Incomplete(None) => {
             FetchError::Broken { host, reason: "the connection ended before the body did".into() }
         }
-        _ => FetchError::Protocol { host, reason: "its body makes no sense".into() },
+        _ => FetchError::Protocol { host, reason: "its body is malformed".into() },
     }
 }
 
-/// Refuses a trickle that never idles. Only the time that is spent waiting for the upstream counts, so a slow reader is
-/// not held against it.
+/// Refuses a trickle that never idles. Only the time spent waiting for the upstream counts, so a
+/// slow reader does not make its upstream fail.
 struct LeastRate {
     window: Duration,
     least: u64,

@@ -1,7 +1,8 @@
-//! What a certificate says of itself, as far as webpki does not tell: whether it is an authority,
-//! when it is valid, and whether it may stand for a server (RFC 5280 sections 4.1.2.5, 4.2.1.3,
-//! 4.2.1.9 and 4.2.1.12). Pure. It is read of certificates that the operator has put into
-//! `ca_file`, never of a stranger's.
+//! The facts in a certificate that webpki does not tell: whether it is an authority, when it is
+//! valid, and whether it may stand for a server (RFC 5280 sections 4.1.2.5, 4.2.1.3, 4.2.1.9 and
+//! 4.2.1.12).
+//!
+//! Pure. It reads only certificates that the operator has put into `ca_file`, never a server's.
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -24,21 +25,21 @@ const SIGNS_CERTIFICATES: u8 = 0x04;
 const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 
-/// See the module.
+/// The facts of one certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Facts {
-    /// It may sign others: `CA:TRUE` and no key usage that leaves this out, or of a version before
-    /// 3, which cannot say.
+    /// It may sign others: `CA:TRUE`, and no key usage that leaves this out. Or its version is
+    /// below 3, which cannot tell.
     pub(super) is_authority: bool,
-    /// It names no purposes, or servers' among them.
+    /// It names no purposes, or the purpose of servers among others.
     pub(super) is_for_servers: bool,
-    /// In seconds of Unix time.
+    /// The first second of its life, in Unix time.
     not_before: i64,
-    /// The same.
+    /// The last second of its life, in Unix time.
     not_after: i64,
 }
 
-/// Where a time lies in a certificate's life.
+/// The part of a certificate's life that a time lies in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Life {
     ToCome,
@@ -47,7 +48,7 @@ pub(super) enum Life {
 }
 
 impl Facts {
-    /// `None` where it is no certificate.
+    /// Reads a certificate. `None` if the bytes are no certificate.
     pub(super) fn read(certificate: &CertificateDer<'_>) -> Option<Facts> {
         let mut whole = Der(certificate);
         let mut signed = Der(whole.take(SEQUENCE)?);
@@ -99,7 +100,7 @@ impl Facts {
         Some(())
     }
 
-    /// Whether it is valid now.
+    /// Where `now` lies in its life.
     pub(super) fn life(&self, now: UnixTime) -> Life {
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         match now {
@@ -110,7 +111,7 @@ impl Facts {
     }
 }
 
-/// What is left of an encoding in DER.
+/// The rest of an encoding in DER.
 struct Der<'a>(&'a [u8]);
 
 impl<'a> Der<'a> {
@@ -137,7 +138,7 @@ impl<'a> Der<'a> {
         Some((tag, content))
     }
 
-    /// The content of the next value, which has this tag.
+    /// The content of the next value, if it has this tag.
     fn take(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
     }

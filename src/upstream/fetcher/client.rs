@@ -1,11 +1,13 @@
 //! awc itself: one client per upstream, scheme and thread, and one request with its answer's head.
 //!
-//! What is done because of how awc 3.11 behaves: redirects, timeouts and connection limits are ours
-//! and are off in awc; a request that met a stale or spoiled keep-alive connection is sent once
-//! more, on a fresh client; a 1xx is passed over before awc sees it (`interim.rs`). Where one comes
-//! as the final answer all the same, the clients of all threads are dropped, because awc has
-//! already put that connection back, and the origin's connections are used for one request each
-//! from then on.
+//! awc 3.11 needs this care:
+//!
+//! - Redirects, timeouts and connection limits are ours and are off in awc.
+//! - A request that met a stale or spoiled keep-alive connection is sent once more, on a fresh
+//!   client.
+//! - A 1xx is skipped before awc sees it (`interim.rs`). If one comes as the final answer all the
+//!   same, awc has already put that connection back. So the clients of all threads are dropped, and
+//!   each connection to that host serves one request from then on.
 
 use std::{cell::RefCell, collections::HashMap, future::poll_fn, pin::Pin, rc::Rc, sync::Arc};
 
@@ -29,7 +31,7 @@ use super::{
 
 const USER_AGENT: &str = concat!("lanyard/", env!("CARGO_PKG_VERSION"));
 
-/// The clients of one thread. Built when first needed.
+/// The clients of one thread, each built when it is first needed.
 #[derive(Default)]
 pub(super) struct AwcClients(RefCell<HashMap<(u64, bool), Rc<AwcClient>>>);
 
@@ -44,7 +46,7 @@ pub(super) struct Head {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) framing: BodyLength,
-    /// Host and port of who answered.
+    /// Host and port that answered.
     pub(super) host: String,
     response: ClientResponse,
     client: Rc<AwcClient>,
@@ -52,8 +54,8 @@ pub(super) struct Head {
 }
 
 impl AwcClients {
-    /// One hop of a request. One that met a connection which had gone away, or bytes on it that an
-    /// earlier answer had left, is sent once more, on a new connection.
+    /// Makes one hop of a request. If it met a closed connection, or bytes that an earlier answer
+    /// had left there, it is sent once more on a new connection.
     pub(super) async fn ask(&self, peer: &Arc<Peer>, chain: &Chain) -> Result<Head, FetchError> {
         let notes = Rc::new(ConnectionNotes::default());
         let error = match self.hop(peer, chain, self.client(peer, chain), &notes).await {
@@ -64,8 +66,8 @@ impl AwcClients {
         if !(leftover && (chain.method == Method::GET || chain.method == Method::HEAD)) {
             return Err(error);
         }
-        // The others of this client have idled as long, or are spoiled alike. A new one has none;
-        // and as nobody else knows it yet, it gets none before this request has its own.
+        // The client's other connections have idled as long, or are spoiled alike. A new client has
+        // none. No other request knows it yet, so it gets none before this request has its own.
         self.forget(peer, chain);
         let client = build(peer, chain);
         let answer = self.hop(peer, chain, client.clone(), &Rc::new(ConnectionNotes::default())).await?;
@@ -75,7 +77,7 @@ impl AwcClients {
         Ok(answer)
     }
 
-    /// One request and the head of its answer, which is accepted or refused.
+    /// Sends one request and accepts or refuses the head of its answer.
     async fn hop(
         &self,
         peer: &Arc<Peer>,
@@ -124,18 +126,19 @@ impl AwcClients {
         client
     }
 
-    /// Closes what idles. Answers that are being read go on.
+    /// Closes idle connections. Answers that are being read go on.
     pub(super) fn forget_all(&self) {
         self.0.borrow_mut().clear();
     }
 
-    /// No connection that this client holds is used again. Answers that are being read go on.
+    /// Lets go of a client, so that none of its connections is used again. Answers that are being
+    /// read go on.
     fn forget(&self, peer: &Peer, chain: &Chain) {
         self.0.borrow_mut().remove(&key(peer, chain));
     }
 }
 
-/// Which client a hop is sent by.
+/// The key of the client that sends a hop.
 fn key(peer: &Peer, chain: &Chain) -> (u64, bool) {
     (peer.id, chain.url().scheme() == "https")
 }
@@ -147,7 +150,7 @@ fn build(peer: &Arc<Peer>, chain: &Chain) -> Rc<AwcClient> {
     let limits = &peer.timeouts;
     let connector = awc::Connector::new()
         .connector(Dialer::new(peer.clone(), secure, watch.clone()))
-        // The dialler keeps its own, finer limits; this one only stands behind them.
+        // The dialler keeps its own, finer limits. This one only stands behind them.
         .timeout(limits.connect.saturating_add(limits.handshake).saturating_mul(2))
         .limit(0);
     let awc = awc::Client::builder().connector(connector).disable_timeout().disable_redirects().finish();
@@ -164,7 +167,7 @@ async fn send(
     let url = chain.url();
     let host = chain.host();
     let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-    // Always http: the connection that awc gets is already secure where it has to be.
+    // Always http: the connection that awc gets is already secure if it has to be.
     let mut request = client.awc.request(chain.method.clone(), format!("http://{host}{}{query}", url.path()));
     for (name, value) in &chain.headers {
         request = request.append_header((name.clone(), value.clone()));
@@ -186,7 +189,7 @@ async fn send(
 }
 
 impl Head {
-    /// The next piece of the body; `None` at its end, which is not yet proof that it is complete.
+    /// The next piece of the body. `None` is its end, and no proof yet that it is complete.
     pub(super) async fn piece(&mut self) -> Option<Result<Bytes, PayloadError>> {
         if matches!(self.framing, BodyLength::Nothing | BodyLength::Withheld) {
             return None;
@@ -201,13 +204,15 @@ impl Head {
         match self.framing {
             BodyLength::Nothing | BodyLength::Withheld => true,
             BodyLength::Sized(length) => delivered == length,
-            // awc reads no further than the last chunk. If it met the end of the stream, there was no last chunk.
+            // awc reads no further than the last chunk. If it met the end of the stream, there was
+            // no last chunk.
             BodyLength::Chunked => !self.notes.has_ended(),
         }
     }
 }
 
-/// In this room's words. awc's own texts are not used where they could quote what was received or sent (S18).
+/// awc's error as a [`FetchError`]. awc's own text is left out if it could quote what was received
+/// or sent (S18).
 fn explain(error: SendRequestError, host: String) -> FetchError {
     match error {
         SendRequestError::Connect(ConnectError::Resolver(inner)) => match inner.downcast::<FetchError>() {

@@ -1,9 +1,10 @@
-//! The connections awc uses, and what awc does not tell about them.
+//! The connections that awc uses. They note what awc does not tell.
 //!
-//! awc takes a plain end of the stream for the end of a chunked body, and does not say whether a
-//! failed request met a fresh connection or a used one. So the connections are ours: each notes
-//! what happens on it for the exchange that is being polled at that moment. All of it lives on one
-//! thread, and awc polls a connection only from within an exchange.
+//! awc takes the plain end of a stream for the end of a chunked body. It also does not tell whether
+//! a failed request met a fresh or a used connection. So the connections are ours, and each notes
+//! its events for the exchange that is being polled at that moment. All of it lives on one thread,
+//! and awc polls a connection only from within an exchange. `dial.rs` makes them, `client.rs` reads
+//! the notes.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::interim::Interim;
 
-/// What one exchange has seen of its connection.
+/// The events that one exchange met on its connection.
 #[derive(Default)]
 pub(super) struct ConnectionNotes {
     fresh: Cell<bool>,
@@ -29,19 +30,19 @@ pub(super) struct ConnectionNotes {
 }
 
 impl ConnectionNotes {
-    /// The request went out on a connection that had been used before: what it met there may not
-    /// have been meant for it.
+    /// Whether the request went out on a connection that had been used before. Bytes on it may
+    /// belong to an earlier request.
     pub(super) fn was_used(&self) -> bool {
         !self.fresh.get()
     }
 
-    /// The peer closed its side.
+    /// Whether the peer closed its side.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.get()
     }
 }
 
-/// Which exchange of a client is being polled. Cloned into each of the client's connections.
+/// The exchange of a client that is being polled. Each of the client's connections has a clone.
 #[derive(Clone, Default)]
 pub(super) struct Watch(Rc<RefCell<Option<Rc<ConnectionNotes>>>>);
 
@@ -72,16 +73,16 @@ pub(super) struct UpstreamConnection {
     interim: Interim,
 }
 
-/// Both kinds.
+/// The two kinds of streams.
 pub(super) enum Stream {
-    /// Without.
+    /// Without TLS.
     Plain(TcpStream),
-    /// With.
+    /// With TLS.
     Tls(Box<AsyncTlsStream<TcpStream>>),
 }
 
 impl UpstreamConnection {
-    /// Just connected, for the exchange that is being polled.
+    /// A new connection, for the exchange that is being polled.
     pub(super) fn new(stream: Stream, watch: Watch) -> Self {
         watch.note(|notes| notes.fresh.set(true));
         UpstreamConnection { stream, watch, interim: Interim::default() }
@@ -101,7 +102,7 @@ impl fmt::Debug for UpstreamConnection {
     }
 }
 
-/// Calls the same method of whichever stream it is.
+/// Calls the same method of either stream.
 macro_rules! either {
     ($connection:expr, $stream:ident => $call:expr) => {
         match &mut $connection.get_mut().stream {
@@ -117,7 +118,7 @@ macro_rules! either {
     };
 }
 
-/// How much of an answer's head is read at a time.
+/// The most bytes of an answer's head that are read at a time.
 const PIECE: usize = 4096;
 
 impl AsyncRead for UpstreamConnection {
@@ -128,7 +129,7 @@ impl AsyncRead for UpstreamConnection {
                 return Poll::Ready(Ok(()));
             }
             if self.interim.is_spoiled() {
-                // As a closed connection is: awc does not use it again.
+                // awc takes this for a closed connection and does not use it again.
                 self.watch.note(|notes| notes.ended.set(true));
                 return Poll::Ready(Ok(()));
             }
@@ -154,8 +155,8 @@ impl AsyncRead for UpstreamConnection {
 
 impl AsyncWrite for UpstreamConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        // awc probes idle connections by reading from them. What that met is not this exchange's: its own connection is
-        // the one it writes its request to.
+        // awc probes idle connections by reading from them. The result is not this exchange's: its
+        // own connection is the one that it writes its request to.
         self.watch.note(|notes| notes.ended.set(false));
         let written = ready!(either!(self.as_mut(), stream => stream.poll_write(cx, buf)))?;
         self.interim.sent(&buf[..written]);

@@ -1,8 +1,10 @@
-//! A connection from nothing: address policy (S4), TCP or a proxy's tunnel, then TLS; each with its own time limit.
+//! A new connection: address policy (S4), TCP or a proxy's tunnel, then TLS, each with its own time
+//! limit.
 //!
-//! It does the whole way itself, because actix-tls' connector takes literal addresses past any resolver, and because awc
-//! hides the reason of a failed handshake. awc is therefore told `http://host:port` for https targets as well (see
-//! `client`), and gets a connection that is already secure.
+//! The dialler does the whole way itself for two reasons. actix-tls' connector takes literal
+//! addresses past any resolver, and awc hides the reason of a failed handshake. So awc is told
+//! `http://host:port` for https targets too (see `client`), and gets a connection that is already
+//! secure.
 
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
@@ -25,7 +27,7 @@ use super::{
     tls,
 };
 
-/// How long an address may be silent before the next one is tried beside it (RFC 8305 section 5).
+/// If an address does not answer for so long, the next one is tried beside it (RFC 8305 section 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// The connector of one awc client.
@@ -39,7 +41,7 @@ struct DialerState {
 }
 
 impl Dialer {
-    /// For the https or for the http targets of an upstream.
+    /// A connector for the https or for the http targets of an upstream.
     pub(super) fn new(peer: Arc<Peer>, secure: bool, watch: Watch) -> Self {
         Dialer(Rc::new(DialerState { peer, secure, watch }))
     }
@@ -57,7 +59,7 @@ impl Service<ConnectInfo<Uri>> for Dialer {
         Box::pin(async move {
             let uri = target.request().clone();
             let (host, port) = (uri.host().unwrap_or_default(), target.port());
-            // Boxed, a `FetchError` passes through awc and comes out again as it was.
+            // In a box, a `FetchError` passes through awc unchanged.
             let stream = state.dial(host, port).await.map_err(|error| ConnectError::Resolver(Box::new(error)))?;
             Ok(Connection::new(uri, UpstreamConnection::new(stream, state.watch.clone())))
         })
@@ -106,14 +108,14 @@ impl DialerState {
     }
 
     async fn through(&self, proxy: &Proxy, target: &str) -> std::io::Result<TcpStream> {
-        // The proxy is the operator's word, so it may be anywhere.
+        // The operator chose the proxy, so it may have any address.
         let addresses = self.peer.resolver.addresses(&proxy.host).await?;
         let mut stream = connect(&addresses, proxy.port).await?;
         proxy.tunnel(&mut stream, target).await?;
         Ok(stream)
     }
 
-    /// The addresses of a host that may be dialled.
+    /// The host's addresses that may be dialled.
     async fn permitted(&self, host: &str, target: &str) -> Result<Vec<IpAddr>, FetchError> {
         let addresses = self.peer.resolver.addresses(host).await;
         let mut addresses = addresses.map_err(|error| FetchError::Connect {
@@ -125,7 +127,7 @@ impl DialerState {
         if addresses.is_empty() { Err(FetchError::Forbidden { host: target.to_owned() }) } else { Ok(addresses) }
     }
 
-    /// What can be said of a host that the proxy resolves.
+    /// Checks a host that the proxy resolves, as far as its name tells.
     async fn permit_proxied(&self, host: &str, target: &str) -> Result<(), FetchError> {
         let addresses = match literal(host) {
             Some(address) => vec![address],
@@ -145,13 +147,13 @@ impl DialerState {
         if host.trim_end_matches('.').eq_ignore_ascii_case(&peer.host) {
             return Reach::All;
         }
-        // A configured name that cannot be resolved (behind a proxy, say) widens nothing.
+        // A configured name that cannot be resolved (behind a proxy, say) allows nothing more.
         Reach::beside(&peer.resolver.addresses(&peer.host).await.unwrap_or_default())
     }
 }
 
-/// The first of the addresses that answers. They start one after another, a quarter of a second apart, or as soon as the
-/// one before has failed; the last failure is the one that is told.
+/// Connects to the first address that answers. The attempts start a quarter of a second apart, or
+/// as soon as the one before has failed. If all fail, the last failure is the error.
 async fn connect(addresses: &[IpAddr], port: u16) -> std::io::Result<TcpStream> {
     let mut waiting = addresses.iter();
     let mut attempts = FuturesUnordered::new();

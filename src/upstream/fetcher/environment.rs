@@ -1,4 +1,5 @@
-//! The proxy variables of the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, either case.
+//! The proxy variables of the environment: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`,
+//! in either case. They are read once, when the process starts.
 
 use std::net::IpAddr;
 
@@ -7,7 +8,7 @@ use url::Url;
 
 use super::resolver::literal;
 
-/// What the environment says about proxies; read once, when the process starts.
+/// The proxies of the environment, and their exceptions.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     http: Option<Url>,
@@ -27,20 +28,20 @@ enum Exception {
 }
 
 impl Environment {
-    /// Of this process.
+    /// Reads the variables of this process.
     pub fn read() -> Self {
         Environment::from_variables(|name| std::env::var(name).ok())
     }
 
-    /// No proxies.
+    /// An environment without proxies.
     pub fn none() -> Self {
         Environment::default()
     }
 
-    /// Of any source of variables. The lower-case spelling wins. An empty variable is as good as
-    /// none, so that the other spelling counts then, as in Go's programs. Where `REQUEST_METHOD` is
-    /// set, as for CGI programs, `HTTP_PROXY` may be the header `Proxy` of somebody's request, and
-    /// is not followed.
+    /// Reads variables from any source. The lower-case spelling wins. An empty variable counts as
+    /// absent, so that the other spelling is read, as in Go's programs. With `REQUEST_METHOD`, as
+    /// for CGI programs, `HTTP_PROXY` may be the header `Proxy` of a client's request and is
+    /// ignored.
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let said = |name: &str| {
             let value = variable(name)?.trim().to_owned();
@@ -52,7 +53,7 @@ impl Environment {
                 let upper = name.to_ascii_uppercase();
                 let value = said(&upper)?;
                 if cgi && upper == "HTTP_PROXY" {
-                    tracing::warn!(variable = upper, "not used: REQUEST_METHOD is set, so it may be a client's word");
+                    tracing::warn!(variable = upper, "not used: with REQUEST_METHOD set it may come from a client");
                     return None;
                 }
                 Some(value)
@@ -64,7 +65,7 @@ impl Environment {
         Environment { http: proxy("http_proxy"), https: proxy("https_proxy"), direct }
     }
 
-    /// The proxy for a target, if it goes through one. Loopback never does.
+    /// The proxy for a target, if it has one. Loopback has none.
     pub(super) fn proxy_for(&self, https: bool, host: &str, port: u16) -> Option<&Url> {
         let proxy = if https { self.https.as_ref() } else { self.http.as_ref() }?;
         let direct = is_loopback(host) || self.direct.iter().any(|exception| exception.matches(host, port));
@@ -80,8 +81,8 @@ pub(super) fn is_loopback(host: &str) -> bool {
         || literal(host).is_some_and(|address| address.to_canonical().is_loopback())
 }
 
-/// A value without a scheme is one of `http://`, as everywhere. What is not understood is said, and not used: the value
-/// itself may hold a password.
+/// Reads a proxy's address. Without a scheme it counts as `http://`, as in other programs. An
+/// unusable value is logged by the variable's name only, because it may hold a password.
 fn parse_proxy(name: &str, value: &str) -> Option<Url> {
     let spelled = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     match Url::parse(&spelled) {

@@ -1,13 +1,14 @@
-//! Why there is no answer, and why there is no fetcher.
+//! The errors of the fetcher: why an answer failed, and why an upstream's settings cannot work.
 
 use std::{io, path::PathBuf};
 
 use url::Url;
 
-/// Why there is no answer, or no more of it. Messages name hosts, never credentials or signed query strings.
+/// Why there is no answer, or no more of it. Messages name hosts, and never hold credentials or
+/// signed query strings.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Name, route, connection or TLS: nobody to talk to.
+    /// Name, route, connection or TLS failed: there is no connection.
     #[error("cannot reach {host}: {reason}")]
     Connect {
         /// Host and port.
@@ -15,12 +16,12 @@ pub enum FetchError {
         /// In words.
         reason: String,
     },
-    /// Head or next bytes did not come in time.
+    /// The head or the next bytes did not come in time.
     #[error("{host} did not answer in time ({what})")]
     Timeout {
         /// Host and port.
         host: String,
-        /// What was waited for.
+        /// The step that took too long.
         what: &'static str,
     },
     /// The connection ended before the body did.
@@ -31,7 +32,8 @@ pub enum FetchError {
         /// In words.
         reason: String,
     },
-    /// Against HTTP, or against what lanyard accepts: a 1xx as final, both CL and TE, no length at all, an encoding.
+    /// The answer breaks HTTP, or lanyard does not accept it: a 1xx as final answer, both
+    /// Content-Length and Transfer-Encoding, no length at all, an encoding.
     #[error("{host} answered nonsense: {reason}")]
     Protocol {
         /// Host and port.
@@ -39,7 +41,7 @@ pub enum FetchError {
         /// In words.
         reason: String,
     },
-    /// A redirect too many, a loop, a downgrade.
+    /// Too many redirects, a loop, or a downgrade to http.
     #[error("{host} redirected where lanyard does not follow: {reason}")]
     Redirect {
         /// Host and port.
@@ -59,7 +61,7 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Whether there was no connection at all, in contrast to one that brought nothing good.
+    /// Whether there was no connection at all. Other errors met a connection.
     pub(in crate::upstream) fn found_nobody(&self) -> bool {
         match self {
             FetchError::Connect { .. } => true,
@@ -73,19 +75,19 @@ impl FetchError {
     }
 }
 
-/// Why there is no handle for an upstream: the configuration cannot work.
+/// Why an upstream has no handle: its settings cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum FetcherError {
     /// The file is missing, unreadable, or holds no certificate.
     #[error("ca_file {path}: {source}", path = path.display())]
     CaFile {
-        /// As configured.
+        /// The path as configured.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         source: io::Error,
     },
     /// Neither http nor https, or no host.
-    #[error("{0} is no URL of a registry: it must be http:// or https:// and have a host")]
+    #[error("{0} is not the URL of a registry: it must be http:// or https:// and have a host")]
     Url(String),
     /// Not `http://host:port`. The URL is not quoted, because it may hold a password.
     #[error("the proxy must be of the form http://[user:password@]host:port")]
@@ -95,7 +97,7 @@ pub enum FetcherError {
     Tls(#[from] rustls::Error),
 }
 
-/// Host and port of a URL, the way errors name it.
+/// Host and port of a URL, in the form of errors.
 pub(super) fn authority(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap_or("?"), url.port_or_known_default().unwrap_or(0))
 }

@@ -1,4 +1,7 @@
 //! One job from its first hop to its last byte.
+//!
+//! It runs on a fetcher thread (`threads.rs`): it follows redirects, sends the head to the caller,
+//! and moves the body until it is complete or its reader has gone.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -16,12 +19,13 @@ use super::{
     request::{Request, Response},
 };
 
-/// The body of a redirect is read up to here, so that its connection can be used again.
+/// A redirect's body is read up to this many bytes, so that its connection can be used again.
 const SHORT_BODY: u64 = 64 * 1024;
-/// And for so long.
+/// A redirect's body is read for so long.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
-/// Runs a job. Dropping the answer's receiver, or later the body, ends it and closes its connection.
+/// Runs a job. Dropping the answer's receiver, or later the body, ends it and closes its
+/// connection.
 pub(super) async fn perform(clients: Rc<AwcClients>, job: Job) {
     let Job { peer, request, mut reply, permit, load } = job;
     let answer = tokio::select! {
@@ -38,14 +42,14 @@ pub(super) async fn perform(clients: Rc<AwcClients>, job: Job) {
             }
         }
         Err(error) => {
-            // Nobody waits: then nobody needs to know.
+            // If the caller has gone, the error is of no use.
             let _ = reply.send(Err(error));
         }
     }
     drop((permit, load));
 }
 
-/// The final head, within the request's time.
+/// Gets the final head, within the request's time.
 async fn answer(clients: &AwcClients, peer: &Arc<Peer>, request: Request) -> Result<(Head, Url), FetchError> {
     let limit = request.head_timeout;
     let chain = Chain::new(request);
@@ -72,7 +76,7 @@ async fn follow(
             return Ok((answer, chain.url().clone()));
         }
         chain.follow(&answer.headers)?;
-        // Within its time or not: a connection that is not read to its end is closed, and that is all.
+        // The result does not matter: a connection that is not read to its end is closed.
         let _ = timeout(SHORT_WAIT, skip(answer)).await;
     }
 }

@@ -1,4 +1,6 @@
-//! What everybody else holds: the threads' owner, and a handle per upstream.
+//! The handles of the fetcher: the owner of the threads, and one handle per upstream.
+//!
+//! `app` owns [`Fetchers`] and stops it last. `upstream` sends with a [`Fetcher`].
 
 use std::{
     io,
@@ -22,7 +24,7 @@ use super::{
     tls::Trust,
 };
 
-/// Owns the fetcher threads. Dropping it stops them without patience.
+/// Owns the fetcher threads. Dropping it stops them at once.
 pub struct Fetchers {
     threads: Threads,
     queues: Arc<JobQueues>,
@@ -32,7 +34,7 @@ pub struct Fetchers {
     peers: AtomicU64,
 }
 
-/// Sends requests to one upstream, and wherever it redirects to.
+/// Sends requests to one upstream, and to the hosts that it redirects to.
 #[derive(Clone)]
 pub struct Fetcher {
     peer: Arc<Peer>,
@@ -40,38 +42,38 @@ pub struct Fetcher {
 }
 
 impl Fetchers {
-    /// Starts the threads (at least one), with the usual [`FetcherSettings`]. Fails where the system has no more threads or
-    /// file descriptors.
+    /// Starts at least one thread, with the usual [`FetcherSettings`]. Fails if the system has no
+    /// more threads or file descriptors.
     pub fn start(threads: usize) -> io::Result<Fetchers> {
         Fetchers::start_with(threads, FetcherSettings::default())
     }
 
-    /// The same with other settings.
+    /// Starts the threads with other settings.
     pub fn start_with(threads: usize, settings: FetcherSettings) -> io::Result<Fetchers> {
         let (threads, queues) = threads::start(threads, settings.timeouts.reuse)?;
         let (resolver, queues) = (Resolver::new(settings.lookup.clone()), Arc::new(queues));
         Ok(Fetchers { threads, queues, settings, resolver, trust: Mutex::default(), peers: AtomicU64::new(0) })
     }
 
-    /// A handle for one upstream. Reads `ca_file` now.
+    /// Makes a handle for one upstream. Reads `ca_file` now.
     pub fn fetcher(&self, origin: PeerSettings) -> Result<Fetcher, FetcherError> {
         let id = self.peers.fetch_add(1, Ordering::Relaxed);
         let peer = Peer::new(id, &origin, &self.trust, self.resolver.clone(), &self.settings)?;
         Ok(Fetcher { peer: Arc::new(peer), queues: self.queues.clone() })
     }
 
-    /// Takes no more requests, waits for those that run for up to `patience`, then drops what is left and joins the
-    /// threads. Blocks: call it where that is allowed.
+    /// Takes no more requests, waits up to `patience` for those that run, then drops the rest and
+    /// joins the threads. Blocks, so it must run on a thread that may block.
     pub fn stop(mut self, patience: Duration) {
         self.threads.stop(patience);
     }
 }
 
 impl Fetcher {
-    /// Sends a request; returns when the final answer's head is here. The request's `head_timeout`
-    /// begins when it has its share of the connections: waiting behind other requests is not the
-    /// upstream's fault, and ends when the caller gives up. The share is held until the body has
-    /// been read, or dropped. Dropping the future closes the connection.
+    /// Sends a request. Returns when the final answer's head is here. `head_timeout` begins when
+    /// the request has its permit for a connection: waiting behind other requests is not the
+    /// upstream's fault. The permit is held until the body has been read or dropped. Dropping the
+    /// future closes the connection.
     pub async fn send(&self, request: Request) -> Result<Response, FetchError> {
         let host = authority(&request.url);
         let permit = self.peer.admit(&request).await?;
@@ -79,11 +81,11 @@ impl Fetcher {
         match answer.await {
             Ok(answer) => answer,
             Err(_) if self.queues.are_closed() => Err(FetchError::Stopped),
-            Err(_) => Err(FetchError::Broken { host, reason: "an error of lanyard's own; see the log".into() }),
+            Err(_) => Err(FetchError::Broken { host, reason: "an internal error of lanyard; see the log".into() }),
         }
     }
 
-    /// Whether the host of this failure is not dialled for now: to ask again at once is of no use.
+    /// Whether the host that failed rests. Then it is useless to ask again at once.
     pub(in crate::upstream) fn is_resting(&self, error: &FetchError) -> bool {
         match error {
             FetchError::Connect { host, .. } | FetchError::Timeout { host, .. } => self.peer.is_resting(host),

@@ -1,25 +1,25 @@
-//! Which answer heads are accepted, and how long the body behind one is. Pure.
+//! The heads of answers that are accepted, and the length of the body behind each. Pure.
 //!
-//! awc accepts more than is safe: a 1xx as the final answer (the next request would then get the answer of this one), both
-//! lengths at once, and no length at all, which it takes for an empty body.
+//! awc accepts unsafe heads: a 1xx as the final answer (the next request would then get this
+//! answer), both lengths at once, and no length at all, which it takes for an empty body.
 
 use http::{HeaderMap, Method, StatusCode, Version, header};
 
-/// How the body ends.
+/// The end of the body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum BodyLength {
-    /// There is none, whatever the headers say: HEAD, 204, 304.
+    /// There is no body, whatever the headers say: HEAD, 204, 304.
     Nothing,
     /// After this many bytes.
     Sized(u64),
     /// With the last chunk.
     Chunked,
-    /// An answer that is no success, whose body has no end that can be proven, or an encoding. Its status is worth knowing,
-    /// its body is not: it is given as empty, and its connection is not used again.
+    /// The answer is no success, and its body has no provable end or has an encoding. Its status is
+    /// worth knowing. Its body is given as empty, and its connection is not used again.
     Withheld,
 }
 
-/// Checks a head; the error says in words what is wrong with it.
+/// Checks a head. The error tells in words why it is refused.
 pub(super) fn accept(
     method: &Method,
     status: StatusCode,
@@ -35,7 +35,7 @@ pub(super) fn accept(
         return Err("both Content-Length and Transfer-Encoding");
     }
     if headers.get_all(header::UPGRADE).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
-        // awc would forget about the body, and use the connection again with the body still in it.
+        // awc would forget the body, and use the connection again with the body still in it.
         return Err("an upgrade that was not asked for");
     }
     if *method == Method::HEAD || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
@@ -44,7 +44,7 @@ pub(super) fn accept(
     let chunked = transfer.is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
     let length = match headers.get(header::CONTENT_LENGTH).map(|value| value.to_str().map(|v| v.trim().parse())) {
         Some(Ok(Ok(length))) => BodyLength::Sized(length),
-        Some(_) => return Err("a Content-Length that is no number"),
+        Some(_) => return Err("a Content-Length that is not a number"),
         // Transfer-Encoding does not exist before HTTP/1.1 (RFC 9112 section 6.1).
         None if chunked && version == Version::HTTP_11 => BodyLength::Chunked,
         None if status.is_success() => return Err("neither Content-Length nor chunks"),

@@ -1,21 +1,21 @@
 //! The heads that come in on a connection, before awc reads them. Pure.
 //!
 //! awc takes an informational answer (1xx) for the final one. RFC 9110 section 15.2 lets a client
-//! pass over those, so they are taken out here. And a server that sends a body behind the head of
-//! an answer that has none (to HEAD, 204, 304) leaves bytes that the next answer would be read
-//! from: those that come together with the head are seen here, and spoil the connection.
+//! skip those, so they are cut out here. Some servers send a body behind the head of an answer that
+//! has none (to HEAD, 204, 304). The next answer would be read from those bytes. If they come
+//! together with the head, they are seen here and spoil the connection.
 
 use tokio::io::ReadBuf;
 
 /// The most informational answers before the final one.
 const MOST: usize = 16;
-/// The longest head that is looked at, in bytes.
+/// The longest head that is examined, in bytes.
 const LONGEST: usize = 64 * 1024;
 
-/// What comes in between a request and the end of its answer's head.
+/// The state between a request and the end of its answer's head.
 #[derive(Default)]
 pub(super) struct Interim {
-    /// A request went out, and the head of its answer has not been passed on.
+    /// A request went out, and its answer's head has not been passed on.
     waiting: bool,
     head_only: bool,
     passed_over: usize,
@@ -24,7 +24,7 @@ pub(super) struct Interim {
 }
 
 impl Interim {
-    /// Bytes go out: a request begins, or goes on.
+    /// Notes bytes that go out: a request begins or goes on.
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         let begins = [&b"GET "[..], b"HEAD ", b"POST "].iter().any(|method| bytes.starts_with(method));
         if begins {
@@ -32,28 +32,29 @@ impl Interim {
         }
     }
 
-    /// Whether what comes in is to be fed here first.
+    /// Whether incoming bytes must be fed here first.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting
     }
 
-    /// Bytes have come that belong to no answer: this connection serves no other request.
+    /// Whether bytes have come that belong to no answer. Then this connection serves no other
+    /// request.
     pub(super) fn is_spoiled(&self) -> bool {
         self.spoiled && self.held.is_empty()
     }
 
-    /// Bytes come in.
+    /// Takes in bytes from the connection.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
         self.waiting = !self.is_known();
     }
 
-    /// Nothing more comes in: what is here is passed on as it is.
+    /// Notes the end of the stream. The held bytes are passed on as they are.
     pub(super) fn end(&mut self) {
         self.waiting = false;
     }
 
-    /// Moves what is known into `buf`; false where there is nothing.
+    /// Moves held bytes into `buf`. Returns false if there are none.
     pub(super) fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         if self.waiting || self.held.is_empty() {
             return false;
@@ -64,14 +65,14 @@ impl Interim {
         true
     }
 
-    /// Takes informational heads away. True when what is left can be passed on.
+    /// Cuts informational heads out. Returns true if the rest can be passed on.
     fn is_known(&mut self) -> bool {
         loop {
             if self.held.len() > LONGEST || self.passed_over > MOST {
                 return true;
             }
             let Some(informational) = is_informational(&self.held) else { return false };
-            // The final head is passed on before its end, unless nothing may come behind it.
+            // The final head is passed on before its end, unless it has no body.
             if !informational && !self.head_only && !is_bodiless(&self.held) {
                 return true;
             }
@@ -87,13 +88,12 @@ impl Interim {
     }
 }
 
-/// The status of a head, as far as it has come: `None` while more is needed, or 0 where this is no
-/// head.
+/// The status of a head, as far as it has come. `None`: more bytes are needed. 0: this is no head.
 fn status(head: &[u8]) -> Option<u16> {
-    // Empty lines before a head are passed over, by awc too (RFC 9112 section 2.2).
+    // Empty lines before a head are skipped, by awc too (RFC 9112 section 2.2).
     let blank = head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let line = &head[blank..];
-    // A digit stands for one.
+    // In the pattern, 0 stands for any digit.
     let fits = |(byte, shape): (&u8, &u8)| if *shape == b'0' { byte.is_ascii_digit() } else { byte == shape };
     if !line.iter().zip(b"HTTP/1.0 000").all(fits) {
         return Some(0);
@@ -102,7 +102,7 @@ fn status(head: &[u8]) -> Option<u16> {
     Some(code.iter().fold(0, |status, digit| status * 10 + u16::from(digit - b'0')))
 }
 
-/// Whether it is one to pass over. 101 is none: nobody asked for another protocol.
+/// Whether the head is to be skipped. 101 is not: lanyard never asks for another protocol.
 fn is_informational(head: &[u8]) -> Option<bool> {
     status(head).map(|status| matches!(status, 100 | 102..200))
 }
@@ -111,7 +111,7 @@ fn is_bodiless(head: &[u8]) -> bool {
     matches!(status(head), Some(204 | 304))
 }
 
-/// Where the body begins.
+/// The offset at which the body begins.
 fn end_of_head(head: &[u8]) -> Option<usize> {
     let blank = head.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let mut newlines = head.iter().enumerate().skip(blank).filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);

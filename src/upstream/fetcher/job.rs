@@ -1,4 +1,6 @@
-//! A request on its way to a fetcher thread: the job, and the queue of each thread.
+//! A request on its way to a fetcher thread: the job, and one queue for each thread.
+//!
+//! `handle.rs` submits jobs. `threads.rs` takes them out.
 
 use std::sync::{
     Arc,
@@ -14,7 +16,7 @@ use super::{
     request::{Request, Response},
 };
 
-/// A request and everything that is freed when it is done.
+/// A request, and all that is given back when it is done.
 pub(super) struct Job {
     pub(super) peer: Arc<Peer>,
     pub(super) request: Request,
@@ -24,7 +26,7 @@ pub(super) struct Job {
     pub(super) load: JobCount,
 }
 
-/// Counts a job of a thread while it lives.
+/// Counts a thread's job while it lives.
 pub(super) struct JobCount(Arc<AtomicUsize>);
 
 impl Drop for JobCount {
@@ -33,7 +35,7 @@ impl Drop for JobCount {
     }
 }
 
-/// Where jobs are handed in.
+/// The queues of all threads.
 pub(super) struct JobQueues(Vec<JobQueue>);
 
 struct JobQueue {
@@ -42,17 +44,17 @@ struct JobQueue {
 }
 
 impl JobQueues {
-    /// One for each thread, with the ends that the threads take their jobs from.
+    /// Makes a queue for each thread. The thread takes its jobs from the receiver.
     pub(super) fn new(threads: usize) -> (JobQueues, Vec<mpsc::UnboundedReceiver<Job>>) {
-        // Unbounded, because an upstream's shares bound what can be in it.
+        // Unbounded, because an upstream's permits bound the jobs in it.
         let ends = (0..threads).map(|_| mpsc::unbounded_channel());
         let queue = |(jobs, receiver)| (JobQueue { jobs, load: Arc::default() }, receiver);
         let (queues, receivers) = ends.map(queue).unzip();
         (JobQueues(queues), receivers)
     }
 
-    /// Hands a job to the thread that has the fewest. Equals are taken in order, so that few requests share their
-    /// connections on few threads.
+    /// Hands a job to the thread with the fewest jobs. Among equals the first one gets it, so that
+    /// few requests use few threads and share connections.
     pub(super) fn submit(
         &self,
         peer: Arc<Peer>,

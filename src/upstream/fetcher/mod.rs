@@ -1,21 +1,23 @@
 //! The one room that knows awc: requests in, answers out, over channels.
 //!
-//! awc's futures are not `Send`, so it lives on fetcher threads of its own, which outlive the HTTP server. Everybody else
-//! holds a [`Fetcher`], which is `Send + Sync + Clone`: [`Fetcher::send`] returns when the answer's head has arrived, and its
-//! [`ResponseBody`] is a bounded channel: a reader that pauses makes the connection pause, a reader that drops it closes the
-//! connection.
+//! awc's futures are not `Send`, so awc lives on fetcher threads of its own, which outlive the HTTP
+//! server. All other code holds a [`Fetcher`], which is `Send + Sync + Clone`. [`Fetcher::send`]
+//! returns when the answer's head has arrived. Its [`ResponseBody`] is a bounded channel: a reader
+//! that pauses makes the connection pause, and a reader that drops it closes the connection.
 //!
-//! What the files promise, from the caller inwards:
+//! The files, from the caller inwards:
 //!
-//! - [`handle`](Fetchers): who may send. `permits`: how many requests of one upstream run at a time.
-//!   `rests`: when a host beside the registry is not dialled.
-//! - `threads`: the jobs and the order of stopping. `exchange`: one request from its first hop to its last byte.
-//! - `redirect`: where a redirect leads, and what is left behind (S3). `head`: which heads are accepted. `body`: that the
-//!   bytes end with `None` only when they are complete.
-//! - `client`: awc itself. `wire`: what awc does not tell about its connections. `interim`: what it
-//!   must not see.
-//! - `dial`: a connection from nothing: `resolver` and `addresses` (S4), `proxy` and `environment`,
-//!   `tls`, `verifier` and `certificate` (S19).
+//! - [`handle`](Fetchers): who may send. `peer`: the state of one upstream. `permits`: how many
+//!   requests of one upstream run at a time. `rests`: when a host beside the registry is not
+//!   dialled. `request`, `error` and `settings`: the values that callers use.
+//! - `job` and `threads`: the jobs and the order of stopping. `exchange`: one request from its
+//!   first hop to its last byte.
+//! - `redirect`: where a redirect leads, and what is left behind (S3). `head`: which heads are
+//!   accepted. `body`: the bytes end with `None` only when they are complete.
+//! - `client`: awc itself. `connection`: the events that awc does not tell. `interim`: the heads
+//!   that awc must not see.
+//! - `dial`: a new connection: `resolver` and `addresses` (S4), `proxy` and `environment`, `tls`,
+//!   `verifier` and `certificate` (S19).
 
 mod addresses;
 mod body;

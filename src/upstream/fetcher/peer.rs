@@ -1,5 +1,7 @@
-//! What all fetcher threads know of one upstream: how its connections are made, who may have one,
-//! and which hosts beside it are not dialled for now.
+//! The state of one upstream that all fetcher threads share: its settings, the permits for its
+//! connections, and the hosts beside it that rest.
+//!
+//! `handle.rs` makes it. Jobs carry it to the threads.
 
 use std::{
     collections::HashSet,
@@ -27,13 +29,13 @@ use super::{
     tls::Trust,
 };
 
-/// Of how many hosts beside an upstream it is remembered that they cannot be reached.
+/// The most hosts beside an upstream whose failures are remembered.
 const HOSTS: usize = 64;
 
-/// The most connections to one upstream, whatever is configured.
+/// The most connections to one upstream, whatever the configuration says.
 const MOST_CONNECTIONS: usize = 1 << 20;
 
-/// What all threads know of an upstream.
+/// One upstream, as the fetcher threads know it.
 pub(super) struct Peer {
     pub(super) id: u64,
     /// The configured URL's host, without a trailing dot.
@@ -47,14 +49,15 @@ pub(super) struct Peer {
     permits: ConnectionPermits,
     /// Host and port of the configured URL.
     authority: String,
-    /// Other hosts that a redirect or a challenge led to, and that could not be reached.
+    /// Hosts that a redirect or a challenge led to and that could not be reached.
     unreachable: Mutex<Rests<String>>,
     generation: AtomicU64,
     closing: Mutex<HashSet<String>>,
 }
 
 impl Peer {
-    /// Opens no connection, and reads `ca_file` now. The error says what of `origin` cannot work.
+    /// Opens no connection, and reads `ca_file` now. The error tells which setting of `origin`
+    /// cannot work.
     pub(super) fn new(
         id: u64,
         origin: &PeerSettings,
@@ -88,14 +91,14 @@ impl Peer {
         })
     }
 
-    /// Waits for the right to a connection.
+    /// Waits for a permit for a connection.
     pub(super) async fn admit(&self, request: &Request) -> Result<ConnectionPermit, FetchError> {
         let long = request.method == Method::GET && request.url.path().contains("/blobs/");
         self.permits.take(&sharer(&request.url), long).await.ok_or(FetchError::Stopped)
     }
 
-    /// Fails at once for a host beside the registry that could not be reached a moment ago. How the
-    /// registry itself is doing is known above.
+    /// Fails at once for a host beside the registry that could not be reached a moment ago. The
+    /// circuit judges the registry itself.
     pub(super) fn may_dial(&self, host: &str) -> Result<(), FetchError> {
         if host == self.authority {
             return Ok(());
@@ -106,12 +109,12 @@ impl Peer {
         })
     }
 
-    /// Whether a host beside the registry is not dialled for now.
+    /// Whether a host beside the registry rests.
     pub(super) fn is_resting(&self, host: &str) -> bool {
         self.unreachable.lock().is_resting(&host.to_owned(), Instant::now())
     }
 
-    /// Remembers whether a host could be reached. What it answered does not matter.
+    /// Notes whether a host could be reached. Its answer does not matter.
     pub(super) fn dialled(&self, host: &str, error: Option<&FetchError>) {
         if host == self.authority {
             return;
@@ -123,7 +126,8 @@ impl Peer {
         }
     }
 
-    /// The proxy to go through to a host, if there is one. The environment's values were checked when it was read.
+    /// The proxy for a host, if it has one. The environment's values were checked when they were
+    /// read.
     pub(super) fn proxy_for(&self, https: bool, host: &str, port: u16) -> Option<Proxy> {
         match &self.proxy {
             Some(proxy) => Some(proxy.clone()),
@@ -131,28 +135,28 @@ impl Peer {
         }
     }
 
-    /// Clients of an older generation are not used any more.
+    /// The generation of clients that may be used. Older ones are dropped.
     pub(super) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Whether connections to a host serve one request only.
+    /// Whether each connection to a host serves one request only.
     pub(super) fn closes(&self, host: &str) -> bool {
         self.closing.lock().contains(host)
     }
 
-    /// Every connection so far is given up, and later ones to `host` serve one request only.
+    /// Gives up every connection so far. Each later one to `host` serves one request only.
     pub(super) fn close_from_now_on(&self, host: String) {
         self.closing.lock().insert(host);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 }
 
-/// Who shares the connections: the repository of a URL; of a token, what it is asked for.
+/// The owner of a permit: the repository of a URL, or for a token its realm and scope.
 fn sharer(url: &Url) -> String {
     let path = url.path();
     match path.contains("/v2/") {
-        // What is asked for takes two segments: `manifests/latest`, `tags/list`.
+        // The last two segments name the content: `manifests/latest`, `tags/list`.
         true => path.rsplitn(3, '/').nth(2).unwrap_or(path).to_owned(),
         false => format!("{path}?{}", url.query().unwrap_or_default()),
     }

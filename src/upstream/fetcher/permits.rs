@@ -4,10 +4,10 @@
 //!   is for short requests.
 //! - The short requests of one repository get at most three quarters of what the others leave.
 //! - One repository leaves an eighth of the connections to others, so requests that hang keep no
-//!   other repository waiting (S30). Below 8 connections an eighth is none, and they may.
-//! - Where downloads hold their three quarters, a repository without one gets one more place.
-//! - A free place goes to the repository that holds the fewest; among equals, to the one that has
-//!   waited longest.
+//!   other repository waiting (S30). Below 8 connections an eighth is less than one, and they may.
+//! - If downloads hold their three quarters, a repository without a download gets one more place.
+//! - A free place goes to the repository that holds the fewest. Among equals it goes to the one
+//!   that has waited longest.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,16 +17,16 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// The places of one upstream.
+/// The permits of one upstream.
 pub(super) struct ConnectionPermits(Arc<Mutex<PermitTable>>);
 
-/// The right to one connection. Given back when dropped.
+/// The permit for one connection. Dropping it gives it back.
 pub(super) struct ConnectionPermit {
     table: Option<Arc<Mutex<PermitTable>>>,
     whose: Whose,
 }
 
-/// A repository, and whether it is its blob downloads.
+/// A repository, and whether this is about its blob downloads.
 type Whose = (Arc<str>, bool);
 
 struct PermitTable {
@@ -39,14 +39,14 @@ struct PermitTable {
 }
 
 impl ConnectionPermits {
-    /// `connections` at a time, at least two.
+    /// Allows `connections` at a time, at least two.
     pub(super) fn new(connections: usize) -> Self {
         let all = connections.max(2);
         let (held, waiting) = (HashMap::new(), HashMap::new());
         ConnectionPermits(Arc::new(Mutex::new(PermitTable { all, held, short: 0, long: 0, waiting, tickets: 0 })))
     }
 
-    /// Waits for a place. May be dropped at any time.
+    /// Waits for a permit. May be dropped at any time.
     pub(super) async fn take(&self, repository: &str, long: bool) -> Option<ConnectionPermit> {
         let whose: Whose = (repository.into(), long);
         let waiting = {
@@ -101,7 +101,7 @@ impl PermitTable {
         }
     }
 
-    /// Who is to have the next place, and may.
+    /// The waiter that gets the next free place, if one may have it.
     fn next(&mut self) -> Option<(Whose, oneshot::Sender<ConnectionPermit>)> {
         self.waiting.retain(|_, queue| {
             while queue.front().is_some_and(|(_, waiter)| waiter.is_closed()) {
@@ -132,7 +132,8 @@ impl Drop for ConnectionPermit {
                 (locked.give(&table, whose), waiter)
             };
             if let Err(mut unwanted) = waiter.send(permit) {
-                // It left just now. Without the table, its drop gives nothing back a second time.
+                // The waiter left just now. Without the table, dropping the permit does not give it
+                // back twice.
                 unwanted.table = None;
                 table.lock().take_back(&unwanted.whose);
             }
@@ -191,7 +192,8 @@ mod tests {
         let mut waiting: Vec<_> = ["many", "c", "gone", "d"].map(|name| Box::pin(permits.take(name, true))).into();
         assert!(waiting.iter_mut().all(|one| one.as_mut().now_or_never().is_none()));
         drop(waiting.remove(2));
-        // A place of the blobs' three quarters is free again only after those beyond have gone.
+        // A place in the three quarters of blobs is free only after the places beyond them are
+        // given back.
         for (expected, freed) in [("c", 1), ("d", 1), ("many", 3)] {
             held.drain(..freed);
             let at = (0..waiting.len()).find_map(|at| Some((at, waiting[at].as_mut().now_or_never()??)));

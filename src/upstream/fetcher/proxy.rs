@@ -1,7 +1,9 @@
-//! A tunnel through an HTTP proxy: `CONNECT`, for https and for http targets alike (RFC 9110 section 9.3.6).
+//! A tunnel through an HTTP proxy: `CONNECT`, for https and for http targets (RFC 9110 section
+//! 9.3.6).
 //!
-//! Because http targets are tunnelled too, no proxy ever sees a request, a header or a credential of an upstream. Names are
-//! resolved by the proxy: lanyard then cannot check the address behind a name, only addresses that are written out.
+//! Because http targets use a tunnel too, no proxy sees a request, a header or a credential of an
+//! upstream. The proxy resolves names, so lanyard cannot check the address behind a name then, only
+//! addresses in numbers.
 
 use std::io;
 
@@ -11,21 +13,21 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use url::Url;
 
-/// The longest answer head that is read.
+/// The longest head of an answer that is read, in bytes.
 const LONGEST_HEAD: usize = 8 * 1024;
 
-/// A proxy and how to sign in to it.
+/// A proxy, and the credentials for it.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Proxy {
     /// Name or address.
     pub(super) host: String,
-    /// 80 where the URL has none.
+    /// 80 if the URL has no port.
     pub(super) port: u16,
     authorization: Option<String>,
 }
 
 impl Proxy {
-    /// Of `http://[user:password@]host[:port]`; `None` for everything else.
+    /// Reads `http://[user:password@]host[:port]`. `None` for any other form.
     pub(super) fn of(url: &Url) -> Option<Proxy> {
         if url.scheme() != "http" {
             return None;
@@ -38,7 +40,8 @@ impl Proxy {
         Some(Proxy { host: url.host_str()?.to_owned(), port: url.port_or_known_default()?, authorization })
     }
 
-    /// Makes a connection to the proxy one to `target` (host and port). Errors speak of the proxy, without its password.
+    /// Turns a connection to the proxy into one to `target` (host and port). Errors name the proxy
+    /// without its password.
     pub(super) async fn tunnel(&self, stream: &mut TcpStream, target: &str) -> io::Result<()> {
         let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
         request.push_str(concat!("User-Agent: lanyard/", env!("CARGO_PKG_VERSION"), "\r\n"));
@@ -51,7 +54,8 @@ impl Proxy {
         stream.write_all(request.as_bytes()).await?;
         let mut head = Vec::with_capacity(512);
         while !head.ends_with(b"\r\n\r\n") {
-            // One byte at a time: what follows the head belongs to the target. It is a short head, once per connection.
+            // Read one byte at a time: the bytes after the head belong to the target. The head is
+            // short and comes once per connection.
             let mut byte = [0];
             if head.len() >= LONGEST_HEAD || stream.read(&mut byte).await? == 0 {
                 return Err(self.failure("did not answer CONNECT"));

@@ -1,4 +1,5 @@
-//! Where a redirect leads, and what is left behind (S3): credentials never leave the first origin, https never becomes http.
+//! Where a redirect leads, and what is left behind (S3): credentials never leave the first origin,
+//! and https never becomes http. Pure.
 
 use http::{HeaderMap, Method, StatusCode, header};
 use url::Url;
@@ -8,16 +9,16 @@ use super::{
     request::Request,
 };
 
-/// The most redirects that are followed.
+/// The most redirects that one request follows.
 const MOST_HOPS: usize = 5;
 
 /// One request on its way through redirects.
 pub(super) struct Chain {
-    /// GET and HEAD keep their method; nothing else is redirected.
+    /// GET and HEAD keep their method. Other methods are not redirected.
     pub(super) method: Method,
-    /// What is sent at this hop.
+    /// The headers that this hop sends.
     pub(super) headers: HeaderMap,
-    /// Every URL so far; the last one is the current.
+    /// Every URL so far. The last one is the current one.
     visited: Vec<Url>,
 }
 
@@ -26,7 +27,8 @@ impl Chain {
     pub(super) fn new(request: Request) -> Self {
         let Request { method, mut url, mut headers, head_timeout: _ } = request;
         clean(&mut url);
-        // Framing and connection are this room's business, and a proxy's password is no header of a request.
+        // The fetcher itself sets framing and connection headers. A proxy's password is no header
+        // of a request.
         for name in [header::HOST, header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::TE] {
             headers.remove(name);
         }
@@ -38,16 +40,16 @@ impl Chain {
 
     /// The URL to ask now.
     pub(super) fn url(&self) -> &Url {
-        // There is always one: it begins with one and only grows.
+        // There is always one: the list begins with one and only grows.
         &self.visited[self.visited.len() - 1]
     }
 
-    /// Host and port to blame.
+    /// Host and port of the current URL, in the form of errors.
     pub(super) fn host(&self) -> String {
         authority(self.url())
     }
 
-    /// Whether an answer with this status is to be followed.
+    /// Whether an answer with this status leads to another hop.
     pub(super) fn is_redirect(status: StatusCode) -> bool {
         matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
     }
@@ -66,7 +68,7 @@ impl Chain {
         };
         // RFC 9110 section 10.2.2: relative to the URL that was asked.
         let Some(mut next) = location.to_str().ok().and_then(|location| self.url().join(location).ok()) else {
-            return refused("the Location is no URL");
+            return refused("the Location is not a URL");
         };
         clean(&mut next);
         match (self.url().scheme(), next.scheme()) {
@@ -78,7 +80,7 @@ impl Chain {
             return refused("in a circle");
         }
         if self.visited[0].origin() != next.origin() {
-            // For good: a chain that comes back might have been sent back by somebody else.
+            // They stay away for good: another server may have sent the chain back.
             for name in [header::AUTHORIZATION, header::COOKIE] {
                 self.headers.remove(name);
             }
@@ -91,7 +93,7 @@ impl Chain {
 /// Fragment and userinfo are never sent.
 fn clean(url: &mut Url) {
     url.set_fragment(None);
-    // Both only fail on URLs without a host, which have no userinfo either.
+    // Both fail only on URLs without a host, which have no userinfo either.
     let _ = url.set_username("");
     let _ = url.set_password(None);
 }

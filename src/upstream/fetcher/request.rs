@@ -1,4 +1,4 @@
-//! What goes in and what comes out: a request, the head of its answer, and the bytes behind it.
+//! The values that go through the fetcher: a request, the head of its answer, and the body's bytes.
 
 use std::{fmt, time::Duration};
 
@@ -9,21 +9,22 @@ use url::Url;
 
 use super::error::{FetchError, authority};
 
-/// A request to an upstream. Redirects are followed here, credentials never cross an origin (S3).
+/// A request to an upstream. The fetcher follows redirects, and credentials never cross an origin
+/// (S3).
 #[derive(Clone)]
 pub struct Request {
     /// GET, HEAD or POST.
     pub method: Method,
-    /// Absolute.
+    /// An absolute URL.
     pub url: Url,
-    /// Sent as they are; `Authorization` only to the first origin.
+    /// Sent as they are. `Authorization` goes only to the first origin.
     pub headers: HeaderMap,
-    /// How long until the head must have arrived, redirects included.
+    /// How long until the final head must have arrived, redirects included.
     pub head_timeout: Duration,
 }
 
 impl fmt::Debug for Request {
-    /// Neither headers nor query: they hold credentials and signatures (S18).
+    /// Shows neither headers nor query: they hold credentials and signatures (S18).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Request({} {}{})", self.method, authority(&self.url), self.url.path())
     }
@@ -35,28 +36,29 @@ pub struct Response {
     pub status: StatusCode,
     /// Headers of the final answer.
     pub headers: HeaderMap,
-    /// The URL that answered in the end.
+    /// The URL that answered at last.
     pub url: Url,
     /// The bytes.
     pub body: ResponseBody,
 }
 
 impl fmt::Debug for Response {
-    /// As for [`Request`].
+    /// Shows no headers and no query, as for [`Request`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Response({} from {}{})", self.status, authority(&self.url), self.url.path())
     }
 }
 
-/// The bytes of an answer, in order. Ends with `None` only after all of `Content-Length` (or the last chunk) arrived.
+/// The bytes of an answer, in order. They end with `None` only after all of `Content-Length`, or
+/// the last chunk, has arrived.
 #[derive(Debug)]
 pub struct ResponseBody {
-    /// The fetcher's end is bounded.
+    /// The channel is bounded.
     pub(in crate::upstream) chunks: mpsc::Receiver<Result<Bytes, FetchError>>,
 }
 
 impl ResponseBody {
-    /// The next piece.
+    /// The next piece. Dropping the body closes the connection.
     pub async fn chunk(&mut self) -> Option<Result<Bytes, FetchError>> {
         self.chunks.recv().await
     }

@@ -1,7 +1,9 @@
-//! Names to addresses: looked up on the blocking pool, kept for 30 s, ordered so that no family can block the other.
+//! Names to addresses: looked up on a blocking thread, kept for 30 s, and ordered so that neither
+//! IPv4 nor IPv6 blocks the other.
 //!
-//! A name is looked up once at a time, by whoever asks first, and goes on being looked up when that one has given up: a
-//! name server that does not answer for one upstream must not use up the threads that look up the others.
+//! The first caller starts a name's lookup, and all callers wait for it. The lookup goes on when
+//! its caller gives up: a name server that does not answer for one upstream must not use up the
+//! threads for the others.
 
 use std::{
     collections::HashMap,
@@ -16,12 +18,12 @@ use tokio::sync::watch;
 
 use crate::runtime::detach;
 
-/// How long an answer is believed. getaddrinfo does not tell the record's own time to live.
+/// How long an answer is used. getaddrinfo does not tell the record's own time to live.
 const KEPT: Duration = Duration::from_secs(30);
-/// An upper bound of the memory that names out of redirects can take.
+/// The most names that are remembered. Redirects may name many hosts.
 const MOST: usize = 512;
 
-/// Where addresses come from. Blocks, so it is called on a thread that may.
+/// The source of addresses. It blocks, so it is called on a blocking thread.
 #[derive(Clone)]
 pub struct Lookup(Arc<Function>);
 
@@ -33,7 +35,7 @@ impl Lookup {
         Lookup::from_fn(|host| Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
     }
 
-    /// Any other, such as a table in a test.
+    /// Any other source, such as a table in a test.
     pub fn from_fn(lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
         Lookup(Arc::new(lookup))
     }
@@ -45,14 +47,14 @@ impl fmt::Debug for Lookup {
     }
 }
 
-/// Shared by all threads and upstreams.
+/// The resolver that all threads and upstreams share.
 #[derive(Clone)]
 pub(super) struct Resolver {
     lookup: Lookup,
     names: Arc<Mutex<HashMap<String, Name>>>,
 }
 
-/// What is known of a name.
+/// A name's state: found, or being asked for.
 enum Name {
     Found(Instant, Vec<IpAddr>),
     Asked(watch::Receiver<Option<Resolved>>),
@@ -62,7 +64,7 @@ enum Name {
 type Resolved = Result<Vec<IpAddr>, String>;
 
 impl Resolver {
-    /// Knows nothing yet.
+    /// A resolver that knows no names yet.
     pub(super) fn new(lookup: Lookup) -> Self {
         Resolver { lookup, names: Arc::default() }
     }
@@ -82,7 +84,7 @@ impl Resolver {
         }
     }
 
-    /// Nobody answered at these addresses: the next to ask looks them up again.
+    /// Forgets addresses that did not answer. The next caller looks them up again.
     pub(super) fn forget(&self, host: &str) {
         let mut names = self.names.lock();
         if let Some(Name::Found(..)) = names.get(host) {
@@ -132,7 +134,8 @@ pub(super) fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-/// The resolver's order, but the families take turns, so that a network without IPv6 costs one attempt and not five.
+/// The resolver's order, but IPv4 and IPv6 take turns, so that a network without IPv6 costs one
+/// attempt instead of five.
 fn alternate(found: Vec<IpAddr>) -> Vec<IpAddr> {
     let v6_first = found.first().is_some_and(IpAddr::is_ipv6);
     let mut unique: Vec<IpAddr> = Vec::with_capacity(found.len());

@@ -1,31 +1,31 @@
-//! What fails again and again rests: a repository of a registry, or a host beside it. Its rest
-//! costs only those who ask for it (S30).
+//! A repository of a registry, or a host beside it, that keeps failing rests. Only the requests for
+//! it pay for that (S30). Used by `trouble.rs` and `peer.rs`.
 //!
 //! | state | entered by | left by |
 //! |---|---|---|
-//! | asked | start; any answer | 2 requests in a row that found nobody, or 5 in a row that failed |
+//! | asked | start; any answer | 2 requests in a row without a connection, or 5 that failed |
 //! | resting | the above | an answer to a request under way, or to one that is let through |
 //!
-//! A rest takes 1 s and doubles up to 8 s, so what is healed is noticed within 10 s. After each
-//! rest one request is let through. Pure: the time is handed in, and the caller holds the lock.
+//! A rest takes 1 s and doubles up to 8 s, so lanyard notices a recovery within 10 s. After each
+//! rest one request is let through. Pure: the caller hands in the time and holds the lock.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
 use tokio::time::Instant;
 
-/// So many requests in a row that found nobody, and a rest begins.
+/// After so many requests in a row without a connection a rest begins.
 const SILENT_LIMIT: u32 = 2;
 
-/// So many requests in a row that failed otherwise, and a rest begins.
+/// After so many requests in a row that failed otherwise a rest begins.
 const FAILED_LIMIT: u32 = 5;
 
-/// The first rest. The following ones double.
+/// The first rest. Each following one doubles.
 const FIRST: Duration = Duration::from_secs(1);
 
 /// How often a rest doubles.
 const DOUBLINGS: u32 = 3;
 
-/// See the module. Holds a bounded number of keys; the one that failed longest ago goes first.
+/// The rests, by key. The number of keys is bounded. The one that failed longest ago goes first.
 #[derive(Debug)]
 pub(in crate::upstream) struct Rests<K> {
     most: usize,
@@ -38,7 +38,7 @@ struct Failures {
     failed: u32,
     rests: u32,
     until: Option<Instant>,
-    /// A request was let through after a rest, and has not failed yet.
+    /// A request was let through after a rest and has not failed yet.
     trial: bool,
     reason: String,
     touched: Instant,
@@ -56,7 +56,7 @@ impl<K: Eq + Hash + Clone> Rests<K> {
         Rests { most, entries: HashMap::new() }
     }
 
-    /// Whether `key` may be asked now; the error is the reason of its rest.
+    /// Refuses a key that rests, with the reason of its rest.
     pub(in crate::upstream) fn admit(&mut self, key: &K, now: Instant) -> Result<(), String> {
         let Some(entry) = self.entries.get_mut(key) else { return Ok(()) };
         match entry.until {
@@ -69,12 +69,12 @@ impl<K: Eq + Hash + Clone> Rests<K> {
         }
     }
 
-    /// Whether `key` rests. In contrast to [`Rests::admit`] this lets nobody through.
+    /// Whether `key` rests. Unlike [`Rests::admit`] this lets no request through.
     pub(in crate::upstream) fn is_resting(&self, key: &K, now: Instant) -> bool {
         self.entries.get(key).and_then(|entry| entry.until).is_some_and(|until| now < until)
     }
 
-    /// A request for `key` came to nothing: it found nobody, or it failed.
+    /// Notes that a request for `key` failed: it found no connection, or failed otherwise.
     pub(in crate::upstream) fn failed(&mut self, key: &K, found_nobody: bool, reason: String, now: Instant) {
         if !self.entries.contains_key(key) && self.entries.len() >= self.most {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.touched).map(|(key, _)| key.clone());
@@ -91,7 +91,7 @@ impl<K: Eq + Hash + Clone> Rests<K> {
         });
         entry.touched = now;
         if entry.until.is_some() {
-            // Those that were under way when the rest began make it no longer.
+            // Requests that were under way when the rest began do not make it longer.
             if std::mem::take(&mut entry.trial) {
                 entry.rests += 1;
                 (entry.until, entry.reason) = (Some(now + entry.length()), reason);
@@ -108,7 +108,7 @@ impl<K: Eq + Hash + Clone> Rests<K> {
         }
     }
 
-    /// A request for `key` was answered.
+    /// Notes that a request for `key` was answered.
     pub(in crate::upstream) fn answered(&mut self, key: &K) {
         self.entries.remove(key);
     }
@@ -146,7 +146,7 @@ mod tests {
         let (mut rests, start) = (Rests::new(8), Instant::now());
         fail(&mut rests, 1, true, start);
         fail(&mut rests, 1, true, start);
-        // Those that were under way change nothing.
+        // Requests that were under way change nothing.
         (0..9).for_each(|_| fail(&mut rests, 1, true, start));
         let mut now = start;
         for length in [1, 2, 4, 8, 8, 8] {
@@ -156,7 +156,7 @@ mod tests {
             assert!(rests.admit(&1, now).is_err() && rests.is_resting(&1, now), "only one");
             fail(&mut rests, 1, true, now);
         }
-        // Who was let through and left without an end keeps nobody out for long.
+        // A request that was let through and never ended keeps the others out for one rest only.
         now += 8 * SECOND;
         assert!(rests.admit(&1, now).is_ok() && rests.admit(&1, now + 8 * SECOND).is_ok());
     }

@@ -1,4 +1,4 @@
-//! What is set for all upstreams, and for one.
+//! The settings of the fetcher: for one upstream, and for all. `app` and `upstream` fill them in.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -6,35 +6,36 @@ use url::Url;
 
 use super::{environment::Environment, resolver::Lookup};
 
-/// Settings of one upstream's connections.
+/// The settings of one upstream's connections.
 #[derive(Clone, Debug)]
 pub struct PeerSettings {
     /// The configured base URL. Its host decides how far redirects and realms may lead (S4).
     pub url: Url,
-    /// Whether `url` is the built-in one: then only public addresses are ever dialled.
+    /// Whether `url` is the built-in one. Then only public addresses are dialled.
     pub built_in_url: bool,
-    /// PEM file with additional trust anchors.
+    /// A PEM file with additional trust anchors.
     pub ca_file: Option<PathBuf>,
-    /// `http://[user:password@]host:port`, for every host. Absent: what the environment says.
+    /// `http://[user:password@]host:port`, for every host. Without it the environment decides.
     pub proxy: Option<Url>,
-    /// The most connections at a time; with a setting of one, there is one more for everything that
-    /// is no blob. How they are shared: `permits`.
+    /// The most connections at a time. With 1 there is one more for requests that are no blobs.
+    /// `permits` shares them.
     pub connections: usize,
 }
 
-/// How long each step may take.
+/// The time limits of a request's steps.
 #[derive(Clone, Debug)]
 pub struct Timeouts {
     /// Name lookup, TCP connection and a proxy's tunnel together.
     pub connect: Duration,
     /// The TLS handshake.
     pub handshake: Duration,
-    /// Between two pieces of a body.
+    /// The pause between two pieces of a body.
     pub idle: Duration,
-    /// Bytes a second that a body must bring on the average of `idle`.
+    /// The least bytes a second of a body, on the average of `idle`.
     pub least_rate: u64,
-    /// How long a connection may be used again. awc notices that an idle connection was closed only when it is about to
-    /// use it, and a redirect's host may never be needed again: so all of them are let go at this interval.
+    /// How long a connection may be used again. awc notices that an idle connection was closed only
+    /// when it is about to use it, and a redirect's host may never be needed again. So all
+    /// connections are let go at this interval.
     pub reuse: Duration,
 }
 
@@ -46,19 +47,19 @@ impl Default for Timeouts {
     }
 }
 
-/// What all upstreams have in common.
+/// The settings that all upstreams share.
 #[derive(Clone, Debug)]
 pub struct FetcherSettings {
-    /// Limits of time.
+    /// The time limits.
     pub timeouts: Timeouts,
-    /// Proxies for upstreams that name none.
+    /// The proxies for upstreams that name none.
     pub environment: Environment,
-    /// Where names are looked up.
+    /// The source of addresses.
     pub lookup: Lookup,
 }
 
 impl Default for FetcherSettings {
-    /// The usual timeouts, the process's environment, the system's names.
+    /// The usual timeouts, the process's environment, the system's resolver.
     fn default() -> Self {
         FetcherSettings { timeouts: Timeouts::default(), environment: Environment::read(), lookup: Lookup::system() }
     }

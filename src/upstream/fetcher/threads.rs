@@ -1,7 +1,8 @@
-//! The fetcher threads: each runs the jobs it is given on a runtime of its own.
+//! The fetcher threads. Each runs its jobs on a runtime of its own.
 //!
-//! Order of a stop: no new jobs; jobs that wait are answered `Stopped`; jobs that run have until the deadline; what is left
-//! is dropped, which closes its connections and ends its bodies with `Stopped`; the thread ends.
+//! A stop has this order: no new jobs are taken; waiting jobs are answered `Stopped`; running jobs
+//! have until the deadline; the rest is dropped, which closes its connections and ends its bodies
+//! with `Stopped`; the thread ends.
 
 use std::{
     io,
@@ -23,18 +24,19 @@ use super::{
     job::{Job, JobQueues},
 };
 
-/// Name lookups at a time and thread. They block, and a dead name server blocks them for long.
+/// The most name lookups at a time on one thread. They block, and a dead name server blocks them
+/// for long.
 const LOOKUPS: usize = 8;
-/// A day: more would not be told from forever, and could overflow the clock.
+/// A day. More could overflow the clock.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The threads themselves.
+/// The running threads, and the deadline that stops them.
 pub(super) struct Threads {
     running: Vec<JoinHandle<()>>,
     deadline: watch::Sender<Option<Instant>>,
 }
 
-/// Starts them. `reuse` is [`Timeouts::reuse`](super::Timeouts::reuse).
+/// Starts `count` threads, at least one. `reuse` is [`Timeouts::reuse`](super::Timeouts::reuse).
 pub(super) fn start(count: usize, reuse: Duration) -> io::Result<(Threads, JobQueues)> {
     let (queues, jobs) = JobQueues::new(count.max(1));
     let mut threads = Threads { running: Vec::with_capacity(count), deadline: watch::Sender::new(None) };
@@ -53,7 +55,7 @@ impl Threads {
         self.deadline.send_replace(Some(Instant::now() + patience.min(LONGEST_PATIENCE)));
         for thread in self.running.drain(..) {
             if thread.join().is_err() {
-                tracing::error!("a fetcher thread had panicked");
+                tracing::error!("a fetcher thread panicked");
             }
         }
     }
@@ -72,7 +74,7 @@ fn run(runtime: Runtime, jobs: Jobs, stop: Stop, reuse: Duration) {
     let local = LocalSet::new();
     local.block_on(&runtime, serve(jobs, stop, reuse));
     drop(local);
-    // Not waited for: a name lookup in the background may take as long as it likes.
+    // A name lookup in the background may take long. The shutdown does not wait for it.
     runtime.shutdown_background();
 }
 
@@ -84,7 +86,7 @@ async fn serve(mut jobs: Jobs, mut stop: Stop, reuse: Duration) {
     loop {
         tokio::select! {
             biased;
-            // Changed, or everybody who could change it is gone.
+            // The deadline has changed, or its sender is gone.
             _ = stop.changed() => break,
             _ = sweep.tick() => clients.forget_all(),
             Some(result) = tasks.join_next(), if !tasks.is_empty() => note(result),
@@ -103,13 +105,13 @@ async fn serve(mut jobs: Jobs, mut stop: Stop, reuse: Duration) {
         }
     };
     if timeout_at(deadline.into(), rest).await.is_err() {
-        tracing::warn!(requests = tasks.len(), "stopped before these upstream requests were done");
+        tracing::warn!(requests = tasks.len(), "stopped before these upstream requests had ended");
     }
     tasks.shutdown().await;
 }
 
 fn note(result: Result<(), tokio::task::JoinError>) {
     if let Err(error) = result {
-        tracing::error!(%error, "an upstream request failed by an error of lanyard's own");
+        tracing::error!(%error, "an upstream request failed by an internal error of lanyard");
     }
 }

@@ -1,8 +1,9 @@
-//! Whom lanyard trusts (S19): TLS 1.2 or newer, chain and host name checked, no way to switch that off.
+//! The certificates that lanyard trusts (S19): TLS 1.2 or newer, chain and host name checked. No
+//! setting switches that off.
 //!
-//! Trust anchors are the system's; where it has none (scratch images) Mozilla's list is used
-//! instead; an upstream's `ca_file` adds to them (`verifier.rs`). One `ClientConfig` is shared by
-//! all upstreams with the same anchors, so that sessions resume.
+//! The trust anchors are the system's. A system without any (a scratch image) gets Mozilla's list.
+//! An upstream's `ca_file` adds to them (`verifier.rs`). All upstreams with the same anchors share
+//! one `ClientConfig`, so that sessions resume.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{certificate::Facts, error::FetcherError, verifier::Verifier};
 
-/// The configurations made so far, by the additional anchors they have.
+/// The configurations made so far, by their additional anchors.
 #[derive(Default)]
 pub(super) struct Trust {
     base: Option<RootCertStore>,
@@ -44,7 +45,7 @@ impl Trust {
             };
             let anchor = CertificateDer::from(anchor.clone());
             let facts =
-                Facts::read(&anchor).ok_or_else(|| named(io::Error::other("one of its certificates is none")))?;
+                Facts::read(&anchor).ok_or_else(|| named(io::Error::other("one of its certificates is malformed")))?;
             if facts.is_authority {
                 roots.add(anchor.clone()).map_err(|error| named(io::Error::other(error)))?;
             }
@@ -60,7 +61,7 @@ fn client_config(
     roots: RootCertStore,
     pinned: Vec<(CertificateDer<'static>, Facts)>,
 ) -> Result<ClientConfig, FetcherError> {
-    // The provider is named here, so that it does not matter what else the process has installed.
+    // Name the provider here: other code of the process may have installed another one.
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Verifier::new(roots, pinned, Arc::clone(&provider))?;
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -99,7 +100,7 @@ fn read_anchors(path: &Path) -> Result<Vec<Vec<u8>>, FetcherError> {
     Ok(anchors)
 }
 
-/// A failed handshake in words that tell the operator what to look at.
+/// A failed handshake in words that tell the operator where to look.
 pub(super) fn explain(error: &io::Error) -> String {
     let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return format!("the TLS handshake failed: {error}");
@@ -116,9 +117,9 @@ pub(super) fn explain(error: &io::Error) -> String {
             CertificateError::UnknownIssuer => {
                 "its certificate is not signed by an authority that is trusted here (see ca_file)".into()
             }
-            // webpki's word for a server that shows a certificate with CA:TRUE.
+            // webpki's name for a server that shows a certificate with CA:TRUE.
             other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-                "its certificate is its own authority, and trusted only where it stands in ca_file itself".into()
+                "its certificate is its own authority, and is trusted only if ca_file holds it".into()
             }
             other => format!("its certificate is not accepted: {other}"),
         },

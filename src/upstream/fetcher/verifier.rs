@@ -1,11 +1,11 @@
-//! Which certificates of a server are accepted: those that lead to a trust anchor, and those that
+//! The certificates of servers that are accepted: those that lead to a trust anchor, and those that
 //! stand in `ca_file` themselves.
 //!
 //! A certificate in `ca_file` that is an authority (`CA:TRUE`) is an anchor. Each certificate
-//! there, an authority or not, is also accepted from a server as it is, for the names it has,
-//! within its dates, and where it may stand for a server. One that is no authority is accepted for
-//! nothing else: what its key has signed is refused. That the server has the key is proven by the
-//! handshake's signature in every case.
+//! there, an authority or not, is also accepted from a server as it is: for its names, within its
+//! dates, and if it may stand for a server. One that is no authority is accepted for nothing else:
+//! certificates that its key has signed are refused. In every case the handshake's signature proves
+//! that the server has the key.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::certificate::{Facts, Life};
 
-/// See the module.
+/// The verifier for one set of anchors.
 #[derive(Debug)]
 pub(super) struct Verifier {
     chains: Arc<WebPkiServerVerifier>,
@@ -31,8 +31,7 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// `pinned` are the certificates of `ca_file`; those of them that are authorities stand in
-    /// `roots` too.
+    /// `pinned` are the certificates of `ca_file`. Those that are authorities stand in `roots` too.
     pub(super) fn new(
         roots: RootCertStore,
         pinned: Vec<(CertificateDer<'static>, Facts)>,
@@ -58,7 +57,7 @@ fn verify_pinned(
     if !facts.is_for_servers {
         return Err(CertificateError::InvalidPurpose.into());
     }
-    // Whoever parses it refuses what it says is critical and is not known.
+    // The parser refuses a certificate with an unknown critical extension.
     verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
     Ok(ServerCertVerified::assertion())
 }

@@ -1,4 +1,4 @@
-//! Manifests and blobs: what is believed, and what is not.
+//! Manifests and blobs: which answers are believed.
 
 use super::*;
 use crate::{
@@ -52,7 +52,7 @@ async fn s11_a_manifest_is_what_it_was_asked_as() {
     assert!(fetch(&by_digest, || status(200).header("content-type", OCI_IMAGE).body(image())).await.is_ok());
     let other = || br#"{"schemaVersion":2,"layers":[1]}"#.to_vec();
     is_untrue(fetch(&by_digest, move || manifest_answer(&other())).await);
-    // A header that lies does not matter where the digest is known, and does where it is not.
+    // A wrong header does not matter if the digest is known, and does if it is not.
     let lies = move || status(200).header("docker-content-digest", digest(b"x")).body(image());
     assert!(fetch(&by_digest, lies).await.is_ok());
     is_untrue(fetch(&tag(), lies).await);
@@ -125,8 +125,8 @@ async fn a_head_tells_without_proof() {
     assert_eq!(script.asked(), ["HEAD /v2/library/x/manifests/latest"]);
 }
 
-/// What a HEAD is worth differs: whether a repository has a manifest is asked by GET where it says
-/// something else.
+/// HEADs differ in worth: if a HEAD is about something else, a GET decides whether the repository
+/// has the manifest.
 #[tokio::test]
 async fn a_head_that_is_refused_or_lies_is_followed_by_one_get() {
     let size = image().len() as u64;
@@ -204,7 +204,7 @@ async fn a_blob_comes_whole_or_in_part() {
     assert_eq!(upstream.snapshot().bytes_in, 10 + 6 + 2 + 10);
 }
 
-/// What a HEAD says of a blob, and what a GET of one byte makes of it where that is nothing.
+/// The size from a blob's HEAD, and from a GET of one byte if the HEAD tells nothing.
 #[tokio::test]
 async fn a_size_is_believed_where_it_can_be() {
     type Size = Result<Option<u64>, ()>;

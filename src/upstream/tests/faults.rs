@@ -1,6 +1,6 @@
-//! What a fault teaches is forgotten with it: whatever an upstream answered while it was broken, it
-//! is asked as it wants to be within 10 s of being well again, and while it is broken no request of
-//! a client becomes a storm.
+//! A fault teaches nothing that lasts. Whatever an upstream answered while it was broken, within 10
+//! s of its recovery lanyard asks it in the right way, and no client's request becomes a storm
+//! meanwhile.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
@@ -14,24 +14,24 @@ use crate::upstream::{
 
 const REALM: &str = "https://auth.registry.example/token";
 
-/// How an upstream that is well wants to be asked.
+/// How a working upstream wants to be asked.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Way {
     Open,
     Tokens,
     Password,
-    /// By tokens, which only `/v2/` says.
+    /// With tokens. Only `/v2/` says so.
     Hiding,
 }
 
-/// How it is broken.
+/// How the upstream is broken.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Fault {
-    /// A challenge whose realm nobody listens at, that never answers, or that is somebody else's.
+    /// Challenges whose realm does not listen, never answers, or belongs to another registry.
     DeadRealm,
     HangingRealm,
     ForeignRealm,
-    /// A realm that gives out a page, an error, or tokens which are good for nothing.
+    /// A realm that sends a web page, an error, or useless tokens.
     PageForToken,
     ErrorForToken,
     BadToken,
@@ -94,8 +94,8 @@ fn broken(fault: Fault, host: &str) -> Act {
     }
 }
 
-/// A well upstream's answer. Tokens are `good:` and their scope, and only `robot` gets them where
-/// there are credentials.
+/// A working upstream's answer. Its tokens are `good:` and their scope. With credentials, only
+/// `robot` gets them.
 fn well(way: Way, signed_in: bool, request: &Request) -> Act {
     let shown = authorization(request);
     if request.url.host_str() == Some("auth.registry.example") {
@@ -120,7 +120,7 @@ fn well(way: Way, signed_in: bool, request: &Request) -> Act {
     }
 }
 
-/// One case: well first, if it is `warm`; then broken for a while; then well again.
+/// One case: first working, if it is `warm`; then broken for a while; then working again.
 async fn case(way: Way, fault: Fault, signed_in: bool, warm: bool) {
     let what = format!("{way:?} {fault:?} signed in: {signed_in} warm: {warm}");
     let (is_broken, asked) = (Arc::new(AtomicBool::new(!warm)), Arc::new(AtomicUsize::new(0)));
@@ -175,14 +175,14 @@ async fn a_healed_upstream_works_within_seconds_whatever_the_fault_taught() {
                 (Way::Password, true),
                 (Way::Hiding, true),
             ] {
-                // One that is open asks for nothing while a fault challenges.
+                // An open registry asks for nothing while a fault sends challenges.
                 case(way, fault, signed_in, warm).await;
             }
         }
     }
 }
 
-/// A challenge that is remembered, and a registry that no longer wants what it asked for.
+/// lanyard remembers a challenge, and the registry no longer wants its credentials.
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_refused_is_replaced_once() {
     for code in [401, 403, 404] {
@@ -207,7 +207,7 @@ async fn a_token_that_is_refused_is_replaced_once() {
     }
 }
 
-/// The good challenge of several is taken, wherever it stands.
+/// Of several challenges the good one is taken, at any position.
 #[tokio::test(start_paused = true)]
 async fn a_challenge_that_cannot_be_answered_hides_no_other() {
     for challenges in [

@@ -1,4 +1,4 @@
-//! Registries that do not tell strangers that there is anything to sign in for.
+//! Registries that hide from anonymous clients that they have a sign-in.
 
 use std::sync::atomic::{AtomicU16, Ordering::SeqCst};
 
@@ -9,7 +9,7 @@ use crate::upstream::script::{refused, status};
 
 const REALM: &str = "https://auth.registry.example/token";
 
-/// `code` to whoever shows nothing, without a challenge; `/v2/` says `challenge`.
+/// Answers `code` without a challenge to anonymous requests. `/v2/` sends `challenge`.
 fn hiding(code: u16, challenge: String) -> impl Fn(&Request) -> Act + Send + Sync + 'static {
     move |r| match (r.url.host_str(), r.url.path(), authorization(r)) {
         (Some("auth.registry.example"), _, Some(shown)) if shown == basic("right") => {
@@ -39,7 +39,7 @@ async fn with_credentials_the_challenge_is_fetched_first_and_once() {
             assert_eq!((script.count("/token"), script.count("manifests")), (tokens, 50), "nobody asks as a stranger");
         }
     }
-    // Every kind of request brings them along.
+    // Every kind of request brings the credentials along.
     let (upstream, script) = upstream_of(signed_in("right"), Mode::Auto, hiding(404, bearer()));
     upstream.head_manifest(&repository(), &tag()).await.unwrap();
     upstream.head_blob(&repository(), &digest(b"")).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_registry_that_wants_nothing_is_asked_plainly() {
             pull(&upstream, "library/x").await.unwrap();
         }
         assert_eq!((script.count("manifests"), script.asked().len()), (20, 21), "{code}");
-        // What is not there costs a look a second at most.
+        // Missing content costs a question a second at most.
         for _ in 0..20 {
             assert!(matches!(pull(&upstream, "library/missing").await, Err(UpstreamError::NotFound { .. })));
         }
@@ -76,8 +76,7 @@ async fn a_registry_that_wants_nothing_is_asked_plainly() {
     }
 }
 
-/// While `/v2/` or the token server does not answer, a 404 to a stranger is no word about the
-/// content.
+/// While `/v2/` or the token server does not answer, a 404 to an anonymous request proves nothing.
 #[tokio::test(start_paused = true)]
 async fn what_a_stranger_is_told_in_an_outage_is_not_believed() {
     for (ping, token) in [(503, 200), (0, 200), (429, 200), (401, 503), (401, 0)] {

@@ -13,8 +13,7 @@ fn texts(tags: &crate::oci::Tags) -> Vec<&str> {
     tags.iter().collect()
 }
 
-/// S9: pages that are one after the other within their bound are not so together, and nothing is
-/// kept of them.
+/// S9: pages within their bound are too large together, and none of them is kept.
 #[tokio::test]
 async fn a_list_of_long_pages_is_ended() {
     let tags: Vec<_> = (0..100_000).map(|n| format!("\"tag-number-{n:020}\"")).collect();
@@ -114,7 +113,7 @@ async fn referrers_are_passed_on_and_joined() {
 const GONE: &str = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
 const PAGE: &str = "<!doctype html><html>Please log in</html>";
 
-/// What a registry says, by path: to the API, and to the tag.
+/// The registry's answers, by path: to the API, and to the tag.
 async fn referrers(
     api: impl Fn() -> Scripted + Send + Sync + 'static,
     tag: impl Fn() -> Scripted + Send + Sync + 'static,
@@ -163,7 +162,7 @@ async fn only_an_index_is_the_api_and_anything_else_leads_to_the_tag() {
         assert_eq!((told.unwrap()["manifests"].clone(), asked), (serde_json::json!([{"x":1}]), 1), "{n}");
         let (told, asked) = referrers(api, || status(404).body(GONE)).await;
         assert_eq!((told.unwrap()["manifests"].clone(), asked), (serde_json::json!([]), 1), "{n}: no such tag");
-        // Whatever is no clear word is no empty list.
+        // An unclear answer is no empty list.
         let unclear: [fn() -> Scripted; 6] = [
             || status(404).body(PAGE),
             || status(404),
@@ -211,7 +210,7 @@ async fn a_list_is_a_list_and_trouble_is_trouble() {
         let (told, asked) = referrers(api, || status(404).body(GONE)).await;
         assert!(told.is_err() && asked == 0, "{n}: {told:?}");
     }
-    // A later page that is none spoils the list.
+    // A later page that is no list spoils the list.
     let (upstream, _) = upstream(|r| match r.url.query() {
         None => status(200)
             .header("content-type", OCI_INDEX)

@@ -64,19 +64,19 @@ fn authorization(request: &Request) -> Option<String> {
     request.headers.get("authorization").map(|value| value.to_str().unwrap().to_owned())
 }
 
-/// A pull of a manifest.
+/// Pulls a manifest.
 async fn pull(upstream: &Registry, name: &str) -> Result<(), UpstreamError> {
     upstream.manifest(&name.parse().unwrap(), &tag(), Spend::Needed).await.map(drop)
 }
 
-/// With user `robot`, and this password.
+/// A configuration with user `robot` and this password.
 fn signed_in(password: &str) -> config::Upstream {
     let mut config = config(BASE);
     config.credentials = Some(Credentials { username: "robot".into(), password: password.into() });
     config
 }
 
-/// What `robot` shows of itself with a password.
+/// The header that `robot` sends with a password.
 fn basic(password: &str) -> String {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     format!("Basic {}", STANDARD.encode(format!("robot:{password}")))

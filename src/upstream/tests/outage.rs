@@ -1,4 +1,4 @@
-//! An upstream that fails, hangs, or has had enough.
+//! An upstream that fails, hangs, or has reached its limit.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
@@ -51,7 +51,7 @@ async fn an_outage_opens_the_circuit_and_a_probe_closes_it() {
     assert_eq!(script.count("manifests"), 2, "nothing is asked while the circuit is open");
 
     tokio::time::sleep(Duration::from_secs(100)).await;
-    // After 1, 2, 4, 8, 16, 30 and 30 s.
+    // The probes come after 1, 2, 4, 8, 16, 30 and 30 s.
     assert_eq!((script.count("GET /v2/ "), script.asked().iter().filter(|l| *l == "GET /v2/").count()), (0, 7));
     up.store(true, SeqCst);
     tokio::time::sleep(Duration::from_secs(31)).await;
@@ -95,7 +95,7 @@ async fn a_black_hole_is_late_then_open() {
     assert_eq!(upstream.health(), Health::Good);
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(upstream.health(), Health::Late);
-    // A caller with a deadline of its own goes; its request counts as unanswered.
+    // A caller with a deadline of its own leaves. Its request counts as unanswered.
     let patience = Duration::from_millis(2500);
     assert!(tokio::time::timeout(patience, upstream.head_manifest(&repository(), &tag())).await.is_err());
     assert!(task.await.unwrap().unwrap_err().is_outage());

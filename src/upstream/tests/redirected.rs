@@ -1,5 +1,5 @@
-//! Registries that redirect: to a content network, whose word is not theirs, or with their whole
-//! API to another registry.
+//! Registries that redirect: to a content network, which does not speak for them, or with their
+//! whole API to another registry.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -12,7 +12,7 @@ use crate::upstream::{
 const CDN: &str = "https://cdn.example/data/ab/abcd?sig=CANARY";
 const REAL: &str = "https://real.example/v2/project/x/";
 
-/// `bad` for the first `times` requests of content, then what is asked for.
+/// Answers `bad` to the first `times` requests for content, then the right content.
 fn sometimes(times: u32, bad: impl Fn() -> Scripted + Send + Sync + 'static) -> (Arc<Registry>, Arc<Script>) {
     let left = AtomicU32::new(times);
     upstream(move |_| {
@@ -41,7 +41,7 @@ async fn head_manifest(upstream: &Registry) -> Result<(), UpstreamError> {
     upstream.head_manifest(&repository(), &tag()).await.map(drop)
 }
 
-/// Runs an expression for every way of asking.
+/// Runs an expression for every kind of question.
 macro_rules! for_each_way {
     ($ask:ident => $body:expr) => {{
         macro_rules! one {
@@ -65,7 +65,8 @@ macro_rules! for_each_way {
 async fn a_content_networks_no_is_asked_about_once_more_at_the_registry() {
     for code in [404, 403, 410, 401, 400] {
         for_each_way!(ask => |name: &'static str| async move {
-            // Signed for GET alone: then the registry has it, and does not tell how long it is.
+            // The address is signed for GET alone: the registry has the blob and does not tell its
+            // size.
             let told = name == "head_blob" && matches!(code, 401 | 403);
             let (upstream, script) = sometimes(1, move || status(code).from(CDN));
             ask(&upstream).await.unwrap_or_else(|error| panic!("{name} {code}: {error:?}"));
@@ -91,7 +92,7 @@ async fn the_registrys_own_no_is_an_answer() {
         let real = format!("{REAL}{thing}");
         let answers: [Box<dyn Fn() -> Scripted + Send + Sync>; 4] = [
             Box::new(|| status(404)),
-            // registry.k8s.io, or a vanity name: the last answer is the only one there is.
+            // registry.k8s.io, or a vanity name: only the last answer exists.
             Box::new(move || status(404).from(&real)),
             Box::new(move || api(status(404)).from(CDN)),
             Box::new(|| status(404).from("https://registry.example/elsewhere")),
@@ -114,7 +115,7 @@ fn vanity(realm: &'static str) -> impl Fn(&Request) -> Act + Send + Sync + 'stat
         };
         match (r.url.host_str().unwrap(), r.url.path(), authorization(r)) {
             (_, "/token", _) => status(200).body(r#"{"token":"t"}"#).reply(),
-            // As the fetcher follows it: what is carried does not survive.
+            // As the fetcher follows it: credentials do not survive.
             ("registry.example", path, _) => {
                 let thing = path.rsplit_once("/x/").map_or("", |(_, thing)| thing);
                 challenge().from(&format!("{REAL}{thing}")).reply()
@@ -128,7 +129,7 @@ fn vanity(realm: &'static str) -> impl Fn(&Request) -> Act + Send + Sync + 'stat
 #[tokio::test(start_paused = true)]
 async fn a_registry_elsewhere_is_shown_a_token_where_token_hosts_says_so() {
     let cases: &[(&str, &[&str], bool, &str)] = &[
-        // Realm, token_hosts, with credentials; and what the error names, if there is one.
+        // Realm, token_hosts, with credentials; and a part of the error, if there is one.
         ("https://real.example/token", &["real.example"], false, ""),
         ("https://real.example/token", &["real.example"], true, ""),
         ("https://real.example/token", &["real.example:443"], true, ""),
@@ -139,7 +140,7 @@ async fn a_registry_elsewhere_is_shown_a_token_where_token_hosts_says_so() {
         ("https://real.example/token", &[], true, "real.example"),
         ("https://real.example/token", &["unreal.example", "example"], true, "real.example"),
         ("https://auth.other.example/token", &["real.example"], true, "auth.other.example"),
-        // A token that was got with credentials would go to a place that nobody has named.
+        // A token that was got with credentials would go to a host that the operator has not named.
         ("https://auth.other.example/token", &["auth.other.example"], true, "real.example"),
         ("https://registry.example/token", &[], true, "real.example"),
         ("http://real.example/token", &["real.example"], true, "https"),

@@ -1,4 +1,4 @@
-//! A password that is renewed in its file while lanyard runs.
+//! A password that changes in its file while lanyard runs.
 
 use std::{fs, sync::Mutex};
 
@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use super::*;
 use crate::upstream::script::status;
 
-/// A registry that takes this password alone, by Basic or through its token server; tokens are good
-/// for the password that they were got with.
+/// A registry that takes only this password, by Basic or through its token server. Its tokens are
+/// good for the password that they were got with.
 fn registry(by_token: bool, right: Arc<Mutex<String>>) -> impl Fn(&Request) -> Act + Send + Sync + 'static {
     move |r| {
         let (shown, right) = (authorization(r), right.lock().unwrap().clone());
@@ -61,7 +61,7 @@ async fn a_refused_password_is_read_again_at_once() {
     for by_token in [true, false] {
         let world = World::new(by_token);
         world.pull().await.unwrap();
-        // The clock stands still: it is the refusal that makes lanyard look.
+        // The clock stands still: only the refusal makes lanyard look.
         world.expire("CANARY-2");
         world.renew("CANARY-2");
         world.pull().await.unwrap();
@@ -89,7 +89,7 @@ async fn a_renewed_password_counts_before_the_old_one_is_refused() {
         world.pull().await.unwrap();
         world.renew("CANARY-2");
         tokio::time::sleep(Duration::from_secs(2)).await;
-        // The registry takes both as of now; what is shown is the new one.
+        // The registry now takes both. lanyard shows the new one.
         world.expire("CANARY-2");
         let before = world.script.requests().len();
         world.pull().await.unwrap();

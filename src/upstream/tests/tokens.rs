@@ -1,4 +1,4 @@
-//! Who is shown what: tokens, Basic, and the trust boundary.
+//! Which server sees which credentials: tokens, Basic, and the trust boundary.
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
@@ -20,7 +20,8 @@ fn challenge(realm: &str, repository: &str) -> Act {
     status(401).header("www-authenticate", value).reply()
 }
 
-/// A registry whose token server at [`REALM`] gives `t0`, `t1` and so on, of which the registry takes those that `good` says.
+/// A registry whose token server at [`REALM`] gives `t0`, `t1` and so on. The registry takes the
+/// tokens that `good` names.
 fn guarded(good: impl Fn(u32) -> bool + Send + Sync + 'static) -> impl Fn(&Request) -> Act + Send + Sync + 'static {
     let issued = AtomicU32::new(0);
     move |request| {
@@ -73,7 +74,7 @@ async fn a_token_is_fetched_once_for_all_who_wait() {
     let results = join_all((0..200).map(|_| get(&upstream, "library/x"))).await;
     assert!(results.iter().all(Result::is_ok));
     assert_eq!(script.count("/token"), 1);
-    // 200 in mid-pull, when the token is revoked: one renewal.
+    // The token is revoked during 200 pulls: one renewal.
     let (upstream, script) = self::upstream(guarded(|token| token == 1));
     join_all((0..200).map(|_| get(&upstream, "library/x"))).await;
     assert!(join_all((0..200).map(|_| get(&upstream, "library/x"))).await.iter().all(Result::is_ok));

@@ -1,4 +1,4 @@
-//! Which answers come through and which are refused: cut short, closed early, 1xx, stale
+//! Answers that come through, and answers that are refused: cut short, closed early, 1xx, stale
 //! keep-alive (S12).
 
 use super::*;
@@ -115,7 +115,8 @@ async fn s12_s15_answers_without_a_clear_end_or_with_an_encoding_are_refused() {
 async fn an_error_without_a_length_tells_its_status_and_does_not_leak_into_the_next_answer() {
     let server = Server::start(|number, conn| {
         while conn.head().is_some() {
-            // Without a length, but also without saying that it closes: awc would use the connection again.
+            // Without a length, and without `Connection: close`: awc would use the connection
+            // again.
             let strange = "HTTP/1.1 503 Busy\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
             conn.send(if number == 0 { strange.to_owned() } else { ok("good") });
         }
@@ -133,7 +134,7 @@ async fn s12_a_1xx_for_good_is_an_error_and_the_answers_after_it_stay_with_their
         while let Some(head) = conn.head() {
             let path = head.split(' ').nth(1).unwrap().to_owned();
             if number == 0 && path == "/1" {
-                // Nobody asked for another protocol.
+                // lanyard did not ask for another protocol.
                 conn.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n");
             }
             conn.send(ok(&path));
@@ -146,12 +147,12 @@ async fn s12_a_1xx_for_good_is_an_error_and_the_answers_after_it_stay_with_their
     for path in ["/2", "/3", "/4"] {
         assert_eq!(fetch(&fetcher, get(server.url(path))).await.unwrap(), path.as_bytes());
     }
-    // From then on, each request has a connection of its own, and says so.
+    // From then on each request has a connection of its own, and says so.
     assert_eq!(server.connections(), 4);
     assert!(server.heads()[1..].iter().all(|head| head.to_ascii_lowercase().contains("connection: close")));
 }
 
-/// Answers the first request of a connection and closes it when it has read the second.
+/// Answers a connection's first request, and closes it after reading the second.
 fn closing_on_reuse() -> Server {
     Server::start(|_, conn| {
         conn.head();

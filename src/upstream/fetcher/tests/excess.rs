@@ -1,5 +1,5 @@
-//! Bytes that belong to no answer, and answers before the answer: nobody's request fails because of
-//! them, and nobody is given what was meant for somebody else.
+//! Bytes that belong to no answer, and answers before the answer. No request fails because of them,
+//! and none gets the bytes of another.
 
 use futures_util::future::join_all;
 
@@ -8,7 +8,7 @@ use super::*;
 /// Long enough for the next request to be on its way.
 const LATER: Duration = Duration::from_millis(30);
 
-/// A way of answering `/odd`; every other path is answered with itself.
+/// An odd answer to `/odd`. Every other path is answered with itself.
 type Odd = fn(&mut Conn, &str);
 
 fn head_with_a_late_body(conn: &mut Conn, _: &str) {
@@ -73,7 +73,7 @@ fn informed_first(conn: &mut Conn, method: &str) {
     conn.send(if method == "HEAD" { "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".into() } else { ok("/odd!") });
 }
 
-/// Tells the connection's end only to whoever tries it.
+/// The connection's end shows only when it is used.
 fn closed_behind_a_body(conn: &mut Conn, _: &str) {
     conn.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
     conn.head();
@@ -97,7 +97,7 @@ fn server(odd: Odd) -> Server {
     })
 }
 
-/// Many clients that ask in turn for something odd, and for something else right behind it.
+/// Many clients ask in turn for an odd path and for another one right behind it.
 async fn ask(odd: Odd, method: Method, what: &str) {
     let server = server(odd);
     let fetchers = fetchers();
@@ -146,7 +146,7 @@ async fn informational_answers_are_passed_over() {
     for method in [Method::GET, Method::HEAD] {
         ask(informed_first, method, "informed first").await;
     }
-    // They cost no connection.
+    // These cost no connection.
     let server = server(informed_first);
     let fetchers = fetchers();
     let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
@@ -168,7 +168,7 @@ async fn excess_bytes_that_were_seen_end_the_connection() {
     }
 }
 
-/// Nonsense on a connection that is new is the server's own, and a POST is never sent twice.
+/// Nonsense on a new connection is the server's own, and a POST is never sent twice.
 #[tokio::test]
 async fn only_what_may_have_been_left_over_is_sent_again() {
     let nonsense = Server::answering("nonsense\r\n\r\n");

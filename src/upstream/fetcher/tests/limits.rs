@@ -1,4 +1,4 @@
-//! Time, memory and connections: what a slow upstream, a slow reader or many requests can cost.
+//! Time, memory and connections: the cost of a slow upstream, a slow reader, and many requests.
 
 use std::sync::mpsc;
 
@@ -39,7 +39,7 @@ async fn a_dropped_body_or_future_closes_the_connection() {
         }
         closed.send(conn.wait_for_close()).unwrap();
     });
-    // So long that it is not they who close the connection.
+    // So long that these limits do not close the connection.
     let mut settings = settings();
     settings.timeouts.idle = 10 * PATIENCE;
     let patient = |path| Request { head_timeout: 10 * PATIENCE, ..get(server.url(path)) };
@@ -113,7 +113,7 @@ async fn b2_a_reader_that_pauses_makes_the_connection_pause() {
     let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
     let response = fetcher.send(get(server.url(BLOB))).await.unwrap();
     let written = tokio::task::spawn_blocking(move || at.recv_timeout(PATIENCE).unwrap()).await.unwrap();
-    // One MiB of ours; the rest is what the kernel holds for a socket.
+    // One MiB of ours. The kernel holds the rest for a socket.
     assert!(written < 32 << 20, "{written} bytes were taken from the upstream");
     let mut body = response.body;
     let mut held = 0;

@@ -26,7 +26,7 @@ use url::Url;
 
 use super::*;
 
-/// Longer than anything takes on a busy machine; nothing waits for it where all is well.
+/// Longer than any step on a busy machine. No test that passes waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Both ends of a TLS or plain connection.
@@ -55,17 +55,17 @@ impl Conn {
         Some(head)
     }
 
-    /// Whether it could be written.
+    /// Sends bytes. Returns whether they could be written.
     fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).and_then(|()| self.stream.flush()).is_ok()
     }
 
-    /// Answers every request of this connection the same.
+    /// Answers every request of this connection with the same bytes.
     fn always(&mut self, answer: &str) {
         while self.head().is_some() && self.send(answer) {}
     }
 
-    /// Returns when the client has closed its side; `false` when it has not within the patience.
+    /// Returns when the client has closed its side; `false` if it has not within the patience.
     fn wait_for_close(&mut self) -> bool {
         let mut sink = [0; 1024];
         loop {
@@ -78,7 +78,7 @@ impl Conn {
     }
 }
 
-/// Listens until it is dropped.
+/// A server that listens until it is dropped.
 struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -93,13 +93,13 @@ impl Server {
         Server::wrapped(|tcp| Some(Box::new(tcp)), script)
     }
 
-    /// Answers everything with the same bytes, on connections that stay open.
+    /// Answers every request with the same bytes, on connections that stay open.
     fn answering(answer: impl Into<String>) -> Server {
         let answer = answer.into();
         Server::start(move |_, conn| conn.always(&answer))
     }
 
-    /// With something around the socket, such as TLS.
+    /// Runs `script` with a layer around the socket, such as TLS.
     fn wrapped(
         wrap: impl Fn(TcpStream) -> Option<Box<dyn Duplex>> + Send + Sync + 'static,
         script: impl Fn(usize, &mut Conn) + Send + Sync + 'static,
@@ -166,11 +166,11 @@ fn to(location: impl std::fmt::Display) -> String {
     format!("HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Length: 5\r\n\r\nthere")
 }
 
-/// Settings that look at neither the environment nor a name server.
+/// Settings that use neither the environment nor a name server.
 fn settings() -> FetcherSettings {
     let lookup = Lookup::from_fn(|host| match host {
         "localhost" | "local.example" => Ok(vec![IpAddr::from([127, 0, 0, 1])]),
-        // Nobody listens on the first.
+        // The first address does not listen.
         "two.example" => Ok(vec![IpAddr::from([127, 0, 0, 2]), IpAddr::from([127, 0, 0, 1])]),
         "metadata.example" => Ok(vec![IpAddr::from([169, 254, 169, 254])]),
         _ => Err(std::io::Error::new(std::io::ErrorKind::NotFound, "not in the table")),
@@ -205,12 +205,12 @@ async fn read(body: &mut ResponseBody) -> Result<Vec<u8>, FetchError> {
     Ok(bytes)
 }
 
-/// Sends and reads.
+/// Sends a request and reads its body.
 async fn fetch(fetcher: &Fetcher, request: Request) -> Result<Vec<u8>, FetchError> {
     read(&mut fetcher.send(request).await?.body).await
 }
 
-/// Polls a condition that is bound to come true.
+/// Polls a condition that must become true.
 async fn eventually(condition: impl Fn() -> bool) {
     let begun = std::time::Instant::now();
     while !condition() {

@@ -1,5 +1,4 @@
-//! Certificates that stand in `ca_file` themselves: trusted for their own names, and for nothing
-//! else.
+//! Certificates that stand in `ca_file` themselves: trusted for their own names only.
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::{
@@ -12,7 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::{secure::tls_server, *};
 
-/// A certificate, its key, and what it can sign others with.
+/// A certificate, its key, and the means to sign others.
 struct Made {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
@@ -70,7 +69,7 @@ fn shows(chain: &[&Made], key: &Made, version: &'static SupportedProtocolVersion
     Arc::new(config.with_no_client_auth().with_cert_resolver(shown))
 }
 
-/// What becomes of a connection to `host`: its error, or nothing.
+/// Connects to `host`. Returns the error, if there is one.
 async fn connect(trusted: &[&Made], chain: &[&Made], key: &Made, host: &str) -> Option<String> {
     let mut told = Vec::new();
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
@@ -112,7 +111,7 @@ async fn a_certificate_in_the_file_is_trusted_for_its_own_names() {
     for (what, made) in [("nothing said", &unsaid), ("CA:FALSE", &no), ("CA:TRUE", &yes), ("two names", &many)] {
         accepted(what, &[made], &[made]).await;
         accepted(what, &[&make(authority("other"), None), made, &no], &[made]).await;
-        // Not by its likes, and not under another name.
+        // Not by similar ones, and not under another name.
         refused(what, UNTRUSTED, &[&make(params("local.example"), None)], &[&no]).await;
         assert!(connect(&[made], &[made], made, "localhost").await.unwrap().contains("another host"), "{what}");
     }
@@ -163,7 +162,7 @@ async fn what_a_certificate_that_is_no_authority_has_signed_is_refused() {
             }
         }
     }
-    // Nor is one trusted because another of the same issuer stands there.
+    // Another certificate of the same issuer in the file does not make it trusted.
     let somebody = make(authority("somebody"), None);
     let (one, other) = (make(params("local.example"), Some(&somebody)), make(params("local.example"), Some(&somebody)));
     accepted("itself", &[&one], &[&one, &somebody]).await;
@@ -189,7 +188,7 @@ async fn authorities_are_trusted_as_before() {
     let wrong = make(params("other.example"), Some(&root));
     refused("another name", "another host", &[&root], &[&wrong]).await;
     refused("over", "expired", &[&root], &[&make(over(params("local.example")), Some(&root))]).await;
-    // Its own authority, but nowhere in the file.
+    // Its own authority, but not in the file.
     let unknown = make(authority("local.example"), None);
     refused("an authority that shows itself", "ca_file", &[&root], &[&unknown]).await;
 }

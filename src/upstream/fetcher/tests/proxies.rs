@@ -1,4 +1,4 @@
-//! Tunnels through proxies, and what cannot be reached through them (S4).
+//! Tunnels through proxies, and the targets that cannot be reached through them (S4).
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn proxy_to(target: SocketAddr) -> Server {
         }
         let mut upstream = TcpStream::connect(target).unwrap();
         conn.send("HTTP/1.1 200 Connection established\r\n\r\n");
-        // One request, one answer: enough for these tests, and no thread more.
+        // One request and one answer: enough for these tests, without another thread.
         if let Some(head) = conn.head() {
             upstream.write_all(head.as_bytes()).unwrap();
             let mut answer = [0; 4096];
@@ -26,7 +26,7 @@ async fn http_targets_are_tunnelled_with_the_proxys_credentials() {
     let target = Server::answering(ok("through"));
     let proxy = proxy_to(target.address);
     let fetchers = fetchers();
-    // The name is in no table: the proxy is the one to resolve it.
+    // The table lacks the name: only the proxy can resolve it.
     let url = Url::parse("http://far.example:5000/v2/").unwrap();
     let config = Url::parse(&format!("http://user:pass@{}", proxy.address)).unwrap();
     let fetcher = fetchers.fetcher(PeerSettings { proxy: Some(config), ..origin(url.clone()) }).unwrap();

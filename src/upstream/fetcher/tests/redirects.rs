@@ -1,4 +1,4 @@
-//! Redirects (S3) and the addresses that they lead to (S4).
+//! Redirects (S3), and the addresses that they lead to (S4).
 
 use super::*;
 
@@ -139,7 +139,7 @@ async fn an_address_where_nobody_answers_is_followed_by_the_next() {
 
 #[tokio::test]
 async fn a_closed_port_is_no_connection_and_is_named() {
-    // Bound, so that it is nobody else's, but not listening.
+    // Bound, so that no other process takes it, but not listening.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let port = socket.local_addr().unwrap().port();

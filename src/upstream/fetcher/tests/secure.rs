@@ -1,4 +1,5 @@
-//! TLS: who is trusted (S19), that sessions resume, and that https does not become http (S3).
+//! TLS: which certificates are trusted (S19), that sessions resume, and that https does not become
+//! http (S3).
 
 use std::path::Path;
 
@@ -29,7 +30,8 @@ impl Authority {
         Path::join(self.dir.path(), "ca.pem")
     }
 
-    /// A server's configuration with a certificate for `name`, from this authority or signed by itself.
+    /// A server's configuration with a certificate for `name`, from this authority or signed by
+    /// itself.
     fn server(&self, name: &str, expired: bool, self_signed: bool) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         if expired {
@@ -51,7 +53,7 @@ impl Authority {
     }
 }
 
-/// What a handshake was like: its kind and its protocol.
+/// A handshake's kind and protocol.
 pub(super) type Handshakes = Arc<Mutex<Vec<(Option<HandshakeKind>, Option<Vec<u8>>)>>>;
 
 pub(super) fn tls_server(
@@ -71,7 +73,7 @@ pub(super) fn tls_server(
     (Server::wrapped(wrap, script), handshakes)
 }
 
-/// Says goodbye properly: the end that looks most like a complete body.
+/// Ends TLS properly: the end that looks most like a complete body.
 struct Polite(StreamOwned<ServerConnection, TcpStream>);
 
 impl Read for Polite {

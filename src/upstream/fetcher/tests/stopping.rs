@@ -1,4 +1,4 @@
-//! The end: what runs may finish, what does not finish is told so, nothing hangs.
+//! The stop: running jobs may finish, the others get an error, and none hangs.
 
 use std::sync::mpsc;
 
