@@ -165,26 +165,14 @@ impl App {
         let metrics = Arc::new(Metrics::new(&upstream_names(config)));
         let tasks = Tasks::new(background.handle().clone());
         let names = names(config);
-        let pull = PullThrough::new(
-            config,
-            Parts {
-                storage: Arc::clone(&storage),
-                disk: disk.clone(),
-                upstreams: Arc::clone(&upstreams),
-                metrics: Arc::clone(&metrics),
-                tasks: tasks.clone(),
-            },
-        );
-        let push = Push::new(
-            config.hosted.clone(),
-            push::Parts {
-                storage: Arc::clone(&storage),
-                disk,
-                pull: Arc::clone(&pull),
-                names: Arc::clone(&names),
-                tasks: tasks.clone(),
-            },
-        );
+        let parts = Parts {
+            storage: Arc::clone(&storage),
+            disk,
+            upstreams: Arc::clone(&upstreams),
+            metrics: Arc::clone(&metrics),
+            tasks: tasks.clone(),
+        };
+        let (pull, push) = pull_and_push(config, parts, &names);
         // One thread each: collection and scrub can wait for requests.
         let scrub = Scrub::new(&storage, one_thread(), config.scrub_every);
         let collector = Collector::new(&storage, one_thread());
@@ -316,4 +304,13 @@ fn names(config: &Config) -> Arc<Names> {
     Arc::new(Names::new(upstream_names(config), config.default_upstream.clone(), move |name| {
         hosted.iter().any(|pattern| pattern.matches(name))
     }))
+}
+
+/// Pushes use the pull for content that a mirrored repository of the same name holds.
+fn pull_and_push(config: &Config, parts: Parts, names: &Arc<Names>) -> (Arc<PullThrough>, Arc<Push>) {
+    let (storage, disk, tasks) = (Arc::clone(&parts.storage), parts.disk.clone(), parts.tasks.clone());
+    let pull = PullThrough::new(config, parts);
+    let parts = push::Parts { storage, disk, pull: Arc::clone(&pull), names: Arc::clone(names), tasks };
+    let push = Push::new(config.hosted.clone(), parts);
+    (pull, push)
 }
