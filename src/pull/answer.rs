@@ -1,4 +1,6 @@
-//! What a pull gives back: plain values that know nothing of HTTP.
+//! The answers of a pull, as plain values that know nothing of HTTP.
+//!
+//! Each has a [`Trace`], which says how it came about. `http` turns them into responses.
 
 use std::{ops::Range, sync::Arc, time::Duration};
 
@@ -10,9 +12,9 @@ use crate::oci::{ContentRanges, Digest, Outcome, Tags, UpstreamName};
 /// How an answer came about, for header, log and metrics.
 #[derive(Clone, Debug)]
 pub struct Trace {
-    /// The outcome word.
+    /// The outcome word (DESIGN.md section 1).
     pub outcome: Outcome,
-    /// Which upstream the content is from; `None` for hosted content.
+    /// The upstream that the content is from; `None` for hosted content.
     pub upstream: Option<UpstreamName>,
     /// How long this request waited for upstream.
     pub upstream_time: Duration,
@@ -27,7 +29,7 @@ pub struct ManifestAnswer {
     pub media_type: Arc<str>,
     /// Their digest.
     pub digest: Digest,
-    /// How they came.
+    /// How it came about.
     pub trace: Trace,
 }
 
@@ -35,12 +37,12 @@ pub struct ManifestAnswer {
 pub struct BlobAnswer {
     /// The whole blob's length in bytes.
     pub size: u64,
-    /// Present where ranges were asked for: what `body` will bring, in this order. Absent: `body`
-    /// is the whole.
+    /// Present if ranges were asked for: the ranges that `body` brings, in this order. Absent:
+    /// `body` is the whole.
     pub ranges: Option<ContentRanges>,
     /// The bytes.
     pub body: BlobBody,
-    /// How they come.
+    /// How it came about.
     pub trace: Trace,
 }
 
@@ -49,39 +51,39 @@ pub struct BlobAnswer {
 pub struct BlobHead {
     /// In bytes.
     pub size: u64,
-    /// How it was learned.
+    /// How it came about.
     pub trace: Trace,
 }
 
 /// Which of a repository's tags are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct TagPage {
-    /// Those that sort after this.
+    /// Only tags that sort after this one.
     pub last: Option<String>,
-    /// At most so many. None at all is an empty page that nothing follows (distribution-spec).
+    /// At most this many. 0 gives an empty page that nothing follows (distribution-spec).
     pub n: Option<usize>,
 }
 
 /// A repository's tags, or a page of them.
 #[derive(Clone, Debug)]
 pub struct TagList {
-    /// Sorted by their bytes; all that are known.
+    /// All that are known, sorted by their bytes.
     pub all: Arc<Tags>,
-    /// Which of them are wanted.
+    /// The positions of the wanted ones.
     pub wanted: Range<usize>,
-    /// Whether others follow.
+    /// Whether more tags follow.
     pub more: bool,
-    /// How they came.
+    /// How it came about.
     pub trace: Trace,
 }
 
-/// What refers to a manifest, or a page of it.
+/// The referrers of a manifest, or a page of them.
 #[derive(Clone, Debug)]
 pub struct Referrers {
     /// An OCI image index as JSON.
     pub index: Bytes,
-    /// Where others follow, the digest that they come after.
+    /// If more follow, the digest after which they come.
     pub next: Option<String>,
-    /// How it came.
+    /// How it came about.
     pub trace: Trace,
 }

@@ -10,7 +10,7 @@ use super::{
     BlobAnswer, BlobBody, BlobHead, PullError, PullThrough, Trace,
     body::{Following, Passing, Proof, Wanted, trusts},
     fill::{Claim, FillFailure, FillHead, Follower, Origin, Source, SourceState},
-    missing::Missed,
+    memory::Missed,
     records,
 };
 use crate::{
@@ -92,7 +92,7 @@ impl PullThrough {
         found: &Found,
     ) -> Result<BlobHead, PullError> {
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
-        self.known_missing(repo, Missed::Blob(*digest))?;
+        self.negative.check(repo, Missed::Blob(*digest))?;
         if let Some(size) = self.fills.size(digest, &Origin::from(&source)) {
             return Ok(BlobHead { size, trace: trace(Outcome::Joined, &source.upstream, Duration::ZERO) });
         }
@@ -133,7 +133,7 @@ impl PullThrough {
         let whole = |stored: &StoredBlob| {
             stored.file.metadata().is_ok_and(|metadata| metadata.len() == stored.size && metadata.nlink() > 0)
         };
-        if let Some(stored) = self.opened.get(generation, repo, digest).filter(whole) {
+        if let Some(stored) = self.warm_blobs.get(generation, repo, digest).filter(whole) {
             return self.stored(&stored, range, self.hit(repo));
         }
         // On the heap, as for manifests.
@@ -150,7 +150,7 @@ impl PullThrough {
         let found = self.storage.locate(repo, digest).await?;
         if let Some(stored) = &found.stored {
             if found.is_held() {
-                self.opened.insert(generation, repo, digest, stored);
+                self.warm_blobs.insert(generation, repo, digest, stored);
             }
             let trace = self.permission(repo, digest, &found, stored).await?;
             return self.stored(stored, range, trace);
@@ -190,7 +190,7 @@ impl PullThrough {
         match (opened, follower.source_state()) {
             (_, Some(SourceState::Refused(error))) => {
                 let failure = FillFailure::Upstream(error);
-                self.remember(repo, Missed::Blob(*digest), &PullError::Fill(failure.clone()));
+                self.negative.remember(repo, Missed::Blob(*digest), &PullError::Fill(failure.clone()));
                 Err(PullError::Fill(failure))
             }
             // Another repository's upstream, which is wrong about the length.
@@ -229,7 +229,7 @@ impl PullThrough {
         source: &Source,
         link: Option<LinkRecord>,
     ) -> Result<Filling, PullError> {
-        self.known_missing(repo, Missed::Blob(*digest))?;
+        self.negative.check(repo, Missed::Blob(*digest))?;
         match self.claim(*digest, source, link.as_ref().is_some_and(LinkRecord::is_held)).await? {
             Claim::Stored(stored) => Ok(Filling::Stored(stored)),
             Claim::Lead(leader, follower) => {

@@ -1,10 +1,11 @@
-//! The bytes of a blob on their way to one client: from the store, from a fill under way, or straight from upstream.
+//! The bytes of a blob on their way to one client: from the store, from a fill under way, or
+//! straight from upstream.
 //!
-//! A body brings exactly the bytes of its ranges, one range behind the other, or ends with an
-//! error, in which case the connection is cut short of its `Content-Length`: no client can take a
-//! part for the whole. What is on disk it does not read: it says which range of the file comes
-//! next, and the connection sends it. A body that follows a fill goes on straight from upstream
-//! when the disk is full (F7). Dropping a body is how a client leaves; nothing else notices (F5).
+//! A body brings exactly the bytes of its ranges, one range after the other, or ends with an error.
+//! Then the connection is cut short of its `Content-Length`, so that no client takes a part for the
+//! whole. A body does not read files: it says which range of the file comes next, and the
+//! connection sends it. A body that follows a fill goes on straight from upstream when the disk is
+//! full (F7). A client leaves by dropping its body, which disturbs nothing else (F5).
 
 use std::{fs::File, ops::Range, sync::Arc, vec};
 
@@ -20,14 +21,14 @@ use crate::{
     upstream::UpstreamError,
 };
 
-/// How much is hashed at a time of what was sent before a fill failed.
+/// How many bytes are hashed at a time of those that were sent before a fill failed.
 const PIECE: u64 = 1 << 20;
 
-/// What comes next in a body.
+/// The next piece of a body.
 pub enum Piece {
     /// These bytes.
     Bytes(Bytes),
-    /// Those of a file.
+    /// Bytes of a file.
     File(FileRange),
 }
 
@@ -44,7 +45,7 @@ impl Piece {
 /// Why a body ends early.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The fill that it followed failed.
+    /// The fill that the body followed failed.
     #[error("{0}")]
     Fill(FillFailure),
     /// The pass-through broke off.
@@ -56,12 +57,12 @@ pub enum BodyError {
     /// The bytes passed through do not have their digest, or are too few.
     #[error("upstream's bytes are not those that were asked for")]
     Untrue,
-    /// There is nothing more to ask of it.
+    /// The body has ended before.
     #[error("the body is over")]
     Over,
 }
 
-/// A blob's bytes from `cursor` to `end`, then those of the ranges behind.
+/// A blob's bytes from `cursor` to `end`, then those of the ranges behind. See the module.
 pub struct BlobBody {
     state: State,
     cursor: u64,
@@ -81,17 +82,17 @@ enum State {
 pub(super) struct Following {
     pub(super) follower: Follower<Origin>,
     pub(super) file: Arc<File>,
-    /// Which bytes could be read when last asked.
+    /// Which bytes could be read at the last look.
     pub(super) readable: Range<u64>,
     /// Where to go on when the disk is full.
     pub(super) origin: Origin,
     pub(super) digest: Digest,
-    /// Whether the body is the whole blob, which can be proven, and not a part, which cannot.
+    /// Whether the body is the whole blob. A part cannot be proven.
     pub(super) whole: bool,
-    /// Whether ranges are wanted: they may be complete before the proof, so they have bytes of
-    /// this source's registry alone (F8).
+    /// Whether ranges are wanted. They may be complete before the proof, so they have bytes of this
+    /// origin's registry alone (F8).
     pub(super) ranged: bool,
-    /// Since the disk is full.
+    /// Present from the moment at which the disk is full.
     pub(super) passing: Option<Box<Passing>>,
 }
 
@@ -101,13 +102,13 @@ pub(super) struct Passing {
     /// The offset of the next byte that upstream sends, where `rest` is empty; else of its first
     /// byte.
     at: u64,
-    /// What has come and is not passed on yet.
+    /// The bytes that have come and are not passed on yet.
     rest: Bytes,
-    /// Present when the whole blob passes: then its last piece is held back until the digest is proven.
+    /// Present when the whole blob passes: its last piece is held back until the digest is proven.
     proof: Option<Proof>,
 }
 
-/// What is known of a blob that passes as a whole.
+/// The proof of a blob that passes as a whole.
 pub(super) struct Proof {
     pub(super) hasher: Hasher,
     pub(super) digest: Digest,
@@ -115,7 +116,7 @@ pub(super) struct Proof {
     pub(super) size: u64,
 }
 
-/// What a body is to bring.
+/// Which bytes a body is to bring.
 pub(super) struct Wanted {
     first: u64,
     end: u64,
@@ -123,7 +124,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// The whole, of this many bytes, or these ranges of it.
+    /// The whole of `size` bytes, or these ranges of it.
     pub(super) fn new(size: u64, ranges: Option<&ContentRanges>) -> Wanted {
         let Some(ranges) = ranges else { return Wanted { first: 0, end: size, behind: Vec::new().into_iter() } };
         let (first, behind) = ranges.clone().split();
@@ -145,7 +146,7 @@ impl BlobBody {
         BlobBody::new(disk, State::Following(following), wanted)
     }
 
-    /// The ranges that are wanted ascend: upstream is asked once.
+    /// The wanted ranges must ascend: upstream is asked once.
     pub(super) fn passing(disk: BlockingPool, passing: Passing, wanted: Wanted) -> Self {
         BlobBody::new(disk, State::Passing(Box::new(passing)), wanted)
     }
@@ -216,7 +217,8 @@ impl Following {
         }
     }
 
-    /// What is still missing, straight from upstream. What was sent so far is proven together with it (F2).
+    /// The missing bytes, straight from upstream. The bytes that were sent so far are proven
+    /// together with them (F2).
     async fn pass(&self, disk: &BlockingPool, cursor: u64, end: u64) -> Result<Passing, BodyError> {
         let last = end.checked_sub(1);
         let answer = self.origin.blob(&self.digest, cursor, last).await?;
@@ -236,12 +238,12 @@ impl Following {
 }
 
 impl Passing {
-    /// Passes on what the answer has from `first` on. `None`: it begins behind that.
+    /// Passes the answer's bytes on from `first` on. `None`: the answer begins behind that.
     pub(super) fn new(answer: OriginBlob, first: u64, proof: Option<Proof>) -> Option<Passing> {
         (answer.offset <= first).then(|| Passing { body: answer.bytes, at: answer.offset, rest: Bytes::new(), proof })
     }
 
-    /// The next piece from `cursor` on, up to `end`. What lies before it is left out.
+    /// The next piece from `cursor` on, up to `end`. Bytes before `cursor` are left out.
     async fn next(&mut self, cursor: u64, end: u64) -> Result<Bytes, BodyError> {
         loop {
             if self.rest.is_empty() {
@@ -272,13 +274,13 @@ impl Passing {
     }
 }
 
-/// Which bytes of a fill are shown before the proof to a reader who asked `origin`: all, or those
-/// of the same registry. `ranged`: the reader wants ranges.
+/// Which bytes of a fill a reader who asked `origin` may see before the proof: all, or, if the
+/// reader wants ranges (`ranged`), those of the same registry.
 pub(super) fn trusts(origin: &Origin, ranged: bool) -> impl Fn(Option<&Origin>) -> bool {
     move |from| !ranged || from.is_some_and(|from| from.shares_upstream(origin))
 }
 
-/// Where a run of ranges ends that has come to `end`: at the end of the last that ascends.
+/// The end of a run of ranges that has come to `end`: that of the last range that ascends.
 fn run(mut end: u64, behind: &[ContentRange]) -> u64 {
     for range in behind {
         if range.first < end {
@@ -289,7 +291,8 @@ fn run(mut end: u64, behind: &[ContentRange]) -> u64 {
     end
 }
 
-/// The hash of what the file holds up to `end`, a piece at a time: others want the disk threads too.
+/// The hash of the file's bytes up to `end`, a piece at a time: other requests want the disk
+/// threads too.
 async fn hashed(disk: &BlockingPool, file: Arc<File>, digest: &Digest, end: u64) -> Result<Hasher, BodyError> {
     let range = FileRange::new(disk.clone(), file, 0, end);
     let mut hasher = Hasher::new(digest.algorithm());

@@ -27,7 +27,7 @@ use super::{
     blobs::trace,
     fill::Source,
     manifests::{Fetched, Held, answer, stale},
-    missing::Missed,
+    memory::Missed,
     records::{self, no_room},
 };
 use crate::{
@@ -79,7 +79,7 @@ impl PullThrough {
             }
             Some((age, false)) if age < self.negative_ttl.min(ttl) && self.mode != Mode::Online => {
                 // An answer is passed on as long as it is believed; everything else is trouble.
-                if let Err(error) = self.known_missing(repo, Missed::Manifest(tag.clone().into()))
+                if let Err(error) = self.negative.check(repo, Missed::Manifest(tag.clone().into()))
                     && !self.serves_stale(&source, &error)
                 {
                     return Err(error);
@@ -130,7 +130,7 @@ impl PullThrough {
         source: Source,
         asked: Instant,
     ) -> Result<ManifestAnswer, PullError> {
-        self.known_missing(repo, Missed::Manifest(tag.clone().into()))?;
+        self.negative.check(repo, Missed::Manifest(tag.clone().into()))?;
         let started = Instant::now();
         let mut flight = self.fly(repo, tag, &source, None, asked);
         let checked = flight.result().await.map_err(|_| PullError::Lost)?;
@@ -184,12 +184,12 @@ impl PullThrough {
         self.metrics.tag_checked(source.upstream.name());
         match source.upstream.head_manifest(&source.name, &by_tag).await {
             Ok(ManifestHead { digest: Some(digest), .. }) if digest == held.digest => {
-                self.found(repo, Missed::Manifest(by_tag));
+                self.negative.forget(repo, Missed::Manifest(by_tag));
                 return Checked::Unmoved(held);
             }
             Ok(ManifestHead { digest: Some(digest), .. }) => match self.held(repo, &digest).await {
                 Ok(Some(now)) => {
-                    self.found(repo, Missed::Manifest(by_tag));
+                    self.negative.forget(repo, Missed::Manifest(by_tag));
                     return self.repoint(repo, tag, now).await;
                 }
                 Ok(None) => match self.got(key, &source, digest.into(), &held).await {
@@ -218,8 +218,8 @@ impl PullThrough {
         let spend = if self.mode == Mode::Online { Spend::Needed } else { Spend::Refresh };
         match source.upstream.manifest(&source.name, &reference, spend).await {
             Ok(fetched) => {
-                self.found(repo, Missed::Manifest(reference));
-                self.found(repo, Missed::Manifest(tag.clone().into()));
+                self.negative.forget(repo, Missed::Manifest(reference));
+                self.negative.forget(repo, Missed::Manifest(tag.clone().into()));
                 if fetched.digest == held.digest {
                     return Ok(Checked::Unmoved(held.clone()));
                 }
@@ -228,7 +228,7 @@ impl PullThrough {
             }
             Err(error) => {
                 let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
-                self.remember(repo, Missed::Manifest(reference), &error);
+                self.negative.remember(repo, Missed::Manifest(reference), &error);
                 Err(error)
             }
         }
@@ -251,7 +251,7 @@ impl PullThrough {
     /// What the tag pointed to when last seen, if that is still here.
     async fn known(&self, repo: &Repository, tag: &Tag) -> Result<Option<Held>, PullError> {
         let (generation, reference) = (self.storage.version(repo), Reference::Tag(tag.clone()));
-        if let Some(held) = self.ready.get(generation, repo, &reference) {
+        if let Some(held) = self.warm_manifests.get(generation, repo, &reference) {
             self.storage.note_use(&held.digest, held.bytes.len() as u64);
             return Ok(Some(held));
         }

@@ -15,12 +15,12 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::{PullError, PullThrough, TagList, TagPage, blobs::trace, recent::Recent};
+use super::{PullError, PullThrough, TagList, TagPage, blobs::trace, memory::AgedCache};
 use crate::oci::{Digest, ErrorCode, Outcome, Repository, Tags, UpstreamName};
 use crate::runtime::SingleFlight;
 
 /// How many bytes of lists are kept.
-const LISTS: usize = 16 << 20;
+const LISTS: u64 = 16 << 20;
 
 /// How many lists of tags an upstream is asked for at once.
 const AT_ONCE: usize = 2;
@@ -32,21 +32,21 @@ type Answer<T> = Result<T, PullError>;
 
 /// What is known of lists.
 pub(super) struct Lists {
-    tags: Recent<Repository, Arc<Tags>>,
+    tags: AgedCache<Repository, Arc<Tags>>,
     tag_flights: SingleFlight<Repository, Answer<Arc<Tags>>>,
     /// The list of upstreams is closed, and so is this.
     turns: Mutex<HashMap<UpstreamName, Arc<Semaphore>>>,
-    pub(super) referrers: Recent<(Repository, Digest), Bytes>,
+    pub(super) referrers: AgedCache<(Repository, Digest), Bytes>,
     pub(super) referrer_flights: SingleFlight<(Repository, Digest), Answer<Bytes>>,
 }
 
 impl Lists {
     pub(super) fn new() -> Self {
         Lists {
-            tags: Recent::new(LISTS, |tags| tags.weight() + 64),
+            tags: AgedCache::new(LISTS, |tags| tags.weight() + 64),
             tag_flights: SingleFlight::new(),
             turns: Mutex::default(),
-            referrers: Recent::new(LISTS, |index| index.len() + 128),
+            referrers: AgedCache::new(LISTS, |index| index.len() + 128),
             referrer_flights: SingleFlight::new(),
         }
     }

@@ -11,7 +11,7 @@ use super::{
     LARGE_MANIFEST, ManifestAnswer, PullError, PullThrough, Trace,
     blobs::trace,
     fill::Source,
-    missing::Missed,
+    memory::Missed,
     records::{self, no_room},
 };
 use crate::{
@@ -74,7 +74,7 @@ impl PullThrough {
         digest: &Digest,
     ) -> Result<ManifestAnswer, PullError> {
         let (generation, reference) = (self.storage.version(repo), Reference::Digest(*digest));
-        if let Some(held) = self.ready.get(generation, repo, &reference) {
+        if let Some(held) = self.warm_manifests.get(generation, repo, &reference) {
             self.storage.note_use(digest, held.bytes.len() as u64);
             return Ok(answer(held, self.hit(repo)));
         }
@@ -102,7 +102,7 @@ impl PullThrough {
                 Look::Absent => None,
             };
             let source = self.source(repo, ErrorCode::ManifestUnknown)?;
-            self.known_missing(repo, Missed::Manifest((*digest).into()))?;
+            self.negative.check(repo, Missed::Manifest((*digest).into()))?;
             let started = Instant::now();
             if let Some(bytes) = bytes {
                 return self.adopt(repo, &source, *digest, bytes, started).await;
@@ -155,12 +155,12 @@ impl PullThrough {
     ) -> Result<Fetched, PullError> {
         match source.upstream.manifest(&source.name, &reference, spend).await {
             Ok(fetched) => {
-                self.found(&repo, Missed::Manifest(reference));
+                self.negative.forget(&repo, Missed::Manifest(reference));
                 self.keep(repo, fetched, tag).await
             }
             Err(error) => {
                 let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
-                self.remember(&repo, Missed::Manifest(reference), &error);
+                self.negative.remember(&repo, Missed::Manifest(reference), &error);
                 Err(error)
             }
         }
@@ -211,7 +211,7 @@ impl PullThrough {
     /// Keeps what was found in this generation of the repository for whoever asks by the same name.
     pub(super) fn keep_ready(&self, generation: u64, repo: &Repository, asked: &Reference, held: &Held) {
         if held.bytes.len() < LARGE_MANIFEST {
-            self.ready.insert(generation, repo, asked, held);
+            self.warm_manifests.insert(generation, repo, asked, held);
         }
     }
 
@@ -244,7 +244,7 @@ impl PullThrough {
         let size = bytes.len() as u64;
         let told = source.upstream.has_manifest(&source.name, &digest, size).await.map_err(|error| {
             let error = self.upstream_error(ErrorCode::ManifestUnknown, error);
-            self.remember(repo, Missed::Manifest(digest.into()), &error);
+            self.negative.remember(repo, Missed::Manifest(digest.into()), &error);
             error
         })?;
         let telling = told.filter(|said| said.starts_with("application/vnd."));

@@ -13,7 +13,7 @@
 //!
 //! The files: `manifests` and `freshness` for the upper half, `blobs`, `body` and `fill` for the
 //! lower, `lists` and `referrers` for what is listed, `stored` for pushes that need what is
-//! upstream's, `hosted` for which names are the team's, `ready` for what is answered from memory,
+//! upstream's, `hosted` for which names are the team's, `memory` for what is answered from memory,
 //! `proof` for what a repository may give out, `configs` for what is fetched for later,
 //! `second_look` and `elsewhere` for what has rotted. Called by [`crate::http`] and
 //! [`crate::push`]. Every method may be dropped at any time: what it began goes on, on tasks that
@@ -32,11 +32,9 @@ mod hosted;
 mod large;
 mod lists;
 mod manifests;
-mod missing;
+mod memory;
 mod proof;
 mod range;
-mod ready;
-mod recent;
 mod records;
 mod referrers;
 mod second_look;
@@ -58,10 +56,8 @@ pub use fill::{FillFailure, FillStatus};
 use freshness::{Checked, TagKey};
 use lists::Lists;
 use manifests::{Held, Landed};
-use missing::Missing;
+use memory::{AgedCache, NegativeCache, WarmCache};
 pub use range::FileRange;
-use ready::Ready;
-use recent::Recent;
 use records::no_room;
 pub use referrers::Selection;
 use second_look::SecondLook;
@@ -100,20 +96,21 @@ pub struct PullThrough {
     metrics: Arc<Metrics>,
     tasks: Tasks,
     mode: Mode,
+    /// How long a failed tag check keeps the next one away.
     negative_ttl: Duration,
     fills: Fills<Origin>,
     /// Digest → bytes: immutable, so nothing here can be out of date.
     hot: moka::sync::Cache<Digest, Bytes>,
     /// What was given out by name, as long as nothing changes in its repository.
-    ready: Ready<Reference, Held>,
+    warm_manifests: WarmCache<Reference, Held>,
     /// The same of blobs, which are open meanwhile.
-    opened: Ready<Digest, StoredBlob>,
+    warm_blobs: WarmCache<Digest, StoredBlob>,
     /// What lists of referrers say of each.
-    described: Ready<Digest, Arc<Described>>,
+    described: WarmCache<Digest, Arc<Described>>,
     /// How much there is of hosted repositories.
-    presences: Ready<(), Presence>,
+    presences: WarmCache<(), Presence>,
     /// When a tag was last checked, and whether upstream answered.
-    checks: Recent<TagKey, bool>,
+    checks: AgedCache<TagKey, bool>,
     tag_flights: SingleFlight<TagKey, Checked>,
     manifest_flights: SingleFlight<Digest, Landed>,
     /// Whether a repository has a blob: its upstream's word, with the length where it says one.
@@ -121,13 +118,13 @@ pub struct PullThrough {
     /// How long a blob is, by a GET of one byte.
     blob_bytes: SingleFlight<(Repository, Digest), Result<Option<u64>, PullError>>,
     /// How often a registry has stated a wrong length of a digest (`proof`).
-    wrong_words: Recent<(UpstreamName, Digest), u32>,
+    wrong_words: AgedCache<(UpstreamName, Digest), u32>,
     /// Whether it has what another repository has brought, written into the link.
     proofs: SingleFlight<(Repository, Digest), Result<(), PullError>>,
     /// The same of manifests whose bytes are here.
     adoptions: SingleFlight<(Repository, Digest), Result<Held, PullError>>,
     configs: Configs,
-    missing: Missing,
+    negative: NegativeCache,
     lists: Lists,
     second_look: SecondLook,
 }
@@ -169,20 +166,20 @@ impl PullThrough {
             negative_ttl: config.cache.negative_ttl,
             fills: Fills::new(),
             hot,
-            ready: Ready::new(READY_MANIFESTS, |held: &Held| held.bytes.len() + 512),
-            opened: Ready::new(OPENED_BLOBS, |_| 1),
-            described: Ready::new(DESCRIPTORS, |described: &Arc<Described>| described.text.len() + 256),
-            presences: Ready::new(NAMES, |_| 1),
-            checks: Recent::new(100_000, |_| 1),
+            warm_manifests: WarmCache::new(READY_MANIFESTS, |held: &Held| held.bytes.len() + 512),
+            warm_blobs: WarmCache::new(OPENED_BLOBS, |_| 1),
+            described: WarmCache::new(DESCRIPTORS, |described: &Arc<Described>| described.text.len() + 256),
+            presences: WarmCache::new(NAMES, |_| 1),
+            checks: AgedCache::new(100_000, |_| 1),
             tag_flights: SingleFlight::new(),
             manifest_flights: SingleFlight::new(),
             blob_flights: SingleFlight::new(),
             blob_bytes: SingleFlight::new(),
-            wrong_words: Recent::new(100_000, |_| 1),
+            wrong_words: AgedCache::new(100_000, |_| 1),
             proofs: SingleFlight::new(),
             adoptions: SingleFlight::new(),
             configs: Configs::new(),
-            missing: Missing::new(),
+            negative: NegativeCache::new(config.cache.negative_ttl),
             lists: Lists::new(),
         });
         pull.tasks.spawn(tidy(Arc::downgrade(&pull), pull.tasks.stopping()));
@@ -251,15 +248,15 @@ async fn tidy(pull: Weak<PullThrough>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(ready::KEPT) => {}
+            () = tokio::time::sleep(memory::KEPT) => {}
         }
         let Some(pull) = pull.upgrade() else { return };
         let disk = pull.disk.clone();
         // It fails when lanyard is stopping, and then everything is let go of.
         let _ = disk
             .run(move || {
-                pull.ready.tidy();
-                pull.opened.tidy();
+                pull.warm_manifests.tidy();
+                pull.warm_blobs.tidy();
                 pull.described.tidy();
                 pull.presences.tidy();
             })

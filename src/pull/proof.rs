@@ -19,7 +19,7 @@ use super::{
     PullError, PullThrough, Trace,
     blobs::trace,
     fill::{FillFailure, Origin, Source},
-    missing::Missed,
+    memory::Missed,
     records,
 };
 use crate::{
@@ -75,7 +75,7 @@ impl PullThrough {
         stored: &StoredBlob,
     ) -> Result<Trace, PullError> {
         let source = self.source(repo, ErrorCode::BlobUnknown)?;
-        self.known_missing(repo, Missed::Blob(*digest))?;
+        self.negative.check(repo, Missed::Blob(*digest))?;
         let started = Instant::now();
         let (this, asked, key, size) = (Arc::clone(self), source.clone(), (repo.clone(), *digest), stored.size);
         let mut flight = self.proofs.join(&self.tasks, key.clone(), || async move {
@@ -270,7 +270,7 @@ impl PullThrough {
     /// What an upstream said of a blob; an answer that is one is remembered.
     fn blob_error(&self, repo: &Repository, digest: Digest, error: UpstreamError) -> PullError {
         let error = self.upstream_error(ErrorCode::BlobUnknown, error);
-        self.remember(repo, Missed::Blob(digest), &error);
+        self.negative.remember(repo, Missed::Blob(digest), &error);
         error
     }
 }

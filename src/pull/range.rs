@@ -1,5 +1,8 @@
-//! A range of a file on its way to a client. Whoever sends it has three ways to its bytes: the kernel's own, with
-//! [`FileRange::file`]; [`FileRange::warm`] before that, where the disk would be waited for; and [`FileRange::read`].
+//! A range of a file on its way to a client.
+//!
+//! There are three ways to its bytes: the kernel sends them from [`FileRange::file`]; before that,
+//! [`FileRange::warm`] has the kernel read them if the disk would be waited for; and
+//! [`FileRange::read`] copies them. Made by `body` and `large`, sent by `http`.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
 
@@ -23,13 +26,13 @@ impl FileRange {
         FileRange { file, disk, first, end }
     }
 
-    /// The same on a runtime of a test's own.
+    /// A range that is read on the runtime of a test.
     #[cfg(test)]
     pub(crate) fn read_by(runtime: &tokio::runtime::Handle, file: Arc<File>, first: u64, end: u64) -> FileRange {
         FileRange::new(BlockingPool::new(runtime.clone(), 4), file, first, end)
     }
 
-    /// The file. Read it by position: others have the same descriptor.
+    /// The file. Read it by position: other requests share the descriptor.
     pub fn file(&self) -> &Arc<File> {
         &self.file
     }
@@ -39,15 +42,17 @@ impl FileRange {
         self.end - self.first
     }
 
-    /// Has the kernel read these bytes from the disk, on a thread that may wait for it. Nothing is copied: they are sent to
-    /// where they are forgotten, which takes the kernel's ordinary way of reading ahead. (`readahead(2)` and `POSIX_FADV_WILLNEED`
-    /// fill the page cache with small pages, and every later sending of the file is dearer for it.)
+    /// Has the kernel read these bytes from the disk, on a thread that may wait for it. Nothing is
+    /// copied: they are sent to `/dev/null`, so that the kernel reads ahead in its usual way.
+    /// (`readahead(2)` and `POSIX_FADV_WILLNEED` fill the page cache with small pages, which makes
+    /// every later sending of the file dearer.)
     pub fn warm(&self, first: u64, end: u64) -> impl Future<Output = io::Result<()>> + use<> {
         let (disk, file) = (self.disk.clone(), Arc::clone(&self.file));
         async move { disk.run(move || forget(&file, first, end)).await.map_err(io::Error::other)? }
     }
 
-    /// The bytes themselves, read on a thread that may wait for the disk; fewer than asked for at the file's end.
+    /// The bytes themselves, read on a thread that may wait for the disk. Fewer than `most` only at
+    /// the file's end.
     pub fn read(&self, first: u64, most: usize) -> impl Future<Output = io::Result<Bytes>> + use<> {
         let (disk, file) = (self.disk.clone(), Arc::clone(&self.file));
         async move {

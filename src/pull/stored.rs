@@ -6,7 +6,7 @@ use super::{
     PullError, PullThrough,
     blobs::Filling,
     fill::{FillFailure, SourceState},
-    missing::Missed,
+    memory::Missed,
 };
 use crate::oci::{Digest, ErrorCode, Repository};
 
@@ -29,7 +29,7 @@ impl PullThrough {
                 (Ok(_), _) => {}
                 (Err(_), Some(SourceState::Refused(error))) => {
                     let error = PullError::Fill(FillFailure::Upstream(error));
-                    self.remember(repo, Missed::Blob(*digest), &error);
+                    self.negative.remember(repo, Missed::Blob(*digest), &error);
                     return Err(error);
                 }
                 (Err(failure), _) => match follower.told(failure) {

@@ -14,7 +14,6 @@ const KNOWN: &[&str] = &[
     "pull/freshness.rs",
     "pull/lists.rs",
     "pull/manifests.rs",
-    "pull/missing.rs",
     "pull/mod.rs",
     "pull/second_look.rs",
     "storage/blobs.rs",
