@@ -15,15 +15,17 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Finder, StorageError, blocks,
+    Finder, StorageError,
+    blob_iter::BlobIter,
+    blocks,
     catalog::Catalog,
     disk::Disk,
     durable,
-    growing::Growing,
     index::Entry,
     leases::Respect,
-    rot::{found_rotten, is_loss},
-    shards::Stored,
+    partial::PartialFile,
+    quarantine::{found_rotten, quarantine},
+    rot::is_loss,
 };
 use crate::oci::{Digest, Hasher};
 use crate::runtime::clock;
@@ -173,7 +175,7 @@ impl BlobStore {
         if catalog.is_held(digest)? {
             return Ok(Removal::Held);
         }
-        let _change = self.disk.generations.removal();
+        let _change = self.disk.versions.removal();
         let path = self.disk.layout.blob(digest);
         // The folder is not synced: a blob that a power cut brings back is as unlinked as before.
         let away = || {
@@ -193,13 +195,13 @@ impl BlobStore {
 
     /// Every blob that is here, in the order of digests. What comes or goes meanwhile may be among
     /// them or not.
-    pub(crate) fn all(&self) -> Stored {
+    pub(crate) fn all(&self) -> BlobIter {
         self.after(None)
     }
 
     /// The same from behind a digest on.
-    pub(crate) fn after(&self, last: Option<Digest>) -> Stored {
-        Stored::new(self.disk.layout.clone(), last)
+    pub(crate) fn after(&self, last: Option<Digest>) -> BlobIter {
+        BlobIter::new(self.disk.layout.clone(), last)
     }
 
     /// As [`remove_unheld_by`](Self::remove_unheld_by), respecting every lease.
@@ -209,31 +211,15 @@ impl BlobStore {
     }
 }
 
-/// Moves the blob's file into the quarantine; says whether it was there. `only`: if it is still
-/// this file.
-pub(super) fn quarantine(disk: &Disk, digest: &Digest, only: Option<&File>) -> Result<bool, StorageError> {
-    // Whoever keeps it open looks again.
-    let _change = disk.generations.removal();
-    let _permission = disk.writing()?;
-    let from = disk.layout.blob(digest);
-    let away = || {
-        fs::rename(&from, disk.layout.quarantined(digest))?;
-        disk.index.write(None, vec![Entry::no_blob(digest)]);
-        Ok(())
-    };
-    let taken = disk.census.take(digest, &from, only, away);
-    Ok(taken.map_err(StorageError::io("moving to the quarantine", &from))?.is_some())
-}
-
 /// Makes a file that is complete and proven a blob, and removes what else is in its folder.
-pub(super) fn commit(disk: &Disk, digest: &Digest, growing: &mut Growing) -> Result<StoredBlob, StorageError> {
-    growing.sync()?;
-    let file = growing.reader()?;
-    place(disk, digest, &growing.place().path(), growing.written())?;
-    if let Err(error) = growing.place().remove() {
+pub(super) fn commit(disk: &Disk, digest: &Digest, partial: &mut PartialFile) -> Result<StoredBlob, StorageError> {
+    partial.sync()?;
+    let file = partial.reader()?;
+    place(disk, digest, &partial.place().path(), partial.written())?;
+    if let Err(error) = partial.place().remove() {
         tracing::warn!(%error, "what was received leaves something behind");
     }
-    Ok(StoredBlob { file, size: growing.written() })
+    Ok(StoredBlob { file, size: partial.written() })
 }
 
 /// Whether a file holds exactly these bytes.

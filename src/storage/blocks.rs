@@ -56,7 +56,7 @@ mod tests {
     use rustix::fs::{FallocateFlags, fallocate};
 
     use super::*;
-    use crate::storage::growing::Place;
+    use crate::storage::partial::Place;
 
     #[test]
     fn what_is_reserved_is_seen_and_given_back() {

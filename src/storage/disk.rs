@@ -7,7 +7,6 @@ use super::{
     Limits, StorageError, Usage,
     census::Census,
     durable::{Folders, Temporaries},
-    generations::Generations,
     index::Index,
     layout::Layout,
     leases::Leases,
@@ -16,6 +15,7 @@ use super::{
     room::Ledger,
     rot::Rots,
     space::Space,
+    versions::Versions,
 };
 
 #[derive(Debug)]
@@ -28,17 +28,17 @@ pub(super) struct Disk {
     pub(super) census: Census,
     pub(super) index: Index,
     pub(super) leases: Leases,
-    pub(super) generations: Generations,
+    pub(super) versions: Versions,
     pub(super) rots: Rots,
     pub(super) recent_uses: RecentUses,
     /// Held as long as anybody is left who could write.
     pub(super) lock: Option<Arc<Lock>>,
-    pub(super) gate: RwLock<Gate>,
+    pub(super) gate: RwLock<WriteGate>,
 }
 
 /// Whether the folder may be changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Gate {
+pub(super) enum WriteGate {
     /// Yes.
     Open,
     /// Never: it was opened on a read-only file system.
@@ -53,7 +53,7 @@ impl Disk {
         layout: Layout,
         limits: Limits,
         lock: Option<Arc<Lock>>,
-        gate: Gate,
+        gate: WriteGate,
         known: Option<Usage>,
         index: Index,
     ) -> Disk {
@@ -65,7 +65,7 @@ impl Disk {
             census: Census::new(known),
             index,
             leases: Leases::new(),
-            generations: Generations::new(),
+            versions: Versions::new(),
             rots: Rots::default(),
             recent_uses: RecentUses::new(),
             layout,
@@ -93,12 +93,12 @@ impl Disk {
 
     /// The permission to change files that the index or the counts follow; closing waits until it is dropped. Not to
     /// be asked for twice by one thread.
-    pub(super) fn writing(&self) -> Result<RwLockReadGuard<'_, Gate>, StorageError> {
+    pub(super) fn writing(&self) -> Result<RwLockReadGuard<'_, WriteGate>, StorageError> {
         let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         match *gate {
-            Gate::Open => Ok(gate),
-            Gate::ReadOnly => Err(StorageError::ReadOnly),
-            Gate::Closed => Err(StorageError::Closed),
+            WriteGate::Open => Ok(gate),
+            WriteGate::ReadOnly => Err(StorageError::ReadOnly),
+            WriteGate::Closed => Err(StorageError::Closed),
         }
     }
 
@@ -106,9 +106,9 @@ impl Disk {
     pub(super) fn close_gate(&self) -> bool {
         let mut gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let was = *gate;
-        if was == Gate::Open {
-            *gate = Gate::Closed;
+        if was == WriteGate::Open {
+            *gate = WriteGate::Closed;
         }
-        was == Gate::Open
+        was == WriteGate::Open
     }
 }

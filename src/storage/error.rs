@@ -28,10 +28,10 @@ pub enum StorageError {
     /// The bytes are not what their digest says.
     #[error("the content does not have the digest {0}")]
     WrongDigest(Digest),
-    /// [`Part::commit`](super::Part::commit) without a [`Part::verify`](super::Part::verify) that said true.
+    /// [`PartFile::commit`](super::PartFile::commit) without a [`PartFile::verify`](super::PartFile::verify) that said true.
     #[error("the content of {0} is not proven")]
     Unproven(Digest),
-    /// The digest is being downloaded by another [`Part`](super::Part) of this process.
+    /// The digest is being downloaded by another [`PartFile`](super::PartFile) of this process.
     #[error("{0} is already being downloaded")]
     Busy(Digest),
     /// The upload is being written by another [`Upload`](super::Upload) of this process.

@@ -12,13 +12,14 @@ use super::{
     Limits, OpenError, Reservation, StorageError, Usage,
     blobs::BlobStore,
     catalog::Catalog,
-    disk::{Disk, Gate},
-    durable, growing,
+    disk::{Disk, WriteGate},
+    downloads::Downloads,
+    durable,
     index::Index,
     layout::Layout,
     leases::Leases,
     lock::Lock,
-    parts::Parts,
+    partial,
     rebuild::Rebuild,
     record,
     rot::RotCount,
@@ -35,7 +36,7 @@ pub(crate) struct Files {
     /// Tags and links.
     pub(crate) catalog: Catalog,
     /// Downloads under way.
-    pub(crate) parts: Parts,
+    pub(crate) downloads: Downloads,
     /// Pushes of blobs under way.
     pub(crate) uploads: Uploads,
     /// Who counts on content being here.
@@ -72,7 +73,7 @@ impl Files {
                 let lock = Lock::take_read_only(&layout)?;
                 layout.check_format()?;
                 tracing::warn!(dir = %dir.display(), "the data folder is read-only: it is served, and nothing is stored");
-                Ok(Self::build(layout, limits, lock.map(Arc::new), Gate::ReadOnly, None))
+                Ok(Self::build(layout, limits, lock.map(Arc::new), WriteGate::ReadOnly, None))
             }
             Err(error) => Err(error),
             Ok(lock) => {
@@ -86,7 +87,7 @@ impl Files {
                     created => created?,
                 }
                 let mark = take_clean_mark(&layout, &lock)?;
-                Ok(Self::build(layout, limits, Some(Arc::new(lock)), Gate::Open, mark))
+                Ok(Self::build(layout, limits, Some(Arc::new(lock)), WriteGate::Open, mark))
             }
         }
     }
@@ -95,7 +96,7 @@ impl Files {
         layout: Layout,
         limits: Limits,
         lock: Option<Arc<Lock>>,
-        gate: Gate,
+        gate: WriteGate,
         mark: Option<CleanMark>,
     ) -> Files {
         let token = mark.as_ref().and_then(|mark| mark.token);
@@ -107,21 +108,23 @@ impl Files {
             complete: true,
         });
         let index = match gate {
-            Gate::Open => Index::start(layout.index(), token, Space::new(layout.root().to_owned(), limits.min_free)),
-            Gate::ReadOnly | Gate::Closed => Index::none(),
+            WriteGate::Open => {
+                Index::start(layout.index(), token, Space::new(layout.root().to_owned(), limits.min_free))
+            }
+            WriteGate::ReadOnly | WriteGate::Closed => Index::none(),
         };
         let disk = Arc::new(Disk::new(layout, limits, lock, gate, known, index));
         let catalog = Catalog::new(Arc::clone(&disk));
-        let boot: Option<Arc<str>> = growing::boot_id().map(Arc::from);
-        let parts = Parts::new(Arc::clone(&disk), boot.clone());
-        if let Err(error) = parts.count_leftovers() {
+        let boot: Option<Arc<str>> = partial::boot_id().map(Arc::from);
+        let downloads = Downloads::new(Arc::clone(&disk), boot.clone());
+        if let Err(error) = downloads.count_leftovers() {
             tracing::warn!(%error, "what unfinished downloads hold is not counted");
         }
         Files {
             blobs: BlobStore::new(Arc::clone(&disk)),
-            rebuild: Rebuild::start(Arc::clone(&disk), catalog.clone(), parts.clone()),
+            rebuild: Rebuild::start(Arc::clone(&disk), catalog.clone(), downloads.clone()),
             catalog,
-            parts,
+            downloads,
             uploads: Uploads::new(Arc::clone(&disk), boot),
             leases: disk.leases.clone(),
             disk,

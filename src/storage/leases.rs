@@ -84,7 +84,7 @@ pub struct Hold {
 /// That nobody counts on a digest, and whoever is about to waits until this is dropped.
 #[derive(Debug)]
 #[must_use = "a claim that is dropped protects nothing"]
-pub(crate) struct Claim {
+pub(crate) struct Reclaim {
     digest: Digest,
     shared: Arc<Shared>,
 }
@@ -132,17 +132,17 @@ impl Leases {
     /// ([`BlobStore::remove_unheld`](super::BlobStore::remove_unheld) takes it itself), and of links that no manifest
     /// names any more: a manifest that is being pushed holds, or touches, what it names before it looks for the links.
     #[cfg(test)]
-    pub(crate) fn claim(&self, digest: &Digest) -> Option<Claim> {
+    pub(crate) fn claim(&self, digest: &Digest) -> Option<Reclaim> {
         self.claim_by(digest, Respect::All)
     }
 
     /// The same, where not every lease need be respected.
-    pub(crate) fn claim_by(&self, digest: &Digest, respect: Respect) -> Option<Claim> {
+    pub(crate) fn claim_by(&self, digest: &Digest, respect: Respect) -> Option<Reclaim> {
         let mut state = self.shared.lock();
         if state.left(digest, respect).is_some() || !state.claimed.insert(*digest) {
             return None;
         }
-        Some(Claim { digest: *digest, shared: Arc::clone(&self.shared) })
+        Some(Reclaim { digest: *digest, shared: Arc::clone(&self.shared) })
     }
 
     /// Whether a [`claim`](Self::claim) would be refused now because somebody counts on the digest.
@@ -253,7 +253,7 @@ impl Drop for Hold {
     }
 }
 
-impl Drop for Claim {
+impl Drop for Reclaim {
     fn drop(&mut self) {
         self.shared.lock().claimed.remove(&self.digest);
         self.shared.released.notify_all();

@@ -17,33 +17,33 @@
 //!
 //! Callers: pull, push, the retention, and the app, which opens and closes it.
 
+mod blob_iter;
 mod blobs;
 mod blocks;
 mod catalog;
 mod census;
 mod check;
-mod claims;
 mod disk;
+mod downloads;
 mod durable;
 mod error;
 mod files;
-mod generations;
-mod growing;
 mod index;
+mod keyed_lock;
 mod layout;
 mod leases;
 mod lock;
 mod names;
 pub(crate) mod needs;
-mod parts;
+mod partial;
 mod proof;
+mod quarantine;
 mod rebuild;
 mod recent_uses;
 mod record;
 mod room;
 mod rot;
 mod scrubbing;
-mod shards;
 mod space;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -52,6 +52,7 @@ mod tests;
 mod uploads;
 mod usage;
 mod verbs;
+mod versions;
 
 use std::{path::Path, sync::Arc};
 

@@ -19,12 +19,7 @@ use std::{
 
 use rustix::{fs::Advice, io::Errno};
 
-use super::{
-    Finder, StorageError, StoredBlob,
-    blobs::BlobStore,
-    disk::Disk,
-    rot::{found_rotten, is_loss},
-};
+use super::{Finder, StorageError, StoredBlob, blobs::BlobStore, disk::Disk, quarantine::found_rotten, rot::is_loss};
 use crate::oci::{Digest, Hasher};
 
 /// How much is read at once, in bytes.

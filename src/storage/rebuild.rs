@@ -19,14 +19,13 @@ use std::{
 };
 
 use super::{
-    StorageError,
+    StorageError, blob_iter,
     blobs::BlobStore,
     blocks,
     catalog::Catalog,
     disk::Disk,
+    downloads::{ABANDONED, Downloads},
     index::{Entry, Settled},
-    parts::{ABANDONED, Parts},
-    shards,
 };
 use crate::oci::{Algorithm, Digest, Namespace, Repository};
 
@@ -41,10 +40,10 @@ pub(super) struct Rebuild {
 }
 
 impl Rebuild {
-    pub(super) fn start(disk: Arc<Disk>, catalog: Catalog, parts: Parts) -> Self {
+    pub(super) fn start(disk: Arc<Disk>, catalog: Catalog, downloads: Downloads) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let blobs = BlobStore::new(Arc::clone(&disk));
-        let work = Work { disk, blobs, catalog, parts, stop: Arc::clone(&stop) };
+        let work = Work { disk, blobs, catalog, downloads, stop: Arc::clone(&stop) };
         let thread = std::thread::Builder::new().name("lanyard-rebuild".to_owned()).spawn(move || work.run());
         if let Err(error) = &thread {
             tracing::warn!(%error, "no thread to fill the index; everything is served from files");
@@ -72,7 +71,7 @@ struct Work {
     disk: Arc<Disk>,
     blobs: BlobStore,
     catalog: Catalog,
-    parts: Parts,
+    downloads: Downloads,
     stop: Arc<AtomicBool>,
 }
 
@@ -100,12 +99,12 @@ impl From<StorageError> for Ended {
 impl Work {
     fn run(&self) {
         let began = Instant::now();
-        match self.parts.sweep(ABANDONED) {
+        match self.downloads.sweep(ABANDONED) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "abandoned downloads were removed"),
             Err(error) => tracing::warn!(%error, "abandoned downloads cannot be removed"),
         }
-        match self.parts.give_back() {
+        match self.downloads.give_back() {
             Ok(0) | Err(StorageError::ReadOnly | StorageError::Closed) => {}
             Ok(bytes) => tracing::info!(bytes, "disk space that downloads had reserved was given back"),
             Err(error) => tracing::warn!(%error, "disk space that downloads had reserved is not given back"),
@@ -144,7 +143,7 @@ impl Work {
     }
 
     fn blobs(&self) -> Result<(), Ended> {
-        for (algorithm, first) in shards::all() {
+        for (algorithm, first) in blob_iter::all() {
             self.go_on()?;
             let (mut answer, mut large) = (None, Vec::new());
             let list = || {
@@ -173,7 +172,7 @@ impl Work {
     /// The blobs in one folder.
     fn shard(&self, algorithm: Algorithm, first: u8) -> io::Result<Vec<Seen>> {
         let mut seen = Vec::new();
-        shards::look_into(&self.disk.layout, algorithm, first, |digest, file| {
+        blob_iter::look_into(&self.disk.layout, algorithm, first, |digest, file| {
             let metadata = file.metadata()?;
             // The kernel keeps the last access to about a day, which is what is left of it when the index is gone.
             let accessed = metadata.atime().max(metadata.mtime()).max(0).unsigned_abs();

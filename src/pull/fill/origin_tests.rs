@@ -66,7 +66,7 @@ impl World {
 
     /// An earlier fill left so many bytes, which came from this folder.
     fn leave(&self, from: &Folder, bytes: usize) {
-        let mut part = self.drive.storage.files().parts.open(self.digest, None).unwrap();
+        let mut part = self.drive.storage.files().downloads.open(self.digest, None).unwrap();
         part.set_total(Some(self.content.len() as u64)).unwrap();
         part.add_source(&Origin::Folder(from.clone()).word()).unwrap();
         part.append(vec![Bytes::copy_from_slice(&self.content[..bytes])]).unwrap();
@@ -107,7 +107,7 @@ impl World {
     }
 
     fn leftovers(&self) -> usize {
-        self.drive.storage.files().parts.leftovers().unwrap().len()
+        self.drive.storage.files().downloads.leftovers().unwrap().len()
     }
 }
 

@@ -38,7 +38,7 @@ impl Catalog {
         // What is only named may not be here at all, and its link protects it as well.
         let named = |record: &&LinkRecord| matches!(record.right, LinkRight::Named(_));
         hold.forget(records.iter().filter(named).map(|record| &record.digest));
-        let _change = self.disk.generations.change(repository);
+        let _change = self.disk.versions.change(repository);
         let _permission = self.disk.writing()?;
         if let Err(error) = self.check_pushed(records) {
             if let StorageError::Gone(digest) = &error {
@@ -80,7 +80,7 @@ impl Catalog {
 
     /// Makes the repository hold the digest no more, durably; the blob stays. Says whether it held it.
     pub(crate) fn delete_link(&self, repository: &Repository, digest: &Digest) -> Result<bool, StorageError> {
-        let _change = self.disk.generations.change(repository);
+        let _change = self.disk.versions.change(repository);
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.link(repository, digest);
         let _lock = self.lock(repository);

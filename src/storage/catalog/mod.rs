@@ -62,7 +62,7 @@ impl Catalog {
     /// How often what the repository holds, or what its tags name, has changed, with some others' changes: an answer that was
     /// looked for after this was asked is good for as long as it says the same.
     pub(crate) fn generation(&self, repository: &Repository) -> u64 {
-        self.disk.generations.of(repository)
+        self.disk.versions.of(repository)
     }
 
     /// What the tag names; `None` if it is not here.
@@ -78,7 +78,7 @@ impl Catalog {
 
     /// Makes the tag name what the record says, durably.
     pub(crate) fn put_tag(&self, repository: &Repository, record: &TagRecord) -> Result<(), StorageError> {
-        let _change = self.disk.generations.change(repository);
+        let _change = self.disk.versions.change(repository);
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.tag(repository, &record.tag);
         let text = encode(record, &path)?;
@@ -94,7 +94,7 @@ impl Catalog {
 
     /// Forgets the tag, durably; what it named stays. Says whether it was there.
     pub(crate) fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, StorageError> {
-        let _change = self.disk.generations.change(repository);
+        let _change = self.disk.versions.change(repository);
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.tag(repository, tag);
         let _lock = self.lock(repository);

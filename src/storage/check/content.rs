@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use super::{CheckReport, Checker, Corrupt};
 use crate::{
     oci::{Digest, Hasher},
-    storage::{StorageError, growing::hash_from},
+    storage::{StorageError, partial::hash_from},
 };
 
 impl Checker<'_> {

@@ -27,7 +27,7 @@ use super::{
     Limits, OpenError, StorageError,
     blobs::BlobStore,
     catalog::Catalog,
-    disk::{Disk, Gate},
+    disk::{Disk, WriteGate},
     files::{Files, take_clean_mark},
     index::Index,
     layout::Layout,
@@ -86,7 +86,7 @@ pub fn check(dir: &Path, options: CheckOptions, progress: &(dyn Fn(u64) + Sync))
         lock => Some(lock?),
     };
     layout.check_format()?;
-    let gate = if options.repair { Gate::Open } else { Gate::ReadOnly };
+    let gate = if options.repair { WriteGate::Open } else { WriteGate::ReadOnly };
     if let Some(lock) = lock.as_ref().filter(|_| options.repair) {
         layout.create()?;
         // From here on the index is not believed, wherever this ends.
@@ -96,7 +96,7 @@ pub fn check(dir: &Path, options: CheckOptions, progress: &(dyn Fn(u64) + Sync))
     let disk = Arc::new(Disk::new(layout.clone(), LIMITS, lock.clone(), gate, None, Index::none()));
     let mut report = look(disk, options, progress)?;
     if options.repair {
-        report.index_filled = Files::build(layout, LIMITS, lock, Gate::Open, None).fill_index();
+        report.index_filled = Files::build(layout, LIMITS, lock, WriteGate::Open, None).fill_index();
     }
     Ok(report)
 }
@@ -114,7 +114,7 @@ fn look(disk: Arc<Disk>, options: CheckOptions, progress: &(dyn Fn(u64) + Sync))
     checker.repositories.clone_from(&repositories);
     let repositories = repositories.into_iter().map(Ok);
     report.absorb(share(options.threads, repositories, |repository, report| checker.repository(&repository, report))?);
-    checker.growing(&mut report)?;
+    checker.unfinished(&mut report)?;
     Ok(report)
 }
 

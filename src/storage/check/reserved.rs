@@ -9,7 +9,7 @@ use std::{
 use super::{CheckReport, Checker, Reserved};
 use crate::{
     oci::Digest,
-    storage::{StorageError, blocks, growing::Place},
+    storage::{StorageError, blocks, partial::Place},
 };
 
 impl Checker<'_> {
@@ -30,7 +30,7 @@ impl Checker<'_> {
     }
 
     /// Looks at the disk space of downloads and uploads that were broken off.
-    pub(super) fn growing(&self, report: &mut CheckReport) -> Result<(), StorageError> {
+    pub(super) fn unfinished(&self, report: &mut CheckReport) -> Result<(), StorageError> {
         for (folder, name) in [(self.disk.layout.fills(), "part"), (self.disk.layout.uploads(), "data")] {
             for folder in folders(&folder).map_err(StorageError::io("listing", &folder))? {
                 let place = Place { folder, name, boot: None };

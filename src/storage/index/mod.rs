@@ -19,17 +19,16 @@
 mod entry;
 mod open;
 mod scans;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod thread;
 
 use std::{
-    collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Arc, Condvar, Mutex, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::Ordering,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -37,7 +36,8 @@ use std::{
 };
 
 pub(super) use entry::{Entry, RepositoryKey};
-use open::Trees;
+use open::{Trees, guarded};
+use shared::{Shared, State};
 use thread::Operation;
 
 use super::space::Space;
@@ -57,25 +57,6 @@ pub(super) struct Index {
     shared: Arc<Shared>,
     queue: SyncSender<Operation>,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What the handle and the thread share.
-#[derive(Debug, Default)]
-struct Shared {
-    state: RwLock<State>,
-    settled: Condvar,
-    settling: Mutex<bool>,
-    pending: Mutex<HashMap<RepositoryKey, usize>>,
-    touches: AtomicUsize,
-}
-
-#[derive(Clone, Debug, Default)]
-enum State {
-    #[default]
-    Opening,
-    Rebuilding,
-    Ready(Trees),
-    Off,
 }
 
 /// What became of the opening.
@@ -281,80 +262,4 @@ impl Drop for Index {
 
 fn values(tree: &sled::Tree, prefix: &[u8]) -> sled::Result<Vec<Vec<u8>>> {
     tree.scan_prefix(prefix).values().map(|value| value.map(|value| value.to_vec())).collect()
-}
-
-/// Runs sled and turns errors and panics into a reason.
-fn guarded<T>(run: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("sled panicked".to_owned()),
-    }
-}
-
-impl Shared {
-    fn ready(&self) -> Option<Trees> {
-        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
-            State::Ready(trees) => Some(trees.clone()),
-            State::Opening | State::Rebuilding | State::Off => None,
-        }
-    }
-
-    fn is_off(&self) -> bool {
-        matches!(*self.state.read().unwrap_or_else(PoisonError::into_inner), State::Off)
-    }
-
-    /// Moves on, unless it is off: that is final.
-    fn enter(&self, next: State) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(*state, State::Off) {
-            *state = next;
-        }
-    }
-
-    fn off(&self, why: &dyn std::fmt::Display) {
-        if self.off_quietly() {
-            tracing::warn!(%why, "the index is off until the next start; everything is served from files");
-        }
-    }
-
-    /// Says whether it was not off before.
-    fn off_quietly(&self) -> bool {
-        let before = {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *state, State::Off)
-        };
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        !matches!(before, State::Off)
-    }
-
-    fn settle(&self) {
-        *self.settling.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.settled.notify_all();
-    }
-
-    /// Notes that a write to this repository is queued.
-    fn expect(&self, repository: &RepositoryKey) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        *pending.entry(repository.clone()).or_default() += 1;
-    }
-
-    /// Notes that it is applied.
-    fn applied(&self, repository: &RepositoryKey) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = pending.get_mut(repository) {
-            *count -= 1;
-            if *count == 0 {
-                pending.remove(repository);
-            }
-        }
-    }
-
-    /// The repositories to which a write is queued.
-    fn pending(&self) -> Vec<RepositoryKey> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
-    }
-
-    fn is_pending(&self, repository: &RepositoryKey) -> bool {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).contains_key(repository)
-    }
 }

@@ -4,9 +4,15 @@
 //! Everything else is set aside, and a fresh one is filled from the files. (Deleting sled's snapshots makes some damaged
 //! folders open again; but what it then says would have to be compared with every file, which is what filling does.)
 
-use std::{fs, io, ops::RangeInclusive, path::Path, sync::mpsc::sync_channel, time::Duration};
+use std::{
+    fs, io,
+    ops::RangeInclusive,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::mpsc::sync_channel,
+    time::Duration,
+};
 
-use super::guarded;
 use crate::{
     runtime::clock,
     storage::{durable, layout},
@@ -116,6 +122,14 @@ fn trees(folder: &Path, cache: u64) -> sled::Result<Trees> {
         blobs: db.open_tree("blobs")?,
         db,
     })
+}
+
+/// Runs sled and turns errors and panics into a reason.
+pub(super) fn guarded<T>(run: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("sled panicked".to_owned()),
+    }
 }
 
 /// Keeps a closed index that cannot be believed, for whoever wants to look at it. Only the last one is kept.

@@ -9,10 +9,9 @@ use std::{
 };
 
 use super::{
-    Entry, RepositoryKey, Shared, State,
-    entry::{self, Tree},
-    guarded,
-    open::{self, Opened, Trees},
+    entry::{self, Entry, RepositoryKey, Tree},
+    open::{self, Opened, Trees, guarded},
+    shared::{Shared, State},
 };
 use crate::{oci::Digest, storage::space::Space};
 

@@ -31,12 +31,12 @@ fn child_on_a_full_disk() {
     storage.blobs.put(&digest(b"x"), b"x").unwrap();
     storage.catalog.put_tag(&repository("a"), &tag_record("t", b"x")).unwrap();
     // With a size that is known there is no byte written in vain, and what was reserved is given back.
-    let mut large = storage.parts.open(digest(b"large"), Some(64 << 20)).unwrap();
+    let mut large = storage.downloads.open(digest(b"large"), Some(64 << 20)).unwrap();
     assert!(matches!(large.set_total(Some(64 << 20)), Err(StorageError::NoSpace { .. })));
     large.discard().unwrap();
     // Without one it ends where the disk ends.
     let bytes = content(16 << 20);
-    let mut part = storage.parts.open(digest(&bytes), None).unwrap();
+    let mut part = storage.downloads.open(digest(&bytes), None).unwrap();
     let error = bytes.chunks(300_000).find_map(|piece| part.append(batch(piece)).err()).unwrap();
     assert!(matches!(error, StorageError::NoSpace { .. }), "{error}");
     let offset = part.offset() as usize;
@@ -57,10 +57,10 @@ fn child_on_a_full_disk() {
     for _ in 0..20 {
         let storage = open(&dir);
         assert_eq!(storage.blobs.read(&digest(b"x"), 9).unwrap().unwrap(), &b"x"[..]);
-        assert_eq!(storage.parts.open(digest(&bytes), None).unwrap().offset() as usize, offset);
+        assert_eq!(storage.downloads.open(digest(&bytes), None).unwrap().offset() as usize, offset);
     }
     let storage = open(&dir);
-    storage.parts.open(digest(&bytes), None).unwrap().discard().unwrap();
+    storage.downloads.open(digest(&bytes), None).unwrap().discard().unwrap();
     storage.blobs.put(&digest(&manifest), &manifest).unwrap();
     storage.catalog.put_tag(&repository("b"), &tag_record("t", b"x")).unwrap();
     eventually(|| storage.room_for(1 << 20));
@@ -93,7 +93,7 @@ fn child_on_a_read_only_disk() {
             storage.catalog.put_tag(&repository("a"), &tag_record("t", b"z")),
             Err(StorageError::ReadOnly)
         ));
-        assert!(matches!(storage.parts.open(digest(b"z"), Some(1)), Err(StorageError::ReadOnly)));
+        assert!(matches!(storage.downloads.open(digest(b"z"), Some(1)), Err(StorageError::ReadOnly)));
     };
     drop(storage);
     remount("remount,ro");

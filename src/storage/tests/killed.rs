@@ -59,7 +59,7 @@ fn check(dir: &Path, acknowledged: &[String], why: &str) {
         assert!(storage.blobs.read(&digest(&bytes), 1 << 20).unwrap().is_some(), "{why}: a blob is never partial");
     } else {
         // Whatever the fault left, the download can be brought to its end.
-        let mut part = storage.parts.open(digest(&bytes), None).unwrap();
+        let mut part = storage.downloads.open(digest(&bytes), None).unwrap();
         part.append(batch(&bytes[part.offset() as usize..])).unwrap();
         assert!(part.verify().unwrap(), "{why}");
         part.commit().unwrap();
@@ -144,7 +144,7 @@ fn child_that_works() {
     }
     let bytes = content(1 << 20);
     let download = || {
-        let mut part = storage.parts.open(digest(&bytes), Some(bytes.len() as u64))?;
+        let mut part = storage.downloads.open(digest(&bytes), Some(bytes.len() as u64))?;
         part.append(batch(&bytes))?;
         part.verify()?;
         part.commit().map(drop)

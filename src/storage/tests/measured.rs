@@ -29,7 +29,7 @@ fn throughput() {
     println!("1 GiB: write alone {write:.2} s, synced {:.2} s", started.elapsed().as_secs_f64());
     for size in [16 * 1024, MIB] {
         let started = Instant::now();
-        let mut part = storage.parts.open(name, Some(1 << 30)).unwrap();
+        let mut part = storage.downloads.open(name, Some(1 << 30)).unwrap();
         for _ in 0..1024 {
             for bytes in piece.chunks(size) {
                 part.append(batch(bytes)).unwrap();

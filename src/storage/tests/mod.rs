@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{files::Files, layout::Layout, parts::Part, *};
+use super::{downloads::PartFile, files::Files, layout::Layout, *};
 use crate::config::MinFree;
 use crate::oci::{Algorithm, Digest, Hasher, Namespace, Repository, Tag};
 
@@ -121,7 +121,7 @@ fn assert_send_sync<T: Send + Sync>() {}
 #[test]
 fn everything_may_go_to_any_thread() {
     assert_send_sync::<Files>();
-    assert_send_sync::<Part>();
+    assert_send_sync::<PartFile>();
     assert_send_sync::<StorageError>();
 }
 
@@ -207,7 +207,7 @@ fn after_close_nothing_changes_and_everything_is_readable() {
     assert!(!storage.writable() && !storage.room_for(1));
     assert!(matches!(storage.blobs.put(&digest(b"z"), b"z"), Err(StorageError::Closed)));
     assert!(matches!(storage.catalog.put_tag(&repository, &tag_record("t", b"z")), Err(StorageError::Closed)));
-    assert!(matches!(storage.parts.open(digest(b"z"), None), Err(StorageError::Closed)));
+    assert!(matches!(storage.downloads.open(digest(b"z"), None), Err(StorageError::Closed)));
     assert_eq!(storage.blobs.read(&digest(b"x"), 9).unwrap().unwrap(), &b"x"[..]);
     assert_eq!(storage.catalog.tag(&repository, &tag("t")).unwrap(), Some(tag_record("t", b"x")));
 }

@@ -20,7 +20,7 @@ fn a_second_process_is_told_who_holds_the_folder() {
     assert!(text.contains(&format!("process {}, started 20", std::process::id())), "{text}");
     assert!(text.contains("stop that process"), "{text}");
     // A part that is still written keeps the folder, too.
-    let part = first.parts.open(digest(b"x"), None).unwrap();
+    let part = first.downloads.open(digest(b"x"), None).unwrap();
     drop(first);
     assert!(matches!(refusal(dir.path()), OpenError::Locked { .. }));
     drop(part);

@@ -50,7 +50,7 @@ fn s25_every_end_gives_back_what_was_reserved() {
         for end in ["commit", "park", "drop", "discard", "begin again", "taken up"] {
             let dir = tempfile::tempdir().unwrap();
             let storage = open(dir.path());
-            let mut part = storage.parts.open(name, Some(LIE)).unwrap();
+            let mut part = storage.downloads.open(name, Some(LIE)).unwrap();
             assert!(swollen(dir.path()).is_empty(), "nothing is reserved for a manifest's word");
             part.set_total(Some(total)).unwrap();
             part.append(batch(&bytes)).unwrap();
@@ -74,7 +74,7 @@ fn s25_every_end_gives_back_what_was_reserved() {
                 "begin again" => part.restart().unwrap(),
                 _ => {
                     part.park().unwrap();
-                    drop(storage.parts.open(name, None).unwrap());
+                    drop(storage.downloads.open(name, None).unwrap());
                 }
             }
             assert_eq!(swollen(dir.path()), [] as [PathBuf; 0], "{total}, {end}");
@@ -92,7 +92,7 @@ fn s25_what_is_reserved_is_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
     let piece = content(8 * MIB);
-    let mut part = storage.parts.open(digest(b"never"), None).unwrap();
+    let mut part = storage.downloads.open(digest(b"never"), None).unwrap();
     part.set_total(Some(LIE)).unwrap();
     for _ in 0..20 {
         part.append(batch(&piece)).unwrap();
@@ -129,14 +129,18 @@ fn s25_what_a_crash_leaves_is_given_back() {
     crash();
     let storage = open(&data);
     eventually(|| swollen(&data).is_empty());
-    assert_eq!(storage.parts.open(digest(b"never"), None).unwrap().offset(), 3 * MIB as u64, "nothing else is lost");
+    assert_eq!(
+        storage.downloads.open(digest(b"never"), None).unwrap().offset(),
+        3 * MIB as u64,
+        "nothing else is lost"
+    );
 }
 
 #[test]
 #[ignore = "run by the test above, and killed at its end"]
 fn child_that_reserves() {
     let storage = open(&child_dir());
-    let mut part = storage.parts.open(digest(b"never"), None).unwrap();
+    let mut part = storage.downloads.open(digest(b"never"), None).unwrap();
     part.set_total(Some(LIE)).unwrap();
     part.append(batch(&content(3 * MIB)[part.offset() as usize..])).unwrap();
     part.flush().unwrap();

@@ -3,7 +3,7 @@
 use std::{fs, io::Read, os::unix::fs::FileExt};
 
 use super::*;
-use crate::storage::rot::found_rotten;
+use crate::storage::quarantine::found_rotten;
 
 /// What was found by one finder: cached, hosted.
 fn counts(storage: &Files, finder: Finder) -> (u64, u64) {
@@ -40,7 +40,7 @@ fn what_is_stored_again_takes_the_place_of_what_has_rotted() {
         upload.finish(&name).unwrap();
     };
     let fetch = || {
-        let mut part = storage.parts.open(name, None).unwrap();
+        let mut part = storage.downloads.open(name, None).unwrap();
         part.append(batch(&bytes)).unwrap();
         assert!(part.verify().unwrap());
         part.commit().unwrap();

@@ -2,7 +2,7 @@
 //!
 //! Promises: an upload belongs to the repository it was begun in, and is unknown to every other; one request writes it
 //! at a time; after a crash it is taken up at an offset that never exceeds what is on disk (the table of
-//! [`growing`](super::growing)); what it was given gets a blob's name only when its digest is proven; and what a request
+//! [`partial`](super::partial)); what it was given gets a blob's name only when its digest is proven; and what a request
 //! was told is kept is not swept for the next hour, whatever the clock says. Callers: the push story, and the collector,
 //! which removes what was abandoned.
 
@@ -25,10 +25,10 @@ use uses::Uses;
 
 use super::{
     StorageError,
-    claims::Claims,
     disk::Disk,
-    growing::{Facts, Growing, Place, State},
+    keyed_lock::KeyedLock,
     names,
+    partial::{PartialFile, PartialMeta, Place, State},
 };
 use crate::oci::{Algorithm, Repository};
 
@@ -43,13 +43,13 @@ const DATA: &str = "data";
 pub(crate) struct Uploads {
     disk: Arc<Disk>,
     boot: Option<Arc<str>>,
-    open: Claims<UploadId>,
+    open: KeyedLock<UploadId>,
     uses: Uses,
 }
 
 impl Uploads {
     pub(super) fn new(disk: Arc<Disk>, boot: Option<Arc<str>>) -> Self {
-        Uploads { disk, boot, open: Claims::default(), uses: Uses::new() }
+        Uploads { disk, boot, open: KeyedLock::default(), uses: Uses::new() }
     }
 
     /// Begins an upload, which is empty and waits. Its digest may be of any algorithm.
@@ -67,9 +67,9 @@ impl Uploads {
         let _permission = self.disk.writing()?;
         let id = UploadId::random();
         let repository = Some(names::whole_repository(repository));
-        let facts = Facts { repository, algorithm, ..Facts::default() };
+        let meta = PartialMeta { repository, algorithm, ..PartialMeta::default() };
         let place = self.place(&id);
-        if let Err(error) = Growing::begin(place.clone(), algorithm.unwrap_or(USUAL), facts) {
+        if let Err(error) = PartialFile::begin(place.clone(), algorithm.unwrap_or(USUAL), meta) {
             // A full disk is not filled further with folders of uploads that never began.
             let _ = place.remove();
             return Err(error);
@@ -88,12 +88,12 @@ impl Uploads {
         };
         let claim = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
         let whose = names::whole_repository(repository);
-        let ours = |facts: &Facts, _| facts.repository.as_ref() == Some(&whose);
-        let growing = Growing::take_up(self.place(id), state.facts.algorithm.unwrap_or(USUAL), ours)?;
-        if growing.is_some() {
+        let ours = |meta: &PartialMeta, _| meta.repository.as_ref() == Some(&whose);
+        let partial = PartialFile::take_up(self.place(id), state.meta.algorithm.unwrap_or(USUAL), ours)?;
+        if partial.is_some() {
             self.uses.opened(id);
         }
-        Ok(growing.map(|growing| Upload::new(Arc::clone(&self.disk), claim, growing, self.uses.clone())))
+        Ok(partial.map(|partial| Upload::new(Arc::clone(&self.disk), claim, partial, self.uses.clone())))
     }
 
     /// How many bytes of the upload survive a power cut: where its next chunk begins, if no request is writing it.
@@ -190,7 +190,7 @@ impl Uploads {
                 continue;
             }
             let state = State::read(&self.place(&id).folder)?;
-            let whole = state.and_then(|state| state.facts.repository);
+            let whole = state.and_then(|state| state.meta.repository);
             repositories.extend(whole.as_deref().and_then(names::parse_whole_repository));
         }
         Ok(repositories)
@@ -217,7 +217,7 @@ impl Uploads {
     /// The state of an upload that is this repository's.
     fn waiting(&self, repository: &Repository, id: &UploadId) -> Result<Option<State>, StorageError> {
         let state = State::read(&self.place(id).folder)?;
-        Ok(state.filter(|state| state.facts.repository == Some(names::whole_repository(repository))))
+        Ok(state.filter(|state| state.meta.repository == Some(names::whole_repository(repository))))
     }
 
     /// All of them, waiting or not.

@@ -109,7 +109,7 @@ fn an_upload_is_hashed_by_the_algorithm_it_was_begun_with() {
         upload.append(batch(&bytes[..600_000])).unwrap();
         upload.park().unwrap();
         let state = State::read(&dir.path().join(format!("uploads/{id}"))).unwrap().unwrap();
-        assert_eq!(state.facts.algorithm, Some(algorithm));
+        assert_eq!(state.meta.algorithm, Some(algorithm));
         let saved = BASE64_STANDARD.decode(&state.hash_state).unwrap();
         let hasher = Hasher::restore(algorithm, &saved).unwrap();
         assert_eq!(hasher.finish(), Hasher::digest(algorithm, &bytes[..600_000]));

@@ -15,9 +15,9 @@ use crate::{
     oci::{Algorithm, Digest, Hasher},
     storage::{
         StorageError, StoredBlob, blobs,
-        claims::Claim,
         disk::Disk,
-        growing::{Growing, hash_from},
+        keyed_lock::KeyGuard,
+        partial::{PartialFile, hash_from},
     },
 };
 
@@ -25,14 +25,14 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Upload {
     disk: Arc<Disk>,
-    claim: Claim<UploadId>,
-    growing: Growing,
+    claim: KeyGuard<UploadId>,
+    partial: PartialFile,
     uses: Uses,
 }
 
 impl Upload {
-    pub(super) fn new(disk: Arc<Disk>, claim: Claim<UploadId>, growing: Growing, uses: Uses) -> Self {
-        Upload { disk, claim, growing, uses }
+    pub(super) fn new(disk: Arc<Disk>, claim: KeyGuard<UploadId>, partial: PartialFile, uses: Uses) -> Self {
+        Upload { disk, claim, partial, uses }
     }
 
     /// Its name.
@@ -42,25 +42,25 @@ impl Upload {
 
     /// How many bytes it was given: where the next chunk begins.
     pub(crate) fn offset(&self) -> u64 {
-        self.growing.given()
+        self.partial.given()
     }
 
     /// The algorithm that its digest was said to be of when it was begun.
     pub(crate) fn algorithm(&self) -> Option<Algorithm> {
-        self.growing.facts().algorithm
+        self.partial.meta().algorithm
     }
 
     /// Takes the next bytes.
     ///
     /// After an error drop it: what arrived before is kept, and the next [`open`](super::Uploads::open) says how much.
     pub(crate) fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
-        self.growing.append(batch)
+        self.partial.append(batch)
     }
 
     /// The end of a chunk: everything that was given survives a power cut from now on. Says where the next one begins.
     pub(crate) fn park(mut self) -> Result<u64, StorageError> {
-        self.growing.park()?;
-        Ok(self.growing.written())
+        self.partial.park()?;
+        Ok(self.partial.written())
     }
 
     /// The end of the push: proves the digest, and makes it a blob, durably. It is leased from now on and linked by
@@ -70,13 +70,13 @@ impl Upload {
     /// kept.
     pub(crate) fn finish(mut self, digest: &Digest) -> Result<StoredBlob, StorageError> {
         drop(self.disk.writing()?);
-        self.growing.flush()?;
+        self.partial.flush()?;
         if self.proves(digest)? {
-            let stored = blobs::commit(&self.disk, digest, &mut self.growing)?;
+            let stored = blobs::commit(&self.disk, digest, &mut self.partial)?;
             self.uses.gone(&self.id());
             return Ok(stored);
         }
-        self.growing.discard()?;
+        self.partial.discard()?;
         self.uses.gone(&self.id());
         Err(StorageError::WrongDigest(*digest))
     }
@@ -87,13 +87,13 @@ impl Upload {
     /// what the disk has kept since.
     fn proves(&self, digest: &Digest) -> Result<bool, StorageError> {
         let found = match digest.algorithm() {
-            algorithm if algorithm == self.growing.algorithm() && self.uses.is_own(&self.id()) => {
-                self.growing.digest()?
+            algorithm if algorithm == self.partial.algorithm() && self.uses.is_own(&self.id()) => {
+                self.partial.digest()?
             }
             algorithm => {
                 let mut hasher = Hasher::new(algorithm);
-                hash_from(&mut hasher, self.growing.reader()?.as_ref(), 0)
-                    .map_err(StorageError::io("reading", &self.growing.place().path()))?;
+                hash_from(&mut hasher, self.partial.reader()?.as_ref(), 0)
+                    .map_err(StorageError::io("reading", &self.partial.place().path()))?;
                 hasher.finish()
             }
         };

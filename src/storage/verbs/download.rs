@@ -12,14 +12,14 @@ use bytes::Bytes;
 
 use crate::{
     runtime::BlockingPool,
-    storage::{Reservation, Storage, StorageError, StoredBlob, parts::Part},
+    storage::{Reservation, Storage, StorageError, StoredBlob, downloads::PartFile},
 };
 
 /// A download under way. See the module.
 #[derive(Debug)]
 pub struct Download {
     /// `None` while a thread has it; after a panic there, for good.
-    part: Option<Part>,
+    part: Option<PartFile>,
     pool: BlockingPool,
 }
 
@@ -31,7 +31,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Busy`] while another download of this digest is open.
     pub async fn download(&self, reservation: Reservation, most: Option<u64>) -> Result<Download, StorageError> {
-        let part = self.write_with(move |files| files.parts.open_reserved(reservation, most)).await?;
+        let part = self.write_with(move |files| files.downloads.open_reserved(reservation, most)).await?;
         Ok(Download { part: Some(part), pool: self.writing.clone() })
     }
 }
@@ -39,17 +39,17 @@ impl Storage {
 impl Download {
     /// How many bytes readers can read; also where the source is to go on.
     pub fn offset(&self) -> u64 {
-        self.part.as_ref().map_or(0, Part::offset)
+        self.part.as_ref().map_or(0, PartFile::offset)
     }
 
     /// The size in bytes that the content will have, as its source stated. It may be wrong.
     pub fn total(&self) -> Option<u64> {
-        self.part.as_ref().and_then(Part::total)
+        self.part.as_ref().and_then(PartFile::total)
     }
 
     /// The sources that its bytes came from, as they were noted.
     pub fn sources(&self) -> &[String] {
-        self.part.as_ref().map_or(&[], Part::sources)
+        self.part.as_ref().map_or(&[], PartFile::sources)
     }
 
     /// A descriptor of its own for reading, by position. It stays good after the commit and the
@@ -104,7 +104,7 @@ impl Download {
     /// # Errors
     /// The disk's.
     pub async fn verify(&mut self) -> Result<bool, StorageError> {
-        self.with(Part::verify).await
+        self.with(PartFile::verify).await
     }
 
     /// Begins again with no bytes, no size and no source, in a new file: readers of the old one see
@@ -113,7 +113,7 @@ impl Download {
     /// # Errors
     /// The disk's.
     pub async fn restart(&mut self) -> Result<(), StorageError> {
-        self.with(Part::restart).await
+        self.with(PartFile::restart).await
     }
 
     /// Makes it a blob, durably; it is leased and no repository links it yet.
@@ -122,7 +122,7 @@ impl Download {
     /// [`StorageError::Unproven`] without a [`verify`](Self::verify) that said so; it is parked then.
     /// After any other error its bytes are gone.
     pub async fn commit(self) -> Result<StoredBlob, StorageError> {
-        self.end(Part::commit).await
+        self.end(PartFile::commit).await
     }
 
     /// Keeps it on disk, so that it can be taken up again even after a power cut.
@@ -130,7 +130,7 @@ impl Download {
     /// # Errors
     /// The disk's.
     pub async fn park(self) -> Result<(), StorageError> {
-        self.end(Part::park).await
+        self.end(PartFile::park).await
     }
 
     /// Removes it from disk. Readers keep what they have.
@@ -138,12 +138,12 @@ impl Download {
     /// # Errors
     /// The disk's.
     pub async fn discard(self) -> Result<(), StorageError> {
-        self.end(Part::discard).await
+        self.end(PartFile::discard).await
     }
 
     async fn with<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut Part) -> Result<T, StorageError> + Send + 'static,
+        work: impl FnOnce(&mut PartFile) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let mut part = self.part.take().ok_or(StorageError::Lost)?;
         let done = self.pool.run(move || {
@@ -157,7 +157,7 @@ impl Download {
 
     async fn end<T: Send + 'static>(
         mut self,
-        work: impl FnOnce(Part) -> Result<T, StorageError> + Send + 'static,
+        work: impl FnOnce(PartFile) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let part = self.part.take().ok_or(StorageError::Lost)?;
         self.pool.run(move || work(part)).await.map_err(|_| StorageError::Lost)?

@@ -15,14 +15,14 @@ use crate::{
     runtime::{BlockingPool, clock},
     storage::{
         Finder, Hold, LinkRecord, Proof, Removal, Respect, RotCount, Scrubbing, Step, Storage, StorageError,
-        StoredBlob, TagRecord, Unneeded, Unsure, needs, shards::Stored,
+        StoredBlob, TagRecord, Unneeded, Unsure, blob_iter::BlobIter, needs,
     },
 };
 
 /// The walk over all content. See [`Storage::walk`].
 #[derive(Debug)]
 pub struct Walk {
-    rest: Option<Stored>,
+    rest: Option<BlobIter>,
     pool: BlockingPool,
 }
 
@@ -223,7 +223,7 @@ impl Storage {
     /// # Errors
     /// The disk's.
     pub async fn sweep_downloads(&self, older_than: Duration) -> Result<usize, StorageError> {
-        self.write_with(move |files| files.parts.sweep(older_than)).await
+        self.write_with(move |files| files.downloads.sweep(older_than)).await
     }
 
     /// How far the scrub had come when it was last noted.

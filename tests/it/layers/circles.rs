@@ -16,13 +16,6 @@ const KNOWN: &[&str] = &[
     "pull/manifests.rs",
     "pull/mod.rs",
     "pull/second_look.rs",
-    "storage/blobs.rs",
-    "storage/catalog/mod.rs",
-    "storage/disk.rs",
-    "storage/index/mod.rs",
-    "storage/index/open.rs",
-    "storage/index/thread.rs",
-    "storage/rot.rs",
     "retention/mod.rs",
     "retention/sweep.rs",
 ];

@@ -30,12 +30,12 @@ pub(in crate::storage) struct State {
     pub(in crate::storage) hash_state: String,
     /// What its owner wants to find again.
     #[serde(flatten)]
-    pub(in crate::storage) facts: Facts,
+    pub(in crate::storage) meta: PartialMeta,
 }
 
 /// What the owner of a growing file keeps with it.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub(in crate::storage) struct Facts {
+pub(in crate::storage) struct PartialMeta {
     /// The size in bytes that it will have, if it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::storage) total: Option<u64>,
@@ -51,12 +51,12 @@ pub(in crate::storage) struct Facts {
 }
 
 impl State {
-    pub(in crate::storage) fn new(boot: Option<&str>, offset: u64, hasher: &Hasher, facts: Facts) -> Self {
+    pub(in crate::storage) fn new(boot: Option<&str>, offset: u64, hasher: &Hasher, meta: PartialMeta) -> Self {
         State {
             boot_id: boot.map(str::to_owned),
             durable_offset: offset,
             hash_state: BASE64_STANDARD.encode(hasher.state()),
-            facts,
+            meta,
         }
     }
 
@@ -97,7 +97,7 @@ pub(super) struct Resumed {
     pub(super) hasher: Hasher,
     /// Up to here the state file has it.
     pub(super) saved: u64,
-    pub(super) facts: Facts,
+    pub(super) meta: PartialMeta,
 }
 
 /// Finds out how much of `file` is good (the table at the top of this room).
@@ -125,7 +125,7 @@ pub(super) fn resume(
     } else {
         saved
     };
-    Ok(Some(Resumed { offset, hasher, saved, facts: state.facts }))
+    Ok(Some(Resumed { offset, hasher, saved, meta: state.meta }))
 }
 
 /// Hashes what the file holds from `offset` on. Says where it ends.

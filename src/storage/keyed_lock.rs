@@ -9,27 +9,27 @@ use std::{
 
 /// The keys that are being worked on. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Claims<K> {
+pub(super) struct KeyedLock<K> {
     taken: Arc<Mutex<HashSet<K>>>,
 }
 
 /// That a key is taken, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Claim<K: Eq + Hash> {
+pub(super) struct KeyGuard<K: Eq + Hash> {
     pub(super) key: K,
     taken: Arc<Mutex<HashSet<K>>>,
 }
 
-impl<K> Default for Claims<K> {
+impl<K> Default for KeyedLock<K> {
     fn default() -> Self {
-        Claims { taken: Arc::default() }
+        KeyedLock { taken: Arc::default() }
     }
 }
 
-impl<K: Eq + Hash + Clone> Claims<K> {
+impl<K: Eq + Hash + Clone> KeyedLock<K> {
     /// Takes the key; `None` while somebody else has it.
-    pub(super) fn take(&self, key: K) -> Option<Claim<K>> {
-        self.lock().insert(key.clone()).then(|| Claim { key, taken: Arc::clone(&self.taken) })
+    pub(super) fn take(&self, key: K) -> Option<KeyGuard<K>> {
+        self.lock().insert(key.clone()).then(|| KeyGuard { key, taken: Arc::clone(&self.taken) })
     }
 
     pub(super) fn is_taken(&self, key: &K) -> bool {
@@ -41,7 +41,7 @@ impl<K: Eq + Hash + Clone> Claims<K> {
     }
 }
 
-impl<K: Eq + Hash> Drop for Claim<K> {
+impl<K: Eq + Hash> Drop for KeyGuard<K> {
     fn drop(&mut self) {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }

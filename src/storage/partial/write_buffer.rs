@@ -8,14 +8,14 @@ const SMALL: usize = 16 << 10;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Gathered {
+pub(super) struct WriteBuffer {
     pieces: Vec<Bytes>,
     /// What comes behind them.
     small: BytesMut,
     length: usize,
 }
 
-impl Gathered {
+impl WriteBuffer {
     /// How many bytes wait.
     pub(super) fn length(&self) -> usize {
         self.length
@@ -51,17 +51,17 @@ mod tests {
 
     #[test]
     fn what_comes_out_is_what_went_in() {
-        let mut gathered = Gathered::default();
+        let mut buffer = WriteBuffer::default();
         let mut expected = Vec::new();
         for n in [1, SMALL, 0, 5, 7, SMALL - 1, SMALL + 1, 3] {
             let piece = Bytes::from(vec![n as u8; n]);
             expected.extend_from_slice(&piece);
-            gathered.push(piece);
+            buffer.push(piece);
         }
-        assert_eq!(gathered.length(), expected.len());
-        let pieces = gathered.take();
+        assert_eq!(buffer.length(), expected.len());
+        let pieces = buffer.take();
         assert!(pieces.len() == 5 && pieces.iter().all(|piece| !piece.is_empty()));
         assert_eq!(pieces.concat(), expected);
-        assert_eq!((gathered.length(), gathered.take().len()), (0, 0));
+        assert_eq!((buffer.length(), buffer.take().len()), (0, 0));
     }
 }

@@ -1,10 +1,10 @@
 //! Downloads under way: `fills/<digest>/{part,state}`.
 //!
-//! Promises: one [`Part`] per digest at a time; bytes are hashed as they are written; a part gets a blob's name only when
+//! Promises: one [`PartFile`] per digest at a time; bytes are hashed as they are written; a part gets a blob's name only when
 //! its digest is proven; and what was downloaded when the process died is taken up again, or begun again where the
-//! table of [`growing`](super::growing) says that it cannot.
+//! table of [`partial`](super::partial) says that it cannot.
 
-mod part;
+mod part_file;
 #[cfg(test)]
 mod tests;
 
@@ -14,9 +14,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub(crate) use part::Part;
+pub(crate) use part_file::PartFile;
 
-use super::{Reservation, StorageError, claims::Claims, disk::Disk, growing::Place, names};
+use super::{Reservation, StorageError, disk::Disk, keyed_lock::KeyedLock, names, partial::Place};
 use crate::oci::Digest;
 
 /// After which an abandoned download is removed.
@@ -27,40 +27,40 @@ const KEPT: usize = 1000;
 
 /// The downloads under way, and those that wait to be taken up again.
 #[derive(Clone, Debug)]
-pub(crate) struct Parts {
+pub(crate) struct Downloads {
     disk: Arc<Disk>,
     boot: Option<Arc<str>>,
-    open: Claims<Digest>,
+    open: KeyedLock<Digest>,
     /// Held by whoever claims leftovers to tidy them, until it has let go: a download that begins
     /// meanwhile waits for that moment.
     tidying: Arc<Mutex<()>>,
 }
 
-impl Parts {
+impl Downloads {
     pub(super) fn new(disk: Arc<Disk>, boot: Option<Arc<str>>) -> Self {
-        Parts { disk, boot, open: Claims::default(), tidying: Arc::default() }
+        Downloads { disk, boot, open: KeyedLock::default(), tidying: Arc::default() }
     }
 
     /// As [`open_reserved`](Self::open_reserved), without a bound.
     #[cfg(test)]
-    pub(crate) fn open(&self, digest: Digest, most: Option<u64>) -> Result<Part, StorageError> {
+    pub(crate) fn open(&self, digest: Digest, most: Option<u64>) -> Result<PartFile, StorageError> {
         let room = self.disk.ledger.reserve(digest, 0, || 0);
         self.open_reserved(room.ok_or(StorageError::Busy(digest))?, most)
     }
 
     /// Begins a download in the room that is reserved for it, or takes up what an earlier one left:
-    /// [`Part::offset`] says where to go on. A leftover longer than `most` bytes is not taken up. No
+    /// [`PartFile::offset`] says where to go on. A leftover longer than `most` bytes is not taken up. No
     /// disk blocks are taken for it: it is a manifest's word.
     ///
-    /// Errors: [`StorageError::Busy`] while another `Part` of this digest lives.
-    pub(crate) fn open_reserved(&self, room: Reservation, most: Option<u64>) -> Result<Part, StorageError> {
+    /// Errors: [`StorageError::Busy`] while another `PartFile` of this digest lives.
+    pub(crate) fn open_reserved(&self, room: Reservation, most: Option<u64>) -> Result<PartFile, StorageError> {
         let digest = room.digest();
         let claim = self.open.take(digest).or_else(|| {
             let _tidied = self.tidying();
             self.open.take(digest)
         });
         let claim = claim.ok_or(StorageError::Busy(digest))?;
-        Part::open(Arc::clone(&self.disk), self.boot.clone(), claim, room, most)
+        PartFile::open(Arc::clone(&self.disk), self.boot.clone(), claim, room, most)
     }
 
     /// The digests of which an earlier download left something, and none is under way.
@@ -83,7 +83,7 @@ impl Parts {
             // Held over the removal: nobody may begin with these files meanwhile.
             if let Some(claim) = self.open.take(digest) {
                 let _permission = self.disk.writing()?;
-                Place { folder: self.disk.layout.fill(&claim.key), name: part::PART, boot: None }.remove()?;
+                Place { folder: self.disk.layout.fill(&claim.key), name: part_file::PART, boot: None }.remove()?;
                 self.disk.ledger.swept(&digest);
                 removed += 1;
             }
@@ -100,7 +100,8 @@ impl Parts {
             // Held meanwhile: whoever takes it up cuts it too.
             let Some(claim) = self.open.take(digest) else { continue };
             let _permission = self.disk.writing()?;
-            given += Place { folder: self.disk.layout.fill(&claim.key), name: part::PART, boot: None }.give_back()?;
+            given +=
+                Place { folder: self.disk.layout.fill(&claim.key), name: part_file::PART, boot: None }.give_back()?;
         }
         Ok(given)
     }
@@ -108,7 +109,7 @@ impl Parts {
     /// Counts what earlier processes left against `max_size`.
     pub(super) fn count_leftovers(&self) -> Result<(), StorageError> {
         for (digest, _) in self.all()? {
-            let file = self.disk.layout.fill(&digest).join(part::PART);
+            let file = self.disk.layout.fill(&digest).join(part_file::PART);
             if let Ok(metadata) = fs::metadata(file) {
                 self.disk.ledger.found(digest, metadata.len());
             }
@@ -133,7 +134,7 @@ impl Parts {
             let Some(digest) = entry.file_name().to_str().and_then(names::parse_digest) else {
                 continue;
             };
-            let changed = fs::metadata(entry.path().join(part::PART)).or_else(|_| entry.metadata());
+            let changed = fs::metadata(entry.path().join(part_file::PART)).or_else(|_| entry.metadata());
             all.extend(changed.and_then(|metadata| metadata.modified()).ok().map(|changed| (digest, changed)));
         }
         Ok(all)

@@ -2,11 +2,11 @@
 //!
 //! | | by | after which |
 //! |---|---|---|
-//! | open | [`Parts::open`](super::Parts::open) | bytes are appended; readers follow up to [`Part::offset`] |
-//! | proven | [`Part::verify`] | it may be committed; another byte unproves it |
-//! | gone | [`Part::commit`] | it is a blob, and readers read on from it |
-//! | gone | [`Part::park`], drop | it waits to be taken up again |
-//! | gone | [`Part::discard`] | it never was; readers keep what they have |
+//! | open | [`Downloads::open`](super::Downloads::open) | bytes are appended; readers follow up to [`PartFile::offset`] |
+//! | proven | [`PartFile::verify`] | it may be committed; another byte unproves it |
+//! | gone | [`PartFile::commit`] | it is a blob, and readers read on from it |
+//! | gone | [`PartFile::park`], drop | it waits to be taken up again |
+//! | gone | [`PartFile::discard`] | it never was; readers keep what they have |
 
 use std::{fs::File, sync::Arc};
 
@@ -16,9 +16,9 @@ use crate::{
     oci::Digest,
     storage::{
         Reservation, StorageError, StoredBlob, blobs,
-        claims::Claim,
         disk::Disk,
-        growing::{Facts, Growing, Place},
+        keyed_lock::KeyGuard,
+        partial::{PartialFile, PartialMeta, Place},
     },
 };
 
@@ -27,10 +27,10 @@ pub(super) const PART: &str = "part";
 
 /// A download under way. Dropped, it stays on disk to be taken up again.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct PartFile {
     disk: Arc<Disk>,
-    claim: Claim<Digest>,
-    growing: Growing,
+    claim: KeyGuard<Digest>,
+    partial: PartialFile,
     room: Reservation,
     /// Nothing of it is on disk any more, or under its name.
     gone: bool,
@@ -39,25 +39,25 @@ pub(crate) struct Part {
     proven: bool,
 }
 
-impl Part {
+impl PartFile {
     pub(super) fn open(
         disk: Arc<Disk>,
         boot: Option<Arc<str>>,
-        claim: Claim<Digest>,
+        claim: KeyGuard<Digest>,
         mut room: Reservation,
         most: Option<u64>,
-    ) -> Result<Part, StorageError> {
+    ) -> Result<PartFile, StorageError> {
         drop(disk.writing()?);
         let place = Place { folder: disk.layout.fill(&claim.key), name: PART, boot };
         let algorithm = claim.key.algorithm();
-        let fits = |_: &Facts, length| most.is_none_or(|most| length <= most);
-        if let Some(mut growing) = Growing::take_up(place.clone(), algorithm, fits)? {
-            growing.checkpoint_if_due()?;
-            let resumed = growing.written() > 0;
-            return Ok(Part { disk, claim, growing, room, gone: false, resumed, proven: false });
+        let fits = |_: &PartialMeta, length| most.is_none_or(|most| length <= most);
+        if let Some(mut partial) = PartialFile::take_up(place.clone(), algorithm, fits)? {
+            partial.checkpoint_if_due()?;
+            let resumed = partial.written() > 0;
+            return Ok(PartFile { disk, claim, partial, room, gone: false, resumed, proven: false });
         }
-        match Growing::begin(place.clone(), algorithm, Facts::default()) {
-            Ok(growing) => Ok(Part { disk, claim, growing, room, gone: false, resumed: false, proven: false }),
+        match PartialFile::begin(place.clone(), algorithm, PartialMeta::default()) {
+            Ok(partial) => Ok(PartFile { disk, claim, partial, room, gone: false, resumed: false, proven: false }),
             Err(error) => {
                 // A full disk is not filled further with folders of downloads that never began.
                 if place.remove().is_ok() {
@@ -70,23 +70,23 @@ impl Part {
 
     /// How many bytes readers can read; also where upstream is to go on after an error or a restart.
     pub(crate) fn offset(&self) -> u64 {
-        self.growing.written()
+        self.partial.written()
     }
 
     /// The size in bytes that the blob will have, as the source of these bytes has said. It may be
     /// wrong.
     pub(crate) fn total(&self) -> Option<u64> {
-        self.growing.facts().total
+        self.partial.meta().total
     }
 
     /// The sources that its bytes came from.
     pub(crate) fn sources(&self) -> &[String] {
-        &self.growing.facts().sources
+        &self.partial.meta().sources
     }
 
     /// Notes a source that bytes come from next, so that it is known after a restart too.
     pub(crate) fn add_source(&mut self, source: &str) -> Result<(), StorageError> {
-        if self.sources().iter().any(|known| known == source) { Ok(()) } else { self.growing.add_source(source) }
+        if self.sources().iter().any(|known| known == source) { Ok(()) } else { self.partial.add_source(source) }
     }
 
     /// Learns the blob's size from the source of all bytes that are here, and reserves space a step
@@ -95,26 +95,26 @@ impl Part {
     /// Errors: [`StorageError::NoSpace`] if there is no room for the step. The part can be used all
     /// the same.
     pub(crate) fn set_total(&mut self, total: Option<u64>) -> Result<(), StorageError> {
-        if self.total() == total { Ok(()) } else { self.growing.set_total(total) }
+        if self.total() == total { Ok(()) } else { self.partial.set_total(total) }
     }
 
     /// Makes the reservation `total` bytes in all. Says whether there is room: within `max_size`, and
     /// for what is missing on the disk.
     pub(crate) fn reserve(&mut self, total: u64) -> bool {
-        self.disk.has_space(total.saturating_sub(self.growing.written()))
+        self.disk.has_space(total.saturating_sub(self.partial.written()))
             && self.room.grow_to(total, || self.disk.cached())
     }
 
     /// Whether the hash is that of what is in the file.
     #[cfg(test)]
     pub(in crate::storage) fn agrees(&self) -> bool {
-        self.growing.digest().unwrap() == self.growing.reread().unwrap()
+        self.partial.digest().unwrap() == self.partial.reread().unwrap()
     }
 
     /// A descriptor of its own for reading, by position. It stays good after [`commit`](Self::commit), after
     /// [`discard`](Self::discard), and, with the old bytes, after [`restart`](Self::restart).
     pub(crate) fn reader(&self) -> Result<Arc<File>, StorageError> {
-        self.growing.reader()
+        self.partial.reader()
     }
 
     /// Takes the next bytes. Small ones are gathered: [`flush`](Self::flush) makes them readable.
@@ -122,21 +122,21 @@ impl Part {
     /// After an error the part ends at [`offset`](Self::offset), and bytes beyond it are to be fetched again.
     pub(crate) fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
         self.proven = false;
-        self.growing.append(batch)
+        self.partial.append(batch)
     }
 
     /// Makes everything that was appended readable.
     pub(crate) fn flush(&mut self) -> Result<(), StorageError> {
-        self.growing.flush()
+        self.partial.flush()
     }
 
     /// Whether the bytes are the blob. Its digest says so, whatever anybody has said of its size.
     pub(crate) fn verify(&mut self) -> Result<bool, StorageError> {
         self.flush()?;
-        self.proven = self.growing.digest()? == self.claim.key;
+        self.proven = self.partial.digest()? == self.claim.key;
         if self.proven && self.resumed {
             // The saved hash vouches for what was written then, not for what the disk has kept since.
-            self.proven = self.growing.reread()? == self.claim.key;
+            self.proven = self.partial.reread()? == self.claim.key;
         }
         Ok(self.proven)
     }
@@ -150,33 +150,33 @@ impl Part {
             return Err(StorageError::Unproven(self.claim.key));
         }
         self.gone = true;
-        blobs::commit(&self.disk, &self.claim.key, &mut self.growing).inspect_err(|_| {
-            let _ = self.growing.place().remove();
+        blobs::commit(&self.disk, &self.claim.key, &mut self.partial).inspect_err(|_| {
+            let _ = self.partial.place().remove();
         })
     }
 
     /// Keeps it on disk, so that it can be taken up again even after a power cut.
     pub(crate) fn park(mut self) -> Result<(), StorageError> {
-        self.growing.park()
+        self.partial.park()
     }
 
     /// Removes it from disk.
     pub(crate) fn discard(mut self) -> Result<(), StorageError> {
         self.gone = true;
-        self.growing.discard()
+        self.partial.discard()
     }
 
     /// Begins again with no bytes and no size, in a new file: readers of the old one see no byte of
     /// the new.
     pub(crate) fn restart(&mut self) -> Result<(), StorageError> {
         (self.resumed, self.proven) = (false, false);
-        self.growing.restart()
+        self.partial.restart()
     }
 }
 
-impl Drop for Part {
+impl Drop for PartFile {
     /// What is left on disk goes on to count against `max_size`.
     fn drop(&mut self) {
-        self.room.keeps(if self.gone { 0 } else { self.growing.written() });
+        self.room.keeps(if self.gone { 0 } else { self.partial.written() });
     }
 }

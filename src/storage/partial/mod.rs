@@ -9,11 +9,11 @@
 //! | names another boot, or none | cut to the durable offset, up to which it was synced |
 //! | is damaged or missing, or promises more than there is | begun again, or forgotten: its owner says |
 //!
-//! Callers: [`Part`](super::Part) and [`Upload`](super::Upload), which see to it that nobody else writes the file.
+//! Callers: [`PartFile`](super::PartFile) and [`Upload`](super::Upload), which see to it that nobody else writes the file.
 
-mod gathered;
 mod hashing;
 mod state;
+mod write_buffer;
 
 use std::{
     collections::VecDeque,
@@ -26,14 +26,14 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use gathered::Gathered;
 use hashing::Hashing;
 use rustix::{
     fs::{FallocateFlags, fallocate},
     io::Errno,
 };
+use write_buffer::WriteBuffer;
 
-pub(super) use state::{Facts, State, boot_id, hash_from};
+pub(super) use state::{PartialMeta, State, boot_id, hash_from};
 
 use super::{StorageError, blocks, durable};
 use crate::oci::{Algorithm, Digest, Hasher};
@@ -63,14 +63,14 @@ pub(super) struct Place {
 }
 
 /// A file that grows. Dropped, it stays on disk to be taken up again.
-pub(super) struct Growing {
+pub(super) struct PartialFile {
     place: Place,
     file: Arc<File>,
     algorithm: Algorithm,
     hashing: Hashing,
     written: u64,
-    gathered: Gathered,
-    facts: Facts,
+    buffer: WriteBuffer,
+    meta: PartialMeta,
     /// Up to here space is reserved.
     reserved: u64,
     saved: u64,
@@ -120,26 +120,26 @@ impl Place {
     }
 }
 
-impl Growing {
+impl PartialFile {
     /// Begins a file in the place of what was there.
-    pub(super) fn begin(place: Place, algorithm: Algorithm, facts: Facts) -> Result<Growing, StorageError> {
+    pub(super) fn begin(place: Place, algorithm: Algorithm, meta: PartialMeta) -> Result<PartialFile, StorageError> {
         // It lasts from the first state on that is saved to last: that syncs the folder above as well.
         durable::ensure_dir(&place.folder).map_err(StorageError::io("creating", &place.folder))?;
         let file = Arc::new(fresh(&place.path())?);
-        let growing = Growing {
+        let partial = PartialFile {
             place,
             file,
             algorithm,
             hashing: Hashing::new(Hasher::new(algorithm)),
             written: 0,
-            gathered: Gathered::default(),
-            facts,
+            buffer: WriteBuffer::default(),
+            meta,
             reserved: 0,
             saved: 0,
             checkpoint: None,
         };
-        growing.state()?.save(&growing.place.folder, false)?;
-        Ok(growing)
+        partial.state()?.save(&partial.place.folder, false)?;
+        Ok(partial)
     }
 
     /// Takes up what an earlier one left, as far as it is good; `None` if nothing of it is, or if `wanted` says so of
@@ -147,27 +147,27 @@ impl Growing {
     pub(super) fn take_up(
         place: Place,
         algorithm: Algorithm,
-        wanted: impl FnOnce(&Facts, u64) -> bool,
-    ) -> Result<Option<Growing>, StorageError> {
+        wanted: impl FnOnce(&PartialMeta, u64) -> bool,
+    ) -> Result<Option<PartialFile>, StorageError> {
         let path = place.path();
         let file = match File::options().read(true).write(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(StorageError::io("opening", &path))?,
         };
         let resumed = state::resume(&place.folder, &file, algorithm, place.boot.as_deref())?;
-        let Some(resumed) = resumed.filter(|resumed| wanted(&resumed.facts, resumed.offset)) else {
+        let Some(resumed) = resumed.filter(|resumed| wanted(&resumed.meta, resumed.offset)) else {
             return Ok(None);
         };
         // This also gives back what was reserved.
         file.set_len(resumed.offset).map_err(StorageError::io("cutting", &path))?;
-        Ok(Some(Growing {
+        Ok(Some(PartialFile {
             place,
             file: Arc::new(file),
             algorithm,
             hashing: Hashing::new(resumed.hasher),
             written: resumed.offset,
-            gathered: Gathered::default(),
-            facts: resumed.facts,
+            buffer: WriteBuffer::default(),
+            meta: resumed.meta,
             reserved: resumed.offset,
             saved: resumed.saved,
             checkpoint: None,
@@ -181,7 +181,7 @@ impl Growing {
 
     /// How many bytes it was given: those of [`written`](Self::written), and those that are still gathered.
     pub(super) fn given(&self) -> u64 {
-        self.written + self.gathered.length() as u64
+        self.written + self.buffer.length() as u64
     }
 
     /// How it is hashed.
@@ -189,8 +189,8 @@ impl Growing {
         self.algorithm
     }
 
-    pub(super) fn facts(&self) -> &Facts {
-        &self.facts
+    pub(super) fn meta(&self) -> &PartialMeta {
+        &self.meta
     }
 
     pub(super) fn place(&self) -> &Place {
@@ -229,8 +229,8 @@ impl Growing {
 
     /// Takes the next bytes. Few are gathered until there is enough, or until [`flush`](Self::flush).
     pub(super) fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
-        batch.into_iter().for_each(|piece| self.gathered.push(piece));
-        if self.gathered.length() < PIECE {
+        batch.into_iter().for_each(|piece| self.buffer.push(piece));
+        if self.buffer.length() < PIECE {
             return Ok(());
         }
         self.flush()
@@ -239,12 +239,12 @@ impl Growing {
     /// Writes what was gathered, and makes a checkpoint where one is due.
     pub(super) fn flush(&mut self) -> Result<(), StorageError> {
         self.reserve_if_due()?;
-        self.write_gathered()?;
+        self.write_buffered()?;
         self.checkpoint_if_due()
     }
 
-    fn write_gathered(&mut self) -> Result<(), StorageError> {
-        let (pieces, mut written) = (self.gathered.take(), Vec::new());
+    fn write_buffered(&mut self) -> Result<(), StorageError> {
+        let (pieces, mut written) = (self.buffer.take(), Vec::new());
         let result = self.write(pieces, &mut written);
         // Whatever failed, the file and the hash never differ.
         self.hashing.update(written);
@@ -261,7 +261,7 @@ impl Growing {
 
     /// Flushes, and makes everything survive a power cut so that it can be taken up again.
     pub(super) fn park(&mut self) -> Result<(), StorageError> {
-        self.write_gathered()?;
+        self.write_buffered()?;
         self.sync()?;
         self.state()?.save(&self.place.folder, true)?;
         self.saved = self.written;
@@ -285,31 +285,31 @@ impl Growing {
         self.file = Arc::new(fresh(&self.place.path())?);
         self.hashing = Hashing::new(Hasher::new(self.algorithm));
         (self.written, self.saved, self.reserved) = (0, 0, 0);
-        self.facts.total = None;
-        self.facts.sources.clear();
-        drop(self.gathered.take());
+        self.meta.total = None;
+        self.meta.sources.clear();
+        drop(self.buffer.take());
         self.state()?.save(&self.place.folder, false)
     }
 
     /// Learns one more source that its bytes come from.
     pub(super) fn add_source(&mut self, source: &str) -> Result<(), StorageError> {
-        self.facts.sources.push(source.to_owned());
-        self.save_facts()
+        self.meta.sources.push(source.to_owned());
+        self.save_meta()
     }
 
     /// Learns the size it will have. Its space is reserved a step ahead of what is written, where
     /// the file system can; the file's length stays what was written. One that was known and is not
     /// any more is forgotten on disk too, before bytes come that it does not speak for.
     pub(super) fn set_total(&mut self, total: Option<u64>) -> Result<(), StorageError> {
-        let before = std::mem::replace(&mut self.facts.total, total);
+        let before = std::mem::replace(&mut self.meta.total, total);
         if before.is_some() && before != total {
-            self.save_facts()?;
+            self.save_meta()?;
         }
         self.reserve_if_due()
     }
 
     /// A checkpoint under way would write older facts over these.
-    fn save_facts(&mut self) -> Result<(), StorageError> {
+    fn save_meta(&mut self) -> Result<(), StorageError> {
         self.finish_checkpoint()?;
         self.state()?.save(&self.place.folder, false)
     }
@@ -342,7 +342,7 @@ impl Growing {
     /// Reserves the next step of the total that is known, before the last one is used up.
     fn reserve_if_due(&mut self) -> Result<(), StorageError> {
         let ahead = (self.written / 4).clamp(AHEAD.0, AHEAD.1);
-        let Some(total) = self.facts.total.filter(|total| *total > self.reserved && *total > PIECE as u64) else {
+        let Some(total) = self.meta.total.filter(|total| *total > self.reserved && *total > PIECE as u64) else {
             return Ok(());
         };
         if self.reserved > self.written + ahead / 2 {
@@ -376,7 +376,7 @@ impl Growing {
     }
 
     fn state(&self) -> Result<State, StorageError> {
-        Ok(State::new(self.place.boot.as_deref(), self.written, &self.hasher()?, self.facts.clone()))
+        Ok(State::new(self.place.boot.as_deref(), self.written, &self.hasher()?, self.meta.clone()))
     }
 
     /// Every so often syncs the file and saves its state, on a thread beside the writer. One that is slow is not waited
@@ -409,13 +409,16 @@ impl Growing {
     }
 }
 
-impl std::fmt::Debug for Growing {
+impl std::fmt::Debug for PartialFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Growing").field("place", &self.place).field("written", &self.written).finish_non_exhaustive()
+        f.debug_struct("PartialFile")
+            .field("place", &self.place)
+            .field("written", &self.written)
+            .finish_non_exhaustive()
     }
 }
 
-impl Drop for Growing {
+impl Drop for PartialFile {
     fn drop(&mut self) {
         if let Err(error) = self.finish_checkpoint() {
             tracing::warn!(%error, folder = %self.place.folder.display(), "what was received cannot be kept for later");

@@ -16,7 +16,7 @@ const COUNTERS: usize = 1024;
 
 /// The generations of one data folder.
 #[derive(Debug)]
-pub(super) struct Generations {
+pub(super) struct Versions {
     counters: Vec<AtomicU64>,
     /// Blobs that were taken away, which is seldom, and counts for every repository.
     removals: AtomicU64,
@@ -28,10 +28,10 @@ pub(super) struct Generations {
 #[must_use = "the change counts when this is dropped"]
 pub(super) struct Change<'a>(&'a AtomicU64);
 
-impl Generations {
+impl Versions {
     pub(super) fn new() -> Self {
         let counters = (0..COUNTERS).map(|_| AtomicU64::new(0)).collect();
-        Generations { counters, removals: AtomicU64::new(0), hasher: Default::default() }
+        Versions { counters, removals: AtomicU64::new(0), hasher: Default::default() }
     }
 
     pub(super) fn of(&self, repository: &Repository) -> u64 {

@@ -7,12 +7,12 @@ use std::{
     thread,
 };
 
-use super::{part::PART, *};
+use super::{part_file::PART, *};
 use crate::{
     oci::{Algorithm, Hasher},
     storage::{
         Files, StoredBlob, Usage,
-        growing::{Facts, State, boot_id},
+        partial::{PartialMeta, State, boot_id},
         record,
         tests::{batch, child, child_dir, content, digest, eventually, open},
     },
@@ -31,7 +31,7 @@ fn read(blob: &StoredBlob) -> Vec<u8> {
 }
 
 /// Appends the rest, and expects the blob.
-fn finish(mut part: Part, bytes: &[u8]) -> StoredBlob {
+fn finish(mut part: PartFile, bytes: &[u8]) -> StoredBlob {
     let from = part.offset() as usize;
     for piece in bytes[from..].chunks(100_000) {
         part.append(batch(piece)).unwrap();
@@ -47,8 +47,8 @@ fn a_download_becomes_a_blob() {
     for (length, total) in [(0, Some(0)), (1, None), (3 * MIB + 7, Some(3 * MIB + 7)), (70 * MIB, None)] {
         let bytes = content(length);
         let name = digest(&bytes);
-        let mut part = storage.parts.open(name, total.map(|total| total as u64)).unwrap();
-        assert!(matches!(storage.parts.open(name, None), Err(StorageError::Busy(_))));
+        let mut part = storage.downloads.open(name, total.map(|total| total as u64)).unwrap();
+        assert!(matches!(storage.downloads.open(name, None), Err(StorageError::Busy(_))));
         let reader = part.reader().unwrap();
         let mut mark = 0;
         for piece in bytes.chunks(65_521) {
@@ -69,7 +69,7 @@ fn a_download_becomes_a_blob() {
     eventually(|| {
         storage.usage() == Usage { blobs: 4, bytes: (73 * MIB + 8) as u64, complete: true, ..Usage::default() }
     });
-    assert!(storage.parts.leftovers().unwrap().is_empty());
+    assert!(storage.downloads.leftovers().unwrap().is_empty());
 }
 
 /// F2: wrong bytes never become a blob, and those who read them never see the right ones behind them.
@@ -81,7 +81,7 @@ fn wrong_bytes_never_become_a_blob() {
     let mut wrong = right.clone();
     wrong[MIB / 2] ^= 1;
     let name = digest(&right);
-    let mut part = storage.parts.open(name, Some(MIB as u64)).unwrap();
+    let mut part = storage.downloads.open(name, Some(MIB as u64)).unwrap();
     part.append(batch(&wrong)).unwrap();
     let early = part.reader().unwrap();
     assert!(!part.verify().unwrap());
@@ -97,12 +97,12 @@ fn wrong_bytes_never_become_a_blob() {
     assert!(matches!(part.commit(), Err(StorageError::Unproven(_))));
     assert!(storage.blobs.open(&name).unwrap().is_none());
     // Longer than it may be: begun again.
-    let part = storage.parts.open(name, Some(MIB as u64)).unwrap();
+    let part = storage.downloads.open(name, Some(MIB as u64)).unwrap();
     assert!(part.offset() <= MIB as u64);
     part.discard().unwrap();
     assert!(!folder(dir.path(), &name).exists());
     // The right digest, and not the size that a source has said: the digest says what it is.
-    let mut part = storage.parts.open(name, None).unwrap();
+    let mut part = storage.downloads.open(name, None).unwrap();
     part.set_total(Some(MIB as u64 + 1)).unwrap();
     part.append(batch(&right)).unwrap();
     assert!(part.verify().unwrap());
@@ -114,7 +114,7 @@ fn wrong_bytes_never_become_a_blob() {
 fn a_blob_that_is_here_already_stays() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
-    let part = storage.parts.open(digest(b"x"), None).unwrap();
+    let part = storage.downloads.open(digest(b"x"), None).unwrap();
     storage.blobs.put(&digest(b"x"), b"x").unwrap();
     assert_eq!(read(&finish(part, b"x")), b"x");
     assert!(!folder(dir.path(), &digest(b"x")).exists());
@@ -127,21 +127,21 @@ fn a_parked_or_dropped_download_is_taken_up() {
     let bytes = content(2 * MIB);
     let name = digest(&bytes);
     let storage = open(dir.path());
-    let mut part = storage.parts.open(name, Some(2 * MIB as u64)).unwrap();
+    let mut part = storage.downloads.open(name, Some(2 * MIB as u64)).unwrap();
     assert_eq!(part.total(), None, "a manifest's word");
     part.set_total(Some(2 * MIB as u64)).unwrap();
     part.append(batch(&bytes[..MIB])).unwrap();
     part.append(batch(&bytes[MIB..MIB + 5])).unwrap();
     part.park().unwrap();
-    assert_eq!(storage.parts.leftovers().unwrap(), [name]);
+    assert_eq!(storage.downloads.leftovers().unwrap(), [name]);
     drop(storage);
     let storage = open(dir.path());
-    let mut part = storage.parts.open(name, None).unwrap();
-    assert!(storage.parts.leftovers().unwrap().is_empty());
+    let mut part = storage.downloads.open(name, None).unwrap();
+    assert!(storage.downloads.leftovers().unwrap().is_empty());
     assert_eq!((part.offset(), part.total()), (MIB as u64 + 5, Some(2 * MIB as u64)));
     part.append(batch(&bytes[MIB + 5..MIB + 500_000])).unwrap();
     drop(part);
-    let part = storage.parts.open(name, None).unwrap();
+    let part = storage.downloads.open(name, None).unwrap();
     assert_eq!(part.offset(), (MIB + 500_000) as u64, "the process lives, so the bytes do");
     assert!(read(&finish(part, &bytes)) == bytes);
 }
@@ -153,7 +153,7 @@ fn a_download_waits_for_who_tidies() {
     let storage = open(dir.path());
     let name = digest(&content(MIB));
     let begun = || {
-        let mut part = storage.parts.open(name, None).unwrap();
+        let mut part = storage.downloads.open(name, None).unwrap();
         part.append(batch(b"x")).unwrap();
         part.park().unwrap();
     };
@@ -162,7 +162,7 @@ fn a_download_waits_for_who_tidies() {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !ended.load(Ordering::Relaxed) {
-                storage.parts.give_back().unwrap();
+                storage.downloads.give_back().unwrap();
             }
         });
         (0..300).for_each(|_| begun());
@@ -179,12 +179,14 @@ fn a_part_is_taken_up_as_far_as_it_is_good() {
     let durable = 600_000;
     let mut hasher = Hasher::new(Algorithm::Sha256);
     hasher.update(&bytes[..durable]);
-    let state =
-        |boot: Option<&str>| record::encode(&State::new(boot, durable as u64, &hasher, Facts::default())).unwrap();
+    let state = |boot: Option<&str>| {
+        record::encode(&State::new(boot, durable as u64, &hasher, PartialMeta::default())).unwrap()
+    };
     let good = state(boot.as_deref());
     let mut rotten = good.clone();
     rotten[40] ^= 1;
-    let foreign = State { hash_state: "AAAA".into(), ..State::new(boot.as_deref(), 5, &hasher, Facts::default()) };
+    let foreign =
+        State { hash_state: "AAAA".into(), ..State::new(boot.as_deref(), 5, &hasher, PartialMeta::default()) };
     for (what, state, length, total, expected) in [
         ("the same boot", Some(good.clone()), MIB, None, MIB),
         ("the same boot, and nothing after", Some(good.clone()), durable, None, durable),
@@ -206,7 +208,7 @@ fn a_part_is_taken_up_as_far_as_it_is_good() {
         if let Some(state) = state {
             fs::write(folder.join("state"), state).unwrap();
         }
-        let part = storage.parts.open(name, total).unwrap();
+        let part = storage.downloads.open(name, total).unwrap();
         assert_eq!(part.offset(), expected as u64, "{what}");
         assert_eq!(part.reader().unwrap().metadata().unwrap().len(), expected as u64, "{what}");
         if total.is_none() {
@@ -224,19 +226,19 @@ fn rot_in_what_was_parked_is_no_blob() {
     let name = digest(&bytes);
     {
         let storage = open(dir.path());
-        let mut part = storage.parts.open(name, Some(MIB as u64)).unwrap();
+        let mut part = storage.downloads.open(name, Some(MIB as u64)).unwrap();
         part.append(batch(&bytes[..MIB / 2])).unwrap();
         part.park().unwrap();
     }
     let file = fs::File::options().write(true).open(folder(dir.path(), &name).join(PART)).unwrap();
     file.write_all_at(&[bytes[1000] ^ 1], 1000).unwrap();
     let storage = open(dir.path());
-    let mut part = storage.parts.open(name, Some(MIB as u64)).unwrap();
+    let mut part = storage.downloads.open(name, Some(MIB as u64)).unwrap();
     let from = part.offset() as usize;
     part.append(batch(&bytes[from..])).unwrap();
     assert!(!part.verify().unwrap());
     part.discard().unwrap();
-    assert_eq!(finish(storage.parts.open(name, None).unwrap(), &bytes).size, MIB as u64);
+    assert_eq!(finish(storage.downloads.open(name, None).unwrap(), &bytes).size, MIB as u64);
 }
 
 #[test]
@@ -245,7 +247,7 @@ fn checkpoints_bound_what_a_power_cut_costs() {
     let bytes = content(70 * MIB);
     let name = digest(&bytes);
     let storage = open(dir.path());
-    let unnamed = Parts { boot: None, ..storage.parts.clone() };
+    let unnamed = Downloads { boot: None, ..storage.downloads.clone() };
     let mut part = unnamed.open(name, None).unwrap();
     for piece in bytes[..65 * MIB].chunks(MIB) {
         part.append(batch(piece)).unwrap();
@@ -269,7 +271,7 @@ fn a_checkpoint_under_way_hides_nothing_that_was_learned_meanwhile() {
     let storage = open(dir.path());
     let bytes = content(34 * MIB);
     let name = digest(&bytes);
-    let mut part = storage.parts.open(name, None).unwrap();
+    let mut part = storage.downloads.open(name, None).unwrap();
     part.set_total(Some(34 << 20)).unwrap();
     part.add_source("first").unwrap();
     part.append(batch(&bytes)).unwrap();
@@ -278,7 +280,7 @@ fn a_checkpoint_under_way_hides_nothing_that_was_learned_meanwhile() {
     part.set_total(None).unwrap();
     drop(part);
     let state = State::read(&folder(dir.path(), &name)).unwrap().unwrap();
-    assert_eq!((state.facts.sources, state.facts.total), (vec!["first".to_owned(), "second".to_owned()], None));
+    assert_eq!((state.meta.sources, state.meta.total), (vec!["first".to_owned(), "second".to_owned()], None));
 }
 
 #[test]
@@ -287,7 +289,7 @@ fn small_pieces_come_to_a_checkpoint_too() {
     let bytes = content(33 * MIB);
     let name = digest(&bytes);
     let storage = open(dir.path());
-    let mut part = storage.parts.open(name, None).unwrap();
+    let mut part = storage.downloads.open(name, None).unwrap();
     for piece in bytes.chunks(64 << 10) {
         part.append(batch(piece)).unwrap();
         part.flush().unwrap();
@@ -301,18 +303,18 @@ fn abandoned_downloads_go_away() {
     let dir = tempfile::tempdir().unwrap();
     let storage: Files = open(dir.path());
     for n in 0..3_u8 {
-        let mut part = storage.parts.open(digest(&[n]), None).unwrap();
+        let mut part = storage.downloads.open(digest(&[n]), None).unwrap();
         part.append(batch(&[n])).unwrap();
         part.park().unwrap();
     }
     let old = SystemTime::now() - Duration::from_secs(8 * 24 * 3600);
     let part = folder(dir.path(), &digest(&[0])).join("part");
     fs::File::options().write(true).open(part).unwrap().set_modified(old).unwrap();
-    let under_way = storage.parts.open(digest(&[1]), None).unwrap();
-    assert_eq!(storage.parts.sweep(crate::storage::parts::ABANDONED).unwrap(), 1);
-    assert_eq!(storage.parts.leftovers().unwrap(), [digest(&[2])]);
-    assert_eq!(storage.parts.sweep(Duration::ZERO).unwrap(), 1);
-    assert!(storage.parts.leftovers().unwrap().is_empty());
+    let under_way = storage.downloads.open(digest(&[1]), None).unwrap();
+    assert_eq!(storage.downloads.sweep(crate::storage::downloads::ABANDONED).unwrap(), 1);
+    assert_eq!(storage.downloads.leftovers().unwrap(), [digest(&[2])]);
+    assert_eq!(storage.downloads.sweep(Duration::ZERO).unwrap(), 1);
+    assert!(storage.downloads.leftovers().unwrap().is_empty());
     assert_eq!(under_way.offset(), 1);
 }
 
@@ -322,7 +324,7 @@ fn a_killed_download_is_taken_up() {
     let dir = tempfile::tempdir().unwrap();
     let bytes = content(48 * MIB);
     for _ in 0..3 {
-        let mut process = child("storage::parts::tests::child_that_downloads", dir.path(), &[])
+        let mut process = child("storage::downloads::tests::child_that_downloads", dir.path(), &[])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -338,8 +340,8 @@ fn a_killed_download_is_taken_up() {
         process.kill().unwrap();
         process.wait().unwrap();
         let storage = open(dir.path());
-        assert_eq!(storage.parts.leftovers().unwrap(), [digest(&bytes)]);
-        let part = storage.parts.open(digest(&bytes), None).unwrap();
+        assert_eq!(storage.downloads.leftovers().unwrap(), [digest(&bytes)]);
+        let part = storage.downloads.open(digest(&bytes), None).unwrap();
         assert!(advertised > 0 && part.offset() >= advertised, "{} of {advertised}", part.offset());
         let blob = finish(part, &bytes);
         assert!(read(&blob) == bytes);
@@ -352,7 +354,7 @@ fn a_killed_download_is_taken_up() {
 fn child_that_downloads() {
     let bytes = content(48 * MIB);
     let storage = open(&child_dir());
-    let mut part = storage.parts.open(digest(&bytes), Some(bytes.len() as u64)).unwrap();
+    let mut part = storage.downloads.open(digest(&bytes), Some(bytes.len() as u64)).unwrap();
     println!();
     for piece in bytes[..47 * MIB].chunks(70_000) {
         part.append(batch(piece)).unwrap();

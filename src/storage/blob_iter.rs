@@ -8,22 +8,22 @@ use crate::oci::{Algorithm, Digest};
 /// The blobs of a data folder, one after the other, in the order of digests:
 /// [`BlobStore::all`](super::BlobStore::all), [`BlobStore::after`](super::BlobStore::after).
 #[derive(Debug)]
-pub(crate) struct Stored {
+pub(crate) struct BlobIter {
     layout: Layout,
     last: Option<Digest>,
     shards: std::vec::IntoIter<(Algorithm, u8)>,
     found: std::vec::IntoIter<Digest>,
 }
 
-impl Stored {
+impl BlobIter {
     pub(super) fn new(layout: Layout, last: Option<Digest>) -> Self {
         let reached = last.map(|last| (last.algorithm(), last.as_bytes().first().copied().unwrap_or_default()));
         let shards: Vec<_> = all().filter(|shard| Some(*shard) >= reached).collect();
-        Stored { layout, last, shards: shards.into_iter(), found: Vec::new().into_iter() }
+        BlobIter { layout, last, shards: shards.into_iter(), found: Vec::new().into_iter() }
     }
 }
 
-impl Iterator for Stored {
+impl Iterator for BlobIter {
     type Item = Result<Digest, StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -1,0 +1,97 @@
+//! What the index's handle and its thread share: the state, and which writes are still queued.
+//!
+//! The states are those of the table in `mod.rs`; `Off` is final (I4). Callers: this folder.
+
+use std::{
+    collections::HashMap,
+    sync::{Condvar, Mutex, PoisonError, RwLock, atomic::AtomicUsize},
+};
+
+use super::{entry::RepositoryKey, open::Trees};
+
+/// What the handle and the thread share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) state: RwLock<State>,
+    pub(super) settled: Condvar,
+    pub(super) settling: Mutex<bool>,
+    pub(super) pending: Mutex<HashMap<RepositoryKey, usize>>,
+    pub(super) touches: AtomicUsize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) enum State {
+    #[default]
+    Opening,
+    Rebuilding,
+    Ready(Trees),
+    Off,
+}
+
+impl Shared {
+    pub(super) fn ready(&self) -> Option<Trees> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Ready(trees) => Some(trees.clone()),
+            State::Opening | State::Rebuilding | State::Off => None,
+        }
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        matches!(*self.state.read().unwrap_or_else(PoisonError::into_inner), State::Off)
+    }
+
+    /// Moves on, unless it is off: that is final.
+    pub(super) fn enter(&self, next: State) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*state, State::Off) {
+            *state = next;
+        }
+    }
+
+    pub(super) fn off(&self, why: &dyn std::fmt::Display) {
+        if self.off_quietly() {
+            tracing::warn!(%why, "the index is off until the next start; everything is served from files");
+        }
+    }
+
+    /// Says whether it was not off before.
+    pub(super) fn off_quietly(&self) -> bool {
+        let before = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *state, State::Off)
+        };
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        !matches!(before, State::Off)
+    }
+
+    pub(super) fn settle(&self) {
+        *self.settling.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.settled.notify_all();
+    }
+
+    /// Notes that a write to this repository is queued.
+    pub(super) fn expect(&self, repository: &RepositoryKey) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        *pending.entry(repository.clone()).or_default() += 1;
+    }
+
+    /// Notes that it is applied.
+    pub(super) fn applied(&self, repository: &RepositoryKey) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = pending.get_mut(repository) {
+            *count -= 1;
+            if *count == 0 {
+                pending.remove(repository);
+            }
+        }
+    }
+
+    /// The repositories to which a write is queued.
+    pub(super) fn pending(&self) -> Vec<RepositoryKey> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    pub(super) fn is_pending(&self, repository: &RepositoryKey) -> bool {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).contains_key(repository)
+    }
+}
