@@ -8,6 +8,7 @@ mod measured;
 mod opening;
 mod removal;
 mod reserved;
+mod room;
 mod rot;
 
 use std::{
