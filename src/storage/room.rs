@@ -97,6 +97,13 @@ impl Reservation {
         true
     }
 
+    /// Promises no more than what is on disk.
+    pub(super) fn shrink(&mut self) {
+        let mut books = lock(&self.books);
+        books.reserved -= self.reserved - self.on_disk;
+        self.reserved = self.on_disk;
+    }
+
     /// So many bytes stay on disk if it is dropped.
     pub(super) fn keeps(&mut self, on_disk: u64) {
         self.on_disk = on_disk;

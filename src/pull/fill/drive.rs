@@ -107,7 +107,7 @@ impl Drive {
 
     /// Commits the bytes, keeps them for a resume, or removes them.
     async fn end(&self, download: Download<'_>, result: Result<(), FillFailure>) -> Result<u64, FillFailure> {
-        let (digest, sources) = (download.leader.digest(), download.leader.sure_sources());
+        let (leader, digest) = (download.leader, download.leader.digest());
         let (disputed, outgrew) = (download.is_disputed(), download.outgrew_its_name());
         let asked = download.sources();
         let Some(part) = download.into_part() else {
@@ -116,7 +116,7 @@ impl Drive {
         match result {
             Ok(()) => {
                 let size = part.commit().await?.size;
-                self.link(&sources, digest, size).await?;
+                self.link(leader, digest, size).await?;
                 Ok(size)
             }
             Err(failure) => {
@@ -133,13 +133,17 @@ impl Drive {
     }
 
     /// Every repository that the content was asked for in, and had it, holds it from now on: a name
-    /// becomes a possession (S23).
-    async fn link(&self, sources: &[Origin], digest: Digest, size: u64) -> Result<(), FillFailure> {
-        for source in sources {
+    /// becomes a possession (S23). A source may turn out to have it while this writes: its clients
+    /// are told so already, and so it holds the content, too.
+    async fn link(&self, leader: &Leader<Origin>, digest: Digest, size: u64) -> Result<(), FillFailure> {
+        let mut linked: Vec<Origin> = Vec::new();
+        loop {
+            let sure = leader.sure_sources();
+            let Some(source) = sure.into_iter().find(|source| !linked.contains(source)) else { return Ok(()) };
             let link = records::link(digest, "", size, LinkRight::Fetched);
             self.storage.commit(Change::link(&source.repository(), link, IfLinked::KeepIfHeld)).await?;
+            linked.push(source);
         }
-        Ok(())
     }
 }
 

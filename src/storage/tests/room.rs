@@ -85,6 +85,9 @@ async fn fill(storage: Storage, seed: u64) {
     let mut download = storage.download(room, None).await.unwrap();
     let missing = Bytes::from(content).slice(download.offset() as usize..);
     if told {
+        if !download.reserve(size).await.unwrap() {
+            return end(download, rng.random_bool(0.5)).await;
+        }
         download.comes_from("a".to_owned(), Some(size)).await.unwrap();
     }
     for piece in missing.chunks(7_000) {

@@ -6,15 +6,23 @@ use crate::{
 };
 
 impl Storage {
-    /// Reserves room for a download of `digest`, `bytes` long with what an earlier one left of it.
-    /// `None` if that is more than `max_size` or `min_free` allows: what is here, what is reserved
-    /// and what unfinished downloads hold count together, so that downloads that begin together
-    /// never exceed it. A reservation that is dropped gives its bytes back.
+    /// Room for a download of `digest`, if `bytes` fit now, with what an earlier one left of it;
+    /// `None` if they are more than `max_size` or `min_free` allow. It is the room of what is on
+    /// disk: `bytes` may be only a manifest's word. [`Download::reserve`](super::Download::reserve)
+    /// makes it more. What is here, what is reserved and what unfinished downloads hold count
+    /// together, so that downloads that begin together never exceed `max_size`.
     ///
     /// # Errors
     /// [`StorageError::Lost`].
     pub async fn reserve(&self, digest: Digest, bytes: u64) -> Result<Option<Reservation>, StorageError> {
-        self.read_with(move |files| Ok(files.reserve(digest, bytes))).await
+        self.read_with(move |files| {
+            let mut room = files.reserve(digest, bytes);
+            if let Some(room) = &mut room {
+                room.shrink();
+            }
+            Ok(room)
+        })
+        .await
     }
 
     /// Whether anything may be cached at all. Asks the file system at most once a second.

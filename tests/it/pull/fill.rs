@@ -244,7 +244,7 @@ fn f7_a_disk_that_is_full_from_the_start_is_told() {
     let hub = Hub::start();
     let image = hub.image(REPO, "latest").layer(1 << 10).publish();
     let lanyard = Lanyard::start_with(&config(&hub, ""), &[("LANYARD__CACHE__MIN_FREE", "100%")]);
-    let words = "cache.min_free is reached: what is new is passed on and not kept";
+    let words = "cache.min_free is reached: new content is passed on and not kept";
     eventually("it is said", || lanyard.logs().contains(words));
     let answer = get(lanyard.port(), &blob(REPO, image.layer(0)));
     assert_eq!((answer.status, answer.outcome()), (200, "bypassed"));
