@@ -1,4 +1,7 @@
 //! Blobs: from the store, by a fill, or passed through.
+//!
+//! `blob` retries `blob_cached`, which answers from memory, or else by `blob_uncached`: from the
+//! store, by following a fill, or straight from upstream. `http` calls `blob` and `blob_size`.
 
 use std::{
     os::unix::fs::MetadataExt as _,
@@ -19,30 +22,30 @@ use crate::{
     upstream::{Registry, UpstreamError},
 };
 
-/// A range that begins this many bytes past what a fill has so far is not waited for (F8).
+/// A range that begins this many bytes past those that a fill has so far is not waited for (F8).
 const FAR: u64 = 32 << 20;
-/// So many bytes between several such ranges are fetched with them.
+/// How many bytes between several such ranges may be fetched along with them.
 const GAPS: u64 = 1 << 20;
-/// Ranges that lie within so many bytes do not wait for the proof of a leftover, or of another
-/// registry's bytes: they are passed through. Longer ones wait, so that upstream sends nothing
-/// large twice.
+/// Ranges that lie within this many bytes do not wait for the proof of a leftover, or of another
+/// registry's bytes: they are passed through. Longer ones wait, so that upstream sends no large
+/// range twice.
 const SMALL: u64 = 1 << 20;
 
-/// How long whoever joins another repository's download waits for its head. Then it is passed
-/// through (S30).
+/// How long a request that joins another repository's download waits for its head. Then the blob is
+/// passed through (S30).
 const UNVERIFIED: Duration = Duration::from_secs(10);
 
-/// What a claim came to.
+/// The outcome of a claim.
 pub(super) enum Filling {
-    /// It is here by now.
+    /// The blob is here by now.
     Stored(StoredBlob),
-    /// It is coming.
+    /// The blob is being filled.
     Under {
         /// Its reader.
         follower: Follower<Origin>,
-        /// Whether this request began it.
+        /// `filled` if this request began the fill, else `joined`.
         outcome: Outcome,
-        /// Whether it was begun for other repositories only.
+        /// Whether it was begun for other repositories only, so that this one's upstream was asked.
         unverified: bool,
     },
 }
@@ -55,10 +58,11 @@ impl PullThrough {
         digest: &Digest,
         range: Option<&ByteRanges>,
     ) -> Result<BlobAnswer, PullError> {
-        // A fill that this request joined may turn out to be over, or its leader may have died: look again.
+        // The fill that this request joined may have ended, or its leader may have died: look
+        // again.
         let mut elsewhere = false;
         for _ in 0..3 {
-            match self.try_blob(repo, digest, range).await {
+            match self.blob_cached(repo, digest, range).await {
                 Err(PullError::Fill(FillFailure::Abandoned)) => elsewhere = false,
                 Err(PullError::Fill(FillFailure::Elsewhere)) => elsewhere = true,
                 Err(PullError::Unknown { .. }) if Box::pin(self.refetched_blob(repo, digest)).await => {}
@@ -66,13 +70,14 @@ impl PullThrough {
             }
         }
         if elsewhere {
-            // Another registry's downloads come to nothing again and again.
+            // Another registry's downloads fail again and again.
             return self.pass(&self.source(repo, ErrorCode::BlobUnknown)?, digest, None, range).await;
         }
         Err(PullError::Fill(FillFailure::Abandoned))
     }
 
-    /// A blob's length. Begins a download only where neither a manifest nor upstream tells it.
+    /// A blob's length in bytes. Begins a download only if neither a manifest nor upstream states
+    /// it.
     pub async fn blob_size(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<BlobHead, PullError> {
         let found = self.storage.locate_and_keep(repo, digest).await?;
         if let Some(stored) = &found.stored {
@@ -84,7 +89,7 @@ impl PullThrough {
             .map_err(|error| self.away(repo, digest, found.link.as_ref(), error))
     }
 
-    /// The same of one that is not here.
+    /// The length of a blob that is not here.
     async fn absent_size(
         self: &Arc<Self>,
         repo: &Repository,
@@ -98,59 +103,61 @@ impl PullThrough {
         }
         let started = Instant::now();
         let named = found.link.as_ref();
-        // A manifest's word, or that of bytes that were here once. 0 is nobody's.
+        // Stated by a manifest, or of bytes that were here once. 0 states nothing.
         let known = named.map(|link| link.size).filter(|size| *size > 0);
         let size = match known.or(self.ask_blob(&source, repo, digest).await?) {
             Some(size) => size,
             None => match self.ask_a_byte(&source, repo, digest).await? {
                 Some(size) => size,
-                // Only all of its bytes tell how many there are.
+                // Only all of its bytes tell how many they are.
                 None => return self.counted(repo, digest).await,
             },
         };
         if named.is_none() {
-            // A manifest that is pushed under this name next may need it, and then it is known
-            // where it can be had. That is no possession (S23), and its size nobody has proven.
+            // A manifest that is pushed under this name next may need the blob, and then the link
+            // says where it can be had. The link does not hold it (S23), and its size is unproven.
             self.link(repo, records::link(*digest, "", 0, LinkRight::Named(*digest))).await?;
         }
         Ok(BlobHead { size, trace: trace(Outcome::Bypassed, &source.upstream, started.elapsed()) })
     }
 
-    /// The length of a blob that nobody tells: it is downloaded, as for whoever asks for its bytes.
+    /// The length of a blob if no answer states it: the blob is downloaded, as for a GET.
     async fn counted(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<BlobHead, PullError> {
         let BlobAnswer { size, trace, .. } = Box::pin(self.blob(repo, digest, None)).await?;
         Ok(BlobHead { size, trace })
     }
 
-    async fn try_blob(
+    /// From memory: a blob that is open because it was just asked for.
+    async fn blob_cached(
         self: &Arc<Self>,
         repo: &Repository,
         digest: &Digest,
         range: Option<&ByteRanges>,
     ) -> Result<BlobAnswer, PullError> {
-        let generation = self.storage.version(repo);
-        // One that was cut short or removed meanwhile is looked at again.
+        let version = self.storage.version(repo);
+        // A file that was cut short or removed meanwhile is looked for again.
         let whole = |stored: &StoredBlob| {
             stored.file.metadata().is_ok_and(|metadata| metadata.len() == stored.size && metadata.nlink() > 0)
         };
-        if let Some(stored) = self.warm_blobs.get(generation, repo, digest).filter(whole) {
+        if let Some(stored) = self.warm_blobs.get(version, repo, digest).filter(whole) {
             return self.stored(&stored, range, self.hit(repo));
         }
         // On the heap, as for manifests.
-        Box::pin(self.seek_blob(repo, digest, range, generation)).await
+        Box::pin(self.blob_uncached(repo, digest, range, version)).await
     }
 
-    async fn seek_blob(
+    /// From the store, or as one that is not here.
+    async fn blob_uncached(
         self: &Arc<Self>,
         repo: &Repository,
         digest: &Digest,
         range: Option<&ByteRanges>,
-        generation: u64,
+        version: u64,
     ) -> Result<BlobAnswer, PullError> {
         let found = self.storage.locate(repo, digest).await?;
         if let Some(stored) = &found.stored {
             if found.is_held() {
-                self.warm_blobs.insert(generation, repo, digest, stored);
+                self.warm_blobs.insert(version, repo, digest, stored);
             }
             let trace = self.permission(repo, digest, &found, stored).await?;
             return self.stored(stored, range, trace);
@@ -161,7 +168,7 @@ impl PullThrough {
             .map_err(|error| self.away(repo, digest, named.as_ref(), error))
     }
 
-    /// One that is not here: by a fill, or passed through.
+    /// A blob that is not here: by a fill, or passed through.
     async fn absent_blob(
         self: &Arc<Self>,
         repo: &Repository,
@@ -181,38 +188,40 @@ impl PullThrough {
             }
             Filling::Under { follower, outcome, unverified } => (follower, outcome, unverified),
         };
-        let opened = match tokio::time::timeout(UNVERIFIED, follower.head()).await {
-            // Whatever holds it up, this repository's own upstream does not.
+        let head = match tokio::time::timeout(UNVERIFIED, follower.head()).await {
+            // This repository's own upstream is not what holds it up.
             Err(_) if unverified => return self.pass(&source, digest, expected, range).await,
             Err(_) => follower.head().await,
-            Ok(opened) => opened,
+            Ok(head) => head,
         };
-        match (opened, follower.source_state()) {
+        match (head, follower.source_state()) {
             (_, Some(SourceState::Refused(error))) => {
                 let failure = FillFailure::Upstream(error);
                 self.negative.remember(repo, Missed::Blob(*digest), &PullError::Fill(failure.clone()));
                 Err(PullError::Fill(failure))
             }
-            // Another repository's upstream, which is wrong about the length.
-            (Ok(opened), _) if held.is_some_and(|held| held != opened.total) => {
+            // Another repository's upstream is wrong about the length.
+            (Ok(head), _) if held.is_some_and(|held| held != head.total) => {
                 self.pass(&source, digest, expected, range).await
             }
-            (Ok(opened), standing) => {
-                if !matches!(standing, Some(SourceState::Has)) {
-                    // The bytes come by way of another repository, and this one's upstream has not said anything yet.
-                    match self.agree(&source, repo, digest, opened.total).await {
-                        // One of the two upstreams is wrong. This one's answer is all that this client asked for.
+            (Ok(head), state) => {
+                if !matches!(state, Some(SourceState::Has)) {
+                    // The bytes come from another repository, and this one's upstream has not
+                    // answered yet.
+                    match self.agree(&source, repo, digest, head.total).await {
+                        // One of the two upstreams is wrong. This client asked for this one's
+                        // answer.
                         Err(PullError::Upstream { error, .. }) if matches!(*error, UpstreamError::Untrue { .. }) => {
                             return self.pass(&source, digest, expected, range).await;
                         }
                         agreed => agreed?,
                     }
-                    if !follower.agree(opened.total) {
+                    if !follower.agree(head.total) {
                         return Err(PullError::Fill(FillFailure::Abandoned));
                     }
                 }
                 let trace = trace(outcome, &source.upstream, started.elapsed());
-                self.follow(source, *digest, follower, opened, range, trace).await
+                self.follow(source, *digest, follower, head, range, trace).await
             }
             (Err(FillFailure::NoRoom | FillFailure::Storage(_)), _) => {
                 self.pass(&source, digest, expected, range).await
@@ -239,9 +248,9 @@ impl PullThrough {
             Claim::Follow { follower, unverified } => {
                 self.metrics.fill_joined(source.upstream.name());
                 if unverified {
-                    // Somebody else's repository has it; whether this one does is for its upstream to say (S5).
-                    // It is heard before the bytes are waited for, and weighed when their length is
-                    // known.
+                    // Another repository has the blob. Whether this one has it, its own upstream
+                    // says (S5). It is asked before the bytes are waited for, and its answer is
+                    // weighed when their length is known.
                     self.ask_blob(source, repo, digest).await?;
                     follower.offer();
                 }
@@ -251,7 +260,7 @@ impl PullThrough {
     }
 
     fn stored(&self, stored: &StoredBlob, range: Option<&ByteRanges>, trace: Trace) -> Result<BlobAnswer, PullError> {
-        let ranges = over(range, stored.size)?;
+        let ranges = resolve(range, stored.size)?;
         let wanted = Wanted::new(stored.size, ranges.as_ref());
         let body = BlobBody::stored(self.disk.clone(), Arc::clone(&stored.file), wanted);
         Ok(BlobAnswer { size: stored.size, ranges, body, trace })
@@ -262,33 +271,33 @@ impl PullThrough {
         source: Source,
         digest: Digest,
         follower: Follower<Origin>,
-        opened: FillHead,
+        head: FillHead,
         range: Option<&ByteRanges>,
         trace: Trace,
     ) -> Result<BlobAnswer, PullError> {
-        let size = opened.total;
-        let ranges = match over(range, size) {
-            // A manifest may have named too short a length: upstream's own word is asked for.
+        let size = head.total;
+        let ranges = match resolve(range, size) {
+            // A manifest may have named too short a length: upstream is asked for it.
             Err(PullError::Range { .. }) => return self.pass(&source, &digest, None, range).await,
             ranges => ranges?,
         };
         let origin = Origin::from(&source);
         let hidden = |ranges: &ContentRanges| follower.hides(ranges.start()..ranges.end(), trusts(&origin, true));
         if let Some(ranges) = &ranges
-            && (is_far(ranges, opened.readable) || (is_small(ranges) && hidden(ranges)))
+            && (is_far(ranges, head.readable) || (is_small(ranges) && hidden(ranges)))
         {
             return self.pass(&source, &digest, Some(size), range).await;
         }
         let (whole, ranged) = (ranges.as_ref().is_none_or(ContentRanges::is_whole), ranges.is_some());
         let following =
-            Following { follower, file: opened.file, readable: 0..0, origin, digest, whole, ranged, passing: None };
+            Following { follower, file: head.file, readable: 0..0, origin, digest, whole, ranged, passing: None };
         let body = BlobBody::following(self.disk.clone(), following, Wanted::new(size, ranges.as_ref()));
         Ok(BlobAnswer { size, ranges, body, trace })
     }
 
-    /// Straight from upstream, nothing kept. `size` is what a manifest names, or what a fill was
-    /// told: an answer that states another is refused before a head is sent, unless HEAD states the
-    /// same.
+    /// Straight from upstream, without keeping anything. `size` is the length that a manifest names
+    /// or that a fill told. An answer that states another length is refused before a head is sent,
+    /// unless HEAD states that length too.
     async fn pass(
         &self,
         source: &Source,
@@ -310,7 +319,7 @@ impl PullThrough {
                 }
             },
         };
-        let ranges = match over(range, size) {
+        let ranges = match resolve(range, size) {
             // A manifest's length may be too short for them.
             Err(none) if known.is_some() => match source.upstream.head_blob(&source.name, digest).await {
                 Ok(Some(head)) if head > size => return Box::pin(self.pass(source, digest, Some(head), range)).await,
@@ -318,14 +327,14 @@ impl PullThrough {
             },
             ranges => ranges?,
         };
-        // One answer of upstream serves them all, or none of them: then the client gets the whole.
+        // One answer of upstream serves all ranges, or none: then the client gets the whole.
         let ranges = ranges.filter(ContentRanges::is_ascending);
         let first = ranges.as_ref().map_or(0, ContentRanges::start);
         let last = ranges.as_ref().map(|ranges| ranges.end() - 1);
         let answer = source.upstream.blob(&source.name, digest, first, last).await.map_err(failed)?;
         let size = match answer.total {
             _ if answer.page => return Err(untrue("the answer is a web page, and no blob".to_owned())),
-            // Of the whole, the answer knows the length better than a HEAD.
+            // For the whole, the answer knows the length better than a HEAD.
             Some(total) if known.is_none() && ranges.is_none() && (total > 0 || size == 0) => total,
             Some(total) if total != size => {
                 let head = source.upstream.head_blob(&source.name, digest).await.map_err(failed)?;
@@ -353,18 +362,19 @@ impl PullThrough {
     }
 }
 
-fn over(range: Option<&ByteRanges>, size: u64) -> Result<Option<ContentRanges>, PullError> {
+fn resolve(range: Option<&ByteRanges>, size: u64) -> Result<Option<ContentRanges>, PullError> {
     range.map(|range| range.resolve(size)).transpose().map_err(|none| PullError::Range { total: none.total })
 }
 
-/// Whether the ranges are not waited for (F8): all begin far past what can be read, and one request
-/// upstream brings them without much that is not asked for. Others are followed, so that no request
+/// Whether the ranges are not waited for (F8): all begin far past the readable bytes, and one
+/// request upstream brings them with few other bytes. Other ranges are followed, so that no request
 /// costs more than one upstream.
 fn is_far(ranges: &ContentRanges, readable: u64) -> bool {
     ranges.start() > readable.saturating_add(FAR) && ranges.is_ascending() && ranges.gaps() <= GAPS
 }
 
-/// Whether one small request upstream brings the ranges. The whole is not asked for twice.
+/// Whether one small request upstream brings the ranges. The whole is never small: it is not asked
+/// for twice.
 fn is_small(ranges: &ContentRanges) -> bool {
     ranges.is_ascending() && ranges.end() - ranges.start() <= SMALL && !ranges.is_whole()
 }

@@ -2,9 +2,9 @@
 //! without upstream.
 //!
 //! A client that has an image's config already, or needs only its layers (oras, cosign), never asks
-//! for it. The next client does, and may come when the internet is gone. Promises: a config is
-//! waited for [`LATER`], so that a client that wants it begins the download itself; at most
-//! [`WAITING`] are waited for, and those beyond are left to clients; nobody waits for any of this.
+//! for it. The next client does, perhaps when the internet is gone. Promises: a config's fetch
+//! begins after [`LATER`], so that a client that wants it begins the download itself; at most
+//! [`WAITING`] are waited for, and the others are left to clients; no request waits for this.
 //! Called by `manifests`, after an image manifest has been stored.
 
 use std::{sync::Arc, time::Duration};
@@ -22,7 +22,7 @@ const LATER: Duration = Duration::from_secs(3);
 /// How many configs are waited for at a time.
 const WAITING: usize = 256;
 
-/// The places of those that are waited for.
+/// The permits of the configs that are waited for.
 pub(super) struct Configs(Arc<Semaphore>);
 
 impl Configs {
@@ -32,15 +32,15 @@ impl Configs {
 }
 
 impl PullThrough {
-    /// Sees to it that the config of this manifest of `repo` is here soon. What is larger than a
-    /// manifest may be is left to clients: a config is small.
+    /// Has the config of this manifest of `repo` fetched soon. A config that is larger than a
+    /// manifest may be is left to clients.
     pub(super) fn tend_config(self: &Arc<Self>, repo: &Repository, manifest: &Manifest) {
         let small = |size| size <= MAX_MANIFEST_BYTES as u64;
         let Some(config) = manifest.config.as_ref().filter(|config| config.urls.is_empty() && small(config.size))
         else {
             return;
         };
-        let Ok(place) = Arc::clone(&self.configs.0).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.configs.0).try_acquire_owned() else { return };
         let (this, repo, digest) = (Arc::clone(self), repo.clone(), config.digest);
         self.tasks.spawn(async move {
             let stop = this.tasks.stopping();
@@ -53,7 +53,7 @@ impl PullThrough {
             {
                 tracing::debug!(repo = %repo, %digest, "a config is left to clients: {error}");
             }
-            drop(place);
+            drop(permit);
         });
     }
 }

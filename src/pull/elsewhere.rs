@@ -41,7 +41,7 @@ impl PullThrough {
         false
     }
 
-    /// The same of a manifest.
+    /// The same for a manifest.
     async fn refetched_manifest(self: &Arc<Self>, repo: &Repository, reference: &Reference) -> bool {
         for holder in self.mirrors_of_lost(repo, reference.clone()).await.unwrap_or_default() {
             if Box::pin(self.by_digest(&holder.0, &holder.1)).await.is_ok() {
@@ -65,8 +65,8 @@ impl PullThrough {
             Reference::Tag(tag) => self.storage.tag(repo, tag).await?.map(|tag| tag.digest),
         };
         let Some(digest) = digest else { return Ok(Vec::new()) };
-        // Seldom: the repository holds it, and it is not here. Only then is it worth asking which
-        // others do.
+        // Rare: the repository links the digest, and it is not here. Only then the others are
+        // looked up.
         if self.storage.link(repo, &digest).await?.is_none() || self.storage.size(&digest).await?.is_some() {
             return Ok(Vec::new());
         }

@@ -1,7 +1,8 @@
-//! Why a pull gives nothing, and what a client is told of it (DESIGN.md section 5, WIRE.md).
+//! Why a pull fails, and what a client is told (DESIGN.md section 5, WIRE.md).
 //!
-//! 404 only where upstream said so, or where upstream is never asked. Never 401, 403 or 429: they make clients send
-//! passwords or go away for good. An upstream in trouble is 502, 503 or 504.
+//! A client gets 404 only if upstream said so, or if upstream is never asked. It never gets 401,
+//! 403 or 429, which make clients send passwords or give up for good. An upstream in trouble is
+//! 502, 503 or 504.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,10 +13,10 @@ use crate::{
     upstream::{UpstreamError, fetcher::FetchError},
 };
 
-/// Why a pull gives nothing.
+/// Why a pull fails.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PullError {
-    /// It is not here, and nobody else is to be asked: hosted, offline, or known to be missing.
+    /// It is not here, and no upstream is asked: hosted, offline, or known to be missing.
     #[error("{message}")]
     Unknown {
         /// What is missing: blob, manifest or name.
@@ -23,12 +24,12 @@ pub enum PullError {
         /// In words.
         message: String,
     },
-    /// Upstream said something else than "here it is".
+    /// Upstream did not give the content.
     #[error("{error}")]
     Upstream {
         /// The code if it said that the content does not exist.
         code: ErrorCode,
-        /// What it said.
+        /// Its answer.
         error: Arc<UpstreamError>,
     },
     /// The fill that was waited for failed.
@@ -37,7 +38,7 @@ pub enum PullError {
     /// The disk failed.
     #[error("{0}")]
     Storage(Arc<StorageError>),
-    /// No byte of the blob is in the range asked.
+    /// No byte of the blob is in the range that was asked for.
     #[error("the range lies outside the blob's {total} bytes")]
     Range {
         /// The blob's length in bytes.
@@ -46,7 +47,7 @@ pub enum PullError {
     /// A manifest here names the content, it is not here, and upstream cannot be asked for it now.
     #[error("{message}")]
     Away {
-        /// What is missing, and why nobody can be asked.
+        /// What is missing, and why upstream cannot be asked.
         message: String,
     },
     /// A task ended without a result.
@@ -68,7 +69,7 @@ impl PullError {
         }
     }
 
-    /// Whether upstream could not be asked, so that what is here may be served instead.
+    /// Whether upstream could not be asked, so that the content that is here may be served instead.
     pub fn is_outage(&self) -> bool {
         match self {
             PullError::Upstream { error, .. } => error.is_outage(),
@@ -78,7 +79,7 @@ impl PullError {
         }
     }
 
-    /// What the client is told.
+    /// The error that the client gets.
     pub fn to_registry_error(&self) -> RegistryError {
         match self {
             PullError::Unknown { code, message } => RegistryError::new(*code, message),
@@ -92,7 +93,7 @@ impl PullError {
             )
             | PullError::Away { .. }
             | PullError::Lost => RegistryError::new(ErrorCode::Unavailable, self.to_string()),
-            // The reason is logged; a path of this machine is nobody's business on the LAN.
+            // The reason is logged. Clients are not told a path of this machine.
             PullError::Storage(_) | PullError::Fill(FillFailure::Storage(_)) => {
                 RegistryError::new(ErrorCode::Unknown, "lanyard cannot read or write its data; its log says why")
             }

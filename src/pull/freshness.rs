@@ -1,21 +1,22 @@
-//! Tags: how long they are believed, and what is served when nobody answers (DESIGN.md section 5).
+//! Tags: how long they are believed, and what is served when upstream does not answer (DESIGN.md
+//! section 5).
 //!
 //! | upstream says | a tag that is here | a tag that is not |
 //! |---|---|---|
 //! | same digest | served, `revalidated` | – |
-//! | another digest | fetched, `filled`; `stale` while the quota is nearly spent | fetched, `filled` |
+//! | another digest | fetched, `filled`; `stale` while the quota runs out | fetched, `filled` |
 //! | 404, in a list of errors | passed on; served `stale` with `keep_deleted` | passed on |
-//! | 401, 403 | served `stale` where the upstream is anonymous | 404 with upstream's words |
+//! | 401, 403 | served `stale` if the upstream is asked anonymously | 404 with upstream's words |
 //! | anything else, or nothing | served `stale` | 404 as it is, else 502, 503, 504 |
 //!
-//! A tag that is here is asked for by HEAD, which costs no pull. Only "the same" and "another one,
-//! and here it is" are believed of a HEAD. Before anything else is said, one GET by the tag
-//! decides: there are registries whose HEAD is refused, lags behind, or names what GET does not
-//! have. A tag that is not here is asked for by GET at once.
+//! A tag that is here is asked for by HEAD, which costs no pull. A HEAD is believed only if it
+//! names the same digest, or another one whose manifest can be had. In all other cases one GET by
+//! the tag decides: some registries refuse HEAD, answer it with an old digest, or name one that GET
+//! does not have. A tag that is not here is asked for by GET at once.
 //!
-//! A check runs once for all who wait, on a task of its own. A request that has a tag at hand waits
-//! for it only [`PATIENCE`], and not at all while the upstream is known to be late: a black hole
-//! costs one request its patience, not every request.
+//! One check runs for all requests that wait, on a task of its own. A request whose tag is here
+//! waits for it only [`PATIENCE`], and not at all while the upstream is known to be late: an
+//! upstream that swallows packets delays one request, not every request.
 
 use std::{
     sync::Arc,
@@ -37,22 +38,22 @@ use crate::{
     upstream::{Health, ManifestHead, Spend, UpstreamError},
 };
 
-/// How long a request that could be answered from the store waits for upstream's opinion.
+/// How long a request that could be answered from the store waits for upstream's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A tag of a repository.
 pub(super) type TagKey = (Repository, Tag);
 
-/// What a check came to.
+/// The outcome of a check.
 #[derive(Clone, Debug)]
 pub(super) enum Checked {
-    /// The tag still points where it did: here.
+    /// The tag still names the manifest that is here.
     Unmoved(Held),
-    /// It points elsewhere now, and that is here already.
+    /// It names another manifest now, which is here already.
     Moved(Held),
-    /// It had to be fetched.
+    /// It names a manifest that had to be fetched.
     Fetched(Fetched),
-    /// Upstream said something else, or nothing.
+    /// Upstream gave another answer, or none.
     Failed(PullError),
 }
 
@@ -62,9 +63,9 @@ impl PullThrough {
         let known = self.known(repo, tag).await?;
         let source = match self.source(repo, ErrorCode::ManifestUnknown) {
             Ok(source) => source,
-            Err(nobody) => {
-                // Hosted or offline: what is here is the truth.
-                let held = known.ok_or(nobody)?;
+            Err(error) => {
+                // Hosted or offline: the content that is here is the truth.
+                let held = known.ok_or(error)?;
                 return Ok(answer(held, self.hit(repo)));
             }
         };
@@ -78,7 +79,7 @@ impl PullThrough {
                 return Ok(answer(held, self.hit(repo)));
             }
             Some((age, false)) if age < self.negative_ttl.min(ttl) && self.mode != Mode::Online => {
-                // An answer is passed on as long as it is believed; everything else is trouble.
+                // A refusal is passed on as long as it is believed; all other failures are outages.
                 if let Err(error) = self.negative.check(repo, Missed::Manifest(tag.clone().into()))
                     && !self.serves_stale(&source, &error)
                 {
@@ -101,7 +102,7 @@ impl PullThrough {
         asked: Instant,
     ) -> Result<ManifestAnswer, PullError> {
         let started = Instant::now();
-        let mut flight = self.fly(repo, tag, &source, Some(held.clone()), asked);
+        let mut flight = self.begin_check(repo, tag, &source, Some(held.clone()), asked);
         let patience = match (self.mode, source.upstream.health()) {
             (Mode::Online, _) => Duration::MAX,
             (Mode::Auto | Mode::Offline, Health::Good) => PATIENCE,
@@ -132,7 +133,7 @@ impl PullThrough {
     ) -> Result<ManifestAnswer, PullError> {
         self.negative.check(repo, Missed::Manifest(tag.clone().into()))?;
         let started = Instant::now();
-        let mut flight = self.fly(repo, tag, &source, None, asked);
+        let mut flight = self.begin_check(repo, tag, &source, None, asked);
         let checked = flight.result().await.map_err(|_| PullError::Lost)?;
         let trace = |outcome| trace(outcome, &source.upstream, started.elapsed());
         match checked {
@@ -140,13 +141,13 @@ impl PullThrough {
                 let outcome = fetched.outcome(flight.joined);
                 Ok(answer(fetched.held, trace(outcome)))
             }
-            // Joined, or came just after, a check by somebody who saw it earlier.
+            // Joined, or came just after, the check of an earlier request.
             Checked::Moved(held) | Checked::Unmoved(held) => Ok(answer(held, trace(Outcome::Joined))),
             Checked::Failed(error) => Err(error),
         }
     }
 
-    fn fly(
+    fn begin_check(
         self: &Arc<Self>,
         repo: &Repository,
         tag: &Tag,
@@ -156,7 +157,7 @@ impl PullThrough {
     ) -> crate::runtime::Flight<Checked> {
         let (this, key, source) = (Arc::clone(self), (repo.clone(), tag.clone()), source.clone());
         self.tag_flights.join(&self.tasks, key.clone(), move || async move {
-            // A check that ended after this request began is as good as one of its own, and costs nothing.
+            // A check that ended after this request began is as good as its own.
             if let Some((age, true)) = this.checks.get(&key)
                 && age <= asked.elapsed()
                 && let Ok(Some(now)) = this.known(&key.0, &key.1).await
@@ -165,7 +166,8 @@ impl PullThrough {
             }
             let checked = this.check(&key, source, held).await;
             match &checked {
-                // What could not be written down is not known to the next request: it has to ask.
+                // A tag that could not be written is not known to the next request, which has to
+                // ask.
                 Checked::Fetched(fetched) if !fetched.stored => this.checks.forget(&key),
                 Checked::Unmoved(_) | Checked::Moved(_) | Checked::Fetched(_) => this.checks.put(key, true),
                 Checked::Failed(_) => this.checks.put(key, false),
@@ -202,11 +204,11 @@ impl PullThrough {
             Err(error) if error.may_be_of_head_alone() => {}
             Err(error) => return Checked::Failed(self.upstream_error(ErrorCode::ManifestUnknown, error)),
         }
-        // Nothing that can be relied on: one GET by the tag decides.
+        // No answer that can be relied on: one GET by the tag decides.
         self.got(key, &source, by_tag, &held).await.unwrap_or_else(Checked::Failed)
     }
 
-    /// What a GET says that a tag is now, which was `held` before. The error is upstream's.
+    /// What a GET says of a tag that named `held` before. The error is upstream's.
     async fn got(
         self: &Arc<Self>,
         (repo, tag): &TagKey,
@@ -214,7 +216,7 @@ impl PullThrough {
         reference: Reference,
         held: &Held,
     ) -> Result<Checked, PullError> {
-        // Whoever may serve nothing stale fails without the answer.
+        // In this mode nothing stale may be served, so the request fails without the answer.
         let spend = if self.mode == Mode::Online { Spend::Needed } else { Spend::Refresh };
         match source.upstream.manifest(&source.name, &reference, spend).await {
             Ok(fetched) => {
@@ -239,7 +241,7 @@ impl PullThrough {
         let record = records::tag(tag.clone(), now.digest, &now.media_type, now.bytes.len() as u64);
         match self.storage.commit(Change { tags: vec![record], ..Change::of(repo) }).await {
             Ok(_) => Checked::Moved(now),
-            // It is what upstream names now, whether or not that can be written down.
+            // Upstream names this manifest now, whether or not that can be written.
             Err(CommitError::Refused(_)) => Checked::Fetched(Fetched { held: now, stored: false }),
             Err(CommitError::Storage(error)) if no_room(&error) => {
                 Checked::Fetched(Fetched { held: now, stored: false })
@@ -248,21 +250,21 @@ impl PullThrough {
         }
     }
 
-    /// What the tag pointed to when last seen, if that is still here.
+    /// The manifest that the tag named at the last check, if it is still here.
     async fn known(&self, repo: &Repository, tag: &Tag) -> Result<Option<Held>, PullError> {
-        let (generation, reference) = (self.storage.version(repo), Reference::Tag(tag.clone()));
-        if let Some(held) = self.warm_manifests.get(generation, repo, &reference) {
+        let (version, reference) = (self.storage.version(repo), Reference::Tag(tag.clone()));
+        if let Some(held) = self.warm_manifests.get(version, repo, &reference) {
             self.storage.note_use(&held.digest, held.bytes.len() as u64);
             return Ok(Some(held));
         }
-        Box::pin(self.known_on_disk(repo, tag, generation)).await
+        Box::pin(self.known_on_disk(repo, tag, version)).await
     }
 
-    async fn known_on_disk(&self, repo: &Repository, tag: &Tag, generation: u64) -> Result<Option<Held>, PullError> {
+    async fn known_on_disk(&self, repo: &Repository, tag: &Tag, version: u64) -> Result<Option<Held>, PullError> {
         let Some(record) = self.storage.tag(repo, tag).await? else { return Ok(None) };
         let held = self.held(repo, &record.digest).await?;
         if let Some(held) = &held {
-            self.keep_ready(generation, repo, &Reference::Tag(tag.clone()), held);
+            self.keep_warm(version, repo, &Reference::Tag(tag.clone()), held);
         }
         Ok(held)
     }
@@ -281,7 +283,7 @@ impl PullThrough {
             | PullError::Lost => return error.is_outage(),
         };
         match &**answered {
-            // A page of a proxy or a load balancer is no clear "gone".
+            // The page of a proxy or a load balancer does not say that the tag is gone.
             UpstreamError::NotFound { told, .. } => !told || source.upstream.keep_deleted(),
             UpstreamError::Denied { .. } => source.upstream.anonymous(),
             UpstreamError::Failed { .. } | UpstreamError::Untrue { .. } | UpstreamError::RangeNotSatisfiable => true,

@@ -1,4 +1,5 @@
-//! Which names are hosted: asked for each request whose path names no registry, and answered from memory.
+//! Which names are hosted. Each request whose path names no registry asks, and most are answered
+//! from memory.
 
 use super::PullThrough;
 use crate::{
@@ -7,15 +8,16 @@ use crate::{
 };
 
 impl PullThrough {
-    /// Whether a hosted repository of this name exists, or holds this blob: what a push under way has brought is its own before
-    /// there is an image. A name that was not asked for lately costs a look at the disk, or two.
+    /// Whether a hosted repository of this name exists, or holds this blob: a blob that a push
+    /// under way has brought is the repository's before it has an image. A name that was not asked
+    /// for lately costs a look or two at the disk.
     pub fn hosts(&self, name: &RepositoryName, blob: Option<&Digest>) -> bool {
         let hosted = Repository { namespace: Namespace::Hosted, name: name.clone() };
-        let generation = self.storage.version(&hosted);
-        let presence = self.presences.get(generation, &hosted, &()).unwrap_or_else(|| {
+        let version = self.storage.version(&hosted);
+        let presence = self.presences.get(version, &hosted, &()).unwrap_or_else(|| {
             let presence = self.storage.presence(&hosted);
             if presence != Presence::Unseen {
-                self.presences.insert(generation, &hosted, &(), &presence);
+                self.presences.insert(version, &hosted, &(), &presence);
             }
             presence
         });

@@ -1,18 +1,14 @@
-//! Tag lists, and what is kept of them and of referrers (`referrers.rs`): asked of upstream once per TTL, kept in memory; when
-//! upstream cannot be asked, the last answer, or what the store holds.
+//! Tag lists, and the memory of them and of referrers (`referrers.rs`).
 //!
-//! A list has at most 8 MiB ([`Tags`]). An upstream is asked for [`AT_ONCE`] of them at a time, and
-//! so many bytes of them are kept in all that what a hostile one tells costs little memory, and
-//! nobody else a list (S28).
+//! Upstream is asked once per TTL. If it cannot be asked, the answer is the last one, or the tags
+//! in the store, `stale`. A list has at most 8 MiB ([`Tags`]), an upstream is asked for [`AT_ONCE`]
+//! of them at a time, and [`LISTS`] bytes are kept in all: so the lists of a hostile upstream cost
+//! little memory, and no other upstream its list (S28).
 
-use std::{
-    collections::HashMap,
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::{PullError, PullThrough, TagList, TagPage, blobs::trace, memory::AgedCache};
@@ -25,17 +21,17 @@ const LISTS: u64 = 16 << 20;
 /// How many lists of tags an upstream is asked for at once.
 const AT_ONCE: usize = 2;
 
-/// How many tags that are here one answer has at most; the others are on the next page.
+/// How many tags of the store one answer has at most. The others are on the next page.
 const HERE: usize = 100_000;
 
 type Answer<T> = Result<T, PullError>;
 
-/// What is known of lists.
+/// The lists that are remembered, and those that are being asked for.
 pub(super) struct Lists {
     tags: AgedCache<Repository, Arc<Tags>>,
     tag_flights: SingleFlight<Repository, Answer<Arc<Tags>>>,
-    /// The list of upstreams is closed, and so is this.
-    turns: Mutex<HashMap<UpstreamName, Arc<Semaphore>>>,
+    /// One entry for each upstream, whose list is closed.
+    permits: Mutex<HashMap<UpstreamName, Arc<Semaphore>>>,
     pub(super) referrers: AgedCache<(Repository, Digest), Bytes>,
     pub(super) referrer_flights: SingleFlight<(Repository, Digest), Answer<Bytes>>,
 }
@@ -45,38 +41,38 @@ impl Lists {
         Lists {
             tags: AgedCache::new(LISTS, |tags| tags.weight() + 64),
             tag_flights: SingleFlight::new(),
-            turns: Mutex::default(),
+            permits: Mutex::default(),
             referrers: AgedCache::new(LISTS, |index| index.len() + 128),
             referrer_flights: SingleFlight::new(),
         }
     }
 
-    /// The turns to ask this upstream for a list of tags.
-    fn turns(&self, upstream: &UpstreamName) -> Arc<Semaphore> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(turns.entry(upstream.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))))
+    /// The permits to ask this upstream for a list of tags.
+    fn permits(&self, upstream: &UpstreamName) -> Arc<Semaphore> {
+        let mut permits = self.permits.lock();
+        Arc::clone(permits.entry(upstream.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))))
     }
 }
 
-/// A list, which of it is wanted, and whether others follow.
+/// A list, the wanted positions, and whether more follow.
 type Listed = (Arc<Tags>, Range<usize>, bool);
 
 impl PullThrough {
-    /// A repository's tags, as many as are wanted: upstream's, or those that are here.
+    /// The wanted tags of a repository: upstream's, or those in the store.
     pub async fn tags(self: &Arc<Self>, repo: &Repository, wanted: TagPage) -> Result<TagList, PullError> {
         let listed = |(all, wanted, more): Listed, trace| Ok(TagList { all, wanted, more, trace });
         let source = match self.source(repo, ErrorCode::NameUnknown) {
             Ok(source) => source,
-            Err(nobody) => return listed(self.tags_here(repo, wanted).await?.ok_or(nobody)?, self.hit(repo)),
+            Err(error) => return listed(self.tags_here(repo, wanted).await?.ok_or(error)?, self.hit(repo)),
         };
         if let Some(tags) = self.lists.tags.within(repo, source.upstream.tag_ttl()) {
             return listed(page(tags, &wanted), self.hit(repo));
         }
         let started = Instant::now();
         let (this, key, asked) = (Arc::clone(self), repo.clone(), source.clone());
-        let turns = self.lists.turns(&source.upstream.config().name);
+        let permits = self.lists.permits(&source.upstream.config().name);
         let mut flight = self.lists.tag_flights.join(&self.tasks, repo.clone(), || async move {
-            let _turn = turns.acquire().await.map_err(|_| PullError::Lost)?;
+            let _permit = permits.acquire().await.map_err(|_| PullError::Lost)?;
             let tags = asked.upstream.tags(&asked.name).await;
             let tags = Arc::new(tags.map_err(|error| this.upstream_error(ErrorCode::NameUnknown, error))?);
             this.lists.tags.put(key, Arc::clone(&tags));
@@ -94,17 +90,17 @@ impl PullThrough {
         }
     }
 
-    /// Those in the store; `None` where the repository is not known.
+    /// The tags in the store; `None` if the repository is not known.
     async fn tags_here(&self, repo: &Repository, wanted: TagPage) -> Result<Option<Listed>, PullError> {
         let most = wanted.n.unwrap_or(HERE).min(HERE);
-        // One more, which tells whether others follow.
+        // One more, which tells whether more follow.
         let found = self.storage.tags(repo, wanted.last, most + 1).await?;
         if !found.known {
             return Ok(None);
         }
         let packed = self.disk.run(move || {
             let mut tags = Tags::default();
-            // What does not fit follows.
+            // Tags that do not fit are on the next page.
             let fitting = found.tags.iter().take_while(|tag| tags.push(tag).is_ok()).count();
             let page = 0..fitting.min(most);
             let more = most > 0 && page.end < found.tags.len();
@@ -114,7 +110,7 @@ impl PullThrough {
     }
 }
 
-/// The part of a sorted list that is wanted, and whether others follow.
+/// The wanted part of a sorted list, and whether more follow.
 fn page(tags: Arc<Tags>, wanted: &TagPage) -> Listed {
     let start = wanted.last.as_deref().map_or(0, |last| tags.up_to(last));
     let rest = tags.len() - start;

@@ -1,4 +1,7 @@
-//! Manifests by digest: from memory, from the store, or fetched once for everybody who asks.
+//! Manifests by digest: from memory, from the store, or fetched once for all requests that wait.
+//!
+//! `elsewhere` calls `find_manifest` for each manifest that a client asks for. A repository gives
+//! out only a manifest that it holds, or that its own upstream says it has (S5, S23).
 
 use std::{
     sync::Arc,
@@ -31,28 +34,28 @@ pub(super) struct Held {
     pub(super) bytes: Bytes,
 }
 
-/// What a fetch brought.
+/// A manifest that was fetched.
 #[derive(Clone, Debug)]
 pub(super) struct Fetched {
     pub(super) held: Held,
-    /// Whether it could be kept; a full disk does not keep a client from its manifest (F7).
+    /// Whether it could be stored. A client gets its manifest also when the disk is full (F7).
     pub(super) stored: bool,
 }
 
-/// What a fetch came to, and for which repository: others must ask for themselves (S5).
-pub(super) type Landed = (Repository, Result<Fetched, PullError>);
+/// The outcome of a fetch, and its repository: another repository must ask for itself (S5).
+pub(super) type FetchResult = (Repository, Result<Fetched, PullError>);
 
-/// What the store knows of a manifest in a repository.
+/// The state of a manifest in a repository.
 enum Look {
     Held(Held),
-    /// The bytes are here, and whether this repository holds them is not known: another one may
-    /// have brought them.
+    /// The bytes are here, perhaps by way of another repository: whether this one holds them is not
+    /// known.
     Foreign(Bytes),
     Absent,
 }
 
 impl PullThrough {
-    /// A manifest by tag or digest, where it is here or upstream has it.
+    /// A manifest by tag or digest, if it is here or upstream has it.
     pub(super) async fn find_manifest(
         self: &Arc<Self>,
         repo: &Repository,
@@ -73,29 +76,30 @@ impl PullThrough {
         repo: &Repository,
         digest: &Digest,
     ) -> Result<ManifestAnswer, PullError> {
-        let (generation, reference) = (self.storage.version(repo), Reference::Digest(*digest));
-        if let Some(held) = self.warm_manifests.get(generation, repo, &reference) {
+        let (version, reference) = (self.storage.version(repo), Reference::Digest(*digest));
+        if let Some(held) = self.warm_manifests.get(version, repo, &reference) {
             self.storage.note_use(digest, held.bytes.len() as u64);
             return Ok(answer(held, self.hit(repo)));
         }
-        // On the heap: what is ready makes no room for all that may come of what is not.
-        match Box::pin(self.find_by_digest(repo, digest, generation)).await {
+        // On the heap: a hit makes no room for the future of a miss.
+        match Box::pin(self.by_digest_uncached(repo, digest, version)).await {
             Err(error) => Err(Box::pin(self.away_if_named(repo, digest, error)).await),
             found => found,
         }
     }
 
-    async fn find_by_digest(
+    async fn by_digest_uncached(
         self: &Arc<Self>,
         repo: &Repository,
         digest: &Digest,
-        generation: u64,
+        version: u64,
     ) -> Result<ManifestAnswer, PullError> {
-        // Whoever joined a fetch for another repository finds the bytes here on the second look, unless it failed.
+        // A request that joined a fetch for another repository finds the bytes here on its second
+        // look, unless that fetch failed.
         for last in [false, false, true] {
             let bytes = match self.look(repo, digest).await? {
                 Look::Held(held) => {
-                    self.keep_ready(generation, repo, &Reference::Digest(*digest), &held);
+                    self.keep_warm(version, repo, &Reference::Digest(*digest), &held);
                     return Ok(answer(held, self.hit(repo)));
                 }
                 Look::Foreign(bytes) => Some(bytes),
@@ -109,12 +113,11 @@ impl PullThrough {
             }
             let this = Arc::clone(self);
             let (asked, wanted, digest) = (source.clone(), repo.clone(), *digest);
-            let mut flight =
-                self.manifest_flights.join(&self.tasks, digest, || this.fly_by_digest(asked, wanted, digest));
+            let mut flight = self.manifest_flights.join(&self.tasks, digest, || this.fetch_once(asked, wanted, digest));
             let (whose, fetched) = flight.result().await.map_err(|_| PullError::Lost)?;
             let fetched = match fetched {
                 fetched if whose == *repo => fetched?,
-                // Verified bytes are at hand; whether this repository has them is still to be said.
+                // The bytes are verified. Whether this repository has them is still to be asked.
                 Ok(fetched) => return self.adopt(repo, &source, digest, fetched.held.bytes, started).await,
                 Err(_) if last => {
                     let fetch = self.clone().fetch(source.clone(), repo.clone(), digest.into(), None, Spend::Needed);
@@ -128,8 +131,9 @@ impl PullThrough {
         Err(PullError::Lost)
     }
 
-    /// One fetch for everybody. Somebody's may have landed between a request's look and its joining this one.
-    async fn fly_by_digest(self: Arc<Self>, source: Source, repo: Repository, digest: Digest) -> Landed {
+    /// One fetch for all requests that wait. Another one may have ended between a request's look
+    /// and this fetch.
+    async fn fetch_once(self: Arc<Self>, source: Source, repo: Repository, digest: Digest) -> FetchResult {
         let fetched = match self.look(&repo, &digest).await {
             Ok(Look::Held(held)) => Ok(Fetched { held, stored: true }),
             Ok(Look::Foreign(bytes)) => self.adopt(&repo, &source, digest, bytes, Instant::now()).await.map(
@@ -144,7 +148,7 @@ impl PullThrough {
         (repo, fetched)
     }
 
-    /// Fetches from upstream, keeps what came, and remembers an answer that says there is nothing.
+    /// Fetches from upstream and keeps the manifest, or remembers a refusal.
     pub(super) async fn fetch(
         self: Arc<Self>,
         source: Source,
@@ -166,7 +170,7 @@ impl PullThrough {
         }
     }
 
-    /// What `repo` holds under `digest`.
+    /// The manifest that `repo` holds under `digest`.
     pub(super) async fn held(&self, repo: &Repository, digest: &Digest) -> Result<Option<Held>, PullError> {
         match self.look(repo, digest).await? {
             Look::Held(held) => Ok(Some(held)),
@@ -177,11 +181,11 @@ impl PullThrough {
     async fn look(&self, repo: &Repository, digest: &Digest) -> Result<Look, PullError> {
         let (hot, cache) = (self.hot.get(digest), self.hot.clone());
         let (known, digest) = (hot.is_some(), *digest);
-        // Another may have read them while this waited for its turn.
+        // Another request may have read them while this one waited for a thread.
         let cached = move || hot.or_else(|| cache.get(&digest));
         let (link, bytes) = self.storage.manifest(repo, &digest, cached).await?;
         let Some(bytes) = bytes else { return Ok(Look::Absent) };
-        // However many have read them at once, they stay here once.
+        // Several requests may have read them at once: one copy stays.
         let bytes = self.hot.get(&digest).unwrap_or(bytes);
         if link.as_ref().is_some_and(|link| !is_manifest(link, &bytes)) {
             return Ok(Look::Absent);
@@ -203,20 +207,20 @@ impl PullThrough {
     fn keep_hot(&self, digest: Digest, bytes: &Bytes) {
         self.hot.insert(digest, bytes.clone());
         if bytes.len() >= LARGE_MANIFEST {
-            // What goes for it goes now, not with the 64th insert after it.
+            // Entries make room for it now, not with the 64th insert after it.
             self.hot.run_pending_tasks();
         }
     }
 
-    /// Keeps what was found in this generation of the repository for whoever asks by the same name.
-    pub(super) fn keep_ready(&self, generation: u64, repo: &Repository, asked: &Reference, held: &Held) {
+    /// Keeps what was found in this version of the repository for requests by the same name.
+    pub(super) fn keep_warm(&self, version: u64, repo: &Repository, asked: &Reference, held: &Held) {
         if held.bytes.len() < LARGE_MANIFEST {
-            self.warm_manifests.insert(generation, repo, asked, held);
+            self.warm_manifests.insert(version, repo, asked, held);
         }
     }
 
-    /// The bytes are here; upstream says whether this repository has them too (S5, S23). It is
-    /// asked once for all who wait.
+    /// The bytes are here. Upstream says whether this repository has them too (S5, S23), and is
+    /// asked once for all requests that wait.
     async fn adopt(
         self: &Arc<Self>,
         repo: &Repository,
@@ -228,13 +232,13 @@ impl PullThrough {
         let (this, asked, key) = (Arc::clone(self), source.clone(), (repo.clone(), digest));
         let mut flight = self.adoptions.join(&self.tasks, key.clone(), || async move {
             let (repo, digest) = key;
-            this.fly_to_adopt(&repo, &asked, digest, bytes).await
+            this.ask_to_adopt(&repo, &asked, digest, bytes).await
         });
         let held = flight.result().await.unwrap_or(Err(PullError::Lost))?;
         Ok(answer(held, trace(Outcome::Revalidated, &source.upstream, started.elapsed())))
     }
 
-    async fn fly_to_adopt(
+    async fn ask_to_adopt(
         &self,
         repo: &Repository,
         source: &Source,
@@ -268,7 +272,8 @@ impl PullThrough {
         })?;
         let mut links = vec![records::link(digest, &media_type, bytes.len() as u64, LinkRight::Fetched)];
         links[0].subject = manifest.subject.as_ref().map(|subject| subject.digest);
-        // What is to be had elsewhere need not be here, and a registry does not look whether it is: no claim to it (S2, S5).
+        // A part with `urls` need not be here, and a registry does not check that it is: the
+        // manifest is no claim to it (S2, S5).
         links.extend(
             manifest
                 .parts()
@@ -277,7 +282,7 @@ impl PullThrough {
         );
         let record = tag.map(|tag| records::tag(tag, digest, &media_type, bytes.len() as u64));
         let mut links = links.into_iter();
-        // A part that was fetched is not turned into one that is only named.
+        // A link to a part that was fetched does not become one that only names it.
         let replaced = links.next().map(|link| (link, IfLinked::Replace));
         let change = Change {
             content: Some((digest, bytes.clone())),
@@ -324,7 +329,7 @@ impl PullThrough {
 }
 
 impl Fetched {
-    /// The outcome word for one who began, or joined, the fetch.
+    /// The outcome word for a request that began the fetch, or `joined` it.
     pub(super) fn outcome(&self, joined: bool) -> Outcome {
         match (self.stored, joined) {
             (false, _) => Outcome::Bypassed,
@@ -334,7 +339,8 @@ impl Fetched {
     }
 }
 
-/// Whether the repository holds these bytes as a manifest. It may hold them as a blob, and a config is no manifest.
+/// Whether the repository holds these bytes as a manifest. It may hold them as a blob, and a config
+/// is no manifest.
 fn is_manifest(link: &LinkRecord, bytes: &[u8]) -> bool {
     let known = |media_type: &str| match media_type {
         OCI_INDEX | OCI_IMAGE | DOCKER_LIST | DOCKER_IMAGE => Manifest::parse(media_type, bytes).ok(),
@@ -342,7 +348,7 @@ fn is_manifest(link: &LinkRecord, bytes: &[u8]) -> bool {
     };
     match link.right {
         LinkRight::Named(_) => known(&link.media_type).is_some(),
-        // It came, or was pushed, as a blob. Somebody may have asked for a manifest that way.
+        // It came, or was pushed, as a blob. A client may have asked for a manifest that way.
         LinkRight::Fetched | LinkRight::Pushed if link.media_type.is_empty() => {
             known(&Manifest::sniff(bytes)).is_some_and(|m| m.manifests.is_some() || m.layers.is_some())
         }

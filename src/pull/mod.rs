@@ -1,23 +1,22 @@
-//! The pull: how a manifest or a blob of a repository is got, from the store where it is there, from upstream where not.
+//! The pull: how a manifest or a blob of a repository is got, from the store or else from upstream.
 //!
 //! ```text
-//! http ──► PullThrough::manifest ── by digest ─► held here? ─ yes ─► answer (hit)
-//!                    │                              └─ no ──► one fetch for all who ask ─► store ─► answer (filled)
-//!                    └─ by tag ─► checked within its TTL? ─ yes ─► as by digest
-//!                                     └─ no ─► one check for all who ask: unmoved (revalidated), moved (filled),
-//!                                              no answer (stale), 404 (passed on)
-//! http ──► PullThrough::blob ─► BlobStore::open ─ there ─► answer (hit)
-//!                                   └─ missing ─► Fills::claim ─► leader: download on a task of its own (filled)
-//!                                                     └─ follower: tail the growing file (joined)
+//! http ─► PullThrough::manifest ─ by digest ─► held here? ─ yes ─► answer (hit)
+//!                   │                             └─ no ─► one fetch for all, store (filled)
+//!                   └─ by tag ─► checked within its TTL? ─ yes ─► as by digest
+//!                                   └─ no ─► one check for all: unmoved (revalidated),
+//!                                            moved (filled), no answer (stale), 404 (passed on)
+//! http ─► PullThrough::blob ─► Storage::locate ─ here ─► answer (hit)
+//!                                  └─ not here ─► Fills::claim ─► leader: download (filled)
+//!                                                     └─ follower: read the growing file (joined)
 //! ```
 //!
-//! The files: `manifests` and `freshness` for the upper half, `blobs`, `body` and `fill` for the
-//! lower, `lists` and `referrers` for what is listed, `stored` for pushes that need what is
-//! upstream's, `hosted` for which names are the team's, `memory` for what is answered from memory,
-//! `proof` for what a repository may give out, `configs` for what is fetched for later,
-//! `second_look` and `elsewhere` for what has rotted. Called by [`crate::http`] and
-//! [`crate::push`]. Every method may be dropped at any time: what it began goes on, on tasks that
-//! [`Tasks`] owns.
+//! The files: `manifests` and `freshness` are the upper half, `blobs`, `body` and `fill` the lower.
+//! `lists` and `referrers` answer lists, `stored` brings what a push needs of upstream, `hosted`
+//! says which names are the team's, and `memory` keeps answers in memory. `proof` decides what a
+//! repository may give out, `configs` fetches configs ahead, `second_look` and `elsewhere` deal
+//! with rotten content. Called by [`crate::http`] and [`crate::push`]. Every method may be dropped
+//! at any time: the work that it began goes on, on tasks that [`Tasks`] owns.
 
 mod answer;
 mod blobs;
@@ -55,7 +54,7 @@ use fill::{Drive, Fills, Origin, Source};
 pub use fill::{FillFailure, FillStatus};
 use freshness::{Checked, TagKey};
 use lists::Lists;
-use manifests::{Held, Landed};
+use manifests::{FetchResult, Held};
 use memory::{AgedCache, NegativeCache, WarmCache};
 pub use range::FileRange;
 use records::no_room;
@@ -75,14 +74,14 @@ use crate::{
 
 /// How many bytes of manifests are kept in memory.
 const HOT_MANIFESTS: u64 = 64 << 20;
-/// How many bytes of manifests are kept by name; those above hold most of the same.
+/// How many bytes of manifests are kept by name. Most of them are among those above.
 const READY_MANIFESTS: u64 = 64 << 20;
-/// From this length on a manifest is kept by its digest alone, and weighs fourfold: the few that
-/// are so long cost less to read again than to keep (S28).
+/// From this length in bytes on, a manifest is kept by its digest alone, and weighs fourfold: it
+/// costs less to read one of these few again than to keep it (S28).
 const LARGE_MANIFEST: usize = 256 << 10;
-/// How many blobs are kept open because they were just asked for.
+/// How many blobs stay open because they were just asked for.
 const OPENED_BLOBS: u64 = 64;
-/// Of how many names it is remembered whether they are hosted.
+/// For how many names it is remembered whether they are hosted.
 const NAMES: u64 = 10_000;
 /// How many bytes of descriptors of referrers are kept.
 const DESCRIPTORS: u64 = 16 << 20;
@@ -90,7 +89,7 @@ const DESCRIPTORS: u64 = 16 << 20;
 /// Everything a pull needs. One per process, shared by all workers.
 pub struct PullThrough {
     storage: Arc<Storage>,
-    /// For reading what a body sends, and for work that takes a processor.
+    /// Reads the bytes that a body sends, and does work that takes a processor.
     disk: BlockingPool,
     upstreams: Arc<Upstreams>,
     metrics: Arc<Metrics>,
@@ -99,29 +98,29 @@ pub struct PullThrough {
     /// How long a failed tag check keeps the next one away.
     negative_ttl: Duration,
     fills: Fills<Origin>,
-    /// Digest → bytes: immutable, so nothing here can be out of date.
+    /// Digest → bytes. They are immutable, so no entry is ever out of date.
     hot: moka::sync::Cache<Digest, Bytes>,
-    /// What was given out by name, as long as nothing changes in its repository.
+    /// The manifests that were given out by name, until their repository changes.
     warm_manifests: WarmCache<Reference, Held>,
-    /// The same of blobs, which are open meanwhile.
+    /// The same for blobs, whose files stay open meanwhile.
     warm_blobs: WarmCache<Digest, StoredBlob>,
-    /// What lists of referrers say of each.
+    /// The descriptors of referrers.
     described: WarmCache<Digest, Arc<Described>>,
-    /// How much there is of hosted repositories.
+    /// Whether a hosted repository exists, and how much of it.
     presences: WarmCache<(), Presence>,
     /// When a tag was last checked, and whether upstream answered.
     checks: AgedCache<TagKey, bool>,
     tag_flights: SingleFlight<TagKey, Checked>,
-    manifest_flights: SingleFlight<Digest, Landed>,
-    /// Whether a repository has a blob: its upstream's word, with the length where it says one.
+    manifest_flights: SingleFlight<Digest, FetchResult>,
+    /// Whether a repository has a blob, by its upstream's answer, with the length if it states one.
     blob_flights: SingleFlight<(Repository, Digest), Result<Option<u64>, PullError>>,
-    /// How long a blob is, by a GET of one byte.
+    /// A blob's length, by a GET of one byte.
     blob_bytes: SingleFlight<(Repository, Digest), Result<Option<u64>, PullError>>,
     /// How often a registry has stated a wrong length of a digest (`proof`).
     wrong_words: AgedCache<(UpstreamName, Digest), u32>,
-    /// Whether it has what another repository has brought, written into the link.
+    /// Whether a repository has a blob that another one has brought. The link keeps the answer.
     proofs: SingleFlight<(Repository, Digest), Result<(), PullError>>,
-    /// The same of manifests whose bytes are here.
+    /// The same for manifests whose bytes are here.
     adoptions: SingleFlight<(Repository, Digest), Result<Held, PullError>>,
     configs: Configs,
     negative: NegativeCache,
@@ -196,7 +195,7 @@ impl PullThrough {
         self.fills.list()
     }
 
-    /// Where the repository's content can be had; an error where nobody may be asked.
+    /// Where the repository's content can be had; an error if no upstream may be asked.
     fn source(&self, repo: &Repository, missing: ErrorCode) -> Result<Source, PullError> {
         let unknown = |message: String| PullError::Unknown { code: missing, message };
         let Namespace::Upstream(name) = &repo.namespace else {
@@ -218,7 +217,7 @@ impl PullThrough {
         }
     }
 
-    /// The trace of an answer from the store that asked nobody.
+    /// The trace of an answer from the store for which no upstream was asked.
     fn hit(&self, repo: &Repository) -> Trace {
         let upstream = self.upstream_of(repo).map(|upstream| upstream.name().clone());
         Trace { outcome: Outcome::Hit, upstream, upstream_time: Duration::ZERO }
@@ -232,8 +231,7 @@ impl PullThrough {
         Drive { storage: Arc::clone(&self.storage), metrics: Arc::clone(&self.metrics), stop: self.tasks.stopping() }
     }
 
-    /// Notes that `repo` holds a digest. A disk that takes nothing costs the next request a question,
-    /// no more.
+    /// Notes that `repo` holds a digest. A full disk only costs the next request a question.
     async fn link(&self, repo: &Repository, link: LinkRecord) -> Result<(), PullError> {
         match self.storage.commit(Change::link(repo, link, IfLinked::Replace)).await {
             Err(CommitError::Storage(error)) if no_room(&error) => Ok(()),
@@ -243,7 +241,7 @@ impl PullThrough {
     }
 }
 
-/// What was kept ready is let go of also where nobody asks for anything any more.
+/// Drops warm entries that are too old, also when no request comes any more.
 async fn tidy(pull: Weak<PullThrough>, stop: CancellationToken) {
     loop {
         tokio::select! {
@@ -252,7 +250,7 @@ async fn tidy(pull: Weak<PullThrough>, stop: CancellationToken) {
         }
         let Some(pull) = pull.upgrade() else { return };
         let disk = pull.disk.clone();
-        // It fails when lanyard is stopping, and then everything is let go of.
+        // It fails when lanyard is stopping, and then everything is dropped.
         let _ = disk
             .run(move || {
                 pull.warm_manifests.tidy();

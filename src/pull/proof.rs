@@ -3,11 +3,11 @@
 //! | the link says | the blob is here by | then |
 //! |---|---|---|
 //! | fetched, pushed | any way | it is given out |
-//! | named, or no link | another repository's way | the upstream is asked; the link keeps its "yes" |
-//! | the same, upstream silent | the same | [`PullThrough::holder`]: where else it may be had |
-//! | named, upstream silent | no way | 503, which says what is missing ([`PullThrough::away`]) |
+//! | named, or no link | another repository | the upstream is asked; the link keeps a "yes" |
+//! | the same, upstream silent | the same | [`PullThrough::holder`] says where else it is |
+//! | named, upstream silent | no way: it is absent | 503, which says why ([`PullThrough::away`]) |
 //!
-//! A manifest may name anything, so its word is never a permission: it says only where the blob may
+//! A manifest may name any digest, so that is never a permission: it says only where the blob may
 //! be had. Called by `blobs` and `stored`.
 
 use std::{
@@ -29,9 +29,9 @@ use crate::{
     upstream::UpstreamError,
 };
 
-/// So often a registry may state a wrong length of a digest.
+/// How often a registry may state a wrong length of a digest.
 const WRONG_WORDS: u32 = 10;
-/// How long it is not believed then.
+/// How long it is not believed after that.
 const WRONG_FOR: Duration = Duration::from_secs(3600);
 
 /// How an upstream is asked for a blob's length.
@@ -42,9 +42,9 @@ enum Question {
 }
 
 impl PullThrough {
-    /// Whether this repository may give out what is on disk: it holds the digest, or its upstream
-    /// says that it has it (S5). That a manifest here names it is not enough (S23). The upstream is
-    /// asked once; its word is remembered.
+    /// Whether this repository may give out a blob that is on disk: it holds the digest, or its
+    /// upstream says that it has it (S5). A manifest here that names it is not enough (S23). The
+    /// upstream is asked once, and its answer is remembered.
     pub(super) async fn permission(
         self: &Arc<Self>,
         repo: &Repository,
@@ -55,7 +55,7 @@ impl PullThrough {
         if found.is_held() {
             return Ok(self.hit(repo));
         }
-        // Its own fill has brought it, and is about to write the link.
+        // Its own fill has brought the blob, and is about to write the link.
         if self
             .source(repo, ErrorCode::BlobUnknown)
             .is_ok_and(|source| self.fills.vouches(digest, &Origin::from(&source)))
@@ -66,8 +66,8 @@ impl PullThrough {
         self.proof(repo, digest, stored).await.map_err(|error| self.away(repo, digest, named, error))
     }
 
-    /// The upstream's word that the repository holds what is on disk; it is asked once for all who
-    /// wait.
+    /// Asks the upstream whether the repository has the blob that is on disk, once for all requests
+    /// that wait.
     async fn proof(
         self: &Arc<Self>,
         repo: &Repository,
@@ -95,11 +95,11 @@ impl PullThrough {
     ) -> Result<(), PullError> {
         let link = self.storage.link(repo, digest).await?;
         if link.is_some_and(|link| link.is_held()) {
-            // The one before has asked.
+            // The flight before this one has asked.
             return Ok(());
         }
         match self.agree(source, repo, digest, stored).await {
-            Err(_) if self.is_doubted(source, digest) && self.sends(source, digest, stored).await? => {
+            Err(_) if self.is_distrusted(source, digest) && self.sends(source, digest, stored).await? => {
                 self.wrong_words.forget(&(source.upstream.name().clone(), *digest));
             }
             Err(PullError::Upstream { error, .. })
@@ -128,7 +128,7 @@ impl PullThrough {
         Ok(holders.filter(|holder| holder.held).map(|holder| holder.repository).find(may_pull))
     }
 
-    /// The same, where the link is not at hand.
+    /// [`away`](Self::away), with the link looked up.
     pub(super) async fn away_if_named(&self, repo: &Repository, digest: &Digest, error: PullError) -> PullError {
         match self.storage.link(repo, digest).await {
             Ok(named) => self.away(repo, digest, named.as_ref(), error),
@@ -136,8 +136,8 @@ impl PullThrough {
         }
     }
 
-    /// What a client is told of a part that a manifest here names, that is not here, and that
-    /// cannot be fetched now.
+    /// The error for a part that a manifest here names, that is not here, and that cannot be
+    /// fetched now. Other errors stay as they are.
     pub(super) fn away(
         &self,
         repo: &Repository,
@@ -168,13 +168,13 @@ impl PullThrough {
         Ok(self.storage.prove(digest, Finder::Read).await?.is_some())
     }
 
-    /// Whether the registry was wrong about the digest so often that its word counts for nothing.
-    fn is_doubted(&self, source: &Source, digest: &Digest) -> bool {
+    /// Whether the registry was wrong about the digest so often that its answers do not count.
+    fn is_distrusted(&self, source: &Source, digest: &Digest) -> bool {
         let key = (source.upstream.name().clone(), *digest);
         self.wrong_words.within(&key, WRONG_FOR).is_some_and(|wrong| wrong >= WRONG_WORDS)
     }
 
-    /// Whether the repository's upstream sends the blob, all of it: more than a word.
+    /// Whether the repository's upstream sends the whole blob: that proves more than an answer.
     async fn sends(&self, source: &Source, digest: &Digest, length: u64) -> Result<bool, PullError> {
         let failed = |error| self.upstream_error(ErrorCode::BlobUnknown, error);
         let mut answer = source.upstream.blob(&source.name, digest, 0, None).await.map_err(failed)?;
@@ -190,11 +190,12 @@ impl PullThrough {
         Ok(hasher.finish() == *digest)
     }
 
-    /// The upstream's word that the repository has the blob: it states the true length. A HEAD that
-    /// is refused, or states another one, is no word, as a login page says yes to everything; then
-    /// the answer to a GET of one byte has to state it. A registry that was wrong about a digest
-    /// [`WRONG_WORDS`] times is not believed for an hour: it might state one length after the other.
-    /// What is stored is then given out once it has sent all of it.
+    /// Makes sure that the upstream states the true length, and so has the blob. A HEAD that is
+    /// refused or states another length does not count, because a login page says yes to
+    /// everything: then the answer to a GET of one byte must state it. A registry that was wrong
+    /// about a digest [`WRONG_WORDS`] times is not believed for an hour, because it might guess one
+    /// length after the other. Then a stored blob is given out once the registry has sent all of
+    /// it.
     pub(super) async fn agree(
         self: &Arc<Self>,
         source: &Source,
@@ -202,7 +203,7 @@ impl PullThrough {
         digest: &Digest,
         length: u64,
     ) -> Result<(), PullError> {
-        if !self.is_doubted(source, digest) {
+        if !self.is_distrusted(source, digest) {
             let key = (source.upstream.name().clone(), *digest);
             let wrong = self.wrong_words.within(&key, WRONG_FOR).unwrap_or(0);
             let by_head = self.ask_blob(source, repo, digest).await?;
@@ -222,8 +223,8 @@ impl PullThrough {
         Err(self.upstream_error(ErrorCode::BlobUnknown, UpstreamError::Untrue { message }))
     }
 
-    /// Asks the repository's upstream whether it has the blob, once for all who want to know; its
-    /// length, where it says so.
+    /// Asks the repository's upstream whether it has the blob, once for all requests that wait;
+    /// gives its length, if stated.
     pub(super) async fn ask_blob(
         self: &Arc<Self>,
         source: &Source,
@@ -267,7 +268,7 @@ impl PullThrough {
         flight.result().await.unwrap_or(Err(PullError::Lost))
     }
 
-    /// What an upstream said of a blob; an answer that is one is remembered.
+    /// The error of an upstream's answer about a blob. A refusal is remembered.
     fn blob_error(&self, repo: &Repository, digest: Digest, error: UpstreamError) -> PullError {
         let error = self.upstream_error(ErrorCode::BlobUnknown, error);
         self.negative.remember(repo, Missed::Blob(digest), &error);
@@ -275,7 +276,8 @@ impl PullThrough {
     }
 }
 
-/// Whether the upstream could not be asked. A spent quota is told as one, with its time.
+/// Whether the upstream could not be asked. A spent quota is not one of these: it is told with its
+/// time.
 fn is_down(error: &UpstreamError) -> bool {
     error.is_outage() && !matches!(error, UpstreamError::RateLimited { .. })
 }

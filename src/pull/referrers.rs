@@ -1,13 +1,16 @@
-//! What refers to a manifest, page by page (distribution-spec, "Listing Referrers").
+//! The referrers of a manifest, page by page (distribution-spec, "Listing Referrers").
 //!
 //! Promises:
-//! - An empty list means that there are no referrers: upstream has said so, or nobody is ever
-//!   asked. In an outage what is known is told, `stale`; where nothing is known, that is no list
-//!   but an error.
-//! - An answer is an index of at most [`MAX_MANIFEST_BYTES`]. What does not fit is on the next page, and so on.
-//! - Pages go in the order of the digests, each one begins behind the last, and what is filtered out is on none of them.
-//! - A request holds one page, one manifest and a batch of links (without the index: the repository's), however much the referrers
-//!   say of themselves; and reads at most [`LOOK`] bytes of them and one manifest more, so that a page of a filtered list may be short.
+//! - An empty list means that there are no referrers: upstream has said so, or no upstream is ever
+//!   asked. In an outage the known ones are listed, `stale`; if none is known, the answer is an
+//!   error, not a list.
+//! - An answer is an index of at most [`MAX_MANIFEST_BYTES`]. Referrers that do not fit are on the
+//!   next page.
+//! - Pages are in the order of the digests, each begins after the one before, and filtered-out
+//!   referrers are on no page.
+//! - A request holds one page, one manifest and a batch of links (without the index: all links of
+//!   the repository), however long the referrers' annotations are. It reads at most [`LOOK`] bytes
+//!   of them and one manifest more, so a page of a filtered list may be short.
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
@@ -25,25 +28,25 @@ use crate::{
 /// How many bytes of manifests are read for one page.
 const LOOK: usize = 64 << 20;
 
-/// How many links are looked up at once.
+/// How many links are looked up at a time.
 const BATCH: usize = 256;
 
 /// Which of the referrers are wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Selection {
-    /// Those of this artifact type.
+    /// Only those of this artifact type.
     pub artifact_type: Option<String>,
-    /// Those whose digests sort after this.
+    /// Only those whose digests sort after this.
     pub last: Option<String>,
-    /// At most so many.
+    /// At most this many.
     pub n: Option<usize>,
 }
 
-/// An index as JSON, and the digest that the next page begins behind.
+/// An index as JSON, and the digest after which the next page begins.
 type Page = (Bytes, Option<String>);
 
 impl PullThrough {
-    /// What refers to `subject` in `repo`: as much as is wanted, and fits.
+    /// The referrers of `subject` in `repo` that are wanted, as many as fit.
     pub async fn referrers(
         self: &Arc<Self>,
         repo: &Repository,
@@ -82,7 +85,7 @@ impl PullThrough {
         }
     }
 
-    /// Whether the store holds any.
+    /// Whether the store has any.
     async fn has_referrers(&self, repo: &Repository, subject: &Digest) -> Result<bool, PullError> {
         let mut links = Links::new(&self.storage, repo, subject, None);
         while let Some(link) = links.next().await? {
@@ -93,7 +96,7 @@ impl PullThrough {
         Ok(false)
     }
 
-    /// Those that the store holds.
+    /// The referrers that the store has.
     async fn referrers_here(
         self: &Arc<Self>,
         repo: &Repository,
@@ -117,7 +120,7 @@ impl PullThrough {
         Ok(Referrers { index, next, trace })
     }
 
-    /// Those that upstream told of, which are at most an index full: as they came, if all are wanted.
+    /// The referrers in upstream's index: the index as it came, if all are wanted.
     async fn referrers_there(&self, index: Bytes, wanted: Selection, trace: Trace) -> Result<Referrers, PullError> {
         if wanted == Selection::default() {
             return Ok(Referrers { index, next: None, trace });
@@ -138,7 +141,7 @@ impl Selection {
     }
 }
 
-/// The part of an upstream's index that is wanted. What else the index says stays as it is.
+/// The wanted part of an upstream's index. Its other fields stay as they are.
 fn selected(index: &[u8], wanted: &Selection) -> Result<Page, serde_json::Error> {
     fn text<'a>(of: &'a Value, key: &str) -> Option<&'a str> {
         of.get(key).and_then(Value::as_str)
@@ -158,13 +161,13 @@ fn selected(index: &[u8], wanted: &Selection) -> Result<Page, serde_json::Error>
     Ok((index.to_string().into(), next))
 }
 
-/// The links of a subject's referrers, sorted by their digests; from the index they are looked up a batch at a time.
+/// The links of a subject's referrers, sorted by their digests, looked up a batch at a time.
 struct Links<'a> {
     storage: &'a Storage,
     repo: &'a Repository,
     subject: &'a Digest,
     batch: std::vec::IntoIter<LinkRecord>,
-    /// The next batch begins behind this, or at the beginning; the outer `None` is the end.
+    /// The next batch begins after this, or at the beginning; the outer `None` is the end.
     next: Option<Option<String>>,
 }
 
@@ -201,7 +204,8 @@ async fn described(
     described.map(Some).map_err(|_| StorageError::Lost)
 }
 
-/// A page of an index of the manifests among `links` that are here and wanted. `links` are sorted by their digests.
+/// A page of an index of the manifests among `links` that are here and wanted. `links` are sorted
+/// by their digests.
 async fn page(
     describe: impl AsyncFn(LinkRecord) -> Result<Option<Arc<Described>>, StorageError>,
     mut links: Links<'_>,

@@ -1,13 +1,13 @@
-//! The second look: a blob that an address was given whole, and asks for again within a minute, is
-//! read and hashed before it is given again. A client whose digest check failed asks again at once;
-//! so rot reaches it once and not for ever.
+//! The second look: if an address asks again for a blob within a minute after it was given all of
+//! it, the blob is read and hashed before it is given again. A client whose digest check failed
+//! asks again at once: so rotten bytes reach it once, not every time.
 //!
 //! | | |
 //! |---|---|
 //! | given whole | one answer, or ranges in any order, have brought the address every byte |
-//! | asks again | by GET, from any byte; a HEAD gives nothing, and asks for nothing |
-//! | proven | one proof of a digest at a time, for all who wait, on threads of its own |
-//! | rotten | the store moves it away: it is fetched again, or is 404 where it was pushed |
+//! | asks again | by GET, from any byte; a HEAD does not count |
+//! | proven | one proof of a digest at a time, for all requests that wait, on its own threads |
+//! | rotten | the store moves it away: it is fetched again, or is 404 if it was pushed |
 //!
 //! Many clients behind one address ask for the same blob for good reasons. So a proof is good for
 //! [`LASTS`], or for twenty times as long as it took, if that is longer. While it is good and the
@@ -21,9 +21,11 @@ use std::{
     io,
     net::IpAddr,
     os::unix::fs::MetadataExt as _,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use super::PullThrough;
 use crate::{
@@ -32,21 +34,20 @@ use crate::{
     storage::{Finder, Storage, StorageError},
 };
 
-/// For how long it is remembered that an address was given a blob.
+/// How long it is remembered that an address was given a blob.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Of how many addresses and blobs.
+/// For how many pairs of address and blob that is remembered.
 const MOST: u64 = 1 << 15;
 
-/// How many pieces of a blob are remembered that do not touch. Of more, the two that are closest
-/// become one with what is between them: that costs a proof too early at the worst.
+/// How many separate pieces of a blob are remembered. Beyond that, the two that are closest become
+/// one, with the bytes between them: at worst that costs a proof too early.
 const PIECES: usize = 32;
 
-/// For how long a proof is good, at least.
+/// How long a proof is good, at least.
 const LASTS: Duration = Duration::from_secs(10);
 
-/// How long a client waits for a proof. Clients give up an answer whose head does not come within
-/// half a minute.
+/// How long a client waits for a proof. Clients give up when no head comes within half a minute.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How many proofs there are at a time.
@@ -54,7 +55,7 @@ const THREADS: usize = 2;
 
 type Quick = foldhash::fast::RandomState;
 
-/// What was given, and what is being proven.
+/// Which blobs were given, and which are being proven.
 pub(super) struct SecondLook {
     given: moka::sync::Cache<(IpAddr, Digest), Arc<Mutex<Given>>, Quick>,
     proven: moka::sync::Cache<Digest, Proven, Quick>,
@@ -63,10 +64,10 @@ pub(super) struct SecondLook {
     storage: Storage,
 }
 
-/// What an address was given of a blob.
+/// The bytes of a blob that an address was given.
 #[derive(Default)]
 struct Given {
-    /// From the first byte to behind the last; none touches another, and they ascend.
+    /// Each from its first byte to past its last. They ascend, and none touches another.
     pieces: Vec<(u64, u64)>,
     whole: Option<Instant>,
 }
@@ -79,7 +80,7 @@ struct Proven {
     lasts: Duration,
 }
 
-/// What changes when somebody writes to a file. Rot changes none of it.
+/// The facts of a file that change when it is written to. Rot changes none of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Mark {
     file: (u64, u64),
@@ -87,14 +88,14 @@ struct Mark {
     changed: (i64, i64),
 }
 
-/// An answer on its way to a client. Whoever sends it says how it [ended](Giving::ended).
+/// An answer on its way to a client. The sender says how it [ended](Giving::ended).
 pub struct Giving {
     pull: Arc<PullThrough>,
     to: IpAddr,
     digest: Digest,
     first: u64,
     size: u64,
-    /// The first and the end of each of several ranges; none where there is one.
+    /// The first byte and the end of each of several ranges; empty if there is one range.
     parts: Vec<(u64, u64)>,
 }
 
@@ -115,22 +116,22 @@ impl SecondLook {
         }
     }
 
-    /// Whether this address was just given all of it.
+    /// Whether this address was just given all bytes of the blob.
     fn was_given(&self, to: IpAddr, digest: &Digest) -> bool {
         let given = self.given.get(&(to, *digest));
-        given.is_some_and(|given| lock(&given).whole.is_some_and(|when| when.elapsed() < REMEMBERED))
+        given.is_some_and(|given| given.lock().whole.is_some_and(|when| when.elapsed() < REMEMBERED))
     }
 
-    /// From now on it counts anew.
+    /// Begins to count anew what the address is given.
     fn forget(&self, to: IpAddr, digest: &Digest) {
         if let Some(given) = self.given.get(&(to, *digest)) {
-            *lock(&given) = Given::default();
+            *given.lock() = Given::default();
         }
     }
 
     fn gave(&self, to: IpAddr, digest: Digest, piece: (u64, u64), size: u64) {
         let given = self.given.get_with((to, digest), Arc::default);
-        lock(&given).add(piece, size);
+        given.lock().add(piece, size);
     }
 
     /// The mark of a blob whose proof is still good.
@@ -141,7 +142,8 @@ impl SecondLook {
 }
 
 impl PullThrough {
-    /// Before a blob is given: proves it where this address was just given it whole.
+    /// To be called before a blob is given: proves the blob if this address was just given all of
+    /// it.
     pub async fn look_again(
         self: &Arc<Self>,
         to: IpAddr,
@@ -151,11 +153,11 @@ impl PullThrough {
         if !self.second_look.was_given(to, digest) || self.was_proven(repo, digest) {
             return Ok(());
         }
-        // On the heap: what is asked for once makes no room for it.
+        // On the heap: a blob that is asked for once makes no room for it.
         let proven = Box::pin(async {
             let (this, digest) = (Arc::clone(self), *digest);
             let mut proof = self.second_look.proofs.join(&self.tasks, digest, || this.prove_again(digest));
-            // One that panicked has proven nothing, and has said so in the log.
+            // A proof that panicked has proven nothing, and is in the log.
             tokio::time::timeout(PATIENCE, proof.result()).await.map_err(|_| StillProving)
         });
         let _ = proven.await?;
@@ -170,12 +172,12 @@ impl PullThrough {
         opened.is_some_and(|stored| Mark::of(&stored.file).is_ok_and(|now| now == mark))
     }
 
-    /// A blob, or a range of it from `first` on, is about to be given to this address.
+    /// This address is about to be given a blob, or a range of it from `first` on.
     pub fn giving(self: &Arc<Self>, to: IpAddr, digest: &Digest, first: u64, size: u64) -> Giving {
         Giving { pull: Arc::clone(self), to, digest: *digest, first, size, parts: Vec::new() }
     }
 
-    /// The same of an answer with several ranges: they count when all of it went out.
+    /// The same for an answer with several ranges, which count when all of it went out.
     pub fn giving_parts(self: &Arc<Self>, to: IpAddr, digest: &Digest, parts: Vec<(u64, u64)>, size: u64) -> Giving {
         Giving { pull: Arc::clone(self), to, digest: *digest, first: 0, size, parts }
     }
@@ -191,7 +193,7 @@ impl PullThrough {
     async fn proof_of(&self, digest: &Digest) -> Result<Option<Proven>, StorageError> {
         let storage = &self.second_look.storage;
         let Some(found) = storage.content(digest).await? else { return Ok(None) };
-        // From before the proof, so that no change during it is taken for proven.
+        // Taken before the proof, so that a change during it does not count as proven.
         let mark = Mark::of(&found.file).ok();
         if mark.is_none() || mark == self.second_look.known(digest) {
             return Ok(None);
@@ -204,7 +206,7 @@ impl PullThrough {
 }
 
 impl Giving {
-    /// The last of so many bytes are about to go out, and then the client may ask again.
+    /// The last of `bytes` bytes are about to go out. After that the client may ask again.
     pub fn ends(&self, bytes: u64) {
         let look = &self.pull.second_look;
         if self.parts.is_empty() {
@@ -213,8 +215,8 @@ impl Giving {
         self.parts.iter().for_each(|part| look.gave(self.to, self.digest, *part, self.size));
     }
 
-    /// So many bytes went out that were not told of. `unreadable`: it ended because the file could
-    /// not be read.
+    /// The answer ended, and `sent` bytes went out that [`ends`](Giving::ends) did not count.
+    /// `unreadable`: it ended because the file could not be read.
     pub fn ended(self, sent: u64, unreadable: bool) {
         let Giving { pull, to, digest, first, size, parts } = self;
         if sent > 0 && parts.is_empty() {
@@ -223,8 +225,7 @@ impl Giving {
         if unreadable {
             pull.second_look.proven.invalidate(&digest);
             let this = Arc::clone(&pull);
-            // Whoever asks next waits for it only if it was given the whole: a flight that nobody
-            // has to wait for.
+            // The next request waits for this only if its address was given the whole.
             drop(pull.second_look.proofs.join(&pull.tasks, digest, || this.prove_again(digest)));
         }
     }
@@ -275,10 +276,6 @@ where
     cache.eviction_policy(moka::policy::EvictionPolicy::lru()).build_with_hasher(Quick::default())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,7 +299,7 @@ mod tests {
             pieces.iter().for_each(|piece| given.add(*piece, 100));
             assert_eq!(given.whole.is_some(), whole, "{pieces:?}");
         }
-        // However many pieces there are.
+        // The same with many pieces.
         for count in [33, 100, 1000, 10_000] {
             let mut given = Given::default();
             (0..count).map(|n| n * 7919 % count * 10).for_each(|first| given.add((first, first + 10), 10 * count));

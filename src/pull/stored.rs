@@ -1,4 +1,7 @@
-//! Blobs that shall be here, whole, before something else is said: a manifest that names them was pushed.
+//! Blobs that must be in the store before an answer is given: a pushed manifest names them.
+//!
+//! `push` calls this for a part that the mirrored repository of the same name may have, `elsewhere`
+//! for content that has rotted, and `configs` for configs.
 
 use std::sync::Arc;
 
@@ -11,10 +14,11 @@ use super::{
 use crate::oci::{Digest, ErrorCode, Repository};
 
 impl PullThrough {
-    /// Makes sure that a blob of `repo` is in the store, and says how many bytes it has. Goes on, as every fill does, when the
-    /// caller leaves.
+    /// Makes sure that a blob of `repo` is in the store, and says how many bytes it has. The fill
+    /// goes on when the caller leaves.
     pub async fn stored_blob(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<u64, PullError> {
-        // As with a blob that is served: what was joined may be over, or abandoned.
+        // As with a blob that is served: the fill that was joined may have ended, or been
+        // abandoned.
         for _ in 0..3 {
             let found = self.storage.locate(repo, digest).await?;
             if let Some(stored) = &found.stored {
@@ -25,7 +29,7 @@ impl PullThrough {
             let filling = self.fill(repo, digest, &source, found.link).await?;
             let Filling::Under { mut follower, .. } = filling else { continue };
             match (follower.committed().await, follower.source_state()) {
-                // Committed, or worth another look: whose it is, the look says.
+                // Committed: the next look says whether this repository may have it.
                 (Ok(_), _) => {}
                 (Err(_), Some(SourceState::Refused(error))) => {
                     let error = PullError::Fill(FillFailure::Upstream(error));

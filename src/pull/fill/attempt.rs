@@ -1,7 +1,7 @@
 //! One attempt: bytes from one source into the part, and told to followers (F1, F2, S24, S25).
 //!
-//! `drive` calls [`begin`](Download::begin) once, which opens the part with what an earlier fill
-//! left, and then [`attempt`](Download::attempt), one request to one source, until that is `Ok`:
+//! `drive` calls [`begin`](Transfer::begin) once, which opens the part with what an earlier fill
+//! left, and then [`attempt`](Transfer::attempt), one request to one source, until that is `Ok`:
 //! the digest is proven. `length` decides what followers are told, `statements` which sources
 //! count.
 
@@ -11,12 +11,12 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 
 use super::{
-    download::{Asked, Download},
     failure::FillFailure,
     length::{Heard, Stated},
     origin::{Origin, OriginBlob, OriginBytes},
     pace::Stretch,
     sources::refuses,
+    transfer::{Asked, Transfer},
 };
 use crate::upstream::UpstreamError;
 
@@ -24,7 +24,7 @@ use crate::upstream::UpstreamError;
 /// do not wait long.
 const WRITE: usize = 1 << 20;
 
-impl Download<'_> {
+impl Transfer<'_> {
     /// Opens the part, and takes up what an earlier fill left. Says whether that is the blob,
     /// proven.
     pub(super) async fn begin(&mut self) -> Result<bool, FillFailure> {

@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 use super::{
     super::records,
-    download::{Download, Drive},
     failure::FillFailure,
     leader::Leader,
     origin::Origin,
     pace::Pace,
     retry::{FailedAttempt, Next, Retry},
     sources::refuses,
+    transfer::{Drive, Transfer},
 };
 use crate::{
     oci::Digest,
@@ -32,7 +32,7 @@ impl Drive {
         if let Some(upstream) = &first {
             self.metrics.fill_started(upstream);
         }
-        let mut download = Download::new(&self, &leader, expected);
+        let mut download = Transfer::new(&self, &leader, expected);
         let result = self.attempts(&mut download).await;
         let (resumed, outgrew) = (download.resumed, download.outgrew_its_name());
         if let (Err(_), Some(source)) = (&result, download.asked()) {
@@ -58,7 +58,7 @@ impl Drive {
     }
 
     /// Asks one source after the other until the digest is proven.
-    async fn attempts(&self, download: &mut Download<'_>) -> Result<(), FillFailure> {
+    async fn attempts(&self, download: &mut Transfer<'_>) -> Result<(), FillFailure> {
         if download.begin().await? {
             return Ok(());
         }
@@ -106,7 +106,7 @@ impl Drive {
     }
 
     /// Commits the bytes, keeps them for a resume, or removes them.
-    async fn end(&self, download: Download<'_>, result: Result<(), FillFailure>) -> Result<u64, FillFailure> {
+    async fn end(&self, download: Transfer<'_>, result: Result<(), FillFailure>) -> Result<u64, FillFailure> {
         let (leader, digest) = (download.leader, download.leader.digest());
         let (disputed, outgrew) = (download.is_disputed(), download.outgrew_its_name());
         let asked = download.sources();

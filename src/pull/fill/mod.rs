@@ -13,7 +13,7 @@
 //! | file | the leader's `Part` | the last follower's read: a rename leaves an open file as it is |
 //!
 //! From the caller inwards: `claim` and `list` → `drive` → `attempt` → `room`, `patience` →
-//! `download`, the state that they share → `statements`, `queue`, `length`, `leader`. `origin` is
+//! `transfer`, the state that they share → `statements`, `queue`, `length`, `leader`. `origin` is
 //! where the bytes come from.
 //!
 //! Invariants, each with its test (here or under `tests/it/`):
@@ -33,7 +33,6 @@
 
 mod attempt;
 mod claim;
-mod download;
 mod drive;
 mod failure;
 #[cfg(test)]
@@ -56,11 +55,12 @@ mod runs;
 mod sources;
 mod statements;
 mod table;
+mod transfer;
 
 pub(super) use claim::{Claim, Fills};
-pub(super) use download::Drive;
 pub use failure::FillFailure;
 pub(super) use follower::{FillHead, Follower};
 pub use list::FillStatus;
 pub(super) use origin::{Origin, OriginBlob, OriginBytes, Source};
 pub(super) use sources::SourceState;
+pub(super) use transfer::Drive;

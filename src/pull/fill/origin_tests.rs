@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     claim::{Claim, Fills},
-    download::Drive,
     failure::FillFailure,
     folder::Folder,
     follower::Follower,
     leader::Leader,
     origin::Origin,
+    transfer::Drive,
 };
 use crate::{
     config::MinFree,

@@ -16,17 +16,17 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use super::{
-    download::Download,
     failure::FillFailure,
     origin::Origin,
     pace::{SILENCE, Stretch},
+    transfer::Transfer,
 };
 use crate::upstream::{UpstreamError, fetcher::FetchError};
 
 /// How often the fill looks for another source meanwhile.
 const GLANCE: Duration = Duration::from_millis(250);
 
-impl Download<'_> {
+impl Transfer<'_> {
     /// Fails if `source` brings little, and another source may bring more.
     pub(super) fn is_brisk(&mut self, source: &Origin, stretch: &mut Stretch) -> Result<(), FillFailure> {
         let Some(brought) = stretch.was_slow(self.offset()) else { return Ok(()) };
@@ -48,7 +48,7 @@ impl Download<'_> {
         passed_over(source)
     }
 
-    /// Notes that [`Download::is_silent`] passed `source` over.
+    /// Notes that [`Transfer::is_silent`] passed `source` over.
     pub(super) fn was_silent(&mut self, source: &Origin) {
         let history = self.queue.history(source);
         (history.silent, history.slow) = (true, Some(0));

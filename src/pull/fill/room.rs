@@ -8,15 +8,15 @@
 //! | bytes come without a length, or beyond it | those bytes: they may never end |
 
 use super::{
-    download::{Asked, Download},
     failure::FillFailure,
+    transfer::{Asked, Transfer},
 };
 use crate::storage::{self, Reservation};
 
 /// After how many bytes the question is asked again.
 const STEP: u64 = 64 << 20;
 
-impl Download<'_> {
+impl Transfer<'_> {
     /// Reserves room for the length that a manifest names. It may be wrong: where that does not fit
     /// and there is some room, upstream is asked.
     pub(super) async fn reserve_at_all(&self) -> Result<Reservation, FillFailure> {

@@ -2,7 +2,7 @@
 //! index.
 //!
 //! An entry of a [`WarmCache`] is valid for one version of its repository
-//! ([`Catalog::generation`](crate::storage::Catalog::generation)), which is part of its key: it is
+//! ([`Storage::version`](crate::storage::Storage::version)), which is part of its key: it is
 //! never out of date, only out of use. It is also dropped after a minute in any case. An open blob
 //! that was removed keeps its bytes on disk until then, and content that is looked for once a
 //! minute is known to be in use.
@@ -24,7 +24,7 @@ pub(in crate::pull) struct WarmCache<K, V>(moka::sync::Cache<Key<K>, V, foldhash
 
 #[derive(PartialEq, Eq)]
 struct Key<K> {
-    generation: u64,
+    version: u64,
     repository: Repository,
     asked: K,
 }
@@ -34,7 +34,7 @@ struct KeyRef<'a, K>(u64, &'a Repository, &'a K);
 
 impl<K: Hash> Hash for Key<K> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        KeyRef(self.generation, &self.repository, &self.asked).hash(state);
+        KeyRef(self.version, &self.repository, &self.asked).hash(state);
     }
 }
 
@@ -46,7 +46,7 @@ impl<K: Hash> Hash for KeyRef<'_, K> {
 
 impl<K: Eq> Equivalent<Key<K>> for KeyRef<'_, K> {
     fn equivalent(&self, key: &Key<K>) -> bool {
-        self.0 == key.generation && *self.1 == key.repository && *self.2 == key.asked
+        self.0 == key.version && *self.1 == key.repository && *self.2 == key.asked
     }
 }
 
@@ -65,14 +65,14 @@ where
         WarmCache(cache.build_with_hasher(foldhash::fast::RandomState::default()))
     }
 
-    /// The answer in this generation of the repository, if it was asked for before.
-    pub(in crate::pull) fn get(&self, generation: u64, repository: &Repository, asked: &K) -> Option<V> {
-        self.0.get(&KeyRef(generation, repository, asked))
+    /// The answer in this version of the repository, if it is kept.
+    pub(in crate::pull) fn get(&self, version: u64, repository: &Repository, asked: &K) -> Option<V> {
+        self.0.get(&KeyRef(version, repository, asked))
     }
 
-    /// Keeps an answer. The generation is of before the look that it came from.
-    pub(in crate::pull) fn insert(&self, generation: u64, repository: &Repository, asked: &K, answer: &V) {
-        let key = Key { generation, repository: repository.clone(), asked: asked.clone() };
+    /// Keeps an answer. `version` is that of before the look that it came from.
+    pub(in crate::pull) fn insert(&self, version: u64, repository: &Repository, asked: &K, answer: &V) {
+        let key = Key { version, repository: repository.clone(), asked: asked.clone() };
         self.0.insert(key, answer.clone());
     }
 

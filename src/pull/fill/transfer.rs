@@ -1,6 +1,6 @@
 //! One fill under way: its part, its leader, and what is known of its sources so far.
 //!
-//! The steps of a fill share this state. `drive` makes a [`Download`], `attempt` moves bytes
+//! The steps of a fill share this state. `drive` makes a [`Transfer`], `attempt` moves bytes
 //! through it, `patience` decides how long it waits, and `room` whether the disk has room for it.
 //! No step may be cancelled while the storage writes.
 
@@ -35,7 +35,7 @@ pub(super) struct Asked {
 }
 
 /// One fill under way.
-pub(super) struct Download<'a> {
+pub(super) struct Transfer<'a> {
     pub(super) drive: &'a Drive,
     pub(super) leader: &'a Leader<Origin>,
     /// `None` before it is opened.
@@ -46,7 +46,7 @@ pub(super) struct Download<'a> {
     /// The last question about room.
     pub(super) room: Asked,
     pub(super) statements: Statements,
-    /// See [`Download::outgrew_its_name`].
+    /// See [`Transfer::outgrew_its_name`].
     pub(super) outgrew: bool,
     pub(super) queue: Queue,
     /// The source that was asked last, except substitutes.
@@ -55,12 +55,12 @@ pub(super) struct Download<'a> {
     pub(super) resumed: u32,
 }
 
-impl<'a> Download<'a> {
+impl<'a> Transfer<'a> {
     /// `expected`: the length that a manifest names, in bytes.
     pub(super) fn new(drive: &'a Drive, leader: &'a Leader<Origin>, expected: Option<u64>) -> Self {
         let length = Length::new(&leader.digest(), expected);
         let first = leader.sources().into_iter().next();
-        Download {
+        Transfer {
             drive,
             leader,
             part: None,
