@@ -37,7 +37,7 @@ use crate::{
     metrics::Metrics,
     names::Names,
     oci::UpstreamName,
-    pull::{Parts, PullThrough},
+    pull::{self, PullThrough},
     push::{self, Push},
     retention::{Collector, Scrub},
     runtime::{BlockingPool, Tasks},
@@ -165,14 +165,14 @@ impl App {
         let metrics = Arc::new(Metrics::new(&upstream_names(config)));
         let tasks = Tasks::new(background.handle().clone());
         let names = names(config);
-        let parts = Parts {
+        let deps = pull::Deps {
             storage: Arc::clone(&storage),
             disk,
             upstreams: Arc::clone(&upstreams),
             metrics: Arc::clone(&metrics),
             tasks: tasks.clone(),
         };
-        let (pull, push) = pull_and_push(config, parts, &names);
+        let (pull, push) = pull_and_push(config, deps, &names);
         // One thread each: collection and scrub can wait for requests.
         let scrub = Scrub::new(&storage, one_thread(), config.scrub_every);
         let collector = Collector::new(&storage, one_thread());
@@ -307,10 +307,10 @@ fn names(config: &Config) -> Arc<Names> {
 }
 
 /// Pushes use the pull for content that a mirrored repository of the same name holds.
-fn pull_and_push(config: &Config, parts: Parts, names: &Arc<Names>) -> (Arc<PullThrough>, Arc<Push>) {
-    let (storage, disk, tasks) = (Arc::clone(&parts.storage), parts.disk.clone(), parts.tasks.clone());
-    let pull = PullThrough::new(config, parts);
-    let parts = push::Parts { storage, disk, pull: Arc::clone(&pull), names: Arc::clone(names), tasks };
-    let push = Push::new(config.hosted.clone(), parts);
+fn pull_and_push(config: &Config, deps: pull::Deps, names: &Arc<Names>) -> (Arc<PullThrough>, Arc<Push>) {
+    let (storage, disk, tasks) = (Arc::clone(&deps.storage), deps.disk.clone(), deps.tasks.clone());
+    let pull = PullThrough::new(config, deps);
+    let push_deps = push::Deps { storage, disk, pull: Arc::clone(&pull), names: Arc::clone(names), tasks };
+    let push = Push::new(config.hosted.clone(), push_deps);
     (pull, push)
 }

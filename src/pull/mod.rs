@@ -129,7 +129,7 @@ pub struct PullThrough {
 }
 
 /// What the pull is built from.
-pub struct Parts {
+pub struct Deps {
     /// The disk.
     pub storage: Arc<Storage>,
     /// Threads to touch it on.
@@ -144,8 +144,8 @@ pub struct Parts {
 
 impl PullThrough {
     /// Puts the pull together.
-    pub fn new(config: &Config, parts: Parts) -> Arc<PullThrough> {
-        let Parts { storage, disk, upstreams, metrics, tasks } = parts;
+    pub fn new(config: &Config, deps: Deps) -> Arc<PullThrough> {
+        let Deps { storage, disk, upstreams, metrics, tasks } = deps;
         let hot = moka::sync::Cache::builder()
             .max_capacity(HOT_MANIFESTS)
             .weigher(|_, bytes: &Bytes| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{MayPull, Push, PushError, parts::Parts, pushed};
+use super::{MayPull, Push, PushError, pushed, references::References};
 use crate::{
     oci::{Algorithm, Digest, Hasher, Manifest, Reference, Repository, Tag, is_index, is_manifest, is_schema1},
     runtime::clock,
@@ -60,8 +60,8 @@ impl Push {
                 .run(move || Ok::<_, PushError>((put.bytes.clone(), understand(put)?)))
                 .await
                 .map_err(|_| PushError::Lost)??;
-            let (parts, _holds) = this.parts(&repo, &understood.manifest, &may_pull).await?;
-            this.commit(&repo, understood, bytes, parts, from_elsewhere).await
+            let (references, _holds) = this.hold_references(&repo, &understood.manifest, &may_pull).await?;
+            this.commit(&repo, understood, bytes, references, from_elsewhere).await
         })
         .await
     }
@@ -71,7 +71,7 @@ impl Push {
         repo: &Repository,
         understood: Understood,
         bytes: Bytes,
-        parts: Parts,
+        references: References,
         from_elsewhere: bool,
     ) -> Result<Put, PushError> {
         let Understood { media_type, digest, manifest, tags } = understood;
@@ -79,7 +79,7 @@ impl Push {
         let link = pushed(digest, &media_type, size, subject);
         let immutable = tags.iter().filter(|tag| self.immutable(repo, tag));
         let mut expect: Vec<_> = immutable.map(|tag| Expectation::TagStays(tag.clone(), digest)).collect();
-        expect.extend(parts.here);
+        expect.extend(references.here);
         let _lock = self.lock_repository(repo).await;
         if from_elsewhere {
             // The mirror may have learned the name while the body came in.
@@ -91,7 +91,7 @@ impl Push {
         let change = Change {
             expect,
             content: Some((digest, bytes)),
-            links: parts.adopted.into_iter().chain([link]).map(|link| (link, IfLinked::Replace)).collect(),
+            links: references.adopted.into_iter().chain([link]).map(|link| (link, IfLinked::Replace)).collect(),
             tags: tags.into_iter().map(record).collect(),
             ..Change::of(repo)
         };

@@ -26,7 +26,7 @@ mod error;
 mod manifests;
 mod mount;
 mod names;
-mod parts;
+mod references;
 mod sessions;
 mod single;
 mod uploads;
@@ -64,7 +64,7 @@ pub type MayPull = Arc<dyn Fn(&Repository) -> bool + Send + Sync>;
 const TURNS: usize = 64;
 
 /// What the push is built from.
-pub struct Parts {
+pub struct Deps {
     /// The disk.
     pub storage: Arc<Storage>,
     /// Threads to hash and parse on.
@@ -92,8 +92,8 @@ pub struct Push {
 
 impl Push {
     /// Puts the push together.
-    pub fn new(rules: Hosted, parts: Parts) -> Arc<Push> {
-        let Parts { storage, disk, pull, names, tasks } = parts;
+    pub fn new(rules: Hosted, deps: Deps) -> Arc<Push> {
+        let Deps { storage, disk, pull, names, tasks } = deps;
         let turns = (0..TURNS).map(|_| Arc::default()).collect();
         let sessions = Sessions::new(rules.uploads_per_user, rules.uploads);
         Arc::new(Push { storage, disk, pull, names, tasks, rules, sessions, turns })

@@ -11,13 +11,9 @@
 //! An upload that is being written never goes. Only where all are, the new one is refused. One that
 //! a single request does from begin to end takes no place: its connection bounds it.
 
-use std::{
-    cmp::Reverse,
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
-};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc, time::Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::PushError;
@@ -73,12 +69,12 @@ impl Sessions {
 
     /// Whether the uploads of an earlier process are still to be told.
     pub(super) fn is_unstocked(&self) -> bool {
-        !lock(&self.table).stocked
+        !self.table.lock().stocked
     }
 
     /// These uploads were found: all but those that are known here are of an earlier process.
     pub(super) fn stock(&self, found: Vec<UploadId>) {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         if !std::mem::replace(&mut table.stocked, true) {
             let used = Instant::now();
             for id in found {
@@ -89,7 +85,7 @@ impl Sessions {
 
     /// A slot for `owner`.
     pub(super) fn slot(&self, owner: &str) -> Result<Slot, Full> {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         if table.counts.get(owner).is_some_and(|count| *count >= self.of_one) {
             let error = PushError::TooMany("you have too many uploads open; finish or cancel some of them");
             return Err(Full { idle: table.idle_of(Some(owner)), error });
@@ -107,7 +103,7 @@ impl Sessions {
 
     /// A request has the upload, or waits for it.
     pub(super) fn taken(&self, id: &UploadId) {
-        if let Some(open) = lock(&self.table).open.get_mut(id) {
+        if let Some(open) = self.table.lock().open.get_mut(id) {
             open.used = Instant::now();
             open.writing += 1;
         }
@@ -115,7 +111,7 @@ impl Sessions {
 
     /// It has it no more.
     pub(super) fn left(&self, id: &UploadId) {
-        if let Some(open) = lock(&self.table).open.get_mut(id) {
+        if let Some(open) = self.table.lock().open.get_mut(id) {
             open.used = Instant::now();
             open.writing = open.writing.saturating_sub(1);
         }
@@ -123,7 +119,7 @@ impl Sessions {
 
     /// The upload is no more.
     pub(super) fn gone(&self, id: &UploadId) {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         if let Some(Open { owner: Some(owner), .. }) = table.open.remove(id) {
             table.less(&owner);
         }
@@ -134,14 +130,14 @@ impl Slot {
     /// The upload is on disk and has a name.
     pub(super) fn used_by(mut self, id: UploadId) {
         let open = Open { owner: Some(Arc::clone(&self.owner)), used: Instant::now(), writing: 0 };
-        lock(&self.table).open.insert(id, open);
+        self.table.lock().open.insert(id, open);
         self.used = true;
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         table.opening -= 1;
         if !self.used {
             table.less(&self.owner);
@@ -171,10 +167,6 @@ impl Table {
             }
         }
     }
-}
-
-fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -221,7 +213,7 @@ mod tests {
         assert!(sessions.slot("a").is_err(), "a slot counts before it is used");
         drop(slot);
         (1..4).for_each(|n| sessions.gone(&id(n)));
-        let table = lock(&sessions.table);
+        let table = sessions.table.lock();
         assert!(table.open.is_empty() && table.counts.is_empty() && table.opening == 0);
     }
 

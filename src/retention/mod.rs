@@ -31,11 +31,12 @@ mod sweep;
 mod tests;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 pub use error::RetentionError;
+use parking_lot::Mutex;
 pub use report::{Collection, HostedRepository, Kept, Passed, ScrubStatus, Scrubbed};
 pub use scrub::Scrub;
 use sweep::{How, Pass, Settled};
@@ -49,15 +50,6 @@ use crate::{
 
 /// How often the background pass runs.
 pub const EVERY: Duration = Duration::from_secs(600);
-
-/// After how long without a byte an upload is abandoned (SECURITY.md S14).
-const UPLOAD_IDLE: Duration = Duration::from_secs(24 * 3600);
-
-/// After how long a part of a download is not taken up again.
-const PART_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// How many blobs are looked at in one bite.
-const BITE: usize = 512;
 
 /// Whether a pass waits for graces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -113,7 +105,7 @@ impl Collector {
         self.storage.tidy_leases();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Passed { at, duration_ms, removed });
+        *self.last.lock() = Some(Passed { at, duration_ms, removed });
         let Collection { links, blobs, bytes, uploads, waiting, skipped, .. } = removed;
         if removed.is_empty() {
             tracing::debug!(waiting, skipped, duration_ms, "nothing to collect");
@@ -148,7 +140,7 @@ impl Collector {
             uploads: self.storage.upload_count() as u64,
             rotten: rotten.iter().map(|found| found.cached).sum::<u64>() + hosted_rotten,
             hosted_rotten,
-            last_pass: *self.last.lock().unwrap_or_else(PoisonError::into_inner),
+            last_pass: *self.last.lock(),
         }
     }
 

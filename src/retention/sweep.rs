@@ -10,11 +10,20 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::{BITE, Collection, PART_AGE, RetentionError, UPLOAD_IDLE};
+use super::{Collection, RetentionError};
 use crate::{
     oci::{Digest, Namespace, Repository},
     storage::{LinkRecord, Removal, Respect, Storage, StorageError, TagRecord, Unsure},
 };
+
+/// After how long without a byte an upload is abandoned (SECURITY.md S14).
+const UPLOAD_IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// After how long a part of a download is not taken up again.
+const PART_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How many blobs are looked at in one bite.
+const BITE: usize = 512;
 
 /// Below this a grace promises nothing; only tests have such a one.
 const LEAST: Duration = Duration::from_secs(1);

@@ -12,10 +12,11 @@ use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{sync::Mutex as Turn, time::Instant};
 
 use super::BlockingPool;
@@ -73,7 +74,7 @@ impl FileWatch {
 
     /// Whether the last look is older than `every`. True for one caller, which then looks.
     pub(crate) fn is_due(&self) -> bool {
-        let mut last = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.due.lock();
         let due = last.elapsed() >= self.every;
         if due {
             *last = Instant::now();

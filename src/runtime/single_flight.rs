@@ -3,13 +3,9 @@
 //! The work runs on a task of [`Tasks`] and is not cancelled when its callers leave. The key is free
 //! again before a caller gets the result, so a caller that asks afterwards begins new work.
 
-use std::{
-    collections::HashMap,
-    future::Future,
-    hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, future::Future, hash::Hash, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Tasks;
@@ -47,7 +43,7 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut table = lock(&self.table);
+        let mut table = self.table.lock();
         if let Some(result) = table.get(&key) {
             return Flight { result: result.clone(), joined: true };
         }
@@ -84,12 +80,8 @@ struct Landing<K: Eq + Hash, V> {
 
 impl<K: Eq + Hash, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        lock(&self.table).remove(&self.key);
+        self.table.lock().remove(&self.key);
     }
-}
-
-fn lock<K, V>(table: &Table<K, V>) -> MutexGuard<'_, HashMap<K, watch::Receiver<Option<V>>>> {
-    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

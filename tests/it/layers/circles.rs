@@ -16,8 +16,6 @@ const KNOWN: &[&str] = &[
     "pull/manifests.rs",
     "pull/mod.rs",
     "pull/second_look.rs",
-    "retention/mod.rs",
-    "retention/sweep.rs",
 ];
 
 /// Who uses whom, and by which names.

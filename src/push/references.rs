@@ -32,7 +32,7 @@ struct Wanted {
 }
 
 /// Where the parts of a manifest are.
-pub(super) struct Parts {
+pub(super) struct References {
     /// Those that the repository has: looked at again when the manifest is committed.
     pub(super) here: Vec<Expectation>,
     /// The links of those that it takes over from its namesake.
@@ -47,12 +47,12 @@ fn wanted(manifest: &Manifest) -> Vec<Wanted> {
 impl Push {
     /// The parts of `manifest` that `repo` has, and the links that it needs besides; and a hold on
     /// all of them, so that none is removed meanwhile.
-    pub(super) async fn parts(
+    pub(super) async fn hold_references(
         self: &Arc<Self>,
         repo: &Repository,
         manifest: &Manifest,
         may_pull: &MayPull,
-    ) -> Result<(Parts, Vec<Hold>), PushError> {
+    ) -> Result<(References, Vec<Hold>), PushError> {
         let namesake = self.namesake(&repo.name).filter(|namesake| may_pull(namesake));
         let (mut found_here, mut adopted, mut holds) = (Vec::new(), Vec::new(), Vec::new());
         let (mut unknown, mut absent) = (Vec::new(), Vec::new());
@@ -86,7 +86,7 @@ impl Push {
         // What is not here needs no lease: a manifest may name anything.
         holds.iter_mut().for_each(|hold| hold.forget(unknown.iter().chain(&absent)));
         if unknown.is_empty() {
-            Ok((Parts { here: found_here, adopted }, holds))
+            Ok((References { here: found_here, adopted }, holds))
         } else {
             Err(PushError::PartsUnknown(unknown))
         }
