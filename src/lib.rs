@@ -1,17 +1,27 @@
 //! **lanyard**, a pull-through caching container registry for a LAN.
 //!
-//! The rooms, from the ground up. An import may only point down this list; `tests/it/layers.rs` holds it.
+//! The rooms, in the order of `ls src`; docs/ARCHITECTURE.md says more about each, in the same
+//! order.
 //!
+//! - [`access`]: users, passwords, tokens, and permissions.
+//! - [`admin`]: an operator's view and orders, as plain values.
+//! - [`app`]: puts everything together, and owns the order of start and stop.
+//! - [`cli`]: the command line.
+//! - [`config`]: the operator's settings.
+//! - [`http`]: the registry API over actix-web, and the administration's API on a Unix socket.
+//! - [`metrics`]: the counters.
+//! - [`names`]: resolves the path of a request to a repository.
 //! - [`oci`]: the specification's words as types. Pure.
-//! - [`config`], [`metrics`]: what the operator said, and what is counted. Plain data, read by every room above.
+//! - [`pull`]: gets the content of a repository, from storage or from its upstream.
+//! - [`push`]: brings content into hosted repositories and deletes it there.
+//! - [`retention`]: removes unneeded content and reads stored content again, in the background.
 //! - [`runtime`]: threads, tasks, time. Knows nothing of registries.
-//! - [`storage`], [`upstream`]: the disk, and the registries of the internet. Strangers to each other.
-//! - [`names`], [`access`], [`pull`]: which repository a request means, who may do what with it, and how its content is got.
-//! - [`push`]: how content gets into hosted repositories, and out of them.
-//! - [`retention`]: what nobody needs any more goes away in the background. Beside [`pull`] and [`push`], a stranger to both.
-//! - [`admin`]: what an operator sees and does, as plain values.
-//! - [`http`]: the registry API over actix-web, and the administration's on a Unix socket.
-//! - [`app`], [`cli`]: everything put together, and the command line.
+//! - [`storage`]: the data folder. Knows nothing of upstreams.
+//! - [`upstream`]: the registries of the internet. Knows nothing of the disk.
+//!
+//! From the ground up: `oci`, `runtime`; `config`, `metrics`; `storage`, `upstream`, `names`,
+//! `access`; `pull`, `retention`; `push`, `admin`; `http`; `app`; `cli`. An import points down
+//! only; `tests/it/layers.rs` says which rooms each one may use.
 
 pub mod access;
 pub mod admin;

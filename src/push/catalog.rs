@@ -1,4 +1,7 @@
-//! Which repositories are hosted here.
+//! The list of hosted repositories (`/v2/_catalog`).
+//!
+//! A client sees only the repositories that it may pull. A page is filled however many others lie
+//! between them, and each name is listed once. Called by http.
 
 use super::{MayPull, Push, PushError};
 use crate::{
@@ -6,12 +9,12 @@ use crate::{
     storage::StorageError,
 };
 
-/// How many times as many names are listed when the last ones did not do.
+/// Each next listing asks for this many times as many names as the last one.
 const GROWTH: usize = 16;
 
 impl Push {
-    /// Hosted repositories that the client may pull, in bytewise order: those after `last`, at most `n`; and whether others
-    /// follow.
+    /// The hosted repositories that the client may pull, in bytewise order: at most `n` of those
+    /// after `last`. Also says whether more follow.
     pub async fn catalog(
         &self,
         last: Option<String>,
@@ -26,9 +29,10 @@ impl Push {
     }
 }
 
-/// The names after `last` that are visible, at most `n`, and whether others follow. `followers` lists the first so many after
-/// one. Without the index that lists a whole folder, so where those that are not visible leave gaps it is asked for ever more: a few
-/// times in all, and for each name once.
+/// At most `n` visible names after `last`, and whether more follow. `followers(name, limit)` lists
+/// the first `limit` names after `name`. Without the index each call lists a whole folder. So where
+/// invisible names leave the page short, the next call asks for more: a few calls in all, and each
+/// name once.
 async fn page(
     mut last: Option<String>,
     n: usize,
@@ -62,7 +66,7 @@ mod tests {
 
     use super::*;
 
-    /// Lists `names` and counts how often it is asked, and for how many.
+    /// A page of `names`, with the number of listings and the number of names that they gave.
     fn ask(names: &[RepositoryName], last: Option<&str>, n: usize, visible: &str) -> (Vec<String>, bool, usize, usize) {
         let (mut asked, mut told) = (0, 0);
         let followers = async |last: Option<String>, limit: usize| {

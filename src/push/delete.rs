@@ -1,5 +1,8 @@
-//! Taking away tags, manifests and blobs (distribution-spec, "Content Management"). What is taken away is gone from its
-//! repository at once; its bytes go later, when no repository holds them.
+//! Deleting tags, manifests and blobs (distribution-spec, "Content Management").
+//!
+//! A deletion removes the tag or the link from its repository at once. The collector
+//! ([`retention`](crate::retention)) removes the bytes later, when no repository holds them.
+//! Nothing that an immutable tag needs can be deleted (S7). Called by http.
 
 use std::sync::Arc;
 
@@ -10,7 +13,7 @@ use crate::{
 };
 
 impl Push {
-    /// Takes a tag away; what it named stays.
+    /// Deletes a tag. Its manifest stays.
     pub async fn delete_tag(self: &Arc<Self>, repo: &Repository, tag: Tag) -> Result<(), PushError> {
         hosted(repo)?;
         let (this, repo) = (Arc::clone(self), repo.clone());
@@ -27,7 +30,7 @@ impl Push {
         .await
     }
 
-    /// Takes a manifest away, and every tag that names it, unless an immutable tag needs it.
+    /// Deletes a manifest and every tag that names it, unless an immutable tag needs the manifest.
     pub async fn delete_manifest(self: &Arc<Self>, repo: &Repository, digest: Digest) -> Result<(), PushError> {
         hosted(repo)?;
         let (this, repo) = (Arc::clone(self), repo.clone());
@@ -48,8 +51,8 @@ impl Push {
         .await
     }
 
-    /// Takes a blob away, also where manifests of the repository still name it, unless an immutable tag needs it. A manifest
-    /// is none.
+    /// Deletes a blob, also where manifests of the repository still name it, unless an immutable
+    /// tag needs it. A manifest is not deleted as a blob.
     pub async fn delete_blob(self: &Arc<Self>, repo: &Repository, digest: Digest) -> Result<(), PushError> {
         hosted(repo)?;
         let (this, repo) = (Arc::clone(self), repo.clone());
@@ -58,7 +61,9 @@ impl Push {
             match this.is_manifest(&repo, digest).await? {
                 None => return Err(unknown(ErrorCode::BlobUnknown, &repo, "no blob", &digest)),
                 Some(true) => {
-                    return Err(PushError::Refused(format!("{digest} is a manifest of {repo}: delete it as one")));
+                    return Err(PushError::Refused(format!(
+                        "{digest} is a manifest of {repo}: delete it as a manifest"
+                    )));
                 }
                 Some(false) => {}
             }
@@ -71,7 +76,7 @@ impl Push {
         .await
     }
 
-    /// Whether what the repository holds is a manifest; `None` if it does not hold it.
+    /// Whether the repository holds the digest as a manifest; `None` if it does not hold it.
     async fn is_manifest(&self, repo: &Repository, digest: Digest) -> Result<Option<bool>, PushError> {
         let link = self.storage.link(repo, &digest).await?;
         Ok(link.map(|link| !link.media_type.is_empty()))
@@ -87,7 +92,7 @@ impl Push {
         }
     }
 
-    /// Refuses if an immutable tag among these needs the content, however deep (SECURITY.md S7).
+    /// Refuses if an immutable tag of `tags` needs the content, at any depth (SECURITY.md S7).
     async fn check_unneeded(&self, repo: &Repository, digest: Digest, tags: Vec<TagRecord>) -> Result<(), PushError> {
         let kept: Vec<_> = tags
             .into_iter()
@@ -105,8 +110,8 @@ impl Push {
             Err(Unsure::Storage(error)) => Err(error.into()),
             Err(error @ (Unsure::Missing(_) | Unsure::Manifest(..) | Unsure::Link)) => {
                 Err(PushError::Refused(format!(
-                    "it cannot be told what the immutable tags of {repo} (hosted.immutable_tags) need, so nothing can be \
-                 deleted: {error}; push it again"
+                    "lanyard cannot tell what the immutable tags of {repo} (hosted.immutable_tags) need, so nothing can \
+                 be deleted: {error}; push it again"
                 )))
             }
         }

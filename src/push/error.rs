@@ -1,4 +1,7 @@
-//! Why a push, a mount or a deletion does not happen, and what the client is told.
+//! The errors of pushes, mounts and deletions, and the answer that the client gets for each.
+//!
+//! [`PushError`] has one variant for each answer. Errors of storage and pull become one by `From`;
+//! [`PushError::to_registry_error`] makes the answer. Used by push and http.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,67 +11,67 @@ use crate::{
     storage::{CommitError, Refusal, StorageError, Unsure},
 };
 
-/// How many missing parts an error names.
+/// An error names at most this many missing parts.
 const NAMED: usize = 8;
 
 /// Why nothing was pushed, mounted or deleted.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PushError {
-    /// This name, or this tag, does not take it, whoever asks.
+    /// A rule forbids it for every client: of this repository, or of this tag.
     #[error("{0}")]
     Refused(String),
-    /// There is no such upload in this repository; it may be finished, cancelled or swept.
+    /// The repository has no such upload. It may be finished, cancelled or swept.
     #[error("there is no such upload in this repository; begin a new one")]
     UploadUnknown,
     /// Another request writes to the upload.
     #[error("another request is writing to this upload")]
     Busy,
-    /// The bytes do not follow those that are here.
-    #[error("the upload is at offset {offset}, and goes on there")]
+    /// The bytes do not begin where the upload ends.
+    #[error("the upload ends at offset {offset}; go on there")]
     OutOfOrder {
-        /// Where it goes on, in bytes.
+        /// The end of the upload, in bytes.
         offset: u64,
     },
     /// Too many uploads are open.
     #[error("{0}")]
     TooMany(&'static str),
-    /// The disk is as full as it may be.
+    /// The disk is full, or has no more free than `cache.min_free`.
     #[error(
         "lanyard's disk is full, or has no more free than cache.min_free asks for; nothing can be pushed until there is space"
     )]
     NoRoom,
-    /// The bytes are not what their digest says.
+    /// The content has another digest.
     #[error("the content does not have the digest {0}")]
     WrongDigest(Digest),
-    /// The digest is not of the algorithm that was said when the upload was begun.
-    #[error("this upload was begun with digest-algorithm={}, and {digest} is of another algorithm", algorithm.as_str())]
+    /// The digest has another algorithm than the client named when it began the upload.
+    #[error("this upload was begun with digest-algorithm={}, and {digest} has another algorithm", algorithm.as_str())]
     WrongAlgorithm {
-        /// What was said.
+        /// The algorithm named at the beginning.
         algorithm: Algorithm,
-        /// What it is to have now.
+        /// The digest named at the end.
         digest: Digest,
     },
-    /// The bytes are no manifest that lanyard keeps.
+    /// The bytes are not a manifest that lanyard keeps.
     #[error("{0}")]
     Manifest(Arc<ManifestError>),
-    /// Nor are these, for a reason that the manifest itself does not tell.
+    /// The same, for a reason outside the manifest's bytes, such as its `Content-Type`.
     #[error("{0}")]
     Invalid(String),
     /// Parts of the manifest are not in the repository.
     #[error("the repository does not hold {}; push what the manifest names first", named(.0))]
     PartsUnknown(Vec<Digest>),
-    /// There is nothing of that name to delete.
+    /// The repository does not have the tag, manifest or blob that is to be deleted.
     #[error("{message}")]
     Unknown {
-        /// Blob or manifest.
+        /// Unknown blob or unknown manifest.
         code: ErrorCode,
-        /// In words.
+        /// The sentence for the client.
         message: String,
     },
-    /// A part is upstream's, and could not be got from there.
+    /// A part is mirrored, and could not be fetched from its upstream.
     #[error("{0}")]
     Pull(PullError),
-    /// The disk failed.
+    /// The disk failed, or takes no change.
     #[error("{0}")]
     Storage(Arc<StorageError>),
     /// A task ended without a result.
@@ -129,7 +132,7 @@ impl From<ManifestError> for PushError {
 }
 
 impl PushError {
-    /// What the client is told.
+    /// The answer for the client.
     pub fn to_registry_error(&self) -> RegistryError {
         let told = |code| RegistryError::new(code, self.to_string());
         let later = |mut error: RegistryError, seconds| {
@@ -139,7 +142,7 @@ impl PushError {
         match self {
             PushError::Refused(_) => told(ErrorCode::Denied),
             PushError::UploadUnknown => told(ErrorCode::BlobUploadUnknown),
-            // The specification has no word for it.
+            // The specification has no error code for it.
             PushError::Busy => later(told(ErrorCode::BlobUploadInvalid).with_status(409), 1),
             PushError::OutOfOrder { .. } => told(ErrorCode::RangeInvalid),
             PushError::TooMany(_) => later(told(ErrorCode::TooManyRequests), 60),
@@ -155,7 +158,7 @@ impl PushError {
     }
 }
 
-/// The details are logged; a path of this machine is nobody's business on the LAN.
+/// The details go to the log only: clients must not learn paths of this machine.
 fn storage(error: &StorageError) -> RegistryError {
     match error {
         StorageError::NoSpace { .. } => PushError::NoRoom.to_registry_error(),

@@ -1,5 +1,11 @@
-//! Pushing a manifest: understood, whole, stored, linked, tagged, and only then acknowledged (distribution-spec, "Pushing
-//! manifests").
+//! Pushing a manifest (distribution-spec, "Pushing manifests").
+//!
+//! ```text
+//! received ─► understood (type, digest, tags) ─► parts held (references.rs) ─► committed ─► 201
+//! ```
+//!
+//! A manifest is kept whole or not at all: one [`Change`] has its content, links and tags. An
+//! immutable tag does not move to another digest. Called by http.
 
 use std::sync::Arc;
 
@@ -13,29 +19,29 @@ use crate::{
 };
 
 /// A manifest that a client pushes.
-pub struct PutManifest {
-    /// What it is pushed as: a tag, or its own digest.
+pub struct ManifestPush {
+    /// The name in the path: a tag, or the digest of the bytes.
     pub reference: Reference,
-    /// Tags that are to name it besides (`?tag=`).
+    /// More tags for it (`?tag=`).
     pub tags: Vec<Tag>,
-    /// Its `Content-Type`, without parameters; `None` where the client sent none.
+    /// The `Content-Type`, without parameters; `None` if the client sent none.
     pub content_type: Option<String>,
-    /// Whether it comes from another machine, so that a mirrored name takes no first push (N2).
+    /// The client is on another machine: a mirrored name takes no first push from it (N2).
     pub from_elsewhere: bool,
-    /// Its bytes, at most [`MAX_MANIFEST_BYTES`](crate::oci::MAX_MANIFEST_BYTES).
+    /// The manifest itself, at most [`MAX_MANIFEST_BYTES`](crate::oci::MAX_MANIFEST_BYTES) bytes.
     pub bytes: Bytes,
 }
 
-/// What became of it.
+/// A manifest that was taken, as the answer names it.
 #[derive(Clone, Debug)]
-pub struct Put {
+pub struct PushedManifest {
     /// Its digest.
     pub digest: Digest,
-    /// What it is about, for `OCI-Subject`.
+    /// Its `subject`, for the header `OCI-Subject`.
     pub subject: Option<Digest>,
 }
 
-/// A manifest that was understood.
+/// A manifest whose type, digest and tags are known.
 struct Understood {
     media_type: String,
     digest: Digest,
@@ -44,20 +50,23 @@ struct Understood {
 }
 
 impl Push {
-    /// Takes a manifest. Nothing of it is kept unless all of it is.
-    pub async fn put_manifest(
+    /// Takes a manifest, whole or not at all. Content, links and tags are durable on return.
+    ///
+    /// # Errors
+    /// The manifest is not valid, lacks parts, or a rule forbids it; or the disk failed.
+    pub async fn push_manifest(
         self: &Arc<Self>,
         repo: &Repository,
-        put: PutManifest,
+        push: ManifestPush,
         may_pull: MayPull,
-    ) -> Result<Put, PushError> {
+    ) -> Result<PushedManifest, PushError> {
         let (this, repo) = (Arc::clone(self), repo.clone());
         self.run_detached(async move {
-            let from_elsewhere = put.from_elsewhere;
+            let from_elsewhere = push.from_elsewhere;
             let (bytes, understood) = this
                 .disk
-                // Hashing and parsing 4 MiB is no work for a thread that others wait for.
-                .run(move || Ok::<_, PushError>((put.bytes.clone(), understand(put)?)))
+                // Hashing and parsing 4 MiB would delay the other tasks of a background thread.
+                .run(move || Ok::<_, PushError>((push.bytes.clone(), understand(push)?)))
                 .await
                 .map_err(|_| PushError::Lost)??;
             let (references, _holds) = this.hold_references(&repo, &understood.manifest, &may_pull).await?;
@@ -73,7 +82,7 @@ impl Push {
         bytes: Bytes,
         references: References,
         from_elsewhere: bool,
-    ) -> Result<Put, PushError> {
+    ) -> Result<PushedManifest, PushError> {
         let Understood { media_type, digest, manifest, tags } = understood;
         let (subject, size) = (manifest.subject.map(|subject| subject.digest), bytes.len() as u64);
         let link = pushed(digest, &media_type, size, subject);
@@ -82,7 +91,7 @@ impl Push {
         expect.extend(references.here);
         let _lock = self.lock_repository(repo).await;
         if from_elsewhere {
-            // The mirror may have learned the name while the body came in.
+            // The mirror may have learned the name while the body arrived.
             self.takes_from_others(repo)?;
         }
         let named: Vec<_> = tags.iter().map(Tag::to_string).collect();
@@ -104,18 +113,21 @@ impl Push {
             committed => committed?,
         };
         tracing::info!(repo = %repo, %digest, bytes = size, tags = named.join(","), "manifest pushed");
-        Ok(Put { digest, subject })
+        Ok(PushedManifest { digest, subject })
     }
 }
 
-/// What the manifest says; an error where it is not one that lanyard keeps, or not the one that the client says it is.
-fn understand(put: PutManifest) -> Result<Understood, PushError> {
-    let PutManifest { reference, mut tags, content_type, bytes, from_elsewhere: _ } = put;
+/// Reads the manifest. It is an error if lanyard does not keep its type, or if its digest is not
+/// the one that the client names.
+fn understand(push: ManifestPush) -> Result<Understood, PushError> {
+    let ManifestPush { reference, mut tags, content_type, bytes, from_elsewhere: _ } = push;
     let media_type = media_type(content_type, &bytes)?;
     let manifest = Manifest::parse(&media_type, &bytes)?;
     if !manifest.is_kept_as(&media_type)? {
         let needed = if is_index(&media_type) { "manifests" } else { "config and layers" };
-        return Err(PushError::Invalid(format!("a manifest of the type {media_type} has {needed}; this one has not")));
+        return Err(PushError::Invalid(format!(
+            "a manifest of the type {media_type} needs {needed}; this one has none"
+        )));
     }
     let digest = match reference {
         Reference::Digest(digest) if Hasher::digest(digest.algorithm(), &bytes) == digest => digest,
@@ -130,8 +142,8 @@ fn understand(put: PutManifest) -> Result<Understood, PushError> {
     Ok(Understood { media_type, digest, manifest, tags })
 }
 
-/// The type that the manifest is kept with. Only types whose parts lanyard knows are taken: what it cannot read it could
-/// neither check nor keep whole.
+/// The media type that the manifest is kept with. lanyard takes only types whose parts it can read:
+/// otherwise it could neither check the parts nor keep them.
 fn media_type(content_type: Option<String>, bytes: &[u8]) -> Result<String, PushError> {
     let told = content_type.filter(|told| !matches!(told.as_str(), "application/json" | "application/octet-stream"));
     let media_type = told.unwrap_or_else(|| Manifest::sniff(bytes));
@@ -139,11 +151,12 @@ fn media_type(content_type: Option<String>, bytes: &[u8]) -> Result<String, Push
         return Ok(media_type);
     }
     if is_schema1(&media_type) {
-        let message = "schema 1 manifests are not taken: their digest is not that of their bytes; push schema 2 or OCI";
+        let message =
+            "schema 1 manifests are not taken: their digest is not the digest of their bytes; push schema 2 or OCI";
         return Err(PushError::Invalid(message.to_owned()));
     }
     let shown: String = media_type.chars().take(100).flat_map(char::escape_default).collect();
     Err(PushError::Invalid(format!(
-        "{shown} is no type of manifest that lanyard keeps; push an image or an index of OCI or of Docker's schema 2"
+        "lanyard does not keep manifests of the type {shown}; push an image or an index of OCI or of Docker's schema 2"
     )))
 }

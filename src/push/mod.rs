@@ -1,24 +1,25 @@
-//! The push: how content gets into hosted repositories, and out of them again (DESIGN.md sections 2 and 3).
+//! Push: content gets into hosted repositories, and out of them again (DESIGN.md sections 2 and 3).
+//!
+//! Called by [`crate::http`] only. The ways in and out:
 //!
 //! ```text
-//! http ──► Push::begin ─► Push::open ─► Writing ──pieces──► a task that owns the upload: disk threads hash and write
-//!                                          └─ finish ─► proven ─► blob ─► linked to the repository ─► 201
-//! http ──► Push::mount ─► a repository that links the blob, and that the client may pull ─► linked here too
-//! http ──► Push::put_manifest ─► understood ─► every part is here ─► content ─► links ─► tags ─► 201
-//! http ──► Push::delete_tag, delete_manifest, delete_blob
+//! begin ─► open ─► UploadWriter ─pieces─► the task that owns the upload, storage hashes and writes
+//!                    └─ finish ─► digest proven ─► blob ─► linked to the repository ─► 201
+//! mount ─► the client may pull a repository that holds the blob ─► linked to this one too ─► 201
+//! push_manifest ─► understood ─► every part is held ─► content ─► links ─► tags ─► 201
+//! delete_tag, delete_manifest, delete_blob ─► unlinked ─► 202
 //! ```
 //!
 //! Promises:
-//! - Success is told after the commit protocol: content, links and tags are durable, in this order.
-//! - Everything that commits runs on a task of [`Tasks`]: a client that leaves neither cancels nor halves it.
-//! - An upload that breaks off keeps what came, and goes on where it ended, also after a restart (`writing.rs`).
-//! - Only hosted repositories change. What another repository holds becomes a repository's own only where the client may pull
-//!   it there ([`MayPull`]); a digest that a client happens to know gives it nothing (S5).
-//! - A part is held ([`Hold`](crate::storage::Hold)) before it is counted as here, so that it is not collected while the
-//!   manifest that needs it is on its way.
+//! - Success is answered after the commit: content, links and tags are durable, in this order.
+//! - Every commit runs on a task of [`Tasks`]. A client that leaves does not cancel it.
+//! - An upload that breaks off keeps the bytes that came and goes on there, also after a restart
+//!   (`writer.rs`).
+//! - Only hosted repositories change. Content of another repository becomes this one's only where
+//!   the client may pull it there ([`MayPull`]); knowing a digest is not enough (S5).
+//! - A part is held ([`Hold`](crate::storage::Hold)) before it is looked for. The collector does
+//!   not remove it before the manifest that needs it is committed.
 //! - Manifests, tags and deletions of one repository happen one after the other.
-//!
-//! Called by [`crate::http`] only.
 
 mod catalog;
 mod delete;
@@ -30,7 +31,7 @@ mod references;
 mod sessions;
 mod single;
 mod uploads;
-mod writing;
+mod writer;
 
 use std::{
     future::Future,
@@ -39,11 +40,11 @@ use std::{
 };
 
 pub use error::PushError;
-pub use manifests::{Put, PutManifest};
+pub use manifests::{ManifestPush, PushedManifest};
 use sessions::Sessions;
-pub use single::Single;
+pub use single::SingleUpload;
 use tokio::sync::{Mutex, OwnedMutexGuard};
-pub use writing::Writing;
+pub use writer::UploadWriter;
 
 /// The name of an upload.
 pub use crate::storage::UploadId;
@@ -57,46 +58,46 @@ use crate::{
     storage::{Change, IfLinked, LinkRecord, LinkRight, Storage},
 };
 
-/// Whether the client that asks may pull from a repository.
+/// Says whether the client of this request may pull from a repository.
 pub type MayPull = Arc<dyn Fn(&Repository) -> bool + Send + Sync>;
 
-/// Locks that the repositories share by hash.
-const TURNS: usize = 64;
+/// The repositories share this many locks, by hash.
+const LOCKS: usize = 64;
 
-/// What the push is built from.
+/// The rooms that the push is built on.
 pub struct Deps {
-    /// The disk.
+    /// The data folder.
     pub storage: Arc<Storage>,
-    /// Threads to hash and parse on.
+    /// Threads for hashing and parsing manifests.
     pub disk: BlockingPool,
-    /// For parts that a client saw in the mirror and did not upload.
+    /// Fetches the parts that a client saw in the mirror and did not upload.
     pub pull: Arc<PullThrough>,
-    /// Which repository a name means.
+    /// Resolves a name to a repository.
     pub names: Arc<Names>,
-    /// The owner of what goes on without a client.
+    /// The owner of the tasks that outlive a request.
     pub tasks: Tasks,
 }
 
-/// Everything a push needs. One per process, shared by all workers.
+/// All pushes, mounts and deletions. One per process, shared by all workers.
 pub struct Push {
     storage: Arc<Storage>,
     disk: BlockingPool,
     pull: Arc<PullThrough>,
     names: Arc<Names>,
     tasks: Tasks,
-    /// What the operator said.
+    /// The section `[hosted]` of the configuration.
     rules: Hosted,
     sessions: Sessions,
-    turns: Vec<Arc<Mutex<()>>>,
+    locks: Vec<Arc<Mutex<()>>>,
 }
 
 impl Push {
-    /// Puts the push together.
+    /// Nothing runs and nothing is read before the first request.
     pub fn new(rules: Hosted, deps: Deps) -> Arc<Push> {
         let Deps { storage, disk, pull, names, tasks } = deps;
-        let turns = (0..TURNS).map(|_| Arc::default()).collect();
+        let locks = (0..LOCKS).map(|_| Arc::default()).collect();
         let sessions = Sessions::new(rules.uploads_per_user, rules.uploads);
-        Arc::new(Push { storage, disk, pull, names, tasks, rules, sessions, turns })
+        Arc::new(Push { storage, disk, pull, names, tasks, rules, sessions, locks })
     }
 
     /// Runs `work` to its end, also when the caller is dropped.
@@ -107,22 +108,22 @@ impl Push {
         self.tasks.run_detached(work).await.ok_or(PushError::Lost)?
     }
 
-    /// The lock of a repository, for a change that looks first: a deletion may not meet a push that
-    /// comes to need what it deletes. Not to be taken twice by one task.
+    /// Locks a repository for a change that looks before it writes: no push comes to need the
+    /// content that a deletion is about to remove. A task that takes it twice waits for ever.
     async fn lock_repository(&self, repo: &Repository) -> OwnedMutexGuard<()> {
         let mut hasher = DefaultHasher::new();
         repo.hash(&mut hasher);
-        let at = (hasher.finish() % TURNS as u64) as usize;
-        Arc::clone(&self.turns[at]).lock_owned().await
+        let at = (hasher.finish() % LOCKS as u64) as usize;
+        Arc::clone(&self.locks[at]).lock_owned().await
     }
 
-    /// Whether the tag, once there, neither moves nor goes.
+    /// Whether the tag can neither move nor be deleted once it exists.
     fn immutable(&self, repo: &Repository, tag: &Tag) -> bool {
         self.rules.immutable_tags.iter().any(|pattern| pattern.matches(&repo.name, tag))
     }
 
-    /// Makes `repo` hold a blob. A link that is there stays and is synced again: its writer may have
-    /// failed, or died, before it was durable.
+    /// Links a blob to `repo`. An existing link stays and is synced again: its writer may have
+    /// failed or died before the link was durable.
     async fn link_blob(&self, repo: &Repository, digest: Digest, size: u64) -> Result<(), PushError> {
         let change = Change::link(repo, pushed(digest, "", size, None), IfLinked::Confirm);
         self.storage.commit(change).await?;
@@ -130,7 +131,7 @@ impl Push {
     }
 }
 
-/// That a repository holds what a client pushed or mounted, from now on.
+/// The link of content that a client pushes or mounts now.
 fn pushed(digest: Digest, media_type: &str, size: u64, subject: Option<Digest>) -> LinkRecord {
     LinkRecord {
         digest,

@@ -1,5 +1,8 @@
-//! Mounting: a blob that another repository holds becomes this one's too, without being sent (distribution-spec, "Mounting a
-//! blob from another repository").
+//! Mounting (distribution-spec, "Mounting a blob from another repository").
+//!
+//! A blob that another repository holds is linked to this one too, and the client does not send it.
+//! Only repositories that the client may pull count. A failed mount leaves no lease and tells the
+//! client nothing about the disk (S5). Called by http.
 
 use std::sync::Arc;
 
@@ -10,9 +13,9 @@ use crate::{
 };
 
 impl Push {
-    /// Links `digest` to `repo` if the blob is here and `from` holds it; without `from`, if any repository does. Only
-    /// repositories that the client may pull count: hosted ones, and those of upstreams. False: nothing happened, and the
-    /// client is to upload.
+    /// Links `digest` to `repo` if the blob is on disk and `from` holds it. Without `from`, any
+    /// repository that holds it will do. Only repositories that the client may pull count, hosted
+    /// and mirrored. False: nothing happened, and the client must upload the blob.
     pub async fn mount(
         self: &Arc<Self>,
         repo: &Repository,
@@ -32,15 +35,15 @@ impl Push {
     }
 }
 
-/// The size of the blob if it may be mounted; then it stays for the grace.
+/// The size of the blob if it may be mounted; the blob is then kept for the grace.
 async fn mountable(
     storage: &Storage,
     digest: &Digest,
     from: Option<&Repository>,
     may_pull: &MayPull,
 ) -> Result<Option<u64>, StorageError> {
-    // The permission is asked in any case: how long the answer takes tells nothing of what is here
-    // (S5). A repository that only names the blob has none to give (S23).
+    // The permission is asked in any case: the time of the answer must not tell whether the blob is
+    // here (S5). A repository that only names the blob does not hold it (S23).
     let allowed = match from {
         Some(from) => may_pull(from) && storage.link(from, digest).await?.is_some_and(|link| link.is_held()),
         None => {
@@ -82,7 +85,7 @@ mod tests {
         storage.blobs.put(&here, b"here").unwrap();
         let fetched = LinkRecord { right: LinkRight::Fetched, ..pushed(named, "", 5, None) };
         storage.catalog.put_links(&repo("a"), &[pushed(here, "", 4, None), fetched]).unwrap();
-        // Long enough for what follows to be within it; and everything before has run out.
+        // The rest of the test fits into this grace. The leases from before have run out first.
         storage.leases.set_grace(Duration::from_secs(2));
         let began = Instant::now();
         while storage.leases.protects(&here) || storage.leases.protects(&nowhere) {
@@ -102,14 +105,18 @@ mod tests {
             (found, std::mem::take(&mut *asked.lock().unwrap()))
         };
         for from in [None, Some("a")] {
-            assert_eq!(look(&named, from), (None, vec!["a".to_owned()]), "it is asked whether or not the blob is here");
+            assert_eq!(
+                look(&named, from),
+                (None, vec!["a".to_owned()]),
+                "the permission is asked whether or not the blob is here"
+            );
             assert_eq!(look(&nowhere, from).0, None);
             for missing in [&named, &nowhere] {
-                assert!(!storage.leases.protects(missing), "it leaves no lease");
+                assert!(!storage.leases.protects(missing), "a failed mount leaves no lease");
             }
         }
         assert_eq!(look(&here, Some("b")), (None, vec!["b".to_owned()]));
         assert_eq!(look(&here, None), (Some(4), vec!["a".to_owned()]));
-        assert!(storage.leases.protects(&here), "what is mounted stays");
+        assert!(storage.leases.protects(&here), "a mounted blob is kept");
     }
 }

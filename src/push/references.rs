@@ -1,17 +1,18 @@
-//! Whether everything that a manifest names is in the repository, before the manifest is taken.
+//! The parts that a manifest names must be in its repository before the manifest is taken.
 //!
 //! | the part is | then |
 //! |---|---|
-//! | held by the repository, and on disk | fine |
-//! | held by the mirrored repository of the same name | it is fetched if need be, and becomes the repository's own |
+//! | held by the repository, and on disk | it counts |
+//! | held by the mirrored repository of the same name | it is fetched if needed, and linked here |
 //! | a layer with `urls` (non-distributable) | it may be missing |
 //! | none of these | the push is refused, unless `hosted.sparse` |
 //!
-//! What an index lists under a manifest's type, or under none, must be held as a manifest; anything else is a blob: BuildKit's
-//! cache is an index of layers.
+//! An entry of an index with a manifest's type, or with none, must be held as a manifest. Any other
+//! entry is a blob: BuildKit's cache is an index of layers.
 //!
-//! The second row is for images that were pulled through the mirror first: before the hosted repository exists, a client's HEAD
-//! is answered out of the mirrored one, and the client uploads nothing.
+//! The second row is for images that were pulled through the mirror first. Before the hosted
+//! repository exists, a client's HEAD is answered from the mirrored one, and the client uploads
+//! nothing. Called when a manifest is pushed (`manifests.rs`).
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -22,31 +23,35 @@ use crate::{
     storage::{Expectation, Hold, LinkRecord},
 };
 
-/// A part that is wanted.
-struct Wanted {
+/// One part that the manifest names.
+struct Referenced {
     digest: Digest,
     /// A manifest, not a blob.
     child: bool,
-    /// It has `urls`: it may be missing.
+    /// It has `urls`, so it may be missing.
     elsewhere: bool,
 }
 
-/// Where the parts of a manifest are.
+/// The parts of a manifest, by where they were found.
 pub(super) struct References {
-    /// Those that the repository has: looked at again when the manifest is committed.
+    /// Parts that the repository has. The commit looks at each of them again.
     pub(super) here: Vec<Expectation>,
-    /// The links of those that it takes over from its namesake.
+    /// New links to parts that the mirrored repository of the same name holds.
     pub(super) adopted: Vec<LinkRecord>,
 }
 
-fn wanted(manifest: &Manifest) -> Vec<Wanted> {
-    let want = |child| move |part: &Descriptor| Wanted { digest: part.digest, child, elsewhere: !part.urls.is_empty() };
+fn referenced(manifest: &Manifest) -> Vec<Referenced> {
+    let want =
+        |child| move |part: &Descriptor| Referenced { digest: part.digest, child, elsewhere: !part.urls.is_empty() };
     manifest.blobs().map(want(false)).chain(manifest.children().map(want(true))).collect()
 }
 
 impl Push {
-    /// The parts of `manifest` that `repo` has, and the links that it needs besides; and a hold on
-    /// all of them, so that none is removed meanwhile.
+    /// Finds the parts of `manifest` and holds them all: none is removed before the holds are
+    /// dropped.
+    ///
+    /// # Errors
+    /// [`PushError::PartsUnknown`] names the parts that are missing.
     pub(super) async fn hold_references(
         self: &Arc<Self>,
         repo: &Repository,
@@ -57,12 +62,12 @@ impl Push {
         let (mut found_here, mut adopted, mut holds) = (Vec::new(), Vec::new(), Vec::new());
         let (mut unknown, mut absent) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
-        let mut wanted = wanted(manifest);
-        // An adopted index brings manifests, and these bring blobs: as deep as the manifests go, each part once.
+        let mut wanted = referenced(manifest);
+        // An adopted index adds manifests, and these add blobs. Each part is looked for once.
         while !wanted.is_empty() {
             wanted.retain(|part| seen.insert((part.digest, part.child)));
             let mut deeper = Vec::new();
-            // Held before it is looked.
+            // `hold_parts` takes the hold first and looks second.
             let asked = wanted.iter().map(|part| (part.digest, part.child)).collect();
             let (hold, lacking) = self.storage.hold_parts(repo, asked).await?;
             holds.push(hold);
@@ -83,7 +88,7 @@ impl Push {
             }
             wanted = deeper;
         }
-        // What is not here needs no lease: a manifest may name anything.
+        // A missing part gets no lease: a client may name any digest.
         holds.iter_mut().for_each(|hold| hold.forget(unknown.iter().chain(&absent)));
         if unknown.is_empty() {
             Ok((References { here: found_here, adopted }, holds))
@@ -92,12 +97,13 @@ impl Push {
         }
     }
 
-    /// Takes a part over from the mirrored repository, which must hold it.
+    /// The link of a part that the mirrored repository `from` gives; `None` if it does not have the
+    /// part. The parts of a manifest are added to `deeper`.
     async fn adopt(
         &self,
         from: &Repository,
-        part: &Wanted,
-        deeper: &mut Vec<Wanted>,
+        part: &Referenced,
+        deeper: &mut Vec<Referenced>,
     ) -> Result<Option<LinkRecord>, PushError> {
         let digest = part.digest;
         if self.storage.link(from, &digest).await?.is_none() {
@@ -117,7 +123,7 @@ impl Push {
             Err(error) => return Err(error.into()),
         };
         let manifest = Manifest::parse(&answer.media_type, &answer.bytes)?;
-        deeper.extend(wanted(&manifest));
+        deeper.extend(referenced(&manifest));
         let subject = manifest.subject.map(|subject| subject.digest);
         Ok(Some(pushed(digest, &answer.media_type, answer.bytes.len() as u64, subject)))
     }

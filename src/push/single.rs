@@ -1,5 +1,7 @@
-//! Uploads that one request does from begin to end. No other could go on with one, so what is left of it when the request is
-//! over is no use to anybody.
+//! Uploads within one request: `POST ?digest=` with the whole blob as its body.
+//!
+//! The client never learns the name of such an upload, so no other request can go on with it. When
+//! the request is over, an upload that has not become a blob is cancelled. Called by http.
 
 use std::sync::Arc;
 
@@ -9,8 +11,9 @@ use crate::{
     storage::UploadId,
 };
 
-/// An upload that goes with the request that began it: dropped, it is cancelled, on a task that nobody's leaving ends.
-pub struct Single {
+/// An upload of one request. Dropped before [`ended`](Self::ended), it is cancelled on a task that
+/// outlives the request.
+pub struct SingleUpload {
     push: Arc<Push>,
     repo: Repository,
     id: UploadId,
@@ -18,32 +21,36 @@ pub struct Single {
 }
 
 impl Push {
-    /// Begins an upload to `repo` that goes with the answer, with a digest of this algorithm. It
-    /// takes no place among the open ones (`sessions.rs`).
-    pub async fn begin_single(self: &Arc<Self>, repo: &Repository, algorithm: Algorithm) -> Result<Single, PushError> {
+    /// Begins an upload to `repo` for this request alone, with a digest of this algorithm. It does
+    /// not count as open (`sessions.rs`).
+    pub async fn begin_single(
+        self: &Arc<Self>,
+        repo: &Repository,
+        algorithm: Algorithm,
+    ) -> Result<SingleUpload, PushError> {
         let (this, repo) = (Arc::clone(self), repo.clone());
-        // Where the client has left meanwhile the answer is dropped, and the upload cancelled.
+        // If the client has left meanwhile, the result is dropped and the upload cancelled.
         self.run_detached(async move {
             let id = this.storage.begin_upload(&repo, Some(algorithm)).await?;
-            Ok(Single { push: this, repo, id, ended: false })
+            Ok(SingleUpload { push: this, repo, id, ended: false })
         })
         .await
     }
 }
 
-impl Single {
-    /// Its name, to open it by.
+impl SingleUpload {
+    /// The name that [`Push::open`] takes.
     pub fn id(&self) -> UploadId {
         self.id
     }
 
-    /// It has become a blob: there is nothing to cancel.
+    /// The upload has become a blob: there is nothing to cancel.
     pub fn ended(mut self) {
         self.ended = true;
     }
 }
 
-impl Drop for Single {
+impl Drop for SingleUpload {
     fn drop(&mut self) {
         if self.ended {
             return;
@@ -51,9 +58,10 @@ impl Drop for Single {
         let (push, repo, id) = (Arc::clone(&self.push), self.repo.clone(), self.id);
         self.push.tasks.spawn(async move {
             match push.cancel(&repo, id).await {
-                // It is gone already where its digest was wrong, or where it became a blob after its client had left.
+                // Already gone: its digest was wrong, or it became a blob after its client had
+                // left.
                 Ok(()) | Err(PushError::UploadUnknown) => {}
-                Err(error) => tracing::warn!(repo = %repo, %error, "what is left of a broken upload stays for a day"),
+                Err(error) => tracing::warn!(repo = %repo, %error, "the rest of a broken upload stays for a day"),
             }
         });
     }

@@ -1,11 +1,11 @@
-//! What can end a pass early.
+//! The errors that end a pass or a note of the collector or the scrub early. Seen by admin and app.
 
 use crate::storage::StorageError;
 
-/// Why a pass ended before its end. What it had removed by then is removed, and the next one goes on.
+/// Why a pass ended early. Its removals so far are done, and the next pass does the rest.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
-    /// The disk.
+    /// The disk failed, or takes no change.
     #[error(transparent)]
     Storage(StorageError),
     /// The work panicked, or lanyard is stopping.
@@ -14,7 +14,7 @@ pub enum RetentionError {
 }
 
 impl RetentionError {
-    /// Whether this is how things are rather than a fault: a disk that takes no change, a stop under way.
+    /// Whether the error is no fault: the disk is read-only, or lanyard is stopping.
     pub fn is_expected(&self) -> bool {
         matches!(self, RetentionError::Lost | RetentionError::Storage(StorageError::ReadOnly | StorageError::Closed))
     }

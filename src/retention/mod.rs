@@ -1,27 +1,30 @@
-//! Collector: what nobody needs any more goes away in the background, while everything is served.
+//! Retention: unneeded content is removed, and stored content is read again, in the background.
 //!
-//! Promises:
-//! - What a client was told is here – by the 201 of an upload or mount, by the 200 of a HEAD –
-//!   stays for the grace ([`Leases`](crate::storage::Leases), an hour unless `hosted.gc_grace` says
-//!   otherwise), whatever names it or not. A push that goes on within it never meets "blob
-//!   unknown". A pass [without patience](Patience::None) is for an operator who knows that nobody
-//!   pushes; it respects what is held, what is told while it runs, and repositories that an upload
-//!   is under way to.
-//! - What a manifest of a repository needs stays in that repository. Untagged manifests are manifests.
-//! - Content that an upstream's repository holds is never collected here.
-//! - No lock is held while anything is read: a pass goes in bites, on one thread, and each removal is one step of the store
-//!   that a push either precedes or follows.
-//! - [`Collector::plan`] changes nothing.
+//! [`Collector`] removes what no repository needs, in passes (`sweep.rs`). [`Scrub`] finds rot
+//! (`scrub.rs`). [`app`](crate::app) owns their tasks; [`admin`](crate::admin) shows them and
+//! starts passes. A pass goes through three states:
 //!
 //! ```text
-//! each hosted repository:  links of blobs that none of its manifests needs, lease over  ─► the link goes   (collect.rs)
-//! the blobs on disk:       no repository holds it, lease over                           ─► the blob goes   (sweep.rs)
-//! uploads idle for a day, parts of downloads older than a week                          ─► go
+//! each hosted repository: a blob's link that no manifest of it needs, lease over ─► unlinked
+//! all content on disk:    no repository holds it, lease over                     ─► removed
+//! leftovers:              uploads idle for a day, parts older than a week        ─► removed
 //! ```
 //!
-//! Beside that goes the scrub (`scrub.rs`), which reads everything again.
-//!
-//! Called by [`app`](crate::app), which owns the background task, and by the admin API of [`http`](crate::http).
+//! Promises of the collector:
+//! - Content stays for the grace (`hosted.gc_grace`, one hour by default) after a client was told
+//!   that it is here: by the 201 of an upload or mount, by the 200 of a HEAD. It does not matter
+//!   whether a manifest names it. A push that goes on within the grace never meets "blob unknown".
+//! - A pass [without patience](Patience::None) is for an operator who knows that no client pushes.
+//!   It still respects held content, content that clients are told of while it runs, and
+//!   repositories with an upload under way.
+//! - Everything that a manifest of a repository needs stays in that repository. An untagged
+//!   manifest is a manifest.
+//! - Content that a mirrored repository holds is never collected here.
+//! - No lock is held while anything is read. A pass goes in bites on one thread. Each removal is
+//!   one verb of storage ([`reclaim`](Storage::reclaim),
+//!   [`unlink_unneeded`](Storage::unlink_unneeded)), which comes wholly before or wholly after a
+//!   push of the same digest.
+//! - [`Collector::plan`] changes nothing.
 
 mod error;
 mod report;
@@ -39,7 +42,7 @@ pub use error::RetentionError;
 use parking_lot::Mutex;
 pub use report::{Collection, HostedRepository, Kept, Passed, ScrubStatus, Scrubbed};
 pub use scrub::Scrub;
-use sweep::{How, Pass, Settled};
+use sweep::{Pass, PassMode, SettledRepositories};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -48,33 +51,34 @@ use crate::{
     storage::Storage,
 };
 
-/// How often the background pass runs.
+/// The background pass runs this often.
 pub const EVERY: Duration = Duration::from_secs(600);
 
-/// Whether a pass waits for graces.
+/// Whether a pass waits for the graces of leases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Patience {
-    /// It does.
+    /// It waits.
     Grace,
-    /// It does not: nobody pushes.
+    /// It does not wait: no client pushes.
     None,
 }
 
 /// The collector. One per process.
 pub struct Collector {
     storage: Storage,
-    /// Held over a whole pass: two at a time would only count each other's work.
-    turn: tokio::sync::Mutex<Settled>,
+    /// Held over a whole pass: two passes at a time would count each other's removals.
+    pass: tokio::sync::Mutex<SettledRepositories>,
     last: Mutex<Option<Passed>>,
 }
 
 impl Collector {
-    /// Looks after `storage` on the threads of `pool`; one is enough.
+    /// Collects in `storage`, on the threads of `pool`; one is enough.
     pub fn new(storage: &Storage, pool: BlockingPool) -> Arc<Collector> {
-        Arc::new(Collector { storage: storage.on(pool), turn: tokio::sync::Mutex::default(), last: Mutex::default() })
+        Arc::new(Collector { storage: storage.on(pool), pass: tokio::sync::Mutex::default(), last: Mutex::default() })
     }
 
-    /// A pass every so often, until `stop`. A pass under way then ends after the bite it is at.
+    /// Runs a pass after each `every`, until `stop`. A pass under way then ends after its current
+    /// bite.
     pub async fn run(self: Arc<Self>, every: Duration, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -93,14 +97,14 @@ impl Collector {
         }
     }
 
-    /// One pass; waits for one that is under way. Dropped, it ends after the bite it is at.
+    /// Runs one pass; waits for a pass that is under way. Dropped, it ends after its current bite.
     ///
     /// # Errors
-    /// What ended the pass early: a disk that takes no change, or a stop. What cannot be read does not; it is skipped.
+    /// A read-only disk or a stop ends the pass early. Content that cannot be read is skipped.
     pub async fn collect(&self, patience: Patience) -> Result<Collection, RetentionError> {
-        let mut settled = self.turn.lock().await;
+        let mut settled = self.pass.lock().await;
         let began = Instant::now();
-        let (removed, now_settled) = self.pass(How::Removing, patience, std::mem::take(&mut *settled)).await?;
+        let (removed, now_settled) = self.pass(PassMode::Remove, patience, std::mem::take(&mut *settled)).await?;
         *settled = now_settled;
         self.storage.tidy_leases();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -115,16 +119,16 @@ impl Collector {
         Ok(removed)
     }
 
-    /// What [`collect`](Self::collect) would do now.
+    /// Says what [`collect`](Self::collect) would remove now.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`collect`](Self::collect).
     pub async fn plan(&self, patience: Patience) -> Result<Collection, RetentionError> {
-        let (planned, _) = self.pass(How::Looking, patience, Settled::default()).await?;
+        let (planned, _) = self.pass(PassMode::Plan, patience, SettledRepositories::default()).await?;
         Ok(planned)
     }
 
-    /// What is kept now.
+    /// The stored content in numbers, and the last pass. From memory.
     pub fn kept(&self) -> Kept {
         let usage = self.storage.usage();
         let rotten = self.storage.rotten();
@@ -144,7 +148,7 @@ impl Collector {
         }
     }
 
-    /// The hosted repositories with what they hold, sorted by name.
+    /// The hosted repositories and the numbers of their content, sorted by name.
     ///
     /// # Errors
     /// The disk's.
@@ -159,12 +163,12 @@ impl Collector {
 
     async fn pass(
         &self,
-        how: How,
+        mode: PassMode,
         patience: Patience,
-        settled: Settled,
-    ) -> Result<(Collection, Settled), RetentionError> {
+        settled: SettledRepositories,
+    ) -> Result<(Collection, SettledRepositories), RetentionError> {
         let storage = &self.storage;
-        let pass = Pass::new(how, settled);
+        let pass = Pass::new(mode, settled);
         let pass = match patience {
             Patience::Grace => pass,
             Patience::None => pass.without_patience(storage).await?,

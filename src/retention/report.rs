@@ -1,10 +1,13 @@
-//! What collector tells about itself, as plain data: the shapes of `/api/v1` and of the command line.
+//! The reports of collector and scrub, as plain data.
+//!
+//! These are the shapes of `/api/v1` and of the command line; admin hands them on. A field that an
+//! older server does not send has its default.
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::storage::Scrubbed;
 
-/// What one pass removed, or would have removed.
+/// The removals of one pass, or of a plan.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Collection {
@@ -16,40 +19,41 @@ pub struct Collection {
     pub bytes: u64,
     /// Abandoned uploads.
     pub uploads: u64,
-    /// Links and blobs that are needed as little, and stay until their grace is over.
+    /// Unneeded links and blobs that stay until their grace is over.
     pub waiting: u64,
     /// The bytes of those, each content once.
     pub waiting_bytes: u64,
-    /// When the grace of the last of them is over, in seconds since 1970; later where a client asks
-    /// for it meanwhile.
+    /// When the grace of the last of them is over, in seconds since 1970. It moves if a client asks
+    /// for the content meanwhile.
     pub waiting_until: Option<u64>,
-    /// Repositories that an upload is under way to. A pass that waits for no grace leaves them
-    /// alone.
+    /// Repositories that were skipped because an upload to them is under way. Only a pass without
+    /// patience skips them.
     pub pushed_to: u64,
-    /// Repositories and blobs that were left alone, because it cannot be told what is needed. The log says why.
+    /// Repositories and blobs that were skipped because their needs cannot be read. The log says
+    /// why.
     pub skipped: u64,
 }
 
 impl Collection {
-    /// Whether there was nothing to do.
+    /// Whether the pass removed nothing.
     pub fn is_empty(&self) -> bool {
         self.links == 0 && self.blobs == 0 && self.uploads == 0
     }
 }
 
-/// How the scrub gets on.
+/// The progress of the scrub.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScrubStatus {
-    /// Within how many seconds everything is read again; 0: never.
+    /// The period in which everything is read again, in seconds; 0: never.
     pub every: u64,
-    /// Whether a pass is under way. What remains of it can wait until its time comes.
+    /// Whether a pass is under way. It may be waiting for its next read.
     pub under_way: bool,
-    /// The bytes there are to read.
+    /// All bytes that are stored now.
     pub total: u64,
-    /// The pass under way, or the last that was begun.
+    /// The pass under way, or the last one.
     pub pass: Scrubbed,
-    /// The last pass that came to its end.
+    /// The last pass that was finished.
     pub finished: Option<Scrubbed>,
 }
 
@@ -58,13 +62,13 @@ pub struct ScrubStatus {
 pub struct Passed {
     /// When it ended, in seconds since 1970.
     pub at: u64,
-    /// How long it took.
+    /// Its duration in milliseconds.
     pub duration_ms: u64,
-    /// What it did.
+    /// Its removals.
     pub removed: Collection,
 }
 
-/// What is kept, and how collector gets on.
+/// The stored content in numbers, and the last pass of the collector.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Kept {
@@ -72,22 +76,22 @@ pub struct Kept {
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Of those blobs, the ones that a hosted repository holds, whoever else does. The others are
+    /// Those of them that a hosted repository holds, also if a mirrored one does. The others are
     /// cached.
     pub hosted_blobs: u64,
     /// Their bytes.
     pub hosted_bytes: u64,
-    /// Whether all of them are counted yet; the numbers above are a lower bound until then.
+    /// Whether the count is complete. Until then the numbers above are a lower bound.
     pub counted: bool,
-    /// Whether the disk takes anything new.
+    /// Whether the disk can be written.
     pub writable: bool,
-    /// Whether reads come from the index; files give the same answers.
+    /// Whether the index is ready. Until then files give the same answers.
     pub index: bool,
     /// Uploads under way, or waiting to be continued.
     pub uploads: u64,
-    /// Blobs and manifests that were found rotten since the start, by whatever read them.
+    /// Blobs and manifests that any reader has found rotten since the start.
     pub rotten: u64,
-    /// Of those, the ones that were pushed: nothing can bring them back but another push.
+    /// Those of them that were pushed: only another push brings them back.
     pub hosted_rotten: u64,
     /// The last pass since the start.
     pub last_pass: Option<Passed>,
@@ -104,6 +108,7 @@ pub struct HostedRepository {
     pub manifests: u64,
     /// How many blobs it holds.
     pub blobs: u64,
-    /// The bytes of both. Repositories share content: the sum over all of them is more than what is on disk.
+    /// The bytes of both. Repositories share content, so the sum over all of them can be more than
+    /// the bytes on disk.
     pub bytes: u64,
 }

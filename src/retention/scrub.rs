@@ -1,19 +1,18 @@
-//! The scrub: everything on disk is read and hashed again, once in every period, so that rot is
-//! found before a client meets it.
+//! The scrub reads and hashes all stored content again, once in every period.
+//!
+//! So rot is found before a client meets it. [`app`](crate::app) owns the task, and
+//! [`admin`](crate::admin) shows its progress. States: waits for the next pass → reads → writes
+//! down the end.
 //!
 //! Promises:
-//! - A pass reads every blob and manifest that was here when it began, cached and hosted, from the
-//!   disk and not from the page cache. What came since was proven when it came.
-//! - It reads at the rate that the period asks for, at least [`LEAST`] and at most [`MOST`]; only a
-//!   pass that cannot keep its period at that rate goes faster, up to [`BEHIND`]. Not faster than
-//!   that either: what is served comes first.
-//! - It goes on where it was after a restart. What a crash costs is half a minute of reading, and
-//!   the blob it was at.
-//! - What a disk does not give is rot if the disk has lost it. Any other error costs the blob its
-//!   turn.
-//!
-//! Called by [`app`](crate::app), which owns the task, and by the admin API of
-//! [`http`](crate::http).
+//! - A pass reads every blob and manifest, cached and hosted, that was stored when it began. It
+//!   reads from the disk and not from the page cache. Newer content was proven when it came.
+//! - It reads at the rate that the period needs, at least [`LEAST`] and at most [`MOST`]. Only a
+//!   pass that would miss its period goes faster, up to [`BEHIND`]: clients come first.
+//! - It goes on where it was after a restart. A crash costs half a minute of reading and the
+//!   current blob.
+//! - An error that says that the disk has lost the content is rot. After any other error the blob
+//!   is skipped until the next pass.
 
 use std::{
     sync::{
@@ -33,27 +32,27 @@ use crate::{
     storage::{Scrubbed, Scrubbing, Step, Storage, StorageError},
 };
 
-/// The slowest it reads, in bytes per second.
+/// The slowest rate, in bytes per second.
 const LEAST: u64 = 1 << 20;
 
-/// The fastest, unless the period cannot be kept.
+/// The fastest rate, in bytes per second, of a pass that keeps its period.
 const MOST: u64 = 32 << 20;
 
-/// The fastest at all.
+/// The fastest rate of a pass that is late, in bytes per second.
 const BEHIND: u64 = 256 << 20;
 
-/// How long one blob may take where the rate allows it: a blob that was begun is begun again after
-/// a restart.
+/// A blob should take at most this many seconds: after a restart it is read from its beginning
+/// again.
 const ONE_BLOB: u64 = 600;
 
-/// What a blob costs besides its bytes: the disk looks for it.
+/// Opening a blob counts like reading this many bytes: the disk seeks.
 const SEEK: u64 = 16 << 10;
 
-/// How often it is written down where the scrub is.
+/// The position of the scrub is written down this often.
 const NOTED_EVERY: Duration = Duration::from_secs(30);
 
-/// After how long it begins, so that a start has the disk to itself; sooner where the period is
-/// short.
+/// The first pass begins this long after the start, so that the start has the disk to itself. A
+/// short period begins sooner.
 const AFTER_START: Duration = Duration::from_secs(600);
 
 /// The scrub. One per process.
@@ -65,30 +64,31 @@ pub struct Scrub {
     read: AtomicU64,
 }
 
-/// It is time to stop.
+/// The stop has begun.
 struct Stopped;
 
 impl Scrub {
-    /// Reads everything again within `every`, zero for never, on `pool`; one thread is enough.
+    /// Reads everything again within `every`; zero means never. Runs on `pool`; one thread is
+    /// enough.
     pub fn new(storage: &Storage, pool: BlockingPool, every: Duration) -> Arc<Scrub> {
         Arc::new(Scrub { storage: storage.on(pool), every, state: Mutex::default(), read: AtomicU64::new(0) })
     }
 
-    /// One pass after the other, until `stop`; one under way is written down then.
+    /// Runs one pass after the other until `stop`, then writes down the position.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         if self.every.is_zero() {
             return;
         }
         match self.storage.scrubbing().await {
             Ok(known) => *self.lock() = known.unwrap_or_default(),
-            Err(error) => tracing::warn!(%error, "where the scrub was cannot be read: it begins anew"),
+            Err(error) => tracing::warn!(%error, "the position of the scrub cannot be read: it begins anew"),
         }
         if self.runs(&stop).await.is_err() {
             self.note().await;
         }
     }
 
-    /// How it gets on.
+    /// Its progress. From memory.
     pub fn status(&self) -> ScrubStatus {
         let state = self.lock().clone();
         ScrubStatus {
@@ -111,7 +111,7 @@ impl Scrub {
             let pass = self.lock().pass;
             let age = now().saturating_sub(pass.began);
             if pass.ended.is_some() {
-                // A clock that was set back makes no pass wait for longer than a period.
+                // No pass waits longer than a period, also if the clock was set back.
                 let wait = self.every.saturating_sub(Duration::from_secs(age)).min(self.every);
                 pause(wait, stop).await?;
             }
@@ -125,10 +125,10 @@ impl Scrub {
         }
     }
 
-    /// Reads from where it was to the end.
+    /// Reads from the last position to the end.
     async fn pass(&self, stop: &CancellationToken) -> Result<(), Stopped> {
         let last = self.lock().last;
-        let mut pace = Pace::new();
+        let mut pace = ReadPace::new();
         let mut noted = Instant::now();
         let mut walk = self.storage.walk(last);
         loop {
@@ -153,10 +153,10 @@ impl Scrub {
     }
 
     /// Reads one blob.
-    async fn blob(&self, digest: Digest, pace: &mut Pace, stop: &CancellationToken) -> Result<(), Stopped> {
+    async fn blob(&self, digest: Digest, pace: &mut ReadPace, stop: &CancellationToken) -> Result<(), Stopped> {
         let mut bytes = 0;
         let ended = match self.storage.begin_proof(&digest).await {
-            // It went meanwhile, or could not even be opened and was rotten.
+            // It was removed meanwhile, or could not be opened and was rotten.
             Ok(None) => Ok(None),
             Ok(Some((mut proof, size))) => loop {
                 let stepped = self.storage.step_proof(proof).await;
@@ -190,7 +190,7 @@ impl Scrub {
         pace.spent(SEEK, self.rate(0, 0), stop).await
     }
 
-    /// How fast to read now, in bytes per second; `read` bytes of a blob of `size` are done.
+    /// The rate now, in bytes per second, with `read` bytes read of a blob of `size`.
     fn rate(&self, read: u64, size: u64) -> u64 {
         let pass = self.lock().pass;
         let left = self.storage.usage().bytes.saturating_sub(pass.bytes + read);
@@ -198,13 +198,16 @@ impl Scrub {
         rate(left, self.every.as_secs().saturating_sub(gone), size)
     }
 
-    /// Writes down where it is. A disk that takes nothing costs the next start some reading.
+    /// Writes down the position. If the disk takes no change, the next start reads some content
+    /// twice.
     async fn note(&self) {
         let state = self.lock().clone();
         match self.storage.note_scrubbing(state).await.map_err(RetentionError::from) {
             Ok(()) => {}
-            Err(error) if error.is_expected() => tracing::debug!(%error, "where the scrub is was not written down"),
-            Err(error) => tracing::warn!(%error, "where the scrub is was not written down"),
+            Err(error) if error.is_expected() => {
+                tracing::debug!(%error, "the position of the scrub was not written down")
+            }
+            Err(error) => tracing::warn!(%error, "the position of the scrub was not written down"),
         }
     }
 
@@ -213,27 +216,27 @@ impl Scrub {
     }
 }
 
-/// The rate for `left` bytes within so many `seconds`, while a blob of `size` is read.
+/// The rate that reads `left` bytes within `seconds`, during a blob of `size` bytes.
 fn rate(left: u64, seconds: u64, size: u64) -> u64 {
     let needed = left.checked_div(seconds).unwrap_or(BEHIND);
     let ordinary = needed.max(size / ONE_BLOB).clamp(LEAST, MOST);
     ordinary.max(needed.min(BEHIND))
 }
 
-/// When the next piece may be read.
-struct Pace(Instant);
+/// The time at which the next piece may be read.
+struct ReadPace(Instant);
 
-impl Pace {
-    fn new() -> Pace {
-        Pace(Instant::now())
+impl ReadPace {
+    fn new() -> ReadPace {
+        ReadPace(Instant::now())
     }
 
-    /// So many bytes were read: waits for as long as they take at the rate. What the disk took
-    /// longer is not made up for.
+    /// Waits as long as `bytes` take at `rate`. If the disk took longer, the next piece does not
+    /// catch up.
     async fn spent(&mut self, bytes: u64, rate: u64, stop: &CancellationToken) -> Result<(), Stopped> {
         let now = Instant::now();
         self.0 = self.0.max(now) + Duration::from_secs_f64(bytes as f64 / rate as f64);
-        // Timers are coarse: small debts are paid together.
+        // Timers are coarse: short waits are added up.
         let owed = self.0.saturating_duration_since(now);
         if owed < Duration::from_millis(20) && !stop.is_cancelled() {
             return Ok(());
@@ -266,13 +269,13 @@ mod tests {
             (100 << 30, 30 * DAY, 0, LEAST),
             // 10 TiB in 30 days.
             (10 << 40, 30 * DAY, 0, (10 << 40) / (30 * DAY)),
-            // More than the ordinary rate can do, and more than any.
+            // More than the ordinary rate, and more than any rate.
             (200 << 40, 30 * DAY, 0, (200 << 40) / (30 * DAY)),
             (u64::MAX, DAY, 0, BEHIND),
             // Late: a machine that was off for a month.
             (1 << 20, 0, 0, BEHIND),
-            // One large blob has to come to its end between two restarts; that alone is no reason
-            // for more than the most.
+            // One large blob must be finished between two restarts. That alone does not exceed
+            // `MOST`.
             (100 << 30, 30 * DAY, 12 << 30, (12 << 30) / ONE_BLOB),
             (1 << 40, 30 * DAY, 1 << 40, MOST),
         ] {

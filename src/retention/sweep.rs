@@ -1,8 +1,11 @@
-//! One pass, bite by bite.
+//! One pass of the collector, bite by bite.
 //!
-//! A pass first takes down every link there is, and removes the garbage among those of hosted repositories; whatever blob
-//! then has no link is a candidate. Being one decides nothing: the store itself looks again, in the one step that removes,
-//! for a link or a lease that came meanwhile.
+//! A pass first lists every link, and removes the unneeded ones of hosted repositories. A blob
+//! without a link is then a candidate. A candidate is not yet garbage: [`Storage::reclaim`] looks
+//! again for a link or a lease that came meanwhile, in the same step that removes.
+//!
+//! States: new → over all repositories → over all blobs → leftovers → end. Called by the collector
+//! (`mod.rs`) only.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::DefaultHasher},
@@ -16,68 +19,69 @@ use crate::{
     storage::{LinkRecord, Removal, Respect, Storage, StorageError, TagRecord, Unsure},
 };
 
-/// After how long without a byte an upload is abandoned (SECURITY.md S14).
+/// An upload without a byte for this long is abandoned (SECURITY.md S14).
 const UPLOAD_IDLE: Duration = Duration::from_secs(24 * 3600);
 
-/// After how long a part of a download is not taken up again.
+/// A part of a download that is older than this is not taken up again.
 const PART_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How many blobs are looked at in one bite.
+/// One bite looks at this many blobs.
 const BITE: usize = 512;
 
-/// Below this a grace promises nothing; only tests have such a one.
+/// A shorter grace promises nothing; only tests have one.
 const LEAST: Duration = Duration::from_secs(1);
 
-/// How long after its last byte an upload counts as under way, where no grace is waited for.
+/// In a pass without patience an upload counts as under way for this long after its last byte.
 const UNDER_WAY: Duration = Duration::from_secs(600);
 
-/// Whether a pass removes.
+/// Whether a pass removes or only counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
-    Removing,
-    Looking,
+pub(super) enum PassMode {
+    Remove,
+    Plan,
 }
 
-/// The repositories in which everything was needed, each with the fingerprint of its links: while that is the same there is
-/// nothing to look into.
+/// The repositories in which everything was needed, each with the fingerprint of its links and
+/// tags. While the fingerprint is the same, the next pass need not read their manifests.
 #[derive(Default)]
-pub(super) struct Settled(HashMap<Repository, u64>);
+pub(super) struct SettledRepositories(HashMap<Repository, u64>);
 
 /// A pass under way.
 pub(super) struct Pass {
-    how: How,
+    mode: PassMode,
     respect: Respect,
-    /// The repositories that an upload is under way to, where that matters.
+    /// Repositories with an upload under way; empty in a pass with patience.
     pushed_to: HashSet<Repository>,
     report: Collection,
-    before: Settled,
-    settled: Settled,
-    /// The beginnings of all digests that are linked. Two that begin alike keep each other, which costs nothing but a few
-    /// bytes; a set of whole digests would cost ten times the memory.
+    before: SettledRepositories,
+    settled: SettledRepositories,
+    /// The beginnings of all linked digests. A blob whose digest begins like a linked one is kept,
+    /// which costs a few bytes; a set of whole digests would cost ten times the memory.
     linked: HashSet<u64>,
-    /// The same of what waits for its grace.
+    /// The same of the digests that wait for their grace.
     waiting: HashSet<u64>,
-    /// The log has been told why blobs were left alone.
+    /// The log has said why blobs are skipped.
     told: bool,
 }
 
 impl Pass {
-    pub(super) fn new(how: How, before: Settled) -> Self {
+    pub(super) fn new(mode: PassMode, before: SettledRepositories) -> Self {
         Pass {
-            how,
+            mode,
             respect: Respect::All,
             pushed_to: HashSet::new(),
             report: Collection::default(),
             before,
-            settled: Settled::default(),
+            settled: SettledRepositories::default(),
             linked: HashSet::new(),
             waiting: HashSet::new(),
             told: false,
         }
     }
 
-    /// From now on only what is told to clients is waited for, and uploads that are under way.
-    /// Before anything is looked at.
+    /// Makes this a pass without patience: of all leases it respects only those of content that
+    /// clients are told of from now on, and it skips repositories with an upload under way. Comes
+    /// before the first look.
     pub(super) async fn without_patience(mut self, storage: &Storage) -> Result<Self, RetentionError> {
         self.respect = Respect::Since(Instant::now());
         self.pushed_to = storage.pushed_to(UNDER_WAY).await?;
@@ -100,7 +104,7 @@ impl Pass {
         }
     }
 
-    /// Every repository there is, of every namespace. One whose names cannot be listed costs only its own their turn.
+    /// All repositories of all namespaces. A namespace that cannot be listed is skipped.
     async fn repositories(mut self, storage: &Storage) -> Result<(Self, Vec<Repository>), RetentionError> {
         let mut repositories = Vec::new();
         for namespace in self.or_skip(&"repositories", storage.namespaces().await)?.unwrap_or_default() {
@@ -110,8 +114,8 @@ impl Pass {
         Ok((self, repositories))
     }
 
-    /// Looks at one repository. What a disk does not give of it costs only this repository its turn: the store keeps every
-    /// blob that it might hold, for as long as it cannot tell.
+    /// Looks at one repository. If it cannot be read, only this repository is skipped: storage
+    /// keeps every blob that it might hold.
     async fn repository(mut self, storage: &Storage, repository: Repository) -> Result<Self, RetentionError> {
         let taken = Instant::now();
         let links = storage.links(&repository).await;
@@ -124,7 +128,8 @@ impl Pass {
         Ok(self)
     }
 
-    /// What the disk gave; `None`, counted and told in the log, where it gave an error that says nothing about the rest.
+    /// The value of `result`. An error that says nothing about the rest of the folder is counted
+    /// and logged, and gives `None`.
     fn or_skip<T>(
         &mut self,
         what: &(dyn std::fmt::Display + Sync),
@@ -134,14 +139,14 @@ impl Pass {
             Ok(given) => Ok(Some(given)),
             Err(error) if ends_the_pass(&error) => Err(error.into()),
             Err(error) => {
-                tracing::warn!(%what, %error, "what cannot be read is not collected");
+                tracing::warn!(%what, %error, "it cannot be read, so it is not collected");
                 self.report.skipped += 1;
                 Ok(None)
             }
         }
     }
 
-    /// Removes the garbage links of a hosted repository; gives back the others.
+    /// Removes the unneeded links of a hosted repository and returns the others.
     async fn hosted(
         &mut self,
         storage: &Storage,
@@ -176,20 +181,20 @@ impl Pass {
         }
         let mut gone = HashSet::new();
         for link in unneeded.links {
-            // A manifest that came after the list was taken has touched what it names after that as well. So where the
-            // list is younger than the grace, and no lease protects the digest, no such manifest names it.
+            // A manifest that came after the list was taken has leased its parts after that too. So
+            // while the list is younger than the grace, an unleased digest has no such manifest.
             if taken.elapsed() >= storage.grace().max(LEAST) {
                 break;
             }
-            match self.how {
-                How::Looking if storage.protection(&link.digest, self.respect).is_some() => {
+            match self.mode {
+                PassMode::Plan if storage.protection(&link.digest, self.respect).is_some() => {
                     self.waits(storage, &link.digest, link.size);
                     continue;
                 }
-                How::Looking => {}
-                How::Removing => {
+                PassMode::Plan => {}
+                PassMode::Remove => {
                     let went = storage.unlink_unneeded(repository, &link.digest, self.respect).await;
-                    // Whatever became of the link, its blob stays this time.
+                    // After an error the link may be gone or not: its blob stays this time.
                     let Some(went) = self.or_skip(repository, went)? else { break };
                     if !went {
                         self.waits(storage, &link.digest, link.size);
@@ -203,8 +208,8 @@ impl Pass {
         Ok(links.into_iter().filter(|link| !gone.contains(&link.digest)).collect())
     }
 
-    /// Looks at the next of the blobs, and removes those that no repository holds. A folder that cannot be listed costs only
-    /// its own blobs their turn, and so does a blob of which it cannot be told whether anybody holds it.
+    /// Looks at one bite of blobs and removes those that no repository holds. A folder that cannot
+    /// be listed is skipped. So is a blob if it cannot be told whether a repository holds it.
     async fn blobs(
         mut self,
         storage: &Storage,
@@ -225,25 +230,25 @@ impl Pass {
         Ok(self)
     }
 
-    /// One repository that cannot be looked into is a reason to keep every blob that nobody is known to link: that is said
-    /// once in a pass.
+    /// Counts a skipped blob. One unreadable repository keeps every blob without a known link, so
+    /// the log says it once in a pass.
     fn left_alone(&mut self, error: &StorageError) {
         self.report.skipped += 1;
         if !std::mem::replace(&mut self.told, true) {
-            tracing::warn!(%error, "blobs that nobody is known to hold are not collected");
+            tracing::warn!(%error, "blobs without a known holder are not collected");
         }
     }
 
-    /// A blob that no repository held when its links were taken down.
+    /// Looks at a blob that no repository held when the links were listed.
     async fn unlinked(&mut self, storage: &Storage, digest: &Digest) -> Result<(), StorageError> {
-        let removal = match self.how {
-            How::Looking if storage.protection(digest, self.respect).is_some() => Removal::Leased,
-            How::Looking => {
-                // Whoever holds it now would not after a removal of links; but it must be possible to tell.
+        let removal = match self.mode {
+            PassMode::Plan if storage.protection(digest, self.respect).is_some() => Removal::Leased,
+            PassMode::Plan => {
+                // The planned unlinking would take its holders away; but they must be readable.
                 storage.holders(digest).await?;
                 storage.size(digest).await?.map_or(Removal::Absent, Removal::Removed)
             }
-            How::Removing => storage.reclaim(digest, self.respect).await?,
+            PassMode::Remove => storage.reclaim(digest, self.respect).await?,
         };
         match removal {
             Removal::Removed(size) => {
@@ -259,7 +264,7 @@ impl Pass {
         Ok(())
     }
 
-    /// It is needed as little, but not yet garbage.
+    /// Counts unneeded content whose grace is not over.
     fn waits(&mut self, storage: &Storage, digest: &Digest, size: u64) {
         self.report.waiting += 1;
         if self.waiting.insert(beginning(digest)) {
@@ -271,14 +276,14 @@ impl Pass {
         self.report.waiting_until = self.report.waiting_until.max(Some(until));
     }
 
-    /// Removes what was begun and never ended.
+    /// Removes uploads and downloads that were begun and abandoned.
     pub(super) async fn leftovers(mut self, storage: &Storage) -> Result<Self, RetentionError> {
-        let uploads = match self.how {
-            How::Looking => storage.idle_uploads(UPLOAD_IDLE).await.map(|idle| idle.len()),
-            How::Removing => storage.sweep_uploads(UPLOAD_IDLE).await,
+        let uploads = match self.mode {
+            PassMode::Plan => storage.idle_uploads(UPLOAD_IDLE).await.map(|idle| idle.len()),
+            PassMode::Remove => storage.sweep_uploads(UPLOAD_IDLE).await,
         };
         self.report.uploads = self.or_skip(&"abandoned uploads", uploads)?.unwrap_or_default() as u64;
-        if self.how == How::Removing {
+        if self.mode == PassMode::Remove {
             let parts = storage.sweep_downloads(PART_AGE).await;
             let parts = self.or_skip(&"abandoned downloads", parts)?.unwrap_or_default();
             if parts > 0 {
@@ -288,12 +293,12 @@ impl Pass {
         Ok(self)
     }
 
-    pub(super) fn end(self) -> (Collection, Settled) {
+    pub(super) fn end(self) -> (Collection, SettledRepositories) {
         (self.report, self.settled)
     }
 }
 
-/// Whether an error is how things are with the whole folder, and not with something in it.
+/// Whether an error is about the whole folder and not about one thing in it.
 fn ends_the_pass(error: &StorageError) -> bool {
     matches!(error, StorageError::Closed | StorageError::ReadOnly)
 }
@@ -307,7 +312,8 @@ fn beginning(digest: &Digest) -> u64 {
     u64::from_le_bytes(beginning)
 }
 
-/// Changes whenever what a repository holds, or what its tags name, changes. The order of the lists is always the same.
+/// Changes whenever the links of a repository or the manifests of its tags change. The order of the
+/// lists is always the same.
 fn fingerprint(links: &[LinkRecord], tags: &[TagRecord]) -> u64 {
     let mut hasher = BuildHasherDefault::<DefaultHasher>::default().build_hasher();
     for link in links {

@@ -1,7 +1,8 @@
 //! Blocking work on a bounded number of threads.
 //!
-//! A [`BlockingPool`] is a number of permits on the blocking threads of one tokio runtime. Work that
-//! has begun runs to its end, also when its caller is dropped; its permit is free afterwards.
+//! A [`BlockingPool`] is a number of permits on the blocking threads of one tokio runtime. Work
+//! that has begun runs to its end, also when its caller is dropped; its permit is free afterwards.
+//! Used by every room that touches a disk or hashes a password.
 
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ impl BlockingPool {
         BlockingPool { runtime, permits: Arc::new(Semaphore::new(threads)), count: threads }
     }
 
-    /// How many closures run at a time.
+    /// The number of closures that can run at a time.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -49,8 +50,8 @@ impl BlockingPool {
     }
 }
 
-/// Runs `work` on a blocking thread of the current runtime and does not wait for it. For a call into
-/// the system that nothing can cancel, such as a name lookup: its result goes over a channel.
+/// Runs `work` on a blocking thread of the current runtime and does not wait for it. For a call
+/// into the system that nothing can cancel, such as a name lookup: its result goes over a channel.
 pub fn detach(work: impl FnOnce() + Send + 'static) {
     drop(tokio::task::spawn_blocking(work));
 }

@@ -1,4 +1,6 @@
-//! Wall-clock times as records have them: whole seconds since 1970. No timeout depends on them.
+//! Wall-clock times as records have them: whole seconds since 1970.
+//!
+//! For what is written down and shown. No timeout depends on them: the clock may be set.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +14,7 @@ pub(crate) fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The time of those seconds; the largest year that people write, 9999, at most.
+/// The time at so many seconds since 1970, at most the end of the year 9999.
 pub(crate) fn time(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799))
 }

@@ -5,8 +5,8 @@
 //! inotify: a mounted secret is swapped by renames above the file, which an inotify watch misses.
 //!
 //! - One look at a time. A caller that comes while one is under way waits for it.
-//! - No caller waits longer than a second: a disk that does not answer keeps the look, and the
-//!   last content goes on to count.
+//! - No caller waits longer than a second. If the disk does not answer, the look goes on without
+//!   its caller, and the last content stays valid.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ use super::BlockingPool;
 /// The longest that a caller waits for a look.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// See the module.
+/// Some files that one caller watches together.
 #[derive(Debug)]
 pub struct FileWatch {
     paths: Arc<[PathBuf]>,
@@ -34,7 +34,7 @@ pub struct FileWatch {
     last: Arc<Turn<Last>>,
 }
 
-/// Of the last look.
+/// The state after the last look.
 #[derive(Debug)]
 struct Last {
     /// `None`: the next look reads the files, whether or not they have changed.
@@ -42,7 +42,7 @@ struct Last {
     began: Option<Instant>,
 }
 
-/// What came of reading the files.
+/// The result of reading the files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reading {
     /// The content is known, good or bad. It is read again when the files have changed.
@@ -52,13 +52,13 @@ pub(crate) enum Reading {
 }
 
 /// Tells one content of a file from the next: device, inode, length, and the times of the last
-/// change of content and of metadata; `None` while the file cannot be looked at. A change of
-/// permissions counts: they may have been what was wrong.
+/// change of content and of metadata; `None` while the metadata cannot be read. A change of
+/// permissions counts, because it may mend an unreadable file.
 type Stamp = Option<(u64, u64, u64, [i64; 4])>;
 
 impl FileWatch {
-    /// Watches `paths`, which the caller reads after this. Looks run on `pool`, at most one for each
-    /// `every`. Blocks for the files' metadata.
+    /// Watches `paths`, which the caller reads after this. Looks run on `pool`, at most one for
+    /// each `every`. Blocks for the files' metadata.
     pub(crate) fn new(paths: &[&Path], every: Duration, pool: BlockingPool) -> FileWatch {
         let paths: Arc<[PathBuf]> = paths.iter().map(|&path| path.to_owned()).collect();
         let last = Last { stamps: Some(stamps(&paths)), began: None };
@@ -101,7 +101,7 @@ impl FileWatch {
                 }
             });
             if looked.await.is_err() {
-                tracing::error!("a file that may have changed was not read, by an error of lanyard's own");
+                tracing::error!("a watched file was not read, by an error of lanyard's own");
             }
         };
         let _ = tokio::time::timeout(WAIT, look).await;

@@ -1,10 +1,10 @@
-//! The ground that access, pull, push, storage and upstream stand on: threads, tasks and time.
+//! Threads, tasks and time, for every room above.
 //!
 //! - [`BlockingPool`] runs blocking work on a bounded number of threads; [`detach`] runs a call
 //!   that no caller can cancel.
 //! - [`Tasks`] owns every task that goes on without a client, and awaits it at the stop.
 //! - [`SingleFlight`] does one piece of work per key for all callers that wait for it.
-//! - [`FileWatch`] notices that a small file has changed.
+//! - [`FileWatch`] notices changes of small files.
 //! - [`clock`] writes wall-clock times as records have them.
 //!
 //! This room knows nothing of registries. It is the only one that blocks a thread of the runtime's

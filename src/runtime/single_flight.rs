@@ -1,7 +1,7 @@
 //! Single flight: one piece of work per key at a time, however many callers wait for it.
 //!
-//! The work runs on a task of [`Tasks`] and is not cancelled when its callers leave. The key is free
-//! again before a caller gets the result, so a caller that asks afterwards begins new work.
+//! The work runs on a task of [`Tasks`] and is not cancelled when its callers leave. The key is
+//! free again before a caller gets the result, so a caller that asks afterwards begins new work.
 
 use std::{collections::HashMap, future::Future, hash::Hash, sync::Arc};
 
@@ -12,10 +12,10 @@ use super::Tasks;
 
 /// The work under way, by key. `V` is its result, cloned for each caller that waits.
 pub(crate) struct SingleFlight<K, V> {
-    table: Arc<Table<K, V>>,
+    table: Arc<Flights<K, V>>,
 }
 
-type Table<K, V> = Mutex<HashMap<K, watch::Receiver<Option<V>>>>;
+type Flights<K, V> = Mutex<HashMap<K, watch::Receiver<Option<V>>>>;
 
 /// The work ended without a result: it panicked, or the runtime is gone.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Lost;
 /// A piece of work that is under way, as one of its callers sees it.
 pub(crate) struct Flight<V> {
     result: watch::Receiver<Option<V>>,
-    /// Another caller began it.
+    /// Whether another caller began it.
     pub(crate) joined: bool,
 }
 
@@ -72,9 +72,9 @@ impl<V: Clone> Flight<V> {
     }
 }
 
-/// Takes the key out of the table when the work ends, also by a panic.
+/// Removes the key when the work ends, also by a panic.
 struct Landing<K: Eq + Hash, V> {
-    table: Arc<Table<K, V>>,
+    table: Arc<Flights<K, V>>,
     key: K,
 }
 

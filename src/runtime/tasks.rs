@@ -1,7 +1,7 @@
 //! The owner of tasks that go on without a client: fills, tag checks, commits of pushes.
 //!
-//! Every task is awaited at the stop; none is cancelled. [`Tasks::stopping`] tells a long one to keep
-//! what it has and end.
+//! Every task is awaited at the stop; none is cancelled. [`Tasks::stopping`] tells a long one to
+//! keep what it has and end.
 
 use std::{future::Future, time::Duration};
 
@@ -27,8 +27,8 @@ impl Tasks {
         self.tracker.spawn_on(work, &self.runtime);
     }
 
-    /// Runs `work` to its end, also when this future is dropped, and returns its result; `None` if it
-    /// panicked or the runtime has stopped.
+    /// Runs `work` to its end, also when this future is dropped, and returns its result; `None` if
+    /// it panicked or the runtime has stopped.
     pub(crate) async fn run_detached<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,

@@ -12,7 +12,7 @@ use crate::{
         target::base,
     },
     oci::{ErrorCode, MAX_MANIFEST_BYTES, Reference, RegistryError, Tag},
-    push::{Put, PutManifest},
+    push::{ManifestPush, PushedManifest},
 };
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -27,14 +27,15 @@ pub(crate) async fn put(mut context: RequestContext<'_>, reference: &Reference) 
         let message = format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes here");
         RegistryError::new(ErrorCode::ManifestInvalid, message).with_status(413)
     })?;
-    let put = PutManifest {
+    let push = ManifestPush {
         reference: reference.clone(),
         tags: tags.clone(),
         content_type: content_type(&context),
         from_elsewhere: !context.is_here(),
         bytes,
     };
-    let Put { digest, subject } = context.services.push.put_manifest(&repo, put, context.may_pull()).await?;
+    let PushedManifest { digest, subject } =
+        context.services.push.push_manifest(&repo, push, context.may_pull()).await?;
     context.entry.digest(&digest);
 
     let mut reply = Reply::empty(StatusCode::CREATED);

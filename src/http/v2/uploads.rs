@@ -26,7 +26,7 @@ use crate::{
         target::base,
     },
     oci::{Digest, ErrorCode, RegistryError, Repository},
-    push::{PushError, UploadId, Writing},
+    push::{PushError, UploadId, UploadWriter},
 };
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -85,7 +85,7 @@ pub(crate) async fn put(mut context: RequestContext<'_>, id: UploadId) -> Result
     })?;
     let chunk = UploadChunk::of(&context)?;
     let writing = open(&context, &repo, id, chunk.as_ref()).await?;
-    writing.may_have(&digest)?;
+    writing.check_algorithm(&digest)?;
     let writing = stream_body(&mut context, writing, chunk.as_ref()).await?;
     writing.finish(digest).await?;
     Ok(created(&mut context, &digest))
@@ -104,7 +104,7 @@ async fn open(
     repo: &Repository,
     id: UploadId,
     chunk: Option<&UploadChunk>,
-) -> Result<Writing, HttpError> {
+) -> Result<UploadWriter, HttpError> {
     match context.services.push.open(repo, id, chunk.map(|chunk| chunk.first)).await {
         Err(error @ PushError::OutOfOrder { offset }) => {
             let mut error = HttpError::from(error);
@@ -120,9 +120,9 @@ async fn open(
 /// Streams the body into the upload. Bytes that came before an error stay in the upload.
 async fn stream_body(
     context: &mut RequestContext<'_>,
-    mut writing: Writing,
+    mut writing: UploadWriter,
     chunk: Option<&UploadChunk>,
-) -> Result<Writing, HttpError> {
+) -> Result<UploadWriter, HttpError> {
     let wrong = |came: u64, ended: bool| {
         let chunk = chunk.filter(|chunk| chunk.contradicts(came, ended))?;
         Some(wrong_size(came, chunk.length()))

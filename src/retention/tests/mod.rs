@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{
     Collection,
-    sweep::{How, Pass, Settled},
+    sweep::{Pass, PassMode, SettledRepositories},
 };
 use crate::{
     oci::{Algorithm, Digest, Hasher, OCI_IMAGE, OCI_INDEX},
@@ -28,9 +28,13 @@ pub(super) fn open(dir: &Path) -> Folder {
 }
 
 /// One whole pass on this thread.
-pub(super) fn pass(storage: &Folder, how: How, settled: Settled) -> (Collection, Settled) {
+pub(super) fn pass(
+    storage: &Folder,
+    mode: PassMode,
+    settled: SettledRepositories,
+) -> (Collection, SettledRepositories) {
     storage.runtime.block_on(async {
-        let pass = Pass::new(how, settled).over_all(&storage.storage).await.unwrap();
+        let pass = Pass::new(mode, settled).over_all(&storage.storage).await.unwrap();
         pass.leftovers(&storage.storage).await.unwrap().end()
     })
 }

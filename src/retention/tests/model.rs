@@ -1,5 +1,5 @@
-//! Any sequence of pushes, deletes and tags against a model: after a collection every manifest's parts are here, and what
-//! nothing needs is gone once its grace is over.
+//! Any sequence of pushes, deletes and tags against a model: after a collection every manifest's
+//! parts are here, and what nothing needs is gone once its grace is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::{
     oci::{Namespace, Repository, Tag},
     retention::{
         Collection,
-        sweep::{How, Settled},
+        sweep::{PassMode, SettledRepositories},
     },
     storage::{Hold, LinkRecord, LinkRight, TagRecord},
 };
@@ -64,7 +64,7 @@ struct World {
     on_disk: BTreeSet<Digest>,
     /// What every manifest names that was ever pushed.
     named: BTreeMap<Digest, BTreeSet<Digest>>,
-    settled: Settled,
+    settled: SettledRepositories,
 }
 
 fn repository(number: usize) -> Repository {
@@ -172,8 +172,8 @@ impl World {
         }
     }
 
-    /// What a repository's manifests name, and what a child names that was deleted while an index still names it: its
-    /// bytes are looked into for as long as they are here.
+    /// What a repository's manifests name, and what a child names that was deleted while an index
+    /// still names it: its bytes are looked into for as long as they are here.
     fn needed(&self, held: &Held) -> BTreeSet<Digest> {
         let mut needed = BTreeSet::new();
         let mut next: Vec<_> = held.manifests.values().flat_map(|(parts, _)| parts.clone()).collect();
@@ -214,7 +214,7 @@ impl World {
         expected.blobs = gone.len() as u64;
         expected.bytes = gone.iter().filter_map(|digest| self.storage.blobs.size(digest).unwrap()).sum();
 
-        let (planned, _) = pass(&self.storage, How::Looking, Settled::default());
+        let (planned, _) = pass(&self.storage, PassMode::Plan, SettledRepositories::default());
         // How much waits, and until when, has tests of its own.
         let counts = |all: Collection| {
             assert_eq!(all.waiting > 0, all.waiting_until.is_some());
@@ -222,7 +222,7 @@ impl World {
         };
         assert_eq!(counts(planned), expected, "what would be removed");
         assert!(self.on_disk.iter().all(|digest| self.storage.blobs.size(digest).unwrap().is_some()), "nothing was");
-        let (removed, settled) = pass(&self.storage, How::Removing, std::mem::take(&mut self.settled));
+        let (removed, settled) = pass(&self.storage, PassMode::Remove, std::mem::take(&mut self.settled));
         assert_eq!(counts(removed), expected, "what is removed");
         self.settled = settled;
         self.on_disk.retain(|digest| !gone.contains(digest));
@@ -260,7 +260,7 @@ proptest! {
             leased: BTreeMap::new(),
             on_disk: BTreeSet::new(),
             named: BTreeMap::new(),
-            settled: Settled::default(),
+            settled: SettledRepositories::default(),
         };
         for step in &steps {
             world.step(step);
@@ -269,7 +269,7 @@ proptest! {
         // What only deleted children named goes once their own bytes are gone.
         world.collect();
         world.collect();
-        let (again, _) = pass(&world.storage, How::Removing, Settled::default());
+        let (again, _) = pass(&world.storage, PassMode::Remove, SettledRepositories::default());
         prop_assert!(again.is_empty() && again.waiting == 0, "nothing is left to do: {again:?}");
     }
 }

@@ -55,13 +55,13 @@ fn a_repository_whose_manifest_is_gone_or_rotten_is_left_alone_until_it_is_delet
     fs::write(file, bytes).unwrap();
     for _ in 0..2 {
         // First it rots, then it is missing: reading it moved it to the quarantine.
-        let (removed, _) = pass(&storage, How::Removing, Settled::default());
+        let (removed, _) = pass(&storage, PassMode::Remove, SettledRepositories::default());
         assert_eq!(removed.skipped, 1);
         assert!(holds(&storage, &sick, &layer) && holds(&storage, &sick, &stray), "rot does not spread");
         assert!(!holds(&storage, &well, &other), "and others are not kept by it");
     }
     storage.catalog.delete_link(&sick, &manifest).unwrap();
-    let (removed, _) = pass(&storage, How::Removing, Settled::default());
+    let (removed, _) = pass(&storage, PassMode::Remove, SettledRepositories::default());
     assert_eq!((removed.links, removed.blobs, removed.skipped), (2, 2, 0));
 }
 
@@ -78,13 +78,13 @@ fn a_damaged_link_keeps_what_it_may_need() {
     let good = fs::read(link).unwrap();
     fs::write(link, &good[..good.len() / 2]).unwrap();
     let storage = open(dir.path());
-    let (removed, _) = pass(&storage, How::Removing, Settled::default());
+    let (removed, _) = pass(&storage, PassMode::Remove, SettledRepositories::default());
     assert_eq!((removed.skipped, removed.links, removed.blobs), (1, 0, 0));
     assert!(storage.blobs.size(&manifest).unwrap().is_some(), "a damaged link holds what it names");
     drop(storage);
     fs::write(link, &good).unwrap();
     let storage = open(dir.path());
-    let (removed, _) = pass(&storage, How::Removing, Settled::default());
+    let (removed, _) = pass(&storage, PassMode::Remove, SettledRepositories::default());
     assert!(removed.is_empty() && removed.skipped == 0 && holds(&storage, &repository, &layer), "{removed:?}");
 }
 
@@ -98,20 +98,20 @@ fn a_start_protects_everything_for_the_grace() {
     drop(storage);
     let storage = open(dir.path());
     storage.leases.set_grace(Duration::from_secs(3600));
-    for how in [How::Looking, How::Removing] {
-        let (nothing, _) = pass(&storage, how, Settled::default());
+    for mode in [PassMode::Plan, PassMode::Remove] {
+        let (nothing, _) = pass(&storage, mode, SettledRepositories::default());
         assert_eq!((nothing.links, nothing.waiting), (0, 1));
     }
     assert!(holds(&storage, &repository, &stray));
     storage.leases.set_grace(Duration::ZERO);
-    let (removed, _) = pass(&storage, How::Removing, Settled::default());
+    let (removed, _) = pass(&storage, PassMode::Remove, SettledRepositories::default());
     assert_eq!((removed.links, removed.blobs, removed.bytes), (1, 1, 5));
 }
 
 /// One pass that waits for no grace.
-fn pass_now(storage: &Folder, how: How) -> Collection {
+fn pass_now(storage: &Folder, mode: PassMode) -> Collection {
     storage.runtime.block_on(async {
-        let pass = Pass::new(how, Settled::default()).without_patience(&storage.storage).await.unwrap();
+        let pass = Pass::new(mode, SettledRepositories::default()).without_patience(&storage.storage).await.unwrap();
         pass.over_all(&storage.storage).await.unwrap().end().0
     })
 }
@@ -132,22 +132,22 @@ fn a_pass_without_patience_waits_for_what_is_held_and_for_uploads_alone() {
     let of_busy = push(&storage, &busy, b"of busy", "");
     let upload = storage.uploads.begin(&busy).unwrap();
     let hold = storage.leases.hold([held]);
-    let (waits, _) = pass(&storage, How::Looking, Settled::default());
+    let (waits, _) = pass(&storage, PassMode::Plan, SettledRepositories::default());
     assert!(waits.is_empty() && waits.waiting == 4 && waits.pushed_to == 0);
     assert_eq!(waits.waiting_bytes, 5 + 4 + 8 + 7);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     assert!((now + 3590..=now + 3601).contains(&waits.waiting_until.unwrap()));
-    let planned = pass_now(&storage, How::Looking);
+    let planned = pass_now(&storage, PassMode::Plan);
     assert_eq!((planned.links, planned.blobs, planned.bytes), (1, 2, 5 + 8));
     assert_eq!((planned.waiting, planned.waiting_bytes, planned.pushed_to), (1, 4, 1));
     assert!(holds(&storage, &app, &stray), "a plan changes nothing");
-    assert_eq!(pass_now(&storage, How::Removing), planned);
+    assert_eq!(pass_now(&storage, PassMode::Remove), planned);
     assert!(!holds(&storage, &app, &stray) && storage.blobs.size(&unlinked).unwrap().is_none());
     assert!(holds(&storage, &app, &held) && holds(&storage, &busy, &of_busy));
     assert!(holds(&storage, &app, &layer) && holds(&storage, &app, &manifest));
     drop(hold);
     assert!(storage.uploads.cancel(&busy, &upload).unwrap());
-    let rest = pass_now(&storage, How::Removing);
+    let rest = pass_now(&storage, PassMode::Remove);
     assert_eq!((rest.links, rest.blobs, rest.waiting, rest.pushed_to), (2, 2, 0, 0));
 }
 
@@ -160,7 +160,8 @@ fn a_push_during_a_pass_without_patience_loses_nothing() {
     let app = hosted("team/app");
     let layer = push(&storage, &app, b"layer", "");
     let (runtime, verbs) = (&storage.runtime, &storage.storage);
-    let begun = runtime.block_on(Pass::new(How::Removing, Settled::default()).without_patience(verbs)).unwrap();
+    let begun =
+        runtime.block_on(Pass::new(PassMode::Remove, SettledRepositories::default()).without_patience(verbs)).unwrap();
     // As a manifest's push does: held, looked for, linked.
     let hold = storage.leases.hold([layer]);
     assert!(holds(&storage, &app, &layer));
@@ -191,12 +192,12 @@ fn what_an_upstreams_repository_holds_and_what_two_share_stays() {
     let shared = push(&storage, &mine, b"shared", "");
     push(&storage, &yours, b"shared", "");
     let manifest = push(&storage, &yours, &image(&[shared]), OCI_IMAGE);
-    let (removed, settled) = pass(&storage, How::Removing, Settled::default());
+    let (removed, settled) = pass(&storage, PassMode::Remove, SettledRepositories::default());
     assert_eq!((removed.links, removed.blobs), (2, 0), "only mine's two links, of which each blob has another");
     assert!(holds(&storage, &cached, &layer) && holds(&storage, &yours, &shared) && holds(&storage, &yours, &manifest));
     // What is settled is looked into again as soon as it changes.
     storage.catalog.delete_link(&yours, &manifest).unwrap();
-    let (removed, _) = pass(&storage, How::Removing, settled);
+    let (removed, _) = pass(&storage, PassMode::Remove, settled);
     assert_eq!((removed.links, removed.blobs), (1, 2));
 }
 
@@ -213,12 +214,12 @@ fn abandoned_uploads_go_after_a_day() {
     let age = || fs::File::options().write(true).open(data).unwrap().set_modified(yesterday).unwrap();
     let writing = storage.uploads.open(&repository, &old).unwrap().unwrap();
     age();
-    let (removed, _) = pass(&storage, How::Removing, Settled::default());
+    let (removed, _) = pass(&storage, PassMode::Remove, SettledRepositories::default());
     assert_eq!(removed.uploads, 0, "a request writes it");
     drop(writing);
     age();
-    for how in [How::Looking, How::Removing] {
-        let (removed, _) = pass(&storage, how, Settled::default());
+    for mode in [PassMode::Plan, PassMode::Remove] {
+        let (removed, _) = pass(&storage, mode, SettledRepositories::default());
         assert_eq!(removed.uploads, 1);
     }
     assert_eq!(storage.uploads.offset(&repository, &old).unwrap(), None);

@@ -1,4 +1,5 @@
-//! Pushes and collections at once, with a grace that is over all the time: what a push was told is here stays for it.
+//! Pushes and collections at once, with a grace that is over all the time: what a push was told is
+//! here stays for it.
 
 use std::{
     sync::{
@@ -16,7 +17,7 @@ use crate::{
     storage::{LinkRecord, LinkRight},
 };
 
-/// How long a lease lasts here.
+/// PassMode long a lease lasts here.
 const GRACE: Duration = Duration::from_millis(1200);
 
 /// Contents that all pushers share, so that one's garbage is another's layer.
@@ -56,8 +57,8 @@ struct Counts {
     late: AtomicU64,
 }
 
-/// One push after another, the way a client does it: each layer by HEAD, mount or upload, then the manifest; and after a
-/// while its deletion.
+/// One push after another, the way a client does it: each layer by HEAD, mount or upload, then the
+/// manifest; and after a while its deletion.
 fn pushes(storage: &Folder, seed: u64, stop: &AtomicBool, counts: &Counts) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut number = 0;
@@ -126,7 +127,7 @@ fn no_push_loses_what_it_was_told_is_here() {
     let storage = Arc::new(open(dir.path()));
     storage.leases.set_grace(GRACE);
     let (stop, counts) = (AtomicBool::new(false), Counts::default());
-    let (mut settled, mut sum) = (Settled::default(), Collection::default());
+    let (mut settled, mut sum) = (SettledRepositories::default(), Collection::default());
     std::thread::scope(|scope| {
         for seed in 0..8 {
             let (storage, stop, counts) = (&storage, &stop, &counts);
@@ -134,7 +135,7 @@ fn no_push_loses_what_it_was_told_is_here() {
         }
         let until = Instant::now() + Duration::from_secs(seconds);
         while Instant::now() < until {
-            let (removed, now) = pass(&storage, How::Removing, std::mem::take(&mut settled));
+            let (removed, now) = pass(&storage, PassMode::Remove, std::mem::take(&mut settled));
             settled = now;
             sum.links += removed.links;
             sum.blobs += removed.blobs;
@@ -143,8 +144,8 @@ fn no_push_loses_what_it_was_told_is_here() {
         stop.store(true, Ordering::Relaxed);
     });
     storage.leases.set_grace(Duration::ZERO);
-    let (last, _) = pass(&storage, How::Removing, Settled::default());
-    let (again, _) = pass(&storage, How::Removing, Settled::default());
+    let (last, _) = pass(&storage, PassMode::Remove, SettledRepositories::default());
+    let (again, _) = pass(&storage, PassMode::Remove, SettledRepositories::default());
     assert!(again.is_empty() && again.waiting == 0, "orphans: {again:?}");
     eprintln!(
         "{} pushes, {} layers skipped, {} mounted, {} late; collected {sum:?}, at the end {last:?}",

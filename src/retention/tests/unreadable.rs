@@ -21,7 +21,8 @@ fn push(storage: &Folder, repository: &Repository, bytes: &[u8], media_type: &st
     digest
 }
 
-/// What takes the place of a folder that the disk does not give: not even the superuser can open it.
+/// What takes the place of a folder that the disk does not give: not even the superuser can open
+/// it.
 struct Lost {
     path: PathBuf,
     aside: PathBuf,
@@ -58,8 +59,8 @@ fn a_repository_that_cannot_be_read_stops_no_other_and_loses_nothing() {
         drop(storage);
         let lost = Lost::new(&dir, format!("repos/_hosted/a+sick/{lost}").trim_end_matches('/'));
         let storage = open(dir.path());
-        for how in [How::Looking, How::Removing] {
-            let (done, _) = pass(&storage, how, Settled::default());
+        for mode in [PassMode::Plan, PassMode::Remove] {
+            let (done, _) = pass(&storage, mode, SettledRepositories::default());
             assert!((done.links, done.uploads) == (1, 1) && done.skipped >= 1, "{lost:?} {done:?}", lost = lost.path);
         }
         assert!(storage.catalog.link(&well, &garbage).unwrap().is_none());
@@ -70,7 +71,7 @@ fn a_repository_that_cannot_be_read_stops_no_other_and_loses_nothing() {
             assert!(storage.blobs.size(&digest).unwrap().is_some(), "it may be held");
             assert!(storage.catalog.link(&sick, &digest).unwrap().is_some());
         }
-        let (done, _) = pass(&storage, How::Removing, Settled::default());
+        let (done, _) = pass(&storage, PassMode::Remove, SettledRepositories::default());
         assert_eq!(done.skipped, 0);
         assert!(storage.blobs.size(&garbage).unwrap().is_none() && storage.blobs.size(&layer).unwrap().is_some());
     }
@@ -87,7 +88,7 @@ fn a_namespace_that_cannot_be_read_costs_no_blob() {
     for lost in ["repos/_hosted", "repos"] {
         let storage = open(dir.path());
         let lost = Lost::new(&dir, lost);
-        let (done, _) = pass(&storage, How::Removing, Settled::default());
+        let (done, _) = pass(&storage, PassMode::Remove, SettledRepositories::default());
         assert!((done.blobs, done.links) == (0, 0) && done.skipped >= 1, "{done:?}");
         drop(storage);
         lost.come_back();

@@ -1,16 +1,20 @@
-//! One request's bytes on their way into an upload.
+//! Writes the body of one request into an upload.
 //!
-//! | the handle | the task that owns the upload |
+//! A task owns the upload, so that a client that leaves does not cut a write short. The request has
+//! the handle, [`UploadWriter`]:
+//!
+//! | the handle | the task |
 //! |---|---|
-//! | [`Writing::write`] waits while the task is behind | gathers what has come and writes it on a disk thread; the store hashes it |
-//! | [`Writing::park`] | makes it durable; the upload waits for its next request |
-//! | [`Writing::finish`] | proves the digest, commits, links, and only then tells |
+//! | [`UploadWriter::write`] waits while the task is behind | gathers pieces; storage writes them |
+//! | [`UploadWriter::park`] | makes the bytes durable; the upload waits for its next request |
+//! | [`UploadWriter::finish`] | proves the digest, commits, links, and only then answers |
 //! | is dropped: the client left, or its body broke off | parks |
 //!
-//! An upload for which the disk has no room is no more: what came of it would only keep others from pushing.
+//! An upload that meets a full disk is cancelled: its bytes would only keep other clients from
+//! pushing.
 //!
-//! The task holds at most [`PIECES`] pieces and one write, and the hash of a large upload is three writes behind at most, so a fast
-//! client and a slow disk cost little memory.
+//! The task holds at most [`PIECES`] pieces and one write. The hash of a large upload is at most
+//! three writes behind. So a fast client and a slow disk cost little memory.
 
 use std::sync::Arc;
 
@@ -23,38 +27,38 @@ use crate::{
     storage::{Upload, UploadId},
 };
 
-/// How many pieces wait for the disk.
+/// At most this many pieces wait for the disk.
 const PIECES: usize = 8;
 /// One write, in bytes: large enough to make large folios.
 const WRITE: usize = 1 << 20;
 
-/// What the task is told.
-enum Order {
+/// One request to the task.
+enum Message {
     Take(Bytes),
     Park(oneshot::Sender<Result<u64, PushError>>),
     Finish(Digest, oneshot::Sender<Result<u64, PushError>>),
 }
 
 /// The handle on an upload that is being written to.
-pub struct Writing {
-    orders: mpsc::Sender<Order>,
+pub struct UploadWriter {
+    messages: mpsc::Sender<Message>,
     failed: oneshot::Receiver<PushError>,
     algorithm: Option<Algorithm>,
 }
 
-impl Writing {
-    pub(super) fn start(push: &Arc<Push>, repo: Repository, id: UploadId, upload: Upload) -> Writing {
-        let (orders, received) = mpsc::channel(PIECES);
+impl UploadWriter {
+    pub(super) fn start(push: &Arc<Push>, repo: Repository, id: UploadId, upload: Upload) -> UploadWriter {
+        let (messages, received) = mpsc::channel(PIECES);
         let (tell, failed) = oneshot::channel();
         let algorithm = upload.algorithm();
-        let task = Task { push: Arc::clone(push), repo, id, upload: Some(upload), orders: received, next: None };
+        let task = Task { push: Arc::clone(push), repo, id, upload: Some(upload), messages: received, next: None };
         push.tasks.spawn(task.run(tell));
-        Writing { orders, failed, algorithm }
+        UploadWriter { messages, failed, algorithm }
     }
 
-    /// Whether the upload can end with this digest, as far as can be said before its last bytes are
-    /// here. Where it cannot, nothing changes, and another digest can be told.
-    pub fn may_have(&self, digest: &Digest) -> Result<(), PushError> {
+    /// Refuses a digest of another algorithm than the one named at the beginning. The upload stays
+    /// as it is, and the client may finish it with another digest.
+    pub fn check_algorithm(&self, digest: &Digest) -> Result<(), PushError> {
         match self.algorithm {
             Some(algorithm) if algorithm != digest.algorithm() => {
                 Err(PushError::WrongAlgorithm { algorithm, digest: *digest })
@@ -63,36 +67,42 @@ impl Writing {
         }
     }
 
-    /// Takes the next bytes. Returns when there is room for more, not when these are written.
+    /// Takes the next bytes. Returns when the task has room for more, before these are written.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), PushError> {
-        match self.orders.send(Order::Take(bytes)).await {
+        match self.messages.send(Message::Take(bytes)).await {
             Ok(()) => Ok(()),
             Err(_) => Err(self.failure().await),
         }
     }
 
-    /// Makes everything durable and leaves the upload for its next request. Its offset, in bytes.
+    /// Makes all bytes durable and leaves the upload for its next request. Returns its offset in
+    /// bytes.
     pub async fn park(mut self) -> Result<u64, PushError> {
         let (tell, told) = oneshot::channel();
-        self.end(Order::Park(tell), told).await
+        self.end(Message::Park(tell), told).await
     }
 
-    /// Makes the upload a blob of its repository. Its size in bytes. A wrong digest ends the upload too.
+    /// Makes the upload a blob of its repository and returns its size in bytes. A wrong digest ends
+    /// the upload too.
     pub async fn finish(mut self, digest: Digest) -> Result<u64, PushError> {
         let (tell, told) = oneshot::channel();
-        self.end(Order::Finish(digest, tell), told).await
+        self.end(Message::Finish(digest, tell), told).await
     }
 
-    async fn end(&mut self, order: Order, told: oneshot::Receiver<Result<u64, PushError>>) -> Result<u64, PushError> {
-        // Where the task has ended before, `told` has, too.
-        let _ = self.orders.send(order).await;
+    async fn end(
+        &mut self,
+        message: Message,
+        told: oneshot::Receiver<Result<u64, PushError>>,
+    ) -> Result<u64, PushError> {
+        // If the task has ended already, `told` is closed too.
+        let _ = self.messages.send(message).await;
         match told.await {
             Ok(result) => result,
             Err(_) => Err(self.failure().await),
         }
     }
 
-    /// Why the task has ended.
+    /// The error with which the task has ended.
     async fn failure(&mut self) -> PushError {
         (&mut self.failed).await.unwrap_or(PushError::Lost)
     }
@@ -103,39 +113,39 @@ struct Task {
     push: Arc<Push>,
     repo: Repository,
     id: UploadId,
-    /// `None` while a disk thread has it, and at the end.
+    /// `None` while storage writes to it, and at the end.
     upload: Option<Upload>,
-    orders: mpsc::Receiver<Order>,
-    /// An order that came behind the pieces that were gathered.
-    next: Option<Order>,
+    messages: mpsc::Receiver<Message>,
+    /// The message behind the gathered pieces.
+    next: Option<Message>,
 }
 
 impl Task {
     async fn run(mut self, failed: oneshot::Sender<PushError>) {
         loop {
-            let order = match self.next.take() {
-                Some(order) => Some(order),
-                None => self.orders.recv().await,
+            let message = match self.next.take() {
+                Some(message) => Some(message),
+                None => self.messages.recv().await,
             };
-            match order {
-                Some(Order::Take(first)) => {
+            match message {
+                Some(Message::Take(first)) => {
                     let batch = self.gather(first);
                     let appended = self.append(batch).await;
                     if appended.is_err() {
-                        // What was written before is good, and the client may go on from there.
+                        // Earlier writes are good, and the client may go on behind them.
                         self.released(&appended).await;
                         let _ = appended.map_err(|error| failed.send(error));
                         return;
                     }
                 }
-                Some(Order::Park(tell)) => {
+                Some(Message::Park(tell)) => {
                     let parked = self.park().await;
-                    // Released first: the client's next request may be on its way before this one is answered.
+                    // Released before the answer: the client may send its next request at once.
                     self.released(&parked).await;
                     let _ = tell.send(parked);
                     return;
                 }
-                Some(Order::Finish(digest, tell)) => {
+                Some(Message::Finish(digest, tell)) => {
                     let finished = self.finish(digest).await;
                     self.released(&finished).await;
                     let _ = tell.send(finished);
@@ -144,7 +154,7 @@ impl Task {
                 None => {
                     let parked = self.park().await;
                     if let Err(error) = &parked {
-                        tracing::warn!(repo = %self.repo, %error, "what came of a broken upload cannot be kept");
+                        tracing::warn!(repo = %self.repo, %error, "the bytes of a broken upload cannot be kept");
                     }
                     return self.released(&parked).await;
                 }
@@ -152,18 +162,18 @@ impl Task {
         }
     }
 
-    /// The piece and what has come behind it.
+    /// The piece and those that have come behind it, up to one write.
     fn gather(&mut self, first: Bytes) -> Vec<Bytes> {
         let mut size = first.len();
         let mut batch = vec![first];
         while size < WRITE {
-            match self.orders.try_recv() {
-                Ok(Order::Take(bytes)) => {
+            match self.messages.try_recv() {
+                Ok(Message::Take(bytes)) => {
                     size += bytes.len();
                     batch.push(bytes);
                 }
-                Ok(order) => {
-                    self.next = Some(order);
+                Ok(message) => {
+                    self.next = Some(message);
                     break;
                 }
                 Err(_) => break,
@@ -185,31 +195,31 @@ impl Task {
     async fn finish(&mut self, digest: Digest) -> Result<u64, PushError> {
         let upload = self.upload.take().ok_or(PushError::Lost)?;
         match upload.finish(digest).await {
-            // It is leased: it stays until it is linked.
+            // The blob is leased: it stays until it is linked.
             Ok(stored) => {
-                self.push.sessions.gone(&self.id);
+                self.push.sessions.removed(&self.id);
                 self.push.link_blob(&self.repo, digest, stored.size).await?;
                 tracing::info!(repo = %self.repo, %digest, bytes = stored.size, "blob pushed");
                 Ok(stored.size)
             }
             Err(error) => {
                 if self.push.storage.upload_offset(&self.repo, &self.id).await?.is_none() {
-                    self.push.sessions.gone(&self.id);
+                    self.push.sessions.removed(&self.id);
                 }
                 Err(error.into())
             }
         }
     }
 
-    /// The upload is closed; whoever waits for it may look again. One that the disk has no room for cannot go on, and what
-    /// it holds already is room that others need.
+    /// The upload is closed, and a request that waits for it may try again. An upload that met a
+    /// full disk is cancelled: other uploads need its space.
     async fn released<T>(&self, ended: &Result<T, PushError>) {
         if let Err(PushError::NoRoom) = ended {
-            // Where this fails as well, the sweep takes it.
+            // If this fails too, the collector removes the upload later.
             let _ = self.push.storage.cancel_upload(&self.repo, &self.id).await;
-            self.push.sessions.gone(&self.id);
+            self.push.sessions.removed(&self.id);
         }
-        self.push.sessions.left(&self.id);
+        self.push.sessions.end_use(&self.id);
         self.push.sessions.released.notify_waiters();
     }
 }
