@@ -56,7 +56,7 @@ impl RegistryAuth {
         if challenged.elsewhere.is_some() {
             return Err(self.turned_away(challenged, refused));
         }
-        if challenges.iter().any(Challenge::is_basic) && self.identities.is_somebody() {
+        if challenges.iter().any(Challenge::is_basic) && self.identities.has_credentials() {
             return self.by_password(used, challenged).await;
         }
         match refused {
@@ -141,7 +141,7 @@ impl RegistryAuth {
         // A token that was got with credentials opens private content. It is shown only to hosts
         // that the operator has named.
         if let Some(there) = elsewhere
-            && self.identities.is_somebody()
+            && self.identities.has_credentials()
             && !realm::is_listed(there, &self.token_hosts)
         {
             let host = there.host_str().unwrap_or_default();

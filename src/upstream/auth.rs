@@ -117,7 +117,7 @@ impl RegistryAuth {
     /// The credentials for a request to this repository, as far as lanyard knows.
     pub(super) async fn prepare(&self, transport: &Transport, repository: &str) -> Prepared {
         let mut trouble = None;
-        if self.learned.get().is_none() && self.identities.is_somebody() {
+        if self.learned.get().is_none() && self.identities.has_credentials() {
             trouble = self.greet(transport, None).await;
         }
         let authorization = match self.remembered(transport, repository).await {
@@ -244,8 +244,8 @@ impl RegistryAuth {
             Authorization::Bearer(carried) => {
                 // A token that has opened something is good, so the content is not there. A token
                 // that was got with credentials may still be an anonymous one.
-                let doubted =
-                    status == StatusCode::FORBIDDEN || carried.bearer.is_unproven() && self.identities.is_somebody();
+                let doubted = status == StatusCode::FORBIDDEN
+                    || carried.bearer.is_unproven() && self.identities.has_credentials();
                 if carried.fresh || !doubted || carried.bearer.age() < DOUBT {
                     return Ok(None);
                 }
@@ -303,7 +303,7 @@ impl RegistryAuth {
         transport: &Transport,
         repository: &str,
     ) -> Result<Option<Authorization>, UpstreamError> {
-        if !self.identities.is_somebody() {
+        if !self.identities.has_credentials() {
             return Ok(None);
         }
         match self.greet(transport, Some(DOUBT)).await {

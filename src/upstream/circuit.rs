@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silence_is_a_doubt_whoever_goes() {
+    fn a_silence_is_a_doubt_also_when_the_caller_leaves() {
         let (mut circuit, start) = (Circuit::default(), Instant::now());
         let early = circuit.begin(start, true);
         assert_eq!(circuit.give_up(early, start + SECOND), ProbeNeed::Nothing);

@@ -89,7 +89,7 @@ impl Identities {
     }
 
     /// Whether the upstream has credentials.
-    pub(super) fn is_somebody(&self) -> bool {
+    pub(super) fn has_credentials(&self) -> bool {
         self.fixed.basic.is_some()
     }
 
@@ -224,9 +224,9 @@ mod tests {
         fs::write(&path, "second").unwrap();
         let second = identities.instead_of(&first).await.unwrap();
         assert_eq!(password(&second), "second");
-        assert_eq!(identities.instead_of(&first).await.unwrap().number, second.number, "who comes late is told too");
+        assert_eq!(identities.instead_of(&first).await.unwrap().number, second.number, "a late caller gets it too");
         assert!(identities.instead_of(&second).await.is_none());
-        let nobody = Identities { file: None, fixed: Arc::default() };
-        assert!(nobody.instead_of(&Identity::default()).await.is_none() && !nobody.is_somebody());
+        let anonymous = Identities { file: None, fixed: Arc::default() };
+        assert!(anonymous.instead_of(&Identity::default()).await.is_none() && !anonymous.has_credentials());
     }
 }

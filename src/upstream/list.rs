@@ -20,14 +20,14 @@ impl Upstreams {
     /// Opens no connection. Probes of failed upstreams run on `runtime` until [`Upstreams::stop`].
     pub fn new(config: &Config, fetchers: &Fetchers, runtime: &Handle) -> Result<Self, FetcherError> {
         let upstreams = config.upstreams.iter().map(|one| {
-            let origin = PeerSettings {
+            let settings = PeerSettings {
                 url: one.url.clone(),
                 built_in_url: one.has_built_in_url(),
                 ca_file: one.ca_file.clone(),
                 proxy: one.proxy.clone(),
                 connections: one.connections,
             };
-            let network = Network::Fetcher(fetchers.fetcher(origin)?);
+            let network = Network::Fetcher(fetchers.fetcher(settings)?);
             let upstream = Registry::new(one.clone(), config.cache.tag_ttl, config.mode, network, runtime.clone());
             Ok((one.name.clone(), Arc::new(upstream)))
         });

@@ -124,7 +124,7 @@ impl Transport {
             Err(error) if host_of(error) != Some(self.authority().as_str()) => elsewhere,
             Err(error) => match error {
                 FetchError::Connect { .. } => Verdict::Unreachable(error.to_string()),
-                FetchError::Timeout { .. } if error.found_nobody() => Verdict::Unreachable(error.to_string()),
+                FetchError::Timeout { .. } if error.found_no_connection() => Verdict::Unreachable(error.to_string()),
                 FetchError::Timeout { .. } => Verdict::Silent(error.to_string()),
                 FetchError::Broken { .. } | FetchError::Protocol { .. } => Verdict::Failed(error.to_string()),
                 FetchError::Redirect { .. } => Verdict::Answered,

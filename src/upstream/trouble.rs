@@ -61,7 +61,7 @@ impl Troubles {
     pub(super) fn note(&self, repository: &RepositoryName, kind: RequestKind, error: Option<&UpstreamError>) {
         let (key, mut troubles) = ((repository.clone(), kind), self.0.lock());
         let Some(error) = error else { return troubles.answered(&key) };
-        let found_nobody = match error {
+        let found_no_connection = match error {
             UpstreamError::Unreachable(FetchError::Forbidden { .. } | FetchError::Stopped)
             | UpstreamError::CircuitOpen { .. }
             | UpstreamError::Blocked
@@ -77,7 +77,7 @@ impl Troubles {
             | UpstreamError::Untrue { .. }
             | UpstreamError::RangeNotSatisfiable => return troubles.answered(&key),
         };
-        troubles.failed(&key, found_nobody, error.message(), Instant::now());
+        troubles.failed(&key, found_no_connection, error.message(), Instant::now());
     }
 }
 

@@ -27,7 +27,7 @@ const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 
 /// The facts of one certificate.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Facts {
+pub(super) struct CertificateFacts {
     /// It may sign others: `CA:TRUE`, and no key usage that leaves this out. Or its version is
     /// below 3, which cannot tell.
     pub(super) is_authority: bool,
@@ -47,9 +47,9 @@ pub(super) enum Life {
     Over,
 }
 
-impl Facts {
+impl CertificateFacts {
     /// Reads a certificate. `None` if the bytes are no certificate.
-    pub(super) fn read(certificate: &CertificateDer<'_>) -> Option<Facts> {
+    pub(super) fn read(certificate: &CertificateDer<'_>) -> Option<CertificateFacts> {
         let mut whole = Der(certificate);
         let mut signed = Der(whole.take(SEQUENCE)?);
         let mut tbs = Der(signed.take(SEQUENCE)?);
@@ -64,7 +64,7 @@ impl Facts {
         let (not_before, not_after) = (validity.time()?, validity.time()?);
         tbs.take(SEQUENCE)?; // The subject.
         tbs.take(SEQUENCE)?; // Its key.
-        let mut facts = Facts { is_authority: version < 2, is_for_servers: true, not_before, not_after };
+        let mut facts = CertificateFacts { is_authority: version < 2, is_for_servers: true, not_before, not_after };
         while let Some((tag, content)) = tbs.next() {
             if tag == EXTENSIONS {
                 facts.extensions(content)?;
@@ -186,11 +186,11 @@ mod tests {
 
     use super::*;
 
-    fn facts(change: impl FnOnce(&mut CertificateParams)) -> Facts {
+    fn facts(change: impl FnOnce(&mut CertificateParams)) -> CertificateFacts {
         let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
         change(&mut params);
         let made = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        Facts::read(made.der()).unwrap()
+        CertificateFacts::read(made.der()).unwrap()
     }
 
     #[test]
@@ -245,13 +245,13 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(bytes: Vec<u8>, at: usize, byte: u8) {
-            let _ = Facts::read(&CertificateDer::from(bytes.as_slice()));
+            let _ = CertificateFacts::read(&CertificateDer::from(bytes.as_slice()));
             let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
             let mut bent = made.cert.der().to_vec();
             let at = at % bent.len();
             bent[at] = byte;
-            let _ = Facts::read(&CertificateDer::from(bent.as_slice()));
-            let _ = Facts::read(&CertificateDer::from(&bent[..at]));
+            let _ = CertificateFacts::read(&CertificateDer::from(bent.as_slice()));
+            let _ = CertificateFacts::read(&CertificateDer::from(&bent[..at]));
         }
     }
 }

@@ -98,7 +98,7 @@ impl UpstreamConnection {
 
 impl fmt::Debug for UpstreamConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Wire({:?})", self.tcp().peer_addr())
+        write!(f, "UpstreamConnection({:?})", self.tcp().peer_addr())
     }
 }
 

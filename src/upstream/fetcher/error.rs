@@ -62,7 +62,7 @@ pub enum FetchError {
 
 impl FetchError {
     /// Whether there was no connection at all. Other errors met a connection.
-    pub(in crate::upstream) fn found_nobody(&self) -> bool {
+    pub(in crate::upstream) fn found_no_connection(&self) -> bool {
         match self {
             FetchError::Connect { .. } => true,
             FetchError::Timeout { what, .. } => matches!(*what, "the connection" | "the TLS handshake"),

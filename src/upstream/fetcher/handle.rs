@@ -56,9 +56,9 @@ impl Fetchers {
     }
 
     /// Makes a handle for one upstream. Reads `ca_file` now.
-    pub fn fetcher(&self, origin: PeerSettings) -> Result<Fetcher, FetcherError> {
+    pub fn fetcher(&self, settings: PeerSettings) -> Result<Fetcher, FetcherError> {
         let id = self.peers.fetch_add(1, Ordering::Relaxed);
-        let peer = Peer::new(id, &origin, &self.trust, self.resolver.clone(), &self.settings)?;
+        let peer = Peer::new(id, &settings, &self.trust, self.resolver.clone(), &self.settings)?;
         Ok(Fetcher { peer: Arc::new(peer), queues: self.queues.clone() })
     }
 

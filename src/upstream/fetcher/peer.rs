@@ -56,35 +56,35 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Opens no connection, and reads `ca_file` now. The error tells which setting of `origin`
+    /// Opens no connection, and reads `ca_file` now. The error tells which of `settings`
     /// cannot work.
     pub(super) fn new(
         id: u64,
-        origin: &PeerSettings,
+        settings: &PeerSettings,
         trust: &Mutex<Trust>,
         resolver: Resolver,
-        settings: &FetcherSettings,
+        shared: &FetcherSettings,
     ) -> Result<Self, FetcherError> {
-        let host = match (origin.url.scheme(), origin.url.host_str()) {
+        let host = match (settings.url.scheme(), settings.url.host_str()) {
             ("http" | "https", Some(host)) => host.trim_end_matches('.').to_owned(),
-            _ => return Err(FetcherError::Url(authority(&origin.url))),
+            _ => return Err(FetcherError::Url(authority(&settings.url))),
         };
-        let proxy = match &origin.proxy {
+        let proxy = match &settings.proxy {
             Some(url) => Some(Proxy::of(url).ok_or(FetcherError::Proxy)?),
             None => None,
         };
-        let tls = trust.lock().config(origin.ca_file.as_deref())?;
+        let tls = trust.lock().config(settings.ca_file.as_deref())?;
         Ok(Peer {
             id,
             host,
-            built_in_url: origin.built_in_url,
+            built_in_url: settings.built_in_url,
             tls,
             resolver,
-            timeouts: settings.timeouts.clone(),
+            timeouts: shared.timeouts.clone(),
             proxy,
-            environment: settings.environment.clone(),
-            permits: ConnectionPermits::new(origin.connections.min(MOST_CONNECTIONS)),
-            authority: authority(&origin.url),
+            environment: shared.environment.clone(),
+            permits: ConnectionPermits::new(settings.connections.min(MOST_CONNECTIONS)),
+            authority: authority(&settings.url),
             unreachable: Mutex::new(Rests::new(HOSTS)),
             generation: AtomicU64::new(0),
             closing: Mutex::default(),
@@ -120,7 +120,7 @@ impl Peer {
             return;
         }
         let (mut unreachable, host) = (self.unreachable.lock(), host.to_owned());
-        match error.filter(|error| error.found_nobody()) {
+        match error.filter(|error| error.found_no_connection()) {
             Some(error) => unreachable.failed(&host, true, error.to_string(), Instant::now()),
             None => unreachable.answered(&host),
         }

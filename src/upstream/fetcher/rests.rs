@@ -75,7 +75,7 @@ impl<K: Eq + Hash + Clone> Rests<K> {
     }
 
     /// Notes that a request for `key` failed: it found no connection, or failed otherwise.
-    pub(in crate::upstream) fn failed(&mut self, key: &K, found_nobody: bool, reason: String, now: Instant) {
+    pub(in crate::upstream) fn failed(&mut self, key: &K, found_no_connection: bool, reason: String, now: Instant) {
         if !self.entries.contains_key(key) && self.entries.len() >= self.most {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.touched).map(|(key, _)| key.clone());
             oldest.and_then(|oldest| self.entries.remove(&oldest));
@@ -98,7 +98,7 @@ impl<K: Eq + Hash + Clone> Rests<K> {
             }
             return;
         }
-        if found_nobody {
+        if found_no_connection {
             entry.silent += 1;
         } else {
             (entry.silent, entry.failed) = (0, entry.failed + 1);
@@ -120,22 +120,22 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn fail(rests: &mut Rests<u8>, key: u8, found_nobody: bool, now: Instant) {
-        rests.failed(&key, found_nobody, format!("of {key}"), now);
+    fn fail(rests: &mut Rests<u8>, key: u8, found_no_connection: bool, now: Instant) {
+        rests.failed(&key, found_no_connection, format!("of {key}"), now);
     }
 
     #[test]
-    fn rests_after_two_that_found_nobody_or_five_that_failed() {
+    fn rests_after_two_without_a_connection_or_five_that_failed() {
         let now = Instant::now();
-        for (found_nobody, limit) in [(true, 2), (false, 5)] {
+        for (found_no_connection, limit) in [(true, 2), (false, 5)] {
             let mut rests = Rests::new(8);
             for _ in 1..limit {
-                fail(&mut rests, 1, found_nobody, now);
+                fail(&mut rests, 1, found_no_connection, now);
                 assert!(rests.admit(&1, now).is_ok());
             }
-            fail(&mut rests, 1, found_nobody, now);
+            fail(&mut rests, 1, found_no_connection, now);
             assert_eq!(rests.admit(&1, now), Err("of 1".to_owned()));
-            assert!(rests.admit(&2, now).is_ok(), "nobody else rests");
+            assert!(rests.admit(&2, now).is_ok(), "no other key rests");
             rests.answered(&1);
             assert!(rests.admit(&1, now).is_ok());
         }

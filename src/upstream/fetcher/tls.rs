@@ -15,7 +15,7 @@ use std::{
 use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::{certificate::Facts, error::FetcherError, verifier::Verifier};
+use super::{certificate::CertificateFacts, error::FetcherError, verifier::Verifier};
 
 /// The configurations made so far, by their additional anchors.
 #[derive(Default)]
@@ -44,8 +44,8 @@ impl Trust {
                 source,
             };
             let anchor = CertificateDer::from(anchor.clone());
-            let facts =
-                Facts::read(&anchor).ok_or_else(|| named(io::Error::other("one of its certificates is malformed")))?;
+            let facts = CertificateFacts::read(&anchor)
+                .ok_or_else(|| named(io::Error::other("one of its certificates is malformed")))?;
             if facts.is_authority {
                 roots.add(anchor.clone()).map_err(|error| named(io::Error::other(error)))?;
             }
@@ -59,7 +59,7 @@ impl Trust {
 
 fn client_config(
     roots: RootCertStore,
-    pinned: Vec<(CertificateDer<'static>, Facts)>,
+    pinned: Vec<(CertificateDer<'static>, CertificateFacts)>,
 ) -> Result<ClientConfig, FetcherError> {
     // Name the provider here: other code of the process may have installed another one.
     let provider = Arc::new(aws_lc_rs::default_provider());

@@ -21,20 +21,20 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::certificate::{Facts, Life};
+use super::certificate::{CertificateFacts, Life};
 
 /// The verifier for one set of anchors.
 #[derive(Debug)]
 pub(super) struct Verifier {
     chains: Arc<WebPkiServerVerifier>,
-    pinned: Vec<(CertificateDer<'static>, Facts)>,
+    pinned: Vec<(CertificateDer<'static>, CertificateFacts)>,
 }
 
 impl Verifier {
     /// `pinned` are the certificates of `ca_file`. Those that are authorities stand in `roots` too.
     pub(super) fn new(
         roots: RootCertStore,
-        pinned: Vec<(CertificateDer<'static>, Facts)>,
+        pinned: Vec<(CertificateDer<'static>, CertificateFacts)>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, Error> {
         let chains = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
@@ -45,7 +45,7 @@ impl Verifier {
 
 fn verify_pinned(
     certificate: &CertificateDer<'_>,
-    facts: &Facts,
+    facts: &CertificateFacts,
     name: &ServerName<'_>,
     now: UnixTime,
 ) -> Result<ServerCertVerified, Error> {

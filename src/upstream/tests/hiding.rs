@@ -36,7 +36,7 @@ async fn with_credentials_the_challenge_is_fetched_first_and_once() {
             }
             assert_eq!(script.asked()[0], "GET /v2/");
             assert_eq!(script.asked().iter().filter(|line| *line == "GET /v2/").count(), 1, "{code} {challenge}");
-            assert_eq!((script.count("/token"), script.count("manifests")), (tokens, 50), "nobody asks as a stranger");
+            assert_eq!((script.count("/token"), script.count("manifests")), (tokens, 50), "no request is anonymous");
         }
     }
     // Every kind of request brings the credentials along.

@@ -10,7 +10,7 @@ fn the_handle_can_be_shared_and_its_future_sent() {
     shared::<Fetcher>();
     let fetchers = fetchers();
     let url = Url::parse("http://127.0.0.1:1/").unwrap();
-    let fetcher = fetchers.fetcher(origin(url.clone())).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(url.clone())).unwrap();
     sent(fetcher.send(get(url)));
 }
 
@@ -18,7 +18,7 @@ fn the_handle_can_be_shared_and_its_future_sent() {
 async fn a_request_is_sent_plainly_and_its_connection_used_again() {
     let server = Server::answering(ok("hello"));
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     for _ in 0..3 {
         let response = fetcher.send(get(server.url("/v2/a/manifests/b?x=%20y#z"))).await.unwrap();
         assert_eq!(response.status, 200);
@@ -42,7 +42,7 @@ async fn a_request_is_sent_plainly_and_its_connection_used_again() {
 async fn a_head_request_keeps_the_length_and_the_connection() {
     let server = Server::answering("HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n");
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     for _ in 0..2 {
         let mut response = fetcher.send(request(Method::HEAD, server.url("/"))).await.unwrap();
         assert_eq!(response.headers["content-length"], "1234");
@@ -69,7 +69,7 @@ async fn a_body_that_is_cut_short_is_broken_and_never_complete() {
             conn.send(&script);
         });
         let fetchers = fetchers();
-        let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+        let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
         let result = fetch(&fetcher, get(server.url("/"))).await;
         assert!(matches!(result, Err(FetchError::Broken { .. })), "{answer:?} gave {result:?}");
     }
@@ -81,7 +81,7 @@ async fn chunks_come_through_and_their_connection_is_used_again() {
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
     );
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     for _ in 0..2 {
         assert_eq!(fetch(&fetcher, get(server.url("/"))).await.unwrap(), b"hello world");
     }
@@ -105,7 +105,7 @@ async fn s12_s15_answers_without_a_clear_end_or_with_an_encoding_are_refused() {
             conn.send(answer);
         });
         let fetchers = fetchers();
-        let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+        let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
         let result = fetch(&fetcher, get(server.url("/"))).await;
         assert!(matches!(result, Err(FetchError::Protocol { .. })), "{answer:?} gave {result:?}");
     }
@@ -122,7 +122,7 @@ async fn an_error_without_a_length_tells_its_status_and_does_not_leak_into_the_n
         }
     });
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     let mut response = fetcher.send(get(server.url("/"))).await.unwrap();
     assert_eq!((response.status.as_u16(), read(&mut response.body).await.unwrap().len()), (503, 0));
     assert_eq!(fetch(&fetcher, get(server.url("/"))).await.unwrap(), b"good");
@@ -141,7 +141,7 @@ async fn s12_a_1xx_for_good_is_an_error_and_the_answers_after_it_stay_with_their
         }
     });
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     let error = fetch(&fetcher, get(server.url("/1"))).await.unwrap_err();
     assert!(matches!(error, FetchError::Protocol { .. }), "{error}");
     for path in ["/2", "/3", "/4"] {
@@ -165,7 +165,7 @@ fn closing_on_reuse() -> Server {
 async fn a_stale_connection_is_retried_once_at_once() {
     let server = closing_on_reuse();
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     for method in [Method::GET, Method::GET, Method::HEAD] {
         let url = server.url("/");
         assert_eq!(fetcher.send(request(method.clone(), url)).await.unwrap().status, 200, "{method}");
@@ -178,7 +178,7 @@ async fn a_stale_connection_is_retried_once_at_once() {
 async fn a_post_is_never_sent_twice() {
     let server = closing_on_reuse();
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     fetch(&fetcher, get(server.url("/"))).await.unwrap();
     let error = fetcher.send(request(Method::POST, server.url("/token"))).await.unwrap_err();
     assert!(matches!(error, FetchError::Broken { .. }), "{error}");
@@ -189,7 +189,7 @@ async fn a_post_is_never_sent_twice() {
 async fn a_fresh_connection_that_closes_is_not_retried() {
     let server = Server::start(|_, conn| drop(conn.head()));
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     let error = fetch(&fetcher, get(server.url("/"))).await.unwrap_err();
     assert!(matches!(error, FetchError::Broken { .. }), "{error}");
     assert_eq!(server.connections(), 1);
@@ -199,7 +199,7 @@ async fn a_fresh_connection_that_closes_is_not_retried() {
 async fn s18_errors_and_debug_output_hold_no_secrets() {
     let server = Server::start(|_, conn| drop(conn.head()));
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     let url = format!("http://user:canary@{}/path?signature=canary", server.address);
     let mut request = get(Url::parse(&url).unwrap());
     request.headers.insert("authorization", "Bearer canary".parse().unwrap());

@@ -101,7 +101,7 @@ fn server(odd: Odd) -> Server {
 async fn ask(odd: Odd, method: Method, what: &str) {
     let server = server(odd);
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     let (fetcher, server, method) = (&fetcher, &server, &method);
     let one = |client: usize| async move {
         for turn in 0..25 {
@@ -149,7 +149,7 @@ async fn informational_answers_are_passed_over() {
     // These cost no connection.
     let server = server(informed_first);
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     for _ in 0..10 {
         assert_eq!(fetch(&fetcher, get(server.url("/odd"))).await.unwrap(), b"/odd!");
     }
@@ -160,7 +160,7 @@ async fn informational_answers_are_passed_over() {
 async fn excess_bytes_that_were_seen_end_the_connection() {
     let server = server(head_with_a_body_at_once);
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     for spoiled in 1..=3 {
         fetcher.send(request(Method::HEAD, server.url("/odd"))).await.unwrap();
         fetch(&fetcher, get(server.url("/well"))).await.unwrap();
@@ -173,13 +173,13 @@ async fn excess_bytes_that_were_seen_end_the_connection() {
 async fn only_what_may_have_been_left_over_is_sent_again() {
     let nonsense = Server::answering("nonsense\r\n\r\n");
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(nonsense.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(nonsense.url(""))).unwrap();
     for tries in 1..=2 {
         assert!(matches!(fetch(&fetcher, get(nonsense.url("/"))).await, Err(FetchError::Protocol { .. })));
         assert_eq!((nonsense.connections(), nonsense.heads().len()), (tries, tries));
     }
     let server = server(head_with_a_late_body);
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     fetcher.send(request(Method::HEAD, server.url("/odd"))).await.unwrap();
     let error = fetcher.send(request(Method::POST, server.url("/token"))).await.unwrap_err();
     assert!(matches!(error, FetchError::Protocol { .. }), "{error}");

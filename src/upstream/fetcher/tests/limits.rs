@@ -23,7 +23,7 @@ async fn a_body_that_stalls_or_trickles_is_given_up() {
         settings.timeouts.idle = Duration::from_millis(400);
         settings.timeouts.least_rate = 100_000;
         let fetchers = Fetchers::start_with(1, settings).unwrap();
-        let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+        let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
         let error = fetch(&fetcher, get(server.url("/"))).await.unwrap_err();
         assert!(matches!(error, FetchError::Timeout { .. }), "{trickle}: {error}");
     }
@@ -44,7 +44,7 @@ async fn a_dropped_body_or_future_closes_the_connection() {
     settings.timeouts.idle = 10 * PATIENCE;
     let patient = |path| Request { head_timeout: 10 * PATIENCE, ..get(server.url(path)) };
     let fetchers = Fetchers::start_with(1, settings).unwrap();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     let mut response = fetcher.send(patient("/answered")).await.unwrap();
     assert!(response.body.chunk().await.unwrap().is_ok());
     drop(response);
@@ -71,7 +71,7 @@ async fn idle_connections_are_let_go() {
     let mut settings = settings();
     settings.timeouts.reuse = Duration::from_millis(300);
     let fetchers = Fetchers::start_with(1, settings).unwrap();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     fetch(&fetcher, get(server.url("/"))).await.unwrap();
     assert!(closings.recv_timeout(2 * PATIENCE).unwrap());
 }
@@ -84,7 +84,7 @@ async fn a_head_that_does_not_come_is_given_up() {
         conn.wait_for_close();
     });
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     let request = Request { head_timeout: Duration::from_millis(200), ..get(server.url("/")) };
     let error = fetcher.send(request).await.unwrap_err();
     assert!(matches!(error, FetchError::Timeout { what: "the head of its answer", .. }), "{error}");
@@ -110,7 +110,7 @@ async fn b2_a_reader_that_pauses_makes_the_connection_pause() {
         },
     );
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     let response = fetcher.send(get(server.url(BLOB))).await.unwrap();
     let written = tokio::task::spawn_blocking(move || at.recv_timeout(PATIENCE).unwrap()).await.unwrap();
     // One MiB of ours. The kernel holds the rest for a socket.
@@ -140,7 +140,7 @@ async fn blobs_take_turns_and_short_requests_pass_them() {
     });
     let fetchers = fetchers();
     // Of four connections, three are for blobs.
-    let fetcher = fetchers.fetcher(PeerSettings { connections: 4, ..origin(server.url("")) }).unwrap();
+    let fetcher = fetchers.fetcher(PeerSettings { connections: 4, ..peer_settings(server.url("")) }).unwrap();
     let mut blobs = Vec::new();
     for _ in 0..3 {
         blobs.push(fetcher.send(get(server.url(BLOB))).await.unwrap());
@@ -170,7 +170,7 @@ async fn even_a_single_connection_leaves_short_requests_their_way() {
         }
     });
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(PeerSettings { connections: 1, ..origin(server.url("")) }).unwrap();
+    let fetcher = fetchers.fetcher(PeerSettings { connections: 1, ..peer_settings(server.url("")) }).unwrap();
     let _blob = fetcher.send(get(server.url(BLOB))).await.unwrap();
     assert_eq!(fetch(&fetcher, get(server.url("/v2/a/manifests/b"))).await.unwrap(), b"x");
     assert!(fetcher.send(get(server.url(BLOB))).now_or_never().is_none());
@@ -180,7 +180,7 @@ async fn even_a_single_connection_leaves_short_requests_their_way() {
 async fn many_at_once_share_the_permits_and_all_arrive() {
     let server = Server::answering(ok("short"));
     let fetchers = Fetchers::start_with(3, settings()).unwrap();
-    let fetcher = fetchers.fetcher(PeerSettings { connections: 5, ..origin(server.url("")) }).unwrap();
+    let fetcher = fetchers.fetcher(PeerSettings { connections: 5, ..peer_settings(server.url("")) }).unwrap();
     let all = (0..200).map(|_| fetch(&fetcher, get(server.url(BLOB))));
     for body in futures_util::future::join_all(all).await {
         assert_eq!(body.unwrap(), b"short");

@@ -184,7 +184,7 @@ fn fetchers() -> Fetchers {
     Fetchers::start_with(1, settings()).unwrap()
 }
 
-fn origin(url: Url) -> PeerSettings {
+fn peer_settings(url: Url) -> PeerSettings {
     PeerSettings { url, built_in_url: false, ca_file: None, proxy: None, connections: 16 }
 }
 

@@ -79,7 +79,7 @@ async fn connect(trusted: &[&Made], chain: &[&Made], key: &Made, host: &str) -> 
         let (server, _) = tls_server(shows(chain, key, version), |_, conn| conn.always(&ok("safe")));
         let fetchers = fetchers();
         let url = Url::parse(&format!("https://{host}:{}/", server.port())).unwrap();
-        let fetcher = fetchers.fetcher(PeerSettings { ca_file: Some(file), ..origin(url.clone()) }).unwrap();
+        let fetcher = fetchers.fetcher(PeerSettings { ca_file: Some(file), ..peer_settings(url.clone()) }).unwrap();
         let error = fetch(&fetcher, get(url)).await.err();
         if error.is_some() {
             assert!(server.heads().is_empty(), "nothing is sent to whom is not trusted");
@@ -135,7 +135,7 @@ async fn dates_purposes_and_keys_count_for_it_too() {
         refused("for clients", "not accepted", &[&client], &[&client]).await;
         let (pinned, thief) = (make(params("local.example"), None), make(params("local.example"), None));
         let error = connect(&[&pinned], &[&pinned], &thief, "local.example").await;
-        assert!(error.is_some(), "whoever has not the key is refused");
+        assert!(error.is_some(), "a server without the key is refused");
     }
 }
 

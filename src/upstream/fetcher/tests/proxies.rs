@@ -29,7 +29,7 @@ async fn http_targets_are_tunnelled_with_the_proxys_credentials() {
     // The table lacks the name: only the proxy can resolve it.
     let url = Url::parse("http://far.example:5000/v2/").unwrap();
     let config = Url::parse(&format!("http://user:pass@{}", proxy.address)).unwrap();
-    let fetcher = fetchers.fetcher(PeerSettings { proxy: Some(config), ..origin(url.clone()) }).unwrap();
+    let fetcher = fetchers.fetcher(PeerSettings { proxy: Some(config), ..peer_settings(url.clone()) }).unwrap();
     let mut request = get(url);
     request.headers.insert("proxy-authorization", "canary".parse().unwrap());
     assert_eq!(fetch(&fetcher, request).await.unwrap(), b"through");
@@ -52,7 +52,7 @@ async fn the_environments_proxy_is_used_where_no_proxy_does_not_object() {
     let fetchers = Fetchers::start_with(1, FetcherSettings { environment, ..settings() }).unwrap();
     let direct = Url::parse(&format!("http://local.example:{}/", target.port())).unwrap();
     for (url, tunnels) in [(direct, 0), (target.url("/"), 0), (Url::parse("http://far.example/").unwrap(), 1)] {
-        let fetcher = fetchers.fetcher(origin(url.clone())).unwrap();
+        let fetcher = fetchers.fetcher(peer_settings(url.clone())).unwrap();
         assert_eq!(fetch(&fetcher, get(url)).await.unwrap(), b"through");
         assert_eq!(proxy.connections(), tunnels);
     }
@@ -67,7 +67,8 @@ async fn s4_a_public_upstream_leads_to_no_private_address_even_through_a_proxy()
         let proxy = proxy_to(target.address);
         let fetchers = fetchers();
         let url = Url::parse("http://far.example/").unwrap();
-        let fetcher = fetchers.fetcher(PeerSettings { proxy: Some(proxy.url("")), ..origin(url.clone()) }).unwrap();
+        let fetcher =
+            fetchers.fetcher(PeerSettings { proxy: Some(proxy.url("")), ..peer_settings(url.clone()) }).unwrap();
         let error = fetch(&fetcher, get(url)).await.unwrap_err();
         assert!(matches!(error, FetchError::Forbidden { .. }), "{location}: {error}");
         assert_eq!(proxy.connections(), 1);
@@ -80,12 +81,12 @@ async fn s18_a_proxy_that_refuses_is_named_without_its_password() {
     let fetchers = fetchers();
     let url = Url::parse("https://far.example/").unwrap();
     let config = Url::parse(&format!("http://user:canary@{}", proxy.address)).unwrap();
-    let fetcher = fetchers.fetcher(PeerSettings { proxy: Some(config), ..origin(url.clone()) }).unwrap();
+    let fetcher = fetchers.fetcher(PeerSettings { proxy: Some(config), ..peer_settings(url.clone()) }).unwrap();
     let error = fetch(&fetcher, get(url.clone())).await.unwrap_err().to_string();
     assert!(error.contains("far.example:443") && error.contains("credentials"), "{error}");
     assert!(error.contains(&proxy.address.to_string()) && !error.contains("canary"), "{error}");
     let socks = Some(Url::parse("socks5://user:canary@127.0.0.1:1").unwrap());
-    let error = fetchers.fetcher(PeerSettings { proxy: socks, ..origin(url) }).err().unwrap();
+    let error = fetchers.fetcher(PeerSettings { proxy: socks, ..peer_settings(url) }).err().unwrap();
     assert!(matches!(error, FetcherError::Proxy) && !error.to_string().contains("canary"));
 }
 
@@ -96,7 +97,7 @@ async fn a_silent_proxy_is_a_connection_that_takes_too_long() {
     settings.timeouts.connect = Duration::from_millis(200);
     let fetchers = Fetchers::start_with(1, settings).unwrap();
     let url = Url::parse("https://far.example/").unwrap();
-    let fetcher = fetchers.fetcher(PeerSettings { proxy: Some(proxy.url("")), ..origin(url.clone()) }).unwrap();
+    let fetcher = fetchers.fetcher(PeerSettings { proxy: Some(proxy.url("")), ..peer_settings(url.clone()) }).unwrap();
     let error = fetch(&fetcher, get(url)).await.unwrap_err();
     assert!(matches!(error, FetchError::Timeout { what: "the connection", .. }), "{error}");
 }

@@ -18,7 +18,7 @@ async fn s3_no_credentials_at_another_port_or_host() {
         let location = format!("http://{host}:{}/blob?signature=1", target.port());
         let server = Server::answering(to(&location));
         let fetchers = fetchers();
-        let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+        let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
         let mut response = fetcher.send(signed(server.url("/v2/a/blobs/x"))).await.unwrap();
         assert_eq!(response.url.as_str(), location);
         assert_eq!(read(&mut response.body).await.unwrap(), b"blob");
@@ -39,7 +39,7 @@ async fn credentials_stay_with_a_redirect_to_the_same_origin_and_the_connection_
         }
     });
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     assert_eq!(fetch(&fetcher, signed(server.url("/v2/a/b"))).await.unwrap(), b"here");
     let heads = server.heads();
     assert!(heads[1].starts_with("GET /v2/c ") && heads[1].contains("canary"), "{heads:?}");
@@ -59,7 +59,7 @@ async fn five_redirects_are_followed_and_six_are_not_nor_circles() {
         }
     });
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     assert_eq!(fetch(&fetcher, get(server.url("/5"))).await.unwrap(), b"end");
     for path in ["/6", "/99"] {
         let error = fetch(&fetcher, get(server.url(path))).await.unwrap_err();
@@ -77,7 +77,7 @@ async fn the_head_timeout_spans_all_hops() {
     });
     let server = Server::answering(to(silent.url("/")));
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     let request = Request { head_timeout: Duration::from_millis(300), ..get(server.url("/")) };
     let error = fetcher.send(request).await.unwrap_err();
     let named = silent.address.to_string();
@@ -90,7 +90,7 @@ async fn s4_a_built_in_upstream_never_reaches_a_private_address() {
     let fetchers = fetchers();
     for host in ["local.example", "127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "2130706433"] {
         let url = Url::parse(&format!("http://{host}:{}/", server.port())).unwrap();
-        let fetcher = fetchers.fetcher(PeerSettings { built_in_url: true, ..origin(url.clone()) }).unwrap();
+        let fetcher = fetchers.fetcher(PeerSettings { built_in_url: true, ..peer_settings(url.clone()) }).unwrap();
         let error = fetcher.send(get(url)).await.unwrap_err();
         assert!(matches!(error, FetchError::Forbidden { .. }), "{host}: {error}");
     }
@@ -111,7 +111,7 @@ async fn s4_a_private_upstream_reaches_its_like_but_no_metadata_service() {
     for (location, permitted) in cases {
         let server = Server::answering(to(&location));
         let fetchers = fetchers();
-        let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+        let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
         let result = fetch(&fetcher, get(server.url("/"))).await;
         match permitted {
             true => assert_eq!(result.unwrap(), b"inside"),
@@ -124,16 +124,16 @@ async fn s4_a_private_upstream_reaches_its_like_but_no_metadata_service() {
 async fn a_name_that_is_not_known_is_no_connection() {
     let fetchers = fetchers();
     let url = Url::parse("http://nowhere.example/").unwrap();
-    let error = fetchers.fetcher(origin(url.clone())).unwrap().send(get(url)).await.unwrap_err();
+    let error = fetchers.fetcher(peer_settings(url.clone())).unwrap().send(get(url)).await.unwrap_err();
     assert!(matches!(&error, FetchError::Connect { host, .. } if host == "nowhere.example:80"), "{error}");
 }
 
 #[tokio::test]
-async fn an_address_where_nobody_answers_is_followed_by_the_next() {
+async fn a_silent_address_is_followed_by_the_next() {
     let server = Server::answering(ok("second"));
     let fetchers = fetchers();
     let url = Url::parse(&format!("http://two.example:{}/", server.port())).unwrap();
-    let fetcher = fetchers.fetcher(origin(url.clone())).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(url.clone())).unwrap();
     assert_eq!(fetch(&fetcher, get(url)).await.unwrap(), b"second");
 }
 
@@ -145,6 +145,6 @@ async fn a_closed_port_is_no_connection_and_is_named() {
     let port = socket.local_addr().unwrap().port();
     let fetchers = fetchers();
     let url = Url::parse(&format!("http://127.0.0.1:{port}/")).unwrap();
-    let error = fetch(&fetchers.fetcher(origin(url.clone())).unwrap(), get(url)).await.unwrap_err();
+    let error = fetch(&fetchers.fetcher(peer_settings(url.clone())).unwrap(), get(url)).await.unwrap_err();
     assert!(matches!(&error, FetchError::Connect { host, .. } if *host == format!("127.0.0.1:{port}")), "{error}");
 }

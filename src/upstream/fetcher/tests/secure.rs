@@ -109,7 +109,8 @@ async fn a_ca_file_is_trusted_and_http_1_1_is_spoken() {
         tls_server(authority.server("local.example", false, false), |_, conn| conn.always(&ok("safe")));
     let fetchers = fetchers();
     let url = https(&server, "/");
-    let fetcher = fetchers.fetcher(PeerSettings { ca_file: Some(authority.file()), ..origin(url.clone()) }).unwrap();
+    let fetcher =
+        fetchers.fetcher(PeerSettings { ca_file: Some(authority.file()), ..peer_settings(url.clone()) }).unwrap();
     for _ in 0..2 {
         assert_eq!(fetch(&fetcher, get(url.clone())).await.unwrap(), b"safe");
     }
@@ -131,7 +132,7 @@ async fn s19_expired_wrong_host_and_self_signed_are_refused() {
         let fetchers = fetchers();
         let url = https(&server, "/");
         let fetcher =
-            fetchers.fetcher(PeerSettings { ca_file: Some(authority.file()), ..origin(url.clone()) }).unwrap();
+            fetchers.fetcher(PeerSettings { ca_file: Some(authority.file()), ..peer_settings(url.clone()) }).unwrap();
         let error = fetch(&fetcher, get(url)).await.unwrap_err();
         assert!(matches!(&error, FetchError::Connect { reason: r, .. } if r.contains(reason)), "{error}");
         assert!(server.heads().is_empty());
@@ -144,8 +145,9 @@ async fn s19_an_authority_of_one_upstream_is_none_of_another() {
     let (server, _) = tls_server(authority.server("local.example", false, false), |_, conn| conn.always(&ok("x")));
     let fetchers = fetchers();
     let url = https(&server, "/");
-    let trusting = fetchers.fetcher(PeerSettings { ca_file: Some(authority.file()), ..origin(url.clone()) }).unwrap();
-    let other = fetchers.fetcher(origin(url.clone())).unwrap();
+    let trusting =
+        fetchers.fetcher(PeerSettings { ca_file: Some(authority.file()), ..peer_settings(url.clone()) }).unwrap();
+    let other = fetchers.fetcher(peer_settings(url.clone())).unwrap();
     assert_eq!(fetch(&trusting, get(url.clone())).await.unwrap(), b"x");
     assert!(matches!(fetch(&other, get(url)).await, Err(FetchError::Connect { .. })));
 }
@@ -162,7 +164,7 @@ async fn sessions_resume_across_connections_threads_and_upstreams() {
     let url = https(&server, "/");
     for _ in 0..2 {
         let fetcher =
-            fetchers.fetcher(PeerSettings { ca_file: Some(authority.file()), ..origin(url.clone()) }).unwrap();
+            fetchers.fetcher(PeerSettings { ca_file: Some(authority.file()), ..peer_settings(url.clone()) }).unwrap();
         assert_eq!(fetch(&fetcher, get(url.clone())).await.unwrap(), b"x");
     }
     let kinds: Vec<_> = handshakes.lock().unwrap().iter().map(|(kind, _)| *kind).collect();
@@ -178,7 +180,8 @@ async fn s3_https_is_not_redirected_to_http() {
         tls_server(authority.server("local.example", false, false), move |_, conn| conn.always(&to(&location)));
     let fetchers = fetchers();
     let url = https(&server, "/");
-    let fetcher = fetchers.fetcher(PeerSettings { ca_file: Some(authority.file()), ..origin(url.clone()) }).unwrap();
+    let fetcher =
+        fetchers.fetcher(PeerSettings { ca_file: Some(authority.file()), ..peer_settings(url.clone()) }).unwrap();
     let error = fetch(&fetcher, get(url)).await.unwrap_err();
     assert!(matches!(error, FetchError::Redirect { .. }), "{error}");
     assert_eq!(plain.connections(), 0);
@@ -193,7 +196,8 @@ async fn a_chunked_body_cut_short_is_broken_even_with_a_proper_goodbye() {
     });
     let fetchers = fetchers();
     let url = https(&server, "/");
-    let fetcher = fetchers.fetcher(PeerSettings { ca_file: Some(authority.file()), ..origin(url.clone()) }).unwrap();
+    let fetcher =
+        fetchers.fetcher(PeerSettings { ca_file: Some(authority.file()), ..peer_settings(url.clone()) }).unwrap();
     assert!(matches!(fetch(&fetcher, get(url)).await, Err(FetchError::Broken { .. })));
 }
 
@@ -204,6 +208,6 @@ async fn a_silent_handshake_times_out() {
     settings.timeouts.handshake = Duration::from_millis(200);
     let fetchers = Fetchers::start_with(1, settings).unwrap();
     let url = https(&server, "/");
-    let error = fetch(&fetchers.fetcher(origin(url.clone())).unwrap(), get(url)).await.unwrap_err();
+    let error = fetch(&fetchers.fetcher(peer_settings(url.clone())).unwrap(), get(url)).await.unwrap_err();
     assert!(matches!(error, FetchError::Timeout { what: "the TLS handshake", .. }), "{error}");
 }

@@ -15,7 +15,7 @@ async fn what_runs_may_finish_and_nothing_new_begins() {
         conn.send("b");
     });
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     let mut response = fetcher.send(get(server.url("/"))).await.unwrap();
     let stop = tokio::task::spawn_blocking(move || fetchers.stop(PATIENCE));
     eventually(|| fetcher.queues_are_closed()).await;
@@ -35,7 +35,7 @@ async fn b1_what_does_not_finish_in_time_ends_with_stopped() {
         conn.wait_for_close();
     });
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     let mut begun = fetcher.send(get(server.url("/begun"))).await.unwrap();
     let silent = tokio::spawn({
         let (fetcher, request) = (fetcher.clone(), get(server.url("/silent")));

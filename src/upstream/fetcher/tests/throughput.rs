@@ -13,7 +13,7 @@ async fn a_gigabyte_from_loopback() {
         while conn.send(&piece) {}
     });
     let fetchers = fetchers();
-    let fetcher = fetchers.fetcher(origin(server.url(""))).unwrap();
+    let fetcher = fetchers.fetcher(peer_settings(server.url(""))).unwrap();
     let begun = std::time::Instant::now();
     let mut body = fetcher.send(get(server.url("/v2/a/blobs/b"))).await.unwrap().body;
     let (mut bytes, mut chunks) = (0, 0u32);
