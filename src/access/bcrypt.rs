@@ -26,9 +26,9 @@ pub(super) fn hash(password: &str) -> Option<String> {
     Some(parts.format_for_version(::bcrypt::Version::TwoY))
 }
 
-/// As [`matches`]. A wrong password takes as long as it would with the hash `dearest`, whatever the
-/// cost of `hash`: further hashes, one of each cost from that of `hash` to that below `dearest`,
-/// make up the difference, as each cost takes twice the time of the one before.
+/// As [`matches()`]. A wrong password takes as long as it would with the hash `dearest`, whatever
+/// the cost of `hash`: further hashes, one of each cost from that of `hash` to that below
+/// `dearest`, make up the difference, as each cost takes twice the time of the one before.
 pub(super) fn matches_or_takes_as_long(password: &str, hash: &str, dearest: &str) -> bool {
     if matches(password, hash) {
         return true;

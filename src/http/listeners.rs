@@ -40,8 +40,8 @@ pub fn run(
     Ok((server, handle))
 }
 
-/// Serves the administration's socket; `services` have the role [`ListenerRole::Admin`]. As [`run`],
-/// and the caller keeps the file for as long as clients are to find the socket.
+/// Serves the administration's socket; `services` have the role [`ListenerRole::Admin`]. As
+/// [`run`], and the caller keeps the file for as long as clients are to find the socket.
 ///
 /// # Errors
 /// The socket cannot be used.

@@ -6,7 +6,7 @@ use super::{StorageError, layout::Layout, names};
 use crate::oci::{Algorithm, Digest};
 
 /// The blobs of a data folder, one after the other, in the order of digests:
-/// [`BlobStore::all`](super::BlobStore::all), [`BlobStore::after`](super::BlobStore::after).
+/// [`Storage::walk`](super::Storage::walk).
 #[derive(Debug)]
 pub(crate) struct BlobIter {
     layout: Layout,

@@ -2,7 +2,7 @@
 //!
 //! Promises: what [`BlobStore::open`] gives was verified against its digest before it got its name, and it stays
 //! readable for as long as the file is held, whatever happens to the name. What was stored is leased from then on
-//! ([`Leases`](super::Leases)), so that it is not garbage before it is linked. Callers: the fills, the pull story, the
+//! ([`Leases`](super::leases::Leases)), so that it is not garbage before it is linked. Callers: the fills, the pull story, the
 //! push story, and the collector.
 
 use std::{
@@ -68,7 +68,7 @@ pub enum Removal {
     Removed(u64),
     /// A repository links it.
     Held,
-    /// Nobody links it, but somebody may be about to: [`Leases`](super::Leases).
+    /// Nobody links it, but somebody may be about to: [`Leases`](super::leases::Leases).
     Leased,
     /// It was not here.
     Absent,

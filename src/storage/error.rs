@@ -28,10 +28,11 @@ pub enum StorageError {
     /// The bytes are not what their digest says.
     #[error("the content does not have the digest {0}")]
     WrongDigest(Digest),
-    /// [`PartFile::commit`](super::PartFile::commit) without a [`PartFile::verify`](super::PartFile::verify) that said true.
+    /// [`Download::commit`](super::Download::commit) without a
+    /// [`Download::verify`](super::Download::verify) that said true.
     #[error("the content of {0} is not proven")]
     Unproven(Digest),
-    /// The digest is being downloaded by another [`PartFile`](super::PartFile) of this process.
+    /// The digest is being downloaded by another [`Download`](super::Download) of this process.
     #[error("{0} is already being downloaded")]
     Busy(Digest),
     /// The upload is being written by another [`Upload`](super::Upload) of this process.

@@ -9,7 +9,7 @@
 //! | | takes | and then |
 //! |---|---|---|
 //! | whoever counts on a digest | [`touch`](Leases::touch) or [`hold`](Leases::hold): waits while it is claimed | looks whether it is here |
-//! | whoever removes | [`claim`](Leases::claim): refused while it is leased, held or claimed | looks whether anybody links it, and removes it |
+//! | whoever removes | [`claim_by`](Leases::claim_by): refused while it is leased, held or claimed | looks whether anybody links it, and removes it |
 //!
 //! Whoever has looked and found that a digest is not here lets go of it ([`Hold::forget`]): nobody was told that it is here,
 //! and a client that names a million digests which are not leaves no trace. What is leased all the same is bounded

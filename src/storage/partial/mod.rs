@@ -9,7 +9,7 @@
 //! | names another boot, or none | cut to the durable offset, up to which it was synced |
 //! | is damaged or missing, or promises more than there is | begun again, or forgotten: its owner says |
 //!
-//! Callers: [`PartFile`](super::PartFile) and [`Upload`](super::Upload), which see to it that nobody else writes the file.
+//! Callers: [`PartFile`](super::downloads::PartFile) and [`Upload`](super::uploads::Upload), which see to it that nobody else writes the file.
 
 mod hashing;
 mod state;

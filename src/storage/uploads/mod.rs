@@ -143,7 +143,7 @@ impl Uploads {
     /// Removes the uploads that were given nothing for this long, and that no request writes. Says how many.
     ///
     /// How long that is, only the clock can say, which may jump. So one that this process has used, or may have missed,
-    /// within the grace of the [`Leases`](super::Leases) stays in any case: an hour, by a time that does not jump.
+    /// within the grace of the [`Leases`](super::leases::Leases) stays in any case: an hour, by a time that does not jump.
     ///
     /// One that cannot be removed is told in the log, and does not keep the others.
     pub(crate) fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
