@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Limits, OpenError, Reservation, StorageError, Usage,
     blobs::BlobStore,
-    catalog::Catalog,
+    catalog::{Catalog, FileCatalog},
     disk::{Disk, WriteGate},
     downloads::Downloads,
     durable,
@@ -114,7 +114,7 @@ impl Files {
             WriteGate::ReadOnly | WriteGate::Closed => Index::none(),
         };
         let disk = Arc::new(Disk::new(layout, limits, lock, gate, known, index));
-        let catalog = Catalog::new(Arc::clone(&disk));
+        let catalog = FileCatalog::new(Arc::clone(&disk));
         let boot: Option<Arc<str>> = partial::boot_id().map(Arc::from);
         let downloads = Downloads::new(Arc::clone(&disk), boot.clone());
         if let Err(error) = downloads.count_leftovers() {
@@ -123,7 +123,7 @@ impl Files {
         Files {
             blobs: BlobStore::new(Arc::clone(&disk)),
             rebuild: Rebuild::start(Arc::clone(&disk), catalog.clone(), downloads.clone()),
-            catalog,
+            catalog: Catalog::Files(catalog),
             downloads,
             uploads: Uploads::new(Arc::clone(&disk), boot),
             leases: disk.leases.clone(),

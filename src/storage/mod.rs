@@ -46,6 +46,8 @@ mod rot;
 mod scrubbing;
 mod space;
 #[cfg(test)]
+mod suite;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
@@ -105,12 +107,16 @@ impl Storage {
     /// # Errors
     /// [`OpenError`]: one line each, which says what to do.
     pub fn open(dir: &Path, limits: Limits, pool: BlockingPool) -> Result<Storage, OpenError> {
-        Ok(Storage {
-            files: Arc::new(Files::open(dir, limits)?),
+        Ok(Self::of(Files::open(dir, limits)?, pool))
+    }
+
+    fn of(files: Files, pool: BlockingPool) -> Storage {
+        Storage {
+            files: Arc::new(files),
             writing: pool.apart(WRITERS),
             reading: pool,
             commits: (0..LOCKS).map(|_| Arc::default()).collect(),
-        })
+        }
     }
 
     /// The same folder, with every verb on `pool`: background work keeps no client waiting.

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Finder, StorageError, catalog::Catalog, disk::Disk, index::Entry};
+use super::{Finder, StorageError, catalog::FileCatalog, disk::Disk, index::Entry};
 use crate::oci::{Digest, Namespace, Repository};
 
 /// How many repositories a line of the log names.
@@ -24,7 +24,7 @@ pub(super) fn found_rotten(disk: &Arc<Disk>, digest: &Digest, read: Option<&File
         Err(_) if !disk.rots.keep_back(digest) => return,
         Err(error) => Some(error),
     };
-    let holders = Catalog::new(Arc::clone(disk)).holders(digest);
+    let holders = FileCatalog::new(Arc::clone(disk)).holders(digest);
     tell(disk, digest, by, holders, failure.as_ref());
 }
 

@@ -22,7 +22,7 @@ use super::{
     StorageError, blob_iter,
     blobs::BlobStore,
     blocks,
-    catalog::Catalog,
+    catalog::FileCatalog,
     disk::Disk,
     downloads::{ABANDONED, Downloads},
     index::{Entry, Settled},
@@ -40,7 +40,7 @@ pub(super) struct Rebuild {
 }
 
 impl Rebuild {
-    pub(super) fn start(disk: Arc<Disk>, catalog: Catalog, downloads: Downloads) -> Self {
+    pub(super) fn start(disk: Arc<Disk>, catalog: FileCatalog, downloads: Downloads) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let blobs = BlobStore::new(Arc::clone(&disk));
         let work = Work { disk, blobs, catalog, downloads, stop: Arc::clone(&stop) };
@@ -70,7 +70,7 @@ impl Rebuild {
 struct Work {
     disk: Arc<Disk>,
     blobs: BlobStore,
-    catalog: Catalog,
+    catalog: FileCatalog,
     downloads: Downloads,
     stop: Arc<AtomicBool>,
 }

@@ -1,323 +1,252 @@
-//! Repositories: what their tags name, and which content they hold.
+//! The catalogue: what the tags of each repository name, and which content it links.
 //!
-//! Promises: what a write acknowledges is in a synced file before it returns, and readable from then on; a record that
-//! is damaged reads as "not there" and is reported. Reads come from the index where it is sure, else from the files,
-//! and the answers are the same. Writes change the file first, then the index, under a lock per repository, which the
-//! rebuild takes as well: so it never puts an older record over a newer one. Callers: the pull story, the push story, and the collector.
+//! [`Catalog`] is the seam. The verbs of [`Storage`](super::Storage) use its operations and nothing
+//! of a variant, and `storage/suite/` runs the same tests on each one. Each operation is whole by
+//! itself: a concurrent reader sees the records before it or after it. What several of them make
+//! together, and in which order, is the verbs' affair. Content is not part of it.
+//!
+//! Callers: the verbs, the needs, and the removal of blobs.
 
-mod damage;
-mod holders;
-mod links;
-mod records;
 #[cfg(test)]
-mod tests;
+mod failing;
+mod files;
+#[cfg(test)]
+mod memory;
+mod pushed;
+mod records;
 
-use std::{
-    fs,
-    hash::{DefaultHasher, Hash, Hasher},
-    io,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+#[cfg(test)]
+pub(in crate::storage) use self::{
+    failing::{Faults, When},
+    memory::MemoryCatalog,
 };
+pub(in crate::storage) use files::FileCatalog;
+pub use records::{LinkRecord, LinkRight, Presence, TagRecord};
 
-use super::{
-    StorageError,
-    disk::Disk,
-    durable,
-    index::{Entry, RepositoryKey},
-    names, record,
-};
+use super::StorageError;
 use crate::oci::{Digest, Namespace, Repository, RepositoryName, Tag};
-pub use records::{LinkRecord, LinkRight, TagRecord};
-use records::{checked_link, checked_tag};
 
-/// How much of a repository there is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Presence {
-    /// It has held a manifest.
-    Known,
-    /// It holds blobs at most: a push is under way, or broke off.
-    Begun,
-    /// There is nothing of that name.
-    Absent,
-    /// It cannot be looked at now.
-    Unseen,
+/// The tags and links of every repository. Every operation that can fail does so with the error of
+/// the store below: [`StorageError::Io`] and its kind. A write fails besides with
+/// [`StorageError::Closed`] and [`StorageError::ReadOnly`] where nothing may be written. After the
+/// error of a write its records may be as before or as after.
+#[derive(Debug)]
+pub(crate) enum Catalog {
+    /// Files in the data folder, with the index over them.
+    Files(FileCatalog),
+    /// Maps in memory: a second one, to prove the seam.
+    #[cfg(test)]
+    Memory(MemoryCatalog),
+    /// Another one, of which an operation fails when the test says so.
+    #[cfg(test)]
+    Failing(Box<Catalog>, Faults),
 }
 
-/// Locks that the repositories share by hash; a power of two is not needed.
-const LOCKS: usize = 64;
-
-/// The tags and links of every repository.
-#[derive(Clone, Debug)]
-pub(crate) struct Catalog {
-    disk: Arc<Disk>,
-    locks: Arc<Vec<Mutex<()>>>,
-}
-
-impl Catalog {
-    pub(super) fn new(disk: Arc<Disk>) -> Self {
-        Catalog { disk, locks: Arc::new((0..LOCKS).map(|_| Mutex::new(())).collect()) }
-    }
-
-    /// How often what the repository holds, or what its tags name, has changed, with some others' changes: an answer that was
-    /// looked for after this was asked is good for as long as it says the same.
-    pub(crate) fn generation(&self, repository: &Repository) -> u64 {
-        self.disk.versions.of(repository)
-    }
-
-    /// What the tag names; `None` if it is not here.
-    pub(crate) fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagRecord>, StorageError> {
-        let path = self.disk.layout.tag(repository, tag);
-        if let Some(text) = self.disk.index.tag(&RepositoryKey::new(repository), tag)
-            && let Some(record) = checked_tag(tag, record::decode(&text).ok(), &path)
-        {
-            return Ok(Some(record));
+/// Calls the variant. An operation of a failing one goes by its faults.
+macro_rules! on {
+    ($self:expr, $catalog:ident => $call:expr) => {
+        match $self {
+            Catalog::Files($catalog) => $call,
+            #[cfg(test)]
+            Catalog::Memory($catalog) => $call,
+            #[cfg(test)]
+            Catalog::Failing($catalog, faults) => faults.pass(|| $call),
         }
-        Ok(checked_tag(tag, record::read(&path)?, &path))
+    };
+}
+
+/// Versions and single looks.
+impl Catalog {
+    /// A number that each change of the repository raises, and some changes of others, after the
+    /// change is readable and before it is acknowledged. An answer that was looked for after this
+    /// was asked is good while the number stays the same. No lock and no disk: for every request.
+    pub(crate) fn generation(&self, repository: &Repository) -> u64 {
+        match self {
+            Catalog::Files(catalog) => catalog.generation(repository),
+            #[cfg(test)]
+            Catalog::Memory(catalog) => catalog.generation(repository),
+            #[cfg(test)]
+            Catalog::Failing(catalog, _) => catalog.generation(repository),
+        }
     }
 
-    /// Makes the tag name what the record says, durably.
+    /// How much there is of a repository. It is known from its first manifest or tag on, also when
+    /// its last tag and link have gone. Blobs alone do not make it known: a push may have broken off
+    /// before there was an image. Except for [`Presence::Unseen`] the answer is good for a
+    /// [`generation`](Self::generation). Cheap enough for every request.
+    pub(crate) fn presence(&self, repository: &Repository) -> Presence {
+        match self {
+            Catalog::Files(catalog) => catalog.presence(repository),
+            #[cfg(test)]
+            Catalog::Memory(catalog) => catalog.presence(repository),
+            #[cfg(test)]
+            Catalog::Failing(catalog, faults) => {
+                faults.pass(|| Ok(catalog.presence(repository))).unwrap_or(Presence::Unseen)
+            }
+        }
+    }
+
+    /// Whether the repository is known. One that cannot be looked at is: a hosted name must not seem
+    /// free because the disk fails for a moment.
+    pub(crate) fn knows(&self, repository: &Repository) -> bool {
+        matches!(self.presence(repository), Presence::Known | Presence::Unseen)
+    }
+
+    /// Whether the repository has a link of the digest, good or damaged. A link that cannot be
+    /// looked at counts as there. Cheap enough for every request.
+    pub(crate) fn holds(&self, repository: &Repository, digest: &Digest) -> bool {
+        match self {
+            Catalog::Files(catalog) => catalog.holds(repository, digest),
+            #[cfg(test)]
+            Catalog::Memory(catalog) => catalog.holds(repository, digest),
+            #[cfg(test)]
+            Catalog::Failing(catalog, faults) => faults.pass(|| Ok(catalog.holds(repository, digest))).unwrap_or(true),
+        }
+    }
+}
+
+/// Tags.
+impl Catalog {
+    /// The tag's record; `None` if the repository does not have the tag, or its record is damaged.
+    pub(crate) fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagRecord>, StorageError> {
+        on!(self, catalog => catalog.tag(repository, tag))
+    }
+
+    /// Makes the tag name what the record says, durably. The repository is known from then on.
     pub(crate) fn put_tag(&self, repository: &Repository, record: &TagRecord) -> Result<(), StorageError> {
-        let _change = self.disk.versions.change(repository);
-        let _permission = self.disk.writing()?;
-        let path = self.disk.layout.tag(repository, &record.tag);
-        let text = encode(record, &path)?;
-        let _lock = self.lock(repository);
-        self.create(&self.disk.layout.tags(repository))?;
-        self.disk.temporaries.replace(&path, &text).map_err(StorageError::io("writing", &path))?;
-        let synced = sync(&self.disk.layout.tags(repository));
-        // The file is there whatever the sync said, and the index says what the files say.
-        let key = RepositoryKey::new(repository);
-        self.disk.index.write(Some(&key), vec![Entry::tag(&key, &record.tag, Some(text))]);
-        synced
+        on!(self, catalog => catalog.put_tag(repository, record))
     }
 
-    /// Forgets the tag, durably; what it named stays. Says whether it was there.
+    /// Removes the tag, durably; the link and the content that it named stay. Says whether it was
+    /// there.
     pub(crate) fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, StorageError> {
-        let _change = self.disk.versions.change(repository);
-        let _permission = self.disk.writing()?;
-        let path = self.disk.layout.tag(repository, tag);
-        let _lock = self.lock(repository);
-        let was_there = durable::remove(&path).map_err(StorageError::io("removing", &path))?;
-        let synced = if was_there { sync(&self.disk.layout.tags(repository)) } else { Ok(()) };
-        let key = RepositoryKey::new(repository);
-        self.disk.index.write(Some(&key), vec![Entry::tag(&key, tag, None)]);
-        synced.map(|()| was_there)
+        on!(self, catalog => catalog.delete_tag(repository, tag))
     }
 
-    /// The repository's tags, sorted by their bytes; none for a repository that is not here.
+    /// The repository's tags, in the order of their bytes.
     #[cfg(test)]
     pub(crate) fn tags(&self, repository: &Repository) -> Result<Vec<Tag>, StorageError> {
         self.tags_after(repository, None, usize::MAX)
     }
 
-    /// The repository's first `limit` tags that sort after `last`, by their bytes.
+    /// The repository's first `limit` tags that sort after `last`, in the order of their bytes; none
+    /// for a repository that is absent. `last` need not be a tag.
     pub(crate) fn tags_after(
         &self,
         repository: &Repository,
         last: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Tag>, StorageError> {
-        if let Some(tags) = self.disk.index.tags_after(&RepositoryKey::new(repository), last, limit) {
-            return Ok(tags);
-        }
-        let mut names = self.tag_files(repository)?;
-        names.retain(|tag| last.is_none_or(|last| tag.as_str() > last));
-        names.sort_unstable();
-        let mut tags = Vec::new();
-        for tag in names {
-            if tags.len() >= limit {
-                break;
-            }
-            let path = self.disk.layout.tag(repository, &tag);
-            if checked_tag(&tag, record::read(&path)?, &path).is_some() {
-                tags.push(tag);
-            }
-        }
-        Ok(tags)
+        on!(self, catalog => catalog.tags_after(repository, last, limit))
     }
 
-    /// The records of the repository's tags, sorted by the tags' bytes.
+    /// The records of all of the repository's tags, in the order of the tags' bytes.
     pub(crate) fn tag_records(&self, repository: &Repository) -> Result<Vec<TagRecord>, StorageError> {
-        let key = RepositoryKey::new(repository);
-        if let Some(records) = self.disk.index.tag_texts(&key).and_then(|texts| decode_all(&texts)) {
-            return Ok(records);
-        }
-        let mut records = Vec::new();
-        for tag in self.tag_files(repository)? {
-            let path = self.disk.layout.tag(repository, &tag);
-            records.extend(checked_tag(&tag, record::read(&path)?, &path));
-        }
-        records.sort_unstable_by(|a, b| a.tag.cmp(&b.tag));
-        Ok(records)
+        on!(self, catalog => catalog.tag_records(repository))
     }
 
-    /// The repository's tags that name the digest, sorted by their bytes.
+    /// The repository's tags that name the digest, in the order of their bytes.
     pub(crate) fn tags_naming(&self, repository: &Repository, digest: &Digest) -> Result<Vec<Tag>, StorageError> {
         let naming = self.tag_records(repository)?.into_iter().filter(|record| record.digest == *digest);
         Ok(naming.map(|record| record.tag).collect())
     }
+}
 
-    /// Whether the repository has ever held a manifest: it stays known when its last tag and link have gone. Blobs alone do
-    /// not make it known: a push may have broken off before there was an image. One look at the disk, or two, cheap enough
-    /// for every request; only where there are blobs and no folder of tags the links are read.
+/// Links.
+impl Catalog {
+    /// The repository's record of the digest; `None` if it has no link of it, or a damaged one.
+    pub(crate) fn link(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
+        on!(self, catalog => catalog.link(repository, digest))
+    }
+
+    /// Links the digests, durably. A record that is there already, except for its time, stays as it
+    /// is. The digests are leased from then on, except for those of [`LinkRight::Named`]. With a
+    /// manifest the repository is known from then on. No records change nothing.
     ///
-    /// A folder that cannot be looked at is that of a known one: what is hosted must not be taken for unknown because the
-    /// disk fails for a moment.
-    pub(crate) fn knows(&self, repository: &Repository) -> bool {
-        matches!(self.presence(repository), Presence::Known | Presence::Unseen)
+    /// Errors: [`StorageError::Gone`] if the content of a [`LinkRight::Pushed`] is not here; then
+    /// nothing is linked. Content of the other rights may be missing: it was only named, or
+    /// upstream has it. Of this and a removal of the same content one comes first.
+    pub(crate) fn put_links(&self, repository: &Repository, records: &[LinkRecord]) -> Result<(), StorageError> {
+        on!(self, catalog => catalog.put_links(repository, records))
     }
 
-    /// The same in more words. But for [`Presence::Unseen`] it stays as it is for a [`generation`](Self::generation).
-    pub(crate) fn presence(&self, repository: &Repository) -> Presence {
-        match fs::metadata(self.disk.layout.tags(repository)) {
-            Ok(metadata) if metadata.is_dir() => Presence::Known,
-            Ok(_) => Presence::Begun,
-            Err(error) if is_absence(&error) => self.presence_by_links(repository),
-            Err(_) => Presence::Unseen,
-        }
+    /// Removes the link, durably; the content stays. Says whether it was there.
+    pub(crate) fn delete_link(&self, repository: &Repository, digest: &Digest) -> Result<bool, StorageError> {
+        on!(self, catalog => catalog.delete_link(repository, digest))
     }
 
-    /// The same where there is no folder of tags: a push may have died between its first manifest and that.
-    fn presence_by_links(&self, repository: &Repository) -> Presence {
-        match fs::metadata(self.disk.layout.links(repository)) {
-            Ok(_) => match self.links(repository) {
-                Ok(links) if links.iter().any(LinkRecord::is_manifest) => Presence::Known,
-                Ok(_) => Presence::Begun,
-                Err(_) => Presence::Unseen,
-            },
-            Err(error) if is_absence(&error) => Presence::Absent,
-            Err(_) => Presence::Unseen,
-        }
+    /// All of the repository's links, in the order of digests.
+    pub(crate) fn links(&self, repository: &Repository) -> Result<Vec<LinkRecord>, StorageError> {
+        on!(self, catalog => catalog.links(repository))
     }
 
-    /// Whether the repository has a link of the digest, be it a good one or not: what a push has brought is its own before the
-    /// repository is known. One look at the disk; what cannot be looked at is held, as for [`knows`](Self::knows).
-    pub(crate) fn holds(&self, repository: &Repository, digest: &Digest) -> bool {
-        fs::symlink_metadata(self.disk.layout.link(repository, digest))
-            .map_or_else(|error| !is_absence(&error), |_| true)
+    /// Links of the repository whose subject is `subject`, in the order of digests: some after
+    /// `last`, and the digest after which there may be more. `limit` of them at most where it looks
+    /// them up; all at once where it has to read every link for them.
+    pub(crate) fn referrers_after(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        last: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<LinkRecord>, Option<Digest>), StorageError> {
+        on!(self, catalog => catalog.referrers_after(repository, subject, last, limit))
     }
 
-    /// Whether the repository is here: it has a tag or holds something.
-    pub(crate) fn has_repository(&self, repository: &Repository) -> bool {
-        [self.disk.layout.tags(repository), self.disk.layout.links(repository)]
-            .iter()
-            .any(|folder| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
+    /// Whether the repository has a link that cannot be read, so that its links are not all known.
+    pub(crate) fn has_damaged_link(&self, repository: &Repository) -> Result<bool, StorageError> {
+        on!(self, catalog => catalog.has_damaged_link(repository))
     }
 
-    /// The names of the namespace's repositories that hold something, be it only blobs so far, sorted by their bytes.
+    /// The repositories that link the digest, sorted: hosted ones first.
+    pub(crate) fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, StorageError> {
+        on!(self, catalog => catalog.holders(digest))
+    }
+
+    /// Whether a repository has a link of the digest, good or damaged. "No" comes from the records
+    /// themselves and not from an index alone: content is removed for it.
+    pub(in crate::storage) fn is_held(&self, digest: &Digest) -> Result<bool, StorageError> {
+        on!(self, catalog => catalog.is_held(digest))
+    }
+}
+
+/// Repositories.
+impl Catalog {
+    /// All of the namespace's repositories that have a tag or a link, in the order of their bytes.
     pub(crate) fn repositories(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
         self.repositories_after(namespace, None, usize::MAX)
     }
 
-    /// The first `limit` of them that come after `last`. Without the index it lists one folder, and looks into those of the
-    /// answer; then one of which every record is damaged is among them as well.
+    /// The first `limit` of them after `last`, which need not be one of them.
     pub(crate) fn repositories_after(
         &self,
         namespace: &Namespace,
         last: Option<&RepositoryName>,
         limit: usize,
     ) -> Result<Vec<RepositoryName>, StorageError> {
-        let is_here = |name: &RepositoryName| {
-            self.has_repository(&Repository { namespace: namespace.clone(), name: name.clone() })
-        };
-        let follows = |name: &RepositoryName| last.is_none_or(|last| name > last);
-        let Some((sure, changing)) = self.disk.index.repositories_after(namespace, last, limit) else {
-            let mut names = self.folders(namespace)?;
-            names.retain(follows);
-            return Ok(names.into_iter().filter(is_here).take(limit).collect());
-        };
-        let changing = changing.iter().filter_map(RepositoryKey::repository);
-        let changing =
-            changing.filter(|repository| repository.namespace == *namespace).map(|repository| repository.name);
-        let sure = sure.iter().filter_map(RepositoryKey::repository).map(|repository| repository.name);
-        let mut names: Vec<_> = sure.chain(changing.filter(|name| follows(name) && is_here(name))).collect();
-        names.sort_unstable();
-        names.truncate(limit);
-        Ok(names)
+        on!(self, catalog => catalog.repositories_after(namespace, last, limit))
     }
 
-    /// The names of all the namespace's repositories that have a folder, sorted by their bytes: also of those that hold
-    /// nothing, that are not known, and that cannot be looked into.
+    /// Every repository of the namespace that was ever begun, in the order of bytes: also those that
+    /// hold nothing or cannot be looked into.
     pub(crate) fn folders(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
-        let folder = self.disk.layout.repos().join(names::namespace(namespace));
-        let mut names = file_names(&folder, names::parse_repository)?;
-        names.sort_unstable();
-        Ok(names)
+        on!(self, catalog => catalog.folders(namespace))
     }
 
-    /// The namespaces that have a folder.
+    /// The namespaces that have such a repository, and perhaps others.
     pub(crate) fn namespaces(&self) -> Result<Vec<Namespace>, StorageError> {
-        file_names(&self.disk.layout.repos(), names::parse_namespace)
-    }
-
-    /// The tags that have a file, be it a good one or not.
-    pub(super) fn tag_files(&self, repository: &Repository) -> Result<Vec<Tag>, StorageError> {
-        file_names(&self.disk.layout.tags(repository), names::parse_tag)
-    }
-
-    /// The digests that have a link file, be it a good one or not.
-    pub(super) fn link_files(&self, repository: &Repository) -> Result<Vec<Digest>, StorageError> {
-        file_names(&self.disk.layout.links(repository), names::parse_digest)
-    }
-
-    /// The index's entry for a tag, as its file says now. For the rebuild, which holds [`lock`](Self::lock).
-    pub(super) fn tag_entry(&self, repository: &Repository, tag: &Tag) -> Result<Entry, StorageError> {
-        let path = self.disk.layout.tag(repository, tag);
-        let record = checked_tag(tag, record::read(&path)?, &path);
-        let text = record.map(|record| encode(&record, &path)).transpose()?;
-        Ok(Entry::tag(&RepositoryKey::new(repository), tag, text))
-    }
-
-    /// The same for a link.
-    pub(super) fn link_entry(&self, repository: &Repository, digest: &Digest) -> Result<Entry, StorageError> {
-        let path = self.disk.layout.link(repository, digest);
-        let record = checked_link(digest, record::read(&path)?, &path);
-        let text = record.map(|record| encode(&record, &path)).transpose()?;
-        Ok(Entry::link(&RepositoryKey::new(repository), digest, text))
-    }
-
-    /// The repository's lock: no record of it changes while it is held.
-    pub(super) fn lock(&self, repository: &Repository) -> MutexGuard<'_, ()> {
-        let mut hasher = DefaultHasher::new();
-        repository.hash(&mut hasher);
-        let at = (hasher.finish() % LOCKS as u64) as usize;
-        self.locks[at].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn create(&self, folder: &Path) -> Result<(), StorageError> {
-        self.disk.folders.ensure(folder).map_err(StorageError::io("creating", folder))
+        on!(self, catalog => catalog.namespaces())
     }
 }
 
-/// The records of texts from the index; `None` if one of them is none, and then the files are asked.
-fn decode_all<T: serde::de::DeserializeOwned>(texts: &[Vec<u8>]) -> Option<Vec<T>> {
-    texts.iter().map(|text| record::decode(text).ok()).collect()
-}
-
-fn encode<T: serde::Serialize>(record: &T, path: &Path) -> Result<Vec<u8>, StorageError> {
-    record::encode(record).map_err(|damage| StorageError::io("writing", path)(io::Error::other(damage)))
-}
-
-fn sync(folder: &Path) -> Result<(), StorageError> {
-    durable::sync_dir(folder).map_err(StorageError::io("syncing", folder))
-}
-
-/// Whether it says that something is not there. A stray file in the place of a folder holds nothing.
-fn is_absence(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// The names in a folder that parse, in no order; none if there is no such folder. Others are no business of ours.
-fn file_names<T>(folder: &Path, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, StorageError> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if is_absence(&error) => return Ok(Vec::new()),
-        entries => entries.map_err(StorageError::io("listing", folder))?,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(StorageError::io("listing", folder))?;
-        found.extend(entry.file_name().to_str().and_then(&parse));
+#[cfg(test)]
+impl Catalog {
+    /// The files, for tests of what only they have.
+    pub(in crate::storage) fn in_files(&self) -> &FileCatalog {
+        match self {
+            Catalog::Files(catalog) => catalog,
+            Catalog::Memory(_) => unreachable!("it has no files"),
+            Catalog::Failing(catalog, _) => catalog.in_files(),
+        }
     }
-    Ok(found)
 }

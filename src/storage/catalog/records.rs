@@ -1,13 +1,21 @@
 //! What is written down about a tag and about a link.
 
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    oci::{Digest, Tag},
-    storage::record::report,
-};
+use crate::oci::{Digest, Tag};
+
+/// How much of a repository there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Presence {
+    /// It has held a manifest.
+    Known,
+    /// It holds blobs at most: a push is under way, or broke off.
+    Begun,
+    /// There is nothing of that name.
+    Absent,
+    /// It cannot be looked at now.
+    Unseen,
+}
 
 /// What a tag names.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -72,26 +80,6 @@ pub enum LinkRight {
     Named(Digest),
     /// A client pushed it.
     Pushed,
-}
-
-/// The record, if it is that of the tag whose file it was in.
-pub(super) fn checked_tag(tag: &Tag, record: Option<TagRecord>, path: &Path) -> Option<TagRecord> {
-    let record = record?;
-    if record.tag != *tag {
-        report(path, &"it is the record of another tag");
-        return None;
-    }
-    Some(record)
-}
-
-/// The record, if it is that of the digest whose file it was in.
-pub(super) fn checked_link(digest: &Digest, record: Option<LinkRecord>, path: &Path) -> Option<LinkRecord> {
-    let record = record?;
-    if record.digest != *digest {
-        report(path, &"it is the record of another digest");
-        return None;
-    }
-    Some(record)
 }
 
 /// Tags as text; `oci` leaves the form of records to this room.

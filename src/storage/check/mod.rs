@@ -26,7 +26,7 @@ pub use report::{CheckReport, Corrupt, Damaged, Mended, Missing, Needed, Reserve
 use super::{
     Limits, OpenError, StorageError,
     blobs::BlobStore,
-    catalog::Catalog,
+    catalog::FileCatalog,
     disk::{Disk, WriteGate},
     files::{Files, take_clean_mark},
     index::Index,
@@ -106,7 +106,7 @@ const LIMITS: Limits = Limits { max_size: None, min_free: MinFree::Bytes(0) };
 
 fn look(disk: Arc<Disk>, options: CheckOptions, progress: &(dyn Fn(u64) + Sync)) -> Result<CheckReport, StorageError> {
     let blobs = BlobStore::new(Arc::clone(&disk));
-    let catalog = Catalog::new(Arc::clone(&disk));
+    let catalog = FileCatalog::new(Arc::clone(&disk));
     let mut checker = Checker { disk, blobs, options, progress, corrupt: HashSet::new(), repositories: Vec::new() };
     let mut report = share(options.threads, checker.blobs.all(), |digest, report| checker.blob(digest, report))?;
     checker.corrupt = report.corrupt.iter().map(|corrupt| corrupt.digest).collect();
@@ -120,7 +120,7 @@ fn look(disk: Arc<Disk>, options: CheckOptions, progress: &(dyn Fn(u64) + Sync))
 
 impl Checker<'_> {
     /// Every repository there is. Other folders beside them are strays.
-    fn repositories(&self, catalog: &Catalog, report: &mut CheckReport) -> Result<Vec<Repository>, StorageError> {
+    fn repositories(&self, catalog: &FileCatalog, report: &mut CheckReport) -> Result<Vec<Repository>, StorageError> {
         let repositories = catalog.everywhere()?;
         let known: HashSet<_> = repositories.iter().map(names::whole_repository).collect();
         let repos = self.disk.layout.repos();

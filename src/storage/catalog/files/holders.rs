@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use super::{Catalog, checked_link, is_absence};
+use super::{FileCatalog, checked_link, is_absence};
 use crate::{
     oci::{Digest, Repository},
     storage::{StorageError, index::RepositoryKey, record},
 };
 
-impl Catalog {
+impl FileCatalog {
     /// The repositories that hold the digest, sorted: hosted ones first.
     pub(crate) fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, StorageError> {
         let (mut found, unsure) = match self.disk.index.holders(digest) {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::storage::{
     Files,
+    catalog::Catalog,
     tests::{digest, eventually, hosted, link_record, open, open_ready, repository, tag, tag_record},
 };
 
@@ -14,7 +15,7 @@ fn tags_come_and_go() {
     let storage = open_ready(dir.path());
     let catalog = &storage.catalog;
     let (a, b) = (repository("library/a"), repository("library/a/b"));
-    assert!(!catalog.has_repository(&a) && catalog.tags(&a).unwrap().is_empty());
+    assert!(!catalog.in_files().has_repository(&a) && catalog.tags(&a).unwrap().is_empty());
     for name in ["b", "B", "a", "1.", "nul"] {
         catalog.put_tag(&a, &tag_record(name, name.as_bytes())).unwrap();
     }
@@ -27,7 +28,7 @@ fn tags_come_and_go() {
     assert!(catalog.delete_tag(&a, &tag("B")).unwrap() && !catalog.delete_tag(&a, &tag("B")).unwrap());
     assert_eq!(catalog.tag(&a, &tag("B")).unwrap(), None);
     assert_eq!(names(&a), ["1.", "a", "b", "nul"]);
-    assert!(catalog.has_repository(&a));
+    assert!(catalog.in_files().has_repository(&a));
     assert_eq!(catalog.repositories(&a.namespace).unwrap(), [a.name.clone(), b.name.clone()]);
     assert!(catalog.repositories(&Namespace::Hosted).unwrap().is_empty());
     // Content of one name in two namespaces never mixes.
@@ -45,7 +46,7 @@ fn links_say_what_a_repository_holds() {
     let named = LinkRecord { right: LinkRight::Named(digest(b"m")), subject: Some(digest(b"s")), ..link_record(b"1") };
     let pushed = LinkRecord { right: LinkRight::Pushed, media_type: "x/y".into(), ..link_record(b"2") };
     storage.catalog.put_links(&a, &[]).unwrap();
-    assert!(!storage.catalog.has_repository(&a));
+    assert!(!storage.catalog.in_files().has_repository(&a));
     storage.blobs.put(&pushed.digest, b"2").unwrap();
     storage.catalog.put_links(&a, &[named.clone(), pushed.clone(), link_record(b"3")]).unwrap();
     for record in [&named, &pushed, &link_record(b"3")] {
@@ -81,7 +82,7 @@ fn links_go_and_the_index_knows_who_holds_what() {
     assert_eq!(names(b"3"), []);
     assert_eq!(catalog.links(&a).unwrap(), [link_record(b"2")]);
     assert!(catalog.delete_link(&a, &digest(b"2")).unwrap());
-    assert!(!catalog.has_repository(&a), "one that holds nothing is none");
+    assert!(!catalog.in_files().has_repository(&a), "one that holds nothing is none");
     assert_eq!(catalog.link(&a, &digest(b"2")).unwrap(), None);
     assert!(!catalog.delete_link(&hosted("never"), &digest(b"2")).unwrap());
     assert!(!dir.path().join("repos/_hosted/never").exists());
@@ -283,7 +284,7 @@ impl Model {
                 self.links.iter().filter(|((of, _), _)| *of == at).map(|(_, record)| record).collect();
             links.sort_by_key(|record| record.digest);
             assert!(catalog.links(&repository).unwrap().iter().eq(links));
-            assert_eq!(catalog.has_repository(&repository), self.is_here(at));
+            assert_eq!(catalog.in_files().has_repository(&repository), self.is_here(at));
             for name in TAGS {
                 let expected = self.tags.get(&(at, tag(name)));
                 assert_eq!(catalog.tag(&repository, &tag(name)).unwrap().as_ref(), expected);

@@ -1,12 +1,12 @@
 //! What cannot be read of a repository.
 
-use super::{Catalog, checked_link};
+use super::{FileCatalog, checked_link};
 use crate::{
     oci::Repository,
     storage::{StorageError, record},
 };
 
-impl Catalog {
+impl FileCatalog {
     /// Whether the repository has a link that cannot be read, so that it is not known what it holds.
     pub(crate) fn has_damaged_link(&self, repository: &Repository) -> Result<bool, StorageError> {
         for digest in self.link_files(repository)? {

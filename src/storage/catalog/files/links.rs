@@ -1,8 +1,6 @@
 //! Links: what a repository holds.
 
-use std::{fs, io};
-
-use super::{Catalog, LinkRecord, LinkRight, checked_link, decode_all, encode, sync};
+use super::{super::pushed::check_pushed, FileCatalog, LinkRecord, LinkRight, checked_link, decode_all, encode, sync};
 use crate::{
     oci::{Digest, Repository},
     storage::{
@@ -12,7 +10,7 @@ use crate::{
     },
 };
 
-impl Catalog {
+impl FileCatalog {
     /// What the repository knows of the digest; `None` if it does not hold it.
     pub(crate) fn link(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
         let path = self.disk.layout.link(repository, digest);
@@ -40,7 +38,7 @@ impl Catalog {
         hold.forget(records.iter().filter(named).map(|record| &record.digest));
         let _change = self.disk.versions.change(repository);
         let _permission = self.disk.writing()?;
-        if let Err(error) = self.check_pushed(records) {
+        if let Err(error) = check_pushed(&self.disk, records) {
             if let StorageError::Gone(digest) = &error {
                 hold.forget([digest]);
             }
@@ -139,18 +137,5 @@ impl Catalog {
         let next = digests.last().copied().filter(|_| digests.len() == limit);
         let links = digests.iter().map(|digest| self.link(repository, digest));
         Ok((links.filter_map(Result::transpose).collect::<Result<_, _>>()?, next))
-    }
-
-    /// Refuses to link what was pushed and is not here any more. The digests are held, so what is here stays.
-    fn check_pushed(&self, records: &[LinkRecord]) -> Result<(), StorageError> {
-        for LinkRecord { digest, .. } in records.iter().filter(|record| record.right == LinkRight::Pushed) {
-            let path = self.disk.layout.blob(digest);
-            match fs::symlink_metadata(&path) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StorageError::Gone(*digest)),
-                Err(error) => return Err(StorageError::io("looking at", &path)(error)),
-            }
-        }
-        Ok(())
     }
 }
