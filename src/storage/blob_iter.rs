@@ -1,4 +1,9 @@
-//! The folders that blobs are in, by algorithm and first byte, and a walk through them.
+//! The folders of the blobs, by algorithm and first byte, and a walk through them.
+//!
+//! Promises: the walk visits every blob that is there from its beginning to its end, in the order
+//! of digests. A blob that comes or goes meanwhile may be visited or not. A folder that cannot be
+//! listed is an error in its place, and the walk goes on. Callers: the blobs, the rebuild, and the
+//! verb `walk`.
 
 use std::{fs, io};
 
@@ -51,14 +56,14 @@ impl Iterator for BlobIter {
     }
 }
 
-/// The folders that blobs are in.
+/// The folders of the blobs.
 pub(super) fn all() -> impl Iterator<Item = (Algorithm, u8)> {
     [Algorithm::Sha256, Algorithm::Sha512]
         .into_iter()
         .flat_map(|algorithm| (0..=u8::MAX).map(move |first| (algorithm, first)))
 }
 
-/// Shows every blob of one of those folders.
+/// Calls `show` for every blob of one of those folders.
 pub(super) fn look_into(
     layout: &Layout,
     algorithm: Algorithm,

@@ -1,9 +1,10 @@
 //! Blobs and manifests: complete, verified, immutable.
 //!
-//! Promises: what [`BlobStore::open`] gives was verified against its digest before it got its name, and it stays
-//! readable for as long as the file is held, whatever happens to the name. What was stored is leased from then on
-//! ([`Leases`](super::leases::Leases)), so that it is not garbage before it is linked. Callers: the fills, the pull story, the
-//! push story, and the collector.
+//! Promises: a file that [`BlobStore::open`] gives was verified against its digest before it got
+//! its name, and it stays readable while it is open, also if its name is removed. Stored content is
+//! leased from then on ([`Leases`](super::leases::Leases)), so that it is not garbage before it is linked.
+//!
+//! Callers: the verbs, the downloads and the uploads (`commit`), the check, and the rebuild.
 
 use std::{
     fs::{self, File},
@@ -30,9 +31,9 @@ use super::{
 use crate::oci::{Digest, Hasher};
 use crate::runtime::clock;
 
-/// Beyond so many bytes, memory is asked for with [`ROOMY`] bytes of room, of which only what is
-/// used costs anything: an allocator gives so much back to the kernel as soon as it is free, and
-/// would keep what large manifests leave.
+/// From so many bytes on, a buffer is allocated with [`ROOMY`] bytes of capacity, of which only the
+/// used part costs memory: an allocator gives so large a buffer back to the kernel as soon as it is
+/// free, and would keep the memory of smaller ones.
 const LARGE: u64 = 256 << 10;
 const ROOMY: usize = 33 << 20;
 
@@ -46,7 +47,7 @@ fn whole(file: &File, size: u64) -> io::Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// Blobs as files in the data folder.
+/// The blobs in the data folder, as files.
 #[derive(Clone, Debug)]
 pub(crate) struct BlobStore {
     pub(super) disk: Arc<Disk>,
@@ -61,14 +62,14 @@ pub struct StoredBlob {
     pub size: u64,
 }
 
-/// What became of an attempt to remove a blob.
+/// The result of an attempt to remove a blob.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Removal {
     /// It is gone, and this many bytes are free.
     Removed(u64),
     /// A repository links it.
     Held,
-    /// Nobody links it, but somebody may be about to: [`Leases`](super::leases::Leases).
+    /// No repository links it, but a client may be about to: [`Leases`](super::leases::Leases).
     Leased,
     /// It was not here.
     Absent,
@@ -109,16 +110,17 @@ impl BlobStore {
         }
     }
 
-    /// Stores content that is in memory: a manifest. Durable when this returns. What is here already stays if it is the
-    /// same, and is replaced if it has rotted.
+    /// Stores content that is in memory: a manifest. Durable when this returns. Content that is
+    /// here already stays if it is the same, and is replaced if it has rotted.
     ///
-    /// Errors: [`StorageError::WrongDigest`] if `bytes` are not what the digest says, and then nothing is stored.
+    /// Errors: [`StorageError::WrongDigest`] if `bytes` have another digest, and then nothing is
+    /// stored.
     pub(crate) fn put(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StorageError> {
         if Hasher::digest(digest.algorithm(), bytes) != *digest {
             return Err(StorageError::WrongDigest(*digest));
         }
         let _hold = self.disk.leases.hold([*digest]);
-        // One that cannot be read is as good as rotten.
+        // A file that cannot be read counts as rotten.
         if holds(&self.disk.layout.blob(digest), bytes).unwrap_or(false) {
             return sync_folder(&self.disk, digest);
         }
@@ -130,8 +132,8 @@ impl BlobStore {
         place(&self.disk, digest, &temporary.path, bytes.len() as u64)
     }
 
-    /// Reads a blob of at most `max` bytes and verifies it again. Content that has rotted goes to the quarantine and
-    /// reads as `None`, so that it is fetched again.
+    /// Reads a blob of at most `max` bytes and verifies it again. Content that has rotted goes to
+    /// the quarantine and reads as `None`, so that it is fetched again.
     pub(crate) fn read(&self, digest: &Digest, max: usize) -> Result<Option<Bytes>, StorageError> {
         let Some(StoredBlob { file, size }) = self.open(digest)? else {
             return Ok(None);
@@ -149,8 +151,7 @@ impl BlobStore {
         Ok(None)
     }
 
-    /// Gives back the disk space that a blob holds beyond its content. Says how much that was, in
-    /// bytes.
+    /// Gives back the disk space that a blob holds beyond its content. Returns the number of bytes.
     pub(crate) fn give_back(&self, digest: &Digest) -> Result<u64, StorageError> {
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.blob(digest);
@@ -158,10 +159,11 @@ impl BlobStore {
         self.disk.census.cut(digest, &path, cut).map_err(StorageError::io("cutting", &path))
     }
 
-    /// Removes a blob that no repository links and nobody counts on. Open readers keep it.
+    /// Removes a blob that no repository links and no lease protects. Open readers keep it.
     ///
-    /// Of this and a [`Catalog::put_links`] of the same digest one comes first: either the blob is kept, or the link is
-    /// refused with [`StorageError::Gone`]. Whether it is linked is asked of the files, not only of the index.
+    /// Of this and a [`Catalog::put_links`] of the same digest one comes first: either the blob is
+    /// kept, or the link is refused with [`StorageError::Gone`]. Links are looked for in the files,
+    /// not only in the index.
     pub(crate) fn remove_unheld_by(
         &self,
         digest: &Digest,
@@ -187,19 +189,19 @@ impl BlobStore {
         Ok(size.map_or(Removal::Absent, Removal::Removed))
     }
 
-    /// Moves a blob that was found rotten out of the way, into the folder `quarantine`, whatever is
-    /// there by now: for the check, which has the folder to itself. Open readers keep it.
+    /// Moves a blob that was found rotten into the folder `quarantine`, also if another file has
+    /// its name by now: for the check, which has the data folder to itself. Open readers keep it.
     pub(super) fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
         quarantine(&self.disk, digest, None).map(drop)
     }
 
-    /// Every blob that is here, in the order of digests. What comes or goes meanwhile may be among
-    /// them or not.
+    /// Every blob that is here, in the order of digests. A blob that comes or goes meanwhile may be
+    /// among them or not.
     pub(crate) fn all(&self) -> BlobIter {
         self.after(None)
     }
 
-    /// The same from behind a digest on.
+    /// The same, from the first blob after `last` on.
     pub(crate) fn after(&self, last: Option<Digest>) -> BlobIter {
         BlobIter::new(self.disk.layout.clone(), last)
     }
@@ -211,13 +213,13 @@ impl BlobStore {
     }
 }
 
-/// Makes a file that is complete and proven a blob, and removes what else is in its folder.
+/// Makes a file that is complete and proven a blob, and removes its folder with the rest.
 pub(super) fn commit(disk: &Disk, digest: &Digest, partial: &mut PartialFile) -> Result<StoredBlob, StorageError> {
     partial.sync()?;
     let file = partial.reader()?;
     place(disk, digest, &partial.place().path(), partial.written())?;
     if let Err(error) = partial.place().remove() {
-        tracing::warn!(%error, "what was received leaves something behind");
+        tracing::warn!(%error, "the folder of received content cannot be removed");
     }
     Ok(StoredBlob { file, size: partial.written() })
 }
@@ -229,8 +231,8 @@ fn holds(path: &Path, bytes: &[u8]) -> io::Result<bool> {
     Ok(there == bytes)
 }
 
-/// Gives synced and verified content its name, durably: the last steps of the commit protocol. A blob that is here already
-/// is replaced, since it may have rotted; open readers keep it.
+/// Gives synced and verified content its name, durably: the last steps of the commit protocol. A
+/// blob that is here already is replaced, since it may have rotted; open readers keep it.
 fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64) -> Result<(), StorageError> {
     let _hold = disk.leases.hold([*digest]);
     let _permission = disk.writing()?;
@@ -245,8 +247,8 @@ fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64) -> Result<(), Sto
     sync_folder(disk, digest)
 }
 
-/// Makes the blob's name survive a power cut. Needed also when it was here before: who put it there may be between its
-/// rename and its sync, or have died there.
+/// Makes the blob's name survive a power cut. Needed also when it was here before: the writer that
+/// put it there may be between its rename and its sync, or have died there.
 fn sync_folder(disk: &Disk, digest: &Digest) -> Result<(), StorageError> {
     let path = disk.layout.blob(digest);
     let folder = path.parent().unwrap_or(&path);

@@ -1,14 +1,18 @@
-//! How many blobs there are and how large they are together, and how many of those are hosted. A
-//! blob that holds much more disk than its content counts as what it holds (`blocks`).
+//! The census: how many blobs there are, how large they are together, and how many of them are
+//! hosted. A blob that holds much more disk than its content counts with all its disk (`blocks`).
 //!
-//! Known at once after an orderly stop; otherwise a background walk counts shard by shard. What is placed in a shard
-//! before the walk has been there is left to the walk, so nothing is counted twice and nothing is missed. Placing and
-//! taking away happen under one short lock, which is also what makes "which file is there" and the rename one step.
+//! The counts are known at once after an orderly stop; otherwise a background walk counts shard by
+//! shard. A blob that is placed in a shard before the walk has been there is left to the walk, so
+//! no blob is counted twice and none is missed. Placing and removing happen under one short lock,
+//! which also makes the look at the present file and the rename one step.
 //!
-//! A blob is hosted if a repository of the hosted namespace links it. The same way round: after every start a walk over
-//! the names in the hosted repositories' `links` folders counts them, one repository at a time under its lock, and links
-//! that come or go in a repository before the walk has been there are left to the walk. Until it has been everywhere the
-//! hosted bytes are those of the last orderly stop.
+//! A blob is hosted if a repository of the hosted namespace links it. These are counted the same
+//! way: after every start a walk over the names in the hosted repositories' `links` folders counts
+//! them, one repository at a time under its lock, and links that come or go in a repository before
+//! the walk has been there are left to the walk. Until it has been everywhere the hosted bytes are
+//! those of the last orderly stop.
+//!
+//! Callers: the files of this room that place, remove, link and unlink; the rebuild walks.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -45,7 +49,7 @@ struct State {
 struct Hosted {
     /// In how many hosted repositories a digest is linked, by its beginning.
     links: HashMap<[u8; 16], u32>,
-    /// Those that are here, as far as their shards are counted.
+    /// The linked blobs that are here, as far as their shards are counted.
     here: Count,
     /// The repositories that were walked; `None`: all.
     walked: Option<HashSet<RepositoryName>>,
@@ -102,8 +106,8 @@ impl Census {
         }
     }
 
-    /// Renames `from` to the blob's place; then calls `placed`. What is there already makes way: it
-    /// has the same name, but only `from` was just proven.
+    /// Renames `from` to the blob's name; then calls `placed`. A file that is there already is
+    /// replaced: it has the same name, but only `from` was just proven.
     pub(super) fn place(&self, digest: &Digest, from: &Path, to: &Path, placed: impl FnOnce()) -> io::Result<()> {
         let mut state = self.lock();
         let (before, after) = (length(to)?, length(from)?);
@@ -113,8 +117,8 @@ impl Census {
         Ok(())
     }
 
-    /// Has `cut` give back what the blob at `path` holds beyond its content. Says how much that
-    /// was.
+    /// Has `cut` give back the disk space that the blob at `path` holds beyond its content. Returns
+    /// the bytes.
     pub(super) fn cut(&self, digest: &Digest, path: &Path, cut: impl FnOnce(u64) -> io::Result<()>) -> io::Result<u64> {
         let mut state = self.lock();
         let Some(there) = look(path)?.filter(|there| blocks::excess(there) > 0) else { return Ok(0) };
@@ -124,8 +128,8 @@ impl Census {
         Ok(blocks::taken(&there).saturating_sub(after.unwrap_or_default()))
     }
 
-    /// Has `away` take the blob at `path` away. Says how large it was; `None` if it is not there. `only`: and if another
-    /// file than this one is there by now.
+    /// Has `away` remove or move the blob at `path`. Returns its size; `None` if it is not there
+    /// or, with `only`, if another file than this one has the name by now.
     pub(super) fn take(
         &self,
         digest: &Digest,
@@ -166,8 +170,9 @@ impl Census {
         Ok(())
     }
 
-    /// Counts the links of a hosted repository that was not walked yet. Call it under the repository's lock, which keeps
-    /// its links as they are; blobs may come and go between two chunks.
+    /// Counts the links of a hosted repository that was not walked yet. Call it under the
+    /// repository's lock, which keeps its links as they are; blobs may come and go between two
+    /// chunks.
     pub(super) fn walk(&self, repository: &RepositoryName, links: &[Digest], layout: &Layout) {
         for chunk in links.chunks(CHUNK) {
             let mut state = self.lock();
@@ -235,13 +240,16 @@ impl State {
         }
     }
 
-    /// What a blob adds to the count, as far as its shard is counted; `None`: it is not here.
+    /// The bytes that a blob adds to the count, as far as its shard is counted; `None`: it is not
+    /// here.
     fn size(&self, digest: &Digest, layout: &Layout) -> Option<u64> {
-        // One that cannot be looked at is counted as cached, of which there may be less then, never more.
+        // A blob that cannot be looked at counts as cached: the cached limit leaves less room then,
+        // never more.
         if self.counts(digest) { length(&layout.blob(digest)).ok().flatten() } else { None }
     }
 
-    /// Whether a change in the digest's shard is to be counted here, because the walk will not see it any more.
+    /// Whether a change in the digest's shard is to be counted here, because the walk will not see
+    /// it any more.
     fn counts(&self, digest: &Digest) -> bool {
         let first = digest.as_bytes().first().copied().unwrap_or_default();
         self.counted.get(shard(digest.algorithm(), first)).copied().unwrap_or(true)

@@ -1,5 +1,9 @@
-//! What the blobs, the catalogue, the parts and the uploads stand on together: paths, room, counts, the index, leases,
-//! and the gate.
+//! What the blobs, the catalogue, the downloads and the uploads share: paths, room, counts, the
+//! index, leases, and the gate that every write passes.
+//!
+//! Promises: after [`Disk::close_gate`] no file changes that the index or the counts follow. The
+//! gate's states are those of [`WriteGate`]; `ReadOnly` and `Closed` are final. Callers: the files
+//! of this room.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -31,7 +35,7 @@ pub(super) struct Disk {
     pub(super) versions: Versions,
     pub(super) rots: Rots,
     pub(super) recent_uses: RecentUses,
-    /// Held as long as anybody is left who could write.
+    /// Held as long as any part of this process can write.
     pub(super) lock: Option<Arc<Lock>>,
     pub(super) gate: RwLock<WriteGate>,
 }
@@ -41,9 +45,9 @@ pub(super) struct Disk {
 pub(super) enum WriteGate {
     /// Yes.
     Open,
-    /// Never: it was opened on a read-only file system.
+    /// Never: the folder was opened on a read-only file system.
     ReadOnly,
-    /// No more: the clean mark is about to be, or has been, written.
+    /// No more: the clean mark is written, or is about to be.
     Closed,
 }
 
@@ -74,25 +78,25 @@ impl Disk {
         }
     }
 
-    /// Whether anything can be stored now, as of at most a second ago.
+    /// Whether content can be stored now, as of at most a second ago.
     pub(super) fn writable(&self) -> bool {
         self.writing().is_ok() && self.space.file_system().is_none_or(|fs| !fs.read_only)
     }
 
-    /// Whether the disk takes `bytes` more and leaves `min_free`.
+    /// Whether the disk has space for `bytes` more and leaves `min_free`.
     pub(super) fn has_space(&self, bytes: u64) -> bool {
         self.writable() && self.space.has_room(bytes)
     }
 
-    /// The bytes that count against `max_size`, as far as they are complete: those that no hosted
-    /// repository links.
+    /// The bytes of complete blobs that count against `max_size`: those that no hosted repository
+    /// links.
     pub(super) fn cached(&self) -> u64 {
         let usage = self.census.usage();
         usage.bytes.saturating_sub(usage.hosted)
     }
 
-    /// The permission to change files that the index or the counts follow; closing waits until it is dropped. Not to
-    /// be asked for twice by one thread.
+    /// The permission to change files that the index or the counts follow; closing waits until it
+    /// is dropped. A thread must not ask for it twice.
     pub(super) fn writing(&self) -> Result<RwLockReadGuard<'_, WriteGate>, StorageError> {
         let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
         match *gate {
@@ -102,7 +106,7 @@ impl Disk {
         }
     }
 
-    /// Lets nobody change anything any more. Says whether that was allowed until now.
+    /// Closes the gate for good. Says whether it was open until now.
     pub(super) fn close_gate(&self) -> bool {
         let mut gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         let was = *gate;

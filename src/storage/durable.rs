@@ -1,11 +1,13 @@
 //! The steps of the commit protocol: write a temporary file, sync it, rename it, sync the folder.
 //!
-//! Measured: a file renamed without a sync is empty after a power cut, and a rename without a sync of the folder is
-//! undone. So nobody in this room writes a record or a blob in any other way. A failed sync is final: the kernel may
-//! have dropped the pages, and asking again would be answered "fine".
+//! Measured: a file renamed without a sync is empty after a power cut, and a rename without a sync
+//! of the folder is undone. So no file of this room writes a record or a blob in another way. A
+//! failed sync is final: the kernel may have dropped the pages, and a second sync would answer
+//! "fine".
 //!
-//! A folder is durable when the one above it was synced after it was made. That it is there proves nothing: who made it
-//! may be about to sync, or have died, or failed. So [`Folders`] syncs for each one once per process.
+//! A folder is durable when the one above it was synced after it was made. Its existence proves
+//! nothing: the process that made it may be about to sync, or have died, or failed. So [`Folders`]
+//! syncs for each one once per process. Callers: the files of this room.
 
 use std::{
     collections::HashSet,
@@ -19,11 +21,12 @@ use std::{
     },
 };
 
-/// Files are for the user and the group that runs backups, and nobody else.
+/// Files can be read by the user and the group that runs backups, and by no other user.
 pub(super) const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
 
-/// The folder of temporary files, on the same file system as everything that they become. Emptied at start.
+/// The folder of temporary files, on the same file system as the files that they become. Emptied at
+/// start.
 #[derive(Debug)]
 pub(super) struct Temporaries {
     dir: PathBuf,
@@ -58,7 +61,7 @@ impl Temporaries {
         fs::rename(&temporary.path, target)
     }
 
-    /// Removes what an earlier process left.
+    /// Removes the files that an earlier process left.
     pub(super) fn sweep(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             fs::remove_file(entry?.path())?;
@@ -69,7 +72,7 @@ impl Temporaries {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        // After a rename there is nothing here any more, and that is the answer expected.
+        // After a rename the file is not here any more, so "not found" is expected.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -84,8 +87,9 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Makes sure that the folder is there, with every folder above it. Only those that it makes itself are durable then: for
-/// the data folder, and for folders whose owner syncs the one above when they are to last.
+/// Makes sure that the folder is there, with every folder above it. Only those that it makes itself
+/// are durable then. For the data folder, and for folders whose owner syncs the one above when they
+/// are to last.
 pub(super) fn ensure_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -95,12 +99,12 @@ pub(super) fn ensure_dir(dir: &Path) -> io::Result<()> {
     sync_dir(above(dir))
 }
 
-/// The folder that a folder is in.
+/// The folder that contains `dir`.
 pub(super) fn above(dir: &Path) -> &Path {
     dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Creates a folder; that somebody else has done so is fine.
+/// Creates a folder; a folder that is there already is fine.
 fn make(dir: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(DIR_MODE).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
@@ -108,11 +112,11 @@ fn make(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Folders that are remembered as durable, at most: a megabyte of them. One that is forgotten is
-/// synced once more.
+/// How many folders are remembered as durable: about a megabyte. A forgotten folder is synced once
+/// more.
 const REMEMBERED: usize = 4096;
 
-/// Folders below the data folder of which this process knows that they are durable.
+/// Folders below the data folder that this process knows to be durable.
 #[derive(Debug)]
 pub(super) struct Folders {
     root: PathBuf,
@@ -125,8 +129,8 @@ impl Folders {
         Folders { root: root.to_owned(), durable: Mutex::default() }
     }
 
-    /// Makes sure that the folder, which is below the data folder, is there durably, with those between. Costs a sync of
-    /// each folder above for the first time, and a look from then on.
+    /// Makes sure that the folder, which is below the data folder, is there durably, with those
+    /// between. Costs a sync of each folder above the first time, and a look from then on.
     pub(super) fn ensure(&self, dir: &Path) -> io::Result<()> {
         self.ensure_by(dir, &sync_dir)
     }
@@ -135,7 +139,7 @@ impl Folders {
         if dir == self.root || !dir.starts_with(&self.root) {
             return ensure_dir(dir);
         }
-        // One that was removed meanwhile is made, and synced, like a new one.
+        // A folder that was removed meanwhile is made, and synced, like a new one.
         if dir.is_dir() && self.lock().contains(dir) {
             return Ok(());
         }
@@ -155,7 +159,8 @@ impl Folders {
     }
 }
 
-/// The whole file, or `None` when there is none. Records are small: more than `max` bytes is an error.
+/// The whole file, or `None` if it does not exist. Records are small: more than `max` bytes is an
+/// error.
 pub(super) fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     use std::io::Read;
     let file = match File::open(path) {
@@ -170,7 +175,7 @@ pub(super) fn read_small(path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Removes a file; that it was not there is fine. Says whether it was.
+/// Removes a file, if it is there. Says whether it was.
 pub(super) fn remove(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
@@ -204,7 +209,7 @@ mod tests {
         ensure("repos/a/links").unwrap();
         ensure("repos").unwrap();
         assert!(synced().is_empty(), "once is enough");
-        // A sync that failed leaves the folder, and whoever comes next does not take it for durable.
+        // A sync that failed leaves the folder, and the next caller does not take it for durable.
         fails.set(true);
         ensure("repos/b/links").unwrap_err();
         assert!(at("repos/b").is_dir());
@@ -212,11 +217,11 @@ mod tests {
         synced();
         ensure("repos/b/links").unwrap();
         assert_eq!(synced(), ["repos", "repos/b"]);
-        // What was removed is new.
+        // A folder that was removed is new.
         fs::remove_dir_all(at("repos/b")).unwrap();
         ensure("repos/b/links").unwrap();
         assert_eq!(synced(), ["repos", "repos/b"]);
-        // What is remembered is bounded, and what is forgotten is synced again.
+        // The memory is bounded, and a forgotten folder is synced again.
         for n in 0..=REMEMBERED {
             folders.ensure_by(&at(&format!("blobs/{n}")), &|_| Ok(())).unwrap();
         }

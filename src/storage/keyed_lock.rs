@@ -1,4 +1,7 @@
-//! Who is at work on what: one at a time per key, within this process.
+//! A lock per key, within this process: one caller at a time works on a key.
+//!
+//! Promises: a key that is taken stays taken until its [`KeyGuard`] is dropped; taking never waits.
+//! Callers: the downloads (by digest) and the uploads (by id).
 
 use std::{
     collections::HashSet,
@@ -7,13 +10,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// The keys that are being worked on. Cheap to clone.
+/// The keys that are taken. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct KeyedLock<K> {
     taken: Arc<Mutex<HashSet<K>>>,
 }
 
-/// That a key is taken, until this is dropped.
+/// Keeps a key taken until it is dropped.
 #[derive(Debug)]
 pub(super) struct KeyGuard<K: Eq + Hash> {
     pub(super) key: K,
@@ -27,7 +30,7 @@ impl<K> Default for KeyedLock<K> {
 }
 
 impl<K: Eq + Hash + Clone> KeyedLock<K> {
-    /// Takes the key; `None` while somebody else has it.
+    /// Takes the key; `None` while another caller has it.
     pub(super) fn take(&self, key: K) -> Option<KeyGuard<K>> {
         self.lock().insert(key.clone()).then(|| KeyGuard { key, taken: Arc::clone(&self.taken) })
     }

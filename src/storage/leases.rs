@@ -1,25 +1,30 @@
-//! Who counts on content being here: what keeps the removal of garbage from taking what a push is about to name.
+//! Leases: they keep the removal of garbage from taking content that a push is about to name.
 //!
 //! A digest is *leased* for a grace (`hosted.gc_grace`, an hour by default) from the last time that
-//! somebody was told that it is here: its upload, a HEAD, a mount. Leases are in memory, with
-//! monotonic times; so after a start everything counts as just touched.
+//! a client was told that it is here: by its upload, a HEAD, a mount. Leases are in memory, with
+//! monotonic times; so after a start every digest counts as just touched.
 //!
-//! The removal and those who count on content meet here, and nowhere else:
+//! Removals and the callers that rely on content meet here, and nowhere else:
 //!
-//! | | takes | and then |
+//! | caller | takes | and then |
 //! |---|---|---|
-//! | whoever counts on a digest | [`touch`](Leases::touch) or [`hold`](Leases::hold): waits while it is claimed | looks whether it is here |
-//! | whoever removes | [`claim_by`](Leases::claim_by): refused while it is leased, held or claimed | looks whether anybody links it, and removes it |
+//! | push, HEAD, mount | [`touch`](Leases::touch), [`hold`](Leases::hold) | looks whether it is here |
+//! | a removal | [`claim_by`](Leases::claim_by) | looks for links, and removes it |
 //!
-//! Whoever has looked and found that a digest is not here lets go of it ([`Hold::forget`]): nobody was told that it is here,
-//! and a client that names a million digests which are not leaves no trace. What is leased all the same is bounded
-//! ([`MOST`]).
+//! A touch and a hold wait while the digest is claimed. A claim is refused while the digest is
+//! leased, held or claimed.
 //!
-//! So either the one comes first and the removal is refused, or the removal comes first and the other looks when it is
-//! over: nobody finds a blob that is gone a moment later. A claim lasts as long as a look and an unlink.
+//! A caller that has looked and found a digest absent lets go of it ([`Hold::forget`]): no client
+//! was told that it is here, and a client that names a million absent digests leaves no trace. The
+//! number of leases is bounded all the same ([`MOST`]).
 //!
-//! Order of locks: a lease or a claim is taken before the permission to write and before a repository's lock, and who
-//! waits for one has neither. One thread may hold a digest that it holds already.
+//! So either the lease comes first and the removal is refused, or the removal comes first and the
+//! other caller looks when it is over: no caller finds a blob that is gone a moment later. A claim
+//! lasts as long as a look and an unlink.
+//!
+//! Order of locks: a lease or a claim is taken before the permission to write and before a
+//! repository's lock. A caller that waits for one holds neither. One thread may hold a digest that
+//! it holds already.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,19 +37,19 @@ use crate::oci::Digest;
 /// How long content is protected, and everything after a start.
 const GRACE: Duration = Duration::from_secs(3600);
 
-/// Leases that are kept before those that have run out are looked for.
+/// From this many leases on, those that have run out are searched for and removed.
 const SPARE: usize = 1024;
 
-/// Leases that are kept at most: some 9 MB of them. Where they are not enough everything is
-/// protected for the grace, as after a start, and single ones are not kept.
+/// Leases that are kept at most: some 9 MB of them. Beyond them every digest is protected for the
+/// grace, as after a start, and single leases are not kept.
 const MOST: usize = 1 << 17;
 
 /// Which leases a removal respects. What is held now is respected in any case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Respect {
-    /// Every one that lasts, and the grace after a start.
+    /// Every lease that lasts, and the grace after a start.
     All,
-    /// Only those from this moment on: an operator says that no push is under way.
+    /// Only leases from this moment on: an operator says that no push is under way.
     Since(Instant),
 }
 
@@ -64,26 +69,26 @@ struct Shared {
 struct State {
     began: Instant,
     grace: Duration,
-    /// By the first bytes of the digest: two that share them protect each other, which nobody
-    /// notices.
+    /// By the first bytes of the digest: two digests that share them protect each other, which does
+    /// no harm.
     touched: HashMap<[u8; 16], Instant>,
     held: HashMap<Digest, usize>,
     claimed: HashSet<Digest>,
-    /// At this many leases those that have run out are removed.
+    /// At this many leases, those that have run out are removed.
     prune_at: usize,
 }
 
-/// That these digests stay, if they are here, for as long as this lives and for the grace from then on.
+/// Keeps these digests, if they are here, while it lives and for the grace from then on.
 #[derive(Debug)]
-#[must_use = "what is not held may be removed"]
+#[must_use = "content that is not held may be removed"]
 pub struct Hold {
     digests: Vec<Digest>,
     shared: Arc<Shared>,
 }
 
-/// That nobody counts on a digest, and whoever is about to waits until this is dropped.
+/// Exclusive right to delete a digest. While it lives, `hold` and `touch` of that digest wait.
 #[derive(Debug)]
-#[must_use = "a claim that is dropped protects nothing"]
+#[must_use = "a dropped right lets other callers hold the digest again"]
 pub(crate) struct Reclaim {
     digest: Digest,
     shared: Arc<Shared>,
@@ -102,16 +107,17 @@ impl Leases {
         Leases { shared: Arc::new(Shared { state: Mutex::new(state), released: Condvar::new() }) }
     }
 
-    /// Protects the digest for the grace. Look whether it is here *afterwards*: that answer holds good for the grace.
+    /// Protects the digest for the grace. Look whether it is here *afterwards*: that answer is good
+    /// for the grace.
     ///
-    /// Only for what is probably here: every lease takes some memory until it runs out. Otherwise [`hold`](Self::hold) it,
-    /// and [`forget`](Hold::forget) it if it is not.
+    /// Only for content that is probably here: every lease takes some memory until it runs out.
+    /// Otherwise [`hold`](Self::hold) it, and [`forget`](Hold::forget) it if it is absent.
     pub(crate) fn touch(&self, digest: &Digest) {
         drop(self.hold([*digest]));
     }
 
-    /// Protects the digests until the answer is dropped, and for the grace from then on, but for those that are
-    /// [forgotten](Hold::forget). As [`touch`](Self::touch), look afterwards.
+    /// Protects the digests until the hold is dropped, and for the grace from then on, except for
+    /// those that are [forgotten](Hold::forget). As [`touch`](Self::touch), look afterwards.
     pub(crate) fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
         let digests: Vec<Digest> = digests.into_iter().collect();
         let mut state = self
@@ -126,17 +132,21 @@ impl Leases {
         Hold { digests, shared: Arc::clone(&self.shared) }
     }
 
-    /// The right to remove the digest, until it is dropped; `None` while it is leased, held or claimed. Never waits.
+    /// Exclusive right to remove the digest, until it is dropped; `None` while the digest is
+    /// leased, held or claimed. Never waits.
     ///
-    /// Look whether it is of use *afterwards*. For the removal of blobs that nobody links
-    /// ([`BlobStore::remove_unheld`](super::BlobStore::remove_unheld) takes it itself), and of links that no manifest
-    /// names any more: a manifest that is being pushed holds, or touches, what it names before it looks for the links.
+    /// Look whether the digest is needed *afterwards*. For the removal of blobs that no repository
+    /// links ([`BlobStore::remove_unheld`](super::BlobStore::remove_unheld) takes it itself), and
+    /// of links that no manifest names any more: a manifest that is being pushed holds, or touches,
+    /// its parts before it looks for their links.
     #[cfg(test)]
     pub(crate) fn claim(&self, digest: &Digest) -> Option<Reclaim> {
         self.claim_by(digest, Respect::All)
     }
 
-    /// The same, where not every lease need be respected.
+    /// Exclusive right to remove the digest, until it is dropped; `None` while a lease that
+    /// `respect` names protects it, or while it is held or claimed. Never waits. Look whether the
+    /// digest is needed *afterwards*.
     pub(crate) fn claim_by(&self, digest: &Digest, respect: Respect) -> Option<Reclaim> {
         let mut state = self.shared.lock();
         if state.left(digest, respect).is_some() || !state.claimed.insert(*digest) {
@@ -145,20 +155,20 @@ impl Leases {
         Some(Reclaim { digest: *digest, shared: Arc::clone(&self.shared) })
     }
 
-    /// Whether a [`claim`](Self::claim) would be refused now because somebody counts on the digest.
+    /// Whether a [`claim`](Self::claim) would be refused now because the digest is leased or held.
     #[cfg(test)]
     pub(crate) fn protects(&self, digest: &Digest) -> bool {
         self.left(digest, Respect::All).is_some()
     }
 
-    /// For how long a [`claim_by`](Self::claim_by) will be refused, if nothing touches the digest
+    /// For how long a [`claim_by`](Self::claim_by) will be refused, if no caller touches the digest
     /// any more; `None` if it would not be refused now.
     pub(crate) fn left(&self, digest: &Digest, respect: Respect) -> Option<Duration> {
         self.shared.lock().left(digest, respect)
     }
 
-    /// Forgets the leases that have run out, and gives their memory back. For whoever comes by now
-    /// and then: a client that has pushed a lot may not come again.
+    /// Forgets the leases that have run out, and gives their memory back. To be called now and
+    /// then: a client that has pushed a lot may not come again.
     pub(crate) fn tidy(&self) {
         let mut state = self.shared.lock();
         state.prune(Instant::now());
@@ -169,7 +179,7 @@ impl Leases {
         self.shared.lock().grace
     }
 
-    /// Sets the grace, also for what was touched before and for the start.
+    /// Sets the grace, also for digests that were touched before and for the start.
     pub(crate) fn set_grace(&self, grace: Duration) {
         self.shared.lock().grace = grace;
     }
@@ -209,7 +219,7 @@ impl State {
         if self.touched.len() >= self.prune_at {
             self.prune(now);
             if self.touched.len() >= MOST {
-                tracing::warn!(leases = MOST, "too many leases to keep: for as long as they last nothing is collected");
+                tracing::warn!(leases = MOST, "too many leases to keep: nothing is collected while they last");
                 self.began = now;
                 self.touched = HashMap::new();
             }
@@ -227,8 +237,9 @@ impl State {
 }
 
 impl Hold {
-    /// Lets go of those of its digests that turned out not to be here, without leaving a lease: call it after the look, and
-    /// only for what nobody was told is here. Others that hold or have touched the same digest protect it as before.
+    /// Lets go of those of its digests that turned out to be absent, without leaving a lease. Call
+    /// it after the look, and only for digests that no client was told are here. Other callers that
+    /// hold or have touched the same digest protect it as before.
     pub fn forget<'a>(&mut self, absent: impl IntoIterator<Item = &'a Digest>) {
         let absent: HashSet<&Digest> = absent.into_iter().collect();
         let mut state = self.shared.lock();
@@ -291,8 +302,8 @@ mod tests {
         assert!(leases.claim(&x).is_some());
     }
 
-    /// `lanyard gc --now`: what was told before counts no more, what is told meanwhile does, and so
-    /// does what is held.
+    /// `lanyard gc --now`: answers from before count no more, answers that are given meanwhile do,
+    /// and so does a hold.
     #[test]
     fn an_operator_may_end_the_leases_from_before_a_moment() {
         let leases = Leases::new();
@@ -308,7 +319,7 @@ mod tests {
         }
         drop(hold);
         assert!(leases.claim_by(&held, now).is_none(), "a hold leaves a lease");
-        // Too many leases protect everything from then on, and that is no start.
+        // Too many leases protect every digest from then on, and that is not a start.
         leases.shared.lock().began = Instant::now();
         assert!(leases.claim_by(&before, now).is_none());
         let left = leases.left(&never, Respect::All).unwrap();

@@ -1,6 +1,9 @@
-//! One process per data folder: an flock on `LOCK`, in which its holder has written who it is.
+//! One process per data folder: an flock on `LOCK`, whose holder writes its process id into the
+//! file.
 //!
-//! The kernel releases it when the process ends, however it ends, so a stale one cannot be left behind.
+//! Promises: while a [`Lock`] lives no other process takes the lock of the folder. The kernel
+//! releases it when the process ends, in any way, so a stale lock cannot be left behind. Callers:
+//! the opening of the folder, and the check.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,16 +16,17 @@ use rustix::fs::{FlockOperation, flock};
 use super::{OpenError, durable, layout::Layout};
 use crate::runtime::clock;
 
-/// The width of what is written, in bytes: always the same, so that writing it needs no space on a full disk.
+/// The length of the text, in bytes: always the same, so that writing it needs no space on a full
+/// disk.
 const WIDTH: usize = 64;
 
 /// Held as long as this lives.
 #[derive(Debug)]
 pub(super) struct Lock {
     file: File,
-    /// What this process has written, which no other process ever writes.
+    /// The text that this process has written. No other process ever writes the same.
     pub(super) holder: String,
-    /// What the process before it has written; empty for the first.
+    /// The text that the process before it has written; empty for the first.
     pub(super) before: String,
 }
 
@@ -45,7 +49,8 @@ impl Lock {
         let run: u64 = rand::random();
         let text = format!("pid {} since {} run {run:016x}", std::process::id(), clock::now());
         match file.write_all(format!("{text:<width$}\n", width = WIDTH - 1).as_bytes()) {
-            // Who holds it is only told to people: a disk that is full to the last byte is no reason not to serve.
+            // The text is only for people: a disk that is full to the last byte is no reason not to
+            // serve.
             Err(error) if layout.exists() && error.kind() == io::ErrorKind::StorageFull => {}
             written => written.map_err(failed())?,
         }
@@ -53,8 +58,8 @@ impl Lock {
         Ok(Lock { file, holder: text, before })
     }
 
-    /// Takes the lock on a read-only file system, where nothing can be written into it. A folder without one cannot
-    /// be in use by a process that writes.
+    /// Takes the lock on a read-only file system, where nothing can be written into it. A folder
+    /// without the file `LOCK` cannot be in use by a process that writes.
     pub(super) fn take_read_only(layout: &Layout) -> Result<Option<Lock>, OpenError> {
         let path = layout.lock();
         let file = match File::open(&path) {
@@ -68,8 +73,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Said rather than left to the closing: a child process on its way to `exec` has a copy of the descriptor. If
-        // it fails, closing does it a moment later.
+        // Unlocked explicitly and not left to the closing: a child process before its `exec` has a
+        // copy of the descriptor. If this fails, closing does it a moment later.
         let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }

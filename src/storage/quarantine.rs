@@ -15,8 +15,8 @@ use crate::oci::{Digest, Namespace, Repository};
 /// How many repositories a line of the log names.
 const NAMED: usize = 8;
 
-/// Moves rotten content out of the way, counts it, and tells the log. `read`: the file that was
-/// found rotten; one that has taken its place meanwhile stays.
+/// Moves rotten content to the quarantine, counts it, and reports it in the log. `read`: the file
+/// that was found rotten; a file that has taken its name meanwhile stays.
 pub(super) fn found_rotten(disk: &Arc<Disk>, digest: &Digest, read: Option<&File>, by: Finder) {
     let failure = match quarantine(disk, digest, read) {
         Ok(true) => None,
@@ -36,7 +36,7 @@ fn tell(
     stays: Option<&StorageError>,
 ) {
     let is_hosted = |repository: &Repository| repository.namespace == Namespace::Hosted;
-    // Where nobody can say whose it is, it may be somebody's own.
+    // If its holders are unknown, it may be pushed content.
     let hosted = holders.as_ref().map_or(true, |holders| holders.iter().any(is_hosted));
     let upstream = holders.as_ref().is_ok_and(|holders| !holders.iter().all(is_hosted));
     let repos = match &holders {
@@ -69,8 +69,8 @@ fn named(holders: &[Repository]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// Moves the blob's file into the quarantine; says whether it was there. `only`: if it is still
-/// this file.
+/// Moves the blob's file into the quarantine; says whether it was there. `only`: it is moved only
+/// if it is still this file.
 pub(super) fn quarantine(disk: &Disk, digest: &Digest, only: Option<&File>) -> Result<bool, StorageError> {
     // A caller that keeps the file open looks again.
     let _change = disk.versions.removal();

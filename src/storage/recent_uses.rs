@@ -1,8 +1,8 @@
-//! Which uses of content were noted in the last minute: a warm manifest is used thousands of times a
-//! second, and its last use is kept to the minute.
+//! Which uses of content were noted in the last minute: a warm manifest is used thousands of times
+//! a second, and its last use is kept to the minute.
 //!
-//! A table of fixed size without locks. Two digests that share a slot are both noted more often than
-//! needed; nothing else comes of it.
+//! A table of fixed size without locks. Two digests that share a slot are both noted more often
+//! than needed, and that is the only effect. Callers: the verb `note_use`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

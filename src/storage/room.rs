@@ -1,14 +1,16 @@
 //! The ledger of bytes that are promised and not yet counted (K1 of the cache's promises).
 //!
 //! Three numbers together never exceed `max_size`: the cached bytes of the census, the bytes that
-//! reservations promise, and the bytes that unfinished downloads keep on disk. A reservation is made
-//! under one lock, and a download's bytes are in the census before its reservation ends, so the sum
-//! may be too large for a moment and never too small.
+//! reservations promise, and the bytes that unfinished downloads keep on disk. A reservation is
+//! made under one lock, and a download's bytes are in the census before its reservation ends, so
+//! the sum may be too large for a moment and never too small.
 //!
 //! | a digest's bytes are | from | until |
 //! |---|---|---|
 //! | reserved | [`Ledger::reserve`] | the [`Reservation`] is dropped |
 //! | parked | a download that is put down, or found at the start | it is taken up, or swept |
+//!
+//! Callers: `Disk`, the downloads, and the verbs of `verbs/room.rs`.
 
 use std::{
     collections::HashMap,
@@ -48,7 +50,7 @@ impl Ledger {
         Ledger { max, books: Arc::default() }
     }
 
-    /// Notes what an earlier process left.
+    /// Notes the bytes that an earlier process left of a download.
     pub(super) fn found(&self, digest: Digest, bytes: u64) {
         lock(&self.books).parked.insert(digest, bytes);
     }
@@ -104,7 +106,7 @@ impl Reservation {
         self.reserved = self.on_disk;
     }
 
-    /// So many bytes stay on disk if it is dropped.
+    /// Sets how many bytes stay on disk if it is dropped.
     pub(super) fn keeps(&mut self, on_disk: u64) {
         self.on_disk = on_disk;
     }

@@ -1,4 +1,4 @@
-//! Rot: content whose bytes are not what its name says any more.
+//! Rot: content whose bytes no longer match its digest.
 //!
 //! | found by | when |
 //! |---|---|
@@ -7,8 +7,9 @@
 //! | [`Finder::Scrub`] | the scrub reads everything again |
 //!
 //! Rotten content goes to the quarantine (`quarantine.rs`). Where that fails, as on a read-only
-//! disk, this file keeps its digest, and it is not given out either. The metrics read the counts. A
-//! sector that cannot be read is rot too. Callers: the files of this room that read content.
+//! disk, [`Rots`] keeps its digest, and the content is not given out either. The metrics read the
+//! counts. A sector that cannot be read is rot too. Callers: the files of this room that read
+//! content.
 
 use std::{
     collections::HashSet,
@@ -23,12 +24,12 @@ use rustix::io::Errno;
 
 use crate::oci::Digest;
 
-/// Who found content rotten.
+/// By which kind of reading content was found rotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Finder {
     /// An ordinary read.
     Read,
-    /// The proof before a blob is given again.
+    /// The proof before a blob is given to the same client again.
     SecondLook,
     /// The scrub.
     Scrub,
@@ -48,10 +49,10 @@ impl Finder {
     }
 }
 
-/// What was found rotten since the start.
+/// How much content was found rotten since the start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RotCount {
-    /// Who found it.
+    /// By which kind of reading.
     pub by: Finder,
     /// Blobs and manifests that only upstreams' repositories hold, or no repository at all.
     pub cached: u64,
@@ -59,19 +60,19 @@ pub struct RotCount {
     pub hosted: u64,
 }
 
-/// The counts, and what could not be moved away.
+/// The counts, and the content that could not be moved away.
 #[derive(Debug, Default)]
 pub(super) struct Rots {
     cached: [AtomicU64; 3],
     hosted: [AtomicU64; 3],
     /// Rotten content that is still under its name.
     stuck: RwLock<HashSet<Digest>>,
-    /// How many those are: a look costs no lock as long as there is none.
+    /// How many those are: a look costs no lock while there are none.
     stuck_count: AtomicUsize,
 }
 
 impl Rots {
-    /// What was found since the start, by finder.
+    /// The finds since the start, by finder.
     pub(super) fn found(&self) -> [RotCount; 3] {
         Finder::ALL.map(|by| RotCount {
             by,
@@ -95,7 +96,7 @@ impl Rots {
         }
     }
 
-    /// Keeps it from being given out. False: that was so already.
+    /// Keeps the content from being given out. `false`: it was kept back already.
     pub(super) fn keep_back(&self, digest: &Digest) -> bool {
         let mut stuck = self.stuck.write().unwrap_or_else(PoisonError::into_inner);
         let new = stuck.insert(*digest);
@@ -109,9 +110,9 @@ impl Rots {
     }
 }
 
-/// Whether an error says that the disk has lost what it was asked for. Any other error says nothing
-/// about the content.
+/// Whether an error says that the disk has lost the data it was asked for. Any other error says
+/// nothing about the content.
 pub(super) fn is_loss(error: &io::Error) -> bool {
-    // Damage of the file system's own structures has errors of its own.
+    // Damage of the file system's own structures has the last two errors.
     matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN))
 }

@@ -1,4 +1,7 @@
-//! How much room there is: the file system's own answer, asked at most once a second.
+//! How much room there is on the disk: the file system's own answer, asked at most once a second.
+//!
+//! Promises: an answer is at most a second old, and is lowered by the bytes that
+//! [`Space::take`] was told of since. Callers: `Disk`, and the index, which stays off a full disk.
 
 use std::{
     path::PathBuf,
@@ -10,7 +13,8 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use crate::config::MinFree;
 
-/// How long an answer is believed. Many fills may begin within it; each also reserves its space when it opens.
+/// How long an answer is believed. Many fills may begin within it; each also reserves its space on
+/// the disk.
 const BELIEVED: Duration = Duration::from_secs(1);
 
 /// The file system of the data folder.
@@ -25,7 +29,7 @@ pub(super) struct Space {
 pub(super) struct FileSystem {
     /// Its size, in bytes.
     pub(super) total: u64,
-    /// What this user may still write, in bytes.
+    /// The bytes that this user may still write.
     pub(super) free: u64,
     /// Mounted read-only, perhaps since it met an error.
     pub(super) read_only: bool,
@@ -52,12 +56,14 @@ impl Space {
         Some(answer)
     }
 
-    /// Whether `bytes` more leave `min_free` free. If the file system does not answer, writing will tell.
+    /// Whether `bytes` more leave `min_free` free. `true` if the file system does not answer: the
+    /// write will fail then.
     pub(super) fn has_room(&self, bytes: u64) -> bool {
         self.file_system().is_none_or(|fs| leaves(fs, self.min_free, bytes))
     }
 
-    /// The same for bytes that are about to be written: until the file system is asked again, its answer is less by them.
+    /// The same for bytes that are written next: until the file system is asked again, its answer
+    /// is lowered by them.
     pub(super) fn take(&self, bytes: u64) -> bool {
         let room = self.has_room(bytes);
         if let (true, Some((_, answer))) = (room, &mut *self.last.lock().unwrap_or_else(PoisonError::into_inner)) {

@@ -1,11 +1,14 @@
-//! How much may be kept, and how much is.
+//! How much may be kept, and how much is kept: the plain values.
+//!
+//! Callers: the app sets [`Limits`]; the metrics, `/api/v1` and the retention read [`Usage`].
 
 use crate::config::MinFree;
 
 /// How much may be kept.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Limits {
-    /// The most bytes of cached blobs, which are those that no hosted repository links; `None`: as many as fit.
+    /// The most bytes of cached blobs, which are those that no hosted repository links; `None`: no
+    /// limit but the disk.
     pub max_size: Option<u64>,
     /// The free space that is left to the disk.
     pub min_free: MinFree,
@@ -18,11 +21,12 @@ pub struct Usage {
     pub blobs: u64,
     /// Their bytes together.
     pub bytes: u64,
-    /// Of those bytes, the ones that a hosted repository links, whoever else does. The others are
-    /// cached.
+    /// Of those bytes, the ones that a hosted repository links, whether others do or not. The rest
+    /// is cached.
     pub hosted: u64,
     /// Of those blobs, the ones that a hosted repository links.
     pub hosted_blobs: u64,
-    /// Whether everything is counted yet. After a crash it takes a while; until then this is a lower bound.
+    /// Whether every blob is counted yet. After a crash that takes a while; until then this is a
+    /// lower bound.
     pub complete: bool,
 }

@@ -1,8 +1,10 @@
-//! How often what a repository holds, or what its tags name, has changed in this process.
+//! How often the content of a repository, or the target of its tags, has changed in this process.
 //!
-//! For whoever keeps an answer in memory: it is good for as long as the generation is the one that was asked for *before* the
-//! files were looked at. A change counts after its files and its index entries are written and before it is acknowledged, so an
-//! answer from before an acknowledged change is never taken for a good one.
+//! For a caller that keeps an answer in memory: the answer is good while the version is the one
+//! that was read *before* the files were. A change counts after its files and its index entries are
+//! written and before it is acknowledged, so an answer from before an acknowledged change is never
+//! taken for a good one. Callers: the catalogue, the blobs and the quarantine count; the verb
+//! `version` reads.
 
 use std::{
     hash::BuildHasher as _,
@@ -11,19 +13,20 @@ use std::{
 
 use crate::oci::Repository;
 
-/// Counters that the repositories share by hash: a change of one costs the others on its counter a look at the disk.
+/// Counters that the repositories share by hash: a change of one repository costs the others on its
+/// counter a look at the disk.
 const COUNTERS: usize = 1024;
 
-/// The generations of one data folder.
+/// The versions of one data folder.
 #[derive(Debug)]
 pub(super) struct Versions {
     counters: Vec<AtomicU64>,
-    /// Blobs that were taken away, which is seldom, and counts for every repository.
+    /// Blobs that were removed. That is seldom, and counts for every repository.
     removals: AtomicU64,
     hasher: foldhash::fast::RandomState,
 }
 
-/// A change under way. It counts when this is dropped, whatever became of it.
+/// A change under way. It counts when this is dropped, also if the change failed.
 #[derive(Debug)]
 #[must_use = "the change counts when this is dropped"]
 pub(super) struct Change<'a>(&'a AtomicU64);
@@ -38,7 +41,7 @@ impl Versions {
         self.counter(repository).load(Ordering::Acquire) + self.removals.load(Ordering::Acquire)
     }
 
-    /// A blob is being taken away.
+    /// A blob is being removed.
     pub(super) fn removal(&self) -> Change<'_> {
         Change(&self.removals)
     }

@@ -1,8 +1,9 @@
 //! Downloads under way: `fills/<digest>/{part,state}`.
 //!
-//! Promises: one [`PartFile`] per digest at a time; bytes are hashed as they are written; a part gets a blob's name only when
-//! its digest is proven; and what was downloaded when the process died is taken up again, or begun again where the
-//! table of [`partial`](super::partial) says that it cannot.
+//! Promises: one [`PartFile`] per digest at a time; bytes are hashed as they are written; a part
+//! gets a blob's name only when its digest is proven; and after the process died a download is
+//! taken up again, or begun again where the table of [`partial`](super::partial) says so. Callers:
+//! the verb `download`, and the rebuild, which tidies leftovers.
 
 mod part_file;
 #[cfg(test)]
@@ -19,7 +20,7 @@ pub(crate) use part_file::PartFile;
 use super::{Reservation, StorageError, disk::Disk, keyed_lock::KeyedLock, names, partial::Place};
 use crate::oci::Digest;
 
-/// After which an abandoned download is removed.
+/// An abandoned download is removed after this time.
 pub(super) const ABANDONED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Leftovers that are kept at most; the oldest go first.
@@ -31,8 +32,8 @@ pub(crate) struct Downloads {
     disk: Arc<Disk>,
     boot: Option<Arc<str>>,
     open: KeyedLock<Digest>,
-    /// Held by whoever claims leftovers to tidy them, until it has let go: a download that begins
-    /// meanwhile waits for that moment.
+    /// Held by a caller that takes leftovers to tidy them: a download of the same digest that
+    /// begins meanwhile waits until it is done.
     tidying: Arc<Mutex<()>>,
 }
 
@@ -48,9 +49,9 @@ impl Downloads {
         self.open_reserved(room.ok_or(StorageError::Busy(digest))?, most)
     }
 
-    /// Begins a download in the room that is reserved for it, or takes up what an earlier one left:
-    /// [`PartFile::offset`] says where to go on. A leftover longer than `most` bytes is not taken up. No
-    /// disk blocks are taken for it: it is a manifest's word.
+    /// Begins a download in the room that is reserved for it, or takes up the bytes of an earlier
+    /// one: [`PartFile::offset`] says where to go on. A leftover longer than `most` bytes is not
+    /// taken up. `most` reserves no disk blocks: it is only a manifest's claim.
     ///
     /// Errors: [`StorageError::Busy`] while another `PartFile` of this digest lives.
     pub(crate) fn open_reserved(&self, room: Reservation, most: Option<u64>) -> Result<PartFile, StorageError> {
@@ -63,13 +64,13 @@ impl Downloads {
         PartFile::open(Arc::clone(&self.disk), self.boot.clone(), claim, room, most)
     }
 
-    /// The digests of which an earlier download left something, and none is under way.
+    /// The digests of which an earlier download left bytes, and of which no download is under way.
     pub(crate) fn leftovers(&self) -> Result<Vec<Digest>, StorageError> {
         let all = self.all()?.into_iter().map(|(digest, _)| digest);
         Ok(all.filter(|digest| !self.open.is_taken(digest)).collect())
     }
 
-    /// Removes leftovers older than this, and the oldest beyond a thousand. Says how many.
+    /// Removes leftovers older than this, and the oldest beyond a thousand. Returns how many.
     pub(crate) fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
         let mut all = self.all()?;
         all.sort_unstable_by_key(|(_, changed)| std::cmp::Reverse(*changed));
@@ -80,7 +81,7 @@ impl Downloads {
                 continue;
             }
             let _tidying = self.tidying();
-            // Held over the removal: nobody may begin with these files meanwhile.
+            // Held over the removal: no download may begin with these files meanwhile.
             if let Some(claim) = self.open.take(digest) {
                 let _permission = self.disk.writing()?;
                 Place { folder: self.disk.layout.fill(&claim.key), name: part_file::PART, boot: None }.remove()?;
@@ -91,13 +92,13 @@ impl Downloads {
         Ok(removed)
     }
 
-    /// Gives back the disk space that downloads which are not under way hold beyond their content:
-    /// a crash leaves what was reserved. Says how much, in bytes.
+    /// Gives back the disk space that leftovers hold beyond their content: a crash leaves reserved
+    /// space behind. Returns the bytes.
     pub(crate) fn give_back(&self) -> Result<u64, StorageError> {
         let mut given = 0;
         for digest in self.leftovers()? {
             let _tidying = self.tidying();
-            // Held meanwhile: whoever takes it up cuts it too.
+            // A download that is under way needs no cut: taking it up has cut it.
             let Some(claim) = self.open.take(digest) else { continue };
             let _permission = self.disk.writing()?;
             given +=
@@ -106,7 +107,7 @@ impl Downloads {
         Ok(given)
     }
 
-    /// Counts what earlier processes left against `max_size`.
+    /// Counts the bytes that earlier processes left against `max_size`.
     pub(super) fn count_leftovers(&self) -> Result<(), StorageError> {
         for (digest, _) in self.all()? {
             let file = self.disk.layout.fill(&digest).join(part_file::PART);
@@ -121,7 +122,7 @@ impl Downloads {
         self.tidying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every part there is, and when it last grew.
+    /// Every part on disk, and when it last grew.
     fn all(&self) -> Result<Vec<(Digest, SystemTime)>, StorageError> {
         let folder = self.disk.layout.fills();
         let entries = match fs::read_dir(&folder) {

@@ -1,12 +1,14 @@
 //! One download under way.
 //!
-//! | | by | after which |
+//! | state | entered by | then |
 //! |---|---|---|
-//! | open | [`Downloads::open`](super::Downloads::open) | bytes are appended; readers follow up to [`PartFile::offset`] |
+//! | open | `Downloads::open_reserved` | readers follow up to [`PartFile::offset`] |
 //! | proven | [`PartFile::verify`] | it may be committed; another byte unproves it |
-//! | gone | [`PartFile::commit`] | it is a blob, and readers read on from it |
-//! | gone | [`PartFile::park`], drop | it waits to be taken up again |
-//! | gone | [`PartFile::discard`] | it never was; readers keep what they have |
+//! | blob | [`PartFile::commit`] | readers read on from the blob |
+//! | waiting | [`PartFile::park`], drop | it can be taken up again |
+//! | removed | [`PartFile::discard`] | readers keep the bytes that they have open |
+//!
+//! Callers: the verbs of `verbs/download.rs`.
 
 use std::{fs::File, sync::Arc};
 
@@ -32,7 +34,7 @@ pub(crate) struct PartFile {
     claim: KeyGuard<Digest>,
     partial: PartialFile,
     room: Reservation,
-    /// Nothing of it is on disk any more, or under its name.
+    /// It is removed, or has become a blob.
     gone: bool,
     /// Some of it was written by an earlier download.
     resumed: bool,
@@ -68,12 +70,13 @@ impl PartFile {
         }
     }
 
-    /// How many bytes readers can read; also where upstream is to go on after an error or a restart.
+    /// How many bytes readers can read; also where the upstream goes on after an error or a
+    /// restart.
     pub(crate) fn offset(&self) -> u64 {
         self.partial.written()
     }
 
-    /// The size in bytes that the blob will have, as the source of these bytes has said. It may be
+    /// The size in bytes that the blob will have, as the source of these bytes stated. It may be
     /// wrong.
     pub(crate) fn total(&self) -> Option<u64> {
         self.partial.meta().total
@@ -89,8 +92,8 @@ impl PartFile {
         if self.sources().iter().any(|known| known == source) { Ok(()) } else { self.partial.add_source(source) }
     }
 
-    /// Learns the blob's size from the source of all bytes that are here, and reserves space a step
-    /// ahead of them; `None`: some came without one.
+    /// Sets the blob's size, as the source of all present bytes stated it, and reserves space a
+    /// step ahead of them; `None`: some bytes came without a size.
     ///
     /// Errors: [`StorageError::NoSpace`] if there is no room for the step. The part can be used all
     /// the same.
@@ -98,44 +101,47 @@ impl PartFile {
         if self.total() == total { Ok(()) } else { self.partial.set_total(total) }
     }
 
-    /// Makes the reservation `total` bytes in all. Says whether there is room: within `max_size`, and
-    /// for what is missing on the disk.
+    /// Makes the reservation `total` bytes in all. Says whether there is room: within `max_size`,
+    /// and on the disk for the missing bytes.
     pub(crate) fn reserve(&mut self, total: u64) -> bool {
         self.disk.has_space(total.saturating_sub(self.partial.written()))
             && self.room.grow_to(total, || self.disk.cached())
     }
 
-    /// Whether the hash is that of what is in the file.
+    /// Whether the hash is that of the bytes in the file.
     #[cfg(test)]
     pub(in crate::storage) fn agrees(&self) -> bool {
         self.partial.digest().unwrap() == self.partial.reread().unwrap()
     }
 
-    /// A descriptor of its own for reading, by position. It stays good after [`commit`](Self::commit), after
-    /// [`discard`](Self::discard), and, with the old bytes, after [`restart`](Self::restart).
+    /// A descriptor of its own for reading, by position. It stays good after
+    /// [`commit`](Self::commit), after [`discard`](Self::discard), and, with the old bytes, after
+    /// [`restart`](Self::restart).
     pub(crate) fn reader(&self) -> Result<Arc<File>, StorageError> {
         self.partial.reader()
     }
 
-    /// Takes the next bytes. Small ones are gathered: [`flush`](Self::flush) makes them readable.
+    /// Takes the next bytes. Small pieces are buffered: [`flush`](Self::flush) makes them readable.
     ///
-    /// After an error the part ends at [`offset`](Self::offset), and bytes beyond it are to be fetched again.
+    /// After an error the part ends at [`offset`](Self::offset), and bytes beyond it have to be
+    /// fetched again.
     pub(crate) fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
         self.proven = false;
         self.partial.append(batch)
     }
 
-    /// Makes everything that was appended readable.
+    /// Makes all appended bytes readable.
     pub(crate) fn flush(&mut self) -> Result<(), StorageError> {
         self.partial.flush()
     }
 
-    /// Whether the bytes are the blob. Its digest says so, whatever anybody has said of its size.
+    /// Whether the bytes are the blob. Only the digest counts, not the size that a source stated.
     pub(crate) fn verify(&mut self) -> Result<bool, StorageError> {
         self.flush()?;
         self.proven = self.partial.digest()? == self.claim.key;
         if self.proven && self.resumed {
-            // The saved hash vouches for what was written then, not for what the disk has kept since.
+            // The saved hash covers the bytes as they were written, not as the disk has kept them
+            // since.
             self.proven = self.partial.reread()? == self.claim.key;
         }
         Ok(self.proven)
@@ -143,8 +149,9 @@ impl PartFile {
 
     /// Makes it a blob, durably.
     ///
-    /// Errors: [`StorageError::Unproven`] without a [`verify`](Self::verify) that said so; then it waits as if parked. After
-    /// any other error nothing of it is left: a disk that does not take it now is not kept from taking something else.
+    /// Errors: [`StorageError::Unproven`] without a [`verify`](Self::verify) that said `true`; then
+    /// it waits as if parked. After any other error it is removed, so that the disk has space for
+    /// other content.
     pub(crate) fn commit(mut self) -> Result<StoredBlob, StorageError> {
         if !self.proven {
             return Err(StorageError::Unproven(self.claim.key));
@@ -175,7 +182,7 @@ impl PartFile {
 }
 
 impl Drop for PartFile {
-    /// What is left on disk goes on to count against `max_size`.
+    /// Bytes that stay on disk go on to count against `max_size`.
     fn drop(&mut self) {
         self.room.keeps(if self.gone { 0 } else { self.partial.written() });
     }

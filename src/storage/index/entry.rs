@@ -1,11 +1,14 @@
-//! Keys and values of the index's trees.
+//! Keys and values of the index's trees. Callers: this folder, and the files of the room that write
+//! records.
 //!
-//! `tags` and `links`: the namespace as on disk, `/`, the repository's name, a zero byte, then the tag or the digest; the value
-//! is the text of the record file, checksum included. `holders`: every key of `links` the other way round, the digest first; no
-//! value. `referrers`: as `links`, with the subject and a zero byte before the digest, where the record has a subject; no value.
-//! `blobs`: the digest; size and last access, eight bytes each.
+//! `tags` and `links`: the namespace as on disk, `/`, the repository's name, a zero byte, then the
+//! tag or the digest; the value is the text of the record file, checksum included. `holders`: every
+//! key of `links` the other way round, the digest first; no value. `referrers`: as `links`, with
+//! the subject and a zero byte before the digest, where the record has a subject; no value.
+//! `blobs`: the digest; the value is size and last access, eight bytes each.
 //!
-//! The zero byte is below any of a name, so the keys of a namespace are in the order of its names.
+//! The zero byte sorts before any byte of a name, so the keys of a namespace are in the order of
+//! its names.
 
 use serde::Deserialize;
 
@@ -14,7 +17,7 @@ use crate::{
     storage::{names, record},
 };
 
-/// What stands before the zero byte.
+/// The part of a key before the zero byte.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(in crate::storage) struct RepositoryKey(String);
 
@@ -43,12 +46,12 @@ impl RepositoryKey {
         Some(Repository { namespace: names::parse_namespace(namespace)?, name: name.parse().ok()? })
     }
 
-    /// The key in what stands before a zero byte.
+    /// Parses the part of a key before the zero byte.
     pub(super) fn parse(text: &[u8]) -> Option<RepositoryKey> {
         std::str::from_utf8(text).ok().map(|text| RepositoryKey(text.to_owned()))
     }
 
-    /// What the keys of all repositories of a namespace begin with.
+    /// The common beginning of the keys of all repositories of a namespace.
     pub(super) fn namespace_prefix(namespace: &Namespace) -> Vec<u8> {
         format!("{}/", names::namespace(namespace)).into_bytes()
     }
@@ -85,7 +88,7 @@ pub(super) fn link_key(repository: &RepositoryKey, digest: &Digest) -> Vec<u8> {
     format!("{}\0{digest}", repository.0).into_bytes()
 }
 
-/// What the keys of a digest's holders begin with.
+/// The common beginning of the keys of a digest's holders.
 pub(super) fn holders_prefix(digest: &Digest) -> Vec<u8> {
     format!("{digest}\0").into_bytes()
 }
@@ -96,7 +99,7 @@ pub(super) fn holder_key(link_key: &[u8]) -> Option<Vec<u8>> {
     Some([&link_key[zero + 1..], &[0], &link_key[..zero]].concat())
 }
 
-/// What the keys of a subject's referrers in a repository begin with.
+/// The common beginning of the keys of a subject's referrers in a repository.
 pub(super) fn referrers_prefix(repository: &RepositoryKey, subject: &Digest) -> Vec<u8> {
     format!("{}\0{subject}\0", repository.0).into_bytes()
 }
@@ -107,7 +110,7 @@ pub(super) fn referrer_key(link_key: &[u8], text: &[u8]) -> Option<Vec<u8>> {
     struct Referrer {
         subject: Option<Digest>,
     }
-    // Most have none, and need not be understood for it.
+    // Most records have none, and are not parsed for it.
     memchr::memmem::find(text, b"\"subject\"")?;
     let subject = record::decode::<Referrer>(text).ok()?.subject?.to_string();
     let zero = link_key.iter().position(|byte| *byte == 0)?;

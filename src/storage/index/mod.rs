@@ -1,4 +1,4 @@
-//! The index: sled over the files, and never what anybody waits for.
+//! The index: sled over the files. No request waits for it.
 //!
 //! | state | when | reads | writes |
 //! |---|---|---|---|
@@ -7,14 +7,19 @@
 //! | Ready | it says what the files say | from sled | applied |
 //! | Off | any error, panic or full disk; until the next start | from files | dropped |
 //!
-//! - I1 A write is only queued; one thread of the index's own applies it. A sled that hangs hangs nobody else.
-//! - I2 Between queueing and applying, the repository's records are read from files: nobody reads what was replaced.
-//! - I3 Nothing is ever flushed but in [`Index::close`]. The clean mark names a token that sled holds as well, and
-//!   stands outside of sled's folder: another sled folder in its place (deleted, older, restored) is not believed.
-//! - I4 Any error is the end of the index until the next start, said once in the log. It is never an error to callers.
-//! - I5 It is not opened, and is given up, when the disk is nearly full: sled corrupts itself there.
+//! - I1 A write is only queued; one thread of the index's own applies it. A sled that hangs stops
+//!   nothing else.
+//! - I2 Between queueing and applying, the repository's records are read from files: no reader gets
+//!   a replaced record.
+//! - I3 Nothing is ever flushed but in [`Index::close`]. The clean mark names a token that sled
+//!   holds as well, and stands outside of sled's folder: another sled folder in its place (deleted,
+//!   older, restored) is not believed.
+//! - I4 Any error is the end of the index until the next start, said once in the log. It is never
+//!   an error to callers.
+//! - I5 It is not opened, and is given up, when the disk is nearly full: sled corrupts itself
+//!   there.
 //!
-//! Only this room's other files call it.
+//! Callers: only this room's other files.
 
 mod entry;
 mod open;
@@ -43,7 +48,7 @@ use thread::Operation;
 use super::space::Space;
 use crate::oci::{Digest, Tag};
 
-/// Operations that may wait for the index's thread. A queue that is full means that sled hangs.
+/// Operations that may wait for the index's thread. A full queue means that sled hangs.
 const QUEUE: usize = 4096;
 
 /// Of those, "was read just now" notes. More are dropped: they are only hints.
@@ -59,10 +64,10 @@ pub(super) struct Index {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What became of the opening.
+/// How the opening ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Settled {
-    /// It is what the last process left in order.
+    /// It is the index that the last process closed in order.
     Ready,
     /// It is empty: read the files into it with [`Index::feed`], then call [`Index::complete`].
     Empty,
@@ -71,7 +76,8 @@ pub(super) enum Settled {
 }
 
 impl Index {
-    /// Starts the thread, which opens sled in `folder`. `token`: that of the clean mark, if there was one.
+    /// Starts the thread, which opens sled in `folder`. `token`: the token of the clean mark, if
+    /// there was one.
     pub(super) fn start(folder: PathBuf, token: Option<u64>, space: Space) -> Index {
         let shared = Arc::new(Shared::default());
         let (queue, operations) = sync_channel(QUEUE);
@@ -94,12 +100,12 @@ impl Index {
         Index { shared, queue: sync_channel(0).0, thread: Mutex::new(None) }
     }
 
-    /// The text of a tag's record, if the index is sure of it. `None` is "ask the files".
+    /// The text of a tag's record, if the index is sure of it. `None`: read the files.
     pub(super) fn tag(&self, repository: &RepositoryKey, tag: &Tag) -> Option<Vec<u8>> {
         self.read(repository, |trees| trees.tags.get(entry::tag_key(repository, tag))).flatten().map(|v| v.to_vec())
     }
 
-    /// The same of a link.
+    /// The same for a link.
     pub(super) fn link(&self, repository: &RepositoryKey, digest: &Digest) -> Option<Vec<u8>> {
         self.read(repository, |trees| trees.links.get(entry::link_key(repository, digest)))
             .flatten()
@@ -111,16 +117,17 @@ impl Index {
         self.read(repository, |trees| values(&trees.tags, &repository.prefix()))
     }
 
-    /// The same of its links.
+    /// The same for its links.
     pub(super) fn link_texts(&self, repository: &RepositoryKey) -> Option<Vec<Vec<u8>>> {
         self.read(repository, |trees| values(&trees.links, &repository.prefix()))
     }
 
-    /// The repositories that link the digest, if the index is sure of them, but for the second answer: those whose
-    /// links are just changing, of which the files say whether they do.
+    /// The repositories that link the digest, if the index is sure of them; and those whose links
+    /// are just changing: the files say whether they link it.
     pub(super) fn holders(&self, digest: &Digest) -> Option<(Vec<RepositoryKey>, Vec<RepositoryKey>)> {
         let trees = self.shared.ready()?;
-        // In this order: what is applied by now is found by the scan, and what is not is among these.
+        // In this order: a write that is applied by now is found by the scan, and one that is not
+        // is among these.
         let changing = self.shared.pending();
         if self.shared.is_off() {
             return None;
@@ -142,7 +149,8 @@ impl Index {
         entry::blob_value(&value).map(|(_, accessed)| accessed)
     }
 
-    /// Queues changes that the files of this repository have just seen. Call it under the repository's lock.
+    /// Queues changes that the files of this repository have just seen. Call it under the
+    /// repository's lock.
     pub(super) fn write(&self, repository: Option<&RepositoryKey>, entries: Vec<Entry>) {
         if entries.is_empty() || self.shared.is_off() {
             return;
@@ -166,7 +174,7 @@ impl Index {
         self.shared.touches.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Waits until it is known what became of the opening. For the rebuild alone.
+    /// Waits until the opening has ended, well or not. For the rebuild alone.
     pub(super) fn settled(&self) -> Settled {
         let settling = self.shared.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let _settled =
@@ -178,20 +186,21 @@ impl Index {
         }
     }
 
-    /// Queues what the rebuild has read. The answer comes when it is applied, and is an error when it never will be.
-    /// Call it under the repository's lock, and await the answer outside.
+    /// Queues entries that the rebuild has read. The receiver gets an answer when they are applied,
+    /// and an error if they never will be. Call it under the repository's lock, and await the
+    /// answer outside.
     pub(super) fn feed(&self, entries: Vec<Entry>) -> Receiver<()> {
         let (applied, answer) = sync_channel(1);
         self.send(Operation::Feed { entries, applied });
         answer
     }
 
-    /// Everything is in: reads may come from the index once what is queued is applied.
+    /// Every record was fed: reads may come from the index once the queued writes are applied.
     pub(super) fn complete(&self) {
         self.send(Operation::Complete);
     }
 
-    /// Never waits: that the queue is full means that the thread hangs in sled.
+    /// Never waits: a full queue means that the thread hangs in sled.
     fn send(&self, operation: Operation) {
         if self.queue.try_send(operation).is_err() {
             self.shared.off(&"its queue is full, so it seems to hang");
@@ -208,7 +217,8 @@ impl Index {
         self.shared.ready().is_some()
     }
 
-    /// Flushes and stops. The answer is the token for the clean mark; `None` if the index is not to be believed.
+    /// Flushes and stops. Returns the token for the clean mark; `None` if the index must not be
+    /// believed.
     pub(super) fn close(&self) -> Option<u64> {
         let (reply, token) = sync_channel(1);
         let _ = self.queue.try_send(Operation::Close { reply });
@@ -231,14 +241,14 @@ impl Index {
 
     fn read<T>(&self, repository: &RepositoryKey, get: impl FnOnce(&Trees) -> sled::Result<T>) -> Option<T> {
         let trees = self.shared.ready()?;
-        // One that has just gone off has forgotten what was pending.
+        // An index that has just gone off has forgotten which writes were pending.
         if self.shared.is_pending(repository) || self.shared.is_off() {
             return None;
         }
         self.guarded(move || get(&trees))
     }
 
-    /// Runs sled, which returns errors and panics alike when its files are not what it wrote.
+    /// Runs sled, which may return an error or panic when its files are not as it wrote them.
     fn guarded<T>(&self, run: impl FnOnce() -> sled::Result<T>) -> Option<T> {
         match guarded(run) {
             Ok(value) => Some(value),
@@ -252,7 +262,8 @@ impl Index {
 }
 
 impl Drop for Index {
-    /// Without [`close`](Index::close) it is a crash as far as the clean mark is concerned, but the thread is awaited.
+    /// Without [`close`](Index::close) it is a crash as far as the clean mark is concerned, but the
+    /// thread is awaited.
     fn drop(&mut self) {
         if self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
             self.close();

@@ -1,8 +1,9 @@
 //! Opening sled, which may return an error, panic or hang over files that it wrote itself.
 //!
-//! It is believed only if the last process closed it in order and it opens at the first try with the right token.
-//! Everything else is set aside, and a fresh one is filled from the files. (Deleting sled's snapshots makes some damaged
-//! folders open again; but what it then says would have to be compared with every file, which is what filling does.)
+//! An index is believed only if the last process closed it in order and it opens at the first try
+//! with the right token. Any other is set aside, and a fresh one is filled from the files.
+//! (Deleting sled's snapshots makes some damaged folders open again; but their content would have
+//! to be compared with every file, which is what filling does.) Callers: the index's thread.
 
 use std::{
     fs, io,
@@ -22,13 +23,14 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Bytes of pages that sled keeps, by their size on disk; in memory they take several times that,
-/// for good (sled's default is 1 GiB). As many as the index has when it is opened, within these
-/// bounds: a registry that begins small stays small, and 40 MiB are held after 10,000 pushes to new
-/// repositories instead of 59. Where not all pages fit, a page of a list costs three times the
-/// processor time; one that has grown has room for them from its next start on.
+/// for good (sled's default is 1 GiB). As many as the index has on disk when it is opened, within
+/// these bounds: a registry that begins small stays small, and 40 MiB are held after 10,000 pushes
+/// to new repositories instead of 59. Where not all pages fit, a page of a list costs three times
+/// the processor time; an index that has grown has room for them from its next start on.
 const CACHE: RangeInclusive<u64> = 2 << 20..=64 << 20;
 
-/// Under this key the token is. It has a number so that an index with other trees than these is not believed.
+/// The key of the token. It has a number so that an index with other trees than these is not
+/// believed.
 const TOKEN: &[u8] = b"token 3";
 
 /// An open sled. Cheap to clone.
@@ -44,13 +46,14 @@ pub(super) struct Trees {
 
 /// How it opened.
 pub(super) enum Opened {
-    /// It is what was left.
+    /// It is the index that was closed in order.
     Believed(Trees),
     /// It is new and empty.
     Fresh(Trees),
 }
 
-/// Opens what is there if `token` proves it, or else a fresh one. The error is a reason to do without.
+/// Opens the index that is there if `token` proves it, or else a fresh one. The error says why
+/// there is no index.
 pub(super) fn open(folder: &Path, token: Option<u64>) -> Result<Opened, String> {
     let cache = cache(folder);
     if let Some(token) = token {
@@ -70,7 +73,7 @@ pub(super) fn open(folder: &Path, token: Option<u64>) -> Result<Opened, String> 
     within_deadline(folder, cache).map(Opened::Fresh).map_err(|refusal| refusal.to_string())
 }
 
-/// Flushes, with a new token that only this very state has.
+/// Flushes, with a new token that no other state of the index has.
 pub(super) fn seal(trees: &Trees) -> sled::Result<u64> {
     let token: u64 = rand::random();
     trees.db.insert(TOKEN, &token.to_be_bytes())?;
@@ -86,7 +89,8 @@ enum Refusal {
     Hangs,
 }
 
-/// Opens sled on a thread of its own. One that hangs is abandoned with its files; it holds nothing else.
+/// Opens sled on a thread of its own. A thread that hangs is abandoned with sled's files; it holds
+/// nothing else.
 fn within_deadline(folder: &Path, cache: u64) -> Result<Trees, Refusal> {
     let (sender, receiver) = sync_channel(1);
     let folder = folder.to_owned();
@@ -99,8 +103,8 @@ fn within_deadline(folder: &Path, cache: u64) -> Result<Trees, Refusal> {
     opened.map_err(Refusal::Fails)
 }
 
-/// How much to keep in memory. An index that is gone will be as large as the repositories make it,
-/// which nobody has counted.
+/// How many bytes to keep in memory. The size of an index that is gone is not known: it depends on
+/// the repositories.
 fn cache(folder: &Path) -> u64 {
     let files = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
     let has_repositories = || folder.parent().is_some_and(|data| files(&data.join(layout::REPOS)).next().is_some());
@@ -112,7 +116,8 @@ fn cache(folder: &Path) -> u64 {
 }
 
 fn trees(folder: &Path, cache: u64) -> sled::Result<Trees> {
-    // Never flushed by a clock: whatever is not closed in order is filled anew, so a flush in between buys nothing.
+    // Never flushed by a clock: an index that is not closed in order is filled anew, so a flush in
+    // between gains nothing.
     let db = sled::Config::new().path(folder).cache_capacity(cache).flush_every_ms(None).open()?;
     Ok(Trees {
         tags: db.open_tree("tags")?,
@@ -132,7 +137,8 @@ pub(super) fn guarded<T>(run: impl FnOnce() -> sled::Result<T>) -> Result<T, Str
     }
 }
 
-/// Keeps a closed index that cannot be believed, for whoever wants to look at it. Only the last one is kept.
+/// Keeps a closed index that cannot be believed, so that a developer can look at it. Only the last
+/// one is kept.
 fn set_aside(folder: &Path) -> io::Result<()> {
     let parent = folder.parent().unwrap_or(folder);
     for entry in fs::read_dir(parent)? {

@@ -1,15 +1,20 @@
-//! Pages of what the index holds: a scan begins where the page does, and ends with it.
+//! Pages of the index: a scan begins where the page does, and ends with it.
+//!
+//! Promises: as for every read of [`Index`], `None` means that the files have to be read. Callers:
+//! the catalogue.
 
 use std::ops::Bound;
 
 use super::{Index, RepositoryKey, entry};
 use crate::oci::{Digest, Namespace, RepositoryName, Tag};
 
-/// Repositories of which the index is sure, and those that are just changing, of which the files have to be asked.
+/// Repositories of which the index is sure, and those that are just changing, for which the files
+/// have to be read.
 pub(in crate::storage) type SureAndChanging = (Vec<RepositoryKey>, Vec<RepositoryKey>);
 
 impl Index {
-    /// The repository's first `limit` tags that sort after `last`, by their bytes, if the index is sure of them.
+    /// The repository's first `limit` tags that sort after `last`, by their bytes, if the index is
+    /// sure of them.
     pub(in crate::storage) fn tags_after(
         &self,
         repository: &RepositoryKey,
@@ -23,8 +28,8 @@ impl Index {
         })
     }
 
-    /// The first `limit` digests after `last` whose records in this repository say that they belong to `subject`, sorted, if the
-    /// index is sure of them.
+    /// The first `limit` digests after `last` whose records in this repository say that they belong
+    /// to `subject`, sorted, if the index is sure of them.
     pub(in crate::storage) fn referrers_after(
         &self,
         repository: &RepositoryKey,
@@ -39,8 +44,8 @@ impl Index {
         })
     }
 
-    /// The first `limit` repositories of the namespace after `last` that have a tag or a link, sorted by their names. None of
-    /// those that are changing is among the sure ones.
+    /// The first `limit` repositories of the namespace after `last` that have a tag or a link,
+    /// sorted by their names. A repository that is changing is never among the sure ones.
     pub(in crate::storage) fn repositories_after(
         &self,
         namespace: &Namespace,
@@ -48,7 +53,8 @@ impl Index {
         limit: usize,
     ) -> Option<SureAndChanging> {
         let trees = self.shared.ready()?;
-        // In this order: what is applied by now is found by the scan, and what is not is among these.
+        // In this order: a write that is applied by now is found by the scan, and one that is not
+        // is among these.
         let changing = self.shared.pending();
         if self.shared.is_off() {
             return None;
@@ -72,7 +78,7 @@ impl Index {
     }
 }
 
-/// What stands behind the prefix in the keys that have it, sorted, after `last`.
+/// The rest behind the prefix, of the keys that have it, sorted, after `last`.
 fn keys_after<'a>(
     tree: &sled::Tree,
     prefix: &'a [u8],
@@ -88,7 +94,7 @@ fn keys_after<'a>(
         .map(move |key| key.map(|key| key.subslice(prefix.len(), key.len() - prefix.len())))
 }
 
-/// The rest of a key as what it stands for; nothing where it is none.
+/// Parses the rest of a key; `None` if it does not parse.
 fn parsed<T: std::str::FromStr>(rest: sled::Result<sled::IVec>) -> sled::Result<Option<T>> {
     Ok(std::str::from_utf8(&rest?).ok().and_then(|text| text.parse().ok()))
 }
@@ -97,19 +103,19 @@ fn parsed<T: std::str::FromStr>(rest: sled::Result<sled::IVec>) -> sled::Result<
 struct Steps<'a> {
     tree: &'a sled::Tree,
     prefix: &'a [u8],
-    /// Where it is: a repository as keys begin with it, namespace included.
+    /// The position: a repository as keys begin with it, namespace included.
     at: Option<Vec<u8>>,
 }
 
 impl<'a> Steps<'a> {
-    /// At the first one in keys from `from` on.
+    /// A walk that stands at the first repository in keys from `from` on.
     fn new(tree: &'a sled::Tree, prefix: &'a [u8], from: &[u8]) -> sled::Result<Self> {
         let mut steps = Steps { tree, prefix, at: None };
         steps.seek(from)?;
         Ok(steps)
     }
 
-    /// Goes on where it is at this one.
+    /// Goes on, if it stands at this repository.
     fn pass(&mut self, repository: &[u8]) -> sled::Result<()> {
         if self.at.as_deref() == Some(repository) { self.seek(&past(repository)) } else { Ok(()) }
     }
@@ -122,7 +128,8 @@ impl<'a> Steps<'a> {
     }
 }
 
-/// What sorts after every key of this repository, and before those of any other that does: names have no byte below this.
+/// A key that sorts after every key of this repository, and before those of the next one: names
+/// have no byte below this.
 fn past(repository: &[u8]) -> Vec<u8> {
     [repository, &[1]].concat()
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{entry::RepositoryKey, open::Trees};
 
-/// What the handle and the thread share.
+/// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) state: RwLock<State>,
@@ -40,7 +40,7 @@ impl Shared {
         matches!(*self.state.read().unwrap_or_else(PoisonError::into_inner), State::Off)
     }
 
-    /// Moves on, unless it is off: that is final.
+    /// Enters the next state, unless the index is off: that is final.
     pub(super) fn enter(&self, next: State) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if !matches!(*state, State::Off) {
@@ -54,7 +54,7 @@ impl Shared {
         }
     }
 
-    /// Says whether it was not off before.
+    /// As [`off`](Self::off), without a line in the log. Says whether it was on before.
     pub(super) fn off_quietly(&self) -> bool {
         let before = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);

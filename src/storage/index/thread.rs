@@ -1,4 +1,8 @@
 //! The one thread that changes sled.
+//!
+//! Promises: operations are applied in the order in which they were queued (I1). After an error, a
+//! panic or a nearly full disk the index is off and the thread ends (I4, I5). Callers:
+//! `Index::start`.
 
 use std::{
     path::Path,
@@ -15,30 +19,30 @@ use super::{
 };
 use crate::{oci::Digest, storage::space::Space};
 
-/// Bytes below which sled is not let near the disk: it does not survive a full one.
+/// With fewer bytes free on the disk the index is off: sled does not survive a full disk.
 const RESERVE: u64 = 64 << 20;
 
 /// Seconds between two notes of one blob's last access.
 const ACCESS_GRAIN: u64 = 60;
 
-/// What the thread is asked to do.
+/// An order for the thread.
 #[derive(Debug)]
 pub(super) enum Operation {
-    /// A change that the files have seen.
+    /// A change that the files have already.
     Write { repository: Option<RepositoryKey>, entries: Vec<Entry> },
-    /// Records that the rebuild has read; said when applied.
+    /// Records that the rebuild has read; `applied` is told when they are in.
     Feed { entries: Vec<Entry>, applied: SyncSender<()> },
     /// A blob was opened.
     Touch { digest: Digest, size: u64, now: u64 },
     /// The rebuild has fed everything.
     Complete,
-    /// The state has changed: look at it.
+    /// The state has changed: read it again.
     Wake,
-    /// Flush, say the token, and end.
+    /// Flush, answer with the token, and end.
     Close { reply: SyncSender<Option<u64>> },
 }
 
-/// Opens sled and applies operations until it is closed, off, or everybody else is gone.
+/// Opens sled and applies operations until the index is closed or off, or its handle is gone.
 pub(super) fn run(shared: &Shared, operations: &Receiver<Operation>, folder: &Path, token: Option<u64>, space: &Space) {
     let opened = if nearly_full(space) { Err(FULL.to_owned()) } else { open::open(folder, token) };
     let trees = match opened {
@@ -74,8 +78,8 @@ pub(super) fn run(shared: &Shared, operations: &Receiver<Operation>, folder: &Pa
             }
         }
     }
-    // Off first, so that the last sled is dropped here: it flushes when it is dropped, and what it cannot say with an
-    // error there it says with a panic.
+    // Off first, so that the last handle of sled is dropped here: sled flushes when it is dropped,
+    // and panics where it cannot return an error.
     shared.off_quietly();
     let _ = guarded(|| {
         drop(trees);
@@ -118,7 +122,7 @@ fn apply(shared: &Shared, trees: &Trees, operation: Operation) -> sled::Result<N
         Operation::Complete => shared.enter(State::Ready(trees.clone())),
         Operation::Wake => {}
         Operation::Close { reply } => {
-            // Nobody waits for it any more if there is no one to receive it.
+            // An error here means that the caller no longer waits.
             let _ = reply.send(if shared.ready().is_some() { Some(open::seal(trees)?) } else { None });
             return Ok(Next::End);
         }
@@ -137,7 +141,7 @@ fn store(trees: &Trees, entries: Vec<Entry>) -> sled::Result<()> {
     Ok(())
 }
 
-/// A link, and what is found by it the other way round.
+/// A link, and its entries in `holders` and `referrers`.
 fn store_link(trees: &Trees, key: Vec<u8>, value: Option<Vec<u8>>) -> sled::Result<()> {
     let there = value.as_ref().map(|_| Vec::new());
     if let Some(holder) = entry::holder_key(&key) {
@@ -155,7 +159,7 @@ fn store_link(trees: &Trees, key: Vec<u8>, value: Option<Vec<u8>>) -> sled::Resu
     Ok(())
 }
 
-/// What was there before.
+/// Sets or removes a value. Returns the one before.
 fn put(tree: &sled::Tree, key: Vec<u8>, value: Option<Vec<u8>>) -> sled::Result<Option<sled::IVec>> {
     match value {
         Some(value) => tree.insert(key, value),

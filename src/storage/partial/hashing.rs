@@ -1,9 +1,11 @@
-//! The hash of what was written of a growing file.
+//! The hash of the bytes that were written to a partial file.
 //!
-//! Hashing takes as long as writing, or longer. So once a file is large a thread beside the writer hashes what was written, in
-//! order, while the next is being written. Small files do without the thread; so do large ones while there are as many such threads
-//! as processors, and everything where there is one processor. Whoever wants the hash waits until it has caught up: one batch
-//! is being hashed, one waits, and the writer waits with a third.
+//! Promises: the hash covers exactly the written bytes, in order. Hashing takes as long as writing,
+//! or longer. So once a file is large a thread beside the writer hashes the written bytes while the
+//! next are being written. Small files do without the thread; so do large ones while there are as
+//! many such threads as processors, and all files where there is one processor. A caller that wants
+//! the hash waits until it has caught up: one batch is being hashed, one waits, and the writer
+//! waits with a third. Callers: `PartialFile`.
 
 use std::{
     io,
@@ -18,7 +20,7 @@ use bytes::Bytes;
 
 use crate::oci::Hasher;
 
-/// From this many bytes on a file has the thread.
+/// From this many bytes on a file gets the thread.
 const LARGE: u64 = 4 << 20;
 
 /// Batches that wait to be hashed.
@@ -41,7 +43,7 @@ enum By {
 
 enum Order {
     Take(Vec<Bytes>),
-    /// Asked by whoever waits for everything that was taken before.
+    /// Asks for the hash of all bytes taken before.
     Tell(SyncSender<Hasher>),
 }
 
@@ -51,7 +53,7 @@ impl Hashing {
         Hashing { hashed: 0, by: By::Writer(Box::new(hasher)) }
     }
 
-    /// These were written next.
+    /// Hashes the next written bytes.
     pub(super) fn update(&mut self, written: Vec<Bytes>) {
         self.hashed += written.iter().map(|bytes| bytes.len() as u64).sum::<u64>();
         match &mut self.by {
@@ -63,7 +65,7 @@ impl Hashing {
                     self.by = By::Thread(thread);
                 }
             }
-            // A thread that is no more is found out when the hash is wanted.
+            // A thread that has ended is noticed when the hash is wanted.
             By::Thread(thread) => drop(thread.send(Order::Take(written))),
         }
     }
@@ -81,7 +83,8 @@ impl Hashing {
     }
 }
 
-/// A thread that goes on with this hash. None where it would share the writer's processor, or cannot be had.
+/// A thread that goes on with this hash. `None` if it would share the writer's processor, or cannot
+/// be started.
 fn beside(hasher: Hasher) -> Option<SyncSender<Order>> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let permit = Permit::take(processors).filter(|_| processors > 1)?;
@@ -93,7 +96,7 @@ fn beside(hasher: Hasher) -> Option<SyncSender<Order>> {
     thread::Builder::new().name("lanyard-hash".to_owned()).spawn(body).is_ok().then_some(orders)
 }
 
-/// One of the threads that there may be.
+/// The right to one of the threads.
 struct Permit;
 
 impl Permit {
@@ -109,12 +112,12 @@ impl Drop for Permit {
     }
 }
 
-/// Until the file is closed.
+/// Hashes until the file is closed.
 fn run(mut hasher: Hasher, orders: &Receiver<Order>) {
     for order in orders {
         match order {
             Order::Take(written) => written.iter().for_each(|bytes| hasher.update(bytes)),
-            // Whoever asked may have left.
+            // The caller may have left.
             Order::Tell(tell) => drop(tell.send(hasher.clone())),
         }
     }
@@ -138,7 +141,7 @@ mod tests {
             }
         }
         assert_eq!(hashing.hasher().unwrap().finish(), expected.clone().finish());
-        // Whether it got a thread is the other tests' business as well; here is one for sure.
+        // Whether it got a thread depends on the other tests too; this part has one for sure.
         let (orders, received) = mpsc::sync_channel(AHEAD);
         let seed = expected.clone();
         let thread = thread::spawn(move || run(seed, &received));

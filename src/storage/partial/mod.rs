@@ -1,15 +1,16 @@
-//! A file that grows, with the hash of what is in it: `<folder>/<name>` and `<folder>/state`.
+//! A partial file: it grows, and its hash grows with it: `<folder>/<name>` and `<folder>/state`.
 //!
-//! What a download and a push have in common. Promises: exactly what was written is hashed (`hashing`), whatever fails; and what
-//! was written when the process died is taken up again:
+//! Exactly the written bytes are hashed (`hashing`), also when a write fails; and after the process
+//! died the file is taken up again:
 //!
 //! | the state file | the file is |
 //! |---|---|
-//! | names the boot that still runs | whole, since only the process died: the hash is taken up at the durable offset and goes through the rest |
+//! | names the boot that still runs | whole, since only the process died |
 //! | names another boot, or none | cut to the durable offset, up to which it was synced |
-//! | is damaged or missing, or promises more than there is | begun again, or forgotten: its owner says |
+//! | is damaged or missing, or promises too much | begun again, or forgotten: its owner says |
 //!
-//! Callers: [`PartFile`](super::downloads::PartFile) and [`Upload`](super::uploads::Upload), which see to it that nobody else writes the file.
+//! In the first case the hash goes on from the durable offset.
+//! Callers, one writer a file: [`super::downloads`], [`super::uploads`].
 
 mod hashing;
 mod state;
@@ -38,20 +39,21 @@ pub(super) use state::{PartialMeta, State, boot_id, hash_from};
 use super::{StorageError, blocks, durable};
 use crate::oci::{Algorithm, Digest, Hasher};
 
-/// The smallest write, but for the last, in bytes: what is written in smaller ones is dearer to send later.
+/// The smallest write, but for the last, in bytes: a file of smaller writes costs more to send
+/// later.
 const PIECE: usize = 256 * 1024;
 
 /// The most pieces that the kernel takes in one write (IOV_MAX).
 const PIECES: usize = 1024;
 
-/// How much space is reserved ahead of what is written, in bytes: at least, and at most. A length
-/// is a stranger's word.
+/// How much space is reserved ahead of the written bytes, in bytes: at least, and at most. The
+/// length is the upstream's claim, and may be wrong.
 const AHEAD: (u64, u64) = (64 << 20, 512 << 20);
 
-/// Progress between two checkpoints, in bytes: what a power cut can cost.
+/// Progress between two checkpoints, in bytes: a power cut can cost as much.
 const CHECKPOINT: u64 = 32 << 20;
 
-/// Where a growing file is.
+/// Where a partial file is.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     /// The folder, which holds nothing else.
@@ -62,7 +64,7 @@ pub(super) struct Place {
     pub(super) boot: Option<Arc<str>>,
 }
 
-/// A file that grows. Dropped, it stays on disk to be taken up again.
+/// See the module. Dropped, it stays on disk to be taken up again.
 pub(super) struct PartialFile {
     place: Place,
     file: Arc<File>,
@@ -83,13 +85,13 @@ impl Place {
         self.folder.join(self.name)
     }
 
-    /// What the file holds beyond its content, in bytes.
+    /// The disk space that the file holds beyond its content, in bytes.
     pub(super) fn excess(&self) -> Result<u64, StorageError> {
         self.beyond(blocks::excess)
     }
 
-    /// Gives it back, to the last that a file system does not round up. Says how much that was.
-    /// Nobody may be writing the file.
+    /// Gives that space back, except for what a file system rounds up. Returns the bytes. Call it
+    /// only while no writer has the file.
     pub(super) fn give_back(&self) -> Result<u64, StorageError> {
         let spare = self.beyond(blocks::spare)?;
         if spare > 0 {
@@ -121,9 +123,10 @@ impl Place {
 }
 
 impl PartialFile {
-    /// Begins a file in the place of what was there.
+    /// Begins a new file, and replaces one that is there.
     pub(super) fn begin(place: Place, algorithm: Algorithm, meta: PartialMeta) -> Result<PartialFile, StorageError> {
-        // It lasts from the first state on that is saved to last: that syncs the folder above as well.
+        // The folder is durable from the first state on that is saved durably: that syncs the
+        // folder above as well.
         durable::ensure_dir(&place.folder).map_err(StorageError::io("creating", &place.folder))?;
         let file = Arc::new(fresh(&place.path())?);
         let partial = PartialFile {
@@ -142,8 +145,8 @@ impl PartialFile {
         Ok(partial)
     }
 
-    /// Takes up what an earlier one left, as far as it is good; `None` if nothing of it is, or if `wanted` says so of
-    /// its facts and its length.
+    /// Takes up the file that an earlier owner left, as far as it is good; `None` if nothing of it
+    /// is, or if `wanted` refuses its meta data and length.
     pub(super) fn take_up(
         place: Place,
         algorithm: Algorithm,
@@ -158,7 +161,7 @@ impl PartialFile {
         let Some(resumed) = resumed.filter(|resumed| wanted(&resumed.meta, resumed.offset)) else {
             return Ok(None);
         };
-        // This also gives back what was reserved.
+        // This also gives back reserved space.
         file.set_len(resumed.offset).map_err(StorageError::io("cutting", &path))?;
         Ok(Some(PartialFile {
             place,
@@ -179,12 +182,13 @@ impl PartialFile {
         self.written
     }
 
-    /// How many bytes it was given: those of [`written`](Self::written), and those that are still gathered.
+    /// How many bytes it was given: those of [`written`](Self::written), and those that are still
+    /// buffered.
     pub(super) fn given(&self) -> u64 {
         self.written + self.buffer.length() as u64
     }
 
-    /// How it is hashed.
+    /// The algorithm of its hash.
     pub(super) fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -197,7 +201,7 @@ impl PartialFile {
         &self.place
     }
 
-    /// The digest of what is in the file.
+    /// The digest of the bytes in the file.
     pub(super) fn digest(&self) -> Result<Digest, StorageError> {
         Ok(self.hasher()?.finish())
     }
@@ -206,7 +210,7 @@ impl PartialFile {
         self.hashing.hasher().map_err(StorageError::io("hashing", &self.place.path()))
     }
 
-    /// The digest of what the disk has kept of it.
+    /// The same, of the bytes as the disk has kept them: reads the file again.
     pub(super) fn reread(&self) -> Result<Digest, StorageError> {
         let mut hasher = Hasher::new(self.algorithm);
         let mut buffer = vec![0; PIECE];
@@ -221,13 +225,15 @@ impl PartialFile {
         Ok(hasher.finish())
     }
 
-    /// A descriptor of its own for reading, by position. It stays good whatever becomes of the name.
+    /// A descriptor of its own for reading, by position. It stays good when the file is renamed or
+    /// removed.
     pub(super) fn reader(&self) -> Result<Arc<File>, StorageError> {
         let path = self.place.path();
         File::open(&path).map(Arc::new).map_err(StorageError::io("opening", &path))
     }
 
-    /// Takes the next bytes. Few are gathered until there is enough, or until [`flush`](Self::flush).
+    /// Takes the next bytes. Few bytes are buffered until there are enough, or until
+    /// [`flush`](Self::flush).
     pub(super) fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
         batch.into_iter().for_each(|piece| self.buffer.push(piece));
         if self.buffer.length() < PIECE {
@@ -236,7 +242,7 @@ impl PartialFile {
         self.flush()
     }
 
-    /// Writes what was gathered, and makes a checkpoint where one is due.
+    /// Writes the buffered bytes, and makes a checkpoint where one is due.
     pub(super) fn flush(&mut self) -> Result<(), StorageError> {
         self.reserve_if_due()?;
         self.write_buffered()?;
@@ -246,12 +252,12 @@ impl PartialFile {
     fn write_buffered(&mut self) -> Result<(), StorageError> {
         let (pieces, mut written) = (self.buffer.take(), Vec::new());
         let result = self.write(pieces, &mut written);
-        // Whatever failed, the file and the hash never differ.
+        // Also after an error the hash is that of the bytes in the file.
         self.hashing.update(written);
         result
     }
 
-    /// Makes what is in the file survive a power cut, but not the right to go on with it: for a
+    /// Makes the bytes in the file survive a power cut, but not the state to go on with it: for a
     /// file that is complete. Space that was reserved and not used is given back.
     pub(super) fn sync(&mut self) -> Result<(), StorageError> {
         self.finish_checkpoint()?;
@@ -270,9 +276,9 @@ impl PartialFile {
 
     /// Removes it from disk.
     pub(super) fn discard(&mut self) -> Result<(), StorageError> {
-        // How the checkpoint went no longer matters, only that it writes nothing any more.
+        // The checkpoint's result no longer matters, only that it writes nothing any more.
         let _ = self.finish_checkpoint();
-        // Readers keep the file, and with it what was reserved.
+        // Readers keep the file, and with it the reserved space.
         self.give_back();
         self.place.remove()
     }
@@ -291,15 +297,15 @@ impl PartialFile {
         self.state()?.save(&self.place.folder, false)
     }
 
-    /// Learns one more source that its bytes come from.
+    /// Notes one more source that its bytes come from.
     pub(super) fn add_source(&mut self, source: &str) -> Result<(), StorageError> {
         self.meta.sources.push(source.to_owned());
         self.save_meta()
     }
 
-    /// Learns the size it will have. Its space is reserved a step ahead of what is written, where
-    /// the file system can; the file's length stays what was written. One that was known and is not
-    /// any more is forgotten on disk too, before bytes come that it does not speak for.
+    /// Sets the size that the file will have. Its space is reserved a step ahead of the written
+    /// bytes, where the file system can; the file's length stays that of the written bytes. A size
+    /// that no longer holds is removed from disk too, before bytes come that do not belong to it.
     pub(super) fn set_total(&mut self, total: Option<u64>) -> Result<(), StorageError> {
         let before = std::mem::replace(&mut self.meta.total, total);
         if before.is_some() && before != total {
@@ -308,13 +314,15 @@ impl PartialFile {
         self.reserve_if_due()
     }
 
-    /// A checkpoint under way would write older facts over these.
+    /// Saves the state. A checkpoint under way is awaited, since it would write older data over
+    /// this.
     fn save_meta(&mut self) -> Result<(), StorageError> {
         self.finish_checkpoint()?;
         self.state()?.save(&self.place.folder, false)
     }
 
-    /// Writes all pieces with as few calls as can be, and says which bytes went out before an error.
+    /// Writes all pieces with as few calls as possible. `written` gets the bytes that went out
+    /// before an error.
     fn write(&mut self, pieces: Vec<Bytes>, written: &mut Vec<Bytes>) -> Result<(), StorageError> {
         let mut left = VecDeque::from(pieces);
         while !left.is_empty() {
@@ -355,17 +363,17 @@ impl PartialFile {
         self.reserved = to;
         match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, from, to - from) {
             Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
-                // What was reserved before space ran out is given back.
+                // The space that was reserved before the disk was full is given back.
                 self.give_back();
                 Err(StorageError::io("reserving space for", &self.place.path())(error.into()))
             }
-            // Not every file system can, and then writing tells.
+            // Not every file system can reserve. Then a write fails when the disk is full.
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
-    /// Gives back what was reserved and is not written. A disk that cannot keeps it until the next
-    /// start or check.
+    /// Gives back space that was reserved and is not written. If that fails, the space stays taken
+    /// until the next start or check.
     fn give_back(&mut self) {
         if self.reserved > self.written {
             self.reserved = self.written;
@@ -379,8 +387,8 @@ impl PartialFile {
         Ok(State::new(self.place.boot.as_deref(), self.written, &self.hasher()?, self.meta.clone()))
     }
 
-    /// Every so often syncs the file and saves its state, on a thread beside the writer. One that is slow is not waited
-    /// for: the next comes later.
+    /// After every [`CHECKPOINT`] bytes syncs the file and saves its state, on a thread beside the
+    /// writer. The writer does not wait for a slow one: the next comes later.
     pub(super) fn checkpoint_if_due(&mut self) -> Result<(), StorageError> {
         if self.written - self.saved < CHECKPOINT
             || self.checkpoint.as_ref().is_some_and(|running| !running.is_finished())
@@ -395,12 +403,13 @@ impl PartialFile {
             state.save(&place.folder, true)
         };
         let spawned = std::thread::Builder::new().name("lanyard-checkpoint".to_owned()).spawn(body);
-        // Without a thread there is no checkpoint this time; the bytes are none the worse.
+        // Without a thread there is no checkpoint this time; no byte is lost by that.
         self.checkpoint = spawned.ok();
         Ok(())
     }
 
-    /// Awaits the checkpoint that runs. Its error is the writer's: a failed sync is final.
+    /// Awaits the checkpoint that runs, and returns its error to the writer: a failed sync is
+    /// final.
     fn finish_checkpoint(&mut self) -> Result<(), StorageError> {
         match self.checkpoint.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
@@ -421,18 +430,19 @@ impl std::fmt::Debug for PartialFile {
 impl Drop for PartialFile {
     fn drop(&mut self) {
         if let Err(error) = self.finish_checkpoint() {
-            tracing::warn!(%error, folder = %self.place.folder.display(), "what was received cannot be kept for later");
+            tracing::warn!(%error, folder = %self.place.folder.display(), "received content cannot be kept for later");
         }
         self.give_back();
     }
 }
 
-/// A new, empty file in the place of what was there.
+/// A new, empty file. One that is there is removed.
 fn fresh(path: &Path) -> Result<File, StorageError> {
     durable::remove(path).and_then(|_| durable::create(path)).map_err(StorageError::io("creating", path))
 }
 
-/// Syncs the file. If that fails nobody knows what is on disk, so the state goes, and with it the right to go on.
+/// Syncs the file. If that fails the content on disk is unknown, so the state file is removed, and
+/// the file cannot be taken up again.
 fn sync(file: &File, place: &Place) -> Result<(), StorageError> {
     file.sync_data().map_err(|error| {
         let _ = fs::remove_file(place.folder.join(state::STATE));

@@ -1,4 +1,8 @@
-//! The state file of a growing file, and what it is worth after a restart.
+//! The state file of a partial file, and how much of the file is good after a restart.
+//!
+//! Promises: a state that was saved durably never promises more than was synced before it. A
+//! damaged state file reads as none. Callers: this folder; the uploads, which read the repository;
+//! the check.
 
 use std::{
     fs::{self, File},
@@ -18,31 +22,33 @@ use crate::{
 /// Bytes hashed at a time when they are read back.
 const PIECE: usize = 256 * 1024;
 
-/// What is written down about a growing file: at its creation, after every 32 MiB, and when it is parked.
+/// The record beside a partial file. Written when it is begun, after every 32 MiB, and when it is
+/// parked.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(in crate::storage) struct State {
     /// The boot of the machine in which it was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::storage) boot_id: Option<String>,
-    /// Up to here the file is synced.
+    /// The file is synced up to this byte.
     pub(in crate::storage) durable_offset: u64,
     /// The hash up to there, in base64.
     pub(in crate::storage) hash_state: String,
-    /// What its owner wants to find again.
+    /// The owner's data.
     #[serde(flatten)]
     pub(in crate::storage) meta: PartialMeta,
 }
 
-/// What the owner of a growing file keeps with it.
+/// The data that the owner of a partial file keeps with it.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub(in crate::storage) struct PartialMeta {
-    /// The size in bytes that it will have, if it is known.
+    /// The size in bytes that it will have, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::storage) total: Option<u64>,
-    /// The repository that it belongs to, if to one: namespace and name as they are on disk.
+    /// The repository that it belongs to, if it belongs to one: namespace and name as they are on
+    /// disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::storage) repository: Option<String>,
-    /// The algorithm of the digest that it will have, if it is known.
+    /// The algorithm of the digest that it will have, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::storage) algorithm: Option<Algorithm>,
     /// The sources that its bytes came from, in words of its owner.
@@ -60,13 +66,13 @@ impl State {
         }
     }
 
-    /// What the state file in this folder says; `None` if it is damaged or there is none.
+    /// Reads the state file in this folder; `None` if it is damaged or missing.
     pub(in crate::storage) fn read(folder: &Path) -> Result<Option<State>, StorageError> {
         record::read(&folder.join(STATE))
     }
 
-    /// Replaces the state file. `sync`: it survives a power cut, in which it otherwise may end up damaged, and then the
-    /// file is begun again.
+    /// Replaces the state file. `sync`: it survives a power cut. Without it a power cut may damage
+    /// it, and then the file is begun again.
     pub(super) fn save(&self, folder: &Path, sync: bool) -> Result<(), StorageError> {
         let path = folder.join(STATE);
         let next = folder.join("state.next");
@@ -91,11 +97,11 @@ impl State {
 /// The state file's name.
 pub(super) const STATE: &str = "state";
 
-/// Where a growing file goes on.
+/// Where a partial file goes on.
 pub(super) struct Resumed {
     pub(super) offset: u64,
     pub(super) hasher: Hasher,
-    /// Up to here the state file has it.
+    /// The offset in the state file.
     pub(super) saved: u64,
     pub(super) meta: PartialMeta,
 }
@@ -128,7 +134,7 @@ pub(super) fn resume(
     Ok(Some(Resumed { offset, hasher, saved, meta: state.meta }))
 }
 
-/// Hashes what the file holds from `offset` on. Says where it ends.
+/// Hashes the file from `offset` on. Returns the offset of its end.
 pub(in crate::storage) fn hash_from(hasher: &mut Hasher, file: &File, mut offset: u64) -> io::Result<u64> {
     let mut buffer = vec![0; PIECE];
     loop {

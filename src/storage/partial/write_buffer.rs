@@ -1,5 +1,8 @@
-//! Bytes that wait to be written: large pieces as they came, small ones copied together, since each keeps the whole buffer that
-//! it was received in.
+//! Bytes that wait to be written.
+//!
+//! Promises: they come out in the order in which they went in. Large pieces stay as they came;
+//! small ones are copied together, since each keeps the whole buffer that it was received in.
+//! Callers: `PartialFile`.
 
 use bytes::{Bytes, BytesMut};
 
@@ -10,7 +13,7 @@ const SMALL: usize = 16 << 10;
 #[derive(Default)]
 pub(super) struct WriteBuffer {
     pieces: Vec<Bytes>,
-    /// What comes behind them.
+    /// The bytes behind them.
     small: BytesMut,
     length: usize,
 }

@@ -1,18 +1,22 @@
-//! The name of an upload: an own UUID of version 4, which is looked up and never joined to a path as it came (S13).
+//! The name of an upload: a UUID of version 4 that lanyard made itself.
+//!
+//! Promises: it is looked up, and never joined to a path as it came (S13); parsing takes exactly
+//! the text that is written, so no two texts name one upload. Callers: the uploads; the routes,
+//! which parse it.
 
 use std::{fmt, str::FromStr};
 
-/// A random UUID (RFC 9562, version 4), and nothing else: parsing is strict.
+/// A random UUID (RFC 9562, version 4). Parsing is strict.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UploadId(u128);
 
-/// Why a string is no [`UploadId`].
+/// The string is not an [`UploadId`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("an upload's name is a UUID of version 4 in lower case")]
 pub struct UploadIdError;
 
 impl UploadId {
-    /// A new one that nobody can guess.
+    /// A new random one, which cannot be guessed.
     pub(super) fn random() -> Self {
         let bits: u128 = rand::random();
         // RFC 9562, section 5.4: version 4, variant 10.
@@ -41,7 +45,7 @@ impl FromStr for UploadId {
         let hex: String = text.split('-').collect();
         let id = u128::from_str_radix(&hex, 16).map(UploadId).map_err(|_| UploadIdError)?;
         let is_v4 = id.0 >> 76 & 0xf == 4 && id.0 >> 62 & 0b11 == 0b10;
-        // Written again it must be the same text: dashes in their places, no sign, no capital.
+        // Written again it must be the same text: dashes in their places, no braces, no capital.
         if is_v4 && id.to_string() == text { Ok(id) } else { Err(UploadIdError) }
     }
 }

@@ -1,10 +1,10 @@
 //! Pushes of blobs under way: `uploads/<uuid>/{data,state}`.
 //!
-//! Promises: an upload belongs to the repository it was begun in, and is unknown to every other; one request writes it
-//! at a time; after a crash it is taken up at an offset that never exceeds what is on disk (the table of
-//! [`partial`](super::partial)); what it was given gets a blob's name only when its digest is proven; and what a request
-//! was told is kept is not swept for the next hour, whatever the clock says. Callers: the push story, and the collector,
-//! which removes what was abandoned.
+//! Promises: an upload belongs to the repository it was begun in, and is unknown to every other;
+//! one request writes it at a time; after a crash it is taken up at an offset that never exceeds
+//! the bytes on disk (the table of [`partial`](super::partial)); its bytes get a blob's name only
+//! when its digest is proven; and an upload that a request was told of is not swept for the next
+//! hour, also if the clock jumps. Callers: the verbs of `verbs/upload.rs`.
 
 mod id;
 #[cfg(test)]
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::oci::{Algorithm, Repository};
 
-/// How an upload is hashed whose digest may be of any algorithm.
+/// The hash of an upload whose digest may have any algorithm.
 const USUAL: Algorithm = Algorithm::Sha256;
 
 /// The file's name.
@@ -52,13 +52,13 @@ impl Uploads {
         Uploads { disk, boot, open: KeyedLock::default(), uses: Uses::new() }
     }
 
-    /// Begins an upload, which is empty and waits. Its digest may be of any algorithm.
+    /// Begins an upload, which is empty and waits. Its digest may have any algorithm.
     pub(crate) fn begin(&self, repository: &Repository) -> Result<UploadId, StorageError> {
         self.begin_as(repository, None)
     }
 
-    /// Begins an upload whose digest is of this algorithm: its bytes are hashed so from the first
-    /// on.
+    /// Begins an upload whose digest has this algorithm: its bytes are hashed with it from the
+    /// first on.
     pub(crate) fn begin_with(&self, repository: &Repository, algorithm: Algorithm) -> Result<UploadId, StorageError> {
         self.begin_as(repository, Some(algorithm))
     }
@@ -78,7 +78,7 @@ impl Uploads {
         Ok(id)
     }
 
-    /// Takes up an upload; `None` if there is none of this name in this repository.
+    /// Opens an upload; `None` if this repository has no upload of this name.
     ///
     /// Errors: [`StorageError::UploadBusy`] while another [`Upload`] of this name lives.
     pub(crate) fn open(&self, repository: &Repository, id: &UploadId) -> Result<Option<Upload>, StorageError> {
@@ -96,8 +96,8 @@ impl Uploads {
         Ok(partial.map(|partial| Upload::new(Arc::clone(&self.disk), claim, partial, self.uses.clone())))
     }
 
-    /// How many bytes of the upload survive a power cut: where its next chunk begins, if no request is writing it.
-    /// `None` as for [`open`](Self::open).
+    /// How many bytes of the upload survive a power cut: where its next chunk begins, if no request
+    /// is writing it. `None` as for [`open`](Self::open).
     pub(crate) fn offset(&self, repository: &Repository, id: &UploadId) -> Result<Option<u64>, StorageError> {
         let Some(state) = self.waiting(repository, id)? else {
             return Ok(None);
@@ -106,7 +106,8 @@ impl Uploads {
         if length.is_ok_and(|length| length == state.durable_offset) {
             return Ok(Some(state.durable_offset));
         }
-        // A request broke off: what it left is made to last, so that what is said here holds good for the next.
+        // A request broke off: its bytes are made durable, so that this answer is right for the
+        // next request.
         match self.open(repository, id) {
             Ok(Some(upload)) => upload.park().map(Some),
             Ok(None) => Ok(None),
@@ -115,7 +116,8 @@ impl Uploads {
         }
     }
 
-    /// Forgets an upload and what it was given. `false` as `None` for [`open`](Self::open), which has the same errors.
+    /// Removes an upload and its bytes. `false` where [`open`](Self::open) answers `None`; the
+    /// errors are the same.
     pub(crate) fn cancel(&self, repository: &Repository, id: &UploadId) -> Result<bool, StorageError> {
         let _permission = self.disk.writing()?;
         if self.waiting(repository, id)?.is_none() {
@@ -127,7 +129,7 @@ impl Uploads {
         Ok(true)
     }
 
-    /// The same whichever repository it is of. `false`: there is none of this name.
+    /// The same for an upload of any repository. `false`: no upload has this name.
     pub(crate) fn discard(&self, id: &UploadId) -> Result<bool, StorageError> {
         let _permission = self.disk.writing()?;
         let place = self.place(id);
@@ -140,12 +142,14 @@ impl Uploads {
         Ok(true)
     }
 
-    /// Removes the uploads that were given nothing for this long, and that no request writes. Says how many.
+    /// Removes the uploads that got no bytes for this long, and that no request writes. Returns how
+    /// many.
     ///
-    /// How long that is, only the clock can say, which may jump. So one that this process has used, or may have missed,
-    /// within the grace of the [`Leases`](super::leases::Leases) stays in any case: an hour, by a time that does not jump.
+    /// Their age comes from the clock, which may jump. So an upload that this process has used, or
+    /// may have missed, within the grace of the [`Leases`](super::leases::Leases) stays in any case: an
+    /// hour, by a monotonic time.
     ///
-    /// One that cannot be removed is told in the log, and does not keep the others.
+    /// An upload that cannot be removed is reported in the log, and the sweep goes on.
     pub(crate) fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
         let mut removed = 0;
         for id in self.idle(older_than)? {
@@ -158,7 +162,7 @@ impl Uploads {
         Ok(removed)
     }
 
-    /// Removes an upload if it is idle still, now that no request can take it up. Says whether it was.
+    /// Removes an upload if it is still idle, now that no request can open it. Says whether it was.
     fn sweep_one(&self, id: UploadId, older_than: Duration) -> Result<bool, StorageError> {
         let Some(_claim) = self.open.take(id) else { return Ok(false) };
         let _permission = self.disk.writing()?;
@@ -177,7 +181,7 @@ impl Uploads {
         Ok(idle)
     }
 
-    /// The repositories that an upload is being written to, or that was begun or written to within
+    /// The repositories of the uploads that are being written, or that were begun or written within
     /// `recent`.
     pub(crate) fn under_way(&self, recent: Duration) -> Result<HashSet<Repository>, StorageError> {
         let mut repositories = HashSet::new();
@@ -196,11 +200,11 @@ impl Uploads {
         Ok(repositories)
     }
 
-    /// How long ago the clock says that it was last written to; `None` if it is gone.
+    /// The time since it was last written, by the clock; `None` if it is gone.
     fn unchanged_for(&self, id: &UploadId) -> Option<Duration> {
         let place = self.place(id);
         let changed = fs::metadata(place.path()).or_else(|_| fs::metadata(&place.folder)).and_then(|m| m.modified());
-        // One whose time stands in the future is as old as one that has just changed.
+        // A file time in the future counts as now.
         changed.ok().map(|changed| SystemTime::now().duration_since(changed).unwrap_or_default())
     }
 
@@ -209,18 +213,18 @@ impl Uploads {
         age.is_some_and(|age| age >= for_at_least) && self.uses.unused_for(id) >= self.disk.leases.grace()
     }
 
-    /// How many there are, waiting or not; 0 if the folder cannot be read.
+    /// The number of uploads, waiting or not; 0 if the folder cannot be read.
     pub(crate) fn count(&self) -> usize {
         self.all().map_or(0, |all| all.len())
     }
 
-    /// The state of an upload that is this repository's.
+    /// The state of an upload of this repository.
     fn waiting(&self, repository: &Repository, id: &UploadId) -> Result<Option<State>, StorageError> {
         let state = State::read(&self.place(id).folder)?;
         Ok(state.filter(|state| state.meta.repository == Some(names::whole_repository(repository))))
     }
 
-    /// All of them, waiting or not.
+    /// All uploads, waiting or not.
     pub(crate) fn all(&self) -> Result<Vec<UploadId>, StorageError> {
         let folder = self.disk.layout.uploads();
         let entries = match fs::read_dir(&folder) {

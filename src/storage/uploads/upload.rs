@@ -1,10 +1,12 @@
 //! One push of a blob under way.
 //!
-//! | | by | after which |
+//! | state | entered by | then |
 //! |---|---|---|
 //! | open | [`Uploads::open`](super::Uploads::open) | bytes are appended |
 //! | waiting | [`Upload::park`], drop | it is taken up again where it ends |
-//! | gone | [`Upload::finish`] | it is a blob, or nothing if it was not what was promised |
+//! | ended | [`Upload::finish`] | it is a blob, or removed if it has another digest |
+//!
+//! Callers: the verbs of `verbs/upload.rs`.
 
 use std::sync::Arc;
 
@@ -35,7 +37,7 @@ impl Upload {
         Upload { disk, claim, partial, uses }
     }
 
-    /// Its name.
+    /// The upload's name.
     pub(crate) fn id(&self) -> UploadId {
         self.claim.key
     }
@@ -45,29 +47,31 @@ impl Upload {
         self.partial.given()
     }
 
-    /// The algorithm that its digest was said to be of when it was begun.
+    /// The algorithm that its digest must have, if that was said when it was begun.
     pub(crate) fn algorithm(&self) -> Option<Algorithm> {
         self.partial.meta().algorithm
     }
 
     /// Takes the next bytes.
     ///
-    /// After an error drop it: what arrived before is kept, and the next [`open`](super::Uploads::open) says how much.
+    /// After an error drop it: the bytes that arrived before are kept, and the next
+    /// [`open`](super::Uploads::open) says how many.
     pub(crate) fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
         self.partial.append(batch)
     }
 
-    /// The end of a chunk: everything that was given survives a power cut from now on. Says where the next one begins.
+    /// The end of a chunk: all bytes so far survive a power cut from now on. Returns the offset
+    /// where the next chunk begins.
     pub(crate) fn park(mut self) -> Result<u64, StorageError> {
         self.partial.park()?;
         Ok(self.partial.written())
     }
 
-    /// The end of the push: proves the digest, and makes it a blob, durably. It is leased from now on and linked by
-    /// nobody: that is the caller's next step.
+    /// The end of the push: proves the digest, and makes it a blob, durably. The blob is leased
+    /// from now on, and no repository links it: that is the caller's next step.
     ///
-    /// Errors: [`StorageError::WrongDigest`] if the bytes are not what the digest says, and then nothing of them is
-    /// kept.
+    /// Errors: [`StorageError::WrongDigest`] if the bytes have another digest, and then they are
+    /// removed.
     pub(crate) fn finish(mut self, digest: &Digest) -> Result<StoredBlob, StorageError> {
         drop(self.disk.writing()?);
         self.partial.flush()?;
@@ -82,9 +86,9 @@ impl Upload {
     }
 
     /// One hash is kept while the bytes come in: that of the algorithm that was said at the
-    /// beginning, or else SHA-256. For a digest of the other they are read once more. So they are
-    /// where an earlier process began: its saved hash vouches for what was written then, not for
-    /// what the disk has kept since.
+    /// beginning, or else SHA-256. For a digest of the other algorithm the file is read once more.
+    /// So it is where an earlier process began the upload: its saved hash covers the bytes as they
+    /// were written, not as the disk has kept them since.
     fn proves(&self, digest: &Digest) -> Result<bool, StorageError> {
         let found = match digest.algorithm() {
             algorithm if algorithm == self.partial.algorithm() && self.uses.is_own(&self.id()) => {

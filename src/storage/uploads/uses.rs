@@ -1,6 +1,7 @@
-//! What this process knows of the uploads from its own doing: which it began, and when each was last used.
+//! Which uploads this process began, and when it last used each.
 //!
-//! Times are monotonic, so no jump of the clock makes an upload old. An entry goes with its upload.
+//! Promises: times are monotonic, so no jump of the clock makes an upload old. An entry is removed
+//! with its upload. Callers: the uploads.
 
 use std::{
     collections::HashMap,
@@ -38,7 +39,7 @@ impl Uses {
         self.lock().uses.insert(*id, Use { own: true, last: Instant::now() });
     }
 
-    /// A request has taken the upload up.
+    /// A request has opened the upload.
     pub(super) fn opened(&self, id: &UploadId) {
         let last = Instant::now();
         self.lock().uses.entry(*id).and_modify(|known| known.last = last).or_insert(Use { own: false, last });
@@ -51,7 +52,7 @@ impl Uses {
         }
     }
 
-    /// The upload is no more.
+    /// The upload is removed, or has become a blob.
     pub(super) fn gone(&self, id: &UploadId) {
         self.lock().uses.remove(id);
     }
@@ -61,7 +62,7 @@ impl Uses {
         self.lock().uses.get(id).is_some_and(|known| known.own)
     }
 
-    /// For how long this process has not used it; since the start, if it never has.
+    /// The time since this process last used it, or since the start if it never has.
     pub(super) fn unused_for(&self, id: &UploadId) -> Duration {
         let table = self.lock();
         table.uses.get(id).map_or(table.started, |known| known.last).elapsed()
