@@ -1,7 +1,6 @@
-//! A partial file: it grows, and its hash grows with it: `<folder>/<name>` and `<folder>/state`.
+//! A partial file, `<folder>/<name>`, grows, and its hash in `<folder>/state` grows with it.
 //!
-//! Exactly the written bytes are hashed (`hashing`), also when a write fails; and after the process
-//! died the file is taken up again:
+//! Exactly the written bytes are hashed, also when a write fails. After a crash it is taken up:
 //!
 //! | the state file | the file is |
 //! |---|---|
