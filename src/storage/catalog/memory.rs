@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    pushed::check_pushed,
-    records::{LinkRecord, LinkRight, Presence, TagRecord},
+    pushed::hold_linked,
+    records::{LinkRecord, Presence, TagRecord},
 };
 use crate::{
     oci::{Digest, Namespace, Repository, RepositoryName, Tag},
@@ -98,17 +98,9 @@ impl MemoryCatalog {
         if records.is_empty() {
             return Ok(());
         }
-        let mut hold = self.disk.leases.hold(records.iter().map(|record| record.digest));
-        let named = |record: &&LinkRecord| matches!(record.right, LinkRight::Named(_));
-        hold.forget(records.iter().filter(named).map(|record| &record.digest));
+        let _hold = hold_linked(&self.disk, records)?;
         let _change = self.disk.versions.change(repository);
         let _permission = self.disk.writing()?;
-        if let Err(error) = check_pushed(&self.disk, records) {
-            if let StorageError::Gone(digest) = &error {
-                hold.forget([digest]);
-            }
-            return Err(error);
-        }
         let mut repositories = self.lock();
         let present = repositories.entry(repository.clone()).or_default();
         for record in records {

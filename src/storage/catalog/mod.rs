@@ -71,8 +71,8 @@ impl Catalog {
     }
 
     /// How much there is of a repository. It is known from its first manifest or tag on, also when
-    /// its last tag and link have gone. Blobs alone do not make it known: a push may have broken off
-    /// before there was an image. Except for [`Presence::Unseen`] the answer is good for a
+    /// its last tag and link have gone. Blobs alone do not make it known: a push may have broken
+    /// off before there was an image. Except for [`Presence::Unseen`] the answer is good for a
     /// [`generation`](Self::generation). Cheap enough for every request.
     pub(crate) fn presence(&self, repository: &Repository) -> Presence {
         match self {
@@ -86,8 +86,8 @@ impl Catalog {
         }
     }
 
-    /// Whether the repository is known. One that cannot be looked at is: a hosted name must not seem
-    /// free because the disk fails for a moment.
+    /// Whether the repository is known. One that cannot be looked at is: a hosted name must not
+    /// seem free because the disk fails for a moment.
     pub(crate) fn knows(&self, repository: &Repository) -> bool {
         matches!(self.presence(repository), Presence::Known | Presence::Unseen)
     }
@@ -129,8 +129,8 @@ impl Catalog {
         self.tags_after(repository, None, usize::MAX)
     }
 
-    /// The repository's first `limit` tags that sort after `last`, in the order of their bytes; none
-    /// for a repository that is absent. `last` need not be a tag.
+    /// The repository's first `limit` tags that sort after `last`, in the order of their bytes;
+    /// none for a repository that is absent. `last` need not be a tag.
     pub(crate) fn tags_after(
         &self,
         repository: &Repository,
@@ -227,8 +227,8 @@ impl Catalog {
         on!(self, catalog => catalog.repositories_after(namespace, last, limit))
     }
 
-    /// Every repository of the namespace that was ever begun, in the order of bytes: also those that
-    /// hold nothing or cannot be looked into.
+    /// Every repository of the namespace that was ever begun, in the order of bytes: also those
+    /// that hold nothing or cannot be looked into.
     pub(crate) fn folders(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
         on!(self, catalog => catalog.folders(namespace))
     }

@@ -1,20 +1,37 @@
-//! The rule of every catalogue: a link of a pushed digest needs the content.
+//! The rule of every catalogue for new links: their digests are held before it is looked for their
+//! content, and a link of a pushed digest needs the content.
 
 use std::{fs, io};
 
 use super::records::{LinkRecord, LinkRight};
-use crate::storage::{StorageError, disk::Disk};
+use crate::{
+    oci::Digest,
+    storage::{Hold, StorageError, disk::Disk},
+};
 
-/// Refuses to link a pushed digest whose content is not here any more, with [`StorageError::Gone`].
-/// The caller holds the digests, so content that is here stays.
-pub(super) fn check_pushed(disk: &Disk, records: &[LinkRecord]) -> Result<(), StorageError> {
+/// Holds the digests of these records, except those that a manifest only names: their content may
+/// be absent, and the link protects it as well. Refuses with [`StorageError::Gone`] if the content
+/// of a pushed digest is not here any more; that digest gets no lease.
+pub(super) fn hold_linked(disk: &Disk, records: &[LinkRecord]) -> Result<Hold, StorageError> {
+    let mut hold = disk.leases.hold(records.iter().map(|record| record.digest));
+    let named = records.iter().filter(|record| matches!(record.right, LinkRight::Named(_)));
+    hold.forget(named.map(|record| &record.digest));
     for LinkRecord { digest, .. } in records.iter().filter(|record| record.right == LinkRight::Pushed) {
-        let path = disk.layout.blob(digest);
-        match fs::symlink_metadata(&path) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StorageError::Gone(*digest)),
-            Err(error) => return Err(StorageError::io("looking at", &path)(error)),
+        if let Err(error) = check_content(disk, digest) {
+            if let StorageError::Gone(digest) = &error {
+                hold.forget([digest]);
+            }
+            return Err(error);
         }
     }
-    Ok(())
+    Ok(hold)
+}
+
+fn check_content(disk: &Disk, digest: &Digest) -> Result<(), StorageError> {
+    let path = disk.layout.blob(digest);
+    match fs::symlink_metadata(&path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StorageError::Gone(*digest)),
+        Err(error) => Err(StorageError::io("looking at", &path)(error)),
+    }
 }

@@ -7,7 +7,8 @@ use crate::{
 };
 
 impl FileCatalog {
-    /// Whether the repository has a link that cannot be read, so that it is not known what it holds.
+    /// Whether the repository has a link that cannot be read, so that it is not known what it
+    /// holds.
     pub(crate) fn has_damaged_link(&self, repository: &Repository) -> Result<bool, StorageError> {
         for digest in self.link_files(repository)? {
             if self.link(repository, &digest)?.is_none() {

@@ -25,8 +25,8 @@ impl FileCatalog {
         Ok(found)
     }
 
-    /// Whether a repository has a link of the digest, be it a good one or not. "No" comes from the files alone: something
-    /// is removed for it.
+    /// Whether a repository has a link of the digest, be it a good one or not. "No" comes from the
+    /// files alone: something is removed for it.
     pub(in crate::storage) fn is_held(&self, digest: &Digest) -> Result<bool, StorageError> {
         if self.disk.index.holders(digest).is_some_and(|(sure, _)| !sure.is_empty()) {
             return Ok(true);

@@ -1,6 +1,6 @@
 //! Links: what a repository holds.
 
-use super::{super::pushed::check_pushed, FileCatalog, LinkRecord, LinkRight, checked_link, decode_all, encode, sync};
+use super::{super::pushed::hold_linked, FileCatalog, LinkRecord, checked_link, decode_all, encode, sync};
 use crate::{
     oci::{Digest, Repository},
     storage::{
@@ -22,28 +22,20 @@ impl FileCatalog {
         Ok(checked_link(digest, record::read(&path)?, &path))
     }
 
-    /// Makes the repository hold the digests, durably: every record is synced, then the folder once for all. A record
-    /// that is there already, but for its time, is left as it is. The digests are leased from now on, but for those of
-    /// [`LinkRight::Named`].
+    /// Makes the repository hold the digests, durably: each record is synced, then the folder once.
+    /// A record that differs only in its time stays. The digests are leased from now on, except
+    /// those of `LinkRight::Named`.
     ///
-    /// Errors: [`StorageError::Gone`] if one of [`LinkRight::Pushed`] is not here, and then nothing is linked. (Content of
-    /// the other rights may be missing: it was only named, or upstream has it.)
+    /// Errors: [`StorageError::Gone`] if one of `LinkRight::Pushed` is not here, and then nothing
+    /// is linked. (Content of the other rights may be missing: it was only named, or upstream has
+    /// it.)
     pub(crate) fn put_links(&self, repository: &Repository, records: &[LinkRecord]) -> Result<(), StorageError> {
         if records.is_empty() {
             return Ok(());
         }
-        let mut hold = self.disk.leases.hold(records.iter().map(|record| record.digest));
-        // What is only named may not be here at all, and its link protects it as well.
-        let named = |record: &&LinkRecord| matches!(record.right, LinkRight::Named(_));
-        hold.forget(records.iter().filter(named).map(|record| &record.digest));
+        let _hold = hold_linked(&self.disk, records)?;
         let _change = self.disk.versions.change(repository);
         let _permission = self.disk.writing()?;
-        if let Err(error) = check_pushed(&self.disk, records) {
-            if let StorageError::Gone(digest) = &error {
-                hold.forget([digest]);
-            }
-            return Err(error);
-        }
         let _lock = self.lock(repository);
         self.create(&self.disk.layout.links(repository))?;
         let key = RepositoryKey::new(repository);
@@ -69,14 +61,16 @@ impl FileCatalog {
         let synced = sync(&self.disk.layout.links(repository));
         self.disk.index.write(Some(&key), entries);
         written.and(synced)?;
-        // The folder of tags says that the repository is known, and it is from its first manifest on, not before.
+        // The folder of tags says that the repository is known, and it is from its first manifest
+        // on, not before.
         if records.iter().any(LinkRecord::is_manifest) {
             self.create(&self.disk.layout.tags(repository))?;
         }
         Ok(())
     }
 
-    /// Makes the repository hold the digest no more, durably; the blob stays. Says whether it held it.
+    /// Makes the repository hold the digest no more, durably; the blob stays. Says whether it held
+    /// it.
     pub(crate) fn delete_link(&self, repository: &Repository, digest: &Digest) -> Result<bool, StorageError> {
         let _change = self.disk.versions.change(repository);
         let _permission = self.disk.writing()?;
@@ -116,9 +110,9 @@ impl FileCatalog {
         Ok(records)
     }
 
-    /// Manifests in the repository that say they belong to `subject`, sorted by their digests: some that follow `last`, and
-    /// behind which digest there may be others. From the index they are `limit` at most; without it all, since every link of the
-    /// repository is read for them.
+    /// Manifests in the repository that say they belong to `subject`, sorted by their digests: some
+    /// that follow `last`, and behind which digest there may be others. From the index they are
+    /// `limit` at most; without it all, since every link of the repository is read for them.
     pub(crate) fn referrers_after(
         &self,
         repository: &Repository,

@@ -1,12 +1,13 @@
 //! The catalogue in the data folder: a file per record, and the index over them.
 //!
-//! Promises: what a write acknowledges is in a synced file before it returns, and readable from then
-//! on. A damaged record reads as absent and is reported. Reads come from the index where it is sure,
-//! else from the files, with the same answers. Writes change the file first, then the index, under a
-//! lock per repository. The rebuild takes that lock as well, so it never puts an older record over a
-//! newer one. The contract of each operation stands at [`Catalog`](super::Catalog).
+//! Promises: what a write acknowledges is in a synced file before it returns, and readable from
+//! then on. A damaged record reads as absent and is reported. Reads come from the index where it is
+//! sure, else from the files, with the same answers. Writes change the file first, then the index,
+//! under a lock per repository. The rebuild takes that lock as well, so it never puts an older
+//! record over a newer one. The contract of each operation stands at [`Catalog`](super::Catalog).
 //!
-//! Callers: [`Catalog`](super::Catalog); the rebuild, the check and the rot for what only files have.
+//! Callers: [`Catalog`](super::Catalog); the rebuild, the check and the rot for what only files
+//! have.
 
 mod damage;
 mod holders;
@@ -22,7 +23,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::records::{LinkRecord, LinkRight, Presence, TagRecord};
+use super::records::{LinkRecord, Presence, TagRecord};
 use crate::{
     oci::{Digest, Namespace, Repository, RepositoryName, Tag},
     storage::{
@@ -136,8 +137,8 @@ impl FileCatalog {
         Ok(records)
     }
 
-    /// As [`Catalog::presence`](super::Catalog::presence): one look at the disk, or two. Only where there are blobs and no
-    /// folder of tags the links are read.
+    /// As [`Catalog::presence`](super::Catalog::presence): one look at the disk, or two. Only where
+    /// there are blobs and no folder of tags the links are read.
     pub(crate) fn presence(&self, repository: &Repository) -> Presence {
         match fs::metadata(self.disk.layout.tags(repository)) {
             Ok(metadata) if metadata.is_dir() => Presence::Known,
@@ -147,7 +148,8 @@ impl FileCatalog {
         }
     }
 
-    /// The same where there is no folder of tags: a push may have died between its first manifest and that.
+    /// The same where there is no folder of tags: a push may have died between its first manifest
+    /// and that.
     fn presence_by_links(&self, repository: &Repository) -> Presence {
         match fs::metadata(self.disk.layout.links(repository)) {
             Ok(_) => match self.links(repository) {
@@ -173,8 +175,9 @@ impl FileCatalog {
             .any(|folder| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()))
     }
 
-    /// As [`Catalog::repositories_after`](super::Catalog::repositories_after). Without the index it lists one folder, and
-    /// looks into those of the answer; then one of which every record is damaged is among them as well.
+    /// As [`Catalog::repositories_after`](super::Catalog::repositories_after). Without the index it
+    /// lists one folder, and looks into those of the answer; then one of which every record is
+    /// damaged is among them as well.
     pub(crate) fn repositories_after(
         &self,
         namespace: &Namespace,
@@ -200,8 +203,8 @@ impl FileCatalog {
         Ok(names)
     }
 
-    /// The names of all the namespace's repositories that have a folder, sorted by their bytes: also of those that hold
-    /// nothing, that are not known, and that cannot be looked into.
+    /// The names of all the namespace's repositories that have a folder, sorted by their bytes:
+    /// also of those that hold nothing, that are not known, and that cannot be looked into.
     pub(crate) fn folders(&self, namespace: &Namespace) -> Result<Vec<RepositoryName>, StorageError> {
         let folder = self.disk.layout.repos().join(names::namespace(namespace));
         let mut names = file_names(&folder, names::parse_repository)?;
@@ -224,7 +227,8 @@ impl FileCatalog {
         file_names(&self.disk.layout.links(repository), names::parse_digest)
     }
 
-    /// The index's entry for a tag, as its file says now. For the rebuild, which holds [`lock`](Self::lock).
+    /// The index's entry for a tag, as its file says now. For the rebuild, which holds
+    /// [`lock`](Self::lock).
     pub(in crate::storage) fn tag_entry(&self, repository: &Repository, tag: &Tag) -> Result<Entry, StorageError> {
         let path = self.disk.layout.tag(repository, tag);
         let record = checked_tag(tag, record::read(&path)?, &path);
@@ -277,7 +281,7 @@ fn checked_link(digest: &Digest, record: Option<LinkRecord>, path: &Path) -> Opt
     Some(record)
 }
 
-/// The records of texts from the index; `None` if one of them is none, and then the files are asked.
+/// The records of texts from the index. `None`: one text is damaged, and the caller asks the files.
 fn decode_all<T: serde::de::DeserializeOwned>(texts: &[Vec<u8>]) -> Option<Vec<T>> {
     texts.iter().map(|text| record::decode(text).ok()).collect()
 }
@@ -290,12 +294,14 @@ fn sync(folder: &Path) -> Result<(), StorageError> {
     durable::sync_dir(folder).map_err(StorageError::io("syncing", folder))
 }
 
-/// Whether it says that something is not there. A stray file in the place of a folder holds nothing.
+/// Whether it says that something is not there. A stray file in the place of a folder holds
+/// nothing.
 fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// The names in a folder that parse, in no order; none if there is no such folder. Others are no business of ours.
+/// The names in a folder that parse, in no order; none if there is no such folder. Others are no
+/// business of ours.
 fn file_names<T>(folder: &Path, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, StorageError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if is_absence(&error) => return Ok(Vec::new()),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::storage::{
-    Files,
+    Files, LinkRight,
     catalog::Catalog,
     tests::{digest, eventually, hosted, link_record, open, open_ready, repository, tag, tag_record},
 };
@@ -182,7 +182,8 @@ fn stray_files_are_no_records() {
     assert_eq!(storage.catalog.repositories(&a.namespace).unwrap(), [a.name]);
 }
 
-/// Writers and a rebuild at once: what was written last is what is read, from files and from the index.
+/// Writers and a rebuild at once: what was written last is what is read, from files and from the
+/// index.
 #[test]
 fn a_rebuild_never_puts_an_older_record_over_a_newer_one() {
     let dir = tempfile::tempdir().unwrap();
@@ -350,7 +351,8 @@ fn walk<T>(page: impl Fn(Option<&T>) -> Vec<T>) -> Vec<T> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 50, ..ProptestConfig::default() })]
 
-    /// The index, the files alone, and a map in memory give the same answers after any steps, crashes included.
+    /// The index, the files alone, and a map in memory give the same answers after any steps,
+    /// crashes included.
     #[test]
     fn index_and_files_agree(steps in proptest::collection::vec(step(), 1..30)) {
         let dir = tempfile::tempdir().unwrap();
