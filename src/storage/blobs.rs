@@ -2,7 +2,8 @@
 //!
 //! Promises: a file that [`BlobStore::open`] gives was verified against its digest before it got
 //! its name, and it stays readable while it is open, also if its name is removed. Stored content is
-//! leased from then on ([`Leases`](super::leases::Leases)), so that it is not garbage before it is linked.
+//! leased from then on ([`Leases`](super::leases::Leases)), so that it is not garbage before it is
+//! linked.
 //!
 //! Callers: the verbs, the downloads and the uploads (`commit`), the check, and the rebuild.
 

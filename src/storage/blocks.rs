@@ -13,7 +13,7 @@ use std::{
 /// What a file may hold beyond its content, in bytes: a file system rounds up.
 const SLACK: u64 = 1 << 20;
 
-/// The same for a file that nobody downloads into any more: a crash leaves many of them, and they
+/// The same for a file that no download writes any more: a crash leaves many of them, and they
 /// add up.
 const ROUNDING: u64 = 64 << 10;
 

@@ -11,7 +11,8 @@ use crate::oci::Digest;
 /// Why something could not be read or stored.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    /// The disk is full, or the user's quota is used up. Serving goes on; storing works again when there is space.
+    /// The disk is full, or the user's quota is used up. Serving goes on; storing works again when
+    /// there is space.
     #[error("no space left on the disk while {doing} {}", path.display())]
     NoSpace {
         /// What was being done.
@@ -38,8 +39,8 @@ pub enum StorageError {
     /// The upload is being written by another [`Upload`](super::Upload) of this process.
     #[error("the upload {0} is being written by another request")]
     UploadBusy(UploadId),
-    /// A pushed blob was to be linked, and is not here: nobody linked it for longer than its lease, and it was removed
-    /// meanwhile. Nothing was linked; it is to be pushed again.
+    /// A pushed blob was to be linked, and is not here: no repository linked it within its lease,
+    /// and it was removed meanwhile. Nothing was linked; it is to be pushed again.
     #[error("{0} is not here any more")]
     Gone(Digest),
     /// Larger than the reader asked for.
@@ -55,7 +56,8 @@ pub enum StorageError {
     /// The thread that did the work panicked, or the runtime has stopped.
     #[error("the work was dropped inside lanyard")]
     Lost,
-    /// Anything else that the operating system answered. A failed sync is final: it is never tried again.
+    /// Anything else that the operating system answered. A failed sync is final: it is never tried
+    /// again.
     #[error("{doing} {}: {source}", path.display())]
     Io {
         /// What was being done.

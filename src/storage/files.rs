@@ -1,8 +1,9 @@
-//! An open data folder, as blocking code: what the verbs of [`Storage`](super::Storage) are made of.
+//! An open data folder, as blocking code: what the verbs of [`Storage`](super::Storage) are made
+//! of.
 //!
 //! Opening takes the lock and returns as soon as requests can be served; the index opens, or is
-//! filled from the files, in the background. [`Files::close`] is the orderly stop; a drop without it
-//! leaves what a crash leaves. The check opens a folder too, and has it to itself.
+//! filled from the files, in the background. [`Files::close`] is the orderly stop; a drop without
+//! it leaves what a crash leaves. The check opens a folder too, and has it to itself.
 
 use std::{path::Path, sync::Arc};
 
@@ -50,7 +51,8 @@ pub(crate) struct Files {
 pub(super) struct CleanMark {
     /// What the index must hold to be believed; `None` if it is not to be.
     token: Option<u64>,
-    /// Who closed it, as in `LOCK`. A mark that was copied back from earlier names another than the last holder.
+    /// Who closed it, as in `LOCK`. A mark that was copied back from earlier names another than the
+    /// last holder.
     #[serde(default)]
     holder: String,
     blobs: u64,
@@ -62,10 +64,12 @@ pub(super) struct CleanMark {
 }
 
 impl Files {
-    /// Opens the folder `dir`, which is created if it is not there, and takes its lock. On a read-only file system a
-    /// folder that already has data is opened for reading: [`writable`](Self::writable) is `false` then.
+    /// Opens the folder `dir`, which is created if it is not there, and takes its lock. On a
+    /// read-only file system a folder that already has data is opened for reading:
+    /// [`writable`](Self::writable) is `false` then.
     ///
-    /// Returns as soon as requests can be served; the index opens, or is filled from the files, in the background.
+    /// Returns as soon as requests can be served; the index opens, or is filled from the files, in
+    /// the background.
     pub(crate) fn open(dir: &Path, limits: Limits) -> Result<Files, OpenError> {
         let layout = Layout::new(dir);
         match durable::ensure_dir(dir).map_err(OpenError::io(dir, dir)).and_then(|()| Lock::take(&layout)) {
@@ -78,7 +82,8 @@ impl Files {
             Err(error) => Err(error),
             Ok(lock) => {
                 layout.check_format()?;
-                // Who made it may have died before it synced this. The folder above need not be one that may be opened.
+                // Who made it may have died before it synced this. The folder above need not be one
+                // that may be opened.
                 let _ = durable::sync_dir(durable::above(dir));
                 match layout.create() {
                     Err(error @ OpenError::NoSpace(_)) if layout.exists() => {
@@ -131,8 +136,8 @@ impl Files {
         }
     }
 
-    /// Waits until the index is filled and everything is counted, then closes. Says whether the next start finds a good
-    /// index. For the check.
+    /// Waits until the index is filled and everything is counted, then closes. Says whether the
+    /// next start finds a good index. For the check.
     pub(super) fn fill_index(self) -> bool {
         self.rebuild.finish();
         self.close();
@@ -140,8 +145,8 @@ impl Files {
             .is_ok_and(|mark| mark.is_some_and(|mark| mark.token.is_some()))
     }
 
-    /// The orderly stop: awaits the background work, flushes the index and marks it clean. From then on everything can
-    /// be read and nothing changed. A second call does nothing.
+    /// The orderly stop: awaits the background work, flushes the index and marks it clean. From
+    /// then on everything can be read and nothing changed. A second call does nothing.
     pub(crate) fn close(&self) {
         self.rebuild.stop();
         if !self.disk.close_gate() {
@@ -203,7 +208,8 @@ impl Files {
         self.disk.index.is_ready()
     }
 
-    /// When the blob was last opened, in seconds since 1970, to about a minute; `None` if the index does not know.
+    /// When the blob was last opened, in seconds since 1970, to about a minute; `None` if the index
+    /// does not know.
     pub(crate) fn last_access(&self, digest: &Digest) -> Option<u64> {
         self.disk.index.accessed(digest)
     }

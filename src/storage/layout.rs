@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! LOCK, format                                flock and who holds it; the version of this layout
-//! blobs/sha256/ab/<hex>                       blobs and manifests, complete and verified; sha512 likewise
+//! blobs/sha256/ab/<hex>                       complete and verified content; sha512 too
 //! repos/<namespace>/<repository>/tags/<tag>   record: what the tag names
-//! repos/<namespace>/<repository>/links/<digest>  record: the repository holds the digest; without a folder `tags`
-//!                                             beside it, it has never held a manifest
+//! repos/<namespace>/<repository>/links/<digest>  record: the repository holds it; without
+//!                                             `tags` beside it, it never held a manifest
 //! fills/<digest>/{part,state}                 a download under way
 //! uploads/<uuid>/{data,state}                 a push of a blob under way
 //! quarantine/<digest>                         content that was found rotten
@@ -25,7 +25,8 @@ use crate::oci::{Algorithm, Digest, Repository, Tag};
 /// The folder of all repositories, in the data folder.
 pub(super) const REPOS: &str = "repos";
 
-/// The version of the layout, in the file `format`. A newer one is refused, every older one is read.
+/// The version of the layout, in the file `format`. A newer one is refused, every older one is
+/// read.
 const FORMAT: u32 = 1;
 
 /// The folder's paths. Names from outside reach the disk only through [`names`].
@@ -116,7 +117,8 @@ impl Layout {
         self.root.join("index.clean")
     }
 
-    /// Whether there is something to serve: the last folder that [`create`](Self::create) makes is there.
+    /// Whether there is something to serve: the last folder that [`create`](Self::create) makes is
+    /// there.
     pub(super) fn exists(&self) -> bool {
         self.repos().is_dir()
     }
@@ -139,7 +141,8 @@ impl Layout {
         Ok(())
     }
 
-    /// Refuses a folder that a newer lanyard has written. A missing or empty file says nothing against it.
+    /// Refuses a folder that a newer lanyard has written. A missing or empty file says nothing
+    /// against it.
     pub(super) fn check_format(&self) -> Result<(), OpenError> {
         let path = self.root.join("format");
         let text = match std::fs::read_to_string(&path) {

@@ -8,7 +8,7 @@
 //!
 //! | caller | takes | and then |
 //! |---|---|---|
-//! | push, HEAD, mount | [`touch`](Leases::touch), [`hold`](Leases::hold) | looks whether it is here |
+//! | push, HEAD, mount | [`touch`](Leases::touch) or [`hold`](Leases::hold) | looks for it |
 //! | a removal | [`claim_by`](Leases::claim_by) | looks for links, and removes it |
 //!
 //! A touch and a hold wait while the digest is claimed. A claim is refused while the digest is

@@ -8,8 +8,8 @@
 //! - What a verb acknowledged is there after `kill -9` and, except for the unfinished tail of a
 //!   download, after a power cut. Content that is not complete and verified is never visible.
 //! - A verb that has begun runs to its end, also when its caller is dropped.
-//! - Files are the truth. The index may be deleted at any moment; nothing is lost, and nothing waits
-//!   for it.
+//! - Files are the truth. The index may be deleted at any moment; nothing is lost, and nothing
+//!   waits for it.
 //! - One process per folder. A second one is told which process has it.
 //! - A full disk is [`StorageError::NoSpace`], a read-only file system [`StorageError::ReadOnly`];
 //!   reading goes on.
@@ -124,8 +124,8 @@ impl Storage {
         Storage { reading: pool.clone(), writing: pool, ..self.clone() }
     }
 
-    /// The orderly stop. Awaits the background work, flushes the index and marks it clean. From then
-    /// on everything can be read and nothing changed. A second call does nothing. Blocks.
+    /// The orderly stop. Awaits the background work, flushes the index and marks it clean. From
+    /// then on everything can be read and nothing changed. A second call does nothing. Blocks.
     pub fn close(&self) {
         self.files.close();
     }

@@ -1,17 +1,19 @@
 //! How names become file names, and back.
 //!
-//! Promises: every file name made here is one path component of at most 255 bytes, of lower-case letters, digits and
-//! `. _ - +` alone; it is never `.` or `..`, never ends with a dot, and is no device name of Windows. Two different
-//! names never make file names that are equal, not even on a file system that ignores case. So a data folder can move
-//! between ext4, xfs, NTFS and NFS. `parse_*` undo it, and refuse what the other half would not have written: a stray
-//! file in the folder is no record.
+//! Promises: every file name made here is one path component of at most 255 bytes, of lower-case
+//! letters, digits and `. _ - +` alone; it is never `.` or `..`, never ends with a dot, and is no
+//! device name of Windows. Two different names never make file names that are equal, not even on a
+//! file system that ignores case. So a data folder can move between ext4, xfs, NTFS and NFS.
+//! `parse_*` undo it, and refuse what the other half would not have written: a stray file in the
+//! folder is no record.
 
 use crate::oci::{Algorithm, Digest, Namespace, Repository, RepositoryName, Tag};
 
 /// The folder of the hosted namespace. No upstream has an underscore in its name.
 const HOSTED: &str = "_hosted";
 
-/// The folder of a namespace: `_hosted`, or the upstream's name with `+` for the colon before a port.
+/// The folder of a namespace: `_hosted`, or the upstream's name with `+` for the colon before a
+/// port.
 pub(super) fn namespace(namespace: &Namespace) -> String {
     match namespace {
         Namespace::Hosted => HOSTED.to_owned(),
@@ -44,14 +46,15 @@ pub(super) fn whole_repository(whole: &Repository) -> String {
     format!("{}/{}", namespace(&whole.namespace), repository(&whole.name))
 }
 
-/// The repository of such a line; `None` if it is none.
+/// The repository of such a line; `None`: the line names no repository.
 pub(super) fn parse_whole_repository(line: &str) -> Option<Repository> {
     let (namespace, name) = line.split_once('/')?;
     Some(Repository { namespace: parse_namespace(namespace)?, name: parse_repository(name)? })
 }
 
-/// The file of a tag: its lower-case form. Where that alone would not do (capitals, or a dot at the end, which
-/// Windows drops) there follows `+` and, in hex, the number whose bit `i` says that letter `i` is a capital.
+/// The file of a tag: its lower-case form. Where that alone would not do (capitals, or a dot at the
+/// end, which Windows drops) there follows `+` and, in hex, the number whose bit `i` says that
+/// letter `i` is a capital.
 pub(super) fn tag(tag: &Tag) -> String {
     let text = tag.as_str();
     let capitals = text
@@ -96,8 +99,8 @@ pub(super) fn parse_blob(algorithm: Algorithm, file_name: &str) -> Option<Digest
     format!("{}:{file_name}", algorithm.as_str()).parse().ok()
 }
 
-/// Puts a `+` before what Windows takes for a device: `con`, `nul.txt`, `com1.x.y`. No name begins with a `+` of its
-/// own, since none begins with the characters that become one.
+/// Puts a `+` before what Windows takes for a device: `con`, `nul.txt`, `com1.x.y`. No name begins
+/// with a `+` of its own, since none begins with the characters that become one.
 fn guard(file_name: String) -> String {
     let stem = file_name.split('.').next().unwrap_or_default();
     let device = match stem.as_bytes() {

@@ -1,8 +1,9 @@
 //! What a hosted repository's manifests need, and what of its links is garbage.
 //!
-//! Needed is what a manifest of the repository names: config, layers, children, and what the children name. Every manifest
-//! stays, tagged or not, until a client deletes it; so garbage is only what is no manifest and what none of them names.
-//! Where it cannot be told – a manifest cannot be read – nothing of the repository is garbage: rot must not spread.
+//! Needed is what a manifest of the repository names: config, layers, children, and what the
+//! children name. Every manifest stays, tagged or not, until a client deletes it; so garbage is
+//! only what is no manifest and what none of them names. Where it cannot be told – a manifest
+//! cannot be read – nothing of the repository is garbage: rot must not spread.
 
 use std::collections::HashSet;
 
@@ -19,7 +20,7 @@ pub enum Unsure {
     /// The repository holds a manifest whose content is gone, or has rotted.
     #[error("its manifest {0} is missing on disk")]
     Missing(Digest),
-    /// What is stored as a manifest is none.
+    /// The content that is stored as a manifest cannot be read as one.
     #[error("its manifest {0} cannot be read: {1}")]
     Manifest(Digest, ManifestError),
     /// What may be a manifest has a damaged record.
@@ -34,8 +35,9 @@ pub enum Unsure {
 pub struct Unneeded {
     /// The links that none of its manifests needs.
     pub links: Vec<LinkRecord>,
-    /// Something is needed only by a manifest that an index names and the repository does not hold. That is garbage once the
-    /// manifest's bytes are gone, although nothing changes in the repository then.
+    /// Something is needed only by a manifest that an index names and the repository does not hold.
+    /// That is garbage once the manifest's bytes are gone, although nothing changes in the
+    /// repository then.
     pub borrowed: bool,
 }
 

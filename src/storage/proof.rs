@@ -3,7 +3,7 @@
 //! | way | reads | used by |
 //! |---|---|---|
 //! | [`Proof`], a piece at a time | the disk, by `O_DIRECT` | the scrub |
-//! | [`BlobStore::prove_for`], at once | what a client would get, from the cache too | second look |
+//! | [`BlobStore::prove_for`], at once | as a client would, the cache too | second look |
 //! | [`BlobStore::prove`], at once | the same | `pull`, if a length is in doubt |
 //!
 //! Without `O_DIRECT` the file is read normally and its pages are dropped afterwards. Rotten
@@ -122,7 +122,7 @@ impl Proof {
                 // offset of a short read.
                 Err(error) if self.direct && Errno::from_io_error(&error) == Some(Errno::INVAL) => {
                     // From the first byte: it may be another file by now. One that is gone has
-                    // nobody to harm.
+                    // no reader to harm.
                     let Ok(file) = File::open(self.disk.layout.blob(&self.digest)) else { return Ok(Step::Sound) };
                     (self.file, self.direct, self.at) = (file, false, 0);
                     self.hasher = Some(Hasher::new(self.digest.algorithm()));

@@ -2,9 +2,9 @@
 //! crash has left reserved, counts the links of hosted repositories and the blobs, fills the index
 //! from the files.
 //!
-//! After an orderly stop there are no blobs to count and nothing to fill. Otherwise requests are served from files
-//! meanwhile, and what they change reaches the index in the order in which it reached the files: a record is read and
-//! queued under the lock of its repository.
+//! After an orderly stop there are no blobs to count and nothing to fill. Otherwise requests are
+//! served from files meanwhile, and what they change reaches the index in the order in which it
+//! reached the files: a record is read and queued under the lock of its repository.
 
 use std::{
     io,
@@ -174,7 +174,8 @@ impl Work {
         let mut seen = Vec::new();
         blob_iter::look_into(&self.disk.layout, algorithm, first, |digest, file| {
             let metadata = file.metadata()?;
-            // The kernel keeps the last access to about a day, which is what is left of it when the index is gone.
+            // The kernel keeps the last access to about a day, which is what is left of it when the
+            // index is gone.
             let accessed = metadata.atime().max(metadata.mtime()).max(0).unsigned_abs();
             seen.push(Seen { digest, size: metadata.len(), taken: blocks::taken(&metadata), accessed });
             Ok(())

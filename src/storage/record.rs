@@ -1,12 +1,14 @@
-//! The text of a record file: one line of JSON with its version, one line with the CRC of the first.
+//! The text of a record file: one line of JSON with its version, one line with the CRC of the
+//! first.
 //!
 //! ```text
 //! {"v":1,"tag":"latest","digest":"sha256:…","media_type":"…","size":529,"updated":1700000000}
 //! crc32 1a2b3c4d
 //! ```
 //!
-//! Readable with `cat`, and a torn or rotten one is known for what it is: it reads as [`Damage`], which its reader
-//! reports once in the log and treats as "not there". The index keeps the same text as its values.
+//! Readable with `cat`, and a torn or rotten one is known for what it is: it reads as [`Damage`],
+//! which its reader reports once in the log and treats as "not there". The index keeps the same
+//! text as its values.
 
 use std::path::Path;
 
@@ -88,7 +90,8 @@ pub(super) fn report(path: &Path, why: &dyn std::fmt::Display) {
     tracing::warn!(path = %path.display(), %why, "a damaged record is treated as missing");
 }
 
-/// A file that has grown beyond any record is damage, not an error: its text is empty, whose checksum is wrong.
+/// A file that has grown beyond any record is damage, not an error: its text is empty, whose
+/// checksum is wrong.
 fn oversized(error: std::io::Error) -> std::io::Result<Option<Vec<u8>>> {
     if error.kind() == std::io::ErrorKind::InvalidData { Ok(Some(Vec::new())) } else { Err(error) }
 }

@@ -1,11 +1,11 @@
-//! The check of a data folder that no process has open: every blob is read and hashed again, every record is read, and
-//! what hosted repositories need is looked for.
+//! The check of a data folder that no process has open: it reads and hashes every blob again, reads
+//! every record, and looks for what hosted repositories need.
 //!
-//! Promises: without a repair nothing in the folder changes, but for who is written into its `LOCK`. A repair moves corrupt
-//! blobs into the quarantine, writes damaged links anew where their content is here, removes other damaged records, and
-//! fills the index from the files, and gives back disk space that files hold beyond their content;
-//! what it cannot mend it reports all the same. A check may be broken off at any moment.
-//! Callers: the app, for `lanyard check`.
+//! Promises: without a repair nothing in the folder changes, except the holder in its `LOCK`. A
+//! repair moves corrupt blobs into the quarantine, writes damaged links anew if their content is
+//! here, removes other damaged records, fills the index from the files, and gives back disk space
+//! that files hold beyond their content. It reports what it cannot mend. A check may be broken off
+//! at any moment. Called by the app, for `lanyard check`.
 
 mod content;
 mod records;
@@ -75,7 +75,8 @@ struct Checker<'a> {
     repositories: Vec<Repository>,
 }
 
-/// Checks the folder `dir`. `progress` is called with the size in bytes of every blob that was read, by any thread.
+/// Checks the folder `dir`. `progress` is called with the size in bytes of every blob that was
+/// read, by any thread.
 pub fn check(dir: &Path, options: CheckOptions, progress: &(dyn Fn(u64) + Sync)) -> Result<CheckReport, CheckError> {
     let layout = Layout::new(dir);
     if !layout.exists() {
@@ -145,7 +146,8 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
     paths.map_err(StorageError::io("listing", folder))
 }
 
-/// Works on the items with some threads, each with a report of its own, and adds the reports up. The first error ends it.
+/// Works on the items with some threads, each with a report of its own, and adds the reports up.
+/// The first error ends it.
 fn share<T: Send>(
     threads: usize,
     items: impl Iterator<Item = Result<T, StorageError>> + Send,

@@ -33,7 +33,8 @@ enum Bad {
 }
 
 impl Checker<'_> {
-    /// Reads every record of the repository, mends what is damaged if this is a repair, and looks for what is missing.
+    /// Reads every record of the repository, mends what is damaged if this is a repair, and looks
+    /// for what is missing.
     pub(super) fn repository(&self, repository: &Repository, report: &mut CheckReport) -> Result<(), StorageError> {
         let (tags, links) = (self.disk.layout.tags(repository), self.disk.layout.links(repository));
         let mut good_tags = Vec::new();
@@ -42,7 +43,7 @@ impl Checker<'_> {
         {
             match record {
                 Ok(record) => good_tags.push(record),
-                // Nobody can know what it named.
+                // What it named cannot be known.
                 Err(bad) => self.mend(path, &bad, None, report)?,
             }
         }
@@ -105,8 +106,8 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// What a link to content that is here must have said, but for when and why. Without it a repair would turn a blob that
-    /// was pushed into garbage.
+    /// What a link to content that is here must have said, except when and why. Without it a
+    /// repair would turn a blob that was pushed into garbage.
     fn renewed(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
         let size = self.blobs.size(digest)?;
         let Some(size) = size.filter(|_| !self.corrupt.contains(digest)) else { return Ok(None) };
@@ -131,7 +132,8 @@ impl Checker<'_> {
         others.any(|other| fs::symlink_metadata(self.disk.layout.link(other, digest)).is_ok())
     }
 
-    /// The blob as a manifest, with its type; `None` if it is none, or not here. Without a type it must have the shape.
+    /// The blob as a manifest, with its type; `None`: it is no manifest, or not here. Without a
+    /// type it must have the shape.
     fn manifest(&self, digest: &Digest, media_type: Option<&str>) -> Result<Option<(String, Manifest)>, StorageError> {
         if self.blobs.size(digest)?.is_none_or(|size| size > MAX_MANIFEST_BYTES as u64) {
             return Ok(None);
@@ -144,7 +146,8 @@ impl Checker<'_> {
             .map(|manifest| (media_type, manifest)))
     }
 
-    /// Looks for what a hosted repository needs: what its tags and manifests name, and what was pushed.
+    /// Looks for what a hosted repository needs: what its tags and manifests name, and what was
+    /// pushed.
     fn hosted(
         &self,
         repository: &Repository,

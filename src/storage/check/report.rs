@@ -17,11 +17,13 @@ pub struct CheckReport {
     pub records: u64,
     /// Those of them that are no good.
     pub damaged: Vec<Damaged>,
-    /// Files and folders where the records are, that are none and have never been: they are left alone.
+    /// Files and folders where the records are, that are no records and never were: they are left
+    /// alone.
     pub strays: Vec<PathBuf>,
     /// What a hosted repository needs and has not.
     pub missing: Vec<Missing>,
-    /// Links of mirrored repositories to content that is not here. They are in order: it is fetched when it is asked for.
+    /// Links of mirrored repositories to content that is not here. They are in order: it is fetched
+    /// when it is asked for.
     pub absent: u64,
     /// Files that hold much more disk space than their content. No pull is the worse for it.
     pub reserved: Vec<Reserved>,

@@ -40,7 +40,8 @@ fn image(layers: &[&[u8]]) -> Vec<u8> {
 
 const APP: &str = "team/app";
 
-/// A hosted image of a layer in SHA-256 and one in SHA-512, and a mirrored one of which half is here.
+/// A hosted image of a layer in SHA-256 and one in SHA-512, and a mirrored one of which half is
+/// here.
 fn fill(dir: &Path) -> Vec<u8> {
     let storage = open_ready(dir);
     let layer = content(3 << 20);
@@ -235,7 +236,8 @@ fn strays_are_named_and_left_alone() {
     }
 }
 
-/// A rotten folder of any kind comes out of the repair as one that has no damage left, and nothing good is lost.
+/// A rotten folder of any kind comes out of the repair as one that has no damage left, and nothing
+/// good is lost.
 #[test]
 fn a_repair_leaves_no_damage_behind() {
     let dir = tempfile::tempdir().unwrap();

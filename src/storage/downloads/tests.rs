@@ -72,7 +72,8 @@ fn a_download_becomes_a_blob() {
     assert!(storage.downloads.leftovers().unwrap().is_empty());
 }
 
-/// F2: wrong bytes never become a blob, and those who read them never see the right ones behind them.
+/// F2: wrong bytes never become a blob, and those who read them never see the right ones behind
+/// them.
 #[test]
 fn wrong_bytes_never_become_a_blob() {
     let dir = tempfile::tempdir().unwrap();
@@ -170,7 +171,8 @@ fn a_download_waits_for_who_tidies() {
     });
 }
 
-/// The table at the top of the room: a part of 1 MiB whose state says that 600,000 bytes are synced.
+/// The table at the top of the room: a part of 1 MiB whose state says that 600,000 bytes are
+/// synced.
 #[test]
 fn a_part_is_taken_up_as_far_as_it_is_good() {
     let bytes = content(MIB);

@@ -60,7 +60,8 @@ fn an_orderly_stop_is_believed_once() {
     let storage = open_ready(dir.path());
     assert!(!mark.exists());
     check(&storage, b"1");
-    // Proof that it answers from sled: without the file, the tag is still known. (Nobody but a test does this.)
+    // Proof that it answers from sled: without the file, the tag is still known. (Nobody but a test
+    // does this.)
     fs::remove_file(dir.path().join("repos/docker.io/a/tags/t3")).unwrap();
     assert!(storage.catalog.tag(&repository("a"), &tag("t3")).unwrap().is_some());
     drop(storage);

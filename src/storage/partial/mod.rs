@@ -38,7 +38,7 @@ pub(super) use state::{PartialMeta, State, boot_id, hash_from};
 use super::{StorageError, blocks, durable};
 use crate::oci::{Algorithm, Digest, Hasher};
 
-/// The smallest write, but for the last, in bytes: a file of smaller writes costs more to send
+/// The smallest write, except the last, in bytes: a file of smaller writes costs more to send
 /// later.
 const PIECE: usize = 256 * 1024;
 

@@ -1,10 +1,12 @@
-//! Full, read-only and forbidden disks: on a file system of the test's own, in a mount namespace of its own.
+//! Full, read-only and forbidden disks: on a file system of the test's own, in a mount namespace of
+//! its own.
 
 use std::process::Command;
 
 use super::*;
 
-/// Runs the child on a small tmpfs. Where the kernel does not let this user mount, says so and leaves it out.
+/// Runs the child on a small tmpfs. Where the kernel does not let this user mount, says so and
+/// leaves it out.
 fn on_a_small_disk(test: &str) {
     let dir = tempfile::tempdir().unwrap();
     let tried = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs"]).arg(dir.path()).output();
@@ -30,7 +32,8 @@ fn child_on_a_full_disk() {
     let storage = open(&dir);
     storage.blobs.put(&digest(b"x"), b"x").unwrap();
     storage.catalog.put_tag(&repository("a"), &tag_record("t", b"x")).unwrap();
-    // With a size that is known there is no byte written in vain, and what was reserved is given back.
+    // With a size that is known there is no byte written in vain, and what was reserved is given
+    // back.
     let mut large = storage.downloads.open(digest(b"large"), Some(64 << 20)).unwrap();
     assert!(matches!(large.set_total(Some(64 << 20)), Err(StorageError::NoSpace { .. })));
     large.discard().unwrap();

@@ -75,7 +75,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 50, ..ProptestConfig::default() })]
 
-    /// The count that follows every change is that of a count from nothing, also while a walk is under way.
+    /// The count that follows every change is that of a count from nothing, also while a walk is
+    /// under way.
     #[test]
     fn the_count_is_right_after_any_steps(steps in proptest::collection::vec(step(), 1..40)) {
         let dir = tempfile::tempdir().unwrap();
@@ -107,7 +108,8 @@ proptest! {
             of_hosted += if holders.iter().any(|holder| holder.namespace == Namespace::Hosted) { size } else { 0 };
         }
         eventually(|| storage.usage().complete);
-        // A walk may still be under way after an orderly stop; the figures of the stop stand until it ends.
+        // A walk may still be under way after an orderly stop; the figures of the stop stand until
+        // it ends.
         eventually(|| usage(&storage) == (total, of_hosted));
     }
 }

@@ -1,4 +1,5 @@
-//! FAULTS.md, "kill -9 at every write step" and "EIO on fsync": what was acknowledged is there, nothing partial shows.
+//! FAULTS.md, "kill -9 at every write step" and "EIO on fsync": what was acknowledged is there,
+//! nothing partial shows.
 
 mod push;
 
@@ -18,8 +19,8 @@ const STEPS: [&str; 5] = [
     "?mkdir,?mkdirat,?fallocate",
 ];
 
-/// Runs the child's work with a fault at the `nth` of these calls of a thread. Gives back what was acknowledged, and
-/// whether the work came to its end.
+/// Runs the child's work with a fault at the `nth` of these calls of a thread. Gives back what was
+/// acknowledged, and whether the work came to its end.
 fn work(child_test: &str, dir: &Path, steps: &str, fault: &str, nth: usize) -> (Vec<String>, bool) {
     let inject = format!("inject={steps}:{fault}:when={nth}");
     let trace = format!("trace={steps}");
@@ -71,7 +72,8 @@ fn check(dir: &Path, acknowledged: &[String], why: &str) {
     );
 }
 
-/// Kills the work at every `stride`th of each kind of step. Says how often, and what the longest-lived acknowledged.
+/// Kills the work at every `stride`th of each kind of step. Says how often, and what the
+/// longest-lived acknowledged.
 fn killed(test: &str, stride: usize, check: impl Fn(&Path, &[String], &str)) -> (usize, usize) {
     let (mut kills, mut last) = (0, 0);
     for steps in STEPS {
@@ -105,8 +107,8 @@ fn unsynced(test: &str, stride: usize, everything: usize, check: impl Fn(&Path, 
     panic!("the work never ends");
 }
 
-/// Every step is too much for each run of the suite; a stride that shares no factor with the protocol's own rhythm walks
-/// through all its phases.
+/// Every step is too much for each run of the suite; a stride that shares no factor with the
+/// protocol's own rhythm walks through all its phases.
 #[test]
 fn killed_at_any_step_it_keeps_what_it_acknowledged() {
     if strace_is_missing() {

@@ -1,4 +1,5 @@
-//! Measurements, run by hand: `cargo test --release --lib storage::tests::measured -- --ignored --nocapture`
+//! Measurements, run by hand: `cargo test --release --lib storage::tests::measured -- --ignored
+//! --nocapture`
 
 use std::{fs, time::Instant};
 

@@ -102,7 +102,8 @@ pub(super) fn batch(bytes: &[u8]) -> Vec<bytes::Bytes> {
     vec![bytes::Bytes::copy_from_slice(bytes)]
 }
 
-/// Runs an ignored test of this binary in a process of its own; `before` are words put before its command.
+/// Runs an ignored test of this binary in a process of its own; `before` are words put before its
+/// command.
 pub(super) fn child(test: &str, dir: &Path, before: &[&str]) -> std::process::Command {
     let this = std::env::current_exe().unwrap();
     let mut words: Vec<&std::ffi::OsStr> = before.iter().map(std::ffi::OsStr::new).collect();

@@ -92,8 +92,9 @@ fn every_blob_is_named() {
     assert_eq!(all, expected);
 }
 
-/// Pushers of the same few contents, each to a repository of its own, and removers that try them all, with no grace at
-/// all: after a link is acknowledged the blob is there until the link is deleted.
+/// Pushers of the same few contents, each to a repository of its own, and removers that try them
+/// all, with no grace at all: after a link is acknowledged the blob is there until the link is
+/// deleted.
 #[test]
 fn a_link_and_a_removal_never_both_win() {
     each_way(|storage| {

@@ -1,4 +1,5 @@
-//! FAULTS.md, "bit rot in blob": what was found rotten, or is, gives way to what is good, and never the other way round.
+//! FAULTS.md, "bit rot in blob": what was found rotten, or is, gives way to what is good, and never
+//! the other way round.
 
 use std::{fs, io::Read, os::unix::fs::FileExt};
 

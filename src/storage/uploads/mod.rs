@@ -146,8 +146,8 @@ impl Uploads {
     /// many.
     ///
     /// Their age comes from the clock, which may jump. So an upload that this process has used, or
-    /// may have missed, within the grace of the [`Leases`](super::leases::Leases) stays in any case: an
-    /// hour, by a monotonic time.
+    /// may have missed, within the grace of the [`Leases`](super::leases::Leases) stays in any
+    /// case: an hour, by a monotonic time.
     ///
     /// An upload that cannot be removed is reported in the log, and the sweep goes on.
     pub(crate) fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {

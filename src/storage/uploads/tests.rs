@@ -193,7 +193,8 @@ fn after_a_power_cut_only_what_lasts_counts() {
     let upload = unnamed.open(&a, &id).unwrap().unwrap();
     assert_eq!(upload.offset(), 600_000);
     finish(upload, &bytes, &digest(&bytes));
-    // A state that is damaged, or promises more than there is: it is unknown, and goes with the sweep.
+    // A state that is damaged, or promises more than there is: it is unknown, and goes with the
+    // sweep.
     for damage in ["state", "data"] {
         let id = storage.uploads.begin(&a).unwrap();
         let mut upload = take_up(&storage, &id);
@@ -209,7 +210,8 @@ fn after_a_power_cut_only_what_lasts_counts() {
     assert_eq!(folders(dir.path()), 0);
 }
 
-/// FAULTS.md, "bit rot in blob": what an earlier process wrote is read again before it becomes a blob.
+/// FAULTS.md, "bit rot in blob": what an earlier process wrote is read again before it becomes a
+/// blob.
 #[test]
 fn what_rotted_between_two_runs_is_noticed_at_the_end() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,11 +1,11 @@
 //! Commit: one change of a repository, whole or not at all where the disk allows it.
 //!
 //! [`Storage::commit`] checks every [`Expectation`] and then writes in the order content → links →
-//! tags → untag → unlink. All of it is durable when the verb returns. Commits of one repository come
-//! one after the other, and each sees what the one before has written: an expectation holds from
-//! the look to the end of the change. A reader sees the steps in their order: never a tag whose
-//! manifest is missing. After a crash or an error in the middle the steps so far are there, in the
-//! same order; the same change made again completes them.
+//! tags → untag → unlink. All of it is durable when the verb returns. Commits of one repository
+//! come one after the other, and each sees what the one before has written: an expectation holds
+//! from the look to the end of the change. A reader sees the steps in their order: never a tag
+//! whose manifest is missing. After a crash or an error in the middle the steps so far are there,
+//! in the same order; the same change made again completes them.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},

@@ -1,8 +1,8 @@
 //! Stage: a download. Content of a known digest on its way in, of which readers follow the file.
 //!
-//! [`Storage::download`] opens it; [`Download::commit`] makes it a blob. Dropped or parked it stays on
-//! disk to be taken up again, and keeps its bytes in the count against `max_size`. A verb that was
-//! interrupted by its caller runs to its end and then parks.
+//! [`Storage::download`] opens it; [`Download::commit`] makes it a blob. Dropped or parked it stays
+//! on disk to be taken up again, and keeps its bytes in the count against `max_size`. A verb that
+//! was interrupted by its caller runs to its end and then parks.
 //!
 //! Two downloads of one digest at a time are [`StorageError::Busy`].
 
@@ -98,8 +98,8 @@ impl Download {
         .await
     }
 
-    /// Whether the bytes have the digest. Takes a while where an earlier process wrote some of them:
-    /// they are read again.
+    /// Whether the bytes have the digest. Takes a while where an earlier process wrote some of
+    /// them: they are read again.
     ///
     /// # Errors
     /// The disk's.
@@ -119,8 +119,8 @@ impl Download {
     /// Makes it a blob, durably; it is leased and no repository links it yet.
     ///
     /// # Errors
-    /// [`StorageError::Unproven`] without a [`verify`](Self::verify) that said so; it is parked then.
-    /// After any other error its bytes are gone.
+    /// [`StorageError::Unproven`] without a [`verify`](Self::verify) that said so; it is parked
+    /// then. After any other error its bytes are gone.
     pub async fn commit(self) -> Result<StoredBlob, StorageError> {
         self.end(PartFile::commit).await
     }

@@ -2,11 +2,13 @@
 //!
 //! | verb | what it excludes |
 //! |---|---|
-//! | [`Storage::hold`], [`Storage::hold_parts`] | a removal of these digests, until the hold is dropped and for the grace afterwards |
+//! | [`Storage::hold`] | a removal, until the hold is dropped and for the grace afterwards |
+//! | [`Storage::hold_parts`] | the same |
 //! | [`Storage::reclaim`] | a hold or a link of the digest, while it is decided and removed |
 //! | [`Storage::unlink_unneeded`] | the same, for one link |
 //!
-//! A push that holds a digest and then finds its content here can link it: no removal comes between.
+//! A push that holds a digest and then finds its content here can link it: no removal comes
+//! between.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -80,8 +82,8 @@ impl Storage {
         .await
     }
 
-    /// For how long the digest is protected, if no client is told of it any more; `None`: it is not.
-    /// From memory.
+    /// For how long the digest is protected, if no client is told of it any more; `None`: it is
+    /// not. From memory.
     pub fn protection(&self, digest: &Digest, respect: Respect) -> Option<Duration> {
         self.files.leases.left(digest, respect)
     }
@@ -130,8 +132,8 @@ impl Storage {
         .await
     }
 
-    /// The links of a hosted repository that none of its manifests needs. `links` and `tags` are all
-    /// it has.
+    /// The links of a hosted repository that none of its manifests needs. `links` and `tags` are
+    /// all it has.
     ///
     /// # Errors
     /// [`Unsure`]: a manifest cannot be read, so that its needs are not known.
@@ -175,8 +177,8 @@ impl Storage {
         .await
     }
 
-    /// Every content that is here, in the order of digests from behind `last` on. Content that comes
-    /// or goes meanwhile may be in it or not.
+    /// Every content that is here, in the order of digests from behind `last` on. Content that
+    /// comes or goes meanwhile may be in it or not.
     pub fn walk(&self, last: Option<Digest>) -> Walk {
         Walk { rest: Some(self.files.blobs.after(last)), pool: self.reading.clone() }
     }
@@ -258,8 +260,8 @@ impl Storage {
 }
 
 impl Walk {
-    /// The next `limit` of them; fewer at the end, none behind it. A folder that cannot be listed is
-    /// an error in its place.
+    /// The next `limit` of them; fewer at the end, none behind it. A folder that cannot be listed
+    /// is an error in its place.
     ///
     /// # Errors
     /// [`StorageError::Lost`].

@@ -2,8 +2,8 @@
 //! contradicts is set right.
 //!
 //! An answer holds for the moment it was looked for. [`Storage::version`] says whether it may have
-//! changed since; [`Storage::hold`](super::super::Storage::hold) before the look keeps it from being
-//! collected.
+//! changed since; [`Storage::hold`](super::super::Storage::hold) before the look keeps it from
+//! being collected.
 
 use bytes::Bytes;
 
@@ -48,8 +48,8 @@ pub struct Tags {
 
 impl Storage {
     /// A number that each change of the repository raises, and some changes of others. An answer
-    /// that was looked for after this was asked is good while the number stays the same. No lock and
-    /// no disk: for every request.
+    /// that was looked for after this was asked is good while the number stays the same. No lock
+    /// and no disk: for every request.
     pub fn version(&self, repository: &Repository) -> u64 {
         self.files.catalog.generation(repository)
     }
@@ -82,8 +82,8 @@ impl Storage {
     /// The repository's record of a digest.
     ///
     /// # Errors
-    /// The disk's, as for every verb of this file. A damaged record reads as absent, and is reported
-    /// in the log.
+    /// The disk's, as for every verb of this file. A damaged record reads as absent, and is
+    /// reported in the log.
     pub async fn link(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
         let (repository, digest) = (repository.clone(), *digest);
         self.read_with(move |files| files.catalog.link(&repository, &digest)).await
@@ -273,8 +273,8 @@ fn locate(files: &Files, repository: &Repository, digest: &Digest) -> Result<Fou
     }
 }
 
-/// Link and file differ in length, so one of them is wrong. Afterwards they agree, or the file is in
-/// the quarantine.
+/// Link and file differ in length, so one of them is wrong. Afterwards they agree, or the file is
+/// in the quarantine.
 fn recheck_length(files: &Files, repository: &Repository, link: LinkRecord) -> Result<Found, StorageError> {
     let Some(stored) = files.blobs.prove(&link.digest)? else { return Ok(Found { link: Some(link), stored: None }) };
     let link = LinkRecord { size: stored.size, ..link };

@@ -145,7 +145,8 @@ impl Upload {
         done.await.map_err(|_| StorageError::Lost)?
     }
 
-    /// Ends a chunk: everything that was given survives a power cut. Says where the next one begins.
+    /// Ends a chunk: everything that was given survives a power cut. Says where the next one
+    /// begins.
     ///
     /// # Errors
     /// The disk's.
@@ -158,8 +159,8 @@ impl Upload {
     /// repository links it: that is the caller's next step.
     ///
     /// # Errors
-    /// [`StorageError::WrongDigest`] if the bytes have another digest; nothing of them is kept then.
-    /// After another error [`Storage::upload_offset`] says whether the upload is still there.
+    /// [`StorageError::WrongDigest`] if the bytes have another digest; nothing of them is kept
+    /// then. After another error [`Storage::upload_offset`] says whether the upload is still there.
     pub async fn finish(self, digest: Digest) -> Result<StoredBlob, StorageError> {
         let Upload { pool, upload, .. } = self;
         pool.run(move || upload.finish(&digest)).await.map_err(|_| StorageError::Lost)?

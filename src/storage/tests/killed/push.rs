@@ -48,7 +48,8 @@ fn child_that_pushes() {
     println!("at the end");
 }
 
-/// Pushes an image to one repository, mounts its layer into another, takes all of it away in the first, and collects.
+/// Pushes an image to one repository, mounts its layer into another, takes all of it away in the
+/// first, and collects.
 fn pushes(storage: &Files) -> Result<(), StorageError> {
     let (a, b, layer, manifest) = (hosted("a"), hosted("b"), layer(), manifest());
     let (blob, name) = (digest(&layer), digest(&manifest));
@@ -130,7 +131,8 @@ fn check(dir: &Path, acknowledged: &[String], why: &str) {
     eventually(|| storage.index_is_ready());
     let holders = storage.catalog.holders(&blob).unwrap();
     assert_eq!(holders, [&a, &b].into_iter().filter(|at| linked(at, &blob)).cloned().collect::<Vec<_>>(), "{why}");
-    // The crash is over, and so are its leases: what nobody links can be collected, what somebody links stays.
+    // The crash is over, and so are its leases: what nobody links can be collected, what somebody
+    // links stays.
     storage.leases.set_grace(Duration::ZERO);
     storage.uploads.sweep(Duration::ZERO).unwrap();
     assert_eq!(std::fs::read_dir(dir.join("uploads")).unwrap().count(), 0, "{why}");
