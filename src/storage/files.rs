@@ -178,6 +178,11 @@ impl Files {
         self.disk.ledger.fits(bytes, || self.disk.cached()) && self.disk.has_space(bytes)
     }
 
+    /// Whether everything is counted that `max_size` limits.
+    pub(crate) fn is_counted(&self) -> bool {
+        !self.disk.ledger.is_bounded() || self.usage().complete
+    }
+
     /// Room for content of a digest, with what an earlier download left of it.
     pub(crate) fn reserve(&self, digest: Digest, bytes: u64) -> Option<Reservation> {
         let reservation = self.disk.ledger.reserve(digest, bytes, || self.disk.cached())?;

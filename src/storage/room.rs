@@ -50,6 +50,11 @@ impl Ledger {
         Ledger { max, books: Arc::default() }
     }
 
+    /// Whether there is a `max_size`.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.max.is_some()
+    }
+
     /// Notes the bytes that an earlier process left of a download.
     pub(super) fn found(&self, digest: Digest, bytes: u64) {
         lock(&self.books).parked.insert(digest, bytes);

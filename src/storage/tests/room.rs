@@ -146,3 +146,29 @@ fn k1_downloads_that_begin_together_never_exceed_max_size() {
     }
     assert!(most > MAX * 9 / 10, "the room was used: {most} bytes");
 }
+
+/// After a crash what is here is counted anew. Until then nothing is promised.
+#[test]
+fn k1_nothing_is_promised_before_everything_is_counted() {
+    const MAX: u64 = 1_000_000;
+    let limits = Limits { max_size: Some(MAX), ..LIMITS };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let open = |dir: &Path| Storage::open(dir, limits, BlockingPool::new(runtime.handle().clone(), 8)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    eventually(|| storage.usage().complete);
+    for n in 0..300_u32 {
+        let content: Vec<u8> = n.to_le_bytes().iter().copied().cycle().take(3_000).collect();
+        storage.files().blobs.put(&digest(&content), &content).unwrap();
+    }
+    let reserve = |storage: &Storage, bytes| runtime.block_on(storage.reserve(digest(b"new"), bytes)).unwrap();
+    assert!(reserve(&storage, 50_000).is_some() && reserve(&storage, 150_000).is_none());
+    // A drop without a close leaves what a crash leaves.
+    drop(storage);
+    for _ in 0..10 {
+        let storage = open(dir.path());
+        assert!(reserve(&storage, 150_000).is_none(), "it was promised before all was counted");
+        eventually(|| storage.usage().complete);
+        assert!(reserve(&storage, 50_000).is_some());
+    }
+}

@@ -126,6 +126,10 @@ impl Storage {
     /// content whose content was collected meanwhile; nothing was linked.
     /// [`StorageError::WrongDigest`]: the content is not what its digest says.
     pub async fn commit(&self, change: Change) -> Result<bool, CommitError> {
+        let is_cached = matches!(change.repository.namespace, Namespace::Upstream(_));
+        if is_cached && change.content.is_some() && !self.is_counted().await {
+            return Err(CommitError::Refused(Refusal::Full));
+        }
         let turn = self.turn_to_commit(&change.repository).await;
         let made = self.write_with(move |files| {
             let _turn = turn;

@@ -1,20 +1,34 @@
 //! Room: how much may come in, and how much is here.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use crate::{
     oci::Digest,
     storage::{Reservation, Storage, StorageError, Usage},
 };
+
+/// How long a reservation waits for the count of what is here, which begins again after a crash.
+const COUNTING: Duration = Duration::from_millis(500);
+
+/// How often it looks whether everything is counted.
+const GLANCE: Duration = Duration::from_millis(5);
 
 impl Storage {
     /// Room for a download of `digest`, if `bytes` fit now, with what an earlier one left of it;
     /// `None` if they are more than `max_size` or `min_free` allow. It is the room of what is on
     /// disk: `bytes` may be only a manifest's word. [`Download::reserve`](super::Download::reserve)
     /// makes it more. What is here, what is reserved and what unfinished downloads hold count
-    /// together, so that downloads that begin together never exceed `max_size`.
+    /// together, so that downloads that begin together never exceed `max_size`. After a crash it
+    /// waits a moment for the count of what is here, and is `None` until all is counted.
     ///
     /// # Errors
     /// [`StorageError::Lost`].
     pub async fn reserve(&self, digest: Digest, bytes: u64) -> Result<Option<Reservation>, StorageError> {
+        if !self.is_counted().await {
+            return Ok(None);
+        }
         self.read_with(move |files| {
             let mut room = files.reserve(digest, bytes);
             if let Some(room) = &mut room {
@@ -23,6 +37,18 @@ impl Storage {
             Ok(room)
         })
         .await
+    }
+
+    /// Whether the count that `max_size` is compared with is complete. Waits for it, for a moment.
+    pub(super) async fn is_counted(&self) -> bool {
+        let began = Instant::now();
+        while !self.files.is_counted() {
+            if began.elapsed() >= COUNTING {
+                return false;
+            }
+            sleep(GLANCE).await;
+        }
+        true
     }
 
     /// Whether anything may be cached at all. Asks the file system at most once a second.
