@@ -28,8 +28,8 @@ const PART_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// One bite looks at this many blobs.
 const BITE: usize = 512;
 
-/// A shorter grace promises nothing; only tests have one.
-const LEAST: Duration = Duration::from_secs(1);
+/// This many links go while no push may commit to their repository.
+const UNLINK_BITE: usize = 64;
 
 /// In a pass without patience an upload counts as under way for this long after its last byte.
 const UNDER_WAY: Duration = Duration::from_secs(600);
@@ -117,11 +117,11 @@ impl Pass {
     /// Looks at one repository. If it cannot be read, only this repository is skipped: storage
     /// keeps every blob that it might hold.
     async fn repository(mut self, storage: &Storage, repository: Repository) -> Result<Self, RetentionError> {
-        let taken = Instant::now();
+        let version = storage.version(&repository);
         let links = storage.links(&repository).await;
         let Some(links) = self.or_skip(&repository, links)? else { return Ok(self) };
         let kept = match &repository.namespace {
-            Namespace::Hosted => self.hosted(storage, &repository, links, taken).await?,
+            Namespace::Hosted => self.hosted(storage, &repository, links, version).await?,
             Namespace::Upstream(_) => links,
         };
         self.linked.extend(kept.iter().map(|link| beginning(&link.digest)));
@@ -152,7 +152,7 @@ impl Pass {
         storage: &Storage,
         repository: &Repository,
         links: Vec<LinkRecord>,
-        taken: Instant,
+        version: u64,
     ) -> Result<Vec<LinkRecord>, RetentionError> {
         let Some(tags) = self.or_skip(repository, storage.tag_records(repository).await)? else { return Ok(links) };
         let fingerprint = fingerprint(&links, &tags);
@@ -179,33 +179,38 @@ impl Pass {
             }
             return Ok(links);
         }
-        let mut gone = HashSet::new();
-        for link in unneeded.links {
-            // A manifest that came after the list was taken has leased its parts after that too. So
-            // while the list is younger than the grace, an unleased digest has no such manifest.
-            if taken.elapsed() >= storage.grace().max(LEAST) {
-                break;
+        let gone = match self.mode {
+            PassMode::Plan => {
+                let free = |link: &&LinkRecord| storage.protection(&link.digest, self.respect).is_none();
+                unneeded.links.iter().filter(free).map(|link| link.digest).collect()
             }
-            match self.mode {
-                PassMode::Plan if storage.protection(&link.digest, self.respect).is_some() => {
-                    self.waits(storage, &link.digest, link.size);
-                    continue;
-                }
-                PassMode::Plan => {}
-                PassMode::Remove => {
-                    let went = storage.unlink_unneeded(repository, &link.digest, self.respect).await;
-                    // After an error the link may be gone or not: its blob stays this time.
-                    let Some(went) = self.or_skip(repository, went)? else { break };
-                    if !went {
-                        self.waits(storage, &link.digest, link.size);
-                        continue;
-                    }
-                }
-            }
-            self.report.links += 1;
-            gone.insert(link.digest);
+            PassMode::Remove => self.unlink(storage, repository, &unneeded.links, version).await?,
+        };
+        self.report.links += gone.len() as u64;
+        for link in unneeded.links.iter().filter(|link| !gone.contains(&link.digest)) {
+            self.waits(storage, &link.digest, link.size);
         }
         Ok(links.into_iter().filter(|link| !gone.contains(&link.digest)).collect())
+    }
+
+    /// Removes these links and says which are gone. If the repository changes meanwhile, or the disk
+    /// fails, the others stay until the next pass.
+    async fn unlink(
+        &mut self,
+        storage: &Storage,
+        repository: &Repository,
+        links: &[LinkRecord],
+        mut version: u64,
+    ) -> Result<HashSet<Digest>, RetentionError> {
+        let mut gone = HashSet::new();
+        for bite in links.chunks(UNLINK_BITE) {
+            let digests = bite.iter().map(|link| link.digest).collect();
+            let unlinked = storage.unlink_unneeded(repository, digests, self.respect, version).await;
+            let Some(Some(unlinked)) = self.or_skip(repository, unlinked)? else { break };
+            gone.extend(unlinked.gone);
+            version = unlinked.version;
+        }
+        Ok(gone)
     }
 
     /// Looks at one bite of blobs and removes those that no repository holds. A folder that cannot

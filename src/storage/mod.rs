@@ -74,7 +74,9 @@ pub use self::{
     scrubbing::{Scrubbed, Scrubbing},
     uploads::{UploadId, UploadIdError},
     usage::{Limits, Usage},
-    verbs::{Change, CommitError, Download, Expectation, Found, Holder, IfLinked, Refusal, Tags, Upload, Walk},
+    verbs::{
+        Change, CommitError, Download, Expectation, Found, Holder, IfLinked, Refusal, Tags, Unlinked, Upload, Walk,
+    },
 };
 use crate::runtime::BlockingPool;
 

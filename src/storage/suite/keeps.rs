@@ -63,8 +63,11 @@ fn a_link_goes_when_no_manifest_needs_it_and_no_lease_protects_it() {
         };
         let found = unneeded();
         assert_eq!((found.links, found.borrowed), (vec![pushed(b"garbage", "")], false));
-        let unlink_unneeded =
-            || house.run(house.storage().unlink_unneeded(&a, &digest(b"garbage"), Respect::All)).unwrap();
+        let unlink_unneeded = || {
+            let (garbage, version) = (vec![digest(b"garbage")], house.storage().version(&a));
+            let unlinked = house.run(house.storage().unlink_unneeded(&a, garbage, Respect::All, version)).unwrap();
+            !unlinked.unwrap().gone.is_empty()
+        };
         let hold = house.run(house.storage().hold(vec![digest(b"garbage")])).unwrap();
         assert!(!unlink_unneeded());
         assert!(house.link(&a, b"garbage").is_some());
@@ -136,5 +139,29 @@ fn a_removal_comes_before_a_push_or_not_at_all() {
             assert_eq!(house.link(&a, &bytes).is_some(), is_here);
         }
         eprintln!("{linked} pushes came first, {removed} removals");
+    });
+}
+
+/// A manifest that was acknowledged after the needs were looked at keeps its parts, with no grace
+/// at all.
+#[test]
+fn a_push_after_the_look_at_the_needs_keeps_its_parts() {
+    each(|house| {
+        let a = hosted("a");
+        let image = manifest(b"config", &[b"layer"]);
+        house.push(&a, b"config", "");
+        house.push(&a, b"layer", "");
+        let version = house.storage().version(&a);
+        let unlink = |version| {
+            let digests = vec![digest(b"config"), digest(b"layer")];
+            house.run(house.storage().unlink_unneeded(&a, digests, Respect::All, version)).unwrap()
+        };
+        house.push(&a, &image, OCI_IMAGE);
+        assert!(unlink(version).is_none(), "the repository has changed");
+        assert!(house.link(&a, b"config").is_some() && house.link(&a, b"layer").is_some());
+        house.commit(Change { unlink: vec![digest(&image)], ..Change::of(&a) }).unwrap();
+        let first = unlink(house.storage().version(&a)).unwrap();
+        assert_eq!(first.gone, [digest(b"config"), digest(b"layer")].into());
+        assert!(unlink(first.version).is_some(), "its own removals do not stop it");
     });
 }

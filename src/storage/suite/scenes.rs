@@ -197,15 +197,16 @@ fn a_blob_is_mounted() {
 fn collect(stage: &Stage<'_>) -> Result<(), CommitError> {
     delete_manifest(stage)?;
     let (storage, repository) = (stage.house.storage(), stage.repository());
+    let version = storage.version(&repository);
     let links = stage.verb(storage.links(&repository))?;
     let tags = stage.verb(storage.tag_records(&repository))?;
     let unneeded = stage.house.run(storage.unneeded(&repository, links, tags)).map_err(|unsure| match unsure {
         Unsure::Storage(error) => CommitError::from(error),
         unsure => panic!("{unsure}"),
     })?;
-    for link in unneeded.links {
-        stage.verb(storage.unlink_unneeded(&repository, &link.digest, Respect::All))?;
-    }
+    let garbage = unneeded.links.iter().map(|link| link.digest).collect();
+    let unlinked = stage.verb(storage.unlink_unneeded(&repository, garbage, Respect::All, version))?;
+    assert!(unlinked.is_some(), "no other change came between");
     assert!(stage.verb(storage.folders(&Namespace::Hosted))?.contains(&repository.name));
     for bytes in [stage.image("old"), stage.bytes("old"), stage.image("kept"), stage.bytes("kept")] {
         stage.verb(storage.reclaim(&digest(&bytes), Respect::All))?;

@@ -139,7 +139,7 @@ impl Storage {
     }
 
     /// The repository's turn to change. Held on the thread that writes.
-    async fn turn_to_commit(&self, repository: &Repository) -> OwnedMutexGuard<()> {
+    pub(super) async fn turn_to_commit(&self, repository: &Repository) -> OwnedMutexGuard<()> {
         let mut hasher = DefaultHasher::new();
         repository.hash(&mut hasher);
         let at = (hasher.finish() % LOCKS as u64) as usize;

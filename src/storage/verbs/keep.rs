@@ -5,7 +5,7 @@
 //! | [`Storage::hold`] | a removal, until the hold is dropped and for the grace afterwards |
 //! | [`Storage::hold_parts`] | the same |
 //! | [`Storage::reclaim`] | a hold or a link of the digest, while it is decided and removed |
-//! | [`Storage::unlink_unneeded`] | the same, for one link |
+//! | [`Storage::unlink_unneeded`] | a commit of the repository, and a hold of each digest |
 //!
 //! A push that holds a digest and then finds its content here can link it: no removal comes
 //! between.
@@ -20,6 +20,16 @@ use crate::{
         StoredBlob, TagRecord, Unneeded, Unsure, blob_iter::BlobIter, needs,
     },
 };
+
+/// What [`Storage::unlink_unneeded`] has removed.
+#[derive(Debug)]
+pub struct Unlinked {
+    /// The digests whose links are gone. A lease protects the others.
+    pub gone: HashSet<Digest>,
+    /// The repository's version afterwards. What was looked at before holds for it too, except for
+    /// these links.
+    pub version: u64,
+}
 
 /// The walk over all content. See [`Storage::walk`].
 #[derive(Debug)]
@@ -113,21 +123,34 @@ impl Storage {
         self.write_with(move |files| files.blobs.remove_unheld_by(&digest, &files.catalog, respect)).await
     }
 
-    /// Removes a link that no manifest needs, unless a lease protects its digest. Says whether it
-    /// was free to go. The caller has looked at the needs within the grace.
+    /// Removes links that no manifest of the repository needs, except those whose digest a lease
+    /// protects. The needs were looked at in `version`: if the repository may have changed since,
+    /// the answer is `None` and nothing is removed. No commit of the repository comes between, so a
+    /// manifest that was acknowledged meanwhile keeps its parts, however short the grace is.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's. Some of the links may be gone then.
     pub async fn unlink_unneeded(
         &self,
         repository: &Repository,
-        digest: &Digest,
+        digests: Vec<Digest>,
         respect: Respect,
-    ) -> Result<bool, StorageError> {
-        let (repository, digest) = (repository.clone(), *digest);
+        version: u64,
+    ) -> Result<Option<Unlinked>, StorageError> {
+        let turn = self.turn_to_commit(repository).await;
+        let repository = repository.clone();
         self.write_with(move |files| {
-            let Some(_claim) = files.leases.claim_by(&digest, respect) else { return Ok(false) };
-            files.catalog.delete_link(&repository, &digest).map(|_| true)
+            let _turn = turn;
+            if files.catalog.generation(&repository) != version {
+                return Ok(None);
+            }
+            let mut gone = HashSet::new();
+            for digest in digests {
+                let Some(_claim) = files.leases.claim_by(&digest, respect) else { continue };
+                files.catalog.delete_link(&repository, &digest)?;
+                gone.insert(digest);
+            }
+            Ok(Some(Unlinked { gone, version: files.catalog.generation(&repository) }))
         })
         .await
     }

@@ -18,7 +18,7 @@ mod upload;
 pub use self::{
     commit::{Change, CommitError, Expectation, IfLinked, Refusal},
     download::Download,
-    keep::Walk,
+    keep::{Unlinked, Walk},
     look::{Found, Holder, Tags},
     upload::Upload,
 };
