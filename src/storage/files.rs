@@ -23,6 +23,7 @@ use super::{
     partial,
     rebuild::Rebuild,
     record,
+    room::Promise,
     rot::RotCount,
     space::Space,
     uploads::Uploads,
@@ -187,6 +188,12 @@ impl Files {
     pub(crate) fn reserve(&self, digest: Digest, bytes: u64) -> Option<Reservation> {
         let reservation = self.disk.ledger.reserve(digest, bytes, || self.disk.cached())?;
         self.disk.has_space(bytes).then_some(reservation)
+    }
+
+    /// Room for content that is in memory.
+    pub(super) fn promise(&self, bytes: u64) -> Option<Promise> {
+        let promise = self.disk.ledger.promise(bytes, || self.disk.cached())?;
+        self.disk.has_space(bytes).then_some(promise)
     }
 
     /// Fails unless `bytes` more may be pushed, which are then written at once: leaving `min_free`;

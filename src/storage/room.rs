@@ -71,6 +71,16 @@ impl Ledger {
         self.max.is_none_or(|max| books.sum(cached()).saturating_add(bytes) <= max)
     }
 
+    /// Promises `bytes` of content that is in memory, if they fit.
+    pub(super) fn promise(&self, bytes: u64, cached: impl FnOnce() -> u64) -> Option<Promise> {
+        let mut books = lock(&self.books);
+        if self.max.is_some_and(|max| books.sum(cached()).saturating_add(bytes) > max) {
+            return None;
+        }
+        books.reserved += bytes;
+        Some(Promise { books: Arc::clone(&self.books), bytes })
+    }
+
     /// Reserves `bytes` for `digest`, or as many as an earlier download left of it, if they fit.
     pub(super) fn reserve(&self, digest: Digest, bytes: u64, cached: impl FnOnce() -> u64) -> Option<Reservation> {
         let mut books = lock(&self.books);
@@ -83,6 +93,20 @@ impl Ledger {
         books.parked.remove(&digest);
         books.reserved += bytes;
         Some(Reservation { digest, books: Arc::clone(&self.books), max: self.max, reserved: bytes, on_disk })
+    }
+}
+
+/// Room for content that is written in one step. It is given back on drop: the content is counted
+/// by then.
+#[must_use = "room that is dropped is given back"]
+pub(super) struct Promise {
+    books: Arc<Mutex<Books>>,
+    bytes: u64,
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        lock(&self.books).reserved -= self.bytes;
     }
 }
 

@@ -54,13 +54,17 @@ impl Downloads {
     /// taken up. `most` reserves no disk blocks: it is only a manifest's claim.
     ///
     /// Errors: [`StorageError::Busy`] while another `PartFile` of this digest lives.
-    pub(crate) fn open_reserved(&self, room: Reservation, most: Option<u64>) -> Result<PartFile, StorageError> {
+    pub(crate) fn open_reserved(&self, mut room: Reservation, most: Option<u64>) -> Result<PartFile, StorageError> {
         let digest = room.digest();
         let claim = self.open.take(digest).or_else(|| {
             let _tidied = self.tidying();
             self.open.take(digest)
         });
-        let claim = claim.ok_or(StorageError::Busy(digest))?;
+        let Some(claim) = claim else {
+            // The bytes on disk are in the other one's room.
+            room.keeps(0);
+            return Err(StorageError::Busy(digest));
+        };
         PartFile::open(Arc::clone(&self.disk), self.boot.clone(), claim, room, most)
     }
 

@@ -156,10 +156,9 @@ impl PartFile {
         if !self.proven {
             return Err(StorageError::Unproven(self.claim.key));
         }
-        self.gone = true;
-        blobs::commit(&self.disk, &self.claim.key, &mut self.partial).inspect_err(|_| {
-            let _ = self.partial.place().remove();
-        })
+        let committed = blobs::commit(&self.disk, &self.claim.key, &mut self.partial);
+        self.gone = committed.is_ok() || self.partial.place().remove().is_ok();
+        committed
     }
 
     /// Keeps it on disk, so that it can be taken up again even after a power cut.
@@ -169,8 +168,9 @@ impl PartFile {
 
     /// Removes it from disk.
     pub(crate) fn discard(mut self) -> Result<(), StorageError> {
-        self.gone = true;
-        self.partial.discard()
+        let discarded = self.partial.discard();
+        self.gone = discarded.is_ok();
+        discarded
     }
 
     /// Begins again with no bytes and no size, in a new file: readers of the old one see no byte of

@@ -172,3 +172,26 @@ fn k1_nothing_is_promised_before_everything_is_counted() {
         assert!(reserve(&storage, 50_000).is_some());
     }
 }
+
+/// A room that cannot be used, or content in memory of the same digest, leaves no bytes counted
+/// that are not on disk.
+#[test]
+fn k1_nothing_is_counted_that_is_not_there() {
+    const MAX: u64 = 10_000;
+    let (dir, content) = (tempfile::tempdir().unwrap(), vec![7; 9_000]);
+    let storage = Files::open(dir.path(), Limits { max_size: Some(MAX), ..LIMITS }).unwrap();
+    eventually(|| storage.usage().complete);
+    let name = digest(&content);
+    let reserve = |bytes| storage.reserve(name, bytes);
+    let mut part = storage.downloads.open_reserved(reserve(9_000).unwrap(), None).unwrap();
+    part.append(vec![Bytes::from(content.clone()).slice(..6_000)]).unwrap();
+    part.park().unwrap();
+    assert!(!storage.room_for(4_001) && storage.room_for(4_000), "what is parked counts");
+    let promise = storage.promise(4_000).unwrap();
+    let part = storage.downloads.open_reserved(reserve(0).unwrap(), None).unwrap();
+    let busy = storage.downloads.open_reserved(reserve(0).unwrap(), None);
+    assert!(busy.is_err_and(|error| matches!(error, StorageError::Busy(_))));
+    drop(promise);
+    part.discard().unwrap();
+    assert!(storage.room_for(MAX) && !storage.room_for(MAX + 1), "nothing is left");
+}

@@ -158,7 +158,7 @@ fn make(files: &Files, change: Change) -> Result<bool, CommitError> {
         let room = match repository.namespace {
             Namespace::Hosted => None,
             Namespace::Upstream(_) => {
-                Some(files.reserve(*digest, bytes.len() as u64).ok_or(CommitError::Refused(Refusal::Full))?)
+                Some(files.promise(bytes.len() as u64).ok_or(CommitError::Refused(Refusal::Full))?)
             }
         };
         files.blobs.put(digest, bytes)?;
