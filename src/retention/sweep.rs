@@ -193,8 +193,8 @@ impl Pass {
         Ok(links.into_iter().filter(|link| !gone.contains(&link.digest)).collect())
     }
 
-    /// Removes these links and says which are gone. If the repository changes meanwhile, or the disk
-    /// fails, the others stay until the next pass.
+    /// Removes these links and says which are gone. If the repository changes meanwhile, or the
+    /// disk fails, the others stay until the next pass.
     async fn unlink(
         &mut self,
         storage: &Storage,
