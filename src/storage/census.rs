@@ -20,8 +20,9 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Usage, blocks, layout::Layout};
 use crate::oci::{Algorithm, Digest, Namespace, Repository, RepositoryName};
@@ -214,7 +215,7 @@ impl Census {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -5,7 +5,9 @@
 //! gate's states are those of [`WriteGate`]; `ReadOnly` and `Closed` are final. Callers: the files
 //! of this room.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
+
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::{
     Limits, StorageError, Usage,
@@ -96,9 +98,10 @@ impl Disk {
     }
 
     /// The permission to change files that the index or the counts follow; closing waits until it
-    /// is dropped. A thread must not ask for it twice.
+    /// is dropped. A thread must not ask for it twice: a closing that began in between would wait
+    /// for the thread, and the thread for the closing.
     pub(super) fn writing(&self) -> Result<RwLockReadGuard<'_, WriteGate>, StorageError> {
-        let gate = self.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let gate = self.gate.read();
         match *gate {
             WriteGate::Open => Ok(gate),
             WriteGate::ReadOnly => Err(StorageError::ReadOnly),
@@ -108,7 +111,7 @@ impl Disk {
 
     /// Closes the gate for good. Says whether it was open until now.
     pub(super) fn close_gate(&self) -> bool {
-        let mut gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let mut gate = self.gate.write();
         let was = *gate;
         if was == WriteGate::Open {
             *gate = WriteGate::Closed;

@@ -3,12 +3,9 @@
 //! Promises: a key that is taken stays taken until its [`KeyGuard`] is dropped; taking never waits.
 //! Callers: the downloads (by digest) and the uploads (by id).
 
-use std::{
-    collections::HashSet,
-    fmt::Debug,
-    hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashSet, fmt::Debug, hash::Hash, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// The keys that are taken. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,12 +37,12 @@ impl<K: Eq + Hash + Clone> KeyedLock<K> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<K>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock()
     }
 }
 
 impl<K: Eq + Hash> Drop for KeyGuard<K> {
     fn drop(&mut self) {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.taken.lock().remove(&self.key);
     }
 }

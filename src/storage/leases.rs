@@ -28,9 +28,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::oci::Digest;
 
@@ -120,11 +122,9 @@ impl Leases {
     /// those that are [forgotten](Hold::forget). As [`touch`](Self::touch), look afterwards.
     pub(crate) fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
         let digests: Vec<Digest> = digests.into_iter().collect();
-        let mut state = self
-            .shared
-            .released
-            .wait_while(self.shared.lock(), |state| digests.iter().any(|digest| state.claimed.contains(digest)))
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.shared.lock();
+        let waits = |state: &mut State| digests.iter().any(|digest| state.claimed.contains(digest));
+        self.shared.released.wait_while(&mut state, waits);
         for digest in &digests {
             *state.held.entry(*digest).or_default() += 1;
         }
@@ -187,7 +187,7 @@ impl Leases {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -10,13 +10,15 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+
+use parking_lot::Mutex;
 
 use super::{
     StorageError, blob_iter,
@@ -59,7 +61,7 @@ impl Rebuild {
 
     /// Awaits its end.
     pub(super) fn finish(&self) {
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+        if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
             tracing::error!("the background work on the data folder panicked");

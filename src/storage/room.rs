@@ -12,10 +12,9 @@
 //!
 //! Callers: `Disk`, the downloads, and the verbs of `verbs/room.rs`.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::oci::Digest;
 
@@ -159,5 +158,5 @@ impl Books {
 }
 
 fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
-    books.lock().unwrap_or_else(PoisonError::into_inner)
+    books.lock()
 }

@@ -14,12 +14,10 @@
 use std::{
     collections::HashSet,
     io,
-    sync::{
-        PoisonError, RwLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
+use parking_lot::RwLock;
 use rustix::io::Errno;
 
 use crate::oci::Digest;
@@ -83,14 +81,13 @@ impl Rots {
 
     /// Whether the content is known to be rotten and is still under its name.
     pub(super) fn is_stuck(&self, digest: &Digest) -> bool {
-        self.stuck_count.load(Ordering::Acquire) > 0
-            && self.stuck.read().unwrap_or_else(PoisonError::into_inner).contains(digest)
+        self.stuck_count.load(Ordering::Acquire) > 0 && self.stuck.read().contains(digest)
     }
 
     /// Good content has taken the name.
     pub(super) fn healed(&self, digest: &Digest) {
         if self.is_stuck(digest) {
-            let mut stuck = self.stuck.write().unwrap_or_else(PoisonError::into_inner);
+            let mut stuck = self.stuck.write();
             stuck.remove(digest);
             self.stuck_count.store(stuck.len(), Ordering::Release);
         }
@@ -98,7 +95,7 @@ impl Rots {
 
     /// Keeps the content from being given out. `false`: it was kept back already.
     pub(super) fn keep_back(&self, digest: &Digest) -> bool {
-        let mut stuck = self.stuck.write().unwrap_or_else(PoisonError::into_inner);
+        let mut stuck = self.stuck.write();
         let new = stuck.insert(*digest);
         self.stuck_count.store(stuck.len(), Ordering::Release);
         new

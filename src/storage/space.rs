@@ -5,10 +5,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use crate::config::MinFree;
@@ -42,7 +42,7 @@ impl Space {
 
     /// The file system as of at most a second ago; `None` if it does not answer.
     pub(super) fn file_system(&self) -> Option<FileSystem> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         if let Some((_, answer)) = last.filter(|(when, _)| when.elapsed() < BELIEVED) {
             return Some(answer);
         }
@@ -66,7 +66,7 @@ impl Space {
     /// is lowered by them.
     pub(super) fn take(&self, bytes: u64) -> bool {
         let room = self.has_room(bytes);
-        if let (true, Some((_, answer))) = (room, &mut *self.last.lock().unwrap_or_else(PoisonError::into_inner)) {
+        if let (true, Some((_, answer))) = (room, &mut *self.last.lock()) {
             answer.free = answer.free.saturating_sub(bytes);
         }
         room

@@ -3,11 +3,9 @@
 //! Promises: operations count from [`Faults::arm`] on, each once, in the order in which they begin.
 //! The chosen one fails with [`StorageError::Io`]; all others pass. Callers: the suite.
 
-use std::{
-    io,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard},
-};
+use std::{io, path::Path, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::storage::StorageError;
 
@@ -63,7 +61,7 @@ impl Faults {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.0.lock()
     }
 }
 

@@ -6,8 +6,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     pushed::hold_linked,
@@ -180,6 +182,6 @@ impl MemoryCatalog {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Repository, Records>> {
-        self.repositories.lock().unwrap()
+        self.repositories.lock()
     }
 }

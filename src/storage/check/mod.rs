@@ -18,8 +18,10 @@ use std::{
     collections::HashSet,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
+
+use parking_lot::Mutex;
 
 pub use report::{CheckReport, Corrupt, Damaged, Mended, Missing, Needed, Reserved};
 
@@ -158,16 +160,16 @@ fn share<T: Send>(
     let run = || {
         let mut report = CheckReport::default();
         loop {
-            if lock(&failed).is_some() {
+            if failed.lock().is_some() {
                 break;
             }
-            let next = lock(&items).next();
+            let next = items.lock().next();
             let Some(item) = next else { break };
             if let Err(error) = item.and_then(|item| work(item, &mut report)) {
-                *lock(&failed) = Some(error);
+                *failed.lock() = Some(error);
             }
         }
-        lock(&total).absorb(report);
+        total.lock().absorb(report);
     };
     std::thread::scope(|scope| {
         for _ in 1..threads {
@@ -175,12 +177,8 @@ fn share<T: Send>(
         }
         run();
     });
-    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    match failed.into_inner() {
         Some(error) => Err(error),
-        None => Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        None => Ok(total.into_inner()),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,9 +11,11 @@ mod tests;
 
 use std::{
     fs, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use part_file::PartFile;
 
@@ -123,7 +125,7 @@ impl Downloads {
     }
 
     fn tidying(&self) -> MutexGuard<'_, ()> {
-        self.tidying.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tidying.lock()
     }
 
     /// Every part on disk, and when it last grew.

@@ -32,13 +32,15 @@ mod thread;
 use std::{
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc,
         atomic::Ordering,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+
+use parking_lot::{Mutex, RwLock};
 
 pub(super) use entry::{Entry, RepositoryKey};
 use open::{Trees, guarded};
@@ -176,10 +178,8 @@ impl Index {
 
     /// Waits until the opening has ended, well or not. For the rebuild alone.
     pub(super) fn settled(&self) -> Settled {
-        let settling = self.shared.settling.lock().unwrap_or_else(PoisonError::into_inner);
-        let _settled =
-            self.shared.settled.wait_while(settling, |settled| !*settled).unwrap_or_else(PoisonError::into_inner);
-        match &*self.shared.state.read().unwrap_or_else(PoisonError::into_inner) {
+        self.shared.settled.wait_while(&mut self.shared.settling.lock(), |settled| !*settled);
+        match &*self.shared.state.read() {
             State::Ready(_) => Settled::Ready,
             State::Opening | State::Rebuilding => Settled::Empty,
             State::Off => Settled::Off,
@@ -223,7 +223,7 @@ impl Index {
         let (reply, token) = sync_channel(1);
         let _ = self.queue.try_send(Operation::Close { reply });
         let token = token.recv_timeout(PATIENCE).ok().flatten();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             let deadline = Instant::now() + PATIENCE;
             while !thread.is_finished() && Instant::now() < deadline {
@@ -265,7 +265,7 @@ impl Drop for Index {
     /// Without [`close`](Index::close) it is a crash as far as the clean mark is concerned, but the
     /// thread is awaited.
     fn drop(&mut self) {
-        if self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if self.thread.get_mut().is_some() {
             self.close();
         }
     }

@@ -2,10 +2,9 @@
 //!
 //! The states are those of the table in `mod.rs`; `Off` is final (I4). Callers: this folder.
 
-use std::{
-    collections::HashMap,
-    sync::{Condvar, Mutex, PoisonError, RwLock, atomic::AtomicUsize},
-};
+use std::{collections::HashMap, sync::atomic::AtomicUsize};
+
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::{entry::RepositoryKey, open::Trees};
 
@@ -30,19 +29,19 @@ pub(super) enum State {
 
 impl Shared {
     pub(super) fn ready(&self) -> Option<Trees> {
-        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.state.read() {
             State::Ready(trees) => Some(trees.clone()),
             State::Opening | State::Rebuilding | State::Off => None,
         }
     }
 
     pub(super) fn is_off(&self) -> bool {
-        matches!(*self.state.read().unwrap_or_else(PoisonError::into_inner), State::Off)
+        matches!(*self.state.read(), State::Off)
     }
 
     /// Enters the next state, unless the index is off: that is final.
     pub(super) fn enter(&self, next: State) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write();
         if !matches!(*state, State::Off) {
             *state = next;
         }
@@ -57,27 +56,27 @@ impl Shared {
     /// As [`off`](Self::off), without a line in the log. Says whether it was on before.
     pub(super) fn off_quietly(&self) -> bool {
         let before = {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.write();
             std::mem::replace(&mut *state, State::Off)
         };
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.pending.lock().clear();
         !matches!(before, State::Off)
     }
 
     pub(super) fn settle(&self) {
-        *self.settling.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.settling.lock() = true;
         self.settled.notify_all();
     }
 
     /// Notes that a write to this repository is queued.
     pub(super) fn expect(&self, repository: &RepositoryKey) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.pending.lock();
         *pending.entry(repository.clone()).or_default() += 1;
     }
 
     /// Notes that it is applied.
     pub(super) fn applied(&self, repository: &RepositoryKey) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.pending.lock();
         if let Some(count) = pending.get_mut(repository) {
             *count -= 1;
             if *count == 0 {
@@ -88,10 +87,10 @@ impl Shared {
 
     /// The repositories to which a write is queued.
     pub(super) fn pending(&self) -> Vec<RepositoryKey> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.pending.lock().keys().cloned().collect()
     }
 
     pub(super) fn is_pending(&self, repository: &RepositoryKey) -> bool {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner).contains_key(repository)
+        self.pending.lock().contains_key(repository)
     }
 }

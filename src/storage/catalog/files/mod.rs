@@ -20,8 +20,10 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::records::{LinkRecord, Presence, TagRecord};
 use crate::{
@@ -253,7 +255,7 @@ impl FileCatalog {
         let mut hasher = DefaultHasher::new();
         repository.hash(&mut hasher);
         let at = (hasher.finish() % LOCKS as u64) as usize;
-        self.locks[at].lock().unwrap_or_else(PoisonError::into_inner)
+        self.locks[at].lock()
     }
 
     fn create(&self, folder: &Path) -> Result<(), StorageError> {
