@@ -6,9 +6,11 @@
 
 use std::{fmt, str::FromStr};
 
+use uuid::{Uuid, Variant, Version};
+
 /// A random UUID (RFC 9562, version 4). Parsing is strict.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UploadId(u128);
+pub struct UploadId(Uuid);
 
 /// The string is not an [`UploadId`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -18,17 +20,13 @@ pub struct UploadIdError;
 impl UploadId {
     /// A new random one, which cannot be guessed.
     pub(super) fn random() -> Self {
-        let bits: u128 = rand::random();
-        // RFC 9562, section 5.4: version 4, variant 10.
-        UploadId(bits & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62)
+        UploadId(Uuid::new_v4())
     }
 }
 
 impl fmt::Display for UploadId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hex = format!("{:032x}", self.0);
-        let [a, b, c, d, e] = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
-        write!(f, "{a}-{b}-{c}-{d}-{e}")
+        fmt::Display::fmt(&self.0, f)
     }
 }
 
@@ -42,11 +40,11 @@ impl FromStr for UploadId {
     type Err = UploadIdError;
 
     fn from_str(text: &str) -> Result<Self, UploadIdError> {
-        let hex: String = text.split('-').collect();
-        let id = u128::from_str_radix(&hex, 16).map(UploadId).map_err(|_| UploadIdError)?;
-        let is_v4 = id.0 >> 76 & 0xf == 4 && id.0 >> 62 & 0b11 == 0b10;
-        // Written again it must be the same text: dashes in their places, no braces, no capital.
-        if is_v4 && id.to_string() == text { Ok(id) } else { Err(UploadIdError) }
+        let id = Uuid::try_parse(text).map_err(|_| UploadIdError)?;
+        let is_v4 = id.get_version() == Some(Version::Random) && id.get_variant() == Variant::RFC4122;
+        // `Uuid` takes other spellings too: no dashes, capitals, braces. Written again it must be
+        // the same text.
+        if is_v4 && id.to_string() == text { Ok(UploadId(id)) } else { Err(UploadIdError) }
     }
 }
 
