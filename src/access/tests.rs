@@ -9,7 +9,7 @@ use std::{
 
 use super::*;
 use crate::{
-    config::{Loaded, Sources},
+    config::{Inputs, Loaded},
     oci::Namespace,
 };
 
@@ -27,7 +27,7 @@ impl House {
         let file = folder.path().join("lanyard.toml");
         let here = folder.path().to_str().unwrap();
         fs::write(&file, format!("data_dir = \"{here}\"\n[auth]\nhtpasswd = \"{here}/users\"\n{rules}")).unwrap();
-        let Loaded { config, .. } = Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap();
+        let Loaded { config, .. } = Config::load(&Inputs { file: Some(file), ..Inputs::default() }).unwrap();
         House { folder, config }
     }
 

@@ -9,7 +9,7 @@ use clap::Args;
 use super::exit::fail;
 use crate::{
     access,
-    config::{Config, Flags, Loaded, Problem, Source, Sources},
+    config::{Config, Flags, Inputs, Loaded, Problem, Source},
 };
 
 /// The arguments of every command that reads the whole configuration.
@@ -37,7 +37,7 @@ impl ConfigArgs {
 
     /// The configuration from the arguments, the environment and the file.
     pub(super) fn load(self) -> Result<Loaded, Vec<Problem>> {
-        Config::load(&Sources {
+        Config::load(&Inputs {
             file: self.config,
             environment: std::env::vars_os().collect(),
             flags: Flags { listen: self.listen, data_dir: self.data_dir, mode: self.mode },

@@ -24,11 +24,11 @@ impl Loaded {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, Sources};
+    use crate::config::{Config, Inputs};
 
     fn advice(variables: &[(&str, &str)]) -> Vec<String> {
         let environment = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let loaded = Config::load(&Sources { environment, ..Sources::default() }).unwrap();
+        let loaded = Config::load(&Inputs { environment, ..Inputs::default() }).unwrap();
         loaded.advice().iter().map(ToString::to_string).collect()
     }
 

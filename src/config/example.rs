@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use super::{
-    Config, Loaded, Sources, schema,
+    Config, Inputs, Loaded, schema,
     table::{ConfigKey, KeyKind},
 };
 
@@ -22,7 +22,7 @@ fn load(text: &str) -> Loaded {
     let text = text.replace("/run/secrets", folder_name).replace("/etc/lanyard", folder_name);
     let file: PathBuf = folder.path().join("lanyard.toml");
     fs::write(&file, text).unwrap();
-    Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap()
+    Config::load(&Inputs { file: Some(file), ..Inputs::default() }).unwrap()
 }
 
 /// The example with every key set. Keys are commented out with a # alone, sentences with a # and a
@@ -37,7 +37,7 @@ fn with_every_key() -> String {
 
 #[test]
 fn the_example_is_the_defaults() {
-    let defaults = Config::load(&Sources::default()).unwrap();
+    let defaults = Config::load(&Inputs::default()).unwrap();
     let example = load(EXAMPLE);
     assert_eq!(example.config, defaults.config);
     for (path, _) in &defaults.provenance.values {

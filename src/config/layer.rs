@@ -9,8 +9,8 @@ use figment::{
 };
 
 use super::{
+    inputs::Flags,
     problem::Source,
-    sources::Flags,
     table::{ConfigKey, KeyKind, value_of},
 };
 

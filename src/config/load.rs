@@ -4,11 +4,11 @@
 
 use super::{
     check, environment, file,
+    inputs::Inputs,
     keys::Config,
     layer::{Layer, LayerKind, Layers},
     problem::{Problem, Provenance},
     schema, show,
-    sources::Sources,
 };
 
 /// A configuration without a problem.
@@ -34,15 +34,15 @@ impl Config {
     /// # Errors
     /// Every problem, sorted by source and line. If the file is not TOML, only its syntax errors
     /// are known.
-    pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
+    pub fn load(inputs: &Inputs) -> Result<Loaded, Vec<Problem>> {
         let mut problems = Vec::new();
-        let file = match &sources.file {
+        let file = match &inputs.file {
             Some(path) => file::read(path, &mut problems),
             None => Layer::new(LayerKind::File),
         };
         let file_is_whole = problems.is_empty();
-        let environment = environment::read(&sources.environment, &mut problems);
-        let mut layers = Layers([Layer::defaults(Config::KEYS), file, environment, Layer::flags(&sources.flags)]);
+        let environment = environment::read(&inputs.environment, &mut problems);
+        let mut layers = Layers([Layer::defaults(Config::KEYS), file, environment, Layer::flags(&inputs.flags)]);
         for layer in &mut layers.0 {
             schema::prune(layer, &mut problems);
         }

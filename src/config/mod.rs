@@ -19,6 +19,7 @@ mod environment;
 #[cfg(test)]
 mod example;
 mod file;
+mod inputs;
 mod keys;
 mod layer;
 mod load;
@@ -29,7 +30,6 @@ mod reader;
 mod rule;
 mod schema;
 mod show;
-mod sources;
 mod table;
 mod tag_pattern;
 #[cfg(test)]
@@ -38,12 +38,12 @@ mod upstream;
 mod values;
 
 pub use credentials::Credentials;
+pub use inputs::{Flags, Inputs};
 pub use keys::{Auth, Cache, Config, Hosted, Log, Rule, Tls, Upstream};
 pub use load::Loaded;
 pub use pattern::{Pattern, PatternError};
 pub use problem::{Problem, Provenance, Source};
 pub use rule::{Action, RepositoryPattern, Who};
-pub use sources::{Flags, Sources};
 pub use tag_pattern::{TagPattern, TagPatternError};
 pub use upstream::BUILT_IN;
 pub use values::{LogFormat, MinFree, Mode};

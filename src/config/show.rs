@@ -6,7 +6,7 @@ use super::problem::{Provenance, Shown};
 /// The column of the comments, if the value is shorter.
 const COLUMN: usize = 44;
 
-/// TOML that says the same as the sources together, except for redacted secrets.
+/// TOML that says the same as the inputs together, except for redacted secrets.
 pub(super) fn show(provenance: &Provenance) -> String {
     let mut text = String::new();
     let mut table = "";
@@ -37,14 +37,14 @@ fn line(text: &mut String, key: &str, shown: &Shown) {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, Sources};
+    use crate::config::{Config, Inputs};
 
     #[test]
     fn numbers_of_the_file_are_shown() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("lanyard.toml");
         std::fs::write(&file, "[hosted]\nuploads = 0x10\n[[upstream]]\nname = \"ghcr.io\"\nconnections = 3\n").unwrap();
-        let shown = Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap().show();
+        let shown = Config::load(&Inputs { file: Some(file), ..Inputs::default() }).unwrap().show();
         assert!(shown.contains("\nuploads = 16 ") && shown.contains("\nconnections = 3 "), "{shown}");
     }
 }

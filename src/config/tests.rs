@@ -5,28 +5,27 @@ use std::{fs, path::Path, time::Duration};
 use super::*;
 
 /// A folder with a `lanyard.toml` of this text.
-fn file(text: &str) -> (tempfile::TempDir, Sources) {
+fn file(text: &str) -> (tempfile::TempDir, Inputs) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lanyard.toml");
     fs::write(&path, text.replace("DIR", folder.path().to_str().unwrap())).unwrap();
-    (folder, Sources { file: Some(path), ..Sources::default() })
+    (folder, Inputs { file: Some(path), ..Inputs::default() })
 }
 
-fn environment(variables: &[(&str, &str)]) -> Sources {
+fn environment(variables: &[(&str, &str)]) -> Inputs {
     let environment = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
-    Sources { environment, ..Sources::default() }
+    Inputs { environment, ..Inputs::default() }
 }
 
-fn problems(sources: &Sources) -> Vec<String> {
-    let folder =
-        sources.file.as_deref().and_then(Path::parent).map(|p| format!("{}/", p.display())).unwrap_or_default();
-    let problems = Config::load(sources).unwrap_err();
+fn problems(inputs: &Inputs) -> Vec<String> {
+    let folder = inputs.file.as_deref().and_then(Path::parent).map(|p| format!("{}/", p.display())).unwrap_or_default();
+    let problems = Config::load(inputs).unwrap_err();
     problems.iter().map(|problem| problem.to_string().replace(&folder, "")).collect()
 }
 
 #[test]
 fn nothing_said_is_docker_hub_on_port_5000() {
-    let Loaded { config, provenance } = Config::load(&Sources::default()).unwrap();
+    let Loaded { config, provenance } = Config::load(&Inputs::default()).unwrap();
     assert_eq!(config.listen, "0.0.0.0:5000".parse().unwrap());
     assert_eq!(config.data_dir, Path::new("data"));
     assert_eq!(config.mode, Mode::Auto);
@@ -49,26 +48,26 @@ fn nothing_said_is_docker_hub_on_port_5000() {
 
 #[test]
 fn each_layer_is_over_the_one_before() {
-    let (_folder, mut sources) = file(
+    let (_folder, mut inputs) = file(
         "listen = \"127.0.0.1:1\"\nmode = \"online\"\ndata_dir = \"f\"\n[cache]\ntag_ttl = \"1s\"\nnegative_ttl = \"2s\"\n",
     );
-    sources.environment =
+    inputs.environment =
         environment(&[("LANYARD__MODE", "auto"), ("LANYARD__LISTEN", "[::1]:2"), ("LANYARD__CACHE__TAG_TTL", "3s")])
             .environment;
-    sources.flags = Flags { mode: Some("offline".into()), ..Flags::default() };
-    let Loaded { config, provenance } = Config::load(&sources).unwrap();
+    inputs.flags = Flags { mode: Some("offline".into()), ..Flags::default() };
+    let Loaded { config, provenance } = Config::load(&inputs).unwrap();
     assert_eq!((config.mode, config.listen), (Mode::Offline, "[::1]:2".parse().unwrap()));
     assert_eq!((config.cache.tag_ttl, config.cache.negative_ttl), (Duration::from_secs(3), Duration::from_secs(2)));
     let said = |key| provenance.source(key).unwrap().clone();
     assert_eq!(said("mode"), Source::Flag("--mode"));
     assert_eq!(said("listen"), Source::Environment("LANYARD__LISTEN".into()));
-    assert_eq!(said("cache.negative_ttl"), Source::File { path: sources.file.unwrap(), line: Some(6) });
+    assert_eq!(said("cache.negative_ttl"), Source::File { path: inputs.file.unwrap(), line: Some(6) });
     assert_eq!(said("cache.min_free"), Source::Default);
 }
 
 #[test]
 fn upstreams_merge_by_name() {
-    let (folder, sources) = file(
+    let (folder, inputs) = file(
         r#"
 default_upstream = "hub.lan:5000"
 [[upstream]]
@@ -92,7 +91,7 @@ url = "https://quay.lan"
 "#,
     );
     fs::write(folder.path().join("password"), "123456\n").unwrap();
-    let config = Config::load(&sources).unwrap().config;
+    let config = Config::load(&inputs).unwrap().config;
     assert_eq!(config.upstreams.len(), 9);
     let upstream = |name: &str| config.upstreams.iter().find(|upstream| upstream.name.as_str() == name).unwrap();
     let own = upstream("hub.lan:5000");
@@ -108,7 +107,7 @@ url = "https://quay.lan"
 
 #[test]
 fn every_problem_is_told_at_once_with_its_source() {
-    let (_folder, mut sources) = file(
+    let (_folder, mut inputs) = file(
         r#"lisen = "x"
 mode = "fast"
 default_upstream = "nowhere.lan"
@@ -136,13 +135,13 @@ name = "quay.io"
 name = "quay.io"
 "#,
     );
-    sources.environment = environment(&[
+    inputs.environment = environment(&[
         ("LANYARD__LISTEN", "localhost"),
         ("LANYARD__CACHE_TAG_TTL", "1s"),
         ("LANYARD__UPSTREAM__0__URL", "x"),
     ])
     .environment;
-    sources.flags.data_dir = Some(String::new());
+    inputs.flags.data_dir = Some(String::new());
     let expected = [
         "lanyard.toml:1: lisen: there is no such key; did you mean listen?",
         "lanyard.toml:2: mode: \"fast\" is not one of \"auto\", \"online\", \"offline\"",
@@ -166,7 +165,7 @@ name = "quay.io"
         "LANYARD__UPSTREAM__0__URL: upstream: [[upstream]] is set in the configuration file only",
         "--data-dir: data_dir: must be text in quotes, and not empty",
     ];
-    let told = problems(&sources);
+    let told = problems(&inputs);
     for (told, expected) in told.iter().zip(expected) {
         assert!(told.starts_with(expected), "{told}\nexpected: {expected}");
     }
@@ -176,10 +175,10 @@ name = "quay.io"
 #[test]
 fn s6_credentials_need_a_list_of_what_may_be_pulled() {
     for (allow, good) in [("", false), ("allow = []", false), ("allow = [\"team/**\"]", true)] {
-        let (folder, sources) =
+        let (folder, inputs) =
             file(&format!("[[upstream]]\nname = \"ghcr.io\"\nusername = \"me\"\npassword_file = \"DIR/p\"\n{allow}\n"));
         fs::write(folder.path().join("p"), "secret").unwrap();
-        match Config::load(&sources) {
+        match Config::load(&inputs) {
             Ok(_) => assert!(good, "{allow}"),
             Err(problems) => {
                 assert!(!good && problems.len() == 1 && problems[0].key == "upstream[0].allow", "{problems:?}")
@@ -190,8 +189,8 @@ fn s6_credentials_need_a_list_of_what_may_be_pulled() {
 
 #[test]
 fn s16_hosted_names_and_upstreams_do_not_overlap() {
-    let (_folder, sources) = file("[hosted]\nnamespaces = [\"team/**\", \"docker.io/**\"]\n");
-    let told = problems(&sources);
+    let (_folder, inputs) = file("[hosted]\nnamespaces = [\"team/**\", \"docker.io/**\"]\n");
+    let told = problems(&inputs);
     assert_eq!(
         told,
         [
@@ -202,11 +201,11 @@ fn s16_hosted_names_and_upstreams_do_not_overlap() {
 
 #[test]
 fn what_is_not_built_is_refused() {
-    let (_folder, sources) = file(
+    let (_folder, inputs) = file(
         "[tls]\nclient_ca = \"c\"\n[[access]]\nwho = [\"cert:ann\"]\nrepositories = [\"**\"]\nactions = [\"pull\", \"admin\"]\n",
     );
     assert_eq!(
-        problems(&sources),
+        problems(&inputs),
         [
             "lanyard.toml:2: tls.client_ca: sign-in by client certificate is not in this version; remove it",
             "lanyard.toml:4: access[0].who[0]: sign-in by client certificate is not in this version; remove it",
@@ -217,10 +216,10 @@ fn what_is_not_built_is_refused() {
 
 #[test]
 fn rules_are_the_built_in_ones_or_those_that_are_given() {
-    let defaults = Config::load(&Sources::default()).unwrap().config;
+    let defaults = Config::load(&Inputs::default()).unwrap().config;
     assert_eq!(defaults.access, Rule::built_in());
     assert_eq!((defaults.auth.htpasswd, defaults.mirror_listen), (None, None));
-    let (_folder, mut sources) = file(
+    let (_folder, mut inputs) = file(
         r#"
 [auth]
 htpasswd = "DIR/users"
@@ -237,8 +236,8 @@ repositories = ["**"]
 actions = ["pull", "push", "delete"]
 "#,
     );
-    sources.environment = environment(&[("LANYARD__MIRROR_LISTEN", "127.0.0.1:5001")]).environment;
-    let loaded = Config::load(&sources).unwrap();
+    inputs.environment = environment(&[("LANYARD__MIRROR_LISTEN", "127.0.0.1:5001")]).environment;
+    let loaded = Config::load(&inputs).unwrap();
     assert_eq!(loaded.config.mirror_listen, Some("127.0.0.1:5001".parse().unwrap()));
     assert!(loaded.config.auth.htpasswd.as_ref().unwrap().ends_with("users"), "it need not be there yet");
     let [first, second] = &loaded.config.access[..] else { panic!() };
@@ -251,7 +250,7 @@ actions = ["pull", "push", "delete"]
 
 #[test]
 fn rules_that_cannot_work_are_told() {
-    let (_folder, mut sources) = file(
+    let (_folder, mut inputs) = file(
         r#"mirror_listen = "127.0.0.1:5000"
 [auth]
 htpasswd = "DIR"
@@ -268,7 +267,7 @@ immutable_tags = ["team/**", "**:v*"]
 sparse = "yes"
 "#,
     );
-    sources.environment = environment(&[("LANYARD__ACCESS", "x")]).environment;
+    inputs.environment = environment(&[("LANYARD__ACCESS", "x")]).environment;
     let expected = [
         "lanyard.toml:1: mirror_listen: has the port of listen, 5000; give it another",
         "lanyard.toml:3: auth.htpasswd: is a folder, not a file of users",
@@ -288,24 +287,24 @@ sparse = "yes"
         "lanyard.toml:14: hosted.sparse: must be true or false",
         "LANYARD__ACCESS: access: [[access]] is set in the configuration file only",
     ];
-    let told = problems(&sources);
+    let told = problems(&inputs);
     for (told, expected) in told.iter().zip(expected) {
         assert!(told.starts_with(expected), "{told}\nexpected: {expected}");
     }
     assert_eq!(told.len(), expected.len(), "{told:#?}");
-    let (_folder, sources) = file("[[access]]\nwho = [\"user:ann\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n");
-    assert!(problems(&sources)[0].ends_with("there is no file of users; set htpasswd in [auth]"));
+    let (_folder, inputs) = file("[[access]]\nwho = [\"user:ann\"]\nrepositories = [\"**\"]\nactions = [\"pull\"]\n");
+    assert!(problems(&inputs)[0].ends_with("there is no file of users; set htpasswd in [auth]"));
 }
 
 #[test]
 fn variables_are_text_whatever_they_look_like() {
-    let sources = environment(&[
+    let inputs = environment(&[
         ("LANYARD__DATA_DIR", "123456"),
         ("LANYARD__HOSTED__NAMESPACES", r#"["team/**", "ci/*"]"#),
         ("LANYARD__CACHE__MAX_SIZE", "1 GiB"),
         ("LANYARD_PORT", "tcp://10.0.0.1:5000"),
     ]);
-    let config = Config::load(&sources).unwrap().config;
+    let config = Config::load(&inputs).unwrap().config;
     assert_eq!(config.data_dir, Path::new("123456"));
     assert_eq!(config.hosted.namespaces.len(), 2);
     assert_eq!(config.cache.max_size, Some(1 << 30));
@@ -321,9 +320,9 @@ fn variables_are_text_whatever_they_look_like() {
 
 #[test]
 fn tables_and_values_are_not_taken_for_each_other() {
-    let (_folder, mut sources) = file("cache = 5\nlog = []\n[listen]\nx = 1\n[upstream]\nname = \"a.b\"\n");
-    sources.environment = environment(&[("LANYARD__MODE__X", "1"), ("LANYARD__HOSTED", "1")]).environment;
-    let told = problems(&sources);
+    let (_folder, mut inputs) = file("cache = 5\nlog = []\n[listen]\nx = 1\n[upstream]\nname = \"a.b\"\n");
+    inputs.environment = environment(&[("LANYARD__MODE__X", "1"), ("LANYARD__HOSTED", "1")]).environment;
+    let told = problems(&inputs);
     assert_eq!(
         told,
         [
@@ -348,10 +347,10 @@ fn passwords_are_one_line() {
         ("a\nb\n", None),
         ("a\n\n", None),
     ] {
-        let (folder, sources) =
+        let (folder, inputs) =
             file("[[upstream]]\nname = \"ghcr.io\"\nusername = \"me\"\npassword_file = \"DIR/p\"\nallow = [\"**\"]\n");
         fs::write(folder.path().join("p"), content).unwrap();
-        match (Config::load(&sources), password) {
+        match (Config::load(&inputs), password) {
             (Ok(loaded), Some(password)) => {
                 assert_eq!(loaded.config.upstreams[1].credentials.as_ref().unwrap().password, password)
             }
@@ -363,15 +362,15 @@ fn passwords_are_one_line() {
 
 #[test]
 fn s18_no_secret_is_in_a_problem_or_in_show() {
-    let (folder, sources) = file(
+    let (folder, inputs) = file(
         "[[upstream]]\nname = \"ghcr.io\"\nusername = \"me\"\npassword_file = \"DIR/p\"\nallow = [\"**\"]\nproxy = \"http://me:canary-1@proxy:1\"\n",
     );
     fs::write(folder.path().join("p"), "canary-2").unwrap();
-    let loaded = Config::load(&sources).unwrap();
+    let loaded = Config::load(&inputs).unwrap();
     let shown = format!("{} {loaded:?}", loaded.show());
     assert!(!shown.contains("canary") && shown.contains("me:REDACTED@proxy:1"), "{shown}");
 
-    let (_folder, mut sources) = file(
+    let (_folder, mut inputs) = file(
         r#"
 password = "canary-1"
 [[upstream]]
@@ -393,13 +392,13 @@ name = "gcr.io"
 url = "https://gcr.io?token=canary-11"
 "#,
     );
-    sources.environment = environment(&[
+    inputs.environment = environment(&[
         ("LANYARD__UPSTREAM", "canary-12"),
         ("LANYARD__PASSWORD", "canary-13"),
         ("LANYARD__AUTH__KEY", "canary-14"),
     ])
     .environment;
-    let told = problems(&sources).join("\n");
+    let told = problems(&inputs).join("\n");
     assert!(!told.contains("canary") && !told.contains("123456"), "{told}");
     assert!(
         told.contains("upstream[0].password: there is no such key; did you mean upstream.password_file?"),
@@ -409,12 +408,12 @@ url = "https://gcr.io?token=canary-11"
 
 #[test]
 fn show_is_toml_and_says_who_said_it() {
-    let (_folder, mut sources) = file(
+    let (_folder, mut inputs) = file(
         "[cache]\nmax_size = \"1 GiB\"\n[[upstream]]\nname = \"a.lan\"\nurl = \"https://a.lan\"\nallow = [\"x/*\"]\n",
     );
-    sources.environment = environment(&[("LANYARD__HOSTED__NAMESPACES", "['team/**']")]).environment;
-    sources.flags.listen = Some("127.0.0.1:0".into());
-    let loaded = Config::load(&sources).unwrap();
+    inputs.environment = environment(&[("LANYARD__HOSTED__NAMESPACES", "['team/**']")]).environment;
+    inputs.flags.listen = Some("127.0.0.1:0".into());
+    let loaded = Config::load(&inputs).unwrap();
     let shown = loaded.show();
     for (value, source) in [
         ("listen = \"127.0.0.1:0\"", "# --listen"),
@@ -435,11 +434,11 @@ fn show_is_toml_and_says_who_said_it() {
 
 #[test]
 fn a_broken_file_does_not_hide_the_other_sources() {
-    let (_folder, mut sources) = file("mode = \n[[upstream]]\nname = \"a.lan\"\n");
-    sources.environment =
+    let (_folder, mut inputs) = file("mode = \n[[upstream]]\nname = \"a.lan\"\n");
+    inputs.environment =
         environment(&[("LANYARD__DEFAULT_UPSTREAM", "a.lan"), ("LANYARD__LISTEN", "x"), ("LANYARD__X", "x")])
             .environment;
-    let told = problems(&sources);
+    let told = problems(&inputs);
     assert_eq!(told.len(), 3, "{told:#?}");
     assert!(told[0].starts_with("lanyard.toml:1: is not TOML: "), "{told:#?}");
 }

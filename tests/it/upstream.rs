@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::join_all;
 use lanyard::{
-    config::{self, Config, Credentials, Sources},
+    config::{self, Config, Credentials, Inputs},
     oci::{Algorithm, Digest, Hasher, Reference, RepositoryName},
     upstream::{
         Health, Registry, RequestKind, Spend, UpstreamError, Upstreams,
@@ -33,7 +33,7 @@ impl World {
         let name = "hub.example".parse().unwrap();
         let mut one = config::Upstream::new(name, url.parse().unwrap());
         change(&mut one);
-        let mut config: Config = Config::load(&Sources::default()).unwrap().config;
+        let mut config: Config = Config::load(&Inputs::default()).unwrap().config;
         let name = one.name.clone();
         config.upstreams = vec![one];
         let settings = FetcherSettings { environment: Environment::none(), ..FetcherSettings::default() };

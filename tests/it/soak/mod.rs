@@ -25,7 +25,7 @@ use std::{
 use client::Client;
 use lanyard::{
     app::App,
-    config::{Config, Flags, Sources},
+    config::{Config, Flags, Inputs},
 };
 use pusher::{Image, Pusher, digest};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -74,7 +74,7 @@ impl Registry {
         };
         // Any free space on this machine's disk is enough.
         let environment = vec![("LANYARD__CACHE__MIN_FREE".into(), "0%".into())];
-        let loaded = Config::load(&Sources { file: None, environment, flags }).unwrap();
+        let loaded = Config::load(&Inputs { file: None, environment, flags }).unwrap();
         let app = App::start(&loaded.config).unwrap();
         let (address, storage) = (app.listening().unwrap(), Arc::clone(app.storage()));
         storage.set_grace(GRACE);

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use lanyard::{
     app::App,
-    config::{Config, Flags, Sources},
+    config::{Config, Flags, Inputs},
 };
 
 use crate::lanyard::{CONFIG, Lanyard};
@@ -35,7 +35,7 @@ fn without_a_grace() -> Lanyard {
 #[ignore = "run, and killed, by the tests of this module"]
 fn serve_without_a_grace() {
     let file = Some(std::env::var_os(CONFIG).unwrap().into());
-    let loaded = Config::load(&Sources { file, environment: Vec::new(), flags: Flags::default() }).unwrap();
+    let loaded = Config::load(&Inputs { file, environment: Vec::new(), flags: Flags::default() }).unwrap();
     let app = App::start(&loaded.config).unwrap();
     let storage = Arc::clone(app.storage());
     storage.set_grace(std::time::Duration::ZERO);

@@ -1,10 +1,10 @@
-//! The sources that a configuration is read from. The command line fills them in for `load.rs`.
+//! The inputs that a configuration is read from. The command line fills them in for `load.rs`.
 
 use std::{ffi::OsString, path::PathBuf};
 
 /// The file, the environment and the flags. The default is empty: then every value is its default.
 #[derive(Clone, Default, Debug)]
-pub struct Sources {
+pub struct Inputs {
     /// The file of `--config`. None: no file is read.
     pub file: Option<PathBuf>,
     /// Environment variables. Those that do not begin with `LANYARD__` are ignored.
