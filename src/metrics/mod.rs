@@ -66,7 +66,7 @@ struct UpstreamLabel {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct AskedLabels {
+struct UpstreamRequestLabels {
     upstream: String,
     kind: &'static str,
 }
@@ -100,7 +100,7 @@ pub struct Metrics {
 /// The metrics that a [`Sample`] sets at each scrape.
 #[derive(Default)]
 struct Sampled {
-    asked: Family<AskedLabels, Counter>,
+    asked: Family<UpstreamRequestLabels, Counter>,
     retries: PerUpstream,
     errors: PerUpstream,
     untrue: PerUpstream,
@@ -276,7 +276,7 @@ impl Sampled {
                 raise(&family.get_or_create(&label), count);
             }
             for (kind, count) in &upstream.requests {
-                let labels = AskedLabels { upstream: label.upstream.clone(), kind };
+                let labels = UpstreamRequestLabels { upstream: label.upstream.clone(), kind };
                 raise(&self.asked.get_or_create(&labels), *count);
             }
             if let Some((limit, remaining)) = upstream.rate_limit {

@@ -12,7 +12,7 @@ use std::{
 use super::{
     BlobAnswer, BlobBody, BlobHead, PullError, PullThrough, Trace,
     body::{Following, Passing, Proof, Wanted, trusts},
-    fill::{Claim, FillFailure, FillHead, Follower, Origin, Source, SourceState},
+    fill::{Claim, FillFailure, FillHead, Follower, Origin, SourceState, UpstreamRepository},
     memory::Missed,
     records,
 };
@@ -235,7 +235,7 @@ impl PullThrough {
         self: &Arc<Self>,
         repo: &Repository,
         digest: &Digest,
-        source: &Source,
+        source: &UpstreamRepository,
         link: Option<LinkRecord>,
     ) -> Result<Filling, PullError> {
         self.negative.check(repo, Missed::Blob(*digest))?;
@@ -268,7 +268,7 @@ impl PullThrough {
 
     async fn follow(
         &self,
-        source: Source,
+        source: UpstreamRepository,
         digest: Digest,
         follower: Follower<Origin>,
         head: FillHead,
@@ -300,7 +300,7 @@ impl PullThrough {
     /// unless HEAD states that length too.
     async fn pass(
         &self,
-        source: &Source,
+        source: &UpstreamRepository,
         digest: &Digest,
         size: Option<u64>,
         range: Option<&ByteRanges>,
@@ -355,7 +355,7 @@ impl PullThrough {
     async fn claim(
         &self,
         digest: Digest,
-        source: &Source,
+        source: &UpstreamRepository,
         linked: bool,
     ) -> Result<Claim<Origin, StoredBlob>, PullError> {
         Ok(self.fills.claim(digest, Origin::from(source), linked, self.storage.content(&digest)).await?)

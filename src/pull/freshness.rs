@@ -26,7 +26,7 @@ use std::{
 use super::{
     ManifestAnswer, PullError, PullThrough,
     blobs::trace,
-    fill::Source,
+    fill::UpstreamRepository,
     manifests::{Fetched, Held, answer, stale},
     memory::Missed,
     records::{self, no_room},
@@ -98,7 +98,7 @@ impl PullThrough {
         repo: &Repository,
         tag: &Tag,
         held: Held,
-        source: Source,
+        source: UpstreamRepository,
         asked: Instant,
     ) -> Result<ManifestAnswer, PullError> {
         let started = Instant::now();
@@ -128,7 +128,7 @@ impl PullThrough {
         self: &Arc<Self>,
         repo: &Repository,
         tag: &Tag,
-        source: Source,
+        source: UpstreamRepository,
         asked: Instant,
     ) -> Result<ManifestAnswer, PullError> {
         self.negative.check(repo, Missed::Manifest(tag.clone().into()))?;
@@ -151,7 +151,7 @@ impl PullThrough {
         self: &Arc<Self>,
         repo: &Repository,
         tag: &Tag,
-        source: &Source,
+        source: &UpstreamRepository,
         held: Option<Held>,
         asked: Instant,
     ) -> crate::runtime::Flight<Checked> {
@@ -176,7 +176,7 @@ impl PullThrough {
         })
     }
 
-    async fn check(self: &Arc<Self>, key: &TagKey, source: Source, held: Option<Held>) -> Checked {
+    async fn check(self: &Arc<Self>, key: &TagKey, source: UpstreamRepository, held: Option<Held>) -> Checked {
         let (repo, tag) = key;
         let by_tag = Reference::Tag(tag.clone());
         let Some(held) = held else {
@@ -212,7 +212,7 @@ impl PullThrough {
     async fn got(
         self: &Arc<Self>,
         (repo, tag): &TagKey,
-        source: &Source,
+        source: &UpstreamRepository,
         reference: Reference,
         held: &Held,
     ) -> Result<Checked, PullError> {
@@ -269,7 +269,7 @@ impl PullThrough {
         Ok(held)
     }
 
-    pub(super) fn serves_stale(&self, source: &Source, error: &PullError) -> bool {
+    pub(super) fn serves_stale(&self, source: &UpstreamRepository, error: &PullError) -> bool {
         if self.mode == Mode::Online {
             return false;
         }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{
     LARGE_MANIFEST, ManifestAnswer, PullError, PullThrough, Trace,
     blobs::trace,
-    fill::Source,
+    fill::UpstreamRepository,
     memory::Missed,
     records::{self, no_room},
 };
@@ -133,7 +133,7 @@ impl PullThrough {
 
     /// One fetch for all requests that wait. Another one may have ended between a request's look
     /// and this fetch.
-    async fn fetch_once(self: Arc<Self>, source: Source, repo: Repository, digest: Digest) -> FetchResult {
+    async fn fetch_once(self: Arc<Self>, source: UpstreamRepository, repo: Repository, digest: Digest) -> FetchResult {
         let fetched = match self.look(&repo, &digest).await {
             Ok(Look::Held(held)) => Ok(Fetched { held, stored: true }),
             Ok(Look::Foreign(bytes)) => self.adopt(&repo, &source, digest, bytes, Instant::now()).await.map(
@@ -151,7 +151,7 @@ impl PullThrough {
     /// Fetches from upstream and keeps the manifest, or remembers a refusal.
     pub(super) async fn fetch(
         self: Arc<Self>,
-        source: Source,
+        source: UpstreamRepository,
         repo: Repository,
         reference: Reference,
         tag: Option<Tag>,
@@ -224,7 +224,7 @@ impl PullThrough {
     async fn adopt(
         self: &Arc<Self>,
         repo: &Repository,
-        source: &Source,
+        source: &UpstreamRepository,
         digest: Digest,
         bytes: Bytes,
         started: Instant,
@@ -241,7 +241,7 @@ impl PullThrough {
     async fn ask_to_adopt(
         &self,
         repo: &Repository,
-        source: &Source,
+        source: &UpstreamRepository,
         digest: Digest,
         bytes: Bytes,
     ) -> Result<Held, PullError> {
@@ -361,6 +361,6 @@ pub(super) fn answer(held: Held, trace: Trace) -> ManifestAnswer {
     ManifestAnswer { bytes: held.bytes, media_type: held.media_type, digest: held.digest, trace }
 }
 
-pub(super) fn stale(held: Held, source: &Source, waited: Duration) -> ManifestAnswer {
+pub(super) fn stale(held: Held, source: &UpstreamRepository, waited: Duration) -> ManifestAnswer {
     answer(held, trace(Outcome::Stale, &source.upstream, waited))
 }

@@ -50,7 +50,7 @@ use bytes::Bytes;
 use configs::Configs;
 use described::Described;
 pub use error::PullError;
-use fill::{Drive, Fills, Origin, Source};
+use fill::{Drive, Fills, Origin, UpstreamRepository};
 pub use fill::{FillFailure, FillStatus};
 use freshness::{Checked, TagKey};
 use lists::Lists;
@@ -196,7 +196,7 @@ impl PullThrough {
     }
 
     /// Where the repository's content can be had; an error if no upstream may be asked.
-    fn source(&self, repo: &Repository, missing: ErrorCode) -> Result<Source, PullError> {
+    fn source(&self, repo: &Repository, missing: ErrorCode) -> Result<UpstreamRepository, PullError> {
         let unknown = |message: String| PullError::Unknown { code: missing, message };
         let Namespace::Upstream(name) = &repo.namespace else {
             return Err(unknown(format!("{repo} has no such content; it is hosted here and never looked up upstream")));
@@ -207,7 +207,7 @@ impl PullThrough {
             )));
         }
         let upstream = self.upstreams.get(name).ok_or_else(|| unknown(format!("{name} is not an upstream here")))?;
-        Ok(Source { upstream: Arc::clone(upstream), name: repo.name.clone() })
+        Ok(UpstreamRepository { upstream: Arc::clone(upstream), name: repo.name.clone() })
     }
 
     fn upstream_of(&self, repo: &Repository) -> Option<&Arc<Registry>> {

@@ -18,7 +18,7 @@ use std::{
 use super::{
     PullError, PullThrough, Trace,
     blobs::trace,
-    fill::{FillFailure, Origin, Source},
+    fill::{FillFailure, Origin, UpstreamRepository},
     memory::Missed,
     records,
 };
@@ -88,7 +88,7 @@ impl PullThrough {
 
     async fn prove(
         self: &Arc<Self>,
-        source: &Source,
+        source: &UpstreamRepository,
         repo: &Repository,
         digest: &Digest,
         stored: u64,
@@ -169,13 +169,13 @@ impl PullThrough {
     }
 
     /// Whether the registry was wrong about the digest so often that its answers do not count.
-    fn is_distrusted(&self, source: &Source, digest: &Digest) -> bool {
+    fn is_distrusted(&self, source: &UpstreamRepository, digest: &Digest) -> bool {
         let key = (source.upstream.name().clone(), *digest);
         self.wrong_words.within(&key, WRONG_FOR).is_some_and(|wrong| wrong >= WRONG_WORDS)
     }
 
     /// Whether the repository's upstream sends the whole blob: that proves more than an answer.
-    async fn sends(&self, source: &Source, digest: &Digest, length: u64) -> Result<bool, PullError> {
+    async fn sends(&self, source: &UpstreamRepository, digest: &Digest, length: u64) -> Result<bool, PullError> {
         let failed = |error| self.upstream_error(ErrorCode::BlobUnknown, error);
         let mut answer = source.upstream.blob(&source.name, digest, 0, None).await.map_err(failed)?;
         let (mut hasher, mut came) = (Hasher::new(digest.algorithm()), 0);
@@ -198,7 +198,7 @@ impl PullThrough {
     /// it.
     pub(super) async fn agree(
         self: &Arc<Self>,
-        source: &Source,
+        source: &UpstreamRepository,
         repo: &Repository,
         digest: &Digest,
         length: u64,
@@ -227,7 +227,7 @@ impl PullThrough {
     /// gives its length, if stated.
     pub(super) async fn ask_blob(
         self: &Arc<Self>,
-        source: &Source,
+        source: &UpstreamRepository,
         repo: &Repository,
         digest: &Digest,
     ) -> Result<Option<u64>, PullError> {
@@ -238,7 +238,7 @@ impl PullThrough {
     /// alone.
     pub(super) async fn ask_a_byte(
         self: &Arc<Self>,
-        source: &Source,
+        source: &UpstreamRepository,
         repo: &Repository,
         digest: &Digest,
     ) -> Result<Option<u64>, PullError> {
@@ -248,7 +248,7 @@ impl PullThrough {
     async fn length_by(
         self: &Arc<Self>,
         question: Question,
-        source: &Source,
+        source: &UpstreamRepository,
         repo: &Repository,
         digest: &Digest,
     ) -> Result<Option<u64>, PullError> {

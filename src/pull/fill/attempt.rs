@@ -16,7 +16,7 @@ use super::{
     origin::{Origin, OriginBlob, OriginBytes},
     pace::Stretch,
     sources::refuses,
-    transfer::{Asked, Transfer},
+    transfer::{AskedRoom, Transfer},
 };
 use crate::upstream::UpstreamError;
 
@@ -270,7 +270,7 @@ impl Transfer<'_> {
         self.leader.advance(0);
         self.statements.begun_again(self.leader);
         self.length.begun_again();
-        self.room = Asked::default();
+        self.room = AskedRoom::default();
         Ok(self.opened()?.restart().await?)
     }
 

@@ -16,14 +16,14 @@ use super::{
     failure::FillFailure,
     progress::{Fill, Progress},
     runs::Runs,
-    sources::{SourceState, Sources},
+    sources::{FillSources, SourceState},
 };
 
 /// Reads one fill. It keeps no cursor: the body that uses it does.
 #[derive(Clone)]
 pub(crate) struct Follower<S> {
     file: Arc<OnceLock<Arc<File>>>,
-    sources: Sources<S>,
+    sources: FillSources<S>,
     runs: Runs<S>,
     progress: watch::Receiver<Progress>,
     /// The source that this reader's request named.

@@ -61,6 +61,6 @@ pub(super) use claim::{Claim, Fills};
 pub use failure::FillFailure;
 pub(super) use follower::{FillHead, Follower};
 pub use list::FillStatus;
-pub(super) use origin::{Origin, OriginBlob, OriginBytes, Source};
+pub(super) use origin::{Origin, OriginBlob, OriginBytes, UpstreamRepository};
 pub(super) use sources::SourceState;
 pub(super) use transfer::Drive;

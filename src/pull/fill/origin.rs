@@ -25,7 +25,7 @@ use crate::{
 
 /// A repository at a registry.
 #[derive(Clone)]
-pub(crate) struct Source {
+pub(crate) struct UpstreamRepository {
     /// The registry.
     pub(crate) upstream: Arc<Registry>,
     /// The repository there.
@@ -36,7 +36,7 @@ pub(crate) struct Source {
 #[derive(Clone)]
 pub(crate) enum Origin {
     /// A registry.
-    Registry(Source),
+    Registry(UpstreamRepository),
     /// A folder, for tests: an origin that is no registry.
     #[cfg(test)]
     Folder(Folder),
@@ -134,7 +134,7 @@ impl Origin {
         to_inclusive: Option<u64>,
     ) -> Result<OriginBlob, UpstreamError> {
         match self {
-            Origin::Registry(Source { upstream, name }) => {
+            Origin::Registry(UpstreamRepository { upstream, name }) => {
                 Ok(upstream.blob(name, digest, from, to_inclusive).await?.into())
             }
             #[cfg(test)]
@@ -145,7 +145,7 @@ impl Origin {
     /// Asks for a blob's length in bytes; `None` where the origin has the blob and does not tell.
     pub(crate) async fn head_blob(&self, digest: &Digest) -> Result<Option<u64>, UpstreamError> {
         match self {
-            Origin::Registry(Source { upstream, name }) => upstream.head_blob(name, digest).await,
+            Origin::Registry(UpstreamRepository { upstream, name }) => upstream.head_blob(name, digest).await,
             #[cfg(test)]
             Origin::Folder(folder) => folder.head_blob(digest),
         }
@@ -155,7 +155,9 @@ impl Origin {
     /// GET of one byte is asked for it.
     pub(crate) async fn stated_length(&self, digest: &Digest) -> Result<Option<u64>, UpstreamError> {
         match (self.head_blob(digest).await?, self) {
-            (None, Origin::Registry(Source { upstream, name })) => upstream.blob_size_by_a_byte(name, digest).await,
+            (None, Origin::Registry(UpstreamRepository { upstream, name })) => {
+                upstream.blob_size_by_a_byte(name, digest).await
+            }
             (stated, _) => Ok(stated),
         }
     }
@@ -167,8 +169,8 @@ impl PartialEq for Origin {
     }
 }
 
-impl From<&Source> for Origin {
-    fn from(source: &Source) -> Self {
+impl From<&UpstreamRepository> for Origin {
+    fn from(source: &UpstreamRepository) -> Self {
         Origin::Registry(source.clone())
     }
 }

@@ -16,7 +16,7 @@ use super::{
     failure::FillFailure,
     meter::Meter,
     runs::Runs,
-    sources::{SourceState, Sources},
+    sources::{FillSources, SourceState},
 };
 use crate::oci::Digest;
 
@@ -49,7 +49,7 @@ pub(super) struct Fill<S> {
     /// Set before the first `Streaming`. All readers read by position, so one descriptor serves
     /// them.
     pub(super) file: Arc<OnceLock<Arc<File>>>,
-    pub(super) sources: Sources<S>,
+    pub(super) sources: FillSources<S>,
     /// The source of a byte is noted before the byte is advertised.
     pub(super) runs: Runs<S>,
     /// How many bytes are in the file, and how fast they come.
@@ -62,7 +62,7 @@ impl<S: Clone + PartialEq> Fill<S> {
             digest,
             progress: watch::Sender::new(Progress::Waiting),
             file: Arc::default(),
-            sources: Sources::new(source, state),
+            sources: FillSources::new(source, state),
             runs: Runs::default(),
             meter: Mutex::new(Meter::new(0, Instant::now())),
         }

@@ -9,7 +9,7 @@
 
 use super::{
     failure::FillFailure,
-    transfer::{Asked, Transfer},
+    transfer::{AskedRoom, Transfer},
 };
 use crate::storage::{self, Reservation};
 
@@ -45,7 +45,7 @@ impl Transfer<'_> {
         }
         // Disk blocks are taken after this: they are gone from the room then.
         self.grow(total).await?;
-        self.room = Asked { total: Some(total), here: self.offset() };
+        self.room = AskedRoom { total: Some(total), here: self.offset() };
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::upstream::UpstreamError;
 /// The sources of a fill, in the order in which they were named. Shared by the leader and its
 /// followers.
 #[derive(Clone)]
-pub(super) struct Sources<S>(Arc<Mutex<Inner<S>>>);
+pub(super) struct FillSources<S>(Arc<Mutex<Inner<S>>>);
 
 struct Inner<S> {
     sources: Vec<(S, SourceState)>,
@@ -40,10 +40,10 @@ pub(in crate::pull) enum SourceState {
     Refused(Arc<UpstreamError>),
 }
 
-impl<S: Clone + PartialEq> Sources<S> {
+impl<S: Clone + PartialEq> FillSources<S> {
     pub(super) fn new(source: S, state: SourceState) -> Self {
         let sources = vec![(source, state)];
-        Sources(Arc::new(Mutex::new(Inner { sources, proven: None, in_vain: false, failed_at: None })))
+        FillSources(Arc::new(Mutex::new(Inner { sources, proven: None, in_vain: false, failed_at: None })))
     }
 
     /// Sets the state of a source, and adds the source if it is new.

@@ -25,12 +25,12 @@ pub(crate) struct Drive {
     pub(crate) stop: CancellationToken,
 }
 
-/// The last question about room.
+/// The room that was asked for last.
 #[derive(Default)]
-pub(super) struct Asked {
-    /// The whole length.
+pub(super) struct AskedRoom {
+    /// For the whole length.
     pub(super) total: Option<u64>,
-    /// How many bytes were here.
+    /// How many bytes were here then.
     pub(super) here: u64,
 }
 
@@ -43,8 +43,8 @@ pub(super) struct Transfer<'a> {
     pub(super) length: Length,
     /// The source that it was begun for. The length that a manifest names is of its repository.
     pub(super) first: Option<Origin>,
-    /// The last question about room.
-    pub(super) room: Asked,
+    /// The room that was asked for last.
+    pub(super) room: AskedRoom,
     pub(super) statements: Statements,
     /// See [`Transfer::outgrew_its_name`].
     pub(super) outgrew: bool,
@@ -67,7 +67,7 @@ impl<'a> Transfer<'a> {
             length,
             asked: first.clone(),
             first,
-            room: Asked::default(),
+            room: AskedRoom::default(),
             statements: Statements::default(),
             outgrew: false,
             queue: Queue::default(),

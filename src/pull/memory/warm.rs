@@ -89,7 +89,7 @@ mod tests {
     use crate::oci::Namespace;
 
     #[test]
-    fn an_answer_is_good_for_one_generation_of_one_repository() {
+    fn an_answer_is_good_for_one_version_of_one_repository() {
         let warm = WarmCache::new(100, |_: &u8| 1);
         let repo = |name: &str| Repository { namespace: Namespace::Hosted, name: name.parse().unwrap() };
         warm.insert(7, &repo("a"), &"asked", &1);
