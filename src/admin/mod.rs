@@ -22,7 +22,7 @@ pub use views::{
 
 use crate::{
     metrics::Sample,
-    retention::{Collector, Patience, Scrub},
+    retention::{Collector, GraceRule, Scrub},
 };
 
 /// Why an order of the operator failed.
@@ -66,8 +66,8 @@ pub struct CollectOptions {
 }
 
 impl Admin {
-    /// The state of this moment. Reads memory only.
-    pub fn status(&self) -> Status {
+    /// The state of this moment. Reads memory, and lists the folder of uploads.
+    pub async fn status(&self) -> Status {
         let StartInfo { listening, data_dir, at } = &self.started;
         let sample = (self.sample)();
         let upstreams = sample.upstreams.into_iter().map(|upstream| UpstreamStatus {
@@ -83,7 +83,7 @@ impl Admin {
             listening: listening.to_string(),
             data_dir: data_dir.clone(),
             ready: self.ready.load(Ordering::Acquire),
-            kept: self.collector.kept(),
+            kept: self.collector.kept().await,
             scrub: self.scrub.status(),
             fills: sample.fills_active,
             upstreams: upstreams.collect(),
@@ -103,7 +103,7 @@ impl Admin {
     /// # Errors
     /// The collector's; [`RetentionError::is_expected`] tells those of a disk that takes no writes.
     pub async fn collect(&self, options: CollectOptions) -> Result<Collection, RetentionError> {
-        let patience = if options.now { Patience::None } else { Patience::Grace };
-        if options.dry_run { self.collector.plan(patience).await } else { self.collector.collect(patience).await }
+        let grace = if options.now { GraceRule::Ignore } else { GraceRule::Respect };
+        if options.dry_run { self.collector.plan(grace).await } else { self.collector.collect(grace).await }
     }
 }

@@ -14,9 +14,9 @@
 //! - Content stays for the grace (`hosted.gc_grace`, one hour by default) after a client was told
 //!   that it is here: by the 201 of an upload or mount, by the 200 of a HEAD. It does not matter
 //!   whether a manifest names it. A push that goes on within the grace never meets "blob unknown".
-//! - A pass [without patience](Patience::None) is for an operator who knows that no client pushes.
-//!   It still respects held content, content that clients are told of while it runs, and
-//!   repositories with an upload under way.
+//! - A pass that [ignores the grace](GraceRule::Ignore) is for an operator who knows that no
+//!   client pushes. It still respects held content, content that clients are told of while it
+//!   runs, and repositories with an upload under way.
 //! - Everything that a manifest of a repository needs stays in that repository. An untagged
 //!   manifest is a manifest.
 //! - Content that a mirrored repository holds is never collected here.
@@ -54,13 +54,13 @@ use crate::{
 /// The background pass runs this often.
 pub const EVERY: Duration = Duration::from_secs(600);
 
-/// Whether a pass waits for the graces of leases.
+/// Whether a pass respects the grace of leases.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Patience {
-    /// It waits.
-    Grace,
-    /// It does not wait: no client pushes.
-    None,
+pub enum GraceRule {
+    /// Content stays for the grace.
+    Respect,
+    /// The grace is ignored: no client pushes.
+    Ignore,
 }
 
 /// The collector. One per process.
@@ -87,7 +87,7 @@ impl Collector {
             }
             let passed = tokio::select! {
                 () = stop.cancelled() => return,
-                passed = self.collect(Patience::Grace) => passed,
+                passed = self.collect(GraceRule::Respect) => passed,
             };
             match passed {
                 Ok(_) => {}
@@ -101,10 +101,10 @@ impl Collector {
     ///
     /// # Errors
     /// A read-only disk or a stop ends the pass early. Content that cannot be read is skipped.
-    pub async fn collect(&self, patience: Patience) -> Result<Collection, RetentionError> {
+    pub async fn collect(&self, grace: GraceRule) -> Result<Collection, RetentionError> {
         let mut settled = self.pass.lock().await;
         let began = Instant::now();
-        let (removed, now_settled) = self.pass(PassMode::Remove, patience, std::mem::take(&mut *settled)).await?;
+        let (removed, now_settled) = self.pass(PassMode::Remove, grace, std::mem::take(&mut *settled)).await?;
         *settled = now_settled;
         self.storage.tidy_leases();
         let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -123,13 +123,14 @@ impl Collector {
     ///
     /// # Errors
     /// As for [`collect`](Self::collect).
-    pub async fn plan(&self, patience: Patience) -> Result<Collection, RetentionError> {
-        let (planned, _) = self.pass(PassMode::Plan, patience, SettledRepositories::default()).await?;
+    pub async fn plan(&self, grace: GraceRule) -> Result<Collection, RetentionError> {
+        let (planned, _) = self.pass(PassMode::Plan, grace, SettledRepositories::default()).await?;
         Ok(planned)
     }
 
-    /// The stored content in numbers, and the last pass. From memory.
-    pub fn kept(&self) -> Kept {
+    /// The stored content in numbers, and the last pass. From memory, except for the uploads, whose
+    /// folder is listed: 0 if it cannot be.
+    pub async fn kept(&self) -> Kept {
         let usage = self.storage.usage();
         let rotten = self.storage.rotten();
         let hosted_rotten = rotten.iter().map(|found| found.hosted).sum();
@@ -141,7 +142,7 @@ impl Collector {
             counted: usage.complete,
             writable: self.storage.writable(),
             index: self.storage.index_is_ready(),
-            uploads: self.storage.upload_count() as u64,
+            uploads: self.storage.upload_count().await.unwrap_or(0) as u64,
             rotten: rotten.iter().map(|found| found.cached).sum::<u64>() + hosted_rotten,
             hosted_rotten,
             last_pass: *self.last.lock(),
@@ -164,14 +165,14 @@ impl Collector {
     async fn pass(
         &self,
         mode: PassMode,
-        patience: Patience,
+        grace: GraceRule,
         settled: SettledRepositories,
     ) -> Result<(Collection, SettledRepositories), RetentionError> {
         let storage = &self.storage;
         let pass = Pass::new(mode, settled);
-        let pass = match patience {
-            Patience::Grace => pass,
-            Patience::None => pass.without_patience(storage).await?,
+        let pass = match grace {
+            GraceRule::Respect => pass,
+            GraceRule::Ignore => pass.ignoring_grace(storage).await?,
         };
         pass.over_all(storage).await?.leftovers(storage).await.map(Pass::end)
     }

@@ -26,8 +26,8 @@ pub struct Collection {
     /// When the grace of the last of them is over, in seconds since 1970. It moves if a client asks
     /// for the content meanwhile.
     pub waiting_until: Option<u64>,
-    /// Repositories that were skipped because an upload to them is under way. Only a pass without
-    /// patience skips them.
+    /// Repositories that were skipped because an upload to them is under way. Only a pass that
+    /// ignores the grace skips them.
     pub pushed_to: u64,
     /// Repositories and blobs that were skipped because their needs cannot be read. The log says
     /// why.

@@ -31,7 +31,8 @@ const BITE: usize = 512;
 /// This many links go while no push may commit to their repository.
 const UNLINK_BITE: usize = 64;
 
-/// In a pass without patience an upload counts as under way for this long after its last byte.
+/// In a pass that ignores the grace an upload counts as under way for this long after its last
+/// byte.
 const UNDER_WAY: Duration = Duration::from_secs(600);
 
 /// Whether a pass removes or only counts.
@@ -50,7 +51,7 @@ pub(super) struct SettledRepositories(HashMap<Repository, u64>);
 pub(super) struct Pass {
     mode: PassMode,
     respect: Respect,
-    /// Repositories with an upload under way; empty in a pass with patience.
+    /// Repositories with an upload under way; empty in a pass that respects the grace.
     pushed_to: HashSet<Repository>,
     report: Collection,
     before: SettledRepositories,
@@ -79,10 +80,10 @@ impl Pass {
         }
     }
 
-    /// Makes this a pass without patience: of all leases it respects only those of content that
-    /// clients are told of from now on, and it skips repositories with an upload under way. Comes
-    /// before the first look.
-    pub(super) async fn without_patience(mut self, storage: &Storage) -> Result<Self, RetentionError> {
+    /// Makes this a pass that ignores the grace: of all leases it respects only those of content
+    /// that clients are told of from now on, and it skips repositories with an upload under way.
+    /// Comes before the first look.
+    pub(super) async fn ignoring_grace(mut self, storage: &Storage) -> Result<Self, RetentionError> {
         self.respect = Respect::Since(Instant::now());
         self.pushed_to = storage.pushed_to(UNDER_WAY).await?;
         Ok(self)

@@ -35,7 +35,7 @@ pub(crate) async fn answer(admin: &Admin, page: AdminPage, query: &str) -> Resul
     match page {
         AdminPage::Status => {
             none(query)?;
-            Ok(json(&admin.status())?)
+            Ok(json(&admin.status().await)?)
         }
         AdminPage::Repositories => {
             none(query)?;

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 use super::*;
 use crate::{
     oci::{Namespace, Repository},
-    retention::{Collector, HostedRepository, Patience},
+    retention::{Collector, GraceRule, HostedRepository},
     runtime::BlockingPool,
     storage::{LinkRecord, LinkRight},
 };
@@ -111,7 +111,7 @@ fn a_start_protects_everything_for_the_grace() {
 /// One pass that waits for no grace.
 fn pass_now(storage: &Folder, mode: PassMode) -> Collection {
     storage.runtime.block_on(async {
-        let pass = Pass::new(mode, SettledRepositories::default()).without_patience(&storage.storage).await.unwrap();
+        let pass = Pass::new(mode, SettledRepositories::default()).ignoring_grace(&storage.storage).await.unwrap();
         pass.over_all(&storage.storage).await.unwrap().end().0
     })
 }
@@ -119,7 +119,7 @@ fn pass_now(storage: &Folder, mode: PassMode) -> Collection {
 /// An operator who knows that nobody pushes waits neither for leases nor for the hour after a
 /// start. A dry run agrees.
 #[test]
-fn a_pass_without_patience_waits_for_what_is_held_and_for_uploads_alone() {
+fn a_pass_that_ignores_the_grace_waits_for_what_is_held_and_for_uploads_alone() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
     storage.leases.set_grace(Duration::from_secs(3600));
@@ -153,7 +153,7 @@ fn a_pass_without_patience_waits_for_what_is_held_and_for_uploads_alone() {
 
 /// A manifest that comes while such a pass is under way keeps what it names.
 #[test]
-fn a_push_during_a_pass_without_patience_loses_nothing() {
+fn a_push_during_a_pass_that_ignores_the_grace_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
     storage.leases.set_grace(Duration::from_secs(3600));
@@ -161,7 +161,7 @@ fn a_push_during_a_pass_without_patience_loses_nothing() {
     let layer = push(&storage, &app, b"layer", "");
     let (runtime, verbs) = (&storage.runtime, &storage.storage);
     let begun =
-        runtime.block_on(Pass::new(PassMode::Remove, SettledRepositories::default()).without_patience(verbs)).unwrap();
+        runtime.block_on(Pass::new(PassMode::Remove, SettledRepositories::default()).ignoring_grace(verbs)).unwrap();
     // As a manifest's push does: held, looked for, linked.
     let hold = storage.leases.hold([layer]);
     assert!(holds(&storage, &app, &layer));
@@ -253,6 +253,6 @@ fn the_background_task_collects_and_ends_when_told() {
     });
     assert!(holds(&storage, &repository, &tag_less), "an untagged manifest is a manifest");
     storage.close();
-    let closed = runtime.block_on(collector.collect(Patience::Grace));
+    let closed = runtime.block_on(collector.collect(GraceRule::Respect));
     assert!(closed.is_err_and(|error| error.is_expected()) || storage.usage().blobs == 1);
 }

@@ -112,9 +112,12 @@ impl Storage {
         self.read_with(move |files| files.uploads.under_way(recent)).await
     }
 
-    /// How many uploads are on disk. From memory.
-    pub fn upload_count(&self) -> usize {
-        self.files.uploads.count()
+    /// How many uploads are on disk, under way or waiting. Lists their folder.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn upload_count(&self) -> Result<usize, StorageError> {
+        self.read_with(|files| Ok(files.uploads.all()?.len())).await
     }
 }
 
