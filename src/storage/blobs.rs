@@ -165,13 +165,13 @@ impl BlobStore {
     /// Of this and a [`Catalog::put_links`] of the same digest one comes first: either the blob is
     /// kept, or the link is refused with [`StorageError::Gone`]. Links are looked for in the files,
     /// not only in the index.
-    pub(crate) fn remove_unheld_by(
+    pub(crate) fn remove_unheld(
         &self,
         digest: &Digest,
         catalog: &Catalog,
         respect: Respect,
     ) -> Result<Removal, StorageError> {
-        let Some(_claim) = self.disk.leases.claim_by(digest, respect) else {
+        let Some(_right) = self.disk.leases.begin_reclaim(digest, respect) else {
             return Ok(Removal::Leased);
         };
         let _permission = self.disk.writing()?;
@@ -206,20 +206,14 @@ impl BlobStore {
     pub(crate) fn after(&self, last: Option<Digest>) -> BlobIter {
         BlobIter::new(self.disk.layout.clone(), last)
     }
-
-    /// As [`remove_unheld_by`](Self::remove_unheld_by), respecting every lease.
-    #[cfg(test)]
-    pub(crate) fn remove_unheld(&self, digest: &Digest, catalog: &Catalog) -> Result<Removal, StorageError> {
-        self.remove_unheld_by(digest, catalog, Respect::All)
-    }
 }
 
 /// Makes a file that is complete and proven a blob, and removes its folder with the rest.
 pub(super) fn commit(disk: &Disk, digest: &Digest, partial: &mut PartialFile) -> Result<StoredBlob, StorageError> {
     partial.sync()?;
     let file = partial.reader()?;
-    place(disk, digest, &partial.place().path(), partial.written())?;
-    if let Err(error) = partial.place().remove() {
+    place(disk, digest, &partial.folder().file_path(), partial.written())?;
+    if let Err(error) = partial.folder().remove() {
         tracing::warn!(%error, "the folder of received content cannot be removed");
     }
     Ok(StoredBlob { file, size: partial.written() })

@@ -56,7 +56,7 @@ mod tests {
     use rustix::fs::{FallocateFlags, fallocate};
 
     use super::*;
-    use crate::storage::partial::Place;
+    use crate::storage::partial::PartialFolder;
 
     #[test]
     fn what_is_reserved_is_seen_and_given_back() {
@@ -86,19 +86,19 @@ mod tests {
         for (number, (length, reserved)) in
             [(0, 900 << 10), (5000, 300 << 10), (300_000, 1 << 20)].into_iter().enumerate()
         {
-            let place = Place { folder: dir.path().join(number.to_string()), name: "part", boot: None };
-            fs::create_dir(&place.folder).unwrap();
-            let mut file = fs::File::create(place.path()).unwrap();
+            let folder = PartialFolder { path: dir.path().join(number.to_string()), name: "part", boot: None };
+            fs::create_dir(&folder.path).unwrap();
+            let mut file = fs::File::create(folder.file_path()).unwrap();
             file.write_all(&vec![7; length]).unwrap();
             file.sync_all().unwrap();
             if fallocate(&file, FallocateFlags::KEEP_SIZE, length as u64, reserved).is_err() {
                 eprintln!("left out: this file system reserves nothing");
                 return;
             }
-            let given = place.give_back().unwrap();
+            let given = folder.give_back().unwrap();
             assert!(given >= reserved - ROUNDING, "{length}: {given} of {reserved}");
             assert_eq!(spare(&file.metadata().unwrap()), 0, "{length}");
-            assert_eq!((fs::read(place.path()).unwrap(), place.give_back().unwrap()), (vec![7; length], 0));
+            assert_eq!((fs::read(folder.file_path()).unwrap(), folder.give_back().unwrap()), (vec![7; length], 0));
         }
     }
 }

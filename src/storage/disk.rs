@@ -17,6 +17,7 @@ use super::{
     layout::Layout,
     leases::Leases,
     lock::Lock,
+    partial::HashThreads,
     recent_uses::RecentUses,
     room::Ledger,
     rot::Rots,
@@ -37,6 +38,7 @@ pub(super) struct Disk {
     pub(super) versions: Versions,
     pub(super) rots: Rots,
     pub(super) recent_uses: RecentUses,
+    pub(super) hash_threads: HashThreads,
     /// Held as long as any part of this process can write.
     pub(super) lock: Option<Arc<Lock>>,
     pub(super) gate: RwLock<WriteGate>,
@@ -74,6 +76,7 @@ impl Disk {
             versions: Versions::new(),
             rots: Rots::default(),
             recent_uses: RecentUses::new(),
+            hash_threads: HashThreads::default(),
             layout,
             gate: RwLock::new(gate),
             lock,

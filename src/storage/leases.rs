@@ -9,20 +9,20 @@
 //! | caller | takes | and then |
 //! |---|---|---|
 //! | push, HEAD, mount | [`touch`](Leases::touch) or [`hold`](Leases::hold) | looks for it |
-//! | a removal | [`claim_by`](Leases::claim_by) | looks for links, and removes it |
+//! | a removal | [`begin_reclaim`](Leases::begin_reclaim) | looks for links, and removes it |
 //!
-//! A touch and a hold wait while the digest is claimed. A claim is refused while the digest is
-//! leased, held or claimed.
+//! A touch and a hold wait while the digest is being reclaimed. A reclaim is refused while the
+//! digest is leased, held or being reclaimed.
 //!
 //! A caller that has looked and found a digest absent lets go of it ([`Hold::forget`]): no client
 //! was told that it is here, and a client that names a million absent digests leaves no trace. The
 //! number of leases is bounded all the same ([`MOST`]).
 //!
 //! So either the lease comes first and the removal is refused, or the removal comes first and the
-//! other caller looks when it is over: no caller finds a blob that is gone a moment later. A claim
-//! lasts as long as a look and an unlink.
+//! other caller looks when it is over: no caller finds a blob that is gone a moment later. A
+//! reclaim lasts as long as a look and an unlink.
 //!
-//! Order of locks: a lease or a claim is taken before the permission to write and before a
+//! Order of locks: a lease or a reclaim is taken before the permission to write and before a
 //! repository's lock. A caller that waits for one holds neither. One thread may hold a digest that
 //! it holds already.
 
@@ -75,7 +75,7 @@ struct State {
     /// no harm.
     touched: HashMap<[u8; 16], Instant>,
     held: HashMap<Digest, usize>,
-    claimed: HashSet<Digest>,
+    reclaiming: HashSet<Digest>,
     /// At this many leases, those that have run out are removed.
     prune_at: usize,
 }
@@ -103,7 +103,7 @@ impl Leases {
             grace: GRACE,
             touched: HashMap::new(),
             held: HashMap::new(),
-            claimed: HashSet::new(),
+            reclaiming: HashSet::new(),
             prune_at: SPARE,
         };
         Leases { shared: Arc::new(Shared { state: Mutex::new(state), released: Condvar::new() }) }
@@ -123,7 +123,7 @@ impl Leases {
     pub(crate) fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
         let digests: Vec<Digest> = digests.into_iter().collect();
         let mut state = self.shared.lock();
-        let waits = |state: &mut State| digests.iter().any(|digest| state.claimed.contains(digest));
+        let waits = |state: &mut State| digests.iter().any(|digest| state.reclaiming.contains(digest));
         self.shared.released.wait_while(&mut state, waits);
         for digest in &digests {
             *state.held.entry(*digest).or_default() += 1;
@@ -132,37 +132,29 @@ impl Leases {
         Hold { digests, shared: Arc::clone(&self.shared) }
     }
 
-    /// Exclusive right to remove the digest, until it is dropped; `None` while the digest is
-    /// leased, held or claimed. Never waits.
+    /// Exclusive right to remove the digest, until it is dropped; `None` while a lease that
+    /// `respect` names protects it, or while it is held or being reclaimed. Never waits.
     ///
     /// Look whether the digest is needed *afterwards*. For the removal of blobs that no repository
-    /// links ([`BlobStore::remove_unheld`](super::BlobStore::remove_unheld) takes it itself), and
-    /// of links that no manifest names any more: a manifest that is being pushed holds, or touches,
-    /// its parts before it looks for their links.
-    #[cfg(test)]
-    pub(crate) fn claim(&self, digest: &Digest) -> Option<Reclaim> {
-        self.claim_by(digest, Respect::All)
-    }
-
-    /// Exclusive right to remove the digest, until it is dropped; `None` while a lease that
-    /// `respect` names protects it, or while it is held or claimed. Never waits. Look whether the
-    /// digest is needed *afterwards*.
-    pub(crate) fn claim_by(&self, digest: &Digest, respect: Respect) -> Option<Reclaim> {
+    /// links, and of links that no manifest names any more: a manifest that is being pushed holds,
+    /// or touches, its parts before it looks for their links.
+    pub(crate) fn begin_reclaim(&self, digest: &Digest, respect: Respect) -> Option<Reclaim> {
         let mut state = self.shared.lock();
-        if state.left(digest, respect).is_some() || !state.claimed.insert(*digest) {
+        if state.left(digest, respect).is_some() || !state.reclaiming.insert(*digest) {
             return None;
         }
         Some(Reclaim { digest: *digest, shared: Arc::clone(&self.shared) })
     }
 
-    /// Whether a [`claim`](Self::claim) would be refused now because the digest is leased or held.
+    /// Whether [`begin_reclaim`](Self::begin_reclaim) would be refused now because the digest is
+    /// leased or held.
     #[cfg(test)]
     pub(crate) fn protects(&self, digest: &Digest) -> bool {
         self.left(digest, Respect::All).is_some()
     }
 
-    /// For how long a [`claim_by`](Self::claim_by) will be refused, if no caller touches the digest
-    /// any more; `None` if it would not be refused now.
+    /// For how long [`begin_reclaim`](Self::begin_reclaim) will be refused, if no caller touches
+    /// the digest any more; `None` if it would not be refused now.
     pub(crate) fn left(&self, digest: &Digest, respect: Respect) -> Option<Duration> {
         self.shared.lock().left(digest, respect)
     }
@@ -266,7 +258,7 @@ impl Drop for Hold {
 
 impl Drop for Reclaim {
     fn drop(&mut self) {
-        self.shared.lock().claimed.remove(&self.digest);
+        self.shared.lock().reclaiming.remove(&self.digest);
         self.shared.released.notify_all();
     }
 }
@@ -287,19 +279,22 @@ mod tests {
         let leases = Leases::new();
         let x = digest(b"x");
         assert_eq!(leases.grace(), Duration::from_secs(3600));
-        assert!(leases.protects(&x) && leases.claim(&x).is_none());
+        assert!(leases.protects(&x) && leases.begin_reclaim(&x, Respect::All).is_none());
         // As if the start were long ago.
         leases.shared.lock().began = Instant::now().checked_sub(Duration::from_secs(3601)).unwrap();
         assert!(!leases.protects(&x));
-        drop(leases.claim(&x).unwrap());
+        drop(leases.begin_reclaim(&x, Respect::All).unwrap());
         leases.touch(&x);
-        assert!(leases.claim(&x).is_none() && leases.claim(&digest(b"y")).is_some());
+        assert!(
+            leases.begin_reclaim(&x, Respect::All).is_none()
+                && leases.begin_reclaim(&digest(b"y"), Respect::All).is_some()
+        );
         leases
             .shared
             .lock()
             .touched
             .insert(x.beginning(), Instant::now().checked_sub(Duration::from_secs(3601)).unwrap());
-        assert!(leases.claim(&x).is_some());
+        assert!(leases.begin_reclaim(&x, Respect::All).is_some());
     }
 
     /// `lanyard gc --now`: answers from before count no more, answers that are given meanwhile do,
@@ -313,15 +308,15 @@ mod tests {
         let now = Respect::Since(Instant::now());
         leases.touch(&after);
         for (digest, stays) in [(before, false), (after, true), (held, true), (never, false)] {
-            assert!(leases.claim(&digest).is_none(), "an ordinary removal respects all of them");
-            assert_eq!(leases.claim_by(&digest, now).is_none(), stays);
+            assert!(leases.begin_reclaim(&digest, Respect::All).is_none(), "an ordinary removal respects all of them");
+            assert_eq!(leases.begin_reclaim(&digest, now).is_none(), stays);
             assert_eq!(leases.left(&digest, now).is_some(), stays);
         }
         drop(hold);
-        assert!(leases.claim_by(&held, now).is_none(), "a hold leaves a lease");
+        assert!(leases.begin_reclaim(&held, now).is_none(), "a hold leaves a lease");
         // Too many leases protect every digest from then on, and that is not a start.
         leases.shared.lock().began = Instant::now();
-        assert!(leases.claim_by(&before, now).is_none());
+        assert!(leases.begin_reclaim(&before, now).is_none());
         let left = leases.left(&never, Respect::All).unwrap();
         assert!(left <= GRACE && left > GRACE / 2);
     }
@@ -333,12 +328,15 @@ mod tests {
         let first = leases.hold([x, x, digest(b"y")]);
         let second = leases.hold([x]);
         drop(first);
-        assert!(leases.claim(&x).is_none() && leases.claim(&digest(b"y")).is_some());
+        assert!(
+            leases.begin_reclaim(&x, Respect::All).is_none()
+                && leases.begin_reclaim(&digest(b"y"), Respect::All).is_some()
+        );
         drop(second);
-        let claim = leases.claim(&x).unwrap();
-        assert!(leases.claim(&x).is_none(), "one removes at a time");
-        drop(claim);
-        assert!(leases.claim(&x).is_some());
+        let right = leases.begin_reclaim(&x, Respect::All).unwrap();
+        assert!(leases.begin_reclaim(&x, Respect::All).is_none(), "one removes at a time");
+        drop(right);
+        assert!(leases.begin_reclaim(&x, Respect::All).is_some());
     }
 
     #[test]
@@ -346,7 +344,7 @@ mod tests {
         let leases = leases();
         let x = digest(b"x");
         let gone = std::sync::atomic::AtomicBool::new(false);
-        let claim = leases.claim(&x).unwrap();
+        let right = leases.begin_reclaim(&x, Respect::All).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 let hold = leases.hold([digest(b"y"), x]);
@@ -356,7 +354,7 @@ mod tests {
             leases.touch(&digest(b"z"));
             assert!(!waiting.is_finished());
             gone.store(true, std::sync::atomic::Ordering::SeqCst);
-            drop(claim);
+            drop(right);
             drop(waiting.join().unwrap());
         });
     }
@@ -373,7 +371,7 @@ mod tests {
         assert!(leases.protects(&here) && leases.protects(&other) && !leases.protects(&absent));
         drop((hold, second));
         assert!(leases.protects(&here) && leases.protects(&other), "a hold of its own leaves a lease");
-        assert!(leases.claim(&absent).is_some());
+        assert!(leases.begin_reclaim(&absent, Respect::All).is_some());
         leases.hold([here]).forget(&[here]);
         assert!(leases.protects(&here), "nor does it end one that was there before");
         let state = leases.shared.lock();

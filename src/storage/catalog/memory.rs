@@ -41,7 +41,7 @@ impl MemoryCatalog {
         MemoryCatalog { disk, repositories: Mutex::default() }
     }
 
-    pub(super) fn generation(&self, repository: &Repository) -> u64 {
+    pub(super) fn version(&self, repository: &Repository) -> u64 {
         self.disk.versions.of(repository)
     }
 

@@ -60,20 +60,20 @@ impl Catalog {
     /// A number that each change of the repository raises, and some changes of others, after the
     /// change is readable and before it is acknowledged. An answer that was looked for after this
     /// was asked is good while the number stays the same. No lock and no disk: for every request.
-    pub(crate) fn generation(&self, repository: &Repository) -> u64 {
+    pub(crate) fn version(&self, repository: &Repository) -> u64 {
         match self {
-            Catalog::Files(catalog) => catalog.generation(repository),
+            Catalog::Files(catalog) => catalog.version(repository),
             #[cfg(test)]
-            Catalog::Memory(catalog) => catalog.generation(repository),
+            Catalog::Memory(catalog) => catalog.version(repository),
             #[cfg(test)]
-            Catalog::Failing(catalog, _) => catalog.generation(repository),
+            Catalog::Failing(catalog, _) => catalog.version(repository),
         }
     }
 
     /// How much there is of a repository. It is known from its first manifest or tag on, also when
     /// its last tag and link have gone. Blobs alone do not make it known: a push may have broken
     /// off before there was an image. Except for [`Presence::Unseen`] the answer is good for a
-    /// [`generation`](Self::generation). Cheap enough for every request.
+    /// [`version`](Self::version). Cheap enough for every request.
     pub(crate) fn presence(&self, repository: &Repository) -> Presence {
         match self {
             Catalog::Files(catalog) => catalog.presence(repository),

@@ -9,7 +9,7 @@ use std::{
 use super::{CheckReport, Checker, Reserved};
 use crate::{
     oci::Digest,
-    storage::{StorageError, blocks, partial::Place},
+    storage::{StorageError, blocks, partial::PartialFolder},
 };
 
 impl Checker<'_> {
@@ -31,12 +31,12 @@ impl Checker<'_> {
 
     /// Looks at the disk space of downloads and uploads that were broken off.
     pub(super) fn unfinished(&self, report: &mut CheckReport) -> Result<(), StorageError> {
-        for (folder, name) in [(self.disk.layout.fills(), "part"), (self.disk.layout.uploads(), "data")] {
-            for folder in folders(&folder).map_err(StorageError::io("listing", &folder))? {
-                let place = Place { folder, name, boot: None };
-                let bytes = if self.options.repair { place.give_back()? } else { place.excess()? };
+        for (above, name) in [(self.disk.layout.fills(), "part"), (self.disk.layout.uploads(), "data")] {
+            for path in folders(&above).map_err(StorageError::io("listing", &above))? {
+                let folder = PartialFolder { path, name, boot: None };
+                let bytes = if self.options.repair { folder.give_back()? } else { folder.excess()? };
                 if bytes > 0 {
-                    report.reserved.push(Reserved { path: place.path(), bytes, given_back: self.options.repair });
+                    report.reserved.push(Reserved { path: folder.file_path(), bytes, given_back: self.options.repair });
                 }
             }
         }

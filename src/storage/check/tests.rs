@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     oci::{Algorithm, Hasher, Namespace, OCI_IMAGE},
     storage::{
-        LinkRecord, LinkRight, TagRecord, record,
+        LinkRecord, LinkRight, Respect, TagRecord, record,
         tests::{content, digest, hosted, link_record, open, open_ready, repository, tag},
     },
 };
@@ -260,7 +260,7 @@ fn a_repair_leaves_no_damage_behind() {
     let storage = open_ready(dir.path());
     storage.leases.set_grace(std::time::Duration::ZERO);
     for digest in storage.blobs.all() {
-        let removal = storage.blobs.remove_unheld(&digest.unwrap(), &storage.catalog).unwrap();
+        let removal = storage.blobs.remove_unheld(&digest.unwrap(), &storage.catalog, Respect::All).unwrap();
         assert_eq!(removal, crate::storage::Removal::Held);
     }
     assert_eq!(storage.catalog.repositories(&Namespace::Hosted).unwrap(), [hosted(APP).name]);

@@ -19,7 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use part_file::PartFile;
 
-use super::{Reservation, StorageError, disk::Disk, keyed_lock::KeyedLock, names, partial::Place};
+use super::{Reservation, StorageError, disk::Disk, keyed_lock::KeyedLock, names, partial::PartialFolder};
 use crate::oci::Digest;
 
 /// An abandoned download is removed after this time.
@@ -58,16 +58,16 @@ impl Downloads {
     /// Errors: [`StorageError::Busy`] while another `PartFile` of this digest lives.
     pub(crate) fn open_reserved(&self, mut room: Reservation, most: Option<u64>) -> Result<PartFile, StorageError> {
         let digest = room.digest();
-        let claim = self.open.take(digest).or_else(|| {
+        let guard = self.open.take(digest).or_else(|| {
             let _tidied = self.tidying();
             self.open.take(digest)
         });
-        let Some(claim) = claim else {
+        let Some(guard) = guard else {
             // The bytes on disk are in the other one's room.
             room.keeps(0);
             return Err(StorageError::Busy(digest));
         };
-        PartFile::open(Arc::clone(&self.disk), self.boot.clone(), claim, room, most)
+        PartFile::open(Arc::clone(&self.disk), self.boot.clone(), guard, room, most)
     }
 
     /// The digests of which an earlier download left bytes, and of which no download is under way.
@@ -88,9 +88,9 @@ impl Downloads {
             }
             let _tidying = self.tidying();
             // Held over the removal: no download may begin with these files meanwhile.
-            if let Some(claim) = self.open.take(digest) {
+            if let Some(guard) = self.open.take(digest) {
                 let _permission = self.disk.writing()?;
-                Place { folder: self.disk.layout.fill(&claim.key), name: part_file::PART, boot: None }.remove()?;
+                self.leftover(&guard.key).remove()?;
                 self.disk.ledger.swept(&digest);
                 removed += 1;
             }
@@ -105,10 +105,9 @@ impl Downloads {
         for digest in self.leftovers()? {
             let _tidying = self.tidying();
             // A download that is under way needs no cut: taking it up has cut it.
-            let Some(claim) = self.open.take(digest) else { continue };
+            let Some(guard) = self.open.take(digest) else { continue };
             let _permission = self.disk.writing()?;
-            given +=
-                Place { folder: self.disk.layout.fill(&claim.key), name: part_file::PART, boot: None }.give_back()?;
+            given += self.leftover(&guard.key).give_back()?;
         }
         Ok(given)
     }
@@ -122,6 +121,11 @@ impl Downloads {
             }
         }
         Ok(())
+    }
+
+    /// A leftover, to be tidied. It is not taken up, so its boot does not matter.
+    fn leftover(&self, digest: &Digest) -> PartialFolder {
+        PartialFolder { path: self.disk.layout.fill(digest), name: part_file::PART, boot: None }
     }
 
     fn tidying(&self) -> MutexGuard<'_, ()> {

@@ -20,7 +20,7 @@ use crate::{
         Reservation, StorageError, StoredBlob, blobs,
         disk::Disk,
         keyed_lock::KeyGuard,
-        partial::{PartialFile, PartialMeta, Place},
+        partial::{PartialFile, PartialFolder, PartialMeta},
     },
 };
 
@@ -31,7 +31,7 @@ pub(super) const PART: &str = "part";
 #[derive(Debug)]
 pub(crate) struct PartFile {
     disk: Arc<Disk>,
-    claim: KeyGuard<Digest>,
+    guard: KeyGuard<Digest>,
     partial: PartialFile,
     room: Reservation,
     /// It is removed, or has become a blob.
@@ -45,24 +45,24 @@ impl PartFile {
     pub(super) fn open(
         disk: Arc<Disk>,
         boot: Option<Arc<str>>,
-        claim: KeyGuard<Digest>,
+        guard: KeyGuard<Digest>,
         mut room: Reservation,
         most: Option<u64>,
     ) -> Result<PartFile, StorageError> {
         drop(disk.writing()?);
-        let place = Place { folder: disk.layout.fill(&claim.key), name: PART, boot };
-        let algorithm = claim.key.algorithm();
+        let folder = PartialFolder { path: disk.layout.fill(&guard.key), name: PART, boot };
+        let algorithm = guard.key.algorithm();
         let fits = |_: &PartialMeta, length| most.is_none_or(|most| length <= most);
-        if let Some(mut partial) = PartialFile::take_up(place.clone(), algorithm, fits)? {
+        if let Some(mut partial) = PartialFile::take_up(folder.clone(), algorithm, &disk.hash_threads, fits)? {
             partial.checkpoint_if_due()?;
             let resumed = partial.written() > 0;
-            return Ok(PartFile { disk, claim, partial, room, gone: false, resumed, proven: false });
+            return Ok(PartFile { disk, guard, partial, room, gone: false, resumed, proven: false });
         }
-        match PartialFile::begin(place.clone(), algorithm, PartialMeta::default()) {
-            Ok(partial) => Ok(PartFile { disk, claim, partial, room, gone: false, resumed: false, proven: false }),
+        match PartialFile::begin(folder.clone(), algorithm, &disk.hash_threads, PartialMeta::default()) {
+            Ok(partial) => Ok(PartFile { disk, guard, partial, room, gone: false, resumed: false, proven: false }),
             Err(error) => {
                 // A full disk is not filled further with folders of downloads that never began.
-                if place.remove().is_ok() {
+                if folder.remove().is_ok() {
                     room.keeps(0);
                 }
                 Err(error)
@@ -138,11 +138,11 @@ impl PartFile {
     /// Whether the bytes are the blob. Only the digest counts, not the size that a source stated.
     pub(crate) fn verify(&mut self) -> Result<bool, StorageError> {
         self.flush()?;
-        self.proven = self.partial.digest()? == self.claim.key;
+        self.proven = self.partial.digest()? == self.guard.key;
         if self.proven && self.resumed {
             // The saved hash covers the bytes as they were written, not as the disk has kept them
             // since.
-            self.proven = self.partial.reread()? == self.claim.key;
+            self.proven = self.partial.reread()? == self.guard.key;
         }
         Ok(self.proven)
     }
@@ -154,10 +154,10 @@ impl PartFile {
     /// other content.
     pub(crate) fn commit(mut self) -> Result<StoredBlob, StorageError> {
         if !self.proven {
-            return Err(StorageError::Unproven(self.claim.key));
+            return Err(StorageError::Unproven(self.guard.key));
         }
-        let committed = blobs::commit(&self.disk, &self.claim.key, &mut self.partial);
-        self.gone = committed.is_ok() || self.partial.place().remove().is_ok();
+        let committed = blobs::commit(&self.disk, &self.guard.key, &mut self.partial);
+        self.gone = committed.is_ok() || self.partial.folder().remove().is_ok();
         committed
     }
 

@@ -10,6 +10,7 @@
 use std::{
     io,
     sync::{
+        Arc,
         atomic::{AtomicUsize, Ordering},
         mpsc::{self, Receiver, SyncSender},
     },
@@ -26,13 +27,16 @@ const LARGE: u64 = 4 << 20;
 /// Batches that wait to be hashed.
 const AHEAD: usize = 1;
 
-/// The threads of all files.
-static THREADS: AtomicUsize = AtomicUsize::new(0);
+/// How many files have the thread. One value for all partial files of a data folder: they share
+/// the processors. Cheap to clone.
+#[derive(Clone, Default, Debug)]
+pub(in crate::storage) struct HashThreads(Arc<AtomicUsize>);
 
 /// See the module.
 pub(super) struct Hashing {
     hashed: u64,
     by: By,
+    threads: HashThreads,
 }
 
 enum By {
@@ -49,8 +53,13 @@ enum Order {
 
 impl Hashing {
     /// Goes on from here.
-    pub(super) fn new(hasher: Hasher) -> Hashing {
-        Hashing { hashed: 0, by: By::Writer(Box::new(hasher)) }
+    pub(super) fn new(hasher: Hasher, threads: HashThreads) -> Hashing {
+        Hashing { hashed: 0, by: By::Writer(Box::new(hasher)), threads }
+    }
+
+    /// Begins again with this hash.
+    pub(super) fn restart(&mut self, hasher: Hasher) {
+        *self = Hashing::new(hasher, self.threads.clone());
     }
 
     /// Hashes the next written bytes.
@@ -60,7 +69,7 @@ impl Hashing {
             By::Writer(hasher) => {
                 written.iter().for_each(|bytes| hasher.update(bytes));
                 if self.hashed >= LARGE
-                    && let Some(thread) = beside(Hasher::clone(hasher))
+                    && let Some(thread) = beside(Hasher::clone(hasher), &self.threads)
                 {
                     self.by = By::Thread(thread);
                 }
@@ -85,9 +94,9 @@ impl Hashing {
 
 /// A thread that goes on with this hash. `None` if it would share the writer's processor, or cannot
 /// be started.
-fn beside(hasher: Hasher) -> Option<SyncSender<Order>> {
+fn beside(hasher: Hasher, threads: &HashThreads) -> Option<SyncSender<Order>> {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let permit = Permit::take(processors).filter(|_| processors > 1)?;
+    let permit = threads.take(processors).filter(|_| processors > 1)?;
     let (orders, received) = mpsc::sync_channel(AHEAD);
     let body = move || {
         let _permit = permit;
@@ -97,18 +106,18 @@ fn beside(hasher: Hasher) -> Option<SyncSender<Order>> {
 }
 
 /// The right to one of the threads.
-struct Permit;
+struct Permit(HashThreads);
 
-impl Permit {
-    fn take(most: usize) -> Option<Permit> {
-        let taken = THREADS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < most).then_some(n + 1));
-        taken.is_ok().then_some(Permit)
+impl HashThreads {
+    fn take(&self, most: usize) -> Option<Permit> {
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < most).then_some(n + 1));
+        taken.is_ok().then(|| Permit(self.clone()))
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        THREADS.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -130,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_that_of_everything_in_order_whoever_makes_it() {
-        let mut hashing = Hashing::new(Hasher::new(Algorithm::Sha256));
+        let mut hashing = Hashing::new(Hasher::new(Algorithm::Sha256), HashThreads::default());
         let mut expected = Hasher::new(Algorithm::Sha256);
         for n in 0..40_u8 {
             let batch: Vec<Bytes> = (0..3).map(|m| Bytes::from(vec![n ^ m; 100_000 + usize::from(n)])).collect();
@@ -141,7 +150,7 @@ mod tests {
             }
         }
         assert_eq!(hashing.hasher().unwrap().finish(), expected.clone().finish());
-        // Whether it got a thread depends on the other tests too; this part has one for sure.
+        // Whether it got a thread depends on the number of processors; this part has one for sure.
         let (orders, received) = mpsc::sync_channel(AHEAD);
         let seed = expected.clone();
         let thread = thread::spawn(move || run(seed, &received));
@@ -157,7 +166,7 @@ mod tests {
     fn a_thread_that_is_gone_is_an_error_and_no_wrong_hash() {
         let (orders, received) = mpsc::sync_channel(AHEAD);
         drop(received);
-        let mut hashing = Hashing { hashed: 0, by: By::Thread(orders) };
+        let mut hashing = Hashing { hashed: 0, by: By::Thread(orders), threads: HashThreads::default() };
         hashing.update(vec![Bytes::from_static(b"x")]);
         assert!(hashing.hasher().is_err());
     }

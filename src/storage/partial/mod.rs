@@ -11,6 +11,7 @@
 //! In the first case the hash goes on from the durable offset.
 //! Callers, one writer a file: [`super::downloads`], [`super::uploads`].
 
+mod folder;
 mod hashing;
 mod state;
 mod write_buffer;
@@ -20,7 +21,7 @@ use std::{
     fs::{self, File},
     io::{self, IoSlice},
     os::unix::fs::FileExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     thread::JoinHandle,
 };
@@ -33,6 +34,8 @@ use rustix::{
 };
 use write_buffer::WriteBuffer;
 
+pub(super) use folder::PartialFolder;
+pub(super) use hashing::HashThreads;
 pub(super) use state::{PartialMeta, State, boot_id, hash_from};
 
 use super::{StorageError, blocks, durable};
@@ -52,20 +55,9 @@ const AHEAD: (u64, u64) = (64 << 20, 512 << 20);
 /// Progress between two checkpoints, in bytes: a power cut can cost as much.
 const CHECKPOINT: u64 = 32 << 20;
 
-/// Where a partial file is.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
-    /// The folder, which holds nothing else.
-    pub(super) folder: PathBuf,
-    /// The file's name in it.
-    pub(super) name: &'static str,
-    /// The boot of the machine, if it has a name.
-    pub(super) boot: Option<Arc<str>>,
-}
-
 /// See the module. Dropped, it stays on disk to be taken up again.
 pub(super) struct PartialFile {
-    place: Place,
+    folder: PartialFolder,
     file: Arc<File>,
     algorithm: Algorithm,
     hashing: Hashing,
@@ -78,61 +70,23 @@ pub(super) struct PartialFile {
     checkpoint: Option<JoinHandle<Result<(), StorageError>>>,
 }
 
-impl Place {
-    /// The file's path.
-    pub(super) fn path(&self) -> PathBuf {
-        self.folder.join(self.name)
-    }
-
-    /// The disk space that the file holds beyond its content, in bytes.
-    pub(super) fn excess(&self) -> Result<u64, StorageError> {
-        self.beyond(blocks::excess)
-    }
-
-    /// Gives that space back, except for what a file system rounds up. Returns the bytes. Call it
-    /// only while no writer has the file.
-    pub(super) fn give_back(&self) -> Result<u64, StorageError> {
-        let spare = self.beyond(blocks::spare)?;
-        if spare > 0 {
-            let cut = || {
-                let file = File::options().write(true).open(self.path())?;
-                blocks::cut(&file, file.metadata()?.len())
-            };
-            cut().map_err(StorageError::io("cutting", &self.path()))?;
-        }
-        Ok(spare)
-    }
-
-    fn beyond(&self, how_much: impl Fn(&fs::Metadata) -> u64) -> Result<u64, StorageError> {
-        match fs::metadata(self.path()) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(0),
-            metadata => Ok(how_much(&metadata.map_err(StorageError::io("looking at", &self.path()))?)),
-        }
-    }
-
-    /// Removes the file, its state and the folder.
-    pub(super) fn remove(&self) -> Result<(), StorageError> {
-        match fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StorageError::io("removing", &self.folder)(error))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
 impl PartialFile {
     /// Begins a new file, and replaces one that is there.
-    pub(super) fn begin(place: Place, algorithm: Algorithm, meta: PartialMeta) -> Result<PartialFile, StorageError> {
+    pub(super) fn begin(
+        folder: PartialFolder,
+        algorithm: Algorithm,
+        threads: &HashThreads,
+        meta: PartialMeta,
+    ) -> Result<PartialFile, StorageError> {
         // The folder is durable from the first state on that is saved durably: that syncs the
         // folder above as well.
-        durable::ensure_dir(&place.folder).map_err(StorageError::io("creating", &place.folder))?;
-        let file = Arc::new(fresh(&place.path())?);
+        durable::ensure_dir(&folder.path).map_err(StorageError::io("creating", &folder.path))?;
+        let file = Arc::new(fresh(&folder.file_path())?);
         let partial = PartialFile {
-            place,
+            folder,
             file,
             algorithm,
-            hashing: Hashing::new(Hasher::new(algorithm)),
+            hashing: Hashing::new(Hasher::new(algorithm), threads.clone()),
             written: 0,
             buffer: WriteBuffer::default(),
             meta,
@@ -140,33 +94,34 @@ impl PartialFile {
             saved: 0,
             checkpoint: None,
         };
-        partial.state()?.save(&partial.place.folder, false)?;
+        partial.state()?.save(&partial.folder.path, false)?;
         Ok(partial)
     }
 
     /// Takes up the file that an earlier owner left, as far as it is good; `None` if nothing of it
     /// is, or if `wanted` refuses its meta data and length.
     pub(super) fn take_up(
-        place: Place,
+        folder: PartialFolder,
         algorithm: Algorithm,
+        threads: &HashThreads,
         wanted: impl FnOnce(&PartialMeta, u64) -> bool,
     ) -> Result<Option<PartialFile>, StorageError> {
-        let path = place.path();
+        let path = folder.file_path();
         let file = match File::options().read(true).write(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(StorageError::io("opening", &path))?,
         };
-        let resumed = state::resume(&place.folder, &file, algorithm, place.boot.as_deref())?;
+        let resumed = state::resume(&folder.path, &file, algorithm, folder.boot.as_deref())?;
         let Some(resumed) = resumed.filter(|resumed| wanted(&resumed.meta, resumed.offset)) else {
             return Ok(None);
         };
         // This also gives back reserved space.
         file.set_len(resumed.offset).map_err(StorageError::io("cutting", &path))?;
         Ok(Some(PartialFile {
-            place,
+            folder,
             file: Arc::new(file),
             algorithm,
-            hashing: Hashing::new(resumed.hasher),
+            hashing: Hashing::new(resumed.hasher, threads.clone()),
             written: resumed.offset,
             buffer: WriteBuffer::default(),
             meta: resumed.meta,
@@ -196,8 +151,8 @@ impl PartialFile {
         &self.meta
     }
 
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    pub(super) fn folder(&self) -> &PartialFolder {
+        &self.folder
     }
 
     /// The digest of the bytes in the file.
@@ -206,7 +161,7 @@ impl PartialFile {
     }
 
     fn hasher(&self) -> Result<Hasher, StorageError> {
-        self.hashing.hasher().map_err(StorageError::io("hashing", &self.place.path()))
+        self.hashing.hasher().map_err(StorageError::io("hashing", &self.folder.file_path()))
     }
 
     /// The same, of the bytes as the disk has kept them: reads the file again.
@@ -217,7 +172,7 @@ impl PartialFile {
         while at < self.written {
             let length = (self.written - at).min(PIECE as u64) as usize;
             let read = self.file.read_exact_at(&mut buffer[..length], at);
-            read.map_err(StorageError::io("reading", &self.place.path()))?;
+            read.map_err(StorageError::io("reading", &self.folder.file_path()))?;
             hasher.update(&buffer[..length]);
             at += length as u64;
         }
@@ -227,7 +182,7 @@ impl PartialFile {
     /// A descriptor of its own for reading, by position. It stays good when the file is renamed or
     /// removed.
     pub(super) fn reader(&self) -> Result<Arc<File>, StorageError> {
-        let path = self.place.path();
+        let path = self.folder.file_path();
         File::open(&path).map(Arc::new).map_err(StorageError::io("opening", &path))
     }
 
@@ -261,14 +216,14 @@ impl PartialFile {
     pub(super) fn sync(&mut self) -> Result<(), StorageError> {
         self.finish_checkpoint()?;
         self.give_back();
-        sync(&self.file, &self.place)
+        sync(&self.file, &self.folder)
     }
 
     /// Flushes, and makes everything survive a power cut so that it can be taken up again.
     pub(super) fn park(&mut self) -> Result<(), StorageError> {
         self.write_buffered()?;
         self.sync()?;
-        self.state()?.save(&self.place.folder, true)?;
+        self.state()?.save(&self.folder.path, true)?;
         self.saved = self.written;
         Ok(())
     }
@@ -279,7 +234,7 @@ impl PartialFile {
         let _ = self.finish_checkpoint();
         // Readers keep the file, and with it the reserved space.
         self.give_back();
-        self.place.remove()
+        self.folder.remove()
     }
 
     /// Begins again with no bytes, in a new file: readers of the old one see no byte of the new.
@@ -287,13 +242,13 @@ impl PartialFile {
         // As in `discard`.
         let _ = self.finish_checkpoint();
         self.give_back();
-        self.file = Arc::new(fresh(&self.place.path())?);
-        self.hashing = Hashing::new(Hasher::new(self.algorithm));
+        self.file = Arc::new(fresh(&self.folder.file_path())?);
+        self.hashing.restart(Hasher::new(self.algorithm));
         (self.written, self.saved, self.reserved) = (0, 0, 0);
         self.meta.total = None;
         self.meta.sources.clear();
         drop(self.buffer.take());
-        self.state()?.save(&self.place.folder, false)
+        self.state()?.save(&self.folder.path, false)
     }
 
     /// Notes one more source that its bytes come from.
@@ -317,7 +272,7 @@ impl PartialFile {
     /// this.
     fn save_meta(&mut self) -> Result<(), StorageError> {
         self.finish_checkpoint()?;
-        self.state()?.save(&self.place.folder, false)
+        self.state()?.save(&self.folder.path, false)
     }
 
     /// Writes all pieces with as few calls as possible. `written` gets the bytes that went out
@@ -331,7 +286,7 @@ impl PartialFile {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
                 count => count.map_err(io::Error::from),
             }
-            .map_err(StorageError::io("writing", &self.place.path()))?;
+            .map_err(StorageError::io("writing", &self.folder.file_path()))?;
             self.written += count as u64;
             while let Some(piece) = left.front_mut().filter(|_| count > 0) {
                 let done = count.min(piece.len());
@@ -364,7 +319,7 @@ impl PartialFile {
             Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
                 // The space that was reserved before the disk was full is given back.
                 self.give_back();
-                Err(StorageError::io("reserving space for", &self.place.path())(error.into()))
+                Err(StorageError::io("reserving space for", &self.folder.file_path())(error.into()))
             }
             // Not every file system can reserve. Then a write fails when the disk is full.
             Ok(()) | Err(_) => Ok(()),
@@ -377,13 +332,13 @@ impl PartialFile {
         if self.reserved > self.written {
             self.reserved = self.written;
             if let Err(error) = blocks::cut(&self.file, self.written) {
-                tracing::warn!(%error, folder = %self.place.folder.display(), "reserved space is not given back");
+                tracing::warn!(%error, folder = %self.folder.path.display(), "reserved space is not given back");
             }
         }
     }
 
     fn state(&self) -> Result<State, StorageError> {
-        Ok(State::new(self.place.boot.as_deref(), self.written, &self.hasher()?, self.meta.clone()))
+        Ok(State::new(self.folder.boot.as_deref(), self.written, &self.hasher()?, self.meta.clone()))
     }
 
     /// After every [`CHECKPOINT`] bytes syncs the file and saves its state, on a thread beside the
@@ -396,10 +351,10 @@ impl PartialFile {
         }
         self.finish_checkpoint()?;
         self.saved = self.written;
-        let (state, file, place) = (self.state()?, Arc::clone(&self.file), self.place.clone());
+        let (state, file, folder) = (self.state()?, Arc::clone(&self.file), self.folder.clone());
         let body = move || {
-            sync(&file, &place)?;
-            state.save(&place.folder, true)
+            sync(&file, &folder)?;
+            state.save(&folder.path, true)
         };
         let spawned = std::thread::Builder::new().name("lanyard-checkpoint".to_owned()).spawn(body);
         // Without a thread there is no checkpoint this time; no byte is lost by that.
@@ -420,7 +375,7 @@ impl PartialFile {
 impl std::fmt::Debug for PartialFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PartialFile")
-            .field("place", &self.place)
+            .field("folder", &self.folder)
             .field("written", &self.written)
             .finish_non_exhaustive()
     }
@@ -429,7 +384,7 @@ impl std::fmt::Debug for PartialFile {
 impl Drop for PartialFile {
     fn drop(&mut self) {
         if let Err(error) = self.finish_checkpoint() {
-            tracing::warn!(%error, folder = %self.place.folder.display(), "received content cannot be kept for later");
+            tracing::warn!(%error, folder = %self.folder.path.display(), "received content cannot be kept for later");
         }
         self.give_back();
     }
@@ -442,9 +397,9 @@ fn fresh(path: &Path) -> Result<File, StorageError> {
 
 /// Syncs the file. If that fails the content on disk is unknown, so the state file is removed, and
 /// the file cannot be taken up again.
-fn sync(file: &File, place: &Place) -> Result<(), StorageError> {
+fn sync(file: &File, folder: &PartialFolder) -> Result<(), StorageError> {
     file.sync_data().map_err(|error| {
-        let _ = fs::remove_file(place.folder.join(state::STATE));
-        StorageError::io("syncing", &place.path())(error)
+        let _ = fs::remove_file(folder.path.join(state::STATE));
+        StorageError::io("syncing", &folder.file_path())(error)
     })
 }

@@ -72,7 +72,7 @@ fn a_repository_without_an_image_is_counted_checked_and_collected() {
     assert!(!storage.catalog.delete_tag(&hosted("app"), &tag("t")).unwrap());
     assert!(!storage.catalog.has_damaged_link(&hosted("app")).unwrap());
     storage.leases.set_grace(Duration::ZERO);
-    assert_eq!(storage.blobs.remove_unheld(&digest(b"x"), &storage.catalog).unwrap(), Removal::Held);
+    assert_eq!(storage.blobs.remove_unheld(&digest(b"x"), &storage.catalog, Respect::All).unwrap(), Removal::Held);
     push(&storage, MANIFEST, OCI_IMAGE);
     fs::remove_dir(folder(&storage).join("tags")).unwrap();
     drop(storage);

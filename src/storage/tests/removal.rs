@@ -9,7 +9,7 @@ fn pushed(content: &[u8]) -> LinkRecord {
 }
 
 fn remove(storage: &Files, content: &[u8]) -> Removal {
-    storage.blobs.remove_unheld(&digest(content), &storage.catalog).unwrap()
+    storage.blobs.remove_unheld(&digest(content), &storage.catalog, Respect::All).unwrap()
 }
 
 /// With the index, without one, and while it is filled.

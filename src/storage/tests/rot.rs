@@ -99,7 +99,7 @@ fn rot_that_cannot_be_moved_away_is_kept_back() {
     storage.blobs.put(&digest(b"blob"), b"blob").unwrap();
     storage.catalog.put_links(&hosted("a"), &[link_record(b"blob")]).unwrap();
     let name = digest(b"blob");
-    let generation = storage.catalog.generation(&hosted("a"));
+    let version = storage.catalog.version(&hosted("a"));
     rot(&storage, &name);
     fs::remove_dir(dir.path().join("quarantine")).unwrap();
     for _ in 0..2 {
@@ -108,7 +108,7 @@ fn rot_that_cannot_be_moved_away_is_kept_back() {
         assert!(storage.blobs.read(&name, 100).unwrap().is_none() && storage.blobs.proof(&name).unwrap().is_none());
     }
     assert!(storage.disk.layout.blob(&name).exists());
-    assert!(storage.catalog.generation(&hosted("a")) > generation, "who has it open looks again");
+    assert!(storage.catalog.version(&hosted("a")) > version, "who has it open looks again");
     assert_eq!(counts(&storage, Finder::SecondLook), (0, 1));
     storage.blobs.put(&name, b"blob").unwrap();
     assert_eq!(storage.blobs.read(&name, 100).unwrap().unwrap(), "blob");

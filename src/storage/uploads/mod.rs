@@ -28,7 +28,7 @@ use super::{
     disk::Disk,
     keyed_lock::KeyedLock,
     names,
-    partial::{PartialFile, PartialMeta, Place, State},
+    partial::{PartialFile, PartialFolder, PartialMeta, State},
 };
 use crate::oci::{Algorithm, Repository};
 
@@ -68,10 +68,12 @@ impl Uploads {
         let id = UploadId::random();
         let repository = Some(names::whole_repository(repository));
         let meta = PartialMeta { repository, algorithm, ..PartialMeta::default() };
-        let place = self.place(&id);
-        if let Err(error) = PartialFile::begin(place.clone(), algorithm.unwrap_or(USUAL), meta) {
+        let folder = self.folder(&id);
+        if let Err(error) =
+            PartialFile::begin(folder.clone(), algorithm.unwrap_or(USUAL), &self.disk.hash_threads, meta)
+        {
             // A full disk is not filled further with folders of uploads that never began.
-            let _ = place.remove();
+            let _ = folder.remove();
             return Err(error);
         }
         self.uses.begun(&id);
@@ -86,14 +88,19 @@ impl Uploads {
         let Some(state) = self.waiting(repository, id)? else {
             return Ok(None);
         };
-        let claim = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
+        let guard = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
         let whose = names::whole_repository(repository);
         let ours = |meta: &PartialMeta, _| meta.repository.as_ref() == Some(&whose);
-        let partial = PartialFile::take_up(self.place(id), state.meta.algorithm.unwrap_or(USUAL), ours)?;
+        let partial = PartialFile::take_up(
+            self.folder(id),
+            state.meta.algorithm.unwrap_or(USUAL),
+            &self.disk.hash_threads,
+            ours,
+        )?;
         if partial.is_some() {
             self.uses.opened(id);
         }
-        Ok(partial.map(|partial| Upload::new(Arc::clone(&self.disk), claim, partial, self.uses.clone())))
+        Ok(partial.map(|partial| Upload::new(Arc::clone(&self.disk), guard, partial, self.uses.clone())))
     }
 
     /// How many bytes of the upload survive a power cut: where its next chunk begins, if no request
@@ -102,7 +109,7 @@ impl Uploads {
         let Some(state) = self.waiting(repository, id)? else {
             return Ok(None);
         };
-        let length = fs::metadata(self.place(id).path()).map(|metadata| metadata.len());
+        let length = fs::metadata(self.folder(id).file_path()).map(|metadata| metadata.len());
         if length.is_ok_and(|length| length == state.durable_offset) {
             return Ok(Some(state.durable_offset));
         }
@@ -123,8 +130,8 @@ impl Uploads {
         if self.waiting(repository, id)?.is_none() {
             return Ok(false);
         }
-        let _claim = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
-        self.place(id).remove()?;
+        let _guard = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
+        self.folder(id).remove()?;
         self.uses.gone(id);
         Ok(true)
     }
@@ -132,12 +139,12 @@ impl Uploads {
     /// The same for an upload of any repository. `false`: no upload has this name.
     pub(crate) fn discard(&self, id: &UploadId) -> Result<bool, StorageError> {
         let _permission = self.disk.writing()?;
-        let place = self.place(id);
-        if !place.folder.is_dir() {
+        let folder = self.folder(id);
+        if !folder.path.is_dir() {
             return Ok(false);
         }
-        let _claim = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
-        place.remove()?;
+        let _guard = self.open.take(*id).ok_or(StorageError::UploadBusy(*id))?;
+        folder.remove()?;
         self.uses.gone(id);
         Ok(true)
     }
@@ -164,12 +171,12 @@ impl Uploads {
 
     /// Removes an upload if it is still idle, now that no request can open it. Says whether it was.
     fn sweep_one(&self, id: UploadId, older_than: Duration) -> Result<bool, StorageError> {
-        let Some(_claim) = self.open.take(id) else { return Ok(false) };
+        let Some(_guard) = self.open.take(id) else { return Ok(false) };
         let _permission = self.disk.writing()?;
         if !self.is_idle(&id, older_than) {
             return Ok(false);
         }
-        self.place(&id).remove()?;
+        self.folder(&id).remove()?;
         self.uses.gone(&id);
         Ok(true)
     }
@@ -193,7 +200,7 @@ impl Uploads {
             if !self.open.is_taken(&id) && age.is_none_or(|age| age >= recent) {
                 continue;
             }
-            let state = State::read(&self.place(&id).folder)?;
+            let state = State::read(&self.folder(&id).path)?;
             let whole = state.and_then(|state| state.meta.repository);
             repositories.extend(whole.as_deref().and_then(names::parse_whole_repository));
         }
@@ -202,8 +209,9 @@ impl Uploads {
 
     /// The time since it was last written, by the clock; `None` if it is gone.
     fn unchanged_for(&self, id: &UploadId) -> Option<Duration> {
-        let place = self.place(id);
-        let changed = fs::metadata(place.path()).or_else(|_| fs::metadata(&place.folder)).and_then(|m| m.modified());
+        let folder = self.folder(id);
+        let changed =
+            fs::metadata(folder.file_path()).or_else(|_| fs::metadata(&folder.path)).and_then(|m| m.modified());
         // A file time in the future counts as now.
         changed.ok().map(|changed| SystemTime::now().duration_since(changed).unwrap_or_default())
     }
@@ -213,14 +221,9 @@ impl Uploads {
         age.is_some_and(|age| age >= for_at_least) && self.uses.unused_for(id) >= self.disk.leases.grace()
     }
 
-    /// The number of uploads, waiting or not; 0 if the folder cannot be read.
-    pub(crate) fn count(&self) -> usize {
-        self.all().map_or(0, |all| all.len())
-    }
-
     /// The state of an upload of this repository.
     fn waiting(&self, repository: &Repository, id: &UploadId) -> Result<Option<State>, StorageError> {
-        let state = State::read(&self.place(id).folder)?;
+        let state = State::read(&self.folder(id).path)?;
         Ok(state.filter(|state| state.meta.repository == Some(names::whole_repository(repository))))
     }
 
@@ -239,7 +242,7 @@ impl Uploads {
         Ok(all)
     }
 
-    fn place(&self, id: &UploadId) -> Place {
-        Place { folder: self.disk.layout.upload(id), name: DATA, boot: self.boot.clone() }
+    fn folder(&self, id: &UploadId) -> PartialFolder {
+        PartialFolder { path: self.disk.layout.upload(id), name: DATA, boot: self.boot.clone() }
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     oci::{Digest, Hasher},
     storage::{
-        Files, Removal, StoredBlob,
+        Files, Removal, Respect, StoredBlob,
         tests::{batch, content, digest, hosted, open},
     },
 };
@@ -52,7 +52,7 @@ fn an_upload_becomes_a_blob() {
         let bytes = content(length);
         let name = Hasher::digest(algorithm, &bytes);
         let id = storage.uploads.begin(&hosted("a")).unwrap();
-        assert_eq!(storage.uploads.count(), 1);
+        assert_eq!(storage.uploads.all().unwrap().len(), 1);
         let mut sent = 0;
         for chunk in bytes.chunks(chunk) {
             let mut upload = take_up(&storage, &id);
@@ -66,7 +66,7 @@ fn an_upload_becomes_a_blob() {
         let blob = take_up(&storage, &id).finish(&name).unwrap();
         assert!(read(&blob) == bytes && read(&storage.blobs.open(&name).unwrap().unwrap()) == bytes);
         assert!(storage.uploads.open(&hosted("a"), &id).unwrap().is_none());
-        assert_eq!((storage.uploads.count(), folders(dir.path())), (0, 0));
+        assert_eq!((storage.uploads.all().unwrap().len(), folders(dir.path())), (0, 0));
     }
 }
 
@@ -153,7 +153,7 @@ fn a_blob_that_is_here_already_stays_and_is_leased() {
     finish(take_up(&storage, &id), b"x", &digest(b"x"));
     assert_eq!(folders(dir.path()), 0);
     storage.leases.set_grace(Duration::from_secs(60));
-    assert_eq!(storage.blobs.remove_unheld(&digest(b"x"), &storage.catalog).unwrap(), Removal::Leased);
+    assert_eq!(storage.blobs.remove_unheld(&digest(b"x"), &storage.catalog, Respect::All).unwrap(), Removal::Leased);
 }
 
 #[test]
@@ -315,10 +315,10 @@ fn abandoned_uploads_go_away() {
     // A folder without its files is what a crash in the first moment leaves; strangers stay.
     fs::create_dir(dir.path().join(format!("uploads/{}", UploadId::random()))).unwrap();
     fs::create_dir(dir.path().join("uploads/lost+found")).unwrap();
-    assert_eq!(storage.uploads.count(), 4);
+    assert_eq!(storage.uploads.all().unwrap().len(), 4);
     assert_eq!(storage.uploads.sweep(Duration::from_secs(24 * 3600)).unwrap(), 1);
     assert!(storage.uploads.open(&a, &ids[1]).unwrap().is_none());
     drop(written);
     assert_eq!(storage.uploads.sweep(Duration::ZERO).unwrap(), 3);
-    assert_eq!((storage.uploads.count(), folders(dir.path())), (0, 1));
+    assert_eq!((storage.uploads.all().unwrap().len(), folders(dir.path())), (0, 1));
 }

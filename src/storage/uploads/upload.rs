@@ -27,19 +27,19 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Upload {
     disk: Arc<Disk>,
-    claim: KeyGuard<UploadId>,
+    guard: KeyGuard<UploadId>,
     partial: PartialFile,
     uses: Uses,
 }
 
 impl Upload {
-    pub(super) fn new(disk: Arc<Disk>, claim: KeyGuard<UploadId>, partial: PartialFile, uses: Uses) -> Self {
-        Upload { disk, claim, partial, uses }
+    pub(super) fn new(disk: Arc<Disk>, guard: KeyGuard<UploadId>, partial: PartialFile, uses: Uses) -> Self {
+        Upload { disk, guard, partial, uses }
     }
 
     /// The upload's name.
     pub(crate) fn id(&self) -> UploadId {
-        self.claim.key
+        self.guard.key
     }
 
     /// How many bytes it was given: where the next chunk begins.
@@ -97,7 +97,7 @@ impl Upload {
             algorithm => {
                 let mut hasher = Hasher::new(algorithm);
                 hash_from(&mut hasher, self.partial.reader()?.as_ref(), 0)
-                    .map_err(StorageError::io("reading", &self.partial.place().path()))?;
+                    .map_err(StorageError::io("reading", &self.partial.folder().file_path()))?;
                 hasher.finish()
             }
         };
@@ -107,6 +107,6 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        self.uses.left(&self.claim.key);
+        self.uses.left(&self.guard.key);
     }
 }

@@ -120,7 +120,7 @@ impl Storage {
     /// It cannot be told whether a repository links it; it stays then.
     pub async fn reclaim(&self, digest: &Digest, respect: Respect) -> Result<Removal, StorageError> {
         let digest = *digest;
-        self.write_with(move |files| files.blobs.remove_unheld_by(&digest, &files.catalog, respect)).await
+        self.write_with(move |files| files.blobs.remove_unheld(&digest, &files.catalog, respect)).await
     }
 
     /// Removes links that no manifest of the repository needs, except those whose digest a lease
@@ -141,16 +141,16 @@ impl Storage {
         let repository = repository.clone();
         self.write_with(move |files| {
             let _turn = turn;
-            if files.catalog.generation(&repository) != version {
+            if files.catalog.version(&repository) != version {
                 return Ok(None);
             }
             let mut gone = HashSet::new();
             for digest in digests {
-                let Some(_claim) = files.leases.claim_by(&digest, respect) else { continue };
+                let Some(_right) = files.leases.begin_reclaim(&digest, respect) else { continue };
                 files.catalog.delete_link(&repository, &digest)?;
                 gone.insert(digest);
             }
-            Ok(Some(Unlinked { gone, version: files.catalog.generation(&repository) }))
+            Ok(Some(Unlinked { gone, version: files.catalog.version(&repository) }))
         })
         .await
     }

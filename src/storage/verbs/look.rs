@@ -51,7 +51,7 @@ impl Storage {
     /// that was looked for after this was asked is good while the number stays the same. No lock
     /// and no disk: for every request.
     pub fn version(&self, repository: &Repository) -> u64 {
-        self.files.catalog.generation(repository)
+        self.files.catalog.version(repository)
     }
 
     /// How much there is of a repository: one look at the disk, or two. Except for

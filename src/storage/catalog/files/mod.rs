@@ -53,8 +53,8 @@ impl FileCatalog {
         FileCatalog { disk, locks: Arc::new((0..LOCKS).map(|_| Mutex::new(())).collect()) }
     }
 
-    /// As [`Catalog::generation`](super::Catalog::generation).
-    pub(crate) fn generation(&self, repository: &Repository) -> u64 {
+    /// As [`Catalog::version`](super::Catalog::version).
+    pub(crate) fn version(&self, repository: &Repository) -> u64 {
         self.disk.versions.of(repository)
     }
 

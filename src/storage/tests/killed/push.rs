@@ -83,13 +83,13 @@ fn pushes(storage: &Files) -> Result<(), StorageError> {
     storage.catalog.delete_link(&a, &blob)?;
     println!("acknowledged blob deleted");
     for digest in [name, blob] {
-        println!("acknowledged {:?}", storage.blobs.remove_unheld(&digest, &storage.catalog)?);
+        println!("acknowledged {:?}", storage.blobs.remove_unheld(&digest, &storage.catalog, Respect::All)?);
     }
     let id = storage.uploads.begin(&a)?;
     storage.uploads.cancel(&a, &id)?;
     storage.uploads.begin(&a)?;
     storage.uploads.sweep(Duration::ZERO)?;
-    println!("acknowledged swept {}", storage.uploads.count());
+    println!("acknowledged swept {}", storage.uploads.all()?.len());
     Ok(())
 }
 
@@ -138,7 +138,7 @@ fn check(dir: &Path, acknowledged: &[String], why: &str) {
     assert_eq!(std::fs::read_dir(dir.join("uploads")).unwrap().count(), 0, "{why}");
     for digest in storage.blobs.all().map(Result::unwrap) {
         let held = linked(&a, &digest) || linked(&b, &digest);
-        let removal = storage.blobs.remove_unheld(&digest, &storage.catalog).unwrap();
+        let removal = storage.blobs.remove_unheld(&digest, &storage.catalog, Respect::All).unwrap();
         assert_eq!(removal == Removal::Held, held, "{why}: {removal:?}");
     }
     storage.close();
