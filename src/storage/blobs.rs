@@ -1,9 +1,8 @@
 //! Blobs and manifests: complete, verified, immutable.
 //!
 //! Promises: a file that [`BlobStore::open`] gives was verified against its digest before it got
-//! its name, and it stays readable while it is open, also if its name is removed. Stored content is
-//! leased from then on ([`Leases`](super::leases::Leases)), so that it is not garbage before it is
-//! linked.
+//! its name. It stays readable while it is open, also if its name is removed. New content has a
+//! lease ([`Leases`](super::leases::Leases)): it is not collected before a repository links it.
 //!
 //! Callers: the verbs, the downloads and the uploads (`commit`), the check, and the rebuild.
 
@@ -70,7 +69,7 @@ pub enum Removal {
     Removed(u64),
     /// A repository links it.
     Held,
-    /// No repository links it, but a client may be about to: [`Leases`](super::leases::Leases).
+    /// No repository links it, but a push may be about to: [`Leases`](super::leases::Leases).
     Leased,
     /// It was not here.
     Absent,
@@ -111,8 +110,8 @@ impl BlobStore {
         }
     }
 
-    /// Stores content that is in memory: a manifest. Durable when this returns. Content that is
-    /// here already stays if it is the same, and is replaced if it has rotted.
+    /// Stores content that is in memory: a manifest. It is durable when this returns. A file that
+    /// is here already stays if it has the same bytes, and is replaced if it has rotted.
     ///
     /// Errors: [`StorageError::WrongDigest`] if `bytes` have another digest, and then nothing is
     /// stored.
@@ -162,9 +161,9 @@ impl BlobStore {
 
     /// Removes a blob that no repository links and no lease protects. Open readers keep it.
     ///
-    /// Of this and a [`Catalog::put_links`] of the same digest one comes first: either the blob is
-    /// kept, or the link is refused with [`StorageError::Gone`]. Links are looked for in the files,
-    /// not only in the index.
+    /// This and a [`Catalog::put_links`] of the same digest never overlap: either the blob is kept,
+    /// or the link is refused with [`StorageError::Gone`]. The catalogue looks for links in the
+    /// files, not only in the index.
     pub(crate) fn remove_unheld(
         &self,
         digest: &Digest,
@@ -190,8 +189,8 @@ impl BlobStore {
         Ok(size.map_or(Removal::Absent, Removal::Removed))
     }
 
-    /// Moves a blob that was found rotten into the folder `quarantine`, also if another file has
-    /// its name by now: for the check, which has the data folder to itself. Open readers keep it.
+    /// Moves a rotten blob into the folder `quarantine`, whichever file has its name now. For the
+    /// check, which has the data folder to itself. Open readers keep the file.
     pub(super) fn quarantine(&self, digest: &Digest) -> Result<(), StorageError> {
         quarantine(&self.disk, digest, None).map(drop)
     }
@@ -208,7 +207,7 @@ impl BlobStore {
     }
 }
 
-/// Makes a file that is complete and proven a blob, and removes its folder with the rest.
+/// Makes a partial file that is complete and proven a blob, and removes the rest of its folder.
 pub(super) fn commit(disk: &Disk, digest: &Digest, partial: &mut PartialFile) -> Result<StoredBlob, StorageError> {
     partial.sync()?;
     let file = partial.reader()?;
@@ -242,8 +241,8 @@ fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64) -> Result<(), Sto
     sync_folder(disk, digest)
 }
 
-/// Makes the blob's name survive a power cut. Needed also when it was here before: the writer that
-/// put it there may be between its rename and its sync, or have died there.
+/// Makes the blob's name survive a power cut. A name that was here before needs it too: the writer
+/// that put it there may be between its rename and its sync, or have died there.
 fn sync_folder(disk: &Disk, digest: &Digest) -> Result<(), StorageError> {
     let path = disk.layout.blob(digest);
     let folder = path.parent().unwrap_or(&path);

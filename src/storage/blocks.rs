@@ -1,8 +1,9 @@
-//! Disk space that a file holds beyond its content (S25).
+//! Disk space that a file holds beyond its content: how much it is, and giving it back (S25).
 //!
 //! `fallocate` reserves blocks beyond a file's end. They outlive the process, a rename and a
-//! restart, so every end of a download gives them back, and so do the start and `lanyard check
-//! --repair` for what a crash has left.
+//! restart. So every end of a download gives them back; the start and `lanyard check --repair` give
+//! back those that a crash has left. Callers: the partial files, the blobs, the census, the rebuild
+//! and the check.
 
 use std::{
     fs::{File, Metadata},
@@ -10,7 +11,7 @@ use std::{
     os::unix::fs::MetadataExt as _,
 };
 
-/// What a file may hold beyond its content, in bytes: a file system rounds up.
+/// The space that any file may hold beyond its content, in bytes: a file system rounds up.
 const SLACK: u64 = 1 << 20;
 
 /// The same for a file that no download writes any more: a crash leaves many of them, and they
@@ -22,13 +23,14 @@ pub(super) fn taken(metadata: &Metadata) -> u64 {
     metadata.len() + excess(metadata)
 }
 
-/// What a file holds beyond its content, in bytes; 0 where that is what any file does.
+/// The disk space that a file holds beyond its content, in bytes; 0 if it is no more than
+/// [`SLACK`].
 pub(super) fn excess(metadata: &Metadata) -> u64 {
     let beyond = beyond(metadata);
     if beyond > SLACK { beyond } else { 0 }
 }
 
-/// The same for a leftover.
+/// The same for a leftover: 0 if it is no more than [`ROUNDING`].
 pub(super) fn spare(metadata: &Metadata) -> u64 {
     let beyond = beyond(metadata);
     if beyond > ROUNDING { beyond } else { 0 }

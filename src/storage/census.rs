@@ -12,7 +12,7 @@
 //! the walk has been there are left to the walk. Until it has been everywhere the hosted bytes are
 //! those of the last orderly stop.
 //!
-//! Callers: the files of this room that place, remove, link and unlink; the rebuild walks.
+//! Callers: the files of this room that place, remove, link and unlink; the rebuild, which walks.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -54,7 +54,7 @@ struct Hosted {
     here: Count,
     /// The repositories that were walked; `None`: all.
     walked: Option<HashSet<RepositoryName>>,
-    /// The same at the last orderly stop, if there was one.
+    /// The linked blobs at the last orderly stop, if there was one.
     before: Option<Count>,
 }
 
@@ -244,8 +244,8 @@ impl State {
     /// The bytes that a blob adds to the count, as far as its shard is counted; `None`: it is not
     /// here.
     fn size(&self, digest: &Digest, layout: &Layout) -> Option<u64> {
-        // A blob that cannot be looked at counts as cached: the cached limit leaves less room then,
-        // never more.
+        // A blob that cannot be looked at counts as cached: `max_size` then leaves less room, never
+        // more.
         if self.counts(digest) { length(&layout.blob(digest)).ok().flatten() } else { None }
     }
 
@@ -256,7 +256,8 @@ impl State {
         self.counted.get(shard(digest.algorithm(), first)).copied().unwrap_or(true)
     }
 
-    /// Whether a change of the repository's links is to be counted here, likewise.
+    /// Whether a change of the repository's links is to be counted here, because the walk will not
+    /// see it any more.
     fn follows(&self, repository: &Repository) -> bool {
         match &repository.namespace {
             Namespace::Hosted => self.hosted.walked.as_ref().is_none_or(|walked| walked.contains(&repository.name)),

@@ -1,5 +1,5 @@
-//! What the blobs, the catalogue, the downloads and the uploads share: paths, room, counts, the
-//! index, leases, and the gate that every write passes.
+//! The state that the blobs, the catalogue, the downloads and the uploads share: paths, room,
+//! counts, the index, leases, and the gate that every write passes.
 //!
 //! Promises: after [`Disk::close_gate`] no file changes that the index or the counts follow. The
 //! gate's states are those of [`WriteGate`]; `ReadOnly` and `Closed` are final. Callers: the files
@@ -39,7 +39,7 @@ pub(super) struct Disk {
     pub(super) rots: Rots,
     pub(super) recent_uses: RecentUses,
     pub(super) hash_threads: HashThreads,
-    /// Held as long as any part of this process can write.
+    /// The lock of the folder. It lives as long as any part of this process can write.
     pub(super) lock: Option<Arc<Lock>>,
     pub(super) gate: RwLock<WriteGate>,
 }

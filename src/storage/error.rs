@@ -1,4 +1,10 @@
-//! What can go wrong on disk.
+//! The errors of this room: [`StorageError`] for an open data folder, [`OpenError`] for its
+//! opening.
+//!
+//! Promises: an error of the operating system is sorted once, where it happens, into full,
+//! read-only, or other; the last keeps what was being done, and with which path. A line of
+//! [`OpenError`] says what the operator is to do. Callers: every file of this room makes them;
+//! pull, push and the retention match on them.
 
 use std::{
     io,
@@ -39,8 +45,8 @@ pub enum StorageError {
     /// The upload is being written by another [`Upload`](super::Upload) of this process.
     #[error("the upload {0} is being written by another request")]
     UploadBusy(UploadId),
-    /// A pushed blob was to be linked, and is not here: no repository linked it within its lease,
-    /// and it was removed meanwhile. Nothing was linked; it is to be pushed again.
+    /// The pushed blob that a link names is not here: no repository linked it within its lease, and
+    /// it was removed. Nothing was linked. The client has to push it again.
     #[error("{0} is not here any more")]
     Gone(Digest),
     /// Larger than the reader asked for.

@@ -1,9 +1,8 @@
-//! An open data folder, as blocking code: what the verbs of [`Storage`](super::Storage) are made
-//! of.
+//! An open data folder, as blocking code. The verbs of [`Storage`](super::Storage) are made of it.
 //!
 //! Opening takes the lock and returns as soon as requests can be served; the index opens, or is
 //! filled from the files, in the background. [`Files::close`] is the orderly stop; a drop without
-//! it leaves what a crash leaves. The check opens a folder too, and has it to itself.
+//! it leaves what a crash leaves. Callers: `Storage`; the check, which has the folder to itself.
 
 use std::{path::Path, sync::Arc};
 
@@ -41,7 +40,7 @@ pub(crate) struct Files {
     pub(crate) downloads: Downloads,
     /// Pushes of blobs under way.
     pub(crate) uploads: Uploads,
-    /// Who counts on content being here.
+    /// Keep content from being removed.
     pub(crate) leases: Leases,
     rebuild: Rebuild,
     pub(super) disk: Arc<Disk>,
@@ -52,8 +51,8 @@ pub(crate) struct Files {
 pub(super) struct CleanMark {
     /// What the index must hold to be believed; `None` if it is not to be.
     token: Option<u64>,
-    /// Who closed it, as in `LOCK`. A mark that was copied back from earlier names another than the
-    /// last holder.
+    /// The process that closed the folder, as in `LOCK`. A mark that was copied back from an
+    /// earlier time names another process than the last holder.
     #[serde(default)]
     holder: String,
     blobs: u64,
@@ -83,8 +82,8 @@ impl Files {
             Err(error) => Err(error),
             Ok(lock) => {
                 layout.check_format()?;
-                // Who made it may have died before it synced this. The folder above need not be one
-                // that may be opened.
+                // The process that made the folder may have died before it synced the one above. An
+                // error is ignored: this user may be unable to open that one.
                 let _ = durable::sync_dir(durable::above(dir));
                 match layout.create() {
                     Err(error @ OpenError::NoSpace(_)) if layout.exists() => {

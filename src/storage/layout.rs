@@ -1,4 +1,8 @@
-//! Where everything is in the data folder.
+//! The paths of the data folder.
+//!
+//! Promises: the name of a repository or a tag becomes a path only by way of [`names`]. A folder
+//! that a newer lanyard has written is refused. Callers: every file of this room that touches the
+//! disk.
 //!
 //! ```text
 //! LOCK, format                                flock and who holds it; the version of this layout

@@ -36,14 +36,14 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::oci::Digest;
 
-/// How long content is protected, and everything after a start.
+/// How long content is protected after a client was told of it, and all content after a start.
 const GRACE: Duration = Duration::from_secs(3600);
 
-/// From this many leases on, those that have run out are searched for and removed.
+/// At this many leases those that have run out are first searched for and removed.
 const SPARE: usize = 1024;
 
-/// Leases that are kept at most: some 9 MB of them. Beyond them every digest is protected for the
-/// grace, as after a start, and single leases are not kept.
+/// The most leases that are kept: some 9 MB of them. When there are more they are dropped, and
+/// every digest is protected for the grace, as after a start.
 const MOST: usize = 1 << 17;
 
 /// Which leases a removal respects. What is held now is respected in any case.

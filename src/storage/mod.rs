@@ -1,4 +1,4 @@
-//! The disk: truth in files, and an index over them (DESIGN.md section 3).
+//! The data folder: files are the truth, and an index lies over them (DESIGN.md section 3).
 //!
 //! [`Storage`] speaks about two dozen verbs, in five groups: look, commit, stage, keep, room
 //! (`verbs/`). Each verb is one hop to a thread that may block; the few that are not `async` answer
@@ -80,7 +80,7 @@ pub use self::{
 };
 use crate::runtime::BlockingPool;
 
-/// Repositories share so many locks by hash.
+/// The number of locks that all repositories share. A hash of its name gives each one its lock.
 const LOCKS: usize = 64;
 
 /// How many writes and syncs may wait for the disk at a time.
@@ -92,9 +92,9 @@ pub struct Storage {
     files: Arc<Files>,
     /// For reading.
     reading: BlockingPool,
-    /// For work that ends in a sync. A slow disk keeps no reader waiting.
+    /// For work that ends in a sync: a slow disk then keeps no reader waiting.
     writing: BlockingPool,
-    /// Held over a commit, by the repository's hash.
+    /// A commit holds the lock of its repository.
     commits: Arc<[Arc<Mutex<()>>]>,
 }
 

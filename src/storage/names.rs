@@ -1,11 +1,12 @@
-//! How names become file names, and back.
+//! File names for repositories, tags and digests, and the way back.
 //!
 //! Promises: every file name made here is one path component of at most 255 bytes, of lower-case
 //! letters, digits and `. _ - +` alone; it is never `.` or `..`, never ends with a dot, and is no
 //! device name of Windows. Two different names never make file names that are equal, not even on a
 //! file system that ignores case. So a data folder can move between ext4, xfs, NTFS and NFS.
-//! `parse_*` undo it, and refuse what the other half would not have written: a stray file in the
-//! folder is no record.
+//! Each `parse_*` undoes its function, and refuses a name that the function would not have made: a
+//! stray file in the folder is no record. Callers: the layout, and the files of this room that list
+//! folders.
 
 use crate::oci::{Algorithm, Digest, Namespace, Repository, RepositoryName, Tag};
 

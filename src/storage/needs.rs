@@ -1,9 +1,10 @@
-//! What a hosted repository's manifests need, and what of its links is garbage.
+//! The content that a hosted repository's manifests need, and the links that are garbage.
 //!
-//! Needed is what a manifest of the repository names: config, layers, children, and what the
-//! children name. Every manifest stays, tagged or not, until a client deletes it; so garbage is
-//! only what is no manifest and what none of them names. Where it cannot be told – a manifest
-//! cannot be read – nothing of the repository is garbage: rot must not spread.
+//! A manifest of the repository needs what it names: config, layers, children, and what the
+//! children name. Every manifest stays, tagged or not, until a client deletes it. A link is garbage
+//! if it is no manifest's and no manifest needs its digest. If one manifest cannot be read, the
+//! needs are [`Unsure`] and nothing of the repository is garbage: rot must not spread. Callers: the
+//! verbs `unneeded` and `needed_by`.
 
 use std::collections::HashSet;
 
@@ -35,9 +36,9 @@ pub enum Unsure {
 pub struct Unneeded {
     /// The links that none of its manifests needs.
     pub links: Vec<LinkRecord>,
-    /// Something is needed only by a manifest that an index names and the repository does not hold.
-    /// That is garbage once the manifest's bytes are gone, although nothing changes in the
-    /// repository then.
+    /// Some content is needed only by a manifest that an index names and the repository does not
+    /// hold. That content becomes garbage when the manifest's bytes go, although the repository
+    /// does not change then.
     pub borrowed: bool,
 }
 
@@ -59,7 +60,7 @@ pub(super) fn unneeded(
     })?;
     let unneeded = |link: &&LinkRecord| !link.is_manifest() && !needed.contains(&link.digest);
     let unneeded: Vec<_> = links.iter().filter(unneeded).cloned().collect();
-    // What is damaged is not among the links, and might be a manifest that needs them all.
+    // A damaged link is not among `links`, and may be a manifest that needs them all.
     if !unneeded.is_empty() && files.catalog.has_damaged_link(repository)? {
         return Err(Unsure::Link);
     }
@@ -72,7 +73,7 @@ pub(crate) fn needed(
     mut read: impl FnMut(&Digest, bool) -> Result<Option<Bytes>, StorageError>,
 ) -> Result<HashSet<Digest>, Unsure> {
     let needed = oci::needed(manifests, |digest, held| match read(digest, held) {
-        // Any index may name what is no manifest.
+        // An index may name content that is no manifest.
         Err(StorageError::TooLarge { .. }) if !held => Ok(None),
         read => read,
     });

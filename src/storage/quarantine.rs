@@ -69,10 +69,10 @@ fn named(holders: &[Repository]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-/// Moves the blob's file into the quarantine; says whether it was there. `only`: it is moved only
-/// if it is still this file.
+/// Moves the blob's file into the quarantine. Says whether it was there. With `only` it is moved
+/// only if it is still this file.
 pub(super) fn quarantine(disk: &Disk, digest: &Digest, only: Option<&File>) -> Result<bool, StorageError> {
-    // A caller that keeps the file open looks again.
+    // The new version makes a caller that keeps the file open look again.
     let _change = disk.versions.removal();
     let _permission = disk.writing()?;
     let from = disk.layout.blob(digest);

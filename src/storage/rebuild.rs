@@ -1,10 +1,11 @@
-//! The background work after the start: removes abandoned downloads, gives back disk space that a
-//! crash has left reserved, counts the links of hosted repositories and the blobs, fills the index
-//! from the files.
+//! The background work after the start. It removes abandoned downloads, gives back disk space that
+//! a crash has left reserved, counts the links of hosted repositories and the blobs, and fills the
+//! index from the files.
 //!
 //! After an orderly stop there are no blobs to count and nothing to fill. Otherwise requests are
 //! served from files meanwhile, and what they change reaches the index in the order in which it
-//! reached the files: a record is read and queued under the lock of its repository.
+//! reached the files: a record is read and queued under the lock of its repository. Callers:
+//! `Files`, which starts it at the opening and stops it at the close.
 
 use std::{
     io,
@@ -34,7 +35,7 @@ use crate::oci::{Algorithm, Digest, Namespace, Repository};
 /// Records read under one hold of a repository's lock.
 const CHUNK: usize = 256;
 
-/// The thread, and the word that stops it.
+/// The thread, and the flag that stops it.
 #[derive(Debug)]
 pub(super) struct Rebuild {
     stop: Arc<AtomicBool>,
@@ -176,8 +177,7 @@ impl Work {
         let mut seen = Vec::new();
         blob_iter::look_into(&self.disk.layout, algorithm, first, |digest, file| {
             let metadata = file.metadata()?;
-            // The kernel keeps the last access to about a day, which is what is left of it when the
-            // index is gone.
+            // Without the index only the kernel knows the last access, to about a day.
             let accessed = metadata.atime().max(metadata.mtime()).max(0).unsigned_abs();
             seen.push(Seen { digest, size: metadata.len(), taken: blocks::taken(&metadata), accessed });
             Ok(())
@@ -226,7 +226,8 @@ impl Work {
         };
         loop {
             match answer.recv_timeout(Duration::from_millis(100)) {
-                // Gone: the index is off, which it has said. The blobs are counted all the same.
+                // Disconnected: the index is off, and has said so. The blobs are counted all the
+                // same.
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => self.go_on()?,
             }

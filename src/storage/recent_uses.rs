@@ -1,5 +1,5 @@
-//! Which uses of content were noted in the last minute: a warm manifest is used thousands of times
-//! a second, and its last use is kept to the minute.
+//! The uses of content that were noted in the last minute. A warm manifest is used thousands of
+//! times a second, but its last use is kept to the minute only.
 //!
 //! A table of fixed size without locks. Two digests that share a slot are both noted more often
 //! than needed, and that is the only effect. Callers: the verb `note_use`.
@@ -11,7 +11,7 @@ use crate::oci::Digest;
 /// How many digests are told apart.
 const SLOTS: usize = 4096;
 
-/// Seconds that count as one moment.
+/// Uses within so many seconds count as one.
 const GRAIN: u64 = 60;
 
 /// See the module.

@@ -6,9 +6,9 @@
 //! crc32 1a2b3c4d
 //! ```
 //!
-//! Readable with `cat`, and a torn or rotten one is known for what it is: it reads as [`Damage`],
-//! which its reader reports once in the log and treats as "not there". The index keeps the same
-//! text as its values.
+//! Promises: `cat` shows a record. A torn or rotten one is recognized and reads as [`Damage`],
+//! which [`read`] reports in the log and treats as absent. Every older version is read. The index
+//! keeps the same texts as its values. Callers: the files of this room that keep records.
 
 use std::path::Path;
 
@@ -66,7 +66,7 @@ pub(super) fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, Damage> {
     match serde_json::from_slice(json) {
         Ok(Versioned { v, record }) if v <= VERSION => Ok(record),
         Ok(Versioned { v, .. }) => Err(Damage::Newer(v)),
-        // A later one may have another shape.
+        // A record of a later version may have another shape.
         Err(error) => match serde_json::from_slice(json) {
             Ok(Version { v }) if v > VERSION => Err(Damage::Newer(v)),
             _ => Err(error.into()),

@@ -7,9 +7,9 @@
 //! | [`Finder::Scrub`] | the scrub reads everything again |
 //!
 //! Rotten content goes to the quarantine (`quarantine.rs`). Where that fails, as on a read-only
-//! disk, [`Rots`] keeps its digest, and the content is not given out either. The metrics read the
-//! counts. A sector that cannot be read is rot too. Callers: the files of this room that read
-//! content.
+//! disk, [`Rots`] keeps its digest, and the content is not given out either. A sector that cannot
+//! be read is rot too. Callers: the files of this room that read content; the metrics read the
+//! counts.
 
 use std::{
     collections::HashSet,
@@ -65,7 +65,7 @@ pub(super) struct Rots {
     hosted: [AtomicU64; 3],
     /// Rotten content that is still under its name.
     stuck: RwLock<HashSet<Digest>>,
-    /// How many those are: a look costs no lock while there are none.
+    /// How many of them there are: while there are none, a look takes no lock.
     stuck_count: AtomicUsize,
 }
 

@@ -1,5 +1,8 @@
-//! How far the scrub has got, in a record beside the blobs: a restart goes on where it was. A
-//! damaged record is told in the log, and the scrub begins anew.
+//! The position of the scrub, in a record beside the blobs, so that a restart goes on there.
+//!
+//! Promises: [`Files::note_scrubbing`] is durable when it returns. A damaged record is reported in
+//! the log and reads as absent: the scrub then begins anew. Callers: the verbs `scrubbing` and
+//! `note_scrubbing`, for the retention's scrub.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! A data folder for the unit tests of other rooms: verbs by [`Folder::storage`], and the blocking
-//! half by `Deref`, to arrange and to look.
+//! A data folder for unit tests, also of other rooms. [`Folder::storage`] has the verbs; `Deref`
+//! gives the blocking half, with which a test arranges files and looks at them.
 
 use std::{ops::Deref, path::Path, sync::Arc};
 

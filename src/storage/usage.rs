@@ -1,6 +1,7 @@
-//! How much may be kept, and how much is kept: the plain values.
+//! The limits of what may be kept, and the counts of what is kept, as plain values.
 //!
-//! Callers: the app sets [`Limits`]; the metrics, `/api/v1` and the retention read [`Usage`].
+//! Callers: the app sets [`Limits`]; the metrics, `/api/v1` and the retention read [`Usage`], which
+//! the census makes.
 
 use crate::config::MinFree;
 

@@ -1,10 +1,11 @@
-//! How often the content of a repository, or the target of its tags, has changed in this process.
+//! The version of each repository: a number that each change of its links or tags raises, in this
+//! process.
 //!
-//! For a caller that keeps an answer in memory: the answer is good while the version is the one
-//! that was read *before* the files were. A change counts after its files and its index entries are
-//! written and before it is acknowledged, so an answer from before an acknowledged change is never
-//! taken for a good one. Callers: the catalogue, the blobs and the quarantine count; the verb
-//! `version` reads.
+//! Promises: an answer that a caller keeps in memory is good while the version is the one that the
+//! caller read *before* it looked at the files. A change counts after its files and its index
+//! entries are written and before it is acknowledged, so an answer from before an acknowledged
+//! change is never taken for a good one. Callers: the catalogue, the blobs and the quarantine
+//! count; the verb `version` reads.
 
 use std::{
     hash::BuildHasher as _,
@@ -21,7 +22,7 @@ const COUNTERS: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Versions {
     counters: Vec<AtomicU64>,
-    /// Blobs that were removed. That is seldom, and counts for every repository.
+    /// Blobs that were removed. A removal is rare, and counts as a change of every repository.
     removals: AtomicU64,
     hasher: foldhash::fast::RandomState,
 }

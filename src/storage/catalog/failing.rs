@@ -14,11 +14,11 @@ use crate::storage::StorageError;
 pub(crate) enum When {
     /// Nothing of it is done.
     Before,
-    /// All of it is done, and it is not acknowledged.
+    /// All of it is done, and then it reports an error.
     After,
 }
 
-/// Which operation fails. Clones are the same.
+/// The choice of the operation that fails. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults(Arc<Mutex<State>>);
 

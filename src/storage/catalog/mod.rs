@@ -2,8 +2,8 @@
 //!
 //! [`Catalog`] is the seam. The verbs of [`Storage`](super::Storage) use its operations and nothing
 //! of a variant, and `storage/suite/` runs the same tests on each one. Each operation is whole by
-//! itself: a concurrent reader sees the records before it or after it. What several of them make
-//! together, and in which order, is the verbs' affair. Content is not part of it.
+//! itself: a concurrent reader sees the records before it or after it. The verbs decide which
+//! operations belong together, and in which order. Content is not part of a catalogue.
 //!
 //! Callers: the verbs, the needs, and the removal of blobs.
 

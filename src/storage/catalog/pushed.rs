@@ -1,5 +1,6 @@
-//! The rule of every catalogue for new links: their digests are held before it is looked for their
-//! content, and a link of a pushed digest needs the content.
+//! The rule of every catalogue for new links. It holds their digests first and looks for their
+//! content second, so that no removal comes between. A link of a pushed digest needs the content.
+//! Callers: `put_links` of each catalogue.
 
 use std::{fs, io};
 

@@ -1,4 +1,7 @@
-//! What is written down about a tag and about a link.
+//! The records of a tag and of a link: what every catalogue keeps about them.
+//!
+//! Promises: a record that an older lanyard wrote is read; the names of the fields are those on
+//! disk. Callers: the catalogues; pull, push and the retention, which read and make records.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,10 +36,10 @@ pub struct TagRecord {
     pub updated: u64,
 }
 
-/// That a repository holds a manifest or a blob.
+/// The link of a repository to a manifest or a blob.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LinkRecord {
-    /// What it holds.
+    /// The manifest or blob.
     pub digest: Digest,
     /// The media type it was served or pushed with; empty for a blob, which has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -1,4 +1,8 @@
-//! The blobs: read again and hashed again.
+//! The check of the blobs: each is read and hashed again.
+//!
+//! Promises: a blob that is not what its name says, or that the disk has lost, is reported, and in
+//! a repair moved to the quarantine. Any other error ends the check: it says nothing about the
+//! blob. Callers: `check/mod.rs`.
 
 use std::{fs::File, io};
 

@@ -104,7 +104,7 @@ pub fn check(dir: &Path, options: CheckOptions, progress: &(dyn Fn(u64) + Sync))
     Ok(report)
 }
 
-/// A check stores nothing but small records.
+/// No limits: a check writes nothing but small records.
 const LIMITS: Limits = Limits { max_size: None, min_free: MinFree::Bytes(0) };
 
 fn look(disk: Arc<Disk>, options: CheckOptions, progress: &(dyn Fn(u64) + Sync)) -> Result<CheckReport, StorageError> {

@@ -1,4 +1,7 @@
-//! The records of one repository, and whether what a hosted one needs is here.
+//! The check of one repository: its records, and, if it is hosted, the content that it needs.
+//!
+//! Promises: a repair never removes a record that a newer lanyard wrote, and never makes a mirrored
+//! repository hold what it may only have named (S23). Callers: `check/mod.rs`.
 
 use std::{
     collections::HashSet,
@@ -43,7 +46,7 @@ impl Checker<'_> {
         {
             match record {
                 Ok(record) => good_tags.push(record),
-                // What it named cannot be known.
+                // The digest that it named cannot be known, so it is not written anew.
                 Err(bad) => self.mend(path, &bad, None, report)?,
             }
         }
@@ -106,8 +109,8 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// What a link to content that is here must have said, except when and why. Without it a
-    /// repair would turn a blob that was pushed into garbage.
+    /// A new record for a damaged link to content that is here; its time and its right are guesses.
+    /// Without it a repair would turn a pushed blob into garbage.
     fn renewed(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
         let size = self.blobs.size(digest)?;
         let Some(size) = size.filter(|_| !self.corrupt.contains(digest)) else { return Ok(None) };
@@ -126,7 +129,7 @@ impl Checker<'_> {
         Ok(Some(LinkRecord { digest: *digest, media_type, size, subject, right, created }))
     }
 
-    /// Whether another repository has a link of the digest, be it a good one or not.
+    /// Whether another repository has a link of the digest, good or damaged.
     fn is_elsewhere(&self, repository: &Repository, digest: &Digest) -> bool {
         let mut others = self.repositories.iter().filter(|other| *other != repository);
         others.any(|other| fs::symlink_metadata(self.disk.layout.link(other, digest)).is_ok())
@@ -190,7 +193,7 @@ impl Checker<'_> {
     }
 }
 
-/// Every record of a folder. What has no record's name is a stray.
+/// Every record of a folder. A file whose name is no record's is a stray.
 fn examine<K, R: serde::de::DeserializeOwned>(
     folder: &Path,
     parse: impl Fn(&str) -> Option<K>,

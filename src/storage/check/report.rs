@@ -1,4 +1,7 @@
-//! What a check found.
+//! The report of a check, and its sentences for people.
+//!
+//! Promises: plain values in no order. Callers: the check fills it; the app prints it and turns it
+//! into an exit code.
 
 use std::{fmt, path::PathBuf};
 
@@ -15,17 +18,16 @@ pub struct CheckReport {
     pub corrupt: Vec<Corrupt>,
     /// Tags and links that were read.
     pub records: u64,
-    /// Those of them that are no good.
+    /// Those of them that are damaged.
     pub damaged: Vec<Damaged>,
-    /// Files and folders where the records are, that are no records and never were: they are left
-    /// alone.
+    /// Files and folders among the records whose names no record has. They are left alone.
     pub strays: Vec<PathBuf>,
-    /// What a hosted repository needs and has not.
+    /// Content that a hosted repository needs and does not have.
     pub missing: Vec<Missing>,
-    /// Links of mirrored repositories to content that is not here. They are in order: it is fetched
-    /// when it is asked for.
+    /// Links of mirrored repositories to content that is not here. They are no damage: the content
+    /// is fetched when a client asks for it.
     pub absent: u64,
-    /// Files that hold much more disk space than their content. No pull is the worse for it.
+    /// Files that hold much more disk space than their content. They harm no pull.
     pub reserved: Vec<Reserved>,
     /// Whether the index was filled from the files; never without a repair.
     pub index_filled: bool,
@@ -53,7 +55,7 @@ pub struct Reserved {
     pub given_back: bool,
 }
 
-/// A record that is torn or rotten, or is another's.
+/// A record that is torn or rotten, or is the record of another name.
 #[derive(Clone, Debug)]
 pub struct Damaged {
     /// Its file.
@@ -75,18 +77,18 @@ pub enum Mended {
     Removed,
 }
 
-/// Something that a hosted repository needs and has not: a pull of it fails.
+/// Content that a hosted repository needs and does not have: a pull of it fails.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Missing {
     /// The repository.
     pub repository: Repository,
-    /// What it has not.
+    /// The content.
     pub digest: Digest,
-    /// What for.
+    /// What needs it.
     pub needed: Needed,
 }
 
-/// What something is needed for.
+/// What needs a content.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Needed {
     /// The tag names it.
@@ -98,8 +100,8 @@ pub enum Needed {
 }
 
 impl CheckReport {
-    /// Whether everything is in order. Also `false` where a repair has mended everything that it
-    /// can. Space that is held in vain is no damage.
+    /// Whether the check found no damage. Damage counts also after a repair has mended it. Space
+    /// that files hold beyond their content is no damage.
     pub fn is_sound(&self) -> bool {
         self.corrupt.is_empty() && self.damaged.is_empty() && self.missing.is_empty()
     }

@@ -1,5 +1,8 @@
-//! Files that hold much more disk space than their content: what was reserved for a download that a
-//! crash has ended, and blobs of an earlier lanyard, which reserved what a manifest said.
+//! The check for files that hold much more disk space than their content.
+//!
+//! They are the leftovers of downloads that a crash has ended, and blobs of an earlier lanyard,
+//! which reserved as much as a manifest named. A repair gives the space back. Callers:
+//! `check/mod.rs` and `check/content.rs`.
 
 use std::{
     fs, io,

@@ -34,8 +34,8 @@ pub(crate) struct Downloads {
     disk: Arc<Disk>,
     boot: Option<Arc<str>>,
     open: KeyedLock<Digest>,
-    /// Held by a caller that takes leftovers to tidy them: a download of the same digest that
-    /// begins meanwhile waits until it is done.
+    /// Held while a leftover is tidied: a download of the same digest that begins meanwhile waits
+    /// until that is done.
     tidying: Arc<Mutex<()>>,
 }
 
@@ -63,7 +63,7 @@ impl Downloads {
             self.open.take(digest)
         });
         let Some(guard) = guard else {
-            // The bytes on disk are in the other one's room.
+            // The reservation of the other download covers the bytes on disk.
             room.keeps(0);
             return Err(StorageError::Busy(digest));
         };

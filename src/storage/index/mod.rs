@@ -56,7 +56,7 @@ const QUEUE: usize = 4096;
 /// Of those, "was read just now" notes. More are dropped: they are only hints.
 const TOUCHES: usize = 256;
 
-/// How long an orderly stop waits for the flush.
+/// How long an orderly stop waits for the flush, and again for the thread.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub(super) enum Settled {
     Ready,
     /// It is empty: read the files into it with [`Index::feed`], then call [`Index::complete`].
     Empty,
-    /// There is none.
+    /// There is no index.
     Off,
 }
 

@@ -78,7 +78,7 @@ impl Index {
     }
 }
 
-/// The rest behind the prefix, of the keys that have it, sorted, after `last`.
+/// The keys that begin with the prefix, without it: sorted, those after `last`.
 fn keys_after<'a>(
     tree: &sled::Tree,
     prefix: &'a [u8],

@@ -1,11 +1,12 @@
 //! The hash of the bytes that were written to a partial file.
 //!
-//! Promises: the hash covers exactly the written bytes, in order. Hashing takes as long as writing,
-//! or longer. So once a file is large a thread beside the writer hashes the written bytes while the
-//! next are being written. Small files do without the thread; so do large ones while there are as
-//! many such threads as processors, and all files where there is one processor. A caller that wants
-//! the hash waits until it has caught up: one batch is being hashed, one waits, and the writer
-//! waits with a third. Callers: `PartialFile`.
+//! Promises: the hash covers exactly the written bytes, in order. A caller that wants the hash
+//! waits until it has caught up.
+//!
+//! Hashing takes as long as writing, or longer. So a large file gets a thread beside its writer,
+//! which hashes the written bytes while the next are being written. A small file has none. Nor has
+//! a large one while there are as many such threads as processors, or where there is one processor.
+//! One batch is being hashed, one waits, and the writer waits with a third. Callers: `PartialFile`.
 
 use std::{
     io,

@@ -1,6 +1,8 @@
-//! A partial file, `<folder>/<name>`, grows, and its hash in `<folder>/state` grows with it.
+//! A partial file: `<folder>/<name>`, to which bytes are appended, and its hash in
+//! `<folder>/state`.
 //!
-//! Exactly the written bytes are hashed, also when a write fails. After a crash it is taken up:
+//! Promises: exactly the written bytes are hashed, also when a write fails. After a crash the file
+//! is taken up:
 //!
 //! | the state file | the file is |
 //! |---|---|
@@ -164,7 +166,7 @@ impl PartialFile {
         self.hashing.hasher().map_err(StorageError::io("hashing", &self.folder.file_path()))
     }
 
-    /// The same, of the bytes as the disk has kept them: reads the file again.
+    /// The digest of the bytes as the disk has kept them: reads the file again.
     pub(super) fn reread(&self) -> Result<Digest, StorageError> {
         let mut hasher = Hasher::new(self.algorithm);
         let mut buffer = vec![0; PIECE];
@@ -211,8 +213,8 @@ impl PartialFile {
         result
     }
 
-    /// Makes the bytes in the file survive a power cut, but not the state to go on with it: for a
-    /// file that is complete. Space that was reserved and not used is given back.
+    /// Makes the bytes in the file survive a power cut. The state is not saved: this is for a file
+    /// that is complete. Space that was reserved and not used is given back.
     pub(super) fn sync(&mut self) -> Result<(), StorageError> {
         self.finish_checkpoint()?;
         self.give_back();

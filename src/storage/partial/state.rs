@@ -106,7 +106,7 @@ pub(super) struct Resumed {
     pub(super) meta: PartialMeta,
 }
 
-/// Finds out how much of `file` is good (the table at the top of this room).
+/// Finds out how much of `file` is good, by the table at the top of `mod.rs`.
 pub(super) fn resume(
     folder: &Path,
     file: &File,

@@ -13,7 +13,7 @@ const SMALL: usize = 16 << 10;
 #[derive(Default)]
 pub(super) struct WriteBuffer {
     pieces: Vec<Bytes>,
-    /// The bytes behind them.
+    /// The small pieces after them, copied together.
     small: BytesMut,
     length: usize,
 }

@@ -1,8 +1,8 @@
 //! The name of an upload: a UUID of version 4 that lanyard made itself.
 //!
-//! Promises: it is looked up, and never joined to a path as it came (S13); parsing takes exactly
-//! the text that is written, so no two texts name one upload. Callers: the uploads; the routes,
-//! which parse it.
+//! Promises: a client's text never becomes a path, only an id that was parsed from it (S13).
+//! Parsing takes exactly the text that is written, so no two texts name one upload. Callers: the
+//! uploads; the routes, which parse it.
 
 use std::{fmt, str::FromStr};
 

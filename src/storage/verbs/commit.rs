@@ -118,8 +118,8 @@ impl Change {
 }
 
 impl Storage {
-    /// Makes the change, durably. Says whether anything was there to remove, if the change removes;
-    /// otherwise true. What is linked is leased from then on, except for what is only named.
+    /// Makes the change, durably. If it removes anything, says whether that was there; otherwise
+    /// `true`. Linked digests are leased from then on, except for those that are only named.
     ///
     /// # Errors
     /// [`CommitError::Refused`]: nothing was changed. [`StorageError::Gone`]: a link to pushed
@@ -149,7 +149,7 @@ impl Storage {
 
 fn make(files: &Files, change: Change) -> Result<bool, CommitError> {
     let Change { repository, expect, content, links, tags, untag, unlink } = change;
-    // The content is here from its look until its link protects it.
+    // The content stays from the look at it until its link protects it.
     let _hold = files.leases.hold(content.iter().map(|(digest, _)| *digest));
     if let Some(refusal) = refusal(files, &repository, &expect, &links)? {
         return Err(CommitError::Refused(refusal));
@@ -169,7 +169,7 @@ fn make(files: &Files, change: Change) -> Result<bool, CommitError> {
         files.catalog.put_tag(&repository, tag)?;
     }
     let mut there = untag.is_empty() && unlink.is_empty();
-    // Tags first: none may be left that names a missing manifest.
+    // Tags before links: no tag may be left that names a missing manifest.
     for tag in &untag {
         there |= files.catalog.delete_tag(&repository, tag)?;
     }
@@ -212,7 +212,7 @@ fn refusal(
     Ok(if missing.is_empty() { None } else { Some(Refusal::PartsMissing(missing)) })
 }
 
-/// The records that are written.
+/// The records to write, by what [`IfLinked`] says of each.
 fn chosen(
     files: &Files,
     repository: &Repository,

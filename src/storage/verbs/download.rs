@@ -1,10 +1,11 @@
-//! Stage: a download. Content of a known digest on its way in, of which readers follow the file.
+//! Stage: a download, which is content of a known digest on its way in. Readers follow its file.
 //!
 //! [`Storage::download`] opens it; [`Download::commit`] makes it a blob. Dropped or parked it stays
 //! on disk to be taken up again, and keeps its bytes in the count against `max_size`. A verb that
 //! was interrupted by its caller runs to its end and then parks.
 //!
-//! Two downloads of one digest at a time are [`StorageError::Busy`].
+//! A second download of a digest at a time is [`StorageError::Busy`]. Callers: the leader of a
+//! fill.
 
 use std::{fs::File, sync::Arc};
 
@@ -18,7 +19,7 @@ use crate::{
 /// A download under way. See the module.
 #[derive(Debug)]
 pub struct Download {
-    /// `None` while a thread has it; after a panic there, for good.
+    /// `None` while a thread has it, and for good after a panic there.
     part: Option<PartFile>,
     pool: BlockingPool,
 }

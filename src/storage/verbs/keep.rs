@@ -1,4 +1,4 @@
-//! Keep: what must stay, what may go, and whether content is still what its name says.
+//! Keep: holds on content, removals, and the proof that content is still what its name says.
 //!
 //! | verb | what it excludes |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | [`Storage::unlink_unneeded`] | a commit of the repository, and a hold of each digest |
 //!
 //! A push that holds a digest and then finds its content here can link it: no removal comes
-//! between.
+//! between. Callers: push holds; the retention removes and reads again; pull proves.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -200,8 +200,8 @@ impl Storage {
         .await
     }
 
-    /// Every content that is here, in the order of digests from behind `last` on. Content that
-    /// comes or goes meanwhile may be in it or not.
+    /// All content that is here after `last`, in the order of digests. Content that comes or goes
+    /// meanwhile may be among it or not.
     pub fn walk(&self, last: Option<Digest>) -> Walk {
         Walk { rest: Some(self.files.blobs.after(last)), pool: self.reading.clone() }
     }
@@ -283,8 +283,8 @@ impl Storage {
 }
 
 impl Walk {
-    /// The next `limit` of them; fewer at the end, none behind it. A folder that cannot be listed
-    /// is an error in its place.
+    /// The next `limit` digests; fewer at the end, and none after it. A folder that cannot be
+    /// listed is an error in its place.
     ///
     /// # Errors
     /// [`StorageError::Lost`].

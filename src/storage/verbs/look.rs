@@ -1,7 +1,7 @@
-//! Look: what is here. No verb of this file changes a record, except that a length that a file
-//! contradicts is set right.
+//! Look: the content, records and repositories that are here. No verb of this file changes a
+//! record, with one exception: a link whose length its file contradicts is set right.
 //!
-//! An answer holds for the moment it was looked for. [`Storage::version`] says whether it may have
+//! An answer is true at the moment of the look. [`Storage::version`] says whether it may have
 //! changed since; [`Storage::hold`](super::super::Storage::hold) before the look keeps it from
 //! being collected.
 
@@ -31,7 +31,7 @@ impl Found {
 /// A repository that links a digest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Holder {
-    /// Which.
+    /// The repository.
     pub repository: Repository,
     /// Whether it is known to hold the digest, and is not only named in it (S23).
     pub held: bool,

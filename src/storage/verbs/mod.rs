@@ -1,5 +1,8 @@
 //! The verbs of [`Storage`](super::Storage), in five groups.
 //!
+//! Promises: those of `storage/mod.rs`; each verb has its contract and its errors in its doc.
+//! Callers: pull, push, the retention, and the app.
+//!
 //! | group | verbs | file |
 //! |---|---|---|
 //! | look | what is here, by repository or by digest | `look.rs` |

@@ -1,4 +1,8 @@
-//! Room: how much may come in, and how much is here.
+//! Room: reservations for downloads, and the counts of what is here.
+//!
+//! Promises: downloads that begin together never exceed `max_size` together (K1). The verbs that
+//! are not `async` answer from memory or from the index, or ask the file system at most once a
+//! second. Callers: pull reserves; the retention and the app read the counts.
 
 use std::time::Duration;
 
@@ -12,16 +16,18 @@ use crate::{
 /// How long a reservation waits for the count of what is here, which begins again after a crash.
 const COUNTING: Duration = Duration::from_millis(500);
 
-/// How often it looks whether everything is counted.
+/// The time between two looks whether everything is counted.
 const GLANCE: Duration = Duration::from_millis(5);
 
 impl Storage {
-    /// Room for a download of `digest`, if `bytes` fit now, with what an earlier one left of it;
-    /// `None` if they are more than `max_size` or `min_free` allow. It is the room of what is on
-    /// disk: `bytes` may be only a manifest's word. [`Download::reserve`](super::Download::reserve)
-    /// makes it more. What is here, what is reserved and what unfinished downloads hold count
-    /// together, so that downloads that begin together never exceed `max_size`. After a crash it
-    /// waits a moment for the count of what is here, and is `None` until all is counted.
+    /// Room for a download of `digest`, if `bytes` fit now; `None` if they are more than `max_size`
+    /// or `min_free` allow. Bytes that an earlier download of the digest left are part of it.
+    ///
+    /// The reservation covers only the bytes on disk, since `bytes` may be no more than a
+    /// manifest's claim; [`Download::reserve`](super::Download::reserve) makes it larger. Stored
+    /// content, reservations and unfinished downloads count together, so downloads that begin
+    /// together never exceed `max_size`. After a crash this waits a moment for the count of stored
+    /// content, and is `None` until all is counted.
     ///
     /// # Errors
     /// [`StorageError::Lost`].

@@ -3,6 +3,7 @@
 //! An upload belongs to the repository it was begun in and is unknown to every other. One request
 //! writes it at a time: a second open is [`StorageError::UploadBusy`]. Dropped, it waits as it is;
 //! parked, it also survives a power cut. [`Upload::finish`] proves the digest and makes it a blob.
+//! Callers: push; the retention, which sweeps idle uploads.
 
 use bytes::Bytes;
 
@@ -22,8 +23,8 @@ pub struct Upload {
 }
 
 impl Storage {
-    /// Begins an upload, which is empty and waits. With an `algorithm` its digest must be of that
-    /// one; its bytes are hashed so from the first on.
+    /// Begins an upload, which is empty and waits. With an `algorithm` its digest must have that
+    /// one, and its bytes are hashed with it from the first on.
     ///
     /// # Errors
     /// [`StorageError::NoSpace`] if the disk has no more free than `min_free`.
@@ -88,7 +89,7 @@ impl Storage {
         self.read_with(|files| files.uploads.all()).await
     }
 
-    /// The uploads that were not written to for so long.
+    /// The uploads that were not written to for this long.
     ///
     /// # Errors
     /// The disk's.
@@ -96,7 +97,7 @@ impl Storage {
         self.read_with(move |files| files.uploads.idle(for_at_least)).await
     }
 
-    /// Removes the uploads that were not written to for so long. Says how many.
+    /// Removes the uploads that were not written to for this long. Says how many.
     ///
     /// # Errors
     /// The disk's.

@@ -1,4 +1,7 @@
-//! What cannot be read of a repository.
+//! The look for a damaged link in a repository.
+//!
+//! Promises: a link that comes or goes meanwhile is not taken for damage. Callers: `Catalog`, for
+//! the needs: where a link is damaged, nothing of the repository is garbage.
 
 use super::{FileCatalog, checked_link};
 use crate::{
@@ -7,8 +10,7 @@ use crate::{
 };
 
 impl FileCatalog {
-    /// Whether the repository has a link that cannot be read, so that it is not known what it
-    /// holds.
+    /// Whether the repository has a link that cannot be read, so that its links are not all known.
     pub(crate) fn has_damaged_link(&self, repository: &Repository) -> Result<bool, StorageError> {
         for digest in self.link_files(repository)? {
             if self.link(repository, &digest)?.is_none() {

@@ -1,4 +1,8 @@
-//! The other way round: which repositories hold a digest.
+//! The repositories that link a digest.
+//!
+//! Promises: [`FileCatalog::is_held`] says "no" only after a look at the files. Callers: `Catalog`;
+//! the quarantine, which names them in the log; the rebuild and the check, for the list of all
+//! repositories.
 
 use std::fs;
 
@@ -9,7 +13,7 @@ use crate::{
 };
 
 impl FileCatalog {
-    /// The repositories that hold the digest, sorted: hosted ones first.
+    /// The repositories that link the digest, sorted: hosted ones first.
     pub(crate) fn holders(&self, digest: &Digest) -> Result<Vec<Repository>, StorageError> {
         let (mut found, unsure) = match self.disk.index.holders(digest) {
             Some((sure, changing)) => (to_repositories(&sure), to_repositories(&changing)),
@@ -25,8 +29,8 @@ impl FileCatalog {
         Ok(found)
     }
 
-    /// Whether a repository has a link of the digest, be it a good one or not. "No" comes from the
-    /// files alone: something is removed for it.
+    /// Whether a repository has a link of the digest, good or damaged. "No" comes from the files
+    /// alone, since the caller removes content because of it.
     pub(in crate::storage) fn is_held(&self, digest: &Digest) -> Result<bool, StorageError> {
         if self.disk.index.holders(digest).is_some_and(|(sure, _)| !sure.is_empty()) {
             return Ok(true);

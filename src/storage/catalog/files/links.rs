@@ -1,4 +1,7 @@
-//! Links: what a repository holds.
+//! The links of the catalogue in files: reading, writing and removing their records.
+//!
+//! Promises: those of `mod.rs`; the contract of each operation stands at `Catalog`. Callers:
+//! `Catalog`, and `mod.rs` for the presence of a repository.
 
 use super::{super::pushed::hold_linked, FileCatalog, LinkRecord, checked_link, decode_all, encode, sync};
 use crate::{
@@ -11,7 +14,7 @@ use crate::{
 };
 
 impl FileCatalog {
-    /// What the repository knows of the digest; `None` if it does not hold it.
+    /// The repository's link of the digest; `None` if it has none, or a damaged one.
     pub(crate) fn link(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
         let path = self.disk.layout.link(repository, digest);
         if let Some(text) = self.disk.index.link(&RepositoryKey::new(repository), digest)
@@ -61,23 +64,23 @@ impl FileCatalog {
         let synced = sync(&self.disk.layout.links(repository));
         self.disk.index.write(Some(&key), entries);
         written.and(synced)?;
-        // The folder of tags says that the repository is known, and it is from its first manifest
-        // on, not before.
+        // The folder of tags says that the repository is known: it is made with the first manifest,
+        // not before.
         if records.iter().any(LinkRecord::is_manifest) {
             self.create(&self.disk.layout.tags(repository))?;
         }
         Ok(())
     }
 
-    /// Makes the repository hold the digest no more, durably; the blob stays. Says whether it held
-    /// it.
+    /// Removes the repository's link of the digest, durably; the blob stays. Says whether the link
+    /// was there.
     pub(crate) fn delete_link(&self, repository: &Repository, digest: &Digest) -> Result<bool, StorageError> {
         let _change = self.disk.versions.change(repository);
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.link(repository, digest);
         let _lock = self.lock(repository);
         let tags = self.disk.layout.tags(repository);
-        // What was known by this manifest alone stays known.
+        // A repository that is known only by this manifest stays known.
         if !tags.is_dir() && record::read(&path)?.is_some_and(|link: LinkRecord| link.is_manifest()) {
             self.create(&tags)?;
         }
@@ -91,7 +94,7 @@ impl FileCatalog {
         synced.map(|()| was_there)
     }
 
-    /// Everything that the repository holds, sorted by the digests.
+    /// All of the repository's links, sorted by their digests.
     pub(crate) fn links(&self, repository: &Repository) -> Result<Vec<LinkRecord>, StorageError> {
         let key = RepositoryKey::new(repository);
         let from_index = self.disk.index.link_texts(&key).and_then(|texts| decode_all::<LinkRecord>(&texts));
@@ -110,9 +113,9 @@ impl FileCatalog {
         Ok(records)
     }
 
-    /// Manifests in the repository that say they belong to `subject`, sorted by their digests: some
-    /// that follow `last`, and behind which digest there may be others. From the index they are
-    /// `limit` at most; without it all, since every link of the repository is read for them.
+    /// Manifests of the repository whose subject is `subject`, sorted by their digests: some after
+    /// `last`, and the digest after which there may be more. With the index they are `limit` at
+    /// most. Without it they are all of them, since every link of the repository is read.
     pub(crate) fn referrers_after(
         &self,
         repository: &Repository,

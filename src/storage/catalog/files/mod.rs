@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-/// Locks that the repositories share by hash; a power of two is not needed.
+/// The number of locks that all repositories share, each by the hash of its name.
 const LOCKS: usize = 64;
 
 /// The tags and links of every repository, as files.
@@ -58,7 +58,7 @@ impl FileCatalog {
         self.disk.versions.of(repository)
     }
 
-    /// What the tag names; `None` if it is not here.
+    /// The tag's record; `None` if there is none, or a damaged one.
     pub(crate) fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagRecord>, StorageError> {
         let path = self.disk.layout.tag(repository, tag);
         if let Some(text) = self.disk.index.tag(&RepositoryKey::new(repository), tag)
@@ -79,13 +79,14 @@ impl FileCatalog {
         self.create(&self.disk.layout.tags(repository))?;
         self.disk.temporaries.replace(&path, &text).map_err(StorageError::io("writing", &path))?;
         let synced = sync(&self.disk.layout.tags(repository));
-        // The file is there whatever the sync said, and the index says what the files say.
+        // Also after a failed sync the file is there, and the index says what the files say.
         let key = RepositoryKey::new(repository);
         self.disk.index.write(Some(&key), vec![Entry::tag(&key, &record.tag, Some(text))]);
         synced
     }
 
-    /// Forgets the tag, durably; what it named stays. Says whether it was there.
+    /// Removes the tag, durably; the link and the content that it named stay. Says whether it was
+    /// there.
     pub(crate) fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool, StorageError> {
         let _change = self.disk.versions.change(repository);
         let _permission = self.disk.writing()?;
@@ -170,7 +171,7 @@ impl FileCatalog {
             .map_or_else(|error| !is_absence(&error), |_| true)
     }
 
-    /// Whether the repository is here: it has a tag or holds something.
+    /// Whether the repository has the file of a tag or of a link.
     pub(crate) fn has_repository(&self, repository: &Repository) -> bool {
         [self.disk.layout.tags(repository), self.disk.layout.links(repository)]
             .iter()
@@ -219,12 +220,12 @@ impl FileCatalog {
         file_names(&self.disk.layout.repos(), names::parse_namespace)
     }
 
-    /// The tags that have a file, be it a good one or not.
+    /// The tags that have a file, good or damaged.
     pub(in crate::storage) fn tag_files(&self, repository: &Repository) -> Result<Vec<Tag>, StorageError> {
         file_names(&self.disk.layout.tags(repository), names::parse_tag)
     }
 
-    /// The digests that have a link file, be it a good one or not.
+    /// The digests whose links have a file, good or damaged.
     pub(in crate::storage) fn link_files(&self, repository: &Repository) -> Result<Vec<Digest>, StorageError> {
         file_names(&self.disk.layout.links(repository), names::parse_digest)
     }
@@ -296,14 +297,14 @@ fn sync(folder: &Path) -> Result<(), StorageError> {
     durable::sync_dir(folder).map_err(StorageError::io("syncing", folder))
 }
 
-/// Whether it says that something is not there. A stray file in the place of a folder holds
-/// nothing.
+/// Whether the error says that the path is not there. A stray file in the place of a folder counts
+/// as no folder.
 fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// The names in a folder that parse, in no order; none if there is no such folder. Others are no
-/// business of ours.
+/// The names in a folder that parse, in no order; none if there is no such folder. Other names are
+/// left alone.
 fn file_names<T>(folder: &Path, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, StorageError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if is_absence(&error) => return Ok(Vec::new()),
