@@ -56,6 +56,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["http"]),
     ("clap", &["cli", "main.rs"]),
     ("figment", &["config"]),
+    ("uuid", &["storage/uploads"]),
 ];
 
 /// The files below a folder of the repository: each one's path from the repository, and its text.
