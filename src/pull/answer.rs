@@ -7,7 +7,10 @@ use std::{ops::Range, sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use super::BlobBody;
-use crate::oci::{ContentRanges, Digest, Outcome, Tags, UpstreamName};
+use crate::{
+    oci::{ContentRanges, Digest, Outcome, Tags, UpstreamName},
+    upstream::Registry,
+};
 
 /// How an answer came about, for header, log and metrics.
 #[derive(Clone, Debug)]
@@ -18,6 +21,11 @@ pub struct Trace {
     pub upstream: Option<UpstreamName>,
     /// How long this request waited for upstream.
     pub upstream_time: Duration,
+}
+
+/// The trace of an answer for which this upstream was asked.
+pub(super) fn trace(outcome: Outcome, upstream: &Registry, upstream_time: Duration) -> Trace {
+    Trace { outcome, upstream: Some(upstream.name().clone()), upstream_time }
 }
 
 /// A manifest.

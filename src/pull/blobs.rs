@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     BlobAnswer, BlobBody, BlobHead, PullError, PullThrough, Trace,
+    answer::trace,
     body::{Following, Passing, Proof, Wanted, trusts},
     fill::{Claim, FillFailure, FillHead, Follower, Origin, SourceState, UpstreamRepository},
     memory::Missed,
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     oci::{ByteRanges, ContentRanges, Digest, ErrorCode, Hasher, Outcome, Repository},
     storage::{Found, LinkRecord, LinkRight, StoredBlob},
-    upstream::{Registry, UpstreamError},
+    upstream::UpstreamError,
 };
 
 /// A range that begins this many bytes past those that a fill has so far is not waited for (F8).
@@ -377,8 +378,4 @@ fn is_far(ranges: &ContentRanges, readable: u64) -> bool {
 /// for twice.
 fn is_small(ranges: &ContentRanges) -> bool {
     ranges.is_ascending() && ranges.end() - ranges.start() <= SMALL && !ranges.is_whole()
-}
-
-pub(super) fn trace(outcome: Outcome, upstream: &Registry, upstream_time: Duration) -> Trace {
-    Trace { outcome, upstream: Some(upstream.name().clone()), upstream_time }
 }

@@ -4,12 +4,10 @@
 //! A client that has an image's config already, or needs only its layers (oras, cosign), never asks
 //! for it. The next client does, perhaps when the internet is gone. Promises: a config's fetch
 //! begins after [`LATER`], so that a client that wants it begins the download itself; at most
-//! [`WAITING`] are waited for, and the others are left to clients; no request waits for this.
-//! Called by `manifests`, after an image manifest has been stored.
+//! [`CONFIGS`](super::CONFIGS) are waited for, and the others are left to clients; no request waits
+//! for this. Called by `manifests`, after an image manifest has been stored.
 
 use std::{sync::Arc, time::Duration};
-
-use tokio::sync::Semaphore;
 
 use super::PullThrough;
 use crate::{
@@ -19,17 +17,6 @@ use crate::{
 
 /// How long clients have to ask for a config themselves.
 const LATER: Duration = Duration::from_secs(3);
-/// How many configs are waited for at a time.
-const WAITING: usize = 256;
-
-/// The permits of the configs that are waited for.
-pub(super) struct Configs(Arc<Semaphore>);
-
-impl Configs {
-    pub(super) fn new() -> Self {
-        Configs(Arc::new(Semaphore::new(WAITING)))
-    }
-}
 
 impl PullThrough {
     /// Has the config of this manifest of `repo` fetched soon. A config that is larger than a
@@ -40,7 +27,7 @@ impl PullThrough {
         else {
             return;
         };
-        let Ok(permit) = Arc::clone(&self.configs.0).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.configs).try_acquire_owned() else { return };
         let (this, repo, digest) = (Arc::clone(self), repo.clone(), config.digest);
         self.tasks.spawn(async move {
             let stop = this.tasks.stopping();

@@ -25,9 +25,9 @@ use std::{
 
 use super::{
     ManifestAnswer, PullError, PullThrough,
-    blobs::trace,
+    answer::trace,
     fill::UpstreamRepository,
-    manifests::{Fetched, Held, answer, stale},
+    held::{Checked, Fetched, Held, TagKey, answer},
     memory::Missed,
     records::{self, no_room},
 };
@@ -40,22 +40,6 @@ use crate::{
 
 /// How long a request that could be answered from the store waits for upstream's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// A tag of a repository.
-pub(super) type TagKey = (Repository, Tag);
-
-/// The outcome of a check.
-#[derive(Clone, Debug)]
-pub(super) enum Checked {
-    /// The tag still names the manifest that is here.
-    Unmoved(Held),
-    /// It names another manifest now, which is here already.
-    Moved(Held),
-    /// It names a manifest that had to be fetched.
-    Fetched(Fetched),
-    /// Upstream gave another answer, or none.
-    Failed(PullError),
-}
 
 impl PullThrough {
     pub(super) async fn by_tag(self: &Arc<Self>, repo: &Repository, tag: &Tag) -> Result<ManifestAnswer, PullError> {
@@ -294,4 +278,8 @@ impl PullThrough {
             UpstreamError::Blocked => false,
         }
     }
+}
+
+fn stale(held: Held, source: &UpstreamRepository, waited: Duration) -> ManifestAnswer {
+    answer(held, trace(Outcome::Stale, &source.upstream, waited))
 }

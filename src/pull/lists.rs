@@ -1,58 +1,15 @@
-//! Tag lists, and the memory of them and of referrers (`referrers.rs`).
+//! Tag lists.
 //!
 //! Upstream is asked once per TTL. If it cannot be asked, the answer is the last one, or the tags
-//! in the store, `stale`. A list has at most 8 MiB ([`Tags`]), an upstream is asked for [`AT_ONCE`]
-//! of them at a time, and [`LISTS`] bytes are kept in all: so the lists of a hostile upstream cost
-//! little memory, and no other upstream its list (S28).
+//! in the store, `stale`. `memory/lists.rs` bounds what upstreams' lists cost.
 
-use std::{collections::HashMap, ops::Range, sync::Arc, time::Instant};
+use std::{ops::Range, sync::Arc, time::Instant};
 
-use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::Semaphore;
-
-use super::{PullError, PullThrough, TagList, TagPage, blobs::trace, memory::AgedCache};
-use crate::oci::{Digest, ErrorCode, Outcome, Repository, Tags, UpstreamName};
-use crate::runtime::SingleFlight;
-
-/// How many bytes of lists are kept.
-const LISTS: u64 = 16 << 20;
-
-/// How many lists of tags an upstream is asked for at once.
-const AT_ONCE: usize = 2;
+use super::{PullError, PullThrough, TagList, TagPage, answer::trace};
+use crate::oci::{ErrorCode, Outcome, Repository, Tags};
 
 /// How many tags of the store one answer has at most. The others are on the next page.
 const HERE: usize = 100_000;
-
-type Answer<T> = Result<T, PullError>;
-
-/// The lists that are remembered, and those that are being asked for.
-pub(super) struct Lists {
-    tags: AgedCache<Repository, Arc<Tags>>,
-    tag_flights: SingleFlight<Repository, Answer<Arc<Tags>>>,
-    /// One entry for each upstream, whose list is closed.
-    permits: Mutex<HashMap<UpstreamName, Arc<Semaphore>>>,
-    pub(super) referrers: AgedCache<(Repository, Digest), Bytes>,
-    pub(super) referrer_flights: SingleFlight<(Repository, Digest), Answer<Bytes>>,
-}
-
-impl Lists {
-    pub(super) fn new() -> Self {
-        Lists {
-            tags: AgedCache::new(LISTS, |tags| tags.weight() + 64),
-            tag_flights: SingleFlight::new(),
-            permits: Mutex::default(),
-            referrers: AgedCache::new(LISTS, |index| index.len() + 128),
-            referrer_flights: SingleFlight::new(),
-        }
-    }
-
-    /// The permits to ask this upstream for a list of tags.
-    fn permits(&self, upstream: &UpstreamName) -> Arc<Semaphore> {
-        let mut permits = self.permits.lock();
-        Arc::clone(permits.entry(upstream.clone()).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))))
-    }
-}
 
 /// A list, the wanted positions, and whether more follow.
 type Listed = (Arc<Tags>, Range<usize>, bool);

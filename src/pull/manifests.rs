@@ -3,17 +3,15 @@
 //! `elsewhere` calls `find_manifest` for each manifest that a client asks for. A repository gives
 //! out only a manifest that it holds, or that its own upstream says it has (S5, S23).
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
 use super::{
-    LARGE_MANIFEST, ManifestAnswer, PullError, PullThrough, Trace,
-    blobs::trace,
+    LARGE_MANIFEST, ManifestAnswer, PullError, PullThrough,
+    answer::trace,
     fill::UpstreamRepository,
+    held::{FetchResult, Fetched, Held, answer},
     memory::Missed,
     records::{self, no_room},
 };
@@ -25,25 +23,6 @@ use crate::{
     storage::{Change, CommitError, IfLinked, LinkRecord, LinkRight, StorageError},
     upstream::{FetchedManifest, Spend, UpstreamError},
 };
-
-/// A manifest that is here.
-#[derive(Clone, Debug)]
-pub(super) struct Held {
-    pub(super) digest: Digest,
-    pub(super) media_type: Arc<str>,
-    pub(super) bytes: Bytes,
-}
-
-/// A manifest that was fetched.
-#[derive(Clone, Debug)]
-pub(super) struct Fetched {
-    pub(super) held: Held,
-    /// Whether it could be stored. A client gets its manifest also when the disk is full (F7).
-    pub(super) stored: bool,
-}
-
-/// The outcome of a fetch, and its repository: another repository must ask for itself (S5).
-pub(super) type FetchResult = (Repository, Result<Fetched, PullError>);
 
 /// The state of a manifest in a repository.
 enum Look {
@@ -328,17 +307,6 @@ impl PullThrough {
     }
 }
 
-impl Fetched {
-    /// The outcome word for a request that began the fetch, or `joined` it.
-    pub(super) fn outcome(&self, joined: bool) -> Outcome {
-        match (self.stored, joined) {
-            (false, _) => Outcome::Bypassed,
-            (true, true) => Outcome::Joined,
-            (true, false) => Outcome::Filled,
-        }
-    }
-}
-
 /// Whether the repository holds these bytes as a manifest. It may hold them as a blob, and a config
 /// is no manifest.
 fn is_manifest(link: &LinkRecord, bytes: &[u8]) -> bool {
@@ -355,12 +323,4 @@ fn is_manifest(link: &LinkRecord, bytes: &[u8]) -> bool {
         // A manifest, of whatever type.
         LinkRight::Fetched | LinkRight::Pushed => true,
     }
-}
-
-pub(super) fn answer(held: Held, trace: Trace) -> ManifestAnswer {
-    ManifestAnswer { bytes: held.bytes, media_type: held.media_type, digest: held.digest, trace }
-}
-
-pub(super) fn stale(held: Held, source: &UpstreamRepository, waited: Duration) -> ManifestAnswer {
-    answer(held, trace(Outcome::Stale, &source.upstream, waited))
 }

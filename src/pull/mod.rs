@@ -14,10 +14,15 @@
 //! The files: `manifests` and `freshness` are the upper half, `blobs`, `body` and `fill` the lower.
 //! `lists` and `referrers` answer lists, `stored` brings what a push needs of upstream, `hosted`
 //! says which names are the team's, and `memory` keeps answers in memory. `proof` decides what a
-//! repository may give out, `configs` fetches configs ahead, `second_look` and `elsewhere` deal
-//! with rotten content. Called by [`crate::http`] and [`crate::push`]. Every method may be dropped
-//! at any time: the work that it began goes on, on tasks that [`Tasks`] owns.
+//! repository may give out, `configs` fetches configs ahead, `again`, `second_look` and `elsewhere`
+//! deal with rotten content. A file with methods of [`PullThrough`] uses this file, and this file
+//! uses none of them: `held`, `memory`, `fill`, `described` and `second_look`, whose types
+//! [`PullThrough`] holds, know nothing of it.
+//!
+//! Called by [`crate::http`] and [`crate::push`]. Every method may be dropped at any time: the work
+//! that it began goes on, on tasks that [`Tasks`] owns.
 
+mod again;
 mod answer;
 mod blobs;
 mod body;
@@ -27,6 +32,7 @@ mod elsewhere;
 mod error;
 mod fill;
 mod freshness;
+mod held;
 mod hosted;
 mod large;
 mod lists;
@@ -47,20 +53,18 @@ use std::{
 pub use answer::{BlobAnswer, BlobHead, ManifestAnswer, Referrers, TagList, TagPage, Trace};
 pub use body::{BlobBody, BodyError, Piece};
 use bytes::Bytes;
-use configs::Configs;
 use described::Described;
 pub use error::PullError;
 use fill::{Drive, Fills, Origin, UpstreamRepository};
 pub use fill::{FillFailure, FillStatus};
-use freshness::{Checked, TagKey};
-use lists::Lists;
-use manifests::{FetchResult, Held};
-use memory::{AgedCache, NegativeCache, WarmCache};
+use held::{Checked, FetchResult, Held, TagKey};
+use memory::{AgedCache, Lists, NegativeCache, WarmCache};
 pub use range::FileRange;
 use records::no_room;
 pub use referrers::Selection;
 use second_look::SecondLook;
 pub use second_look::{Giving, StillProving};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -83,6 +87,8 @@ const LARGE_MANIFEST: usize = 256 << 10;
 const OPENED_BLOBS: u64 = 64;
 /// For how many names it is remembered whether they are hosted.
 const NAMES: u64 = 10_000;
+/// How many configs are waited for at a time.
+const CONFIGS: usize = 256;
 /// How many bytes of descriptors of referrers are kept.
 const DESCRIPTORS: u64 = 16 << 20;
 
@@ -122,10 +128,11 @@ pub struct PullThrough {
     proofs: SingleFlight<(Repository, Digest), Result<(), PullError>>,
     /// The same for manifests whose bytes are here.
     adoptions: SingleFlight<(Repository, Digest), Result<Held, PullError>>,
-    configs: Configs,
+    /// The permits of the configs that are waited for (`configs`).
+    configs: Arc<Semaphore>,
     negative: NegativeCache,
     lists: Lists,
-    second_look: SecondLook,
+    second_look: Arc<SecondLook>,
 }
 
 /// What the pull is built from.
@@ -155,7 +162,7 @@ impl PullThrough {
             .eviction_policy(moka::policy::EvictionPolicy::lru())
             .build();
         let pull = Arc::new(PullThrough {
-            second_look: SecondLook::new(&storage, &disk),
+            second_look: SecondLook::new(&storage, &disk, &tasks),
             storage,
             disk,
             upstreams,
@@ -177,7 +184,7 @@ impl PullThrough {
             wrong_words: AgedCache::new(100_000, |_| 1),
             proofs: SingleFlight::new(),
             adoptions: SingleFlight::new(),
-            configs: Configs::new(),
+            configs: Arc::new(Semaphore::new(CONFIGS)),
             negative: NegativeCache::new(config.cache.negative_ttl),
             lists: Lists::new(),
         });

@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     PullError, PullThrough, Trace,
-    blobs::trace,
+    answer::trace,
     fill::{FillFailure, Origin, UpstreamRepository},
     memory::Missed,
     records,

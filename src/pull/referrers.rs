@@ -17,7 +17,7 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{PullError, PullThrough, Referrers, Trace, blobs::trace, described::Described, lists::outcome};
+use super::{PullError, PullThrough, Referrers, Trace, answer::trace, described::Described, lists::outcome};
 use crate::{
     oci::{Digest, ErrorCode, MAX_MANIFEST_BYTES, OCI_INDEX, Outcome, Repository},
     runtime::BlockingPool,

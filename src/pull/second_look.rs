@@ -12,7 +12,7 @@
 //! Many clients behind one address ask for the same blob for good reasons. So a proof is good for
 //! [`LASTS`], or for twenty times as long as it took, if that is longer. While it is good and the
 //! file is unchanged, nothing is proven again: the proofs of one blob use at most a twentieth of a
-//! thread. Called by `http::v2::blobs` before each blob answer.
+//! thread. `again` calls this before each blob answer.
 //!
 //! An answer that ends because its file cannot be read has its blob proven at once.
 
@@ -27,10 +27,9 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::PullThrough;
 use crate::{
-    oci::{Digest, Repository},
-    runtime::{BlockingPool, SingleFlight},
+    oci::Digest,
+    runtime::{BlockingPool, Flight, SingleFlight, Tasks},
     storage::{Finder, Storage, StorageError},
 };
 
@@ -62,6 +61,7 @@ pub(super) struct SecondLook {
     proofs: SingleFlight<Digest, ()>,
     /// On threads of its own: a proof takes long.
     storage: Storage,
+    tasks: Tasks,
 }
 
 /// The bytes of a blob that an address was given.
@@ -82,7 +82,7 @@ struct Proven {
 
 /// The facts of a file that change when it is written to. Rot changes none of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Mark {
+pub(super) struct Mark {
     file: (u64, u64),
     size: u64,
     changed: (i64, i64),
@@ -90,7 +90,7 @@ struct Mark {
 
 /// An answer on its way to a client. The sender says how it [ended](Giving::ended).
 pub struct Giving {
-    pull: Arc<PullThrough>,
+    look: Arc<SecondLook>,
     to: IpAddr,
     digest: Digest,
     first: u64,
@@ -107,17 +107,18 @@ pub struct Giving {
 pub struct StillProving;
 
 impl SecondLook {
-    pub(super) fn new(storage: &Storage, pool: &BlockingPool) -> SecondLook {
-        SecondLook {
+    pub(super) fn new(storage: &Storage, pool: &BlockingPool, tasks: &Tasks) -> Arc<SecondLook> {
+        Arc::new(SecondLook {
             given: remembering(REMEMBERED),
             proven: remembering(10 * REMEMBERED),
             proofs: SingleFlight::new(),
             storage: storage.on(pool.apart(THREADS)),
-        }
+            tasks: tasks.clone(),
+        })
     }
 
     /// Whether this address was just given all bytes of the blob.
-    fn was_given(&self, to: IpAddr, digest: &Digest) -> bool {
+    pub(super) fn was_given(&self, to: IpAddr, digest: &Digest) -> bool {
         let given = self.given.get(&(to, *digest));
         given.is_some_and(|given| given.lock().whole.is_some_and(|when| when.elapsed() < REMEMBERED))
     }
@@ -135,98 +136,83 @@ impl SecondLook {
     }
 
     /// The mark of a blob whose proof is still good.
-    fn known(&self, digest: &Digest) -> Option<Mark> {
+    pub(super) fn known(&self, digest: &Digest) -> Option<Mark> {
         let proven = self.proven.get(digest)?;
         (proven.when.elapsed() < proven.lasts).then_some(proven.mark)
     }
-}
 
-impl PullThrough {
-    /// To be called before a blob is given: proves the blob if this address was just given all of
-    /// it.
-    pub async fn look_again(
-        self: &Arc<Self>,
-        to: IpAddr,
-        repo: &Repository,
-        digest: &Digest,
-    ) -> Result<(), StillProving> {
-        if !self.second_look.was_given(to, digest) || self.was_proven(repo, digest) {
-            return Ok(());
-        }
-        // On the heap: a blob that is asked for once makes no room for it.
-        let proven = Box::pin(async {
-            let (this, digest) = (Arc::clone(self), *digest);
-            let mut proof = self.second_look.proofs.join(&self.tasks, digest, || this.prove_again(digest));
-            // A proof that panicked has proven nothing, and is in the log.
-            tokio::time::timeout(PATIENCE, proof.result()).await.map_err(|_| StillProving)
-        });
-        let _ = proven.await?;
-        self.second_look.forget(to, digest);
+    /// Proves a blob that this address was just given, once for all requests that wait. Then it
+    /// counts anew what the address is given.
+    pub(super) async fn prove(self: &Arc<Self>, to: IpAddr, digest: Digest) -> Result<(), StillProving> {
+        // A proof that panicked has proven nothing, and is in the log.
+        let _ = tokio::time::timeout(PATIENCE, self.begin_proof(digest).result()).await.map_err(|_| StillProving)?;
+        self.forget(to, &digest);
         Ok(())
     }
 
-    /// Whether the proof of a blob that is open is still good.
-    fn was_proven(&self, repo: &Repository, digest: &Digest) -> bool {
-        let Some(mark) = self.second_look.known(digest) else { return false };
-        let opened = self.warm_blobs.get(self.storage.version(repo), repo, digest);
-        opened.is_some_and(|stored| Mark::of(&stored.file).is_ok_and(|now| now == mark))
-    }
-
-    /// This address is about to be given a blob, or a range of it from `first` on.
-    pub fn giving(self: &Arc<Self>, to: IpAddr, digest: &Digest, first: u64, size: u64) -> Giving {
-        Giving { pull: Arc::clone(self), to, digest: *digest, first, size, parts: Vec::new() }
-    }
-
-    /// The same for an answer with several ranges, which count when all of it went out.
-    pub fn giving_parts(self: &Arc<Self>, to: IpAddr, digest: &Digest, parts: Vec<(u64, u64)>, size: u64) -> Giving {
-        Giving { pull: Arc::clone(self), to, digest: *digest, first: 0, size, parts }
+    fn begin_proof(self: &Arc<Self>, digest: Digest) -> Flight<()> {
+        let this = Arc::clone(self);
+        self.proofs.join(&self.tasks, digest, || this.prove_again(digest))
     }
 
     async fn prove_again(self: Arc<Self>, digest: Digest) {
         match self.proof_of(&digest).await {
-            Ok(Some(proven)) => self.second_look.proven.insert(digest, proven),
+            Ok(Some(proven)) => self.proven.insert(digest, proven),
             Ok(None) | Err(StorageError::Lost) => {}
             Err(error) => tracing::warn!(%digest, %error, "a blob that is asked for again could not be proven"),
         }
     }
 
     async fn proof_of(&self, digest: &Digest) -> Result<Option<Proven>, StorageError> {
-        let storage = &self.second_look.storage;
-        let Some(found) = storage.content(digest).await? else { return Ok(None) };
+        let Some(found) = self.storage.content(digest).await? else { return Ok(None) };
         // Taken before the proof, so that a change during it does not count as proven.
         let mark = Mark::of(&found.file).ok();
-        if mark.is_none() || mark == self.second_look.known(digest) {
+        if mark.is_none() || mark == self.known(digest) {
             return Ok(None);
         }
         let when = Instant::now();
-        let sound = storage.prove(digest, Finder::SecondLook).await?;
+        let sound = self.storage.prove(digest, Finder::SecondLook).await?;
         let lasts = LASTS.max(20 * when.elapsed());
         Ok(sound.and(mark).map(|mark| Proven { mark, when, lasts }))
     }
 }
 
 impl Giving {
+    /// This address is about to be given a blob, or a range of it from `first` on.
+    pub(super) fn one(look: Arc<SecondLook>, to: IpAddr, digest: Digest, first: u64, size: u64) -> Giving {
+        Giving { look, to, digest, first, size, parts: Vec::new() }
+    }
+
+    /// The same for an answer with several ranges, which count when all of it went out.
+    pub(super) fn several(
+        look: Arc<SecondLook>,
+        to: IpAddr,
+        digest: Digest,
+        parts: Vec<(u64, u64)>,
+        size: u64,
+    ) -> Giving {
+        Giving { look, to, digest, first: 0, size, parts }
+    }
+
     /// The last of `bytes` bytes are about to go out. After that the client may ask again.
     pub fn ends(&self, bytes: u64) {
-        let look = &self.pull.second_look;
         if self.parts.is_empty() {
-            look.gave(self.to, self.digest, (self.first, self.first + bytes), self.size);
+            self.look.gave(self.to, self.digest, (self.first, self.first + bytes), self.size);
         }
-        self.parts.iter().for_each(|part| look.gave(self.to, self.digest, *part, self.size));
+        self.parts.iter().for_each(|part| self.look.gave(self.to, self.digest, *part, self.size));
     }
 
     /// The answer ended, and `sent` bytes went out that [`ends`](Giving::ends) did not count.
     /// `unreadable`: it ended because the file could not be read.
     pub fn ended(self, sent: u64, unreadable: bool) {
-        let Giving { pull, to, digest, first, size, parts } = self;
+        let Giving { look, to, digest, first, size, parts } = self;
         if sent > 0 && parts.is_empty() {
-            pull.second_look.gave(to, digest, (first, first + sent), size);
+            look.gave(to, digest, (first, first + sent), size);
         }
         if unreadable {
-            pull.second_look.proven.invalidate(&digest);
-            let this = Arc::clone(&pull);
+            look.proven.invalidate(&digest);
             // The next request waits for this only if its address was given the whole.
-            drop(pull.second_look.proofs.join(&pull.tasks, digest, || this.prove_again(digest)));
+            drop(look.begin_proof(digest));
         }
     }
 }
@@ -257,7 +243,7 @@ impl Given {
 }
 
 impl Mark {
-    fn of(file: &File) -> io::Result<Mark> {
+    pub(super) fn of(file: &File) -> io::Result<Mark> {
         let metadata = file.metadata()?;
         Ok(Mark {
             file: (metadata.dev(), metadata.ino()),
