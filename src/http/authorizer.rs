@@ -90,7 +90,7 @@ pub(crate) async fn admit(
         return Ok(Principal::Anonymous);
     }
     let authorizer = Authorizer { request, services, target, here: services.peer_principal(request) };
-    // On the heap: a pull that everybody may do then needs no room for these futures (1.8 KiB).
+    // On the heap: up to 1,832 bytes that a pull that everybody may do does not need.
     match (needs, place) {
         (Needs::Nothing | Needs::Admin, _) => Ok(authorizer.here),
         (Needs::Greeting, _) => Box::pin(authorizer.greet()).await,

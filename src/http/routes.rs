@@ -120,7 +120,7 @@ async fn route(exchange: &mut Exchange<'_>, body: Payload, patience: Duration) -
         return Err(not_allowed(&target, services.role));
     };
     if let (Target::Admin(page), Some(admin)) = (&target, &services.admin) {
-        // On the heap: 2 KiB that no other route needs.
+        // On the heap: 2,656 bytes that no other route needs.
         return Box::pin(api::answer(admin, *page, uri.query().unwrap_or_default())).await;
     }
     let query = Query::parse(uri.query().unwrap_or_default())?;
@@ -188,8 +188,8 @@ fn late(patience: Duration) -> HttpError {
     error.into()
 }
 
-/// Answers the two most frequent routes. The others go to the heap, so that the future of a pull
-/// (9 KiB) has no room for a push in it (5 KiB more).
+/// Answers the two most frequent routes. The others go to the heap: 6,896 bytes that a pull does
+/// not need.
 async fn answer(context: RequestContext<'_>, target: Target) -> Result<Reply, HttpError> {
     let reads = matches!(*context.request.method(), Method::GET | Method::HEAD);
     match target {

@@ -62,6 +62,7 @@ impl PullThrough {
         // The fill that this request joined may have ended, or its leader may have died: look
         // again.
         let mut elsewhere = false;
+        // On the heap, because seldom: 2,256 bytes to fetch again, and 6,560 to pass through.
         for _ in 0..3 {
             match self.blob_cached(repo, digest, range).await {
                 Err(PullError::Fill(FillFailure::Abandoned)) => elsewhere = false,
@@ -72,7 +73,8 @@ impl PullThrough {
         }
         if elsewhere {
             // Another registry's downloads fail again and again.
-            return self.pass(&self.source(repo, ErrorCode::BlobUnknown)?, digest, None, range).await;
+            let source = self.source(repo, ErrorCode::BlobUnknown)?;
+            return Box::pin(self.pass(&source, digest, None, range)).await;
         }
         Err(PullError::Fill(FillFailure::Abandoned))
     }
@@ -124,7 +126,7 @@ impl PullThrough {
 
     /// The length of a blob if no answer states it: the blob is downloaded, as for a GET.
     async fn counted(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<BlobHead, PullError> {
-        let BlobAnswer { size, trace, .. } = Box::pin(self.blob(repo, digest, None)).await?;
+        let BlobAnswer { size, trace, .. } = self.blob(repo, digest, None).await?;
         Ok(BlobHead { size, trace })
     }
 
@@ -143,7 +145,7 @@ impl PullThrough {
         if let Some(stored) = self.warm_blobs.get(version, repo, digest).filter(whole) {
             return self.stored(&stored, range, self.hit(repo));
         }
-        // On the heap, as for manifests.
+        // On the heap: 8,736 bytes that a hit does not need.
         Box::pin(self.blob_uncached(repo, digest, range, version)).await
     }
 

@@ -208,7 +208,7 @@ impl Following {
                 // Ranges that go back would cost one more request each.
                 Err(failure) if self.passing.is_some() => return Err(BodyError::Fill(failure)),
                 Err(FillFailure::NoRoom | FillFailure::Storage(_)) => {
-                    // Seldom, so it is on the heap.
+                    // On the heap: seldom, and 5,368 bytes.
                     let passing = Box::pin(self.pass(disk, cursor, run(end, behind))).await?;
                     self.passing = Some(Box::new(passing));
                 }
