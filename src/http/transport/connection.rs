@@ -235,7 +235,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
             self.pipeline.shut();
         }
         let in_progress = self.state.requests.get() > 0;
-        let read = match self.pipeline.passage(in_progress) {
+        let passage = self.pipeline.passage(in_progress);
+        if in_progress && passage == Passage::Through {
+            // A body is read. If its request ends before the body does, its rest must go and the
+            // timeout must be looked at. Nothing else wakes the task then if actix-http's buffers
+            // are full.
+            self.state.waiting.set(Some(cx.waker().clone()));
+        }
+        let read = match passage {
             Passage::Through if in_progress && self.round >= ROUND => {
                 self.round = 0;
                 cx.waker().wake_by_ref();
@@ -249,11 +256,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Connection<S> {
                     self.head_comes(came)?;
                 }
                 self.round = if read.is_pending() { 0 } else { self.round + came };
-                if read.is_pending() && in_progress {
-                    // A body is read. If its request ends before the body does, the timeout must be
-                    // looked at.
-                    self.state.waiting.set(Some(cx.waker().clone()));
-                }
                 read
             }
             Passage::Nothing => {

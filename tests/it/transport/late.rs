@@ -3,13 +3,20 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
     time::timeout,
 };
 
 use super::{Served, Stream, in_flight, reader::Reader, runtime};
-use crate::{push::Pusher, wire::eventually};
+use crate::{
+    hub::{Fault, Gate, Hub, On},
+    pull::mirror,
+    push::Pusher,
+    wire::eventually,
+};
 
 /// More bytes than a client's kernel accepts before the client reads, and fewer than the sending
 /// side of this machine accepts.
@@ -125,4 +132,59 @@ fn s29_a_late_byte_does_not_cut_the_last_answer() {
             assert_eq!((answer.status, answer.body.len()), (200, LENGTH), "{name}, secured: {secured}");
         }
     }
+}
+
+/// The whole body comes while its request waits for the upstream, and no handler reads it. Such a
+/// connection ended only with the process where a chunked body filled actix-http's buffers.
+#[test]
+fn s29_a_body_that_comes_before_its_answer_keeps_no_connection() {
+    const SIZES: [usize; 9] = [0, 1000, 30_000, 70_000, 130_000, 170_000, 200_000, 400_000, 1_500_000];
+    let (hub, gate, runtime) = (Hub::start(), Gate::shut(), runtime());
+    hub.image("library/late", "v1").layer(100).publish();
+    hub.fault(On::any_manifest(), Fault::HoldHead(gate.clone()));
+    let lanyard = mirror(&hub);
+    let client = async |length: usize, chunk: Option<usize>| {
+        let what = format!("{length} bytes, in chunks of {chunk:?}");
+        let body = vec![b'x'; length];
+        let (framing, body) = match chunk {
+            None => (format!("Content-Length: {length}"), body),
+            Some(size) => {
+                let pieces = body.chunks(size);
+                let chunks =
+                    pieces.flat_map(|piece| [format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat());
+                ("Transfer-Encoding: chunked".to_owned(), chunks.chain(*b"0\r\n\r\n").collect())
+            }
+        };
+        let stream = TcpStream::connect(("127.0.0.1", lanyard.port())).await.unwrap();
+        let (reading, mut writing) = tokio::io::split(stream);
+        let head = format!("GET /v2/library/late/manifests/v1 HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n");
+        writing.write_all(head.as_bytes()).await.unwrap();
+        // The server takes no more of a large body than its buffers hold until it answers.
+        let wrote = async {
+            writing.write_all(&body).await.unwrap();
+            writing
+        };
+        let read = async {
+            let mut reader = Reader::new(reading);
+            let answer = reader.answer("GET").await.unwrap().unwrap_or_else(|| panic!("{what}: no answer"));
+            assert_eq!(answer.status, 200, "{what}");
+            if length > 0 {
+                assert!(answer.closes(), "{what}");
+                assert_eq!(reader.rest().await, b"", "{what}");
+            }
+        };
+        let both = timeout(Duration::from_secs(30), async { tokio::join!(wrote, read) }).await;
+        assert!(both.is_ok(), "the connection stays: {what}");
+    };
+    runtime.block_on(async {
+        let chunks = [None, Some(10), Some(1000), Some(100_000)];
+        let clients = SIZES.into_iter().flat_map(|length| chunks.map(|chunk| Box::pin(client(length, chunk))));
+        let clients = join_all(clients);
+        let opens = async {
+            // The bodies come in the meantime, as much of them as the server takes.
+            assert!(timeout(Duration::from_secs(1), std::future::pending::<()>()).await.is_err());
+            gate.open();
+        };
+        tokio::join!(clients, opens);
+    });
 }
