@@ -1,7 +1,12 @@
-//! A semaphore that serves by rank: when a turn is free, the waiter of the lowest rank gets it.
+//! A semaphore for password checks. Its permit is called a turn. A free turn goes to the waiter of
+//! the lowest rank.
 //!
-//! Used by `lanes.rs` alone. A waiter that is dropped leaves the queue, and passes on a turn that
-//! it was given meanwhile: no turn is ever lost.
+//! The rank comes from the caller. `lanes.rs`, the only one, counts the guesses of an address in
+//! the last minute: the first guess of each address has rank 1 and goes before any second one.
+//! [`QueueOrder`] says which of equal ranks is next.
+//!
+//! Promises: no turn is lost. A waiter that is dropped leaves the queue. If it was given a turn
+//! meanwhile, the next waiter gets it.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -1,5 +1,7 @@
-//! The values of the gauges at one moment. `app` gathers them at each scrape, and
-//! [`Metrics::encode`](super::Metrics::encode) prints them.
+//! The gauges and counters that other rooms keep, read at one moment.
+//!
+//! `app/sample.rs` makes a [`Sample`] each time it is asked for one: for each scrape, whose text
+//! [`Metrics::encode`](super::Metrics::encode) writes, and for the status that `admin` tells.
 
 use crate::oci::UpstreamName;
 

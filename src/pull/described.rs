@@ -1,4 +1,10 @@
-//! The descriptor of one referrer in a list: made of its manifest once, and kept for a while.
+//! The entry of one referrer in the list of a manifest's referrers: its descriptor, as JSON.
+//!
+//! [`Described::of`] makes it of the referrer's manifest and link, without reading the disk. An
+//! entry that is too long for a list of its own is cut by [`Described::shorter`].
+//!
+//! Callers: `referrers`, which keeps descriptors in memory for at most a minute
+//! (`memory/warm.rs`), so that the next list does not parse the manifests again.
 
 use std::collections::BTreeMap;
 

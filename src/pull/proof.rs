@@ -1,14 +1,16 @@
-//! Whether a repository may give out a blob that is here (S5, S23).
+//! Whether a repository may give out a blob that is on disk, perhaps by way of another repository
+//! (S5, S23). The repository's link, its record of the digest, decides:
 //!
-//! | the link says | the blob is here by | then |
+//! | the link | the repository's upstream | then |
 //! |---|---|---|
-//! | fetched, pushed | any way | it is given out |
-//! | named, or no link | another repository | the upstream is asked; the link keeps a "yes" |
-//! | the same, upstream silent | the same | [`PullThrough::holder`] says where else it is |
-//! | named, upstream silent | no way: it is absent | 503, which says why ([`PullThrough::away`]) |
+//! | held: fetched or pushed | is not asked | the blob is given out |
+//! | only named by a manifest, or none | has the blob | the same; the link is held from now on |
+//! | the same | refuses | its error is the answer |
+//! | only named by a manifest | cannot be reached | 503 with the reason ([`PullThrough::away`]) |
 //!
-//! A manifest may name any digest, so that is never a permission: it says only where the blob may
-//! be had. Called by `blobs` and `stored`.
+//! In the last case `http` asks [`PullThrough::holder`] for another repository that holds the blob
+//! and that the client may pull. A manifest may name any digest, so a name is no permission.
+//! Callers: `blobs`, `manifests`, `stored`, `http`.
 
 use std::{
     sync::Arc,

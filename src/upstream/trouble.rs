@@ -1,12 +1,13 @@
-//! Requests that fail at once, and requests that wait (S30).
+//! How failures and 429s in one repository of a registry affect the next requests to it.
 //!
-//! - Circuit open: every request fails at once.
-//! - A kind of request that keeps failing in one repository rests there (`fetcher::Rests`): it
-//!   fails at once. Other kinds and other repositories go on.
-//! - After a 429 the governor refuses that kind in that repository. A request whose client has no
-//!   stored answer waits for `Retry-After`, at most 10 s in all.
+//! - [`Troubles`]: a kind of request that keeps failing in a repository rests there for 1 to 8 s:
+//!   it fails at once. Other kinds and other repositories go on (S30). `fetcher::Rests` has the
+//!   numbers.
+//! - [`RateLimitWait`]: after a 429 a request for a manifest or blob waits for `Retry-After` and is
+//!   tried again. It waits at most 10 s in all, and only if no stored answer can serve its client.
 //!
-//! `admission.rs` calls it.
+//! `circuit` refuses requests to the whole registry, `governor` those that a 429 forbids. Callers:
+//! `admission.rs`, which asks all of them before each request.
 
 use std::time::Duration;
 

@@ -1,7 +1,12 @@
-//! In what order the sources of a fill are asked.
+//! The order in which a fill asks its sources. Each fill has a queue of its own.
 //!
-//! The source whose registry failed least often is first, so that a registry with a hundred
-//! repositories has one turn. `patience` notes here which source was silent or slow.
+//! A source is an [`Origin`]: one repository of a registry. First is the source whose registry
+//! failed least often. Of equals a registry that was not asked last is first, then the quickest.
+//! The failures of all repositories of a registry count together, so that a registry with a hundred
+//! repositories is not tried a hundred times before the next one.
+//!
+//! Callers: `transfer` sorts. `drive` notes failures, `patience` the sources that were silent or
+//! slow, and `attempt` that bytes come.
 
 use std::cmp::Reverse;
 

@@ -1,7 +1,11 @@
-//! Faults for a catalogue: the operation of a chosen number fails, before or after its effect.
+//! For tests only: makes one chosen operation of a catalogue fail.
 //!
-//! Promises: operations count from [`Faults::arm`] on, each once, in the order in which they begin.
-//! The chosen one fails with [`StorageError::Io`]; all others pass. Callers: the suite.
+//! `Catalog::Failing` wraps another catalogue (the records of tags and links) and runs each of its
+//! operations by [`Faults::pass`]. A test of `storage/suite/` chooses with [`Faults::arm`] that the
+//! `n`th operation from then on fails, [before or after](When) it takes effect.
+//!
+//! Promises: each operation counts once, in the order in which they begin. The chosen one fails
+//! with [`StorageError::Io`], and all others are passed on.
 
 use std::{io, path::Path, sync::Arc};
 

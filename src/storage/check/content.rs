@@ -1,8 +1,13 @@
-//! The check of the blobs: each is read and hashed again.
+//! The part of `lanyard check` that reads each stored blob and hashes it again.
 //!
-//! Promises: a blob that is not what its name says, or that the disk has lost, is reported, and in
-//! a repair moved to the quarantine. Any other error ends the check: it says nothing about the
-//! blob. Callers: `check/mod.rs`.
+//! | the blob | then |
+//! |---|---|
+//! | has the digest of its name | it is counted |
+//! | has another digest, or the disk answers EIO | reported; a repair moves it to `quarantine/` |
+//! | has been removed meanwhile | it is left out |
+//! | cannot be read for another reason | the check ends: the error says nothing about the blob |
+//!
+//! Callers: `check/mod.rs`, once for each blob, on several threads at a time.
 
 use std::{fs::File, io};
 

@@ -1,10 +1,11 @@
-//! One push of a blob under way.
+//! A push of a blob that one request has open for writing.
 //!
 //! | state | entered by | then |
 //! |---|---|---|
-//! | open | [`Uploads::open`](super::Uploads::open) | bytes are appended |
-//! | waiting | [`Upload::park`], drop | it is taken up again where it ends |
-//! | ended | [`Upload::finish`] | it is a blob, or removed if it has another digest |
+//! | open | [`Uploads::open`](super::Uploads::open) | bytes are added; a second open fails |
+//! | waiting | [`Upload::park`] | all bytes survive a power cut; the next open goes on after them |
+//! | waiting | a drop without `park` | the next open goes on after the bytes that the file has |
+//! | ended | [`Upload::finish`] | the bytes are a blob; with another digest they are removed |
 //!
 //! Callers: the verbs of `verbs/upload.rs`.
 
