@@ -1,9 +1,9 @@
 //! A semaphore for password checks. Its permit is called a turn. A free turn goes to the waiter of
 //! the lowest rank.
 //!
-//! The rank comes from the caller. `lanes.rs`, the only one, counts the guesses of an address in
-//! the last minute: the first guess of each address has rank 1 and goes before any second one.
-//! [`QueueOrder`] says which of equal ranks is next.
+//! The rank comes from `lanes.rs`, the only caller. It is the number of the guess among those of
+//! its address in the last minute, as `throttle.rs` counts them: the first guess of each address
+//! goes before any second one. [`QueueOrder`] says which of equal ranks is next.
 //!
 //! Promises: no turn is lost. A waiter that is dropped leaves the queue. If it was given a turn
 //! meanwhile, the next waiter gets it.
