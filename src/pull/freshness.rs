@@ -64,7 +64,7 @@ impl PullThrough {
             Some((age, true)) if age < ttl => {
                 return Ok(answer(held, self.hit(repo)));
             }
-            Some((age, false)) if age < self.negative_ttl.min(ttl) && self.mode != Mode::Online => {
+            Some((age, false)) if self.believes_failure(age, &source) => {
                 // A refusal is passed on as long as it is believed; all other failures are outages.
                 if let Err(error) = self.negative.check(repo, Missed::Manifest(tag.clone().into()))
                     && !self.serves_stale(&source, &error)
@@ -144,11 +144,21 @@ impl PullThrough {
         let (this, key, source) = (Arc::clone(self), (repo.clone(), tag.clone()), source.clone());
         self.tag_flights.join(&self.tasks, key.clone(), move || async move {
             // A check that ended after this request began is as good as its own.
-            if let Some((age, true)) = this.checks.get(&key)
-                && age <= asked.elapsed()
-                && let Ok(Some(now)) = this.known(&key.0, &key.1).await
-            {
-                return Checked::Unmoved(now);
+            match this.checks.get(&key).filter(|(age, _)| *age <= asked.elapsed()) {
+                Some((_, true)) => {
+                    if let Ok(Some(now)) = this.known(&key.0, &key.1).await {
+                        return Checked::Unmoved(now);
+                    }
+                }
+                Some((age, false)) if this.believes_failure(age, &source) => {
+                    match this.negative.check(&key.0, Missed::Manifest(key.1.clone().into())) {
+                        Err(refused) => return Checked::Failed(refused),
+                        // An outage, of which no words are kept.
+                        Ok(()) if held.is_some() => return Checked::Failed(PullError::Lost),
+                        Ok(()) => {}
+                    }
+                }
+                Some((_, false)) | None => {}
             }
             let checked = this.check(&key, source, held).await;
             match &checked {
@@ -160,6 +170,11 @@ impl PullThrough {
             }
             checked
         })
+    }
+
+    /// Whether a check that failed `age` ago spares the next one.
+    fn believes_failure(&self, age: Duration, source: &UpstreamRepository) -> bool {
+        age < self.negative_ttl.min(source.upstream.tag_ttl()) && self.mode != Mode::Online
     }
 
     async fn check(self: &Arc<Self>, key: &TagKey, source: UpstreamRepository, held: Option<Held>) -> Checked {
