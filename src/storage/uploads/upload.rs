@@ -55,8 +55,9 @@ impl Upload {
 
     /// Takes the next bytes.
     ///
-    /// After an error drop it: the bytes that arrived before are kept, and the next
-    /// [`open`](super::Uploads::open) says how many.
+    /// After an error drop it: the bytes that are in the file are kept, and the next
+    /// [`open`](super::Uploads::open) says how many. Those in the write buffer, fewer than 256 KiB,
+    /// are lost.
     pub(crate) fn append(&mut self, batch: Vec<Bytes>) -> Result<(), StorageError> {
         self.partial.append(batch)
     }
