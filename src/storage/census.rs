@@ -9,8 +9,8 @@
 //! A blob is hosted if a repository of the hosted namespace links it. These are counted the same
 //! way: after every start a walk over the names in the hosted repositories' `links` folders counts
 //! them, one repository at a time under its lock, and links that come or go in a repository before
-//! the walk has been there are left to the walk. Until it has been everywhere the hosted bytes are
-//! those of the last orderly stop.
+//! the walk has been there are left to the walk. A repository that begins meanwhile counts as
+//! walked. Until the walk has been everywhere the hosted bytes are those of the last orderly stop.
 //!
 //! Callers: the files of this room that place, remove, link and unlink; the rebuild, which walks.
 
@@ -171,10 +171,21 @@ impl Census {
         Ok(())
     }
 
-    /// Counts the links of a hosted repository that was not walked yet. Call it under the
+    /// A hosted repository has no link yet, and is about to get its first one: the walk has nothing
+    /// to count in it, and perhaps does not know of it. Call it under the repository's lock.
+    pub(super) fn begins(&self, repository: &RepositoryName) {
+        if let Some(walked) = &mut self.lock().hosted.walked {
+            walked.insert(repository.clone());
+        }
+    }
+
+    /// Counts the links of a hosted repository, unless that was done. Call it under the
     /// repository's lock, which keeps its links as they are; blobs may come and go between two
     /// chunks.
     pub(super) fn walk(&self, repository: &RepositoryName, links: &[Digest], layout: &Layout) {
+        if self.lock().hosted.walked.as_ref().is_none_or(|walked| walked.contains(repository)) {
+            return;
+        }
         for chunk in links.chunks(CHUNK) {
             let mut state = self.lock();
             for digest in chunk {

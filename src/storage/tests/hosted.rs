@@ -1,8 +1,10 @@
 //! Hosted bytes never count against `max_size`.
 
+use std::fs;
+
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::census::Census, *};
 
 fn usage(storage: &Files) -> (u64, u64) {
     let usage = storage.usage();
@@ -48,6 +50,30 @@ fn only_cached_bytes_count_against_the_limit() {
     let storage = Files::open(dir.path(), limits).unwrap();
     eventually(|| storage.usage().complete);
     assert_eq!(usage(&storage), (535, 5));
+}
+
+/// The walk may have listed the repositories before, or find the new one and its link.
+#[test]
+fn a_repository_that_begins_during_the_walk_is_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let (layout, bytes, late) = (Layout::new(dir.path()), b"content", hosted("late"));
+    let path = layout.blob(&digest(bytes));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+    for found in [false, true] {
+        let known = Usage { blobs: 1, bytes: 7, hosted: 0, hosted_blobs: 0, complete: true };
+        let census = Census::new(Some(known));
+        census.begins(&late.name);
+        census.linked(&late, &digest(bytes), &layout);
+        if found {
+            census.walk(&late.name, &[digest(bytes)], &layout);
+        }
+        census.walked();
+        assert_eq!((census.usage().hosted, census.usage().hosted_blobs), (7, 1), "found: {found}");
+        census.unlinked(&late, &digest(bytes), &layout);
+        assert_eq!(census.usage().hosted, 0, "found: {found}");
+    }
 }
 
 #[derive(Clone, Debug)]

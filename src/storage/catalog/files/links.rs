@@ -3,9 +3,11 @@
 //! Promises: those of `mod.rs`; the contract of each operation stands at `Catalog`. Callers:
 //! `Catalog`, and `mod.rs` for the presence of a repository.
 
-use super::{super::pushed::hold_linked, FileCatalog, LinkRecord, checked_link, decode_all, encode, sync};
+use std::fs;
+
+use super::{super::pushed::hold_linked, FileCatalog, LinkRecord, checked_link, decode_all, encode, is_absence, sync};
 use crate::{
-    oci::{Digest, Repository},
+    oci::{Digest, Namespace, Repository},
     storage::{
         StorageError, durable,
         index::{Entry, RepositoryKey},
@@ -40,7 +42,13 @@ impl FileCatalog {
         let _change = self.disk.versions.change(repository);
         let _permission = self.disk.writing()?;
         let _lock = self.lock(repository);
-        self.create(&self.disk.layout.links(repository))?;
+        let links = self.disk.layout.links(repository);
+        if repository.namespace == Namespace::Hosted
+            && fs::symlink_metadata(&links).is_err_and(|error| is_absence(&error))
+        {
+            self.disk.census.begins(&repository.name);
+        }
+        self.create(&links)?;
         let key = RepositoryKey::new(repository);
         let mut entries = Vec::with_capacity(records.len());
         let mut write = || {
