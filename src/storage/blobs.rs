@@ -23,7 +23,7 @@ use super::{
     disk::Disk,
     durable,
     index::Entry,
-    leases::Respect,
+    leases::{Hold, Respect},
     partial::PartialFile,
     quarantine::{found_rotten, quarantine},
     rot::is_loss,
@@ -96,7 +96,9 @@ impl BlobStore {
         };
         let size = file.metadata().map_err(StorageError::io("looking at", &path))?.len();
         self.disk.index.touch(digest, size, clock::now());
-        Ok(Some(StoredBlob { file: Arc::new(file), size }))
+        let file = Arc::new(file);
+        self.disk.readers.note(digest, &file);
+        Ok(Some(StoredBlob { file, size }))
     }
 
     /// The size in bytes of a blob; `None` if it is not here.
@@ -208,9 +210,16 @@ impl BlobStore {
 }
 
 /// Makes a partial file that is complete and proven a blob, and removes the rest of its folder.
-pub(super) fn commit(disk: &Disk, digest: &Digest, partial: &mut PartialFile) -> Result<StoredBlob, StorageError> {
+/// `_hold` is of its digest.
+pub(super) fn commit(
+    disk: &Disk,
+    digest: &Digest,
+    partial: &mut PartialFile,
+    _hold: Hold,
+) -> Result<StoredBlob, StorageError> {
     partial.sync()?;
     let file = partial.reader()?;
+    disk.readers.note(digest, &file);
     place(disk, digest, &partial.folder().file_path(), partial.written())?;
     if let Err(error) = partial.folder().remove() {
         tracing::warn!(%error, "the folder of received content cannot be removed");
@@ -227,8 +236,9 @@ fn holds(path: &Path, bytes: &[u8]) -> io::Result<bool> {
 
 /// Gives synced and verified content its name, durably: the last steps of the commit protocol. A
 /// blob that is here already is replaced, since it may have rotted; open readers keep it.
+///
+/// The caller holds the digest.
 fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64) -> Result<(), StorageError> {
-    let _hold = disk.leases.hold([*digest]);
     let _permission = disk.writing()?;
     let to = disk.layout.blob(digest);
     let folder = to.parent().unwrap_or(&to);

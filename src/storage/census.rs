@@ -58,6 +58,19 @@ struct Hosted {
     before: Option<Count>,
 }
 
+/// The result of [`Census::take_cached`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Taken {
+    /// It is gone, and was of this size.
+    Cached(u64),
+    /// A hosted repository links it.
+    Hosted,
+    /// Whether one does is not known yet.
+    Uncounted,
+    /// It was not here.
+    Absent,
+}
+
 /// Some blobs, and their bytes together.
 #[derive(Clone, Copy, Default, Debug)]
 struct Count {
@@ -150,6 +163,26 @@ impl Census {
         away()?;
         state.change(digest, Some(size), None);
         Ok(Some(size))
+    }
+
+    /// The same for content that is only cached, and that may go.
+    pub(super) fn take_cached(
+        &self,
+        digest: &Digest,
+        path: &Path,
+        away: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<Taken> {
+        let mut state = self.lock();
+        if state.hosted.walked.is_some() || !state.counts(digest) {
+            return Ok(Taken::Uncounted);
+        }
+        if state.hosted.links.contains_key(&digest.beginning()) {
+            return Ok(Taken::Hosted);
+        }
+        let Some(size) = length(path)? else { return Ok(Taken::Absent) };
+        away()?;
+        state.change(digest, Some(size), None);
+        Ok(Taken::Cached(size))
     }
 
     /// Counts one shard, whose blobs `list` names with their sizes, unless it is counted already.

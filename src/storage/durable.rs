@@ -54,6 +54,11 @@ impl Temporaries {
         Ok(temporary)
     }
 
+    /// A name in the folder that nobody has, for a file that is on its way out.
+    pub(super) fn way_out(&self) -> PathBuf {
+        self.dir.join(format!("e{}", self.next.fetch_add(1, Ordering::Relaxed)))
+    }
+
     /// Makes `target` hold `bytes`, all or nothing. Durable once its folder is synced as well.
     pub(super) fn replace(&self, target: &Path, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.holding(bytes)?;

@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Limits, OpenError, Reservation, StorageError, Usage,
+    Lack, Limits, OpenError, Reservation, StorageError, Usage,
     blobs::BlobStore,
     catalog::{Catalog, FileCatalog},
     disk::{Disk, WriteGate},
@@ -176,6 +176,16 @@ impl Files {
     /// Whether `bytes` more may be cached: within `max_size`, and leaving `min_free`.
     pub(crate) fn room_for(&self, bytes: u64) -> bool {
         self.disk.ledger.fits(bytes, || self.disk.cached()) && self.disk.has_space(bytes)
+    }
+
+    /// Whether `bytes` more could fit if all cached content went.
+    pub(crate) fn could_fit(&self, bytes: u64) -> bool {
+        self.disk.ledger.max().is_none_or(|max| bytes <= max) && self.disk.space.could_hold(bytes)
+    }
+
+    /// How many bytes have to go before `bytes` more fit.
+    pub(crate) fn lack(&self, bytes: u64) -> Lack {
+        Lack { of_max_size: self.disk.ledger.lack(bytes, || self.disk.cached()), of_disk: self.disk.space.lack(bytes) }
     }
 
     /// Whether everything is counted that `max_size` limits.

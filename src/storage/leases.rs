@@ -4,6 +4,10 @@
 //! a client was told that it is here: by its upload, a HEAD, a mount. Leases are in memory, with
 //! monotonic times; so after a start every digest counts as just touched.
 //!
+//! A download that was just kept is leased too, until a repository links it, and nobody was told
+//! that it stays ([`Leases::hold_cached`]). Its lease keeps the collector away and the eviction
+//! not, nor does the grace after a start: a full cache must go on caching.
+//!
 //! Removals and the callers that rely on content meet here, and nowhere else:
 //!
 //! | caller | takes | and then |
@@ -53,6 +57,8 @@ pub enum Respect {
     All,
     /// Only leases from this moment on: an operator says that no push is under way.
     Since(Instant),
+    /// Only what a client was told: for content that upstream can give again.
+    Promises,
 }
 
 /// The leases of one data folder. Cheap to clone.
@@ -73,11 +79,20 @@ struct State {
     grace: Duration,
     /// By the first bytes of the digest: two digests that share them protect each other, which does
     /// no harm.
-    touched: HashMap<[u8; 16], Instant>,
+    touched: HashMap<[u8; 16], Touched>,
+    /// When leases were dropped because they were too many.
+    dropped: Option<Instant>,
     held: HashMap<Digest, usize>,
     reclaiming: HashSet<Digest>,
     /// At this many leases, those that have run out are removed.
     prune_at: usize,
+}
+
+/// When a digest was last protected, and when a client was last told that it is here.
+#[derive(Clone, Copy, Debug)]
+struct Touched {
+    at: Instant,
+    promised: Option<Instant>,
 }
 
 /// Keeps these digests, if they are here, while it lives and for the grace from then on.
@@ -85,6 +100,7 @@ struct State {
 #[must_use = "content that is not held may be removed"]
 pub struct Hold {
     digests: Vec<Digest>,
+    promises: bool,
     shared: Arc<Shared>,
 }
 
@@ -102,6 +118,7 @@ impl Leases {
             began: Instant::now(),
             grace: GRACE,
             touched: HashMap::new(),
+            dropped: None,
             held: HashMap::new(),
             reclaiming: HashSet::new(),
             prune_at: SPARE,
@@ -121,6 +138,15 @@ impl Leases {
     /// Protects the digests until the hold is dropped, and for the grace from then on, except for
     /// those that are [forgotten](Hold::forget). As [`touch`](Self::touch), look afterwards.
     pub(crate) fn hold(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
+        self.hold_as(digests, true)
+    }
+
+    /// The same for content that no client was told of. Once the hold is dropped it may be evicted.
+    pub(crate) fn hold_cached(&self, digests: impl IntoIterator<Item = Digest>) -> Hold {
+        self.hold_as(digests, false)
+    }
+
+    fn hold_as(&self, digests: impl IntoIterator<Item = Digest>, promises: bool) -> Hold {
         let digests: Vec<Digest> = digests.into_iter().collect();
         let mut state = self.shared.lock();
         let waits = |state: &mut State| digests.iter().any(|digest| state.reclaiming.contains(digest));
@@ -129,7 +155,7 @@ impl Leases {
             *state.held.entry(*digest).or_default() += 1;
         }
         drop(state);
-        Hold { digests, shared: Arc::clone(&self.shared) }
+        Hold { digests, promises, shared: Arc::clone(&self.shared) }
     }
 
     /// Exclusive right to remove the digest, until it is dropped; `None` while a lease that
@@ -188,12 +214,16 @@ impl State {
         if self.held.contains_key(digest) {
             return Some(self.grace);
         }
+        let touched = self.touched.get(&digest.beginning());
+        let (began, touched) = match respect {
+            Respect::All | Respect::Since(_) => (Some(self.began), touched.map(|touched| touched.at)),
+            Respect::Promises => (None, touched.and_then(|touched| touched.promised)),
+        };
         let counts = |at: &Instant| match respect {
-            Respect::All => true,
+            Respect::All | Respect::Promises => true,
             Respect::Since(moment) => *at >= moment,
         };
-        let touched = self.touched.get(&digest.beginning()).copied();
-        let last = [Some(self.began), touched].into_iter().flatten().filter(counts).max();
+        let last = [began, self.dropped, touched].into_iter().flatten().filter(counts).max();
         last.and_then(|last| self.grace.checked_sub(last.elapsed())).filter(|left| !left.is_zero())
     }
 
@@ -206,13 +236,17 @@ impl State {
         }
     }
 
-    fn touch(&mut self, digest: Digest, now: Instant) {
-        self.touched.insert(digest.beginning(), now);
+    fn touch(&mut self, digest: Digest, now: Instant, promises: bool) {
+        let touched = self.touched.entry(digest.beginning()).or_insert(Touched { at: now, promised: None });
+        touched.at = now;
+        if promises {
+            touched.promised = Some(now);
+        }
         if self.touched.len() >= self.prune_at {
             self.prune(now);
             if self.touched.len() >= MOST {
                 tracing::warn!(leases = MOST, "too many leases to keep: nothing is collected while they last");
-                self.began = now;
+                self.dropped = Some(now);
                 self.touched = HashMap::new();
             }
             self.prune_at = (self.touched.len() * 2 + SPARE).min(MOST);
@@ -221,7 +255,7 @@ impl State {
 
     fn prune(&mut self, now: Instant) {
         let grace = self.grace;
-        self.touched.retain(|_, since| now.saturating_duration_since(*since) < grace);
+        self.touched.retain(|_, touched| now.saturating_duration_since(touched.at) < grace);
         if self.touched.capacity() > 4 * (self.touched.len() + SPARE) {
             self.touched.shrink_to(2 * self.touched.len());
         }
@@ -251,7 +285,7 @@ impl Drop for Hold {
         let now = Instant::now();
         for digest in &self.digests {
             state.release(digest);
-            state.touch(*digest, now);
+            state.touch(*digest, now, self.promises);
         }
     }
 }
@@ -264,153 +298,5 @@ impl Drop for Reclaim {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::storage::tests::digest;
-
-    fn leases() -> Leases {
-        let leases = Leases::new();
-        leases.set_grace(Duration::ZERO);
-        leases
-    }
-
-    #[test]
-    fn everything_is_protected_for_an_hour_after_the_start_and_what_is_touched_from_then_on() {
-        let leases = Leases::new();
-        let x = digest(b"x");
-        assert_eq!(leases.grace(), Duration::from_secs(3600));
-        assert!(leases.protects(&x) && leases.begin_reclaim(&x, Respect::All).is_none());
-        // As if the start were long ago.
-        leases.shared.lock().began = Instant::now().checked_sub(Duration::from_secs(3601)).unwrap();
-        assert!(!leases.protects(&x));
-        drop(leases.begin_reclaim(&x, Respect::All).unwrap());
-        leases.touch(&x);
-        assert!(
-            leases.begin_reclaim(&x, Respect::All).is_none()
-                && leases.begin_reclaim(&digest(b"y"), Respect::All).is_some()
-        );
-        leases
-            .shared
-            .lock()
-            .touched
-            .insert(x.beginning(), Instant::now().checked_sub(Duration::from_secs(3601)).unwrap());
-        assert!(leases.begin_reclaim(&x, Respect::All).is_some());
-    }
-
-    /// `lanyard gc --now`: answers from before count no more, answers that are given meanwhile do,
-    /// and so does a hold.
-    #[test]
-    fn an_operator_may_end_the_leases_from_before_a_moment() {
-        let leases = Leases::new();
-        let [before, after, held, never] = [b"b", b"a", b"h", b"n"].map(|name| digest(name));
-        leases.touch(&before);
-        let hold = leases.hold([held]);
-        let now = Respect::Since(Instant::now());
-        leases.touch(&after);
-        for (digest, stays) in [(before, false), (after, true), (held, true), (never, false)] {
-            assert!(leases.begin_reclaim(&digest, Respect::All).is_none(), "an ordinary removal respects all of them");
-            assert_eq!(leases.begin_reclaim(&digest, now).is_none(), stays);
-            assert_eq!(leases.left(&digest, now).is_some(), stays);
-        }
-        drop(hold);
-        assert!(leases.begin_reclaim(&held, now).is_none(), "a hold leaves a lease");
-        // Too many leases protect every digest from then on, and that is not a start.
-        leases.shared.lock().began = Instant::now();
-        assert!(leases.begin_reclaim(&before, now).is_none());
-        let left = leases.left(&never, Respect::All).unwrap();
-        assert!(left <= GRACE && left > GRACE / 2);
-    }
-
-    #[test]
-    fn a_hold_outlasts_any_grace_and_may_be_taken_twice() {
-        let leases = leases();
-        let x = digest(b"x");
-        let first = leases.hold([x, x, digest(b"y")]);
-        let second = leases.hold([x]);
-        drop(first);
-        assert!(
-            leases.begin_reclaim(&x, Respect::All).is_none()
-                && leases.begin_reclaim(&digest(b"y"), Respect::All).is_some()
-        );
-        drop(second);
-        let right = leases.begin_reclaim(&x, Respect::All).unwrap();
-        assert!(leases.begin_reclaim(&x, Respect::All).is_none(), "one removes at a time");
-        drop(right);
-        assert!(leases.begin_reclaim(&x, Respect::All).is_some());
-    }
-
-    #[test]
-    fn whoever_counts_on_it_waits_for_the_removal() {
-        let leases = leases();
-        let x = digest(b"x");
-        let gone = std::sync::atomic::AtomicBool::new(false);
-        let right = leases.begin_reclaim(&x, Respect::All).unwrap();
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| {
-                let hold = leases.hold([digest(b"y"), x]);
-                assert!(gone.load(std::sync::atomic::Ordering::SeqCst), "it looks when the removal is over");
-                hold
-            });
-            leases.touch(&digest(b"z"));
-            assert!(!waiting.is_finished());
-            gone.store(true, std::sync::atomic::Ordering::SeqCst);
-            drop(right);
-            drop(waiting.join().unwrap());
-        });
-    }
-
-    #[test]
-    fn what_is_forgotten_leaves_no_lease() {
-        let leases = leases();
-        leases.set_grace(GRACE);
-        leases.shared.lock().began = Instant::now().checked_sub(2 * GRACE).unwrap();
-        let [here, absent, other] = [b"h", b"a", b"o"].map(|name| digest(name));
-        let mut hold = leases.hold([here, absent, other, absent]);
-        let second = leases.hold([other]);
-        hold.forget(&[absent, other, digest(b"never held")]);
-        assert!(leases.protects(&here) && leases.protects(&other) && !leases.protects(&absent));
-        drop((hold, second));
-        assert!(leases.protects(&here) && leases.protects(&other), "a hold of its own leaves a lease");
-        assert!(leases.begin_reclaim(&absent, Respect::All).is_some());
-        leases.hold([here]).forget(&[here]);
-        assert!(leases.protects(&here), "nor does it end one that was there before");
-        let state = leases.shared.lock();
-        assert!(state.touched.len() == 2 && state.held.is_empty());
-    }
-
-    #[test]
-    fn too_many_leases_protect_everything_instead() {
-        let leases = leases();
-        leases.set_grace(GRACE);
-        leases.shared.lock().began = Instant::now().checked_sub(2 * GRACE).unwrap();
-        let [first, never] = [0, u64::MAX].map(|n: u64| digest(&n.to_le_bytes()));
-        for n in 0..MOST as u64 - 1 {
-            drop(leases.hold([digest(&n.to_le_bytes())]));
-        }
-        assert!(leases.protects(&first) && !leases.protects(&never));
-        leases.touch(&digest(&u64::MAX.to_be_bytes()[1..]));
-        let state = leases.shared.lock();
-        let protects = |digest| state.left(digest, Respect::All).is_some();
-        assert!(state.touched.is_empty() && protects(&first) && protects(&never));
-    }
-
-    #[test]
-    fn leases_that_have_run_out_take_no_memory() {
-        let leases = leases();
-        for n in 0..10_000_u32 {
-            leases.touch(&digest(&n.to_le_bytes()));
-        }
-        assert!(leases.shared.lock().touched.len() < 2 * SPARE);
-        // Also where nobody touches anything any more.
-        leases.set_grace(GRACE);
-        for n in 0..10_000_u32 {
-            leases.touch(&digest(&n.to_le_bytes()));
-        }
-        leases.tidy();
-        assert!(leases.shared.lock().touched.len() >= 10_000, "they last for the grace");
-        leases.set_grace(Duration::ZERO);
-        leases.tidy();
-        let state = leases.shared.lock();
-        assert!(state.touched.is_empty() && state.touched.capacity() < 4 * SPARE);
-    }
-}
+#[path = "leases_tests.rs"]
+mod tests;

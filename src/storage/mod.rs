@@ -27,6 +27,7 @@ mod disk;
 mod downloads;
 mod durable;
 mod error;
+mod evict;
 mod files;
 mod index;
 mod keyed_lock;
@@ -38,10 +39,12 @@ pub(crate) mod needs;
 mod partial;
 mod proof;
 mod quarantine;
+mod readers;
 mod rebuild;
 mod recent_uses;
 mod record;
 mod room;
+mod room_queue;
 mod rot;
 mod scrubbing;
 mod space;
@@ -66,6 +69,7 @@ pub use self::{
     catalog::{LinkRecord, LinkRight, Presence, TagRecord},
     check::{CheckError, CheckOptions, CheckReport, Corrupt, Damaged, Mended, Missing, Needed, Reserved, check},
     error::{OpenError, StorageError},
+    evict::{Eviction, KeptFor},
     leases::{Hold, Respect},
     needs::{Unneeded, Unsure},
     proof::{PIECE, Proof, Step},
@@ -73,7 +77,7 @@ pub use self::{
     rot::{Finder, RotCount},
     scrubbing::{Scrubbed, Scrubbing},
     uploads::{UploadId, UploadIdError},
-    usage::{Limits, Usage},
+    usage::{Lack, Limits, Usage},
     verbs::{
         Change, CommitError, Download, Expectation, Found, Holder, IfLinked, Refusal, Tags, Unlinked, Upload, Walk,
     },

@@ -80,6 +80,23 @@ impl Ledger {
         Some(Promise { books: Arc::clone(&self.books), bytes })
     }
 
+    /// Counts `bytes` that are on their way out.
+    pub(super) fn leaving(&self, bytes: u64) -> Promise {
+        lock(&self.books).reserved += bytes;
+        Promise { books: Arc::clone(&self.books), bytes }
+    }
+
+    /// How many bytes are too many for `bytes` more to fit.
+    pub(super) fn lack(&self, bytes: u64, cached: impl FnOnce() -> u64) -> u64 {
+        let books = lock(&self.books);
+        self.max.map_or(0, |max| books.sum(cached()).saturating_add(bytes).saturating_sub(max))
+    }
+
+    /// The most bytes that may be kept in all.
+    pub(super) fn max(&self) -> Option<u64> {
+        self.max
+    }
+
     /// Reserves `bytes` for `digest`, or as many as an earlier download left of it, if they fit.
     pub(super) fn reserve(&self, digest: Digest, bytes: u64, cached: impl FnOnce() -> u64) -> Option<Reservation> {
         let mut books = lock(&self.books);
@@ -101,6 +118,14 @@ impl Ledger {
 pub(super) struct Promise {
     books: Arc<Mutex<Books>>,
     bytes: u64,
+}
+
+impl Promise {
+    /// Its bytes count from now on until the process ends: they stay on disk, and nobody knows of
+    /// them.
+    pub(super) fn keep(mut self) {
+        self.bytes = 0;
+    }
 }
 
 impl Drop for Promise {

@@ -62,8 +62,25 @@ impl Space {
         self.file_system().is_none_or(|fs| leaves(fs, self.min_free, bytes))
     }
 
-    /// The same for bytes that are written next: until the file system is asked again, its answer
-    /// is lowered by them.
+    /// Until the file system is asked again, its answer is raised by bytes that were just removed.
+    pub(super) fn gained(&self, bytes: u64) {
+        if let Some((_, answer)) = &mut *self.last.lock() {
+            answer.free = answer.free.saturating_add(bytes);
+        }
+    }
+
+    /// How many bytes have to go before `bytes` more leave `min_free` free.
+    pub(super) fn lack(&self, bytes: u64) -> u64 {
+        self.file_system().map_or(0, |fs| floor(fs, self.min_free).saturating_add(bytes).saturating_sub(fs.free))
+    }
+
+    /// Whether `bytes` leave `min_free` on a disk that is empty otherwise.
+    pub(super) fn could_hold(&self, bytes: u64) -> bool {
+        self.file_system().is_none_or(|fs| floor(fs, self.min_free).saturating_add(bytes) <= fs.total)
+    }
+
+    /// As [`has_room`](Self::has_room), for bytes that are written next: until the file system is
+    /// asked again, its answer is lowered by them.
     pub(super) fn take(&self, bytes: u64) -> bool {
         let room = self.has_room(bytes);
         if let (true, Some((_, answer))) = (room, &mut *self.last.lock()) {
@@ -74,12 +91,16 @@ impl Space {
 }
 
 fn leaves(fs: FileSystem, min_free: MinFree, bytes: u64) -> bool {
-    let floor = match min_free {
+    !fs.read_only && fs.free.checked_sub(bytes).is_some_and(|left| left >= floor(fs, min_free))
+}
+
+/// The bytes that stay free.
+fn floor(fs: FileSystem, min_free: MinFree) -> u64 {
+    match min_free {
         MinFree::Bytes(floor) => floor,
         // A float is exact enough for a share of a disk, and `as` saturates.
         MinFree::Percent(share) => (fs.total as f64 * share / 100.0) as u64,
-    };
-    !fs.read_only && fs.free.checked_sub(bytes).is_some_and(|left| left >= floor)
+    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,22 @@ pub struct Limits {
     pub min_free: MinFree,
 }
 
+/// How many bytes have to go before some more fit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lack {
+    /// Of cached content, for `max_size`.
+    pub of_max_size: u64,
+    /// Of any content, for the free space of the disk.
+    pub of_disk: u64,
+}
+
+impl Lack {
+    /// Whether they fit.
+    pub fn is_none(&self) -> bool {
+        self.of_max_size == 0 && self.of_disk == 0
+    }
+}
+
 /// How much is kept.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Usage {

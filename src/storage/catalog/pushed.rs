@@ -14,10 +14,12 @@ use crate::{
 /// be absent, and the link protects it as well. Refuses with [`StorageError::Gone`] if the content
 /// of a pushed digest is not here any more; that digest gets no lease.
 pub(super) fn hold_linked(disk: &Disk, records: &[LinkRecord]) -> Result<Hold, StorageError> {
-    let mut hold = disk.leases.hold(records.iter().map(|record| record.digest));
+    let (digests, pushed) = (records.iter().map(|record| record.digest), |r: &LinkRecord| r.right == LinkRight::Pushed);
+    let mut hold =
+        if records.iter().any(pushed) { disk.leases.hold(digests) } else { disk.leases.hold_cached(digests) };
     let named = records.iter().filter(|record| matches!(record.right, LinkRight::Named(_)));
     hold.forget(named.map(|record| &record.digest));
-    for LinkRecord { digest, .. } in records.iter().filter(|record| record.right == LinkRight::Pushed) {
+    for LinkRecord { digest, .. } in records.iter().filter(|record| pushed(record)) {
         if let Err(error) = check_content(disk, digest) {
             if let StorageError::Gone(digest) = &error {
                 hold.forget([digest]);

@@ -19,7 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use part_file::PartFile;
 
-use super::{Reservation, StorageError, disk::Disk, keyed_lock::KeyedLock, names, partial::PartialFolder};
+use super::{Reservation, StorageError, blocks, disk::Disk, keyed_lock::KeyedLock, names, partial::PartialFolder};
 use crate::oci::Digest;
 
 /// An abandoned download is removed after this time.
@@ -96,6 +96,23 @@ impl Downloads {
             }
         }
         Ok(removed)
+    }
+
+    /// Removes the leftover that has not grown for longest. Returns its bytes.
+    pub(crate) fn discard_oldest(&self) -> Result<Option<u64>, StorageError> {
+        let mut all = self.all()?;
+        all.sort_unstable_by_key(|(_, changed)| *changed);
+        for (digest, _) in all {
+            let _tidying = self.tidying();
+            let Some(guard) = self.open.take(digest) else { continue };
+            let _permission = self.disk.writing()?;
+            let leftover = self.leftover(&guard.key);
+            let bytes = fs::metadata(leftover.file_path()).map_or(0, |metadata| blocks::taken(&metadata));
+            leftover.remove()?;
+            self.disk.ledger.swept(&digest);
+            return Ok(Some(bytes));
+        }
+        Ok(None)
     }
 
     /// Gives back the disk space that leftovers hold beyond their content: a crash leaves reserved

@@ -156,7 +156,9 @@ impl PartFile {
         if !self.proven {
             return Err(StorageError::Unproven(self.guard.key));
         }
-        let committed = blobs::commit(&self.disk, &self.guard.key, &mut self.partial);
+        // No client was told that it stays.
+        let hold = self.disk.leases.hold_cached([self.guard.key]);
+        let committed = blobs::commit(&self.disk, &self.guard.key, &mut self.partial, hold);
         self.gone = committed.is_ok() || self.partial.folder().remove().is_ok();
         committed
     }

@@ -8,10 +8,12 @@
 //! |---|---|
 //! | `commits.rs` | what a commit expects, writes and refuses |
 //! | `looks.rs` | what is seen: tags, referrers, holders, repositories, presence, versions |
+//! | `evictions.rs` | what is evicted, and how downloads wait for it |
 //! | `keeps.rs` | what stays and what goes, also while a push comes between |
 //! | `scenes.rs` | what holds when the Nth operation of a scene fails, for every N |
 
 mod commits;
+mod evictions;
 mod keeps;
 mod looks;
 mod scenes;

@@ -78,7 +78,8 @@ impl Upload {
         drop(self.disk.writing()?);
         self.partial.flush()?;
         if self.proves(digest)? {
-            let stored = blobs::commit(&self.disk, digest, &mut self.partial)?;
+            let hold = self.disk.leases.hold([*digest]);
+            let stored = blobs::commit(&self.disk, digest, &mut self.partial, hold)?;
             self.uses.gone(&self.id());
             return Ok(stored);
         }

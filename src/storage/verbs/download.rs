@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::{
     runtime::BlockingPool,
-    storage::{Reservation, Storage, StorageError, StoredBlob, downloads::PartFile},
+    storage::{Reservation, Storage, StorageError, StoredBlob, downloads::PartFile, files::Files},
 };
 
 /// A download under way. See the module.
@@ -21,6 +21,7 @@ use crate::{
 pub struct Download {
     /// `None` while a thread has it, and for good after a panic there.
     part: Option<PartFile>,
+    files: Arc<Files>,
     pool: BlockingPool,
 }
 
@@ -33,7 +34,7 @@ impl Storage {
     /// [`StorageError::Busy`] while another download of this digest is open.
     pub async fn download(&self, reservation: Reservation, most: Option<u64>) -> Result<Download, StorageError> {
         let part = self.write_with(move |files| files.downloads.open_reserved(reservation, most)).await?;
-        Ok(Download { part: Some(part), pool: self.writing.clone() })
+        Ok(Download { part: Some(part), files: Arc::clone(&self.files), pool: self.writing.clone() })
     }
 }
 
@@ -63,12 +64,23 @@ impl Download {
     }
 
     /// Reserves room for `total` bytes in all, those that are here included. Says whether there is
-    /// room: within `max_size`, and `min_free` left on the disk.
+    /// room: within `max_size`, and `min_free` left on the disk. Waits for it as
+    /// [`Storage::reserve`] does.
     ///
     /// # Errors
     /// [`StorageError::Lost`], as for every verb that follows.
     pub async fn reserve(&mut self, total: u64) -> Result<bool, StorageError> {
-        self.with(move |part| Ok(part.reserve(total))).await
+        let (files, more) = (Arc::clone(&self.files), total.saturating_sub(self.offset()));
+        let Some(mut line) = files.disk.room_queue.first().await else { return Ok(false) };
+        loop {
+            line.looks();
+            if self.with(move |part| Ok(part.reserve(total))).await? {
+                return Ok(true);
+            }
+            if !files.could_fit(total) || !line.again(more).await {
+                return Ok(false);
+            }
+        }
     }
 
     /// Notes the source that bytes come from next, so that it is known after a restart too, and the

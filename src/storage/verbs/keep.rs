@@ -5,6 +5,7 @@
 //! | [`Storage::hold`] | a removal, until the hold is dropped and for the grace afterwards |
 //! | [`Storage::hold_parts`] | the same |
 //! | [`Storage::reclaim`] | a hold or a link of the digest, while it is decided and removed |
+//! | [`Storage::evict`] | the same |
 //! | [`Storage::unlink_unneeded`] | a commit of the repository, and a hold of each digest |
 //!
 //! A push that holds a digest and then finds its content here can link it: no removal comes
@@ -16,7 +17,7 @@ use crate::{
     oci::{Digest, Repository},
     runtime::{BlockingPool, clock},
     storage::{
-        Finder, Hold, LinkRecord, Proof, Removal, Respect, RotCount, Scrubbing, Step, Storage, StorageError,
+        Eviction, Finder, Hold, LinkRecord, Proof, Removal, Respect, RotCount, Scrubbing, Step, Storage, StorageError,
         StoredBlob, TagRecord, Unneeded, Unsure, blob_iter::BlobIter, needs,
     },
 };
@@ -121,6 +122,25 @@ impl Storage {
     pub async fn reclaim(&self, digest: &Digest, respect: Respect) -> Result<Removal, StorageError> {
         let digest = *digest;
         self.write_with(move |files| files.blobs.remove_unheld(&digest, &files.catalog, respect)).await
+    }
+
+    /// Evicts cached content, or says why it stays: see [`KeptFor`](crate::storage::KeptFor). Its
+    /// links and tags stay, so its upstream can give it again. In one step, as
+    /// [`reclaim`](Self::reclaim). Downloads that wait for room are told. Nothing is durable: what
+    /// a power cut brings back is whole.
+    ///
+    /// # Errors
+    /// The disk's. The content stays then, or is gone from the next start on.
+    pub async fn evict(&self, digest: &Digest) -> Result<Eviction, StorageError> {
+        let digest = *digest;
+        self.write_with(move |files| {
+            let evicted = files.blobs.evict(&digest, &files.catalog);
+            if matches!(evicted, Ok(Eviction::Evicted(_))) {
+                files.disk.room_queue.freed();
+            }
+            evicted
+        })
+        .await
     }
 
     /// Removes links that no manifest of the repository needs, except those whose digest a lease
@@ -249,6 +269,22 @@ impl Storage {
     /// The disk's.
     pub async fn sweep_downloads(&self, older_than: Duration) -> Result<usize, StorageError> {
         self.write_with(move |files| files.downloads.sweep(older_than)).await
+    }
+
+    /// Removes the unfinished download that has not grown for longest, of those that are not under
+    /// way. Returns its bytes.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn discard_oldest_leftover(&self) -> Result<Option<u64>, StorageError> {
+        self.write_with(|files| {
+            let discarded = files.downloads.discard_oldest()?;
+            if discarded.is_some() {
+                files.disk.room_queue.freed();
+            }
+            Ok(discarded)
+        })
+        .await
     }
 
     /// How far the scrub had come when it was last noted.

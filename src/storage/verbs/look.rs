@@ -112,7 +112,11 @@ impl Storage {
             if found.stored.is_none() {
                 return Ok(found);
             }
-            files.leases.touch(&digest);
+            // A name of an upstream is never pushed to, so nothing is promised there.
+            drop(match repository.namespace {
+                Namespace::Hosted => files.leases.hold([digest]),
+                Namespace::Upstream(_) => files.leases.hold_cached([digest]),
+            });
             locate(files, &repository, &digest)
         })
         .await

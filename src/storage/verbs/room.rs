@@ -6,11 +6,14 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::{
     oci::Digest,
-    storage::{Reservation, Storage, StorageError, Usage},
+    storage::{Lack, Reservation, Storage, StorageError, Usage},
 };
 
 /// How long a reservation waits for the count of what is here, which begins again after a crash.
@@ -20,8 +23,10 @@ const COUNTING: Duration = Duration::from_millis(500);
 const GLANCE: Duration = Duration::from_millis(5);
 
 impl Storage {
-    /// Room for a download of `digest`, if `bytes` fit now; `None` if they are more than `max_size`
-    /// or `min_free` allow. Bytes that an earlier download of the digest left are part of it.
+    /// Room for a download of `digest`, if `bytes` fit; `None` if they are more than `max_size` or
+    /// `min_free` allow. Bytes that an earlier download of the digest left are part of it. Where
+    /// they do not fit now, and the eviction listens, this waits for it in line, two seconds at
+    /// most.
     ///
     /// The reservation covers only the bytes on disk, since `bytes` may be no more than a
     /// manifest's claim; [`Download::reserve`](super::Download::reserve) makes it larger. Stored
@@ -35,14 +40,40 @@ impl Storage {
         if !self.is_counted().await {
             return Ok(None);
         }
-        self.read_with(move |files| {
-            let mut room = files.reserve(digest, bytes);
-            if let Some(room) = &mut room {
-                room.shrink();
+        let Some(mut line) = self.files.disk.room_queue.first().await else { return Ok(None) };
+        loop {
+            line.looks();
+            let reserve = self.read_with(move |files| {
+                let mut room = files.reserve(digest, bytes);
+                if let Some(room) = &mut room {
+                    room.shrink();
+                }
+                Ok(room)
+            });
+            if let Some(room) = reserve.await? {
+                return Ok(Some(room));
             }
-            Ok(room)
-        })
-        .await
+            if !self.files.could_fit(bytes) || !line.again(bytes).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The bytes that the first download in line for room needs, and each change of them; 0: none
+    /// waits. While the receiver lives, downloads wait for the eviction. From memory.
+    pub fn room_needs(&self) -> watch::Receiver<u64> {
+        self.files.disk.room_queue.listen()
+    }
+
+    /// Tells the downloads that wait for room that nothing is left to evict.
+    pub fn tell_exhausted(&self) {
+        self.files.disk.room_queue.exhausted();
+    }
+
+    /// How many bytes have to go before `bytes` more fit: within `max_size`, and with `min_free`
+    /// left. Asks the file system at most once a second.
+    pub fn lack(&self, bytes: u64) -> Lack {
+        self.files.lack(bytes)
     }
 
     /// Whether the count that `max_size` is compared with is complete. Waits for it, for a moment.
