@@ -255,7 +255,6 @@ impl PullThrough {
     async fn known(&self, repo: &Repository, tag: &Tag) -> Result<Option<Held>, PullError> {
         let (version, reference) = (self.storage.version(repo), Reference::Tag(tag.clone()));
         if let Some(held) = self.warm_manifests.get(version, repo, &reference) {
-            self.storage.note_use(&held.digest, held.bytes.len() as u64);
             return Ok(Some(held));
         }
         // On the heap: 1,488 bytes that a hit does not need.

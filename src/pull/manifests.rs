@@ -57,7 +57,6 @@ impl PullThrough {
     ) -> Result<ManifestAnswer, PullError> {
         let (version, reference) = (self.storage.version(repo), Reference::Digest(*digest));
         if let Some(held) = self.warm_manifests.get(version, repo, &reference) {
-            self.storage.note_use(digest, held.bytes.len() as u64);
             return Ok(answer(held, self.hit(repo)));
         }
         // On the heap: a hit makes no room for a miss (6,408 bytes) and its error (600 bytes).
@@ -170,11 +169,11 @@ impl PullThrough {
             return Ok(Look::Absent);
         }
         let Some(link) = link.filter(LinkRecord::is_held) else { return Ok(Look::Foreign(bytes)) };
-        if known {
-            self.storage.note_use(&digest, bytes.len() as u64);
-        } else {
+        if !known {
             self.keep_hot(digest, &bytes);
         }
+        // Warm manifests come here once a minute (`memory/warm.rs`), so no other hit notes a use.
+        self.storage.note_use(&digest);
         Ok(match link {
             link if link.media_type.is_empty() => {
                 Look::Held(Held { digest, media_type: Manifest::sniff(&bytes).into(), bytes })
@@ -234,6 +233,7 @@ impl PullThrough {
         let fitting = telling.filter(|said| Manifest::parse(said, &bytes).is_ok());
         let media_type = fitting.unwrap_or_else(|| Manifest::sniff(&bytes));
         self.link(repo, records::link(digest, &media_type, bytes.len() as u64, LinkRight::Fetched)).await?;
+        self.storage.note_use(&digest);
         Ok(Held { digest, media_type: media_type.into(), bytes })
     }
 
@@ -281,6 +281,7 @@ impl PullThrough {
         };
         if stored {
             self.keep_hot(digest, &bytes);
+            self.storage.note_use(&digest);
             self.tend_config(&repo, &manifest);
         }
         tracing::info!(repo = %repo, digest = %digest, bytes = bytes.len(), stored, "manifest fetched");

@@ -2,12 +2,13 @@
 //!
 //! Promises: a file that [`BlobStore::open`] gives was verified against its digest before it got
 //! its name. It stays readable while it is open, also if its name is removed. New content has a
-//! lease ([`Leases`](super::leases::Leases)): it is not collected before a repository links it.
+//! lease ([`Leases`](super::leases::Leases)): it is not collected before a repository links it. To
+//! open a blob is to use it, unless the method says otherwise.
 //!
 //! Callers: the verbs, the downloads and the uploads (`commit`), the check, and the rebuild.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::{self, Read},
     path::Path,
     sync::Arc,
@@ -16,8 +17,8 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Finder, StorageError,
-    blob_iter::BlobIter,
+    BlobUse, Finder, StorageError, access_time,
+    blob_iter::{self, BlobIter},
     blocks,
     catalog::Catalog,
     disk::Disk,
@@ -36,6 +37,9 @@ use crate::runtime::clock;
 /// free, and would keep the memory of smaller ones.
 const LARGE: u64 = 256 << 10;
 const ROOMY: usize = 33 << 20;
+
+/// Blobs that are taken from the index at once.
+const PAGE: usize = 4096;
 
 /// The first `size` bytes of a file; fewer where it is shorter.
 fn whole(file: &File, size: u64) -> io::Result<Bytes> {
@@ -80,13 +84,33 @@ impl BlobStore {
         BlobStore { disk }
     }
 
-    /// Opens a blob; `None` if it is not here.
+    /// Opens a blob; `None` if it is not here. It is a use: the index counts it, and the file's
+    /// access time shows it.
+    ///
+    /// The access time is set here and not by the index's thread: the file is open, its times were
+    /// looked at for its size, and the index may be off. Requests for a blob that is still open
+    /// from the last minute do not come here.
     pub(crate) fn open(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
+        let Some((blob, metadata)) = self.look(digest, |path| File::open(path))? else { return Ok(None) };
+        let now = clock::now();
+        self.disk.index.touch(digest, now);
+        if self.disk.stamps.is_due(digest, &metadata, now) {
+            access_time::set(&blob.file, now);
+        }
+        Ok(Some(blob))
+    }
+
+    /// Opens a blob with `open`.
+    fn look(
+        &self,
+        digest: &Digest,
+        open: impl FnOnce(&Path) -> io::Result<File>,
+    ) -> Result<Option<(StoredBlob, Metadata)>, StorageError> {
         let path = self.disk.layout.blob(digest);
         if self.disk.rots.is_stuck(digest) {
             return Ok(None);
         }
-        let file = match File::open(&path) {
+        let file = match open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if is_loss(&error) => {
                 found_rotten(&self.disk, digest, None, Finder::Read);
@@ -94,11 +118,63 @@ impl BlobStore {
             }
             opened => opened.map_err(StorageError::io("opening", &path))?,
         };
-        let size = file.metadata().map_err(StorageError::io("looking at", &path))?.len();
-        self.disk.index.touch(digest, size, clock::now());
+        let metadata = file.metadata().map_err(StorageError::io("looking at", &path))?;
         let file = Arc::new(file);
         self.disk.readers.note(digest, &file);
-        Ok(Some(StoredBlob { file, size }))
+        Ok(Some((StoredBlob { file, size: metadata.len() }, metadata)))
+    }
+
+    /// Shows a use at `now`, in seconds since 1970, in the access time of the blob's file. Says
+    /// whether the blob is here.
+    pub(super) fn stamp(&self, digest: &Digest, now: u64) -> bool {
+        let path = self.disk.layout.blob(digest);
+        let Ok(metadata) = fs::metadata(&path) else { return false };
+        if self.disk.stamps.is_due(digest, &metadata, now)
+            && let Ok(file) = File::open(&path)
+        {
+            access_time::set(&file, now);
+        }
+        true
+    }
+
+    /// How a blob was used; `None` if it is not here. From the index, or else one look at its file.
+    pub(crate) fn use_of(&self, digest: &Digest) -> Result<Option<BlobUse>, StorageError> {
+        if let Some(known) = self.disk.index.blob(digest) {
+            return Ok(known);
+        }
+        let path = self.disk.layout.blob(digest);
+        match fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(BlobUse::of_file(&metadata))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StorageError::io("looking at", &path)(error)),
+        }
+    }
+
+    /// Shows the use of every blob that is here, each once, in the order of digests by the index
+    /// and folder by folder by the files. A blob that comes or goes meanwhile may be shown or not.
+    pub(crate) fn uses(&self, mut show: impl FnMut(Digest, BlobUse)) -> Result<(), StorageError> {
+        let mut last = None;
+        while let Some(page) = self.disk.index.blobs_after(last.as_ref(), PAGE) {
+            let Some((end, _)) = page.last() else { return Ok(()) };
+            last = Some(*end);
+            page.into_iter().for_each(|(digest, blob)| show(digest, blob));
+        }
+        // The index is not ready, or has just gone off: then the files show the rest.
+        for (algorithm, first) in blob_iter::all() {
+            let shown = blob_iter::look_into(&self.disk.layout, algorithm, first, |digest, file| {
+                if last.is_some_and(|last| digest <= last) {
+                    return Ok(());
+                }
+                match file.metadata() {
+                    Ok(metadata) => show(digest, BlobUse::of_file(&metadata)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+                Ok(())
+            });
+            shown.map_err(StorageError::io("listing", &self.disk.layout.shard(algorithm, first)))?;
+        }
+        Ok(())
     }
 
     /// The size in bytes of a blob; `None` if it is not here.
@@ -137,9 +213,17 @@ impl BlobStore {
     /// Reads a blob of at most `max` bytes and verifies it again. Content that has rotted goes to
     /// the quarantine and reads as `None`, so that it is fetched again.
     pub(crate) fn read(&self, digest: &Digest, max: usize) -> Result<Option<Bytes>, StorageError> {
-        let Some(StoredBlob { file, size }) = self.open(digest)? else {
-            return Ok(None);
-        };
+        self.verified(digest, max, self.open(digest)?)
+    }
+
+    /// The same, which is no use: neither the index nor the file's access time shows it.
+    pub(crate) fn read_unnoticed(&self, digest: &Digest, max: usize) -> Result<Option<Bytes>, StorageError> {
+        let opened = self.look(digest, |path| access_time::open_unnoticed(path, 0))?;
+        self.verified(digest, max, opened.map(|(blob, _)| blob))
+    }
+
+    fn verified(&self, digest: &Digest, max: usize, opened: Option<StoredBlob>) -> Result<Option<Bytes>, StorageError> {
+        let Some(StoredBlob { file, size }) = opened else { return Ok(None) };
         if size > max as u64 {
             return Err(StorageError::TooLarge { digest: *digest, size, max });
         }
@@ -245,7 +329,7 @@ fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64) -> Result<(), Sto
     disk.folders.ensure(folder).map_err(StorageError::io("creating", folder))?;
     let now = clock::now();
     disk.census
-        .place(digest, from, &to, || disk.index.write(None, vec![Entry::blob(digest, size, now)]))
+        .place(digest, from, &to, || disk.index.write(None, vec![Entry::blob(digest, BlobUse::new(size, now))]))
         .map_err(StorageError::io("renaming into place", &to))?;
     disk.rots.healed(digest);
     sync_folder(disk, digest)

@@ -11,6 +11,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::{
     Limits, StorageError, Usage,
+    access_time::Stamps,
     census::Census,
     durable::{Folders, Temporaries},
     index::Index,
@@ -19,7 +20,6 @@ use super::{
     lock::Lock,
     partial::HashThreads,
     readers::Readers,
-    recent_uses::RecentUses,
     room::Ledger,
     room_queue::RoomQueue,
     rot::Rots,
@@ -39,9 +39,9 @@ pub(super) struct Disk {
     pub(super) leases: Leases,
     pub(super) versions: Versions,
     pub(super) rots: Rots,
-    pub(super) recent_uses: RecentUses,
     pub(super) readers: Readers,
     pub(super) room_queue: RoomQueue,
+    pub(super) stamps: Stamps,
     pub(super) hash_threads: HashThreads,
     /// The lock of the folder. It lives as long as any part of this process can write.
     pub(super) lock: Option<Arc<Lock>>,
@@ -79,9 +79,9 @@ impl Disk {
             leases: Leases::new(),
             versions: Versions::new(),
             rots: Rots::default(),
-            recent_uses: RecentUses::new(),
             readers: Readers::new(),
             room_queue: RoomQueue::new(),
+            stamps: Stamps::new(),
             hash_threads: HashThreads::default(),
             layout,
             gate: RwLock::new(gate),

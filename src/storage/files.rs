@@ -19,6 +19,7 @@ use super::{
     layout::Layout,
     leases::Leases,
     lock::Lock,
+    manifest_uses::ManifestUses,
     partial,
     rebuild::Rebuild,
     record,
@@ -42,6 +43,8 @@ pub(crate) struct Files {
     pub(crate) uploads: Uploads,
     /// Keep content from being removed.
     pub(crate) leases: Leases,
+    /// The uses of manifests and of what they name.
+    pub(super) manifest_uses: ManifestUses,
     rebuild: Rebuild,
     pub(super) disk: Arc<Disk>,
 }
@@ -128,6 +131,7 @@ impl Files {
         Files {
             blobs: BlobStore::new(Arc::clone(&disk)),
             rebuild: Rebuild::start(Arc::clone(&disk), catalog.clone(), downloads.clone()),
+            manifest_uses: ManifestUses::start(BlobStore::new(Arc::clone(&disk))),
             catalog: Catalog::Files(catalog),
             downloads,
             uploads: Uploads::new(Arc::clone(&disk), boot),
@@ -149,6 +153,7 @@ impl Files {
     /// then on everything can be read and nothing changed. A second call does nothing.
     pub(crate) fn close(&self) {
         self.rebuild.stop();
+        self.manifest_uses.stop();
         if !self.disk.close_gate() {
             return;
         }
@@ -228,18 +233,13 @@ impl Files {
     pub(crate) fn index_is_ready(&self) -> bool {
         self.disk.index.is_ready()
     }
-
-    /// When the blob was last opened, in seconds since 1970, to about a minute; `None` if the index
-    /// does not know.
-    pub(crate) fn last_access(&self, digest: &Digest) -> Option<u64> {
-        self.disk.index.accessed(digest)
-    }
 }
 
 impl Drop for Files {
     /// A drop without [`close`](Self::close) leaves what a crash leaves, but no thread.
     fn drop(&mut self) {
         self.rebuild.stop();
+        self.manifest_uses.stop();
     }
 }
 

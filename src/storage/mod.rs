@@ -1,6 +1,6 @@
 //! The data folder: files are the truth, and an index lies over them (DESIGN.md section 3).
 //!
-//! [`Storage`] speaks about two dozen verbs, in five groups: look, commit, stage, keep, room
+//! [`Storage`] speaks about two dozen verbs, in six groups: look, commit, stage, keep, room, uses
 //! (`verbs/`). Each verb is one hop to a thread that may block; the few that are not `async` answer
 //! from memory, or with a look or two at the disk, and say so.
 //!
@@ -17,7 +17,9 @@
 //!
 //! Callers: pull, push, the retention, and the app, which opens and closes it.
 
+mod access_time;
 mod blob_iter;
+mod blob_use;
 mod blobs;
 mod blocks;
 mod catalog;
@@ -34,6 +36,7 @@ mod keyed_lock;
 mod layout;
 mod leases;
 mod lock;
+mod manifest_uses;
 mod names;
 pub(crate) mod needs;
 mod partial;
@@ -41,7 +44,6 @@ mod proof;
 mod quarantine;
 mod readers;
 mod rebuild;
-mod recent_uses;
 mod record;
 mod room;
 mod room_queue;
@@ -65,6 +67,7 @@ use tokio::sync::Mutex;
 
 use self::files::Files;
 pub use self::{
+    blob_use::BlobUse,
     blobs::{Removal, StoredBlob},
     catalog::{LinkRecord, LinkRight, Presence, TagRecord},
     check::{CheckError, CheckOptions, CheckReport, Corrupt, Damaged, Mended, Missing, Needed, Reserved, check},

@@ -3,8 +3,8 @@
 //! A manifest of the repository needs what it names: config, layers, children, and what the
 //! children name. Every manifest stays, tagged or not, until a client deletes it. A link is garbage
 //! if it is no manifest's and no manifest needs its digest. If one manifest cannot be read, the
-//! needs are [`Unsure`] and nothing of the repository is garbage: rot must not spread. Callers: the
-//! verbs `unneeded` and `needed_by`.
+//! needs are [`Unsure`] and nothing of the repository is garbage: rot must not spread. To look is
+//! no use of a manifest. Callers: the verbs `unneeded` and `needed_by`.
 
 use std::collections::HashSet;
 
@@ -54,7 +54,7 @@ pub(super) fn unneeded(
     let tagged = tags.iter().map(|tag| (tag.digest, tag.media_type.clone()));
     let mut borrowed = false;
     let needed = needed(manifests.chain(tagged), |digest, held| {
-        let bytes = files.blobs.read(digest, MAX_MANIFEST_BYTES)?;
+        let bytes = files.blobs.read_unnoticed(digest, MAX_MANIFEST_BYTES)?;
         borrowed |= !held && bytes.is_some();
         Ok(bytes)
     })?;
@@ -86,7 +86,7 @@ pub(crate) fn needed(
 
 /// Everything that these manifests name, as deep as they go, and the manifests themselves.
 pub(super) fn needed_by(files: &Files, manifests: Vec<(Digest, String)>) -> Result<HashSet<Digest>, Unsure> {
-    needed(manifests.into_iter(), |digest, _| match files.blobs.read(digest, MAX_MANIFEST_BYTES) {
+    needed(manifests.into_iter(), |digest, _| match files.blobs.read_unnoticed(digest, MAX_MANIFEST_BYTES) {
         Err(StorageError::TooLarge { .. }) => Ok(None),
         read => read,
     })

@@ -6,20 +6,24 @@
 //! | [`BlobStore::prove_for`], at once | as a client would, the cache too | second look |
 //! | [`BlobStore::prove`], at once | the same | `pull`, if a length is in doubt |
 //!
-//! Without `O_DIRECT` the file is read normally and its pages are dropped afterwards. Rotten
-//! content is moved to the quarantine before the caller is told.
+//! Without `O_DIRECT` the file is read normally and its pages are dropped afterwards. The scrub's
+//! reading is no use: no access time shows it. Rotten content is moved to the quarantine before the
+//! caller is told.
 
 use std::{
     fs::File,
     io::{self, Read as _},
     num::NonZeroU64,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
+    os::unix::fs::FileExt as _,
     sync::Arc,
 };
 
 use rustix::{fs::Advice, io::Errno};
 
-use super::{Finder, StorageError, StoredBlob, blobs::BlobStore, disk::Disk, quarantine::found_rotten, rot::is_loss};
+use super::{
+    Finder, StorageError, StoredBlob, access_time::open_unnoticed, blobs::BlobStore, disk::Disk,
+    quarantine::found_rotten, rot::is_loss,
+};
 use crate::oci::{Digest, Hasher};
 
 /// How much is read at once, in bytes.
@@ -88,10 +92,9 @@ impl BlobStore {
         if self.disk.rots.is_stuck(digest) {
             return Ok(None);
         }
-        let direct = File::options().read(true).custom_flags(direct_flag()).open(&path);
-        let (file, direct) = match direct {
+        let (file, direct) = match open_unnoticed(&path, direct_flag()) {
             Ok(file) => (Ok(file), true),
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => (File::open(&path), false),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => (open_unnoticed(&path, 0), false),
             Err(error) => (Err(error), true),
         };
         let file = match file {
@@ -123,7 +126,8 @@ impl Proof {
                 Err(error) if self.direct && Errno::from_io_error(&error) == Some(Errno::INVAL) => {
                     // From the first byte: it may be another file by now. One that is gone has
                     // no reader to harm.
-                    let Ok(file) = File::open(self.disk.layout.blob(&self.digest)) else { return Ok(Step::Sound) };
+                    let path = self.disk.layout.blob(&self.digest);
+                    let Ok(file) = open_unnoticed(&path, 0) else { return Ok(Step::Sound) };
                     (self.file, self.direct, self.at) = (file, false, 0);
                     self.hasher = Some(Hasher::new(self.digest.algorithm()));
                 }

@@ -9,7 +9,6 @@
 
 use std::{
     io,
-    os::unix::fs::MetadataExt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,7 +21,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    StorageError, blob_iter,
+    BlobUse, StorageError, blob_iter,
     blobs::BlobStore,
     blocks,
     catalog::FileCatalog,
@@ -81,10 +80,9 @@ struct Work {
 /// A blob as its folder shows it.
 struct Seen {
     digest: Digest,
-    size: u64,
+    blob: BlobUse,
     /// The disk space that it takes.
     taken: u64,
-    accessed: u64,
 }
 
 /// Why the work ends early.
@@ -152,10 +150,10 @@ impl Work {
             let list = || {
                 let seen = self.shard(algorithm, first)?;
                 if !seen.is_empty() && !self.disk.index.is_off() {
-                    let entry = |seen: &Seen| Entry::blob(&seen.digest, seen.size, seen.accessed);
+                    let entry = |seen: &Seen| Entry::blob(&seen.digest, seen.blob);
                     answer = Some(self.disk.index.feed(seen.iter().map(entry).collect()));
                 }
-                large.extend(seen.iter().filter(|seen| seen.taken > seen.size).map(|seen| seen.digest));
+                large.extend(seen.iter().filter(|seen| seen.taken > seen.blob.size).map(|seen| seen.digest));
                 Ok(seen.into_iter().map(|seen| (seen.digest, seen.taken)).collect())
             };
             let folder = self.disk.layout.shard(algorithm, first);
@@ -177,9 +175,7 @@ impl Work {
         let mut seen = Vec::new();
         blob_iter::look_into(&self.disk.layout, algorithm, first, |digest, file| {
             let metadata = file.metadata()?;
-            // Without the index only the kernel knows the last access, to about a day.
-            let accessed = metadata.atime().max(metadata.mtime()).max(0).unsigned_abs();
-            seen.push(Seen { digest, size: metadata.len(), taken: blocks::taken(&metadata), accessed });
+            seen.push(Seen { digest, blob: BlobUse::of_file(&metadata), taken: blocks::taken(&metadata) });
             Ok(())
         })?;
         Ok(seen)

@@ -9,21 +9,21 @@
 //!
 //! Callers: `check/mod.rs`, once for each blob, on several threads at a time.
 
-use std::{fs::File, io};
+use std::io;
 
 use rustix::io::Errno;
 
 use super::{CheckReport, Checker, Corrupt};
 use crate::{
     oci::{Digest, Hasher},
-    storage::{StorageError, partial::hash_from},
+    storage::{StorageError, access_time::open_unnoticed, partial::hash_from},
 };
 
 impl Checker<'_> {
     /// Verifies one blob. What is wrong goes to the quarantine, if this is a repair.
     pub(super) fn blob(&self, digest: Digest, report: &mut CheckReport) -> Result<(), StorageError> {
         let path = self.disk.layout.blob(&digest);
-        let verified = File::open(&path).and_then(|file| {
+        let verified = open_unnoticed(&path, 0).and_then(|file| {
             let mut hasher = Hasher::new(digest.algorithm());
             let size = hash_from(&mut hasher, &file, 0)?;
             Ok((hasher.finish(), size))

@@ -141,7 +141,7 @@ impl Checker<'_> {
         if self.blobs.size(digest)?.is_none_or(|size| size > MAX_MANIFEST_BYTES as u64) {
             return Ok(None);
         }
-        let Some(bytes) = self.blobs.read(digest, MAX_MANIFEST_BYTES)? else { return Ok(None) };
+        let Some(bytes) = self.blobs.read_unnoticed(digest, MAX_MANIFEST_BYTES)? else { return Ok(None) };
         let media_type = media_type.map_or_else(|| Manifest::sniff(&bytes), str::to_owned);
         let manifest = Manifest::parse(&media_type, &bytes).ok();
         Ok(manifest

@@ -5,7 +5,8 @@
 //! tag or the digest; the value is the text of the record file, checksum included. `holders`: every
 //! key of `links` the other way round, the digest first; no value. `referrers`: as `links`, with
 //! the subject and a zero byte before the digest, where the record has a subject; no value.
-//! `blobs`: the digest; the value is size and last access, eight bytes each.
+//! `blobs`: the digest; the value is 18 bytes, numbers with the high byte first: size (8), last use
+//! (4, minutes since 1970), uses (2), and when it came (4, minutes since 1970). See `blob_use.rs`.
 //!
 //! The zero byte sorts before any byte of a name, so the keys of a namespace are in the order of
 //! its names.
@@ -14,7 +15,7 @@ use serde::Deserialize;
 
 use crate::{
     oci::{Digest, Namespace, Repository, Tag},
-    storage::{names, record},
+    storage::{BlobUse, names, record},
 };
 
 /// The part of a key before the zero byte.
@@ -70,9 +71,9 @@ impl Entry {
         Entry { tree: Tree::Links, key: link_key(repository, digest), value: text }
     }
 
-    pub(in crate::storage) fn blob(digest: &Digest, size: u64, accessed: u64) -> Self {
-        let value = [size.to_be_bytes(), accessed.to_be_bytes()].concat();
-        Entry { tree: Tree::Blobs, key: blob_key(digest), value: Some(value) }
+    /// A blob that was stored, or whose file was read. What the index knows of its uses stays.
+    pub(in crate::storage) fn blob(digest: &Digest, blob: BlobUse) -> Self {
+        Entry { tree: Tree::Blobs, key: blob_key(digest), value: Some(blob_value(blob)) }
     }
 
     pub(in crate::storage) fn no_blob(digest: &Digest) -> Self {
@@ -121,8 +122,34 @@ pub(super) fn blob_key(digest: &Digest) -> Vec<u8> {
     digest.to_string().into_bytes()
 }
 
-/// Size and last access.
-pub(super) fn blob_value(value: &[u8]) -> Option<(u64, u64)> {
-    let (size, accessed) = value.split_first_chunk()?;
-    Some((u64::from_be_bytes(*size), u64::from_be_bytes(accessed.try_into().ok()?)))
+/// The value of `blobs`.
+pub(super) fn blob_value(blob: BlobUse) -> Vec<u8> {
+    let BlobUse { size, last, uses, came } = blob;
+    [&size.to_be_bytes()[..], &last.to_be_bytes(), &uses.to_be_bytes(), &came.to_be_bytes()].concat()
+}
+
+/// Reads a value of `blobs`.
+pub(super) fn parse_blob(value: &[u8]) -> Option<BlobUse> {
+    let (size, rest) = value.split_first_chunk()?;
+    let (last, rest) = rest.split_first_chunk()?;
+    let (uses, came) = rest.split_first_chunk()?;
+    Some(BlobUse {
+        size: u64::from_be_bytes(*size),
+        last: u32::from_be_bytes(*last),
+        uses: u16::from_be_bytes(*uses),
+        came: u32::from_be_bytes(came.try_into().ok()?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_reads_as_it_was_written() {
+        let blob = BlobUse { size: 1 << 40, last: 29_000_000, uses: u16::MAX, came: 28_000_000 };
+        let value = blob_value(blob);
+        assert_eq!((value.len(), parse_blob(&value)), (18, Some(blob)));
+        assert_eq!((parse_blob(&value[..16]), parse_blob(&[])), (None, None));
+    }
 }

@@ -47,14 +47,14 @@ use open::{Trees, guarded};
 use shared::{Shared, State};
 use thread::Operation;
 
-use super::space::Space;
+use super::{BlobUse, space::Space};
 use crate::oci::{Digest, Tag};
 
 /// Operations that may wait for the index's thread. A full queue means that sled hangs.
 const QUEUE: usize = 4096;
 
-/// Of those, "was read just now" notes. More are dropped: they are only hints.
-const TOUCHES: usize = 256;
+/// Of those, notes of uses. More are dropped: they are only hints.
+const HINTS: usize = 256;
 
 /// How long an orderly stop waits for the flush, and again for the thread.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -144,11 +144,11 @@ impl Index {
         Some((found.into_iter().flatten().collect(), changing))
     }
 
-    /// When the blob was last opened, in seconds since 1970, as far as the index knows.
-    pub(super) fn accessed(&self, digest: &Digest) -> Option<u64> {
+    /// How a blob was used; the outer `None`: look at its file.
+    pub(super) fn blob(&self, digest: &Digest) -> Option<Option<BlobUse>> {
         let trees = self.shared.ready()?;
-        let value = self.guarded(move || trees.blobs.get(entry::blob_key(digest)))??;
-        entry::blob_value(&value).map(|(_, accessed)| accessed)
+        let value = self.guarded(move || trees.blobs.get(entry::blob_key(digest)))?;
+        Some(value.and_then(|value| entry::parse_blob(&value)))
     }
 
     /// Queues changes that the files of this repository have just seen. Call it under the
@@ -163,17 +163,26 @@ impl Index {
         self.send(Operation::Write { repository: repository.cloned(), entries });
     }
 
-    /// Notes that a blob was opened. A hint: dropped when there are many.
-    pub(super) fn touch(&self, digest: &Digest, size: u64, now: u64) {
+    /// Notes that a blob was used at `now`, in seconds. A hint: dropped when there are many.
+    pub(super) fn touch(&self, digest: &Digest, now: u64) {
+        self.hint(Operation::Touch { digest: *digest, now });
+    }
+
+    /// Notes that a manifest that names these blobs was used at `now`, in seconds. A hint as well.
+    pub(super) fn name(&self, digests: Vec<Digest>, now: u64) {
+        if !digests.is_empty() {
+            self.hint(Operation::Name { digests, now });
+        }
+    }
+
+    fn hint(&self, operation: Operation) {
         if self.shared.is_off() {
             return;
         }
-        if self.shared.touches.fetch_add(1, Ordering::Relaxed) < TOUCHES
-            && self.queue.try_send(Operation::Touch { digest: *digest, size, now }).is_ok()
-        {
+        if self.shared.hints.fetch_add(1, Ordering::Relaxed) < HINTS && self.queue.try_send(operation).is_ok() {
             return;
         }
-        self.shared.touches.fetch_sub(1, Ordering::Relaxed);
+        self.shared.hints.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Waits until the opening has ended, well or not. For the rebuild alone.

@@ -29,9 +29,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// the processor time; an index that has grown has room for them from its next start on.
 const CACHE: RangeInclusive<u64> = 2 << 20..=64 << 20;
 
-/// The key of the token. It has a number so that an index with other trees than these is not
-/// believed.
-const TOKEN: &[u8] = b"token 3";
+/// The key of the token. It has a number so that an index with other trees or values than these is
+/// not believed.
+pub(super) const TOKEN: &[u8] = b"token 4";
 
 /// An open sled. Cheap to clone.
 #[derive(Clone, Debug)]

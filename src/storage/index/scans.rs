@@ -1,12 +1,15 @@
 //! Pages of the index: a scan begins where the page does, and ends with it.
 //!
 //! Promises: as for every read of [`Index`], `None` means that the files have to be read. Callers:
-//! the catalogue.
+//! the catalogue, and the scan over the uses of all blobs.
 
 use std::ops::Bound;
 
 use super::{Index, RepositoryKey, entry};
-use crate::oci::{Digest, Namespace, RepositoryName, Tag};
+use crate::{
+    oci::{Digest, Namespace, RepositoryName, Tag},
+    storage::BlobUse,
+};
 
 /// Repositories of which the index is sure, and those that are just changing, for which the files
 /// have to be read.
@@ -75,6 +78,25 @@ impl Index {
             Ok(sure)
         })?;
         Some((sure, changing))
+    }
+
+    /// The first `limit` blobs after `last`, in the order of digests. A blob that comes or goes
+    /// meanwhile may be among them or not.
+    pub(in crate::storage) fn blobs_after(
+        &self,
+        last: Option<&Digest>,
+        limit: usize,
+    ) -> Option<Vec<(Digest, BlobUse)>> {
+        let trees = self.shared.ready()?;
+        let from = last.map_or(Bound::Unbounded, |last| Bound::Excluded(entry::blob_key(last)));
+        let blob = |(key, value): (sled::IVec, sled::IVec)| {
+            let digest = std::str::from_utf8(&key).ok()?.parse().ok()?;
+            Some((digest, entry::parse_blob(&value)?))
+        };
+        self.guarded(|| {
+            let blobs = trees.blobs.range::<Vec<u8>, _>((from, Bound::Unbounded));
+            blobs.take(limit).filter_map(|entry| entry.map(blob).transpose()).collect()
+        })
     }
 }
 

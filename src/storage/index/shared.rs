@@ -15,7 +15,7 @@ pub(super) struct Shared {
     pub(super) settled: Condvar,
     pub(super) settling: Mutex<bool>,
     pub(super) pending: Mutex<HashMap<RepositoryKey, usize>>,
-    pub(super) touches: AtomicUsize,
+    pub(super) hints: AtomicUsize,
 }
 
 #[derive(Clone, Debug, Default)]

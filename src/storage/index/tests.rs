@@ -4,9 +4,10 @@ use std::{fs, path::Path};
 
 use proptest::prelude::*;
 
+use super::open;
 use crate::storage::{
     Files,
-    tests::{eventually, link_record, open, open_ready, repository, tag, tag_record},
+    tests::{eventually, link_record, open as open_folder, open_ready, repository, tag, tag_record},
 };
 
 fn fill(dir: &Path) {
@@ -30,7 +31,7 @@ fn check(storage: &Files, content: &[u8]) {
 
 /// A start that finds this index answers rightly at once, and from an index of its own in the end.
 fn starts(dir: &Path, content: &[u8]) {
-    let storage = open(dir);
+    let storage = open_folder(dir);
     check(&storage, content);
     // Damage that shows only when it is read puts it out of use; that is no wrong answer either.
     eventually(|| storage.index_is_ready() || storage.disk.index.is_off());
@@ -115,6 +116,25 @@ fn an_older_copy_is_not_believed() {
     fs::remove_dir_all(dir.path().join("index")).unwrap();
     copy(aside.path(), &dir.path().join("index"));
     starts(dir.path(), b"2");
+}
+
+#[test]
+fn an_index_of_another_version_is_filled_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    {
+        let db = sled::open(dir.path().join("index")).unwrap();
+        let token = db.remove(open::TOKEN).unwrap().unwrap();
+        db.insert(b"token 3", token).unwrap();
+        db.open_tree("blobs").unwrap().insert(b"sha256:short", &[0; 16]).unwrap();
+        db.flush().unwrap();
+    }
+    starts(dir.path(), b"1");
+    let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.into_iter().any(|name| name.starts_with("index.bad-")), "it is set aside");
+    let storage = open_ready(dir.path());
+    let trees = storage.disk.index.shared.ready().unwrap();
+    assert!(trees.db.get(b"token 3").unwrap().is_none() && trees.blobs.is_empty());
 }
 
 #[test]

@@ -17,13 +17,13 @@ use super::{
     open::{self, Opened, Trees, guarded},
     shared::{Shared, State},
 };
-use crate::{oci::Digest, storage::space::Space};
+use crate::{
+    oci::Digest,
+    storage::{BlobUse, space::Space},
+};
 
 /// With fewer bytes free on the disk the index is off: sled does not survive a full disk.
 const RESERVE: u64 = 64 << 20;
-
-/// Seconds between two notes of one blob's last access.
-const ACCESS_GRAIN: u64 = 60;
 
 /// An order for the thread.
 #[derive(Debug)]
@@ -32,8 +32,10 @@ pub(super) enum Operation {
     Write { repository: Option<RepositoryKey>, entries: Vec<Entry> },
     /// Records that the rebuild has read; `applied` is told when they are in.
     Feed { entries: Vec<Entry>, applied: SyncSender<()> },
-    /// A blob was opened.
-    Touch { digest: Digest, size: u64, now: u64 },
+    /// A blob was used, at this time in seconds.
+    Touch { digest: Digest, now: u64 },
+    /// A manifest that names these blobs was used, at this time in seconds.
+    Name { digests: Vec<Digest>, now: u64 },
     /// The rebuild has fed everything.
     Complete,
     /// The state has changed: read it again.
@@ -111,12 +113,14 @@ fn apply(shared: &Shared, trees: &Trees, operation: Operation) -> sled::Result<N
             // The rebuild may have been told to stop meanwhile.
             let _ = applied.send(());
         }
-        Operation::Touch { digest, size, now } => {
-            shared.touches.fetch_sub(1, Ordering::Relaxed);
-            let key = entry::blob_key(&digest);
-            let last = trees.blobs.get(&key)?.and_then(|value| entry::blob_value(&value));
-            if last.is_none_or(|(_, accessed)| accessed.saturating_add(ACCESS_GRAIN) <= now || accessed > now) {
-                store(trees, vec![Entry::blob(&digest, size, now)])?;
+        Operation::Touch { digest, now } => {
+            shared.hints.fetch_sub(1, Ordering::Relaxed);
+            note(trees, &digest, |blob| blob.used(now))?;
+        }
+        Operation::Name { digests, now } => {
+            shared.hints.fetch_sub(1, Ordering::Relaxed);
+            for digest in digests {
+                note(trees, &digest, |blob| blob.named(now))?;
             }
         }
         Operation::Complete => shared.enter(State::Ready(trees.clone())),
@@ -135,10 +139,34 @@ fn store(trees: &Trees, entries: Vec<Entry>) -> sled::Result<()> {
         match tree {
             Tree::Tags => drop(put(&trees.tags, key, value)?),
             Tree::Links => store_link(trees, key, value)?,
-            Tree::Blobs => drop(put(&trees.blobs, key, value)?),
+            Tree::Blobs => store_blob(trees, key, value)?,
         }
     }
     Ok(())
+}
+
+/// A blob. One that is here already keeps its uses.
+fn store_blob(trees: &Trees, key: Vec<u8>, value: Option<Vec<u8>>) -> sled::Result<()> {
+    let value = match value {
+        Some(value) => {
+            let before = trees.blobs.get(&key)?.and_then(|before| entry::parse_blob(&before));
+            let merged = entry::parse_blob(&value).zip(before).map(|(blob, before)| blob.over(before));
+            Some(merged.map_or(value, entry::blob_value))
+        }
+        None => None,
+    };
+    put(&trees.blobs, key, value).map(drop)
+}
+
+/// Changes what is known of a blob's use. A blob without an entry is gone, or the rebuild has yet
+/// to read its file, whose access time shows this use.
+fn note(trees: &Trees, digest: &Digest, change: impl FnOnce(BlobUse) -> BlobUse) -> sled::Result<()> {
+    let key = entry::blob_key(digest);
+    let before = trees.blobs.get(&key)?.and_then(|value| entry::parse_blob(&value));
+    match before.map(|before| (before, change(before))) {
+        Some((before, after)) if after != before => put(&trees.blobs, key, Some(entry::blob_value(after))).map(drop),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A link, and its entries in `holders` and `referrers`.

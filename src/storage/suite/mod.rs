@@ -10,6 +10,7 @@
 //! | `looks.rs` | what is seen: tags, referrers, holders, repositories, presence, versions |
 //! | `evictions.rs` | what is evicted, and how downloads wait for it |
 //! | `keeps.rs` | what stays and what goes, also while a push comes between |
+//! | `uses.rs` | what a use changes, and what is shown of it |
 //! | `scenes.rs` | what holds when the Nth operation of a scene fails, for every N |
 
 mod commits;
@@ -17,6 +18,7 @@ mod evictions;
 mod keeps;
 mod looks;
 mod scenes;
+mod uses;
 
 use std::{future::Future, ops::Deref, sync::Arc, time::Duration};
 

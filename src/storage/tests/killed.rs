@@ -2,6 +2,7 @@
 //! nothing partial shows.
 
 mod push;
+mod uses;
 
 use std::process::{Command, Stdio};
 

@@ -4,6 +4,7 @@
 use std::{fs, time::Instant};
 
 use super::*;
+use crate::storage::index::Entry;
 
 const MIB: usize = 1 << 20;
 
@@ -80,5 +81,34 @@ fn rebuild() {
             assert!(storage.catalog.tag(&repository, &tag("v3")).unwrap().is_some());
         }
         println!("a tag from the {how}: {:.1} us", started.elapsed().as_secs_f64() * 100.0);
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn residents() {
+    const BLOBS: u32 = 1_000_000;
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let storage = open_ready(dir.path());
+    for chunk in (0..BLOBS).collect::<Vec<_>>().chunks(4096) {
+        let entry = |n: &u32| Entry::blob(&digest(&n.to_le_bytes()), BlobUse::new(u64::from(*n), 1_700_000_000));
+        storage.disk.index.feed(chunk.iter().map(entry).collect()).recv().unwrap();
+    }
+    scan(&storage, "from the index", BLOBS);
+    storage.disk.index.close();
+    for n in 0..BLOBS / 10 {
+        let path = storage.disk.layout.blob(&digest(&n.to_le_bytes()));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, []).unwrap();
+    }
+    scan(&storage, "from files", BLOBS / 10);
+}
+
+fn scan(storage: &Files, how: &str, expected: u32) {
+    for _ in 0..3 {
+        let (started, mut blobs) = (Instant::now(), 0);
+        storage.blobs.uses(|_, _| blobs += 1).unwrap();
+        assert_eq!(blobs, expected);
+        println!("{blobs} blobs {how}: {:.2} s", started.elapsed().as_secs_f64());
     }
 }

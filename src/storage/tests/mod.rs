@@ -10,6 +10,7 @@ mod removal;
 mod reserved;
 mod room;
 mod rot;
+pub(super) mod uses;
 
 use std::{
     io::Write as _,
@@ -186,15 +187,6 @@ fn usage_is_the_same_by_count_and_by_the_clean_mark() {
     drop(storage);
     let storage = Files::open(dir.path(), limited).unwrap();
     assert!(storage.room_for(10) && !storage.room_for(11));
-}
-
-#[test]
-fn the_last_access_is_noted() {
-    let dir = tempfile::tempdir().unwrap();
-    let storage = open_ready(dir.path());
-    storage.blobs.put(&digest(b"x"), b"x").unwrap();
-    eventually(|| storage.last_access(&digest(b"x")).is_some_and(|seconds| seconds > 1_700_000_000));
-    assert_eq!(storage.last_access(&digest(b"y")), None);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::{collections::HashSet, time::Duration};
 
 use crate::{
     oci::{Digest, Repository},
-    runtime::{BlockingPool, clock},
+    runtime::BlockingPool,
     storage::{
         Eviction, Finder, Hold, LinkRecord, Proof, Removal, Respect, RotCount, Scrubbing, Step, Storage, StorageError,
         StoredBlob, TagRecord, Unneeded, Unsure, blob_iter::BlobIter, needs,
@@ -306,15 +306,6 @@ impl Storage {
     /// What was found rotten since the start, by who found it. From memory.
     pub fn rotten(&self) -> Vec<RotCount> {
         self.files.rotten().to_vec()
-    }
-
-    /// Notes that content was used without being opened: a manifest from memory. To the minute, and
-    /// a hint: it may be lost. No lock and no disk: for every request.
-    pub fn note_use(&self, digest: &Digest, size: u64) {
-        let (disk, now) = (&self.files.disk, clock::now());
-        if disk.recent_uses.is_first(digest, now) {
-            disk.index.touch(digest, size, now);
-        }
     }
 }
 

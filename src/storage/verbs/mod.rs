@@ -1,4 +1,4 @@
-//! The verbs of [`Storage`](super::Storage), in five groups.
+//! The verbs of [`Storage`](super::Storage), in six groups.
 //!
 //! Promises: those of `storage/mod.rs`; each verb has its contract and its errors in its doc.
 //! Callers: pull, push, the retention, and the app.
@@ -10,6 +10,7 @@
 //! | stage | content on its way in: downloads and uploads | `download.rs`, `upload.rs` |
 //! | keep | holds, removals, the proof of content, the walk over all | `keep.rs` |
 //! | room | reservations and counts | `room.rs` |
+//! | uses | how content was used | `uses.rs` |
 
 mod commit;
 mod download;
@@ -17,6 +18,7 @@ mod keep;
 mod look;
 mod room;
 mod upload;
+mod uses;
 
 pub use self::{
     commit::{Change, CommitError, Expectation, IfLinked, Refusal},

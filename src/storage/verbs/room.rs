@@ -1,8 +1,8 @@
 //! Room: reservations for downloads, and the counts of what is here.
 //!
 //! Promises: downloads that begin together never exceed `max_size` together (K1). The verbs that
-//! are not `async` answer from memory or from the index, or ask the file system at most once a
-//! second. Callers: pull reserves; the retention and the app read the counts.
+//! are not `async` answer from memory, or ask the file system at most once a second. Callers: pull
+//! reserves; the retention and the app read the counts.
 
 use std::time::Duration;
 
@@ -106,11 +106,5 @@ impl Storage {
     /// Whether reads come from the index. Files serve them otherwise, with the same answers.
     pub fn index_is_ready(&self) -> bool {
         self.files.index_is_ready()
-    }
-
-    /// When the content was last opened, in seconds since 1970, to about a minute; `None` if the
-    /// index does not know.
-    pub fn last_access(&self, digest: &Digest) -> Option<u64> {
-        self.files.last_access(digest)
     }
 }

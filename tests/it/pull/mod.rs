@@ -23,6 +23,7 @@ mod spellings;
 mod standing;
 mod storm;
 mod strangers;
+mod uses;
 
 use crate::{hub::Hub, lanyard::Lanyard};
 
