@@ -2,7 +2,8 @@
 //!
 //! [`Collector`] removes what no repository needs, in passes (`sweep.rs`). [`Scrub`] finds rot
 //! (`scrub.rs`). [`app`](crate::app) owns their tasks; [`admin`](crate::admin) shows them and
-//! starts passes. A pass goes through three states:
+//! starts passes. [`Harvest`] has the order in which cached blobs are evicted (`turns.rs`). A pass
+//! of the collector goes through three states:
 //!
 //! ```text
 //! each hosted repository: a blob's link that no manifest of it needs, lease over ─► unlinked
@@ -32,6 +33,7 @@ mod scrub;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::{
     sync::Arc,
@@ -44,6 +46,7 @@ pub use report::{Collection, HostedRepository, Kept, Passed, ScrubStatus, Scrubb
 pub use scrub::Scrub;
 use sweep::{Pass, PassMode, SettledRepositories};
 use tokio_util::sync::CancellationToken;
+pub use turns::{Harvest, Resident, Turn};
 
 use crate::{
     oci::{Namespace, Repository, RepositoryName},
