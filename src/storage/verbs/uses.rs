@@ -40,8 +40,8 @@ impl Storage {
     /// then returns `found`, which `show` may gather into. Content that comes or goes meanwhile may
     /// be shown or not, and a use that comes meanwhile likewise.
     ///
-    /// One scan of the index: a second or so for a million blobs. While the index is not ready, or
-    /// goes off, the files of the 512 folders are looked at. `show` runs on a thread that may
+    /// One scan of the index, page by page; no memory grows with it. While the index is not ready,
+    /// or goes off, the files of the 512 folders are looked at. `show` runs on a thread that may
     /// block, under no lock.
     ///
     /// # Errors
