@@ -36,6 +36,8 @@ pub(super) struct FirstInLine<'a> {
     until: Instant,
     /// How often the eviction was exhausted when this began.
     exhausted: u64,
+    /// The eviction has nothing left: the next look is the last one.
+    ends: bool,
     changes: watch::Receiver<u64>,
     _place: MutexGuard<'a, ()>,
 }
@@ -56,7 +58,7 @@ impl RoomQueue {
         let place = timeout_at(until, self.line.lock()).await.ok()?;
         let changes = self.exhausted.subscribe();
         let exhausted = *changes.borrow();
-        Some(FirstInLine { queue: self, until, exhausted, changes, _place: place })
+        Some(FirstInLine { queue: self, until, exhausted, ends: false, changes, _place: place })
     }
 
     /// Some room has become free.
@@ -77,16 +79,18 @@ impl FirstInLine<'_> {
     }
 
     /// There was no room for `bytes`: posts that need, and waits until it is worth to look again.
-    /// False if it is not.
+    /// False if it is not. Once nothing is left that may go, one more look is: what went last may
+    /// have been enough.
     pub(super) async fn again(&mut self, bytes: u64) -> bool {
-        if self.queue.need.receiver_count() == 0 {
+        if self.ends || self.queue.need.receiver_count() == 0 {
             return false;
         }
         if *self.queue.need.borrow() == 0 {
             self.queue.need.send_replace(bytes.max(1));
         }
         let changed = timeout_at(self.until, self.changes.changed()).await;
-        matches!(changed, Ok(Ok(()))) && *self.changes.borrow() == self.exhausted
+        self.ends = *self.changes.borrow() != self.exhausted;
+        matches!(changed, Ok(Ok(())))
     }
 }
 
@@ -125,6 +129,8 @@ mod tests {
         let mut last = queue.first().await.unwrap();
         last.looks();
         queue.exhausted();
+        assert!(last.again(0).await, "what went last may be enough");
+        last.looks();
         assert!(!last.again(0).await && began.elapsed() == WAIT, "nothing is left to go");
     }
 

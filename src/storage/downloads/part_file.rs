@@ -118,7 +118,10 @@ impl PartFile {
     /// [`commit`](Self::commit), after [`discard`](Self::discard), and, with the old bytes, after
     /// [`restart`](Self::restart).
     pub(crate) fn reader(&self) -> Result<Arc<File>, StorageError> {
-        self.partial.reader()
+        let file = self.partial.reader()?;
+        // Who reads it may go on to after the commit.
+        self.disk.readers.note(&self.guard.key, &file);
+        Ok(file)
     }
 
     /// Takes the next bytes. Small pieces are buffered: [`flush`](Self::flush) makes them readable.

@@ -76,6 +76,28 @@ fn what_cannot_be_had_again_or_was_promised_stays() {
     });
 }
 
+/// Clients read a download while it runs, and a slow one for long after its end.
+#[test]
+fn a_reader_of_the_download_keeps_its_content() {
+    each(|house| {
+        let (storage, mirror) = (house.storage(), repository("a"));
+        eventually(|| storage.usage().complete);
+        let reader = house.run(async {
+            let room = storage.reserve(digest(b"layer"), 5).await.unwrap().unwrap();
+            let mut download = storage.download(room, None).await.unwrap();
+            download.append(vec![Bytes::from_static(b"layer")]).await.unwrap();
+            let reader = download.reader().unwrap();
+            assert!(download.verify().await.unwrap());
+            download.commit().await.unwrap();
+            reader
+        });
+        assert!(house.commit(Change::link(&mirror, link_record(b"layer"), IfLinked::Replace)).unwrap());
+        assert_eq!(evict(house, b"layer"), Eviction::Kept(KeptFor::Reader));
+        drop(reader);
+        assert_eq!(evict(house, b"layer"), Eviction::Evicted(5));
+    });
+}
+
 /// K2: a push that links content comes before its eviction, or finds it gone.
 #[test]
 fn a_push_or_the_eviction_wins_and_never_half() {
