@@ -11,17 +11,19 @@
 //! - [`http`]: the registry API over actix-web, and the administration's API on a Unix socket.
 //! - [`metrics`]: the counters.
 //! - [`names`]: resolves the path of a request to a repository.
+//! - [`network`]: trusted certificates, and the proxies on the way to other machines.
 //! - [`oci`]: the specification's words as types. Pure.
 //! - [`pull`]: gets the content of a repository, from storage or from its upstream.
 //! - [`push`]: brings content into hosted repositories and deletes it there.
-//! - [`retention`]: removes unneeded content and reads stored content again, in the background.
+//! - [`retention`]: removes unneeded content, evicts cached content, keeps what is pinned, forgets
+//!   names, and reads stored content again.
 //! - [`runtime`]: threads, tasks, time. Knows nothing of registries.
 //! - [`storage`]: the data folder. Knows nothing of upstreams.
 //! - [`upstream`]: the registries of the internet. Knows nothing of the disk.
 //!
-//! From the ground up: `oci`, `runtime`; `config`, `metrics`; `storage`, `upstream`, `names`,
-//! `access`; `pull`, `retention`; `push`, `admin`; `http`; `app`; `cli`. An import points down
-//! only; `tests/it/layers.rs` says which rooms each one may use.
+//! From the ground up: `oci`, `runtime`, `network`; `config`, `metrics`; `storage`, `upstream`,
+//! `names`, `access`; `pull`, `retention`; `push`, `admin`; `http`; `app`; `cli`. An import points
+//! down only; `tests/it/layers.rs` says which rooms each one may use.
 
 pub mod access;
 pub mod admin;
@@ -31,6 +33,7 @@ pub mod config;
 pub mod http;
 pub mod metrics;
 pub mod names;
+pub mod network;
 pub mod oci;
 pub mod pull;
 pub mod push;

@@ -60,6 +60,11 @@ impl<'a> Lru<'a> {
     pub(crate) fn new(room: Room<'a>) -> Self {
         Lru { queue: Queue::new(room.sizes.len()), room }
     }
+
+    /// Whether the blob is here. It is no use of it.
+    pub(crate) fn has(&self, blob: u32) -> bool {
+        self.queue.has(blob)
+    }
 }
 
 impl Cache for Lru<'_> {
@@ -263,10 +268,39 @@ impl<'a> Turns<'a> {
         Turns { here, harvest: None, turn: Turn::default(), evicted: vec![None; blobs], memory, room }
     }
 
+    /// Whether the blob is here. It is no use of it.
+    pub(crate) fn has(&self, blob: u32) -> bool {
+        self.here.get(blob).is_some()
+    }
+
+    /// The turn in minutes, once it is known.
+    pub(crate) fn turn(&self) -> Option<f64> {
+        self.turn.age()
+    }
+
+    /// A manifest that names the blob is given out: if it is here, its last use is the minute
+    /// before.
+    pub(crate) fn named(&mut self, blob: u32, now: u32) {
+        if let Some(resident) = self.here.get_mut(blob) {
+            resident.last = resident.last.max(u64::from(now.saturating_sub(1)));
+        }
+    }
+
+    /// The process is killed. Of each blob that is here, its file shows a last use and a number of
+    /// uses (`shown`); all else is forgotten.
+    pub(crate) fn killed(&mut self, shown: impl Fn(u32) -> (u32, u16)) {
+        for resident in &mut self.here.all {
+            let (last, uses) = shown(resident.key);
+            (resident.last, resident.uses) = (last.into(), uses);
+        }
+        (self.harvest, self.turn) = (None, Turn::default());
+        self.evicted.fill(None);
+    }
+
     /// How often a blob that comes now was used before.
     fn uses_before(&self, blob: u32, now: u32) -> u16 {
         let known = self.evicted[blob as usize].filter(|_| self.memory == Memory::FourTurns);
-        let turn = self.turn.minutes().unwrap_or_default();
+        let turn = self.turn.age().unwrap_or_default();
         known.filter(|(at, _)| f64::from(now - at) < 4.0 * turn).map_or(0, |(_, uses)| uses)
     }
 
@@ -274,10 +308,10 @@ impl<'a> Turns<'a> {
         let here = &self.here;
         let taken = self.harvest.as_mut().and_then(|harvest| harvest.take(|blob| here.get(*blob)));
         let Some(gone) = taken else {
-            self.harvest = Some(Harvest::of(here.all.iter().copied(), here.all.len(), self.turn, now));
+            self.harvest = Some(Harvest::of(here.all.iter().copied(), here.all.len(), self.turn, now.into()));
             return;
         };
-        self.turn.evicted(&gone, now);
+        self.turn.evicted(&gone, now.into());
         self.evicted[gone.key as usize] = Some((now, gone.uses));
         self.here.remove(gone.key);
         self.room.give_back(gone.key);
@@ -287,7 +321,7 @@ impl<'a> Turns<'a> {
 impl Cache for Turns<'_> {
     fn ask(&mut self, blob: u32, now: u32) -> bool {
         if let Some(resident) = self.here.get_mut(blob) {
-            resident.last = now;
+            resident.last = now.into();
             resident.uses = resident.uses.saturating_add(1);
             return true;
         }
@@ -298,7 +332,7 @@ impl Cache for Turns<'_> {
             self.evict(now);
         }
         let uses = self.uses_before(blob, now).saturating_add(1);
-        self.here.add(Resident { key: blob, size: self.room.size(blob), last: now, uses, goes_last: false });
+        self.here.add(Resident { key: blob, size: self.room.size(blob), last: now.into(), uses });
         self.room.take(blob);
         false
     }

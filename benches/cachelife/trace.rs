@@ -1,9 +1,9 @@
 //! What is replayed: the digest of each request in order, and a size for each digest.
 //!
-//! The requests are those of a file, or made up with the same published moments. Sizes are drawn
-//! independent of popularity, by a mixture fitted to the published sizes of the IBM registries
-//! (mean 14.4 MB; above 64 MiB 6 % of requests). All numbers come from seeds, so that a run can be
-//! repeated exactly.
+//! The requests are those of a file, or made up with the same published numbers (requests, digests,
+//! the share asked for once). Sizes are drawn independent of popularity, by a mixture fitted to the
+//! published sizes of the IBM registries (mean 14.4 MB; above 64 MiB 6 % of requests). Everything
+//! is drawn from seeds, so that a run can be repeated exactly.
 
 use std::{collections::HashMap, f64::consts::TAU, fs::File, io::Read as _};
 
@@ -19,7 +19,7 @@ pub(crate) struct Trace {
 /// The size of each digest, in bytes.
 pub(crate) type Sizes = Vec<u64>;
 
-/// The published moments: requests, digests, and the share of digests that is asked for once.
+/// The published numbers: requests, digests, and the share of digests that is asked for once.
 const REQUESTS: f64 = 256_298.0;
 const DIGESTS: usize = 80_432;
 const ONCE: f64 = 0.68;
@@ -71,8 +71,8 @@ impl Trace {
         Trace { name: "**synthetic**".to_owned(), requests, digests: counts.len() }
     }
 
-    /// The moments in words, to compare with the published ones.
-    pub(crate) fn moments(&self) -> String {
+    /// Its numbers in words, to compare with the published ones.
+    pub(crate) fn numbers(&self) -> String {
         let mut uses = vec![0_u32; self.digests];
         let mut last = vec![None; self.digests];
         let mut distances = Vec::new();
@@ -105,12 +105,7 @@ impl Trace {
     /// Draws the size of each digest.
     pub(crate) fn sizes(&self, seed: u64) -> Sizes {
         let mut random = Random(seed);
-        let size = |_| {
-            let megabytes =
-                if random.unit() < 0.35 { random.lognormal(23.2, 1.128) } else { random.lognormal(0.05, 1.5) };
-            (megabytes.min(8_000.0) * 1e6).max(200.0) as u64
-        };
-        (0..self.digests).map(size).collect()
+        (0..self.digests).map(|_| random.size()).collect()
     }
 
     /// For each request, the position of the next one for the same digest.
@@ -155,16 +150,27 @@ fn power_law(from: usize, to: usize, least: f64, sum: f64) -> Vec<u32> {
 }
 
 /// Numbers that are the same with every version of every crate (splitmix64).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     /// Evenly distributed over 0 to 1, without 0.
-    fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (((bits ^ (bits >> 31)) >> 11) + 1) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        ((self.unit() * end as f64) as usize).min(end - 1)
+    }
+
+    /// The size of a blob, in bytes.
+    pub(crate) fn size(&mut self) -> u64 {
+        let megabytes = if self.unit() < 0.35 { self.lognormal(23.2, 1.128) } else { self.lognormal(0.05, 1.5) };
+        (megabytes.min(8_000.0) * 1e6).max(200.0) as u64
     }
 
     /// Lognormal with this median, by Box and Muller's method.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::Command, thread, time::Instant};
 use crate::{
     client, cold,
     content::{Blob, Content},
-    fills, manifests,
+    fills, life, manifests,
     measuring::{Cpus, ROUNDS},
     report::{Figures, Goal, Section, ratio},
     servers::{Kind, Server, here},
@@ -27,12 +27,15 @@ pub(crate) fn run(content: &Content, cores: usize, words: &[String]) -> Vec<Sect
     let _ = Command::new("taskset").args(["-a", "-c", "-p", &clients, &pid]).output();
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     let mut sections = Vec::new();
-    let cases: [(&str, &dyn Fn() -> Vec<Section>); 9] = [
+    let cases: [(&str, &dyn Fn() -> Vec<Section>); 12] = [
         ("blobs", &|| vec![blobs(content, &cpus.servers, false)]),
         ("tls", &|| vec![blobs(content, &cpus.servers, true)]),
         ("manifests", &|| manifests::run(content, &cpus).into_iter().collect()),
         ("cold", &|| cold::run(content, &cpus)),
         ("fills", &|| fills::run(content, &cpus)),
+        ("life replay", &|| life::replay(&cpus)),
+        ("life full", &|| life::full(&cpus)),
+        ("life evictions", &|| life::evictions(content, &cpus)),
         ("pushes", &|| vec![pushes(content, &cpus.all)]),
         ("memory", &|| vec![memory(content, &cpus.servers)]),
         ("start", &|| vec![start::run(&cpus)]),
@@ -91,7 +94,7 @@ fn blobs(content: &Content, cpus: &str, tls: bool) -> Section {
         .into_iter()
         .chain(["rate / nginx", "rate / docker-registry", "CPU / nginx"]);
     let title = if tls { "Blobs over TLS 1.3, AES-128-GCM" } else { "Blobs over plain HTTP" };
-    Section { title, head: head.map(str::to_owned).collect(), rows }
+    Section { title: title.to_owned(), head: head.map(str::to_owned).collect(), rows }
 }
 
 fn compare(name: &str, blob: &Blob, speeds: &BTreeMap<Kind, Speed>, tls: bool) -> Vec<String> {
@@ -160,7 +163,7 @@ fn pushes(content: &Content, cpus: &str) -> Section {
         .collect();
     let head = ["who", "seconds", "GB/s", "lanyard's rate / its"];
     Section {
-        title: "A push of 1 GB, server and client on all processors",
+        title: "A push of 1 GB, server and client on all processors".to_owned(),
         head: head.map(str::to_owned).to_vec(),
         rows,
     }
@@ -191,5 +194,5 @@ fn memory(content: &Content, cpus: &str) -> Section {
     }
     let head = ["anonymous resident memory, MiB"].into_iter().map(str::to_owned);
     let head = head.chain(here().iter().map(|kind| kind.name().to_owned())).collect();
-    Section { title: "Memory", head, rows }
+    Section { title: "Memory".to_owned(), head, rows }
 }

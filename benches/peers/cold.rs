@@ -75,7 +75,7 @@ fn row(kind: Kind, content: &Content, blobs: &[&Blob], rounds: usize, pause: Dur
     vec![kind.name().to_owned(), tail.text(2), worst.text(2), rate.text(2), goal]
 }
 
-fn section(title: &'static str, rows: Vec<Vec<String>>) -> Section {
+fn section(title: &str, rows: Vec<Vec<String>>) -> Section {
     let head = ["server", "manifest p99 ms", "slowest ms", "cold blobs GB/s together", "p99"];
-    Section { title, head: head.map(str::to_owned).to_vec(), rows }
+    Section { title: title.to_owned(), head: head.map(str::to_owned).to_vec(), rows }
 }

@@ -80,7 +80,7 @@ fn followers(content: &Content, cpus: &Cpus) -> Section {
     }
     let head = ["followers", "from the upstream itself, MB/s", "the slowest follower, MB/s", "its rate / upstream's"];
     Section {
-        title: "A blob of 100 MB that is being filled from an upstream of 50 MB/s",
+        title: "A blob of 100 MB that is being filled from an upstream of 50 MB/s".to_owned(),
         head: head.map(str::to_owned).to_vec(),
         rows,
     }
@@ -113,7 +113,7 @@ fn fetch(content: &Content, cpus: &Cpus) -> Section {
     ];
     let head = ["who", "seconds", "GB/s", "lanyard's rate / its"];
     Section {
-        title: "A cold fetch of 1 GB from a fast upstream, hashed and committed durably",
+        title: "A cold fetch of 1 GB from a fast upstream, hashed and committed durably".to_owned(),
         head: head.map(str::to_owned).to_vec(),
         rows,
     }

@@ -18,14 +18,23 @@ mod client;
 mod cold;
 mod content;
 mod fills;
+mod life;
 mod manifests;
 mod measuring;
+#[path = "../cachelife/policies.rs"]
+#[allow(dead_code, reason = "the bench cachelife compares more orders")]
+mod policies;
+#[path = "../cachelife/queue.rs"]
+mod queue;
 mod registries;
 mod report;
 mod servers;
 #[path = "../shelf/mod.rs"]
 mod shelf;
 mod start;
+#[path = "../cachelife/trace.rs"]
+#[allow(dead_code, reason = "the bench cachelife tells the numbers of a trace")]
+mod trace;
 
 use std::{
     os::unix::process::CommandExt as _,
@@ -37,10 +46,12 @@ const INSIDE: &str = "LANYARD_BENCH_INSIDE";
 
 fn main() -> ExitCode {
     if std::env::var_os(INSIDE).is_none() {
-        // A network namespace with a loopback of its own.
+        // A network namespace with a loopback of its own, and a namespace of mounts, which end
+        // with the run.
         let error = Command::new("unshare")
             .args([
                 "-n",
+                "-m",
                 "sh",
                 "-c",
                 "ip link set lo up && echo reno > /proc/sys/net/ipv4/tcp_congestion_control && exec \"$@\"",

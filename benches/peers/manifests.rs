@@ -71,7 +71,7 @@ pub(crate) fn run(content: &Content, cpus: &Cpus) -> Option<Section> {
     let head = ["server", "requests/s", "p99 ms", "µs CPU per request"].into_iter();
     let head = head.chain(["lanyard's CPU / its", "lanyard's rate / its", "lanyard's p99 / its"]);
     Some(Section {
-        title: "A warm manifest of 2 KB, 64 connections",
+        title: "A warm manifest of 2 KB, 64 connections".to_owned(),
         head: head.map(str::to_owned).collect(),
         rows: rows.collect(),
     })
@@ -79,10 +79,27 @@ pub(crate) fn run(content: &Content, cpus: &Cpus) -> Option<Section> {
 
 /// Requests per second, the 99th percentile in milliseconds, and processor time for each request.
 fn measure(server: &Server, content: &Content) -> (f64, f64, f64) {
-    let url = format!("http://127.0.0.1:{}{}", server.port, server.manifest(&content.manifest.digest));
     let before = server.cpu();
-    let output = Command::new("wrk").args(["-t1", "-c64", "-d3s", "--latency", "-H", ACCEPT, &url]).output().unwrap();
+    let Wrk { rate, p99, requests } = wrk(server.port, &server.manifest(&content.manifest.digest), 64, 3);
     let cpu = (server.cpu() - before).as_secs_f64();
+    (rate, p99, cpu * 1e6 / requests)
+}
+
+/// What `wrk` says.
+pub(crate) struct Wrk {
+    /// Requests per second.
+    pub(crate) rate: f64,
+    /// The 99th percentile of the latency, in milliseconds.
+    pub(crate) p99: f64,
+    pub(crate) requests: f64,
+}
+
+/// Asks for a path for so many seconds.
+pub(crate) fn wrk(port: u16, path: &str, connections: usize, seconds: u64) -> Wrk {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    let (connections, seconds) = (format!("-c{connections}"), format!("-d{seconds}s"));
+    let output =
+        Command::new("wrk").args(["-t1", &connections, &seconds, "--latency", "-H", ACCEPT, &url]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!said.contains("Non-2xx"), "{said}");
     // Read at the start of a line: the first table of `wrk` has percentages of its own.
@@ -92,7 +109,7 @@ fn measure(server: &Server, content: &Content) -> (f64, f64, f64) {
         rest.split_whitespace().next().map(milliseconds_or_number).unwrap()
     };
     let requests: f64 = said.lines().find_map(|l| l.trim().split_once(" requests in ")).unwrap().0.parse().unwrap();
-    (number("Requests/sec"), number("99%"), cpu * 1e6 / requests)
+    Wrk { rate: number("Requests/sec"), p99: number("99%"), requests }
 }
 
 /// `1.50ms`, `800.00us`, `1.2s` in milliseconds. A number without a unit is itself.

@@ -10,7 +10,7 @@ const END: &str = "<!-- to here -->";
 
 /// A table and its title.
 pub(crate) struct Section {
-    pub(crate) title: &'static str,
+    pub(crate) title: String,
     pub(crate) head: Vec<String>,
     pub(crate) rows: Vec<Vec<String>>,
 }

@@ -91,20 +91,31 @@ impl Server {
 
     /// A lanyard with this data folder and these lines of configuration.
     pub(crate) fn lanyard(data: &Path, config: &str, cpus: &str) -> Server {
+        Server::lanyard_with(data, config, &[], cpus)
+    }
+
+    /// The same with variables of the environment.
+    pub(crate) fn lanyard_with(data: &Path, config: &str, variables: &[(&str, String)], cpus: &str) -> Server {
+        let make = |folder: &Path, port| {
+            let mut command = lanyard(folder, port, data, config);
+            command.env("RUST_LOG", "warn").envs(variables.iter().map(|(name, value)| (*name, value)));
+            command
+        };
+        Server::of(Kind::Lanyard, make, cpus)
+    }
+
+    /// A server whose command is made for a folder of its own and a free port.
+    pub(crate) fn of(kind: Kind, make: impl FnOnce(&Path, u16) -> Command, cpus: &str) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let port = free_port();
-        let mut command = lanyard(folder.path(), port, data, config);
-        command.env("RUST_LOG", "warn");
-        Server { kind: Kind::Lanyard, port, child: spawn(&command, cpus), _folder: folder }
+        let command = make(folder.path(), port);
+        Server { kind, port, child: spawn(&command, cpus), _folder: folder }
     }
 
     /// An nginx with the content's blobs, for use as lanyard's upstream. `rate` is in bytes per
     /// second and connection.
     pub(crate) fn upstream(content: &Content, rate: Option<u64>, cpus: &str) -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let command = upstream(folder.path(), port, content, rate);
-        Server { kind: Kind::Nginx, port, child: spawn(&command, cpus), _folder: folder }.listening()
+        Server::of(Kind::Nginx, |folder, port| upstream(folder, port, content, rate), cpus).listening()
     }
 
     /// Waits until the server accepts connections.
@@ -157,6 +168,19 @@ impl Server {
     /// Resident memory in MiB, without the pages of files, which belong to the machine's cache.
     pub(crate) fn memory(&self) -> f64 {
         self.family().iter().map(|pid| memory_of(*pid)).sum()
+    }
+
+    /// The processor time of those of its threads whose name begins so.
+    pub(crate) fn cpu_of_threads(&self, named: &str) -> Duration {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten();
+        let named = threads
+            .filter(|thread| fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.starts_with(named)));
+        // In nanoseconds; the ticks of `stat` are too coarse for one thread.
+        let of = |thread: fs::DirEntry| {
+            let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            text.split_whitespace().next().and_then(|ran| ran.parse::<u64>().ok()).unwrap_or_default()
+        };
+        Duration::from_nanos(named.map(of).sum())
     }
 
     fn family(&self) -> Vec<u32> {
@@ -244,7 +268,7 @@ fn upstream(folder: &Path, port: u16, content: &Content, rate: Option<u64>) -> C
 }
 
 /// nginx with one worker and `http` as its `http` block.
-fn run_nginx(folder: &Path, http: &str) -> Command {
+pub(crate) fn run_nginx(folder: &Path, http: &str) -> Command {
     let here = folder.display();
     let config = format!(
         "daemon off; worker_processes 1; pid {here}/pid; error_log {here}/error.log crit;\n\

@@ -49,7 +49,7 @@ pub(crate) fn run(cpus: &Cpus) -> Section {
     }
     add("the same, and the index is there", &with, Goal::AtMost(500.0));
     let head = ["folder", "ms to the first answer", "goal"];
-    Section { title: "From the start to the first answer", head: head.map(str::to_owned).to_vec(), rows }
+    Section { title: "From the start to the first answer".to_owned(), head: head.map(str::to_owned).to_vec(), rows }
 }
 
 /// Starts a lanyard. Returns it, and the milliseconds until its first answer.
@@ -97,7 +97,11 @@ pub(crate) fn index(cpus: &Cpus) -> Section {
         rows.push(vec![name.to_owned(), seen.text(2), Goal::AtMost(5.0).met(seen.median())]);
     }
     let head = ["page", "ms", "goal"];
-    Section { title: "Lists with 100,000 tags and 1,000,000 links", head: head.map(str::to_owned).to_vec(), rows }
+    Section {
+        title: "Lists with 100,000 tags and 1,000,000 links".to_owned(),
+        head: head.map(str::to_owned).to_vec(),
+        rows,
+    }
 }
 
 /// Waits until lists come from the index, as the admin socket reports it.

@@ -109,12 +109,12 @@ fn link(digest: Digest, size: usize) -> LinkRecord {
     }
 }
 
-fn put(links: &Path, link: &LinkRecord) {
+pub(crate) fn put(links: &Path, link: &LinkRecord) {
     write(&links.join(link.digest.to_string().replace(':', "-")), link);
 }
 
 /// Writes a record file in the form of `storage/record.rs`.
-fn write(path: &Path, record: &impl Serialize) {
+pub(crate) fn write(path: &Path, record: &impl Serialize) {
     let mut text = serde_json::to_value(record).unwrap();
     text["v"] = 1.into();
     let text = text.to_string();
@@ -130,7 +130,7 @@ fn folders(data: &Path, name: &str) -> (PathBuf, PathBuf) {
     both
 }
 
-fn blob(data: &Path, bytes: &[u8]) -> Digest {
+pub(crate) fn blob(data: &Path, bytes: &[u8]) -> Digest {
     let digest = digest(bytes);
     let hex = digest.hex();
     let folder = data.join("blobs/sha256").join(&hex[..2]);
@@ -139,6 +139,6 @@ fn blob(data: &Path, bytes: &[u8]) -> Digest {
     digest
 }
 
-fn digest(bytes: &[u8]) -> Digest {
+pub(crate) fn digest(bytes: &[u8]) -> Digest {
     Hasher::digest(Algorithm::Sha256, bytes)
 }

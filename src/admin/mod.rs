@@ -1,11 +1,22 @@
 //! What an operator sees and does, as plain values without HTTP.
 //!
-//! [`Admin`] answers an operator's questions and carries out orders; `views.rs` has the shapes of
-//! its answers, which are the schema of `/api/v1`. The server serializes them (`http/api/`), and
-//! the command line reads them (`cli/manage.rs`). The permissions of the socket decide who is an
-//! operator.
+//! [`Admin`] answers an operator's questions and carries out orders. Its answers are the schema of
+//! `/api/v1`: the server serializes them (`http/api/`), and the command line reads them (`cli/`).
+//! Most shapes are in `views.rs` and `pull_events.rs`. The permissions of the socket decide who is
+//! an operator.
 
+mod digests;
+mod images;
+mod kept_images;
+mod lock;
+mod pins;
+mod prefetch;
+mod pull_events;
+mod remove;
+mod savings;
+mod selection;
 mod views;
+mod why;
 
 use std::{
     net::SocketAddr,
@@ -16,17 +27,33 @@ use std::{
     },
 };
 
+pub use images::Cursor;
+pub use lock::Locked;
+pub use pins::PinOptions;
+pub use prefetch::PullEvents;
+pub use pull_events::{BlobEvent, ImageEvent, ImageState, PullCause, PullEvent, PullOrder};
+pub use remove::RemoveError;
+pub use savings::{DaySavings, Savings, SavingsReport, SavingsSum, UpstreamSavings};
+pub use selection::Selection;
 pub use views::{
-    Collection, HostedRepository, Kept, Passed, Repositories, ScrubStatus, Scrubbed, Status, UpstreamStatus,
+    CacheStatus, Collection, Completeness, DigestReport, EvictedBytes, EvictionStatus, FillView, HostedRepository,
+    ImageRow, Images, Kept, PartRow, Passed, Pinned, Pins, Place, Repositories, RepositoryView, ScrubStatus, Scrubbed,
+    Status, Trimmed, Unpinned, UpstreamStatus,
 };
+pub use why::{UnknownWhy, Why};
 
 use crate::{
+    config::Mode,
     metrics::Sample,
-    retention::{Collector, GraceRule, Scrub},
+    names::{Image, Names},
+    oci::RegistryError,
+    pull::PullThrough,
+    retention::{Collector, Evictor, GraceRule, KeptSet, Scrub},
+    storage::Storage,
 };
 
-/// Why an order of the operator failed.
-pub use crate::retention::RetentionError;
+/// Why an order of the operator failed, and how content is removed.
+pub use crate::retention::{Removals, RemoveOptions, RetentionError, TrimTarget};
 
 /// The name of the administration's Unix socket in the data folder.
 pub const SOCKET: &str = "lanyard.sock";
@@ -37,6 +64,22 @@ pub struct Admin {
     pub collector: Arc<Collector>,
     /// The task that reads everything again.
     pub scrub: Arc<Scrub>,
+    /// Lets cached content go; `None` where lanyard is offline.
+    pub evictor: Option<Arc<Evictor>>,
+    /// The most bytes that may be cached, if there is a limit.
+    pub max_size: Option<u64>,
+    /// When upstreams are asked. Offline nothing is removed that they gave.
+    pub mode: Mode,
+    /// What is never evicted.
+    pub kept: Arc<KeptSet>,
+    /// The data folder.
+    pub storage: Arc<Storage>,
+    /// The account of savings.
+    pub savings: Arc<Savings>,
+    /// Gets content.
+    pub pull: Arc<PullThrough>,
+    /// Tells which image an operator means.
+    pub names: Arc<Names>,
     /// Where and when this process started.
     pub started: StartInfo,
     /// False while the registry drains.
@@ -66,7 +109,16 @@ pub struct CollectOptions {
 }
 
 impl Admin {
-    /// The state of this moment. Reads memory, and lists the folder of uploads.
+    /// The image that an operator means by `text`. Looks at the disk where the name may be hosted.
+    ///
+    /// # Errors
+    /// As [`Names::image`].
+    pub fn image(&self, text: &str) -> Result<Image, RegistryError> {
+        self.names.image(text, |name| self.pull.hosts(name, None))
+    }
+
+    /// The state of this moment. Reads memory, lists the folder of uploads, and reads the account
+    /// of savings if the start has not read it yet.
     pub async fn status(&self) -> Status {
         let StartInfo { listening, data_dir, at } = &self.started;
         let sample = (self.sample)();
@@ -85,9 +137,46 @@ impl Admin {
             ready: self.ready.load(Ordering::Acquire),
             kept: self.collector.kept().await,
             scrub: self.scrub.status(),
+            cache: self.cache().await,
+            savings: Some(self.savings.sum().await),
             fills: sample.fills_active,
             upstreams: upstreams.collect(),
         }
+    }
+
+    async fn cache(&self) -> CacheStatus {
+        if let Err(error) = self.kept.view().await {
+            tracing::debug!(%error, "the bytes that stay are those of an earlier look");
+        }
+        let usage = self.storage.usage();
+        let (reserved, parked) = self.storage.promised();
+        let (refetched, waits) = (self.storage.refetched(), self.storage.room_waits());
+        CacheStatus {
+            max_size: self.max_size,
+            cached: usage.bytes.saturating_sub(usage.hosted),
+            pinned: self.kept.bytes(),
+            reserved,
+            parked,
+            eviction: self.evictor.as_ref().map(|evictor| evictor.status()),
+            refetched: refetched.bytes,
+            refetched_within_a_day: refetched.within_a_day,
+            waits_granted: waits.granted,
+            waits_refused: waits.refused,
+        }
+    }
+
+    /// Lets cached content go now, or reports what would go.
+    ///
+    /// # Errors
+    /// [`RetentionError::Offline`], or the disk's.
+    pub async fn trim(&self, target: TrimTarget, dry_run: bool) -> Result<Trimmed, RetentionError> {
+        let evictor = self.evictor.as_ref().ok_or(RetentionError::Offline)?;
+        if dry_run { evictor.plan_trim(target).await } else { evictor.trim(target).await }
+    }
+
+    /// What clients were sent and what came from upstreams for it, by upstream and day.
+    pub async fn savings(&self) -> SavingsReport {
+        self.savings.report().await
     }
 
     /// The hosted repositories, sorted by name.

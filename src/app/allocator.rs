@@ -1,9 +1,11 @@
 //! Gives freed memory back to the kernel when a crowd of clients has left (S28). One of the
 //! background tasks.
 //!
-//! glibc gives back memory at the end of its heap. Memory that is freed below a piece in use stays
-//! with the process, however much it is. So when the process has grown and grows no more, the
-//! allocator is told to let go of all free pages. Without glibc nothing is done.
+//! glibc gives back large pieces of their own, and memory at the end of a heap. It raises what
+//! counts as large, up to 32 MiB, as such pieces are freed, and keeps twice that at the end of each
+//! heap; [`bound`] keeps both small. Memory that is freed below a piece in use stays with the
+//! process, however much it is. So when the process has grown and grows no more, the allocator is
+//! told to let go of all free pages. Without glibc nothing is done.
 
 use std::{fs::File, io::Read as _, time::Duration};
 
@@ -22,6 +24,23 @@ const SAME: u64 = 1 << 20;
 
 /// The most looks that are skipped after a search that found nothing.
 const RESTS: u32 = 12;
+
+/// A piece of so many bytes is one of its own.
+const LARGE: i32 = 1 << 20;
+
+/// Bounds what the allocator keeps for later. Before the first thread is begun.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code, reason = "the allocator can be asked in no other way")]
+pub(super) fn bound() {
+    // SAFETY: mallopt(3) takes no pointer, and no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 2 * LARGE);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn bound() {}
 
 /// Looks at the process's size until `stop`. Searches run on `pool`.
 pub(super) async fn tend(pool: BlockingPool, stop: CancellationToken) {

@@ -6,7 +6,7 @@
 //! → listeners. No upstream is asked, so a machine without a route starts too.
 //!
 //! Stop: the listeners drain → the administration ends → fills end or are parked → collector and
-//! probes stop → fetchers stop → the index is flushed and marked clean.
+//! probes stop → fetchers stop → savings are noted → the index is flushed and marked clean.
 
 mod admin_server;
 mod allocator;
@@ -15,6 +15,7 @@ mod banner;
 mod check;
 mod log;
 mod sample;
+mod tag_keeper;
 
 use std::{
     io::{self, Write as _},
@@ -26,22 +27,24 @@ use std::{
     time::Duration,
 };
 
-use admin_server::AdminServer;
+use admin_server::{AdminParts, AdminServer};
 use background::BackgroundTasks;
+use tag_keeper::RulesKeep;
 use tokio::{runtime::Runtime, signal::unix::SignalKind};
 
 use crate::{
     access::{Access, AccessError},
-    config::{Config, Loaded},
+    admin::Savings,
+    config::{Config, Loaded, LockFileError, Mode},
     http::{self, BindError, Certificate, ListenerRole, Services, Site, TlsError},
     metrics::Metrics,
     names::Names,
     oci::UpstreamName,
-    pull::{self, PullThrough},
+    pull::{self, PullThrough, TagRules},
     push::{self, Push},
-    retention::{Collector, Scrub},
-    runtime::{BlockingPool, Tasks},
-    storage::{Limits, Storage},
+    retention::{Collector, Evictor, Forgetter, KeptSet, Scrub, Source, TagKeeper},
+    runtime::{BlockingPool, Tasks, run_quietly},
+    storage::{self, Limits, Storage},
     upstream::{
         Upstreams,
         fetcher::{FetcherError, Fetchers},
@@ -68,6 +71,9 @@ pub enum AppError {
     /// The file of users is not one.
     #[error(transparent)]
     Users(#[from] AccessError),
+    /// A rule of tags names a lock file that cannot be read.
+    #[error(transparent)]
+    LockFile(#[from] LockFileError),
     /// The certificate or its key cannot be used.
     #[error("tls: {0}")]
     Tls(#[from] TlsError),
@@ -89,6 +95,7 @@ impl AppError {
             | AppError::Bind(_)
             | AppError::Upstreams(_)
             | AppError::Users(_)
+            | AppError::LockFile(_)
             | AppError::Tls(_)
             | AppError::Machine(_) => 1,
         }
@@ -100,11 +107,14 @@ pub struct App {
     /// Runs everything that goes on without a client. The workers of the HTTP server have runtimes
     /// of their own.
     background: Runtime,
+    /// Its blocking threads do what can wait for requests.
+    quiet: Runtime,
     storage: Arc<Storage>,
     fetchers: Fetchers,
     upstreams: Arc<Upstreams>,
     tasks: Tasks,
     background_tasks: BackgroundTasks,
+    savings: Arc<Savings>,
     admin_server: AdminServer,
     services: Services,
     listener: TcpListener,
@@ -121,6 +131,7 @@ pub struct App {
 pub fn serve(loaded: Loaded) -> Result<(), AppError> {
     let advice = loaded.advice();
     let Loaded { config, .. } = loaded;
+    allocator::bound();
     log::begin(config.log);
     let app = App::start(&config)?;
     let mirror = app.mirror.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -156,7 +167,9 @@ impl App {
         let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let background = background()?;
+        let quiet = quiet()?;
         let one_thread = || BlockingPool::new(background.handle().clone(), 1);
+        let one_quiet_thread = || BlockingPool::new(quiet.handle().clone(), 1);
         let certificate = config.tls.as_ref().map(|files| Certificate::open(files, one_thread())).transpose()?;
         let disk = BlockingPool::new(background.handle().clone(), cores * 4);
         let storage = open_storage(config, &disk)?;
@@ -165,42 +178,74 @@ impl App {
         let metrics = Arc::new(Metrics::new(&upstream_names(config)));
         let tasks = Tasks::new(background.handle().clone());
         let names = names(config);
+        let tag_rules = Arc::new(TagRules::open(config, one_thread)?);
         let deps = pull::Deps {
             storage: Arc::clone(&storage),
             disk,
             upstreams: Arc::clone(&upstreams),
+            tag_rules: Arc::clone(&tag_rules),
             metrics: Arc::clone(&metrics),
             tasks: tasks.clone(),
         };
         let (pull, push) = pull_and_push(config, deps, &names);
-        // One thread each: collection and scrub can wait for requests.
-        let scrub = Scrub::new(&storage, one_thread(), config.scrub_every);
-        let collector = Collector::new(&storage, one_thread());
+        // One thread each: collection, scrub and eviction can wait for requests.
+        let scrub = Scrub::new(&storage, one_quiet_thread(), config.scrub_every);
+        let collector = Collector::new(&storage, one_quiet_thread());
+        let mut sources = vec![Source::Pins, Source::Patterns(config.cache.keep.clone())];
+        if tag_rules.keep_anything() {
+            let rules: Arc<dyn TagKeeper> = Arc::new(RulesKeep(tag_rules));
+            sources.extend([Source::Rules(Arc::clone(&rules)), Source::LockFiles(rules)]);
+        }
+        let kept = KeptSet::new(&storage, sources);
+        let evictor = evictor(config, &storage, &upstreams, one_quiet_thread(), &kept);
+        let forget_after = config.cache.forget_after.filter(|_| config.mode != Mode::Offline);
+        let forgetter = forget_after.map(|after| Forgetter::new(&storage, one_quiet_thread(), &kept, after));
         let ready = Arc::new(AtomicBool::new(true));
         // At most half of the processors check passwords, so that the others serve.
         let passwords = BlockingPool::new(background.handle().clone(), cores.div_ceil(2));
         let access = Arc::new(Access::new(config, passwords)?);
+        let sample = sample::sample(&storage, &upstreams, &pull, &scrub, &kept, evictor.as_ref());
+        let savings = Savings::new(&storage, &metrics, &sample);
         let services = Services {
             access,
             site: Arc::new(Site::new(config, certificate.clone())),
             role: ListenerRole::Full,
             names,
-            sample: sample::sample(&storage, &upstreams, &pull, &scrub),
+            sample,
             pull,
             push,
             metrics,
             ready: Arc::clone(&ready),
             admin: None,
         };
-        let background_tasks = BackgroundTasks::start(&collector, &scrub, background.handle());
-        let admin_server = AdminServer::bind(config, listener.local_addr()?, services.clone(), collector, scrub);
+        let background_tasks = BackgroundTasks::start(
+            &collector,
+            &scrub,
+            evictor.clone(),
+            forgetter,
+            &savings,
+            &services.pull,
+            background.handle(),
+        );
+        let parts = AdminParts {
+            collector,
+            scrub,
+            evictor,
+            kept,
+            storage: Arc::clone(&storage),
+            savings: Arc::clone(&savings),
+            max_size: max_size(config),
+        };
+        let admin_server = AdminServer::bind(config, listener.local_addr()?, services.clone(), parts);
         Ok(App {
             background,
+            quiet,
             storage,
             fetchers,
             upstreams,
             tasks,
             background_tasks,
+            savings,
             admin_server,
             services,
             listener,
@@ -233,7 +278,9 @@ impl App {
     where
         H: Future<Output = ()> + 'static,
     {
-        let App { background, storage, fetchers, upstreams, tasks, background_tasks, admin_server, .. } = self;
+        let App {
+            background, quiet, storage, fetchers, upstreams, tasks, background_tasks, savings, admin_server, ..
+        } = self;
         let App { services, listener, certificate, mirror, ready, .. } = self;
         // However the server ends, the other parts are stopped in order below.
         let ended: Result<(), AppError> = actix_web::rt::System::new().block_on(async move {
@@ -272,7 +319,10 @@ impl App {
         background_tasks.end(&background, PARK);
         background.block_on(upstreams.stop());
         fetchers.stop(PARK);
+        // No byte comes or goes any more.
+        background.block_on(savings.note());
         storage.close();
+        quiet.shutdown_timeout(PARK);
         background.shutdown_timeout(PARK);
         tracing::info!(parked, "stopped");
         ended
@@ -284,14 +334,48 @@ fn background() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("background").enable_all().build()
 }
 
+/// The runtime whose blocking threads are quiet. It runs no task.
+fn quiet() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().thread_name("quiet").on_thread_start(run_quietly).build()
+}
+
 fn open_storage(config: &Config, disk: &BlockingPool) -> Result<Arc<Storage>, OpenError> {
-    let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
+    let limits = Limits { max_size: max_size(config), min_free: config.cache.min_free };
     let storage = Arc::new(Storage::open(&config.data_dir, limits, disk.clone())?);
     storage.set_grace(config.hosted.gc_grace);
     if storage.writable() && !storage.has_room() {
-        tracing::warn!("cache.max_size or cache.min_free is reached: new content is passed on and not kept");
+        let usage = storage.usage();
+        let evicts = config.mode != Mode::Offline && storage.lack(0).of_disk <= usage.bytes - usage.hosted;
+        let then =
+            if evicts { "cached content makes room for new content" } else { "new content is passed on and not kept" };
+        tracing::warn!("cache.max_size or cache.min_free is reached: {then}");
     }
     Ok(storage)
+}
+
+/// `cache.max_size` in bytes. A disk that does not answer bounds nothing.
+fn max_size(config: &Config) -> Option<u64> {
+    let disk = || storage::disk_size(&config.data_dir).unwrap_or(u64::MAX);
+    config.cache.max_size.map(|max| max.of(disk()))
+}
+
+/// The bytes below `cache.max_size` that the eviction keeps free, so that a download seldom waits.
+fn headroom(config: &Config) -> u64 {
+    max_size(config).map_or(0, |max| (max / 20).min(2 << 30))
+}
+
+/// None where lanyard is offline: what is evicted could not come again.
+fn evictor(
+    config: &Config,
+    storage: &Storage,
+    upstreams: &Arc<Upstreams>,
+    pool: BlockingPool,
+    kept: &Arc<KeptSet>,
+) -> Option<Arc<Evictor>> {
+    let upstreams = Arc::clone(upstreams);
+    // What belongs to no upstream of the configuration is served to nobody: it need not come again.
+    let answers = move |name: &UpstreamName| upstreams.get(name).map_or(Some(true), |upstream| upstream.answers());
+    (config.mode != Mode::Offline).then(|| Evictor::new(storage, pool, headroom(config), Box::new(answers), kept))
 }
 
 fn upstream_names(config: &Config) -> Vec<UpstreamName> {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
-    metrics::{Sample, UpstreamSample},
+    metrics::{CacheLife, Sample, UpstreamSample},
     pull::PullThrough,
-    retention::Scrub,
+    retention::{EvictedBytes, Evictor, KeptSet, Scrub},
     storage::{RotCount, Storage},
     upstream::{Health, Registry, RequestKind, Upstreams},
 };
@@ -16,9 +16,12 @@ pub(super) fn sample(
     upstreams: &Arc<Upstreams>,
     pull: &Arc<PullThrough>,
     scrub: &Arc<Scrub>,
+    kept: &Arc<KeptSet>,
+    evictor: Option<&Arc<Evictor>>,
 ) -> Arc<dyn Fn() -> Sample + Send + Sync> {
     let (storage, upstreams) = (Arc::clone(storage), Arc::clone(upstreams));
     let (pull, scrub) = (Arc::clone(pull), Arc::clone(scrub));
+    let (kept, evictor) = (Arc::clone(kept), evictor.cloned());
     Arc::new(move || {
         let usage = storage.usage();
         Sample {
@@ -26,12 +29,28 @@ pub(super) fn sample(
             cache_blobs: usage.blobs - usage.hosted_blobs,
             hosted_bytes: usage.hosted,
             hosted_blobs: usage.hosted_blobs,
+            cache_life: cache_life(&storage, &kept, evictor.as_deref()),
             scrubbed: scrub.bytes_read(),
             rotten: rotten(&storage),
             fills_active: pull.active_fills() as u64,
             upstreams: upstreams.iter().map(|upstream| sample_of(upstream)).collect(),
         }
     })
+}
+
+fn cache_life(storage: &Storage, kept: &KeptSet, evictor: Option<&Evictor>) -> CacheLife {
+    let eviction = evictor.map(Evictor::status).unwrap_or_default();
+    let EvictedBytes { cap, floor, trim, rm } = eviction.evicted;
+    let ((reserved, parked), waits) = (storage.promised(), storage.room_waits());
+    CacheLife {
+        reserved,
+        parked,
+        pinned: kept.bytes(),
+        turn: eviction.turn,
+        evicted: vec![("cap", cap), ("floor", floor), ("trim", trim), ("rm", rm)],
+        refetched: storage.refetched().bytes,
+        room_waits: vec![("granted", waits.granted), ("refused", waits.refused)],
+    }
 }
 
 fn rotten(storage: &Storage) -> Vec<(&'static str, &'static str, u64)> {

@@ -48,7 +48,7 @@ impl Check {
             }
         };
         progress.clear();
-        let text = if json { in_json(&report) } else { in_words(&report, self.repair) };
+        let text = if json { in_json(&report) } else { report_text(&report, self.repair) };
         let printed = print(&text);
         if is_well(&report) { printed } else { ExitCode::from(FAILED) }
     }
@@ -73,10 +73,10 @@ fn refused(error: &CheckError) -> ExitCode {
     }
 }
 
-fn in_words(report: &CheckReport, repair: bool) -> String {
+fn report_text(report: &CheckReport, repair: bool) -> String {
     let CheckReport { blobs, bytes, corrupt, records, damaged, strays, missing, absent, reserved, index_filled } =
         report;
-    let mut text = format!("Read {blobs} blobs, {}, and {records} records of tags and links.\n", size(*bytes));
+    let mut text = format!("Read {blobs} blobs, {}, and {records} records of tags, links and pins.\n", size(*bytes));
     list(&mut text, "Corrupt blobs", corrupt);
     list(&mut text, "Damaged records", damaged);
     list(&mut text, "Missing; a pull of it fails until it is pushed again", missing);

@@ -44,8 +44,8 @@ impl ConfigArgs {
         })
     }
 
-    /// As [`ConfigArgs::load`]. A file of users that is not one is a problem too.
-    pub(super) fn load_with_users(self) -> Result<Loaded, Vec<Problem>> {
+    /// As [`ConfigArgs::load`]. A file of users or a lock file that is not one is a problem too.
+    pub(super) fn load_with_files(self) -> Result<Loaded, Vec<Problem>> {
         let loaded = self.load()?;
         let key = "auth.htpasswd";
         let checked = loaded.config.auth.htpasswd.as_deref().map_or(Ok(()), access::check);
@@ -53,7 +53,8 @@ impl ConfigArgs {
             let source = loaded.provenance.source(key).cloned().unwrap_or(Source::Default);
             vec![Problem { source, key: key.to_owned(), what: format!("the file {error}") }]
         })?;
-        Ok(loaded)
+        let unread = loaded.unread_lock_files();
+        if unread.is_empty() { Ok(loaded) } else { Err(unread) }
     }
 }
 

@@ -1,4 +1,5 @@
-//! `lanyard gc` and `lanyard status`: what a running lanyard is asked over its socket.
+//! `lanyard gc` and `lanyard status`, and what all commands share that ask a running lanyard: the
+//! request, the escaping of its texts, sizes in words.
 
 use std::{
     fmt::Write as _,
@@ -11,10 +12,14 @@ use serde::de::DeserializeOwned;
 
 use super::{
     config_args::FolderArgs,
-    exit::{FAILED, SUSPENDED, UNAVAILABLE, fail_with, print},
-    socket::{self, AskError},
+    exit::{FAILED, SUSPENDED, fail_with, print},
+    socket,
 };
-use crate::admin::{Collection, ScrubStatus, Scrubbed, Status};
+use crate::{
+    admin::{CacheStatus, Collection, SavingsSum, ScrubStatus, Scrubbed, Status},
+    config::Config,
+    runtime::printable_word,
+};
 
 /// `lanyard gc`
 #[derive(Args, Debug)]
@@ -52,42 +57,79 @@ impl StatusOf {
 
 /// Asks the lanyard on this folder and prints its answer: as it came with `--json`, else as `text`
 /// has it.
-fn ask<T: DeserializeOwned>(
+pub(super) fn ask<T: DeserializeOwned>(
     folder: FolderArgs,
     method: &str,
     target: &str,
     text: impl FnOnce(&T) -> String,
 ) -> ExitCode {
-    let json = folder.json;
-    let config = match folder.config() {
-        Ok(config) => config,
-        Err(told) => return told,
-    };
-    let (status, body) = match socket::ask(&config.data_dir, method, target) {
-        Ok(answer) => answer,
-        Err(error @ (AskError::NotRunning(_) | AskError::TooLong(_))) => {
-            return fail_with(UNAVAILABLE, &format!("lanyard: {error}\n"));
-        }
-        Err(error @ (AskError::Denied(_) | AskError::Broken { .. })) => {
-            return fail_with(FAILED, &format!("lanyard: {error}\n"));
-        }
-    };
-    if status != 200 {
-        let code = if status == 503 { SUSPENDED } else { FAILED };
-        return fail_with(code, &format!("lanyard: {}\n", said(status, &body)));
-    }
-    match serde_json::from_slice(&body) {
-        Ok(_) if json => print(&(String::from_utf8_lossy(&body).into_owned() + "\n")),
-        Ok(answer) => print(&text(&answer)),
-        Err(error) => fail_with(FAILED, &format!("lanyard: the answer is of another version: {error}\n")),
+    match fetch::<T>(folder, method, target) {
+        Ok((_, Some(json))) => print(&json),
+        Ok((answer, None)) => print(&text(&answer)),
+        Err(told) => told,
     }
 }
 
+/// Asks the lanyard on this folder. The answer, and with `--json` its text. A failure is printed
+/// and gives the exit code.
+pub(super) fn fetch<T: DeserializeOwned>(
+    folder: FolderArgs,
+    method: &str,
+    target: &str,
+) -> Result<(T, Option<String>), ExitCode> {
+    let json = folder.json;
+    let config = folder.config()?;
+    let body = asked_for_text(&config, method, target)?;
+    let answer = escaped_answer(&body).map_err(|error| other_version(&error))?;
+    Ok((answer, json.then(|| String::from_utf8_lossy(&body).into_owned() + "\n")))
+}
+
+/// The answer of the lanyard on the folder of this configuration. A failure is told, and is the
+/// exit code.
+pub(super) fn asked<T: DeserializeOwned>(config: &Config, method: &str, target: &str) -> Result<T, ExitCode> {
+    serde_json::from_slice(&asked_for_text(config, method, target)?).map_err(|error| other_version(&error))
+}
+
+/// The text of the answer.
+fn asked_for_text(config: &Config, method: &str, target: &str) -> Result<Vec<u8>, ExitCode> {
+    let (status, body) = socket::ask(&config.data_dir, method, target).map_err(|error| error.exit())?;
+    if status != 200 {
+        let code = if status == 503 { SUSPENDED } else { FAILED };
+        return Err(fail_with(code, &format!("lanyard: {}\n", said(status, &body))));
+    }
+    Ok(body)
+}
+
+fn other_version(error: &serde_json::Error) -> ExitCode {
+    fail_with(FAILED, &format!("lanyard: the answer is of another version: {error}\n"))
+}
+
 /// The sentence of an error in the registry's form.
-fn said(status: u16, body: &[u8]) -> String {
+pub(super) fn said(status: u16, body: &[u8]) -> String {
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let message = body.pointer("/errors/0/message").and_then(serde_json::Value::as_str);
-    message.map_or_else(|| format!("the answer was {status}"), str::to_owned)
+    message.map_or_else(|| format!("the answer was {status}"), |message| printable_word(message).into_owned())
+}
+
+/// An answer that is shown in words, with its texts escaped: none of them ends a line or moves the
+/// cursor.
+pub(super) fn escaped_answer<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
+    let mut answer = serde_json::from_slice(body)?;
+    escape_texts(&mut answer);
+    serde_json::from_value(answer)
+}
+
+fn escape_texts(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => {
+            if let std::borrow::Cow::Owned(escaped) = printable_word(text) {
+                *text = escaped;
+            }
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(escape_texts),
+        serde_json::Value::Object(entries) => entries.values_mut().for_each(escape_texts),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
+    }
 }
 
 fn collected(collection: &Collection, dry_run: bool, at_once: bool, now: u64) -> String {
@@ -162,8 +204,53 @@ fn scrub_text(scrub: &ScrubStatus, now: u64) -> String {
     text
 }
 
+fn cache_text(cache: &CacheStatus) -> String {
+    let mut text = format!("cached        {}", size(cache.cached));
+    if let Some(max) = cache.max_size {
+        let _ = write!(text, " of {}", size(max));
+    }
+    let promised = cache.reserved + cache.parked;
+    if promised > 0 {
+        let _ = write!(text, ", and {} promised to downloads", size(promised));
+    }
+    if cache.pinned > 0 {
+        let _ = write!(text, "; {} of it stays whatever comes (pins, keep, tags)", size(cache.pinned));
+    }
+    text.push('\n');
+    let Some(eviction) = cache.eviction else {
+        text.push_str("              nothing is evicted: lanyard is offline\n");
+        return text;
+    };
+    let evicted = eviction.evicted.sum();
+    if evicted > 0 {
+        let _ = writeln!(
+            text,
+            "              evicted since the start: {}, of which {} came back, {} of it within a day",
+            size(evicted),
+            size(cache.refetched),
+            size(cache.refetched_within_a_day)
+        );
+    }
+    if let Some(turn) = eviction.turn {
+        let turn = humantime::format_duration(Duration::from_secs(turn));
+        let _ = writeln!(text, "              what is used once stays for {turn}");
+    }
+    if cache.waits_refused > 0 {
+        let _ = writeln!(text, "              {} downloads or pushes found no room", cache.waits_refused);
+    }
+    if eviction.stopped {
+        text.push_str("              the disk stays full whatever is evicted: somebody else fills it\n");
+    } else if eviction.in_vain {
+        text.push_str(
+            "              for the last of them nothing could go: all is pinned, in use, or not to be had again now\n",
+        );
+    }
+    text
+}
+
 fn status_text(status: &Status, now: u64) -> String {
-    let Status { version, pid, started, listening, data_dir, ready, kept, scrub, fills, upstreams } = status;
+    let Status { version, pid, started, listening, data_dir, ready, kept, scrub, cache, savings, fills, upstreams } =
+        status;
     let mut text = String::new();
     let up = humantime::format_duration(Duration::from_secs(now.saturating_sub(*started)));
     let draining = if *ready { "" } else { ", stopping" };
@@ -190,6 +277,7 @@ fn status_text(status: &Status, now: u64) -> String {
             "              {rotten} were found rotten since the start, {hosted} of them pushed: see the log"
         );
     }
+    text.push_str(&cache_text(cache));
     let _ = writeln!(text, "under way     {fills} downloads, {} uploads", kept.uploads);
     if let Some(last) = kept.last_pass {
         let ago = humantime::format_duration(Duration::from_secs(now.saturating_sub(last.at)));
@@ -197,6 +285,9 @@ fn status_text(status: &Status, now: u64) -> String {
         let _ = writeln!(text, "collected     {ago} ago: {blobs} blobs, {bytes}");
     }
     text.push_str(&scrub_text(scrub, now));
+    if let Some(savings) = savings.as_ref().filter(|savings| savings.sent > 0) {
+        let _ = writeln!(text, "saved         {}", saved(savings));
+    }
     let names: Vec<_> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     let _ = writeln!(text, "upstreams     {}", names.join(", "));
     for upstream in upstreams {
@@ -210,7 +301,15 @@ fn status_text(status: &Status, now: u64) -> String {
     text
 }
 
-fn now() -> u64 {
+/// What was saved, in the words of `status`.
+pub(super) fn saved(savings: &SavingsSum) -> String {
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(savings.since.min(253_402_300_799));
+    let since = humantime::format_rfc3339_seconds(time).to_string();
+    let saved = size(u64::try_from(savings.saved).unwrap_or(0));
+    format!("{saved} of {} since {}", size(savings.sent), since.split('T').next().unwrap_or_default())
+}
+
+pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 

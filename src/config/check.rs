@@ -1,11 +1,11 @@
 //! From the merged layers to a [`Config`], and the checks between keys of different tables. Called
-//! by `load.rs`. `keys.rs` reads each key; `check_access.rs` and `check_upstream.rs` read the lists
-//! of tables.
+//! by `load.rs`. `keys.rs` reads each key; `check_access.rs`, `check_tags.rs` and
+//! `check_upstream.rs` read the lists of tables.
 
 use figment::{Figment, Profile, Provider, value::Value};
 
 use super::{
-    check_access, check_upstream,
+    check_access, check_tags, check_upstream,
     keys::{Config, Hosted, Upstream},
     layer::Layers,
     parse::site::address,
@@ -29,13 +29,14 @@ pub(super) fn check(layers: &Layers) -> Result<(Config, Provenance), Vec<Problem
     let (upstreams, upstreams_shown) = check_upstream::all(&mut reader, root.get("upstream"));
     let has_users = root.table("auth").get("htpasswd").is_some();
     let (access, access_shown) = check_access::rules(&mut reader, root.get("access"), &upstreams, has_users);
+    let (tags, tags_shown) = check_tags::rules(&mut reader, root.get("tags"), &upstreams);
     mirror_has_its_own_port(&mut reader, &root);
     default_is_known(&mut reader, &root, &upstreams);
     nothing_hosted_is_upstream(&mut reader, &root, &upstreams);
     certificate_and_key(&mut reader, &root);
-    let config = Config::read(&mut reader, &mut root, Some(upstreams), Some(access));
-    let provenance =
-        Provenance { values: root.into_shown(Config::KEYS), upstreams: upstreams_shown, access: access_shown };
+    let config = Config::read(&mut reader, &mut root, Some(upstreams), Some(tags), Some(access));
+    let values = root.into_shown(Config::KEYS);
+    let provenance = Provenance { values, upstreams: upstreams_shown, tags: tags_shown, access: access_shown };
     match config {
         Some(config) if reader.problems.is_empty() => Ok((config, provenance)),
         Some(_) | None => Err(reader.problems),

@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use super::{
-    Config, Inputs, Loaded, schema,
+    Config, Inputs, Loaded, MaxSize, schema,
     table::{ConfigKey, KeyKind},
 };
 
@@ -52,11 +52,11 @@ fn every_commented_key_works() {
     assert!(hub.credentials.is_some() && hub.ca_file.is_some() && hub.proxy.is_some() && hub.tag_ttl.is_some());
     assert!(hub.has_built_in_url());
     assert_eq!(hub.connections, 16);
-    assert_eq!(config.cache.max_size, Some(500 << 30));
+    assert_eq!(config.cache.max_size, Some(MaxSize::Bytes(500 << 30)));
     assert_eq!(config.upstreams.len(), super::BUILT_IN.len());
     assert!(config.public_url.is_some());
     assert!(config.mirror_listen.is_some() && config.tls.is_some() && config.auth.htpasswd.is_some());
-    assert_eq!(config.access.len(), 1);
+    assert_eq!((config.access.len(), config.tag_rules.len()), (1, 1));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn every_key_with_an_effect_is_in_the_example() {
         let (table, key) = path.rsplit_once('.').unwrap_or(("", &path));
         let is_there = match path.as_str() {
             "cache" | "hosted" | "tls" | "auth" | "log" => shown.contains(&format!("\n[{key}]\n")),
-            "upstream" | "access" => shown.contains(&format!("\n[[{key}]]\n")),
+            "upstream" | "tags" | "access" => shown.contains(&format!("\n[[{key}]]\n")),
             _ => {
                 let within =
                     shown.split("\n[").find(|part| part.trim_start_matches('[').starts_with(&format!("{table}]")));

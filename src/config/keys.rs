@@ -3,8 +3,8 @@
 //!
 //! The first paragraph above a key is for the operator and stands in `config.example.toml`. The
 //! paragraphs after it are for developers. `table.rs` lists the forms of an entry. The functions in
-//! `parse/` check one value; `check.rs`, `check_access.rs` and `check_upstream.rs` check several
-//! keys together. A key that is not here is a problem: no unknown setting is ignored.
+//! `parse/` check one value; `check.rs`, `check_access.rs`, `check_tags.rs` and `check_upstream.rs`
+//! check several keys together. A key that is not here is a problem: no unknown setting is ignored.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -13,13 +13,16 @@ use url::Url;
 
 use super::{
     credentials::Credentials,
+    freeze::{Freeze, TagTtl, Unlisted},
+    image_pattern::ImagePattern,
     parse::{
         access::{action, users_file},
         boolean, number, parsed, path,
         pem::{certificates, private_key},
         site::{address, host_name, network, public_url},
+        tags::{freeze, interval, tag_ttl},
         text_of,
-        units::{duration, max_size, min_free},
+        units::{duration, duration_or_never, max_size, min_free},
         upstream::{prefix, proxy, token_host},
         words,
     },
@@ -28,13 +31,16 @@ use super::{
     rule::{Action, RepositoryPattern, Who},
     table::{ConfigKey, KeyKind, keys},
     tag_pattern::TagPattern,
-    values::{LogFormat, MinFree, Mode},
+    values::{LogFormat, MaxSize, MinFree, Mode},
 };
 use crate::oci::{RepositoryName, UpstreamName};
 
 /// The most uploads that can be allowed: each open one is a folder, and a descriptor while it is
 /// written.
 const MOST_UPLOADS: usize = 1_000_000;
+
+/// The most digests of a tag that can be kept: its history has no more.
+const MOST_KEPT: usize = 16;
 
 /// The most connections to one upstream that can be asked for. A registry would refuse more.
 const MOST_CONNECTIONS: usize = 1000;
@@ -94,7 +100,7 @@ keys! {
         /// At most a year.
         scrub_every: Duration = value("30d", text_of(duration)),
 
-        /// The size of the cache, and how long tags are believed.
+        /// The size of the cache, what it keeps, how long names are remembered and tags believed.
         cache: Cache = table(Cache),
 
         /// Repositories that are pushed to lanyard.
@@ -119,6 +125,11 @@ keys! {
         /// The built-in ones are first. Each name is there once.
         upstreams: Vec<Upstream> = tables(upstream: Upstream),
 
+        /// Rules for the tags of pulled images. The first one that matches counts; without one, a
+        /// tag is believed for the upstream's tag_ttl or for cache.tag_ttl. No rule removes
+        /// anything, and none is about pushed images.
+        tag_rules: Vec<TagRule> = tables(tags: TagRule),
+
         /// Rights. A rule only gives rights; an action that no rule allows is denied. Without any
         /// rule these two hold:
         ///   who = ["anonymous"]         repositories = ["**"] actions = ["pull"]
@@ -131,14 +142,24 @@ keys! {
     /// `[cache]`
     #[derive(Clone, PartialEq, Debug)]
     pub struct Cache {
-        /// The most cached bytes, as in "500 GiB" or "500 GB". Without it only min_free bounds
-        /// them.
+        /// The most cached bytes, as in "500 GiB" or "500 GB", or a share of the disk ("60%"). What
+        /// was not used for longest makes room; what was used often stays longer. What was pushed
+        /// does not count. Without it only min_free bounds the cache.
         ///
         /// At least 1.
-        max_size: Option<u64> = option("500 GiB", text_of(max_size)),
+        max_size: Option<MaxSize> = option("500 GiB", text_of(max_size)),
 
         /// The space that stays free on the disk, as a share of the disk or as a size ("50 GiB").
         min_free: MinFree = value("10%", text_of(min_free)),
+
+        /// Images that are never evicted, as in ["registry.k8s.io/pause:*"]: a pattern over names
+        /// with their upstream, a colon, and a tag with or without *. `lanyard pin` does the same
+        /// for one image.
+        keep: Vec<ImagePattern> = list([], parsed),
+
+        /// How long a name that no client asks for is remembered, once nothing of its image is left
+        /// here but manifests. "never": it is never forgotten.
+        forget_after: Option<Duration> = value("90d", text_of(duration_or_never)),
 
         /// How long a tag is served before upstream is asked whether it has moved. "0s": always
         /// ask.
@@ -295,6 +316,50 @@ keys! {
 
         /// The most connections to the registry at a time.
         connections: usize = value(16, number(1, MOST_CONNECTIONS)),
+    }
+}
+
+keys! {
+    /// `[[tags]]`: a rule for the tags of mirrored images.
+    #[derive(Clone, PartialEq, Debug)]
+    pub struct TagRule {
+        /// Images in full, with their upstream, as in "docker.io/library/nginx:latest". * is one
+        /// part of a name between slashes, or some of it; ** is any number of parts, the upstream
+        /// among them; in the tag * is any number of characters. Without a tag: every tag.
+        match = key(["docker.io/library/*:latest", "**:edge"]),
+
+        /// The patterns.
+        images: Vec<ImagePattern>,
+
+        /// How long such a tag is served before upstream is asked whether it has moved. "never":
+        /// asked for once, and then believed.
+        ///
+        /// At most a year.
+        ttl: Option<TagTtl> = option("5m", text_of(tag_ttl)),
+
+        /// A day, or the path of a lock file that `lanyard lock` has written. On such a tag
+        /// upstream is not asked any more: it is what it was at the end of that day (UTC) by
+        /// lanyard's own record, or what the file says. A changed file counts within seconds; one
+        /// that cannot be read is an error at the start, and later the last good one stays in
+        /// force.
+        ///
+        /// A relative path begins in the folder that lanyard is started in.
+        freeze: Option<Freeze> = option("2026-11-01", text_of(freeze)),
+
+        /// What becomes of a tag that freeze does not know. "refuse": it is not found. "pass": it
+        /// is as without freeze.
+        unlisted: Unlisted = value("refuse", words(Unlisted::WORDS)),
+
+        /// How many of the tag's last digests are kept as if they were pinned, with the present
+        /// one: 1 to 16.
+        keep: Option<usize> = option(3, number(1, MOST_KEPT)),
+
+        /// How often the tag is checked in the background. What is missing of its image is fetched
+        /// then: for the platforms that are here, or for linux/amd64 and this machine's own. Tags
+        /// that a pattern names without * are fetched also if nobody has asked for them yet.
+        ///
+        /// From a second to a year.
+        warm: Option<Duration> = option("10m", text_of(interval)),
     }
 }
 

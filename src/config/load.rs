@@ -4,10 +4,12 @@
 
 use super::{
     check, environment, file,
+    freeze::Freeze,
     inputs::Inputs,
     keys::Config,
     layer::{Layer, LayerKind, Layers},
-    problem::{Problem, Provenance},
+    lock_file::LockFile,
+    problem::{Problem, Provenance, Source},
     schema, show,
 };
 
@@ -21,6 +23,20 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// A problem for each rule of tags whose lock file cannot be read (T5). Blocks.
+    pub fn unread_lock_files(&self) -> Vec<Problem> {
+        let mut unread = Vec::new();
+        for (index, rule) in self.config.tag_rules.iter().enumerate() {
+            if let Some(Freeze::File(path)) = &rule.freeze
+                && let Err(error) = LockFile::read(path)
+            {
+                let source = self.provenance.tag_rule(index, "freeze").cloned().unwrap_or(Source::Default);
+                unread.push(Problem::new(source, format!("tags[{index}].freeze"), error.to_string()));
+            }
+        }
+        unread
+    }
+
     /// Every value in force as TOML, with its source as a comment. It holds no secrets, so it may
     /// go into a bug report.
     pub fn show(&self) -> String {

@@ -54,7 +54,12 @@ pub(super) fn segment_matches(part: &str, segment: &str) -> bool {
 
 /// Matches with one kind of wildcard, which is any number of items. Only the last wildcard is tried
 /// again, so no case is exponential.
-fn glob<P, T>(pattern: &[P], items: &[T], is_star: impl Fn(&P) -> bool, fits: impl Fn(&P, &T) -> bool) -> bool {
+pub(super) fn glob<P, T>(
+    pattern: &[P],
+    items: &[T],
+    is_star: impl Fn(&P) -> bool,
+    fits: impl Fn(&P, &T) -> bool,
+) -> bool {
     let (mut p, mut i) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while i < items.len() {

@@ -73,6 +73,8 @@ pub struct Provenance {
     pub(super) values: ShownEntry,
     /// The upstreams in the order of `Config::upstreams`, each with its keys.
     pub(super) upstreams: Vec<ShownEntry>,
+    /// The rules of tags in their order, each with its keys.
+    pub(super) tags: Vec<ShownEntry>,
     /// The rules of access in their order, each with its keys.
     pub(super) access: Vec<ShownEntry>,
 }
@@ -94,5 +96,11 @@ impl Provenance {
     /// value.
     pub fn source(&self, key: &str) -> Option<&Source> {
         self.values.iter().find(|(path, _)| path == key).map(|(_, shown)| &shown.source)
+    }
+
+    /// Where a key of a rule of tags was said, by the rule's number.
+    pub(super) fn tag_rule(&self, index: usize, key: &str) -> Option<&Source> {
+        let entry = self.tags.get(index)?;
+        entry.iter().find(|(path, _)| path.rsplit('.').next() == Some(key)).map(|(_, shown)| &shown.source)
     }
 }

@@ -18,7 +18,8 @@ pub(super) fn show(provenance: &Provenance) -> String {
         }
         line(&mut text, key, shown);
     }
-    for (table, entries) in [("upstream", &provenance.upstreams), ("access", &provenance.access)] {
+    let lists = [("upstream", &provenance.upstreams), ("tags", &provenance.tags), ("access", &provenance.access)];
+    for (table, entries) in lists {
         for entry in entries {
             text.push_str(&format!("\n[[{table}]]\n"));
             for (path, shown) in entry {

@@ -307,7 +307,7 @@ fn variables_are_text_whatever_they_look_like() {
     let config = Config::load(&inputs).unwrap().config;
     assert_eq!(config.data_dir, Path::new("123456"));
     assert_eq!(config.hosted.namespaces.len(), 2);
-    assert_eq!(config.cache.max_size, Some(1 << 30));
+    assert_eq!(config.cache.max_size, Some(MaxSize::Bytes(1 << 30)));
     for (dir, kept) in
         [("true", "true"), ("[abc]", "[abc]"), (" led", " led"), ("0x10", "0x10"), ("1.0", "1.0"), ("'q'", "'q'")]
     {

@@ -27,6 +27,26 @@ pub enum MinFree {
     Bytes(u64),
 }
 
+/// The bound of the cache: a share of the disk, or bytes.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum MaxSize {
+    /// Percent of the file system's size, above 0 to 100.
+    Percent(f64),
+    /// Bytes, at least one.
+    Bytes(u64),
+}
+
+impl MaxSize {
+    /// The bound in bytes, on a disk of so many.
+    pub fn of(self, disk: u64) -> u64 {
+        match self {
+            MaxSize::Bytes(bytes) => bytes,
+            // A float is exact enough for a share of a disk, and `as` saturates.
+            MaxSize::Percent(share) => (disk as f64 * share / 100.0) as u64,
+        }
+    }
+}
+
 /// The format of log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogFormat {

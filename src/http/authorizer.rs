@@ -1,5 +1,6 @@
 //! Who the client is, and whether it may: the one call of `authorize`, and the challenges
-//! (SECURITY.md S5, S7). Called once for each request, before anything else is done.
+//! (SECURITY.md S5, S7). Called once for each request, before anything else is done. [`may_push`]
+//! is asked after it for a HEAD of a hosted name: it opens nothing, and decides about a lease (K7).
 //!
 //! - A pull that the peer's address alone allows is done, whatever its `Authorization` says: that
 //!   was meant for another registry.
@@ -100,6 +101,35 @@ pub(crate) async fn admit(
         }
         // A right is always a right to a repository; a test walks the whole table.
         (Needs::Right(action), None) => Err(authorizer.denied(action, Denied::Forbidden)),
+    }
+}
+
+/// Whether a client that was let in as `admitted` may push to a repository, too. A pull that
+/// everybody may do was let in unread, so its credentials are read now. Wrong ones give no right,
+/// and the pull goes on.
+pub(crate) async fn may_push(
+    request: &HttpRequest,
+    services: &Services,
+    admitted: &Principal,
+    repository: &Repository,
+) -> bool {
+    let access = &services.access;
+    let may = |principal: &Principal| access.authorize(principal, Action::Push, repository).is_ok();
+    if may(admitted) || may(&services.peer_principal(request)) {
+        return true;
+    }
+    if !services.signs_in() {
+        return false;
+    }
+    match Presented::of(request) {
+        Presented::Nothing | Presented::Foreign => false,
+        Presented::Password { user, password } => {
+            let signed_in = access.sign_in(&user, &password, services.site.client(request)).await;
+            signed_in.is_ok_and(|principal| may(&principal))
+        }
+        Presented::Token(token) => {
+            access.verify(&token).and_then(|token| token.user).is_some_and(|user| may(&Principal::User(user)))
+        }
     }
 }
 

@@ -5,10 +5,7 @@
 
 use actix_web::http::Method;
 
-use crate::{
-    access::Action,
-    http::target::{AdminPage, Target},
-};
+use crate::{access::Action, http::target::Target};
 
 /// What a client must have before anything is done for its request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,8 +35,7 @@ pub(crate) fn needs(target: &Target, method: &Method) -> Option<Needs> {
             action(target, method).map(Needs::Right)
         }
         Target::Uploads(_) | Target::Upload(..) => action(target, method).map(Needs::Right),
-        Target::Admin(AdminPage::Status | AdminPage::Repositories) => read.then_some(Needs::Admin),
-        Target::Admin(AdminPage::Collect) => (*method == Method::POST).then_some(Needs::Admin),
+        Target::Admin(page) => page.allow().split(", ").any(|one| one == method.as_str()).then_some(Needs::Admin),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     access::{Action, Principal},
     http::{
         answer::{access_log::LogEntry, delivery::Delivery},
+        authorizer,
         query::Query,
         request_body::RequestBody,
         services::{ListenerRole, Services},
@@ -21,7 +22,7 @@ use crate::{
     names::Spelling,
     oci::{Digest, ErrorCode, RegistryError, Repository, RepositoryName},
     pull::PullError,
-    push::MayPull,
+    push::{MayPull, PushError},
 };
 
 /// A request that has been understood and authorized.
@@ -57,12 +58,23 @@ impl RequestContext<'_> {
     /// The path means no repository, or the name takes no push.
     pub(crate) fn push_target(&self) -> Result<Repository, RegistryError> {
         let repository = self.repository()?;
-        let push = &self.services.push;
-        let here = self.is_here();
-        let taken =
-            push.takes(&repository).and_then(|()| if here { Ok(()) } else { push.takes_from_others(&repository) });
-        taken.map_err(|refused| refused.to_registry_error())?;
+        self.takes(&repository).map_err(|refused| refused.to_registry_error())?;
         Ok(repository)
+    }
+
+    /// Refuses a name that takes no push from this client's machine.
+    fn takes(&self, repository: &Repository) -> Result<(), PushError> {
+        let push = &self.services.push;
+        push.takes(repository)?;
+        if self.is_here() { Ok(()) } else { push.takes_from_others(repository) }
+    }
+
+    /// Whether the client, which was let in to pull, may push to this repository as well. What it
+    /// is told by HEAD counts for its push.
+    pub(crate) async fn may_push(&self, repository: &Repository) -> bool {
+        self.services.role == ListenerRole::Full
+            && self.takes(repository).is_ok()
+            && authorizer::may_push(self.request, self.services, &self.principal, repository).await
     }
 
     /// Whether the client is on this machine.

@@ -12,8 +12,11 @@
 //! | `/v2/NAME/blobs/uploads/ID` | GET [`uploads`] | PATCH, PUT, DELETE [`uploads`] |
 //! | `/v2/NAME/tags/list` | [`tags`] | 405 |
 //! | `/v2/NAME/referrers/DIGEST` | [`referrers`] | 405 |
-//! | `/api/v1/status`, `/api/v1/repositories` | [`api`], on the administration's socket | 405 |
-//! | `/api/v1/gc` | 405 | POST [`api`], on the same socket |
+//! | `/api/v1/{status,repositories,savings}` | [`api`], on the administration's socket | 405 |
+//! | `/api/v1/{images,lock,pins}` | [`api`], on the same socket | 405 |
+//! | `/api/v1/digests/D` | [`api`], on the same socket | 405 |
+//! | `/api/v1/pins/IMAGE` | 405 | PUT, DELETE [`api`], on the same socket |
+//! | `/api/v1/{gc,trim,pull,rm}` | 405 | POST [`api`], on the same socket |
 //!
 //! `NAME` may have a registry's name in front, and so may `/v2/`. [`needs`] says what each route
 //! needs; [`authorizer::admit`] checks that the client has it before anything else is done. A token
@@ -44,7 +47,7 @@ use crate::{
         request::{RequestContext, resolve},
         request_body::RequestBody,
         services::{ListenerRole, Services},
-        target::{self, AdminPage, Target},
+        target::{self, Target},
         v2::{blobs, catalog, delete, manifests, push_manifests, referrers, tags, token, uploads},
     },
     oci::{ErrorCode, RegistryError},
@@ -121,7 +124,8 @@ async fn route(exchange: &mut Exchange<'_>, body: Payload, patience: Duration) -
     };
     if let (Target::Admin(page), Some(admin)) = (&target, &services.admin) {
         // On the heap: 2,656 bytes that no other route needs.
-        return Box::pin(api::answer(admin, *page, uri.query().unwrap_or_default())).await;
+        let (query, body) = (uri.query().unwrap_or_default(), RequestBody::new(body, request));
+        return Box::pin(api::answer(admin, page, request.method(), query, body)).await;
     }
     let query = Query::parse(uri.query().unwrap_or_default())?;
     let place = match (needs, target.spelling()) {
@@ -242,8 +246,7 @@ fn not_allowed(target: &Target, role: ListenerRole) -> HttpError {
             "GET, HEAD"
         }
         Target::Tags(_) | Target::Referrers(..) => "GET, HEAD",
-        Target::Admin(AdminPage::Status | AdminPage::Repositories) => "GET, HEAD",
-        Target::Admin(AdminPage::Collect) => "POST",
+        Target::Admin(page) => page.allow(),
     };
     let message = match role {
         ListenerRole::PullOnly => "this address only pulls; push to lanyard's other one (listen)".to_owned(),

@@ -49,14 +49,49 @@ pub(crate) enum Target {
 }
 
 /// A page of the administration's API.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum AdminPage {
     /// `/api/v1/status`
     Status,
     /// `/api/v1/repositories`
     Repositories,
+    /// `/api/v1/lock`
+    Lock,
+    /// `/api/v1/images`
+    Images,
+    /// `/api/v1/digests/D`
+    Digest(Digest),
+    /// `/api/v1/savings`
+    Savings,
     /// `/api/v1/gc`
     Collect,
+    /// `/api/v1/trim`
+    Trim,
+    /// `/api/v1/pull`
+    Pull,
+    /// `/api/v1/rm`
+    Remove,
+    /// `/api/v1/pins`
+    Pins,
+    /// `/api/v1/pins/IMAGE`, with the image as an operator writes it.
+    Pin(String),
+}
+
+impl AdminPage {
+    /// The methods that the page takes, as an `Allow` header lists them (RFC 9110, 10.2.1).
+    pub(crate) fn allow(&self) -> &'static str {
+        match self {
+            AdminPage::Status
+            | AdminPage::Repositories
+            | AdminPage::Lock
+            | AdminPage::Images
+            | AdminPage::Digest(_)
+            | AdminPage::Savings
+            | AdminPage::Pins => "GET, HEAD",
+            AdminPage::Pin(_) => "PUT, DELETE",
+            AdminPage::Collect | AdminPage::Trim | AdminPage::Pull | AdminPage::Remove => "POST",
+        }
+    }
 }
 
 impl Target {
@@ -76,8 +111,21 @@ impl Target {
             "/v2/_catalog" => return Ok(Target::Catalog),
             "/api/v1/status" => return Ok(Target::Admin(AdminPage::Status)),
             "/api/v1/repositories" => return Ok(Target::Admin(AdminPage::Repositories)),
+            "/api/v1/lock" => return Ok(Target::Admin(AdminPage::Lock)),
+            "/api/v1/images" => return Ok(Target::Admin(AdminPage::Images)),
+            "/api/v1/savings" => return Ok(Target::Admin(AdminPage::Savings)),
             "/api/v1/gc" => return Ok(Target::Admin(AdminPage::Collect)),
+            "/api/v1/trim" => return Ok(Target::Admin(AdminPage::Trim)),
+            "/api/v1/pull" => return Ok(Target::Admin(AdminPage::Pull)),
+            "/api/v1/rm" => return Ok(Target::Admin(AdminPage::Remove)),
+            "/api/v1/pins" => return Ok(Target::Admin(AdminPage::Pins)),
             _ => {}
+        }
+        if let Some(image) = path.strip_prefix("/api/v1/pins/") {
+            return Ok(Target::Admin(AdminPage::Pin(image.to_owned())));
+        }
+        if let Some(digest) = path.strip_prefix("/api/v1/digests/") {
+            return Ok(Target::Admin(AdminPage::Digest(self::digest(digest)?)));
         }
         let rest = path.strip_prefix('/').ok_or_else(nowhere)?;
         if let Some(rest) = rest.strip_prefix("v2/") {

@@ -38,6 +38,7 @@ fn reads_every_end_point() {
         ("/api/v1/status", "admin Status"),
         ("/api/v1/repositories", "admin Repositories"),
         ("/api/v1/gc", "admin Collect"),
+        ("/api/v1/trim", "admin Trim"),
         ("/v2/token", "Token"),
         ("/v2", "ping None"),
         ("/v2/", "ping None"),

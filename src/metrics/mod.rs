@@ -5,10 +5,14 @@
 //! when things happen. Gauges, and the upstreams' own counters, are read at each scrape
 //! ([`Sample`]), so that no room has to keep a number in step with its state.
 
+mod cache_life;
+mod counts;
+mod labels;
 mod sample;
+mod traffic;
 
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    sync::atomic::{AtomicI64, AtomicU64},
     time::{Duration, Instant},
 };
 
@@ -24,7 +28,12 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-pub use sample::{Sample, UpstreamSample};
+use cache_life::CacheLifeMetrics;
+use counts::{raise, signed};
+use labels::{PerUpstream, UpstreamLabel, label};
+pub use sample::{CacheLife, Sample, UpstreamSample};
+use traffic::Traffic;
+pub use traffic::UpstreamTraffic;
 
 use crate::oci::{Outcome, UpstreamName};
 
@@ -33,7 +42,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// One answered request.
 #[derive(Clone, Copy, Debug)]
-pub struct Answered {
+pub struct Answered<'a> {
     /// `manifest`, `blob`, `tags`, …, from a fixed list.
     pub kind: &'static str,
     /// HTTP status. Absent if the client left before it was known.
@@ -46,6 +55,10 @@ pub struct Answered {
     pub duration: Duration,
     /// The client left before the end.
     pub aborted: bool,
+    /// The upstream of the repository; absent for hosted ones, and where none was meant.
+    pub upstream: Option<&'a UpstreamName>,
+    /// A manifest was asked for by GET and answered with 200.
+    pub is_pull: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -61,11 +74,6 @@ struct KindLabel {
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct UpstreamLabel {
-    upstream: String,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct UpstreamRequestLabels {
     upstream: String,
     kind: &'static str,
@@ -77,7 +85,6 @@ struct RottenLabels {
     by: &'static str,
 }
 
-type PerUpstream = Family<UpstreamLabel, Counter>;
 type Durations = Family<KindLabel, Histogram, fn() -> Histogram>;
 
 /// All counters of one lanyard.
@@ -94,6 +101,7 @@ pub struct Metrics {
     resumed: PerUpstream,
     failed: PerUpstream,
     tag_checks: PerUpstream,
+    traffic: Traffic,
     sampled: Sampled,
 }
 
@@ -106,7 +114,7 @@ struct Sampled {
     untrue: PerUpstream,
     received: PerUpstream,
     uptime: Gauge<f64, AtomicU64>,
-    cache_bytes: Gauge,
+    cache_life: CacheLifeMetrics,
     cache_blobs: Gauge,
     hosted_bytes: Gauge,
     hosted_blobs: Gauge,
@@ -136,6 +144,7 @@ impl Metrics {
             resumed: PerUpstream::default(),
             failed: PerUpstream::default(),
             tag_checks: PerUpstream::default(),
+            traffic: Traffic::new(upstreams),
             sampled: Sampled::default(),
         };
         metrics.register_requests();
@@ -171,6 +180,7 @@ impl Metrics {
         r.register("upstream_retries", "Of these, repeated after a failure", s.retries.clone());
         r.register("upstream_errors", "Of these, without a usable answer", s.errors.clone());
         r.register("upstream_untrue", "Answers of upstreams that were not believed", s.untrue.clone());
+        self.traffic.register(r);
         r.register("fills", "Downloads begun", self.fills.clone());
         r.register("fill_joins", "Requests that joined a download under way", self.joins.clone());
         r.register("fills_resumed", "Downloads continued after a break", self.resumed.clone());
@@ -181,12 +191,7 @@ impl Metrics {
     fn register_gauges(&mut self) {
         let (r, g) = (&mut self.registry, &self.sampled);
         r.register_with_unit("uptime", "Time since start", Unit::Seconds, g.uptime.clone());
-        r.register_with_unit(
-            "cache",
-            "Cached bytes, without those of pushed repositories",
-            Unit::Bytes,
-            g.cache_bytes.clone(),
-        );
+        g.cache_life.register(r);
         r.register("cache_blobs", "Blobs and manifests cached", g.cache_blobs.clone());
         r.register_with_unit("hosted", "Bytes of pushed repositories", Unit::Bytes, g.hosted_bytes.clone());
         r.register("hosted_blobs", "Blobs and manifests of pushed repositories", g.hosted_blobs.clone());
@@ -205,16 +210,25 @@ impl Metrics {
 
     /// The request's answer has ended, or its client has left. Called exactly once for each
     /// [`Metrics::request_began`].
-    pub fn request_ended(&self, answered: &Answered) {
+    pub fn request_ended(&self, answered: &Answered<'_>) {
         let outcome = answered.outcome.map_or("none", Outcome::as_str);
         let labels = RequestLabels { kind: answered.kind, code: class(answered.status), outcome };
         self.requests.get_or_create(&labels).inc();
         self.durations.get_or_create(&KindLabel { kind: answered.kind }).observe(answered.duration.as_secs_f64());
         self.sent.inc_by(answered.bytes);
+        if let (Some(upstream), Some(outcome), Some(200 | 206)) = (answered.upstream, answered.outcome, answered.status)
+        {
+            self.traffic.count(upstream, outcome, answered.bytes, answered.is_pull);
+        }
         if answered.aborted {
             self.aborted.inc();
         }
         self.in_flight.dec();
+    }
+
+    /// What the clients of each upstream's names were sent since the start.
+    pub fn traffic(&self) -> Vec<UpstreamTraffic> {
+        self.traffic.now()
     }
 
     /// A download began.
@@ -255,7 +269,7 @@ impl Metrics {
 
 impl Sampled {
     fn set(&self, sample: &Sample) {
-        self.cache_bytes.set(signed(sample.cache_bytes));
+        self.cache_life.set(sample.cache_bytes, &sample.cache_life);
         self.cache_blobs.set(signed(sample.cache_blobs));
         self.hosted_bytes.set(signed(sample.hosted_bytes));
         self.hosted_blobs.set(signed(sample.hosted_blobs));
@@ -285,20 +299,6 @@ impl Sampled {
             }
         }
     }
-}
-
-/// Sets a counter to a count that another room keeps. Two scrapes at once may come in the wrong
-/// order, so the counter never goes back.
-fn raise(counter: &Counter, count: u64) {
-    counter.inner().fetch_max(count, Ordering::Relaxed);
-}
-
-fn label(upstream: &UpstreamName) -> UpstreamLabel {
-    UpstreamLabel { upstream: upstream.to_string() }
-}
-
-fn signed(n: u64) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 fn class(status: Option<u16>) -> &'static str {

@@ -16,6 +16,8 @@ pub struct Sample {
     pub hosted_bytes: u64,
     /// Blobs and manifests on disk that a hosted repository holds.
     pub hosted_blobs: u64,
+    /// What the eviction did, and the room that is promised.
+    pub cache_life: CacheLife,
     /// Bytes that the scrub has read.
     pub scrubbed: u64,
     /// Blobs and manifests that were found rotten: their kind, the check that found them, and their
@@ -25,6 +27,25 @@ pub struct Sample {
     pub fills_active: u64,
     /// Each configured upstream.
     pub upstreams: Vec<UpstreamSample>,
+}
+
+/// The room of the cache, and what was evicted. The words are from fixed lists.
+#[derive(Clone, Debug, Default)]
+pub struct CacheLife {
+    /// Bytes that downloads under way have reserved.
+    pub reserved: u64,
+    /// Bytes of unfinished downloads that are not under way.
+    pub parked: u64,
+    /// Bytes of cached content that stays: pinned, or kept by a pattern or a rule.
+    pub pinned: u64,
+    /// The age in seconds that once-used content reaches, if it is known.
+    pub turn: Option<u64>,
+    /// Evicted bytes, by what they went for.
+    pub evicted: Vec<(&'static str, u64)>,
+    /// Bytes that were evicted and fetched again.
+    pub refetched: u64,
+    /// Waits for room, by how they ended.
+    pub room_waits: Vec<(&'static str, u64)>,
 }
 
 /// The state and the counts of one upstream.

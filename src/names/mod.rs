@@ -13,6 +13,10 @@
 //! The list of upstreams is closed: a host that is not on it is answered 404 here. No room below
 //! sees the host, so no DNS query for it is possible (S4).
 
+mod image;
+
+pub use image::Image;
+
 use crate::oci::{ErrorCode, Namespace, RegistryError, Repository, RepositoryName, UpstreamName};
 
 /// Docker Hub, the one upstream whose official images live under `library/`.

@@ -1,6 +1,6 @@
 use super::*;
 
-fn names() -> Names {
+pub(super) fn names() -> Names {
     let upstreams = ["docker.io", "ghcr.io", "quay.io", "localhost:5001"];
     let upstreams = upstreams.iter().map(|u| u.parse().unwrap()).collect();
     Names::new(upstreams, "docker.io".parse().unwrap(), |name| name.as_str().starts_with("team/"))

@@ -14,6 +14,7 @@ mod media_type;
 mod name;
 mod needed;
 mod outcome;
+mod platforms;
 mod range;
 mod ranges;
 mod reference;
@@ -31,6 +32,7 @@ pub use media_type::{
 pub use name::{NameError, RepositoryName, UpstreamName};
 pub use needed::{NeededError, needed};
 pub use outcome::Outcome;
+pub use platforms::{MissingPlatforms, NotAPlatform, PlatformName, Platforms};
 pub use range::{ByteRange, ContentRange, Unsatisfiable};
 pub use ranges::{ByteRanges, ContentRanges, MOST_RANGES, NotRanges};
 pub use reference::{Reference, ReferenceError, Tag};

@@ -20,7 +20,7 @@ impl PullThrough {
     /// Whether the proof of a blob that is open is still good.
     fn was_proven(&self, repo: &Repository, digest: &Digest) -> bool {
         let Some(mark) = self.second_look.known(digest) else { return false };
-        let opened = self.warm_blobs.get(self.storage.version(repo), repo, digest);
+        let opened = self.warm_blobs.get(self.storage.version(repo), repo, digest).and_then(|kept| kept.get());
         opened.is_some_and(|stored| Mark::of(&stored.file).is_ok_and(|now| now == mark))
     }
 

@@ -37,6 +37,8 @@ pub struct ManifestAnswer {
     pub media_type: Arc<str>,
     /// Their digest.
     pub digest: Digest,
+    /// What its tag is frozen at: a day, or the name of a lock file.
+    pub frozen: Option<Arc<str>>,
     /// How it came about.
     pub trace: Trace,
 }

@@ -80,9 +80,15 @@ impl PullThrough {
     }
 
     /// A blob's length in bytes. Begins a download only if neither a manifest nor upstream states
-    /// it.
-    pub async fn blob_size(self: &Arc<Self>, repo: &Repository, digest: &Digest) -> Result<BlobHead, PullError> {
-        let found = self.storage.locate_and_keep(repo, digest).await?;
+    /// it. With `stays` the client may push to this repository, and a blob that the repository
+    /// holds stays here for the grace (K7).
+    pub async fn blob_size(
+        self: &Arc<Self>,
+        repo: &Repository,
+        digest: &Digest,
+        stays: bool,
+    ) -> Result<BlobHead, PullError> {
+        let found = self.storage.locate_unnoticed(repo, digest, stays).await?;
         if let Some(stored) = &found.stored {
             let trace = self.permission(repo, digest, &found, stored).await?;
             return Ok(BlobHead { size: stored.size, trace });
@@ -142,7 +148,8 @@ impl PullThrough {
         let whole = |stored: &StoredBlob| {
             stored.file.metadata().is_ok_and(|metadata| metadata.len() == stored.size && metadata.nlink() > 0)
         };
-        if let Some(stored) = self.warm_blobs.get(version, repo, digest).filter(whole) {
+        let warm = self.warm_blobs.get(version, repo, digest).and_then(|kept| kept.get());
+        if let Some(stored) = warm.filter(whole) {
             return self.stored(&stored, range, self.hit(repo));
         }
         // On the heap: 8,736 bytes that a hit does not need.
@@ -160,7 +167,7 @@ impl PullThrough {
         let found = self.storage.locate(repo, digest).await?;
         if let Some(stored) = &found.stored {
             if found.is_held() {
-                self.warm_blobs.insert(version, repo, digest, stored);
+                self.warm_blobs.insert(version, repo, digest, &self.storage.keep_open(digest, stored));
             }
             let trace = self.permission(repo, digest, &found, stored).await?;
             return self.stored(stored, range, trace);

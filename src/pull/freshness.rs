@@ -30,11 +30,12 @@ use super::{
     held::{Checked, Fetched, Held, TagKey, answer},
     memory::Missed,
     records::{self, no_room},
+    tag_rules::Rule,
 };
 use crate::{
-    config::Mode,
+    config::{Mode, TagTtl},
     oci::{ErrorCode, Outcome, Reference, Repository, Tag},
-    storage::{Change, CommitError},
+    storage::{Change, CommitError, Expectation},
     upstream::{Health, ManifestHead, Spend, UpstreamError},
 };
 
@@ -44,6 +45,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 impl PullThrough {
     pub(super) async fn by_tag(self: &Arc<Self>, repo: &Repository, tag: &Tag) -> Result<ManifestAnswer, PullError> {
         let asked = Instant::now();
+        let rule = self.tag_rules.of(repo, tag);
+        // On the heap: rare.
+        if rule.is_some_and(|rule| rule.freeze.is_some())
+            && let Some(frozen) = Box::pin(self.frozen(repo, tag)).await?
+        {
+            return Ok(frozen);
+        }
         let known = self.known(repo, tag).await?;
         let source = match self.source(repo, ErrorCode::ManifestUnknown) {
             Ok(source) => source,
@@ -54,17 +62,18 @@ impl PullThrough {
             }
         };
         let key = (repo.clone(), tag.clone());
-        let ttl = source.upstream.tag_ttl();
+        let ttl = ttl(rule, &source);
         // On the heap: a hit makes no room for a new tag (184 bytes) and for one that is due (544
         // bytes).
         let Some(held) = known else {
             return Box::pin(self.first_sight(repo, tag, source, asked)).await;
         };
         match self.checks.get(&key) {
+            _ if ttl == Duration::MAX => return Ok(answer(held, self.hit(repo))),
             Some((age, true)) if age < ttl => {
                 return Ok(answer(held, self.hit(repo)));
             }
-            Some((age, false)) if self.believes_failure(age, &source) => {
+            Some((age, false)) if self.believes_failure(age, ttl) => {
                 // A refusal is passed on as long as it is believed; all other failures are outages.
                 if let Err(error) = self.negative.check(repo, Missed::Manifest(tag.clone().into()))
                     && !self.serves_stale(&source, &error)
@@ -133,7 +142,7 @@ impl PullThrough {
         }
     }
 
-    fn begin_check(
+    pub(super) fn begin_check(
         self: &Arc<Self>,
         repo: &Repository,
         tag: &Tag,
@@ -142,6 +151,7 @@ impl PullThrough {
         asked: Instant,
     ) -> crate::runtime::Flight<Checked> {
         let (this, key, source) = (Arc::clone(self), (repo.clone(), tag.clone()), source.clone());
+        let ttl = ttl(self.tag_rules.of(repo, tag), &source);
         self.tag_flights.join(&self.tasks, key.clone(), move || async move {
             // A check that ended after this request began is as good as its own.
             match this.checks.get(&key).filter(|(age, _)| *age <= asked.elapsed()) {
@@ -150,7 +160,7 @@ impl PullThrough {
                         return Checked::Unmoved(now);
                     }
                 }
-                Some((age, false)) if this.believes_failure(age, &source) => {
+                Some((age, false)) if this.believes_failure(age, ttl) => {
                     match this.negative.check(&key.0, Missed::Manifest(key.1.clone().into())) {
                         Err(refused) => return Checked::Failed(refused),
                         // An outage, of which no words are kept.
@@ -173,8 +183,8 @@ impl PullThrough {
     }
 
     /// Whether a check that failed `age` ago spares the next one.
-    fn believes_failure(&self, age: Duration, source: &UpstreamRepository) -> bool {
-        age < self.negative_ttl.min(source.upstream.tag_ttl()) && self.mode != Mode::Online
+    fn believes_failure(&self, age: Duration, ttl: Duration) -> bool {
+        age < self.negative_ttl.min(ttl) && self.mode != Mode::Online
     }
 
     async fn check(self: &Arc<Self>, key: &TagKey, source: UpstreamRepository, held: Option<Held>) -> Checked {
@@ -240,7 +250,9 @@ impl PullThrough {
     /// The tag moved to a manifest that is here already.
     async fn repoint(&self, repo: &Repository, tag: &Tag, now: Held) -> Checked {
         let record = records::tag(tag.clone(), now.digest, &now.media_type, now.bytes.len() as u64);
-        match self.storage.commit(Change { tags: vec![record], ..Change::of(repo) }).await {
+        // It may have been forgotten since it was looked at.
+        let expect = vec![Expectation::Part { digest: now.digest, manifest: false }];
+        match self.storage.commit(Change { expect, tags: vec![record], ..Change::of(repo) }).await {
             Ok(_) => Checked::Moved(now),
             // Upstream names this manifest now, whether or not that can be written.
             Err(CommitError::Refused(_)) => Checked::Fetched(Fetched { held: now, stored: false }),
@@ -252,7 +264,7 @@ impl PullThrough {
     }
 
     /// The manifest that the tag named at the last check, if it is still here.
-    async fn known(&self, repo: &Repository, tag: &Tag) -> Result<Option<Held>, PullError> {
+    pub(super) async fn known(&self, repo: &Repository, tag: &Tag) -> Result<Option<Held>, PullError> {
         let (version, reference) = (self.storage.version(repo), Reference::Tag(tag.clone()));
         if let Some(held) = self.warm_manifests.get(version, repo, &reference) {
             return Ok(Some(held));
@@ -294,6 +306,15 @@ impl PullThrough {
             | UpstreamError::Offline => true,
             UpstreamError::Blocked => false,
         }
+    }
+}
+
+/// How long a tag of this rule is believed. [`Duration::MAX`]: for ever, once it is here.
+pub(super) fn ttl(rule: Option<&Rule>, source: &UpstreamRepository) -> Duration {
+    match rule.and_then(|rule| rule.ttl) {
+        Some(TagTtl::Never) => Duration::MAX,
+        Some(TagTtl::For(ttl)) => ttl,
+        None => source.upstream.tag_ttl(),
     }
 }
 

@@ -56,5 +56,5 @@ impl Fetched {
 
 /// The answer that gives this manifest.
 pub(super) fn answer(held: Held, trace: Trace) -> ManifestAnswer {
-    ManifestAnswer { bytes: held.bytes, media_type: held.media_type, digest: held.digest, trace }
+    ManifestAnswer { bytes: held.bytes, media_type: held.media_type, digest: held.digest, frozen: None, trace }
 }

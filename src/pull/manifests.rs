@@ -45,7 +45,8 @@ impl PullThrough {
             Reference::Digest(digest) => self.by_digest(repo, digest).await,
             Reference::Tag(tag) => {
                 let answer = self.by_tag(repo, tag).await?;
-                self.negotiate(repo, answer, accept).await
+                let frozen = answer.frozen.clone();
+                Ok(ManifestAnswer { frozen, ..self.negotiate(repo, answer, accept).await? })
             }
         }
     }

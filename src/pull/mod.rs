@@ -3,7 +3,8 @@
 //! ```text
 //! http ─► PullThrough::manifest ─ by digest ─► held here? ─ yes ─► answer (hit)
 //!                   │                             └─ no ─► one fetch for all, store (filled)
-//!                   └─ by tag ─► checked within its TTL? ─ yes ─► as by digest
+//!                   └─ by tag ─► frozen by a rule? ─ yes ─► as by digest
+//!                                   └─ no ─► checked within its TTL? ─ yes ─► as by digest
 //!                                   └─ no ─► one check for all: unmoved (revalidated),
 //!                                            moved (filled), no answer (stale), 404 (passed on)
 //! http ─► PullThrough::blob ─► Storage::locate ─ here ─► answer (hit)
@@ -11,16 +12,18 @@
 //!                                                     └─ follower: read the growing file (joined)
 //! ```
 //!
-//! The files: `manifests` and `freshness` are the upper half, `blobs`, `body` and `fill` the lower.
-//! `lists` and `referrers` answer lists, `stored` brings what a push needs of upstream, `hosted`
-//! says which names are the team's, and `memory` keeps answers in memory. `proof` decides what a
-//! repository may give out, `configs` fetches configs ahead, `again`, `second_look` and `elsewhere`
-//! deal with rotten content. A file with methods of [`PullThrough`] uses this file, and this file
-//! uses none of them: `held`, `memory`, `fill`, `described` and `second_look`, whose types
-//! [`PullThrough`] holds, know nothing of it.
+//! The files: `manifests`, `freshness` and `frozen` are the upper half, `blobs`, `body` and `fill`
+//! the lower. `tag_rules` has the rules of `[[tags]]`, and `warm_tags` keeps tags fresh that nobody
+//! asks for. `lists` and `referrers` answer lists, `stored` brings what a push needs of upstream,
+//! `hosted` says which names are the team's, and `memory` keeps answers in memory. `prefetch`
+//! brings all of an image for an operator, and `peek` says what that would cost. `proof` decides
+//! what a repository may give out, `configs` fetches configs ahead, `again`, `second_look` and
+//! `elsewhere` deal with rotten content. A file with methods of [`PullThrough`] uses this file, and
+//! this file uses none of them: `held`, `memory`, `fill`, `described`, `tag_rules` and
+//! `second_look`, whose types [`PullThrough`] holds, know nothing of it.
 //!
-//! Called by [`crate::http`] and [`crate::push`]. Every method may be dropped at any time: the work
-//! that it began goes on, on tasks that [`Tasks`] owns.
+//! Called by [`crate::http`], [`crate::push`] and [`crate::admin`]. Every method may be dropped at
+//! any time: the work that it began goes on, on tasks that [`Tasks`] owns.
 
 mod again;
 mod answer;
@@ -32,18 +35,23 @@ mod elsewhere;
 mod error;
 mod fill;
 mod freshness;
+mod frozen;
 mod held;
 mod hosted;
 mod large;
 mod lists;
 mod manifests;
 mod memory;
+mod peek;
+mod prefetch;
 mod proof;
 mod range;
 mod records;
 mod referrers;
 mod second_look;
 mod stored;
+mod tag_rules;
+mod warm_tags;
 
 use std::{
     sync::{Arc, Weak},
@@ -57,22 +65,25 @@ use described::Described;
 pub use error::PullError;
 use fill::{Drive, Fills, Origin, UpstreamRepository};
 pub use fill::{FillFailure, FillStatus};
+pub use frozen::Ruled;
 use held::{Checked, FetchResult, Held, TagKey};
 use memory::{AgedCache, Lists, NegativeCache, WarmCache};
+pub use prefetch::{PrefetchError, PrefetchOptions, PrefetchStep};
 pub use range::FileRange;
 use records::no_room;
 pub use referrers::Selection;
 use second_look::SecondLook;
 pub use second_look::{Giving, StillProving};
+pub use tag_rules::TagRules;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Mode},
     metrics::Metrics,
-    oci::{Digest, ErrorCode, Namespace, Outcome, Reference, Repository, UpstreamName},
+    oci::{Digest, ErrorCode, Namespace, Outcome, Reference, Repository, Tag, UpstreamName},
     runtime::{BlockingPool, SingleFlight, Tasks},
-    storage::{Change, CommitError, IfLinked, LinkRecord, Presence, Storage, StoredBlob},
+    storage::{Change, CommitError, IfLinked, KeptOpen, LinkRecord, Presence, Storage},
     upstream::{Registry, UpstreamError, Upstreams},
 };
 
@@ -85,7 +96,8 @@ const READY_MANIFESTS: u64 = 64 << 20;
 const LARGE_MANIFEST: usize = 256 << 10;
 /// How many blobs stay open because they were just asked for.
 const OPENED_BLOBS: u64 = 64;
-/// For how many names it is remembered whether they are hosted.
+/// For how many names it is remembered whether they are hosted, and for how many frozen tags what
+/// they name.
 const NAMES: u64 = 10_000;
 /// How many configs are waited for at a time.
 const CONFIGS: usize = 256;
@@ -108,12 +120,16 @@ pub struct PullThrough {
     hot: moka::sync::Cache<Digest, Bytes>,
     /// The manifests that were given out by name, until their repository changes.
     warm_manifests: WarmCache<Reference, Held>,
-    /// The same for blobs, whose files stay open meanwhile.
-    warm_blobs: WarmCache<Digest, StoredBlob>,
+    /// The same for blobs, whose files stay open meanwhile; an eviction closes them.
+    warm_blobs: WarmCache<Digest, KeptOpen>,
     /// The descriptors of referrers.
     described: WarmCache<Digest, Arc<Described>>,
     /// Whether a hosted repository exists, and how much of it.
     presences: WarmCache<(), Presence>,
+    /// The rules of tags.
+    tag_rules: Arc<TagRules>,
+    /// What tags named on the day that a rule freezes them at.
+    frozen_digests: WarmCache<Tag, Option<Digest>>,
     /// When a tag was last checked, and whether upstream answered.
     checks: AgedCache<TagKey, bool>,
     tag_flights: SingleFlight<TagKey, Checked>,
@@ -143,6 +159,8 @@ pub struct Deps {
     pub disk: BlockingPool,
     /// The registries of the internet.
     pub upstreams: Arc<Upstreams>,
+    /// The rules of tags.
+    pub tag_rules: Arc<TagRules>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The owner of what goes on without a client.
@@ -152,7 +170,7 @@ pub struct Deps {
 impl PullThrough {
     /// Puts the pull together.
     pub fn new(config: &Config, deps: Deps) -> Arc<PullThrough> {
-        let Deps { storage, disk, upstreams, metrics, tasks } = deps;
+        let Deps { storage, disk, upstreams, tag_rules, metrics, tasks } = deps;
         let hot = moka::sync::Cache::builder()
             .max_capacity(HOT_MANIFESTS)
             .weigher(|_, bytes: &Bytes| {
@@ -176,6 +194,8 @@ impl PullThrough {
             warm_blobs: WarmCache::new(OPENED_BLOBS, |_| 1),
             described: WarmCache::new(DESCRIPTORS, |described: &Arc<Described>| described.text.len() + 256),
             presences: WarmCache::new(NAMES, |_| 1),
+            tag_rules,
+            frozen_digests: WarmCache::new(NAMES, |_| 1),
             checks: AgedCache::new(100_000, |_| 1),
             tag_flights: SingleFlight::new(),
             manifest_flights: SingleFlight::new(),
@@ -264,6 +284,7 @@ async fn tidy(pull: Weak<PullThrough>, stop: CancellationToken) {
                 pull.warm_blobs.tidy();
                 pull.described.tidy();
                 pull.presences.tidy();
+                pull.frozen_digests.tidy();
             })
             .await;
     }

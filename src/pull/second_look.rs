@@ -97,6 +97,8 @@ pub struct Giving {
     size: u64,
     /// The first byte and the end of each of several ranges; empty if there is one range.
     parts: Vec<(u64, u64)>,
+    /// The bytes need not come from upstream for this answer.
+    saves: bool,
 }
 
 /// The blob is being read again, which takes longer than a client waits.
@@ -180,7 +182,7 @@ impl SecondLook {
 impl Giving {
     /// This address is about to be given a blob, or a range of it from `first` on.
     pub(super) fn one(look: Arc<SecondLook>, to: IpAddr, digest: Digest, first: u64, size: u64) -> Giving {
-        Giving { look, to, digest, first, size, parts: Vec::new() }
+        Giving { look, to, digest, first, size, parts: Vec::new(), saves: false }
     }
 
     /// The same for an answer with several ranges, which count when all of it went out.
@@ -191,7 +193,12 @@ impl Giving {
         parts: Vec<(u64, u64)>,
         size: u64,
     ) -> Giving {
-        Giving { look, to, digest, first: 0, size, parts }
+        Giving { look, to, digest, first: 0, size, parts, saves: false }
+    }
+
+    /// The same, of bytes that need not come from upstream for this answer: they count as served.
+    pub fn saving(self, saves: bool) -> Giving {
+        Giving { saves, ..self }
     }
 
     /// The last of `bytes` bytes are about to go out. After that the client may ask again.
@@ -202,12 +209,15 @@ impl Giving {
         self.parts.iter().for_each(|part| self.look.gave(self.to, self.digest, *part, self.size));
     }
 
-    /// The answer ended, and `sent` bytes went out that [`ends`](Giving::ends) did not count.
+    /// The answer ended after `sent` bytes. `told`: [`ends`](Giving::ends) was called.
     /// `unreadable`: it ended because the file could not be read.
-    pub fn ended(self, sent: u64, unreadable: bool) {
-        let Giving { look, to, digest, first, size, parts } = self;
-        if sent > 0 && parts.is_empty() {
+    pub fn ended(self, sent: u64, told: bool, unreadable: bool) {
+        let Giving { look, to, digest, first, size, parts, saves } = self;
+        if sent > 0 && !told && parts.is_empty() {
             look.gave(to, digest, (first, first + sent), size);
+        }
+        if sent > 0 && saves {
+            look.storage.note_served(&digest, sent);
         }
         if unreadable {
             look.proven.invalidate(&digest);

@@ -108,7 +108,7 @@ impl Push {
                 "an immutable tag of {repo} (hosted.immutable_tags) names an image that needs {digest}: it cannot be deleted"
             ))),
             Err(Unsure::Storage(error)) => Err(error.into()),
-            Err(error @ (Unsure::Missing(_) | Unsure::Manifest(..) | Unsure::Link)) => {
+            Err(error @ (Unsure::Missing(_) | Unsure::Manifest(..) | Unsure::Pin | Unsure::Tag(_) | Unsure::Link)) => {
                 Err(PushError::Refused(format!(
                     "lanyard cannot tell what the immutable tags of {repo} (hosted.immutable_tags) need, so nothing can \
                  be deleted: {error}; push it again"

@@ -114,7 +114,9 @@ impl From<Unsure> for PushError {
     fn from(unsure: Unsure) -> Self {
         match unsure {
             Unsure::Storage(error) => error.into(),
-            Unsure::Missing(_) | Unsure::Manifest(..) | Unsure::Link => PushError::Refused(unsure.to_string()),
+            Unsure::Missing(_) | Unsure::Manifest(..) | Unsure::Pin | Unsure::Tag(_) | Unsure::Link => {
+                PushError::Refused(unsure.to_string())
+            }
         }
     }
 }

@@ -69,8 +69,12 @@ impl Push {
                 .run(move || Ok::<_, PushError>((push.bytes.clone(), understand(push)?)))
                 .await
                 .map_err(|_| PushError::Lost)??;
-            let (references, _holds) = this.hold_references(&repo, &understood.manifest, &may_pull).await?;
-            this.commit(&repo, understood, bytes, references, from_elsewhere).await
+            let (references, mut held) = this.hold_references(&repo, &understood.manifest, &may_pull).await?;
+            let committed = this.commit(&repo, understood, bytes, references, from_elsewhere).await;
+            if committed.is_err() {
+                held.refused();
+            }
+            committed
         })
         .await
     }

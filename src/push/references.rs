@@ -40,6 +40,26 @@ pub(super) struct References {
     pub(super) adopted: Vec<LinkRecord>,
 }
 
+/// The holds on all parts of a manifest that is being pushed.
+#[derive(Default)]
+pub(super) struct HeldParts {
+    holds: Vec<Hold>,
+    /// Parts that the repository did not have when they were looked for.
+    lacking: Vec<Digest>,
+}
+
+impl HeldParts {
+    /// The manifest was not taken.
+    pub(super) fn refused(&mut self) {
+        let lacking = std::mem::take(&mut self.lacking);
+        self.forget(&lacking);
+    }
+
+    fn forget(&mut self, digests: &[Digest]) {
+        self.holds.iter_mut().for_each(|hold| hold.forget(digests));
+    }
+}
+
 fn referenced(manifest: &Manifest) -> Vec<Referenced> {
     let want =
         |child| move |part: &Descriptor| Referenced { digest: part.digest, child, elsewhere: !part.urls.is_empty() };
@@ -48,7 +68,8 @@ fn referenced(manifest: &Manifest) -> Vec<Referenced> {
 
 impl Push {
     /// Finds the parts of `manifest` and holds them all: none is removed before the holds are
-    /// dropped.
+    /// dropped. Of a manifest that is not taken, only the parts that the repository has keep a
+    /// lease: no client was told that the others are here.
     ///
     /// # Errors
     /// [`PushError::PartsUnknown`] names the parts that are missing.
@@ -57,9 +78,24 @@ impl Push {
         repo: &Repository,
         manifest: &Manifest,
         may_pull: &MayPull,
-    ) -> Result<(References, Vec<Hold>), PushError> {
+    ) -> Result<(References, HeldParts), PushError> {
+        let mut held = HeldParts::default();
+        let found = self.find_references(repo, manifest, may_pull, &mut held).await;
+        if found.is_err() {
+            held.refused();
+        }
+        Ok((found?, held))
+    }
+
+    async fn find_references(
+        self: &Arc<Self>,
+        repo: &Repository,
+        manifest: &Manifest,
+        may_pull: &MayPull,
+        held: &mut HeldParts,
+    ) -> Result<References, PushError> {
         let namesake = self.namesake(&repo.name).filter(|namesake| may_pull(namesake));
-        let (mut found_here, mut adopted, mut holds) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut found_here, mut adopted) = (Vec::new(), Vec::new());
         let (mut unknown, mut absent) = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         let mut wanted = referenced(manifest);
@@ -70,7 +106,8 @@ impl Push {
             // `hold_parts` takes the hold first and looks second.
             let asked = wanted.iter().map(|part| (part.digest, part.child)).collect();
             let (hold, lacking) = self.storage.hold_parts(repo, asked).await?;
-            holds.push(hold);
+            held.holds.push(hold);
+            held.lacking.extend(lacking.iter().map(|(digest, _)| *digest));
             for part in std::mem::take(&mut wanted) {
                 if !lacking.contains(&(part.digest, part.child)) {
                     found_here.push(Expectation::Part { digest: part.digest, manifest: part.child });
@@ -89,9 +126,9 @@ impl Push {
             wanted = deeper;
         }
         // A missing part gets no lease: a client may name any digest.
-        holds.iter_mut().for_each(|hold| hold.forget(unknown.iter().chain(&absent)));
+        held.forget(&absent);
         if unknown.is_empty() {
-            Ok((References { here: found_here, adopted }, holds))
+            Ok(References { here: found_here, adopted })
         } else {
             Err(PushError::PartsUnknown(unknown))
         }

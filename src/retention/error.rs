@@ -1,13 +1,16 @@
-//! The errors that end a pass or a note of the collector or the scrub early. Seen by admin and app.
+//! Why work of the retention ended early, or was refused. Admin and http see it too.
 
 use crate::storage::StorageError;
 
-/// Why a pass ended early. Its removals so far are done, and the next pass does the rest.
+/// Why the work ended early. What it did so far is done.
 #[derive(Debug, thiserror::Error)]
 pub enum RetentionError {
     /// The disk failed, or takes no change.
     #[error(transparent)]
     Storage(StorageError),
+    /// lanyard is offline: content that goes could not come again.
+    #[error("lanyard is offline (mode): what it has is not let go")]
+    Offline,
     /// The work panicked, or lanyard is stopping.
     #[error("the work was lost")]
     Lost,
@@ -16,7 +19,10 @@ pub enum RetentionError {
 impl RetentionError {
     /// Whether the error is no fault: the disk is read-only, or lanyard is stopping.
     pub fn is_expected(&self) -> bool {
-        matches!(self, RetentionError::Lost | RetentionError::Storage(StorageError::ReadOnly | StorageError::Closed))
+        match self {
+            RetentionError::Lost | RetentionError::Offline => true,
+            RetentionError::Storage(error) => matches!(error, StorageError::ReadOnly | StorageError::Closed),
+        }
     }
 }
 

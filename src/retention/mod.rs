@@ -1,9 +1,10 @@
-//! Retention: unneeded content is removed, and stored content is read again, in the background.
+//! Retention: what goes from the disk, what stays, and whether stored content is still good.
 //!
-//! [`Collector`] removes what no repository needs, in passes (`sweep.rs`). [`Scrub`] finds rot
-//! (`scrub.rs`). [`app`](crate::app) owns their tasks; [`admin`](crate::admin) shows them and
-//! starts passes. [`Harvest`] has the order in which cached blobs are evicted (`turns.rs`). A pass
-//! of the collector goes through three states:
+//! [`Collector`] removes what no repository needs, in passes (`sweep.rs`). [`Evictor`] lets cached
+//! content go where room is needed, in the order of `turns.rs`, but for what [`KeptSet`] keeps.
+//! [`Forgetter`] forgets names that no client asks for, and [`remove()`] those that an operator
+//! names. [`Scrub`] finds rot. [`app`](crate::app) owns their tasks; [`admin`](crate::admin) shows
+//! them and gives an operator's orders. A pass of the collector goes through three states:
 //!
 //! ```text
 //! each hosted repository: a blob's link that no manifest of it needs, lease over ─► unlinked
@@ -27,12 +28,20 @@
 //!   push of the same digest.
 //! - [`Collector::plan`] changes nothing.
 
+mod episode;
 mod error;
+mod eviction_queue;
+mod evictor;
+mod forget;
+mod keep_source;
+mod kept;
+mod remove;
 mod report;
 mod scrub;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod trim;
 mod turns;
 
 use std::{
@@ -41,12 +50,21 @@ use std::{
 };
 
 pub use error::RetentionError;
+pub use eviction_queue::Answers;
+pub use evictor::Evictor;
+pub use forget::Forgetter;
+pub use keep_source::{Reason, Source, TagKeeper};
+pub use kept::{KeptSet, KeptView};
 use parking_lot::Mutex;
-pub use report::{Collection, HostedRepository, Kept, Passed, ScrubStatus, Scrubbed};
+pub use remove::{Named, Removals, RemoveOptions, RemovedImage, remove};
+pub use report::{
+    Collection, EvictedBytes, EvictionStatus, HostedRepository, Kept, Passed, ScrubStatus, Scrubbed, Trimmed,
+};
 pub use scrub::Scrub;
 use sweep::{Pass, PassMode, SettledRepositories};
 use tokio_util::sync::CancellationToken;
-pub use turns::{Harvest, Resident, Turn};
+pub use trim::TrimTarget;
+pub use turns::{Gathering, Harvest, Resident, Turn};
 
 use crate::{
     oci::{Namespace, Repository, RepositoryName},

@@ -1,4 +1,4 @@
-//! The reports of collector and scrub, as plain data.
+//! What the retention reports: the collector, the scrub, the eviction, and the counts of content.
 //!
 //! These are the shapes of `/api/v1` and of the command line; admin hands them on. A field that an
 //! older server does not send has its default.
@@ -55,6 +55,53 @@ pub struct ScrubStatus {
     pub pass: Scrubbed,
     /// The last pass that was finished.
     pub finished: Option<Scrubbed>,
+}
+
+/// The eviction since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EvictionStatus {
+    /// The age in seconds that once-used content reaches; `None` before any such content went.
+    pub turn: Option<u64>,
+    /// What went, and what for.
+    pub evicted: EvictedBytes,
+    /// The disk is full, and content goes for its sake no more: it set no space free.
+    pub stopped: bool,
+    /// The last download or push that needed room found nothing that may go.
+    pub in_vain: bool,
+}
+
+/// Evicted bytes since the start, by what they went for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EvictedBytes {
+    /// `cache.max_size`.
+    pub cap: u64,
+    /// `cache.min_free`.
+    pub floor: u64,
+    /// An operator's `cache trim`.
+    pub trim: u64,
+    /// An operator's `rm`.
+    pub rm: u64,
+}
+
+impl EvictedBytes {
+    /// All of them.
+    pub fn sum(&self) -> u64 {
+        self.cap + self.floor + self.trim + self.rm
+    }
+}
+
+/// What a trim let go, or would.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trimmed {
+    /// Blobs, and unfinished downloads.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The bytes that were to go too, and that nothing is left for.
+    pub missing: u64,
 }
 
 /// A pass that has ended.

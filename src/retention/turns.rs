@@ -7,9 +7,10 @@
 //! score = last use + turn · log2(min(uses, 16))      the lowest goes first
 //! ```
 //!
-//! Everything here is a plain value: the caller brings the entries, the time in minutes, and what
-//! is stored now. Callers: an evictor, which makes room, and the bench `cachelife`, which replays
-//! a trace. The states:
+//! Everything here is a plain value: the caller brings the entries, the time, and what is stored
+//! now. Times are in one unit, of the caller's choice. Callers: the queue of the eviction, which
+//! counts seconds; `admin/digests.rs`, which tells a place in the order; and the bench `cachelife`,
+//! which replays a trace. The states:
 //!
 //! ```text
 //! Turn       unknown: plain least recently used ─ the first once-used blob is evicted ─► known
@@ -29,7 +30,7 @@ const MOST_USES: u16 = 16;
 const SHARE: f64 = 0.02;
 
 /// The fewest and the most candidates of a harvest.
-const FEWEST: usize = 64;
+const FEWEST: usize = 1;
 const MOST: usize = 4096;
 
 /// A harvest has one candidate for so many stored blobs. A larger share would evict by scores that
@@ -43,33 +44,35 @@ pub struct Resident<K> {
     pub key: K,
     /// Its size in bytes. The order ignores it.
     pub size: u64,
-    /// Its last use, in minutes since any fixed beginning.
-    pub last: u32,
+    /// Its last use, since any fixed beginning.
+    pub last: u64,
     /// How often it was used; 0 counts as 1.
     pub uses: u16,
-    /// Whether it goes after all others: it could not be fetched again.
-    pub goes_last: bool,
 }
 
-/// The age that a once-used blob reaches before it is evicted, in minutes. It is unknown until the
-/// first one is evicted, follows each later one by a fiftieth of the difference, and is in memory
-/// only.
+/// The age that a once-used blob reaches before it is evicted. It is unknown until the first one is
+/// evicted, follows each later one by a fiftieth of the difference, and is in memory only.
 #[derive(Clone, Copy, Default, PartialEq, Debug)]
 pub struct Turn(Option<f64>);
 
 impl Turn {
-    /// The turn in minutes, if a once-used blob was evicted.
-    pub fn minutes(self) -> Option<f64> {
+    /// A turn of this age.
+    pub fn of(age: f64) -> Turn {
+        Turn((age > 0.0).then_some(age))
+    }
+
+    /// The turn, if a once-used blob was evicted.
+    pub fn age(self) -> Option<f64> {
         self.0
     }
 
     /// Takes note of a blob that was evicted at `now`. Only a once-used blob changes the turn, and
     /// an age of 0 does not begin one.
-    pub fn evicted<K>(&mut self, resident: &Resident<K>, now: u32) {
+    pub fn evicted<K>(&mut self, resident: &Resident<K>, now: u64) {
         if resident.uses > 1 {
             return;
         }
-        let age = f64::from(now.saturating_sub(resident.last));
+        let age = now.saturating_sub(resident.last) as f64;
         self.0 = match self.0 {
             Some(turn) => Some(turn + SHARE * (age - turn)),
             None => (age > 0.0).then_some(age),
@@ -77,36 +80,70 @@ impl Turn {
     }
 
     /// The score of a blob at `now`: the lowest is evicted first. It is finite and at least 0.
-    pub fn score<K>(self, resident: &Resident<K>, now: u32) -> f64 {
+    pub fn score<K>(self, resident: &Resident<K>, now: u64) -> f64 {
         let uses = f64::from(resident.uses.clamp(1, MOST_USES));
-        f64::from(resident.last.min(now)) + self.0.unwrap_or(0.0) * uses.log2()
+        resident.last.min(now) as f64 + self.0.unwrap_or(0.0) * uses.log2()
     }
 }
 
 /// The blobs that one scan found to be the next to go, from the lowest score on. Equal scores are
-/// in the order of their last uses, then of their keys. A harvest ages: after a minute or so a new
-/// scan is better than its rest.
+/// in the order of their last uses, then of their keys. A harvest ages: after a while a new scan
+/// is better than its rest.
 #[derive(Debug)]
 pub struct Harvest<K> {
     candidates: vec::IntoIter<Candidate<K>>,
 }
 
-impl<K: Copy + Ord> Harvest<K> {
-    /// Looks at each of `residents`, and keeps a sixteenth of `stored`, but at least 64 and at most
-    /// 4,096 of them. `stored`: how many blobs are stored, roughly. Memory is taken for the
-    /// candidates only.
-    pub fn of(residents: impl IntoIterator<Item = Resident<K>>, stored: usize, turn: Turn, now: u32) -> Harvest<K> {
-        let count = (stored / PER_CANDIDATE).clamp(FEWEST, MOST);
-        let mut lowest = BinaryHeap::with_capacity(count);
-        for resident in residents {
-            let candidate = Candidate { score: turn.score(&resident, now), resident };
-            if lowest.len() < count {
-                lowest.push(candidate);
-            } else if let Some(mut highest) = lowest.peek_mut().filter(|highest| candidate < **highest) {
-                *highest = candidate;
-            }
+/// A scan under way.
+#[derive(Debug)]
+pub struct Gathering<K> {
+    lowest: BinaryHeap<Candidate<K>>,
+    most: usize,
+    turn: Turn,
+    now: u64,
+}
+
+impl<K: Copy + Ord> Gathering<K> {
+    /// Begins a scan at `now`. Its harvest will be a sixteenth of `stored`, but at least one and at
+    /// most 4,096 of the residents that it sees. `stored`: how many blobs are stored, roughly. No
+    /// more memory is taken than those need.
+    pub fn new(stored: usize, turn: Turn, now: u64) -> Self {
+        let most = (stored / PER_CANDIDATE).clamp(FEWEST, MOST);
+        Gathering { lowest: BinaryHeap::with_capacity(most), most, turn, now }
+    }
+
+    /// Looks at a resident.
+    pub fn see(&mut self, resident: Resident<K>) {
+        let candidate = Candidate { score: self.turn.score(&resident, self.now), resident };
+        if self.lowest.len() < self.most {
+            self.lowest.push(candidate);
+        } else if let Some(mut highest) = self.lowest.peek_mut().filter(|highest| candidate < **highest) {
+            *highest = candidate;
         }
-        Harvest { candidates: lowest.into_sorted_vec().into_iter() }
+    }
+
+    /// The residents that go next.
+    pub fn end(self) -> Harvest<K> {
+        Harvest { candidates: self.lowest.into_sorted_vec().into_iter() }
+    }
+}
+
+impl<K: Copy + Ord> Harvest<K> {
+    /// The harvest of a whole scan: see [`Gathering`].
+    pub fn of(residents: impl IntoIterator<Item = Resident<K>>, stored: usize, turn: Turn, now: u64) -> Harvest<K> {
+        let mut gathering = Gathering::new(stored, turn, now);
+        residents.into_iter().for_each(|resident| gathering.see(resident));
+        gathering.end()
+    }
+
+    /// Whether it is used up.
+    pub fn is_empty(&self) -> bool {
+        self.candidates.len() == 0
+    }
+
+    /// The next candidate, as the scan saw it.
+    pub fn pop(&mut self) -> Option<Resident<K>> {
+        self.candidates.next().map(|candidate| candidate.resident)
     }
 
     /// Takes the next candidate that is as the scan saw it. `look` says what is stored under a key
@@ -126,11 +163,7 @@ struct Candidate<K> {
 impl<K: Ord> Ord for Candidate<K> {
     fn cmp(&self, other: &Self) -> Ordering {
         let (a, b) = (&self.resident, &other.resident);
-        a.goes_last
-            .cmp(&b.goes_last)
-            .then_with(|| self.score.total_cmp(&other.score))
-            .then_with(|| a.last.cmp(&b.last))
-            .then_with(|| a.key.cmp(&b.key))
+        self.score.total_cmp(&other.score).then_with(|| a.last.cmp(&b.last)).then_with(|| a.key.cmp(&b.key))
     }
 }
 
@@ -154,22 +187,23 @@ mod tests {
 
     use super::*;
 
-    const NOW: u32 = 1_000_000;
+    const NOW: u64 = 1_000_000;
+    const LATE: u64 = 1 << 41;
 
-    fn resident(key: u32, last: u32, uses: u16) -> Resident<u32> {
-        Resident { key, size: 1, last, uses, goes_last: false }
+    fn resident(key: u64, last: u64, uses: u16) -> Resident<u64> {
+        Resident { key, size: 1, last, uses }
     }
 
-    fn turn(minutes: u32) -> Turn {
+    fn turn(age: u64) -> Turn {
         let mut turn = Turn::default();
-        turn.evicted(&resident(0, NOW - minutes, 1), NOW);
+        turn.evicted(&resident(0, NOW - age, 1), NOW);
         turn
     }
 
     /// The keys of a harvest of all that is stored, in their order.
-    fn keys(stored: &[Resident<u32>], turn: Turn, now: u32) -> Vec<u32> {
-        let mut harvest = Harvest::of(stored.iter().copied(), stored.len(), turn, now);
-        let look = |key: &u32| stored.iter().copied().find(|resident| resident.key == *key);
+    fn keys(stored: &[Resident<u64>], turn: Turn, now: u64) -> Vec<u64> {
+        let mut harvest = Harvest::of(stored.iter().copied(), PER_CANDIDATE * stored.len(), turn, now);
+        let look = |key: &u64| stored.iter().copied().find(|resident| resident.key == *key);
         std::iter::from_fn(|| harvest.take(look)).map(|resident| resident.key).collect()
     }
 
@@ -191,17 +225,17 @@ mod tests {
     fn a_turn_follows_once_used_blobs_by_a_fiftieth() {
         let mut turn = Turn::default();
         turn.evicted(&resident(0, NOW, 1), NOW);
-        assert_eq!(turn.minutes(), None, "an age of 0 tells nothing");
+        assert_eq!(turn.age(), None, "an age of 0 tells nothing");
         turn.evicted(&resident(0, 0, 2), NOW);
-        assert_eq!(turn.minutes(), None, "a blob that was used twice tells nothing");
+        assert_eq!(turn.age(), None, "a blob that was used twice tells nothing");
         turn.evicted(&resident(0, NOW - 100, 1), NOW);
-        assert_eq!(turn.minutes(), Some(100.0));
+        assert_eq!(turn.age(), Some(100.0));
         turn.evicted(&resident(0, NOW - 200, 1), NOW);
-        assert_eq!(turn.minutes(), Some(102.0));
+        assert_eq!(turn.age(), Some(102.0));
         turn.evicted(&resident(0, 0, 16), NOW);
-        assert_eq!(turn.minutes(), Some(102.0));
+        assert_eq!(turn.age(), Some(102.0));
         (0..300).for_each(|_| turn.evicted(&resident(0, NOW - 500, 1), NOW));
-        assert!((499.0..=500.0).contains(&turn.minutes().unwrap()));
+        assert!((499.0..=500.0).contains(&turn.age().unwrap()));
     }
 
     #[test]
@@ -211,22 +245,16 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_fetched_again_goes_last() {
-        let last = Resident { goes_last: true, ..resident(1, 0, 1) };
-        assert_eq!(keys(&[last, resident(2, NOW, 16)], turn(10), NOW), [2, 1]);
-    }
-
-    #[test]
     fn what_changed_since_the_scan_is_dropped() {
         let mut stored: Vec<_> = (0..7).map(|key| resident(key, key, 1)).collect();
-        let mut harvest = Harvest::of(stored.clone(), stored.len(), turn(10), NOW);
+        let mut harvest = Harvest::of(stored.clone(), PER_CANDIDATE * stored.len(), turn(10), NOW);
         stored[0].last += 1;
         stored[1].uses += 1;
-        stored[3].goes_last = true;
         stored[4].size += 1;
         stored.remove(5);
-        let look = |key: &u32| stored.iter().copied().find(|resident| resident.key == *key);
+        let look = |key: &u64| stored.iter().copied().find(|resident| resident.key == *key);
         assert_eq!(harvest.take(look), Some(resident(2, 2, 1)));
+        assert_eq!(harvest.take(look), Some(resident(3, 3, 1)));
         assert_eq!(harvest.take(look), Some(resident(6, 6, 1)));
         assert_eq!(harvest.take(look), None);
         assert_eq!(harvest.take(look), None);
@@ -234,11 +262,11 @@ mod tests {
 
     #[test]
     fn a_harvest_is_a_sixteenth_within_its_bounds() {
-        let count = |stored: u32| {
+        let count = |stored: u64| {
             let harvest = Harvest::of((0..stored).map(|key| resident(key, key, 1)), stored as usize, turn(1), NOW);
             harvest.candidates.len()
         };
-        assert_eq!([0, 63, 1_000, 1_600, 65_536, 200_000].map(count), [0, 63, 64, 100, 4_096, 4_096]);
+        assert_eq!([0, 3, 63, 1_000, 1_600, 65_536, 200_000].map(count), [0, 1, 3, 62, 100, 4_096, 4_096]);
     }
 
     #[test]
@@ -246,7 +274,7 @@ mod tests {
         let residents = (0..1_000_000_u64).rev().map(|n| {
             let mut key = [0; 16];
             key[..8].copy_from_slice(&n.to_be_bytes());
-            Resident { key, size: n, last: (n % 500_000) as u32, uses: (n % 20) as u16, goes_last: false }
+            Resident { key, size: n, last: n % 500_000, uses: (n % 20) as u16 }
         });
         let harvest = Harvest::of(residents, 1_000_000, turn(20_000), NOW);
         let candidates: Vec<_> = harvest.candidates.collect();
@@ -258,39 +286,37 @@ mod tests {
     fn a_clock_that_jumped_changes_no_order_and_no_turn_at_once() {
         let stored: Vec<_> = (0..50).map(|key| resident(key, NOW - 50 + key, 1)).collect();
         let in_order: Vec<_> = (0..50).collect();
-        for now in [0, NOW - 14_400, NOW - 25, NOW, NOW + 14_400, u32::MAX] {
+        for now in [0, NOW - 14_400, NOW - 25, NOW, NOW + 14_400, LATE] {
             assert_eq!(keys(&stored, turn(100), now), in_order, "at {now}");
         }
         let mut ahead = turn(1_000);
         ahead.evicted(&resident(0, NOW + 14_400, 1), NOW);
-        assert_eq!(ahead.minutes(), Some(980.0), "an age is never below 0");
-        let most = Resident { last: u32::MAX, ..resident(0, 0, u16::MAX) };
+        assert_eq!(ahead.age(), Some(980.0), "an age is never below 0");
+        let most = Resident { last: LATE, ..resident(0, 0, u16::MAX) };
         let mut long = Turn::default();
-        long.evicted(&resident(0, 0, 1), u32::MAX);
-        assert_eq!(long.score(&most, u32::MAX), 5.0 * f64::from(u32::MAX));
-        assert_eq!(turn(100).score(&most, NOW), f64::from(NOW) + 400.0);
+        long.evicted(&resident(0, 0, 1), LATE);
+        assert_eq!(long.score(&most, LATE), 5.0 * LATE as f64);
+        assert_eq!(turn(100).score(&most, NOW), NOW as f64 + 400.0);
     }
 
-    fn some() -> impl Strategy<Value = (u32, u16, bool)> {
-        (prop_oneof![0..50_u32, any::<u32>()], prop_oneof![0..20_u16, any::<u16>()], prop::bool::weighted(0.1))
+    fn some() -> impl Strategy<Value = (u64, u16)> {
+        (prop_oneof![0..50_u64, 0..LATE], prop_oneof![0..20_u16, any::<u16>()])
     }
 
     proptest! {
         #[test]
         fn a_harvest_is_the_beginning_of_the_sorted_whole(
-            entries in prop::collection::vec(some(), 0..300), minutes in 0..100_u32, now in prop_oneof![0..60_u32, any::<u32>()],
+            entries in prop::collection::vec(some(), 0..300), age in 0..100_u64, now in prop_oneof![0..60_u64, 0..LATE],
         ) {
             let mut stored: Vec<_> = entries
                 .into_iter()
-                .zip(0_u32..)
-                .map(|((last, uses, goes_last), n)| Resident { goes_last, ..resident(n.wrapping_mul(0x9e37_79b9), last, uses) })
+                .zip(0_u64..)
+                .map(|((last, uses), n)| resident(n.wrapping_mul(0x9e37_79b9), last, uses))
                 .collect();
-            let taken = keys(&stored, turn(minutes), now);
-            let score = |r: &Resident<u32>| f64::from(r.last.min(now)) + f64::from(minutes) * f64::from(r.uses.clamp(1, 16)).log2();
-            stored.sort_by(|a, b| {
-                (a.goes_last, score(a)).partial_cmp(&(b.goes_last, score(b))).unwrap().then((a.last, a.key).cmp(&(b.last, b.key)))
-            });
-            let sorted: Vec<_> = stored.iter().map(|resident| resident.key).take((stored.len() / 16).max(64)).collect();
+            let taken = keys(&stored, turn(age), now);
+            let score = |r: &Resident<u64>| r.last.min(now) as f64 + age as f64 * f64::from(r.uses.clamp(1, 16)).log2();
+            stored.sort_by(|a, b| score(a).partial_cmp(&score(b)).unwrap().then((a.last, a.key).cmp(&(b.last, b.key))));
+            let sorted: Vec<_> = stored.iter().map(|resident| resident.key).take(MOST).collect();
             prop_assert_eq!(taken, sorted);
         }
     }

@@ -27,6 +27,7 @@ use super::{
     leases::{Hold, Respect},
     partial::PartialFile,
     quarantine::{found_rotten, quarantine},
+    readers::StoredBlob,
     rot::is_loss,
 };
 use crate::oci::{Digest, Hasher};
@@ -57,15 +58,6 @@ pub(crate) struct BlobStore {
     pub(super) disk: Arc<Disk>,
 }
 
-/// A complete blob, open for reading.
-#[derive(Clone, Debug)]
-pub struct StoredBlob {
-    /// Read it by position (`pread`, `sendfile`): the descriptor is shared.
-    pub file: Arc<File>,
-    /// In bytes.
-    pub size: u64,
-}
-
 /// The result of an attempt to remove a blob.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Removal {
@@ -93,11 +85,16 @@ impl BlobStore {
     pub(crate) fn open(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
         let Some((blob, metadata)) = self.look(digest, |path| File::open(path))? else { return Ok(None) };
         let now = clock::now();
-        self.disk.index.touch(digest, now);
+        self.disk.index.touch(digest, clock::milliseconds());
         if self.disk.stamps.is_due(digest, &metadata, now) {
             access_time::set(&blob.file, now);
         }
         Ok(Some(blob))
+    }
+
+    /// Opens a blob, which is no use of it.
+    pub(crate) fn open_unnoticed(&self, digest: &Digest) -> Result<Option<StoredBlob>, StorageError> {
+        Ok(self.look(digest, |path| access_time::open_unnoticed(path, 0))?.map(|(blob, _)| blob))
     }
 
     /// Opens a blob with `open`.
@@ -197,7 +194,8 @@ impl BlobStore {
         if Hasher::digest(digest.algorithm(), bytes) != *digest {
             return Err(StorageError::WrongDigest(*digest));
         }
-        let _hold = self.disk.leases.hold([*digest]);
+        // Whoever promises it to a client holds it as well.
+        let _hold = self.disk.leases.hold_cached([*digest]);
         // A file that cannot be read counts as rotten.
         if holds(&self.disk.layout.blob(digest), bytes).unwrap_or(false) {
             return sync_folder(&self.disk, digest);
@@ -207,7 +205,7 @@ impl BlobStore {
             .temporaries
             .holding(bytes)
             .map_err(StorageError::io("writing a temporary file for", &self.disk.layout.blob(digest)))?;
-        place(&self.disk, digest, &temporary.path, bytes.len() as u64)
+        place(&self.disk, digest, &temporary.path, bytes.len() as u64, || {})
     }
 
     /// Reads a blob of at most `max` bytes and verifies it again. Content that has rotted goes to
@@ -218,8 +216,7 @@ impl BlobStore {
 
     /// The same, which is no use: neither the index nor the file's access time shows it.
     pub(crate) fn read_unnoticed(&self, digest: &Digest, max: usize) -> Result<Option<Bytes>, StorageError> {
-        let opened = self.look(digest, |path| access_time::open_unnoticed(path, 0))?;
-        self.verified(digest, max, opened.map(|(blob, _)| blob))
+        self.verified(digest, max, self.open_unnoticed(digest)?)
     }
 
     fn verified(&self, digest: &Digest, max: usize, opened: Option<StoredBlob>) -> Result<Option<Bytes>, StorageError> {
@@ -272,6 +269,7 @@ impl BlobStore {
             Ok(())
         };
         let size = self.disk.census.take(digest, &path, None, away).map_err(StorageError::io("removing", &path))?;
+        self.disk.space.gained(size.unwrap_or(0));
         Ok(size.map_or(Removal::Absent, Removal::Removed))
     }
 
@@ -294,17 +292,18 @@ impl BlobStore {
 }
 
 /// Makes a partial file that is complete and proven a blob, and removes the rest of its folder.
-/// `_hold` is of its digest.
+/// `_hold` is of its digest. `counted` is called when the census has its bytes.
 pub(super) fn commit(
     disk: &Disk,
     digest: &Digest,
     partial: &mut PartialFile,
     _hold: Hold,
+    counted: impl FnOnce(),
 ) -> Result<StoredBlob, StorageError> {
     partial.sync()?;
     let file = partial.reader()?;
     disk.readers.note(digest, &file);
-    place(disk, digest, &partial.folder().file_path(), partial.written())?;
+    place(disk, digest, &partial.folder().file_path(), partial.written(), counted)?;
     if let Err(error) = partial.folder().remove() {
         tracing::warn!(%error, "the folder of received content cannot be removed");
     }
@@ -321,16 +320,20 @@ fn holds(path: &Path, bytes: &[u8]) -> io::Result<bool> {
 /// Gives synced and verified content its name, durably: the last steps of the commit protocol. A
 /// blob that is here already is replaced, since it may have rotted; open readers keep it.
 ///
-/// The caller holds the digest.
-fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64) -> Result<(), StorageError> {
+/// The caller holds the digest. `counted` is called when the census has its bytes.
+fn place(disk: &Disk, digest: &Digest, from: &Path, size: u64, counted: impl FnOnce()) -> Result<(), StorageError> {
     let _permission = disk.writing()?;
     let to = disk.layout.blob(digest);
     let folder = to.parent().unwrap_or(&to);
     disk.folders.ensure(folder).map_err(StorageError::io("creating", folder))?;
-    let now = clock::now();
+    let mut blob = BlobUse::new(size, clock::milliseconds());
+    if let Some(uses) = disk.came_back.stored(digest, size, blob.came) {
+        blob.uses = uses.saturating_add(1);
+    }
     disk.census
-        .place(digest, from, &to, || disk.index.write(None, vec![Entry::blob(digest, BlobUse::new(size, now))]))
+        .place(digest, from, &to, || disk.index.write(None, vec![Entry::blob(digest, blob)]))
         .map_err(StorageError::io("renaming into place", &to))?;
+    counted();
     disk.rots.healed(digest);
     sync_folder(disk, digest)
 }

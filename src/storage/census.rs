@@ -185,6 +185,11 @@ impl Census {
         Ok(Taken::Cached(size))
     }
 
+    /// Whether a hosted repository links it, as far as they are walked.
+    pub(super) fn is_hosted(&self, digest: &Digest) -> bool {
+        self.lock().hosted.links.contains_key(&digest.beginning())
+    }
+
     /// Counts one shard, whose blobs `list` names with their sizes, unless it is counted already.
     pub(super) fn count_shard(
         &self,

@@ -12,6 +12,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use super::{
     Limits, StorageError, Usage,
     access_time::Stamps,
+    came_back::CameBack,
     census::Census,
     durable::{Folders, Temporaries},
     index::Index,
@@ -40,7 +41,8 @@ pub(super) struct Disk {
     pub(super) versions: Versions,
     pub(super) rots: Rots,
     pub(super) readers: Readers,
-    pub(super) room_queue: RoomQueue,
+    pub(super) came_back: CameBack,
+    pub(super) room_queue: Arc<RoomQueue>,
     pub(super) stamps: Stamps,
     pub(super) hash_threads: HashThreads,
     /// The lock of the folder. It lives as long as any part of this process can write.
@@ -69,18 +71,20 @@ impl Disk {
         known: Option<Usage>,
         index: Index,
     ) -> Disk {
+        let room_queue = Arc::new(RoomQueue::new());
         Disk {
             temporaries: Temporaries::new(layout.tmp()),
             folders: Folders::new(layout.root()),
             space: Space::new(layout.root().to_owned(), limits.min_free),
-            ledger: Ledger::new(limits.max_size),
+            ledger: Ledger::new(limits.max_size, Arc::clone(&room_queue)),
             census: Census::new(known),
             index,
             leases: Leases::new(),
             versions: Versions::new(),
             rots: Rots::default(),
             readers: Readers::new(),
-            room_queue: RoomQueue::new(),
+            came_back: CameBack::default(),
+            room_queue,
             stamps: Stamps::new(),
             hash_threads: HashThreads::default(),
             layout,

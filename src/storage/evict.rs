@@ -12,12 +12,15 @@
 //! - Links and tags stay. No version of a repository is raised: what is kept in memory of manifests
 //!   stays good, and an open file tells by itself that it has no name any more.
 //!
-//! Callers: the verb `evict`.
+//! Callers: the verbs `evict` and `would_stay`.
 
-use std::{fs, io};
+use std::{fs, io, time::Duration};
 
 use super::{Respect, StorageError, blobs::BlobStore, blocks, catalog::Catalog, census::Taken, index::Entry};
-use crate::oci::{Digest, Namespace};
+use crate::{
+    oci::{Digest, Namespace},
+    runtime::clock,
+};
 
 /// No manifest is larger, in bytes: larger content needs no look whether it is one.
 const LARGEST_MANIFEST: u64 = 4 << 20;
@@ -38,8 +41,10 @@ pub enum KeptFor {
     Absent,
     /// Somebody reads it, so its bytes would not be free.
     Reader,
-    /// A client was told that it is here, or work under way holds it.
-    Promise,
+    /// Work under way holds it.
+    Held,
+    /// A client was told that it is here. That is so for so long.
+    Promise(Duration),
     /// A hosted repository links it.
     Hosted,
     /// It is a manifest of a repository.
@@ -51,14 +56,11 @@ pub enum KeptFor {
 }
 
 impl BlobStore {
-    /// See the module.
-    pub(crate) fn evict(&self, digest: &Digest, catalog: &Catalog) -> Result<Eviction, StorageError> {
+    /// See the module. Its uses are remembered until `remembered`, in milliseconds since 1970.
+    pub(crate) fn evict(&self, digest: &Digest, catalog: &Catalog, remembered: u64) -> Result<Eviction, StorageError> {
         let kept = |why| Ok(Eviction::Kept(why));
-        if self.disk.readers.is_open(digest) {
-            return kept(KeptFor::Reader);
-        }
         let Some(_right) = self.disk.leases.begin_reclaim(digest, Respect::Promises) else {
-            return kept(KeptFor::Promise);
+            return kept(self.disk.leases.promised(digest).map_or(KeptFor::Held, KeptFor::Promise));
         };
         let path = self.disk.layout.blob(digest);
         let size = match fs::symlink_metadata(&path) {
@@ -68,6 +70,10 @@ impl BlobStore {
         if let Some(why) = needs_to_stay(digest, size.len(), catalog)? {
             return kept(why);
         }
+        if !self.disk.readers.close(digest) {
+            return kept(KeptFor::Reader);
+        }
+        let used = self.use_of(digest)?;
         let way_out = self.disk.temporaries.way_out();
         // From before the rename until after the unlink they count twice, and never not at all.
         let leaving = self.disk.ledger.leaving(blocks::taken(&size));
@@ -82,17 +88,42 @@ impl BlobStore {
         };
         match taken {
             Taken::Cached(size) => {
-                if let Err(error) = fs::remove_file(&way_out) {
-                    leaving.keep();
-                    return Err(StorageError::io("removing", &way_out)(error));
+                match fs::remove_file(&way_out) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        leaving.keep();
+                        return Err(StorageError::io("removing", &way_out)(error));
+                    }
+                    Ok(()) | Err(_) => {}
                 }
                 self.disk.space.gained(size);
+                if let Some(used) = used {
+                    self.disk.came_back.evicted(digest, used.uses, clock::milliseconds(), remembered);
+                }
+                // Downloads that wait for room look again now, and find all of it.
+                drop(leaving);
                 Ok(Eviction::Evicted(size))
             }
             Taken::Hosted => kept(KeptFor::Hosted),
             Taken::Uncounted => kept(KeptFor::Uncounted),
             Taken::Absent => kept(KeptFor::Absent),
         }
+    }
+}
+
+impl BlobStore {
+    /// Why content would stay now, as [`evict`](Self::evict) looks at it; `None`: it would go.
+    pub(crate) fn would_stay(&self, digest: &Digest, catalog: &Catalog) -> Result<Option<KeptFor>, StorageError> {
+        let Some(size) = self.size(digest)? else { return Ok(Some(KeptFor::Absent)) };
+        if self.disk.leases.left(digest, Respect::Promises).is_some() {
+            return Ok(Some(self.disk.leases.promised(digest).map_or(KeptFor::Held, KeptFor::Promise)));
+        }
+        if let Some(why) = needs_to_stay(digest, size, catalog)? {
+            return Ok(Some(why));
+        }
+        if self.disk.readers.is_read(digest) {
+            return Ok(Some(KeptFor::Reader));
+        }
+        Ok(if self.disk.census.is_hosted(digest) { Some(KeptFor::Hosted) } else { None })
     }
 }
 

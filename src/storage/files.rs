@@ -4,7 +4,10 @@
 //! filled from the files, in the background. [`Files::close`] is the orderly stop; a drop without
 //! it leaves what a crash leaves. Callers: `Storage`; the check, which has the folder to itself.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +24,7 @@ use super::{
     lock::Lock,
     manifest_uses::ManifestUses,
     partial,
+    pins::Pins,
     rebuild::Rebuild,
     record,
     room::Promise,
@@ -41,6 +45,8 @@ pub(crate) struct Files {
     pub(crate) downloads: Downloads,
     /// Pushes of blobs under way.
     pub(crate) uploads: Uploads,
+    /// The images that are never evicted.
+    pub(crate) pins: Pins,
     /// Keep content from being removed.
     pub(crate) leases: Leases,
     /// The uses of manifests and of what they name.
@@ -135,6 +141,7 @@ impl Files {
             catalog: Catalog::Files(catalog),
             downloads,
             uploads: Uploads::new(Arc::clone(&disk), boot),
+            pins: Pins::new(Arc::clone(&disk)),
             leases: disk.leases.clone(),
             disk,
         }
@@ -185,12 +192,16 @@ impl Files {
 
     /// Whether `bytes` more could fit if all cached content went.
     pub(crate) fn could_fit(&self, bytes: u64) -> bool {
-        self.disk.ledger.max().is_none_or(|max| bytes <= max) && self.disk.space.could_hold(bytes)
+        self.writable() && self.disk.ledger.max().is_none_or(|max| bytes <= max) && self.disk.space.could_hold(bytes)
     }
 
     /// How many bytes have to go before `bytes` more fit.
     pub(crate) fn lack(&self, bytes: u64) -> Lack {
-        Lack { of_max_size: self.disk.ledger.lack(bytes, || self.disk.cached()), of_disk: self.disk.space.lack(bytes) }
+        Lack {
+            of_max_size: self.disk.ledger.lack(bytes, || self.disk.cached()),
+            of_disk: self.disk.space.lack(bytes),
+            unconfirmed: self.disk.space.overdrawn(),
+        }
     }
 
     /// Whether everything is counted that `max_size` limits.
@@ -213,7 +224,11 @@ impl Files {
     /// Fails unless `bytes` more may be pushed, which are then written at once: leaving `min_free`;
     /// `max_size` is for what is cached. Where nothing can be written at all, the writing says so.
     pub(crate) fn room_to_push(&self, bytes: u64) -> Result<(), StorageError> {
-        if !self.writable() || self.disk.space.take(bytes) {
+        if !self.writable() {
+            return Ok(());
+        }
+        if self.disk.space.take(bytes) {
+            self.disk.space.pushed.fetch_add(bytes, Ordering::Relaxed);
             return Ok(());
         }
         Err(StorageError::NoSpace { doing: "making room in", path: self.disk.layout.root().to_owned() })
@@ -232,6 +247,13 @@ impl Files {
     /// Whether reads come from the index. Files serve them otherwise, with the same answers.
     pub(crate) fn index_is_ready(&self) -> bool {
         self.disk.index.is_ready()
+    }
+
+    /// Waits until the index has everything that was queued for it.
+    #[cfg(test)]
+    pub(crate) fn index_has_caught_up(&self) {
+        let nothing = self.disk.index.feed(Vec::new());
+        nothing.recv().expect("the index is off");
     }
 }
 

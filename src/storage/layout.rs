@@ -8,14 +8,19 @@
 //! LOCK, format                                flock and who holds it; the version of this layout
 //! blobs/sha256/ab/<hex>                       complete and verified content; sha512 too
 //! repos/<namespace>/<repository>/tags/<tag>   record: what the tag names
-//! repos/<namespace>/<repository>/links/<digest>  record: the repository holds it; without
-//!                                             `tags` beside it, it never held a manifest
+//! repos/<namespace>/<repository>/links/<digest>  record: the repository holds or names it; `tags`
+//!                                             beside it says that it has held a manifest
+//! pins/<namespace>/<repository>/<tag>         record: the image is never evicted; for a digest
+//!                                             `+` and its name
 //! fills/<digest>/{part,state}                 a download under way
 //! uploads/<uuid>/{data,state}                 a push of a blob under way
 //! quarantine/<digest>                         content that was found rotten
 //! scrub                                       record: where the scrub is
+//! savings                                     record: what clients were sent, and what upstreams
+//!                                             sent for it
 //! tmp/                                        files not yet renamed into place; emptied at start
 //! index/, index.clean                         sled, and the mark that it was closed in order
+//! lanyard.sock                                the socket of the administration; `http` makes it
 //! ```
 
 use std::{
@@ -24,7 +29,7 @@ use std::{
 };
 
 use super::{OpenError, UploadId, durable, names};
-use crate::oci::{Algorithm, Digest, Repository, Tag};
+use crate::oci::{Algorithm, Digest, Reference, Repository, Tag};
 
 /// The folder of all repositories, in the data folder.
 pub(super) const REPOS: &str = "repos";
@@ -93,6 +98,19 @@ impl Layout {
         self.links(repository).join(names::digest(digest))
     }
 
+    pub(super) fn pins(&self) -> PathBuf {
+        self.root.join("pins")
+    }
+
+    /// The pins of a repository.
+    pub(super) fn pinned(&self, repository: &Repository) -> PathBuf {
+        self.pins().join(names::namespace(&repository.namespace)).join(names::repository(&repository.name))
+    }
+
+    pub(super) fn pin(&self, repository: &Repository, reference: &Reference) -> PathBuf {
+        self.pinned(repository).join(names::pin(reference))
+    }
+
     pub(super) fn fills(&self) -> PathBuf {
         self.root.join("fills")
     }
@@ -115,6 +133,10 @@ impl Layout {
 
     pub(super) fn scrub(&self) -> PathBuf {
         self.root.join("scrub")
+    }
+
+    pub(super) fn savings(&self) -> PathBuf {
+        self.root.join("savings")
     }
 
     pub(super) fn clean_mark(&self) -> PathBuf {

@@ -1,12 +1,14 @@
 //! Leases: they keep the removal of garbage from taking content that a push is about to name.
 //!
 //! A digest is *leased* for a grace (`hosted.gc_grace`, an hour by default) from the last time that
-//! a client was told that it is here: by its upload, a HEAD, a mount. Leases are in memory, with
-//! monotonic times; so after a start every digest counts as just touched.
+//! a client that may push was told that the hosted repository has it: by its upload, a HEAD, a
+//! mount. An answer of another kind leases nothing, nor does any answer to a client that may not
+//! push. Leases are in memory, with monotonic times; so after a start every digest counts as just
+//! touched.
 //!
-//! A download that was just kept is leased too, until a repository links it, and nobody was told
-//! that it stays ([`Leases::hold_cached`]). Its lease keeps the collector away and the eviction
-//! not, nor does the grace after a start: a full cache must go on caching.
+//! A download that was just kept is leased too ([`Leases::hold_cached`]), until a repository links
+//! it. No client was told that it stays. The collector respects such a lease, and the grace after a
+//! start. The eviction respects neither: a full cache must go on caching.
 //!
 //! Removals and the callers that rely on content meet here, and nowhere else:
 //!
@@ -20,7 +22,10 @@
 //!
 //! A caller that has looked and found a digest absent lets go of it ([`Hold::forget`]): no client
 //! was told that it is here, and a client that names a million absent digests leaves no trace. The
-//! number of leases is bounded all the same ([`MOST`]).
+//! number of leases is bounded all the same ([`MOST`]). If there are more, all are dropped: then
+//! the collector removes nothing for the grace, and the eviction nothing until the grace of the
+//! last dropped promise is over. Leases of cached content promise nothing, so a full cache goes on
+//! caching.
 //!
 //! So either the lease comes first and the removal is refused, or the removal comes first and the
 //! other caller looks when it is over: no caller finds a blob that is gone a moment later. A
@@ -46,8 +51,8 @@ const GRACE: Duration = Duration::from_secs(3600);
 /// At this many leases those that have run out are first searched for and removed.
 const SPARE: usize = 1024;
 
-/// The most leases that are kept: some 9 MB of them. When there are more they are dropped, and
-/// every digest is protected for the grace, as after a start.
+/// The most leases that are kept: some 9 MB of them. When there are more all are dropped, and the
+/// collector removes nothing for the grace, as after a start.
 const MOST: usize = 1 << 17;
 
 /// Which leases a removal respects. What is held now is respected in any case.
@@ -80,8 +85,9 @@ struct State {
     /// By the first bytes of the digest: two digests that share them protect each other, which does
     /// no harm.
     touched: HashMap<[u8; 16], Touched>,
-    /// When leases were dropped because they were too many.
+    /// When leases were dropped because they were too many, and when such as were promises.
     dropped: Option<Instant>,
+    dropped_promises: Option<Instant>,
     held: HashMap<Digest, usize>,
     reclaiming: HashSet<Digest>,
     /// At this many leases, those that have run out are removed.
@@ -119,6 +125,7 @@ impl Leases {
             grace: GRACE,
             touched: HashMap::new(),
             dropped: None,
+            dropped_promises: None,
             held: HashMap::new(),
             reclaiming: HashSet::new(),
             prune_at: SPARE,
@@ -185,6 +192,13 @@ impl Leases {
         self.shared.lock().left(digest, respect)
     }
 
+    /// For how long the digest is leased because a client was told that it is here. `None` also
+    /// while it is held: then that is not known.
+    pub(super) fn promised(&self, digest: &Digest) -> Option<Duration> {
+        let state = self.shared.lock();
+        if state.held.contains_key(digest) { None } else { state.left(digest, Respect::Promises) }
+    }
+
     /// Forgets the leases that have run out, and gives their memory back. To be called now and
     /// then: a client that has pushed a lot may not come again.
     pub(crate) fn tidy(&self) {
@@ -215,15 +229,15 @@ impl State {
             return Some(self.grace);
         }
         let touched = self.touched.get(&digest.beginning());
-        let (began, touched) = match respect {
-            Respect::All | Respect::Since(_) => (Some(self.began), touched.map(|touched| touched.at)),
-            Respect::Promises => (None, touched.and_then(|touched| touched.promised)),
+        let (began, dropped, touched) = match respect {
+            Respect::All | Respect::Since(_) => (Some(self.began), self.dropped, touched.map(|touched| touched.at)),
+            Respect::Promises => (None, self.dropped_promises, touched.and_then(|touched| touched.promised)),
         };
         let counts = |at: &Instant| match respect {
             Respect::All | Respect::Promises => true,
             Respect::Since(moment) => *at >= moment,
         };
-        let last = [began, self.dropped, touched].into_iter().flatten().filter(counts).max();
+        let last = [began, dropped, touched].into_iter().flatten().filter(counts).max();
         last.and_then(|last| self.grace.checked_sub(last.elapsed())).filter(|left| !left.is_zero())
     }
 
@@ -247,6 +261,8 @@ impl State {
             if self.touched.len() >= MOST {
                 tracing::warn!(leases = MOST, "too many leases to keep: nothing is collected while they last");
                 self.dropped = Some(now);
+                let last = self.touched.values().filter_map(|touched| touched.promised).max();
+                self.dropped_promises = self.dropped_promises.max(last);
                 self.touched = HashMap::new();
             }
             self.prune_at = (self.touched.len() * 2 + SPARE).min(MOST);

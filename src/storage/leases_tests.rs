@@ -69,6 +69,8 @@ fn only_promises_keep_cached_content() {
     assert!(may_go(&never));
     assert!([told, kept, both, never].iter().all(|digest| leases.protects(digest)), "the collector keeps them all");
     leases.shared.lock().dropped = Some(Instant::now());
+    assert!(may_go(&kept), "no promise is among those that were dropped");
+    leases.shared.lock().dropped_promises = Some(Instant::now());
     assert!(!may_go(&kept), "a promise may be among those that were dropped");
 }
 
@@ -142,6 +144,21 @@ fn too_many_leases_protect_everything_instead() {
     let state = leases.shared.lock();
     let protects = |digest| state.left(digest, Respect::All).is_some();
     assert!(state.touched.is_empty() && protects(&first) && protects(&never));
+    assert!(state.left(&never, Respect::Promises).is_some());
+}
+
+/// A mirror of many images has that many leases of cached content: it may be evicted all the same.
+#[test]
+fn too_many_leases_of_cached_content_promise_nothing() {
+    let leases = leases();
+    leases.set_grace(GRACE);
+    for n in 0..MOST as u64 {
+        drop(leases.hold_cached([digest(&n.to_le_bytes())]));
+    }
+    let state = leases.shared.lock();
+    let first = digest(&0_u64.to_le_bytes());
+    assert!(state.touched.is_empty() && state.left(&first, Respect::All).is_some());
+    assert_eq!(state.left(&first, Respect::Promises), None);
 }
 
 #[test]

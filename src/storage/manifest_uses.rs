@@ -5,6 +5,8 @@
 //! and layers, and of an index the children that are here, with theirs. Parts of a living image age
 //! together.
 //!
+//! The thread also takes the bytes that clients were given to the index (`served.rs`).
+//!
 //! A note is a hint. [`ManifestUses::note`] takes a manifest once a minute and waits for nothing;
 //! one thread reads it, looks which parts are here, sets access times that are due, and gives the
 //! index one operation for all parts. Notes are dropped when more than [`QUEUE`] wait. An orderly
@@ -17,7 +19,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -25,10 +27,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::blobs::BlobStore;
+use super::{blobs::BlobStore, served::Served};
 use crate::{
     oci::{Digest, MAX_MANIFEST_BYTES, Manifest},
-    runtime::clock,
+    runtime::{clock, run_quietly},
 };
 
 /// Notes that may wait for the thread.
@@ -40,6 +42,9 @@ const MANIFESTS: usize = 16_384;
 /// Parts that are looked for, for one manifest.
 const PARTS: usize = 4096;
 
+/// How often the bytes that clients were given go to the index.
+const SERVED_EVERY: Duration = Duration::from_secs(30);
+
 /// How long an orderly stop awaits the notes in the queue.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -48,6 +53,7 @@ pub(super) struct ManifestUses {
     intake: Mutex<Intake>,
     /// The notes in the queue are dropped from now on.
     drop_notes: Arc<AtomicBool>,
+    served: Arc<Served>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -64,14 +70,19 @@ impl ManifestUses {
     pub(super) fn start(blobs: BlobStore) -> ManifestUses {
         let (queue, notes) = sync_channel(QUEUE);
         let drop_notes = Arc::new(AtomicBool::new(false));
-        let work = Work { blobs, drop_notes: Arc::clone(&drop_notes) };
-        let thread = std::thread::Builder::new().name("lanyard-uses".to_owned()).spawn(move || work.run(&notes));
+        let served = Arc::default();
+        let work = Work { blobs, drop_notes: Arc::clone(&drop_notes), served: Arc::clone(&served) };
+        let thread = std::thread::Builder::new().name("lanyard-uses".to_owned()).spawn(move || {
+            run_quietly();
+            work.run(&notes);
+        });
         if let Err(error) = &thread {
             tracing::warn!(%error, "no thread to note uses: the parts of an image age each by itself");
         }
         ManifestUses {
             intake: Mutex::new(Intake { queue: Some(queue), minute: 0, noted: HashSet::new() }),
             drop_notes,
+            served,
             thread: Mutex::new(thread.ok()),
         }
     }
@@ -93,6 +104,17 @@ impl ManifestUses {
         }
     }
 
+    /// Notes bytes of a blob that a client was given. No disk, and a lock for a moment.
+    pub(super) fn note_served(&self, digest: &Digest, bytes: u64) {
+        self.served.note(digest, bytes);
+    }
+
+    /// Takes the bytes that clients were given to the index, which counts them soon. Looks into
+    /// the index.
+    pub(super) fn count_served(&self, blobs: &BlobStore) {
+        count_served(&self.served, blobs);
+    }
+
     /// Awaits the notes in the queue for a moment, and ends the thread.
     pub(super) fn stop(&self) {
         self.intake.lock().queue = None;
@@ -111,28 +133,40 @@ impl ManifestUses {
 struct Work {
     blobs: BlobStore,
     drop_notes: Arc<AtomicBool>,
+    served: Arc<Served>,
+}
+
+fn count_served(served: &Served, blobs: &BlobStore) {
+    let index = &blobs.disk.index;
+    index.serve(served.take(|digest| index.blob(digest).is_some_and(|known| known.is_some())));
 }
 
 impl Work {
     fn run(&self, notes: &Receiver<Digest>) {
-        for digest in notes {
-            if self.ends() {
-                return;
+        let mut due = Instant::now() + SERVED_EVERY;
+        while !self.ends() {
+            match notes.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(digest) => self.note(&digest),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return count_served(&self.served, &self.blobs),
             }
-            self.note(&digest);
+            if Instant::now() >= due {
+                count_served(&self.served, &self.blobs);
+                due = Instant::now() + SERVED_EVERY;
+            }
         }
     }
 
     fn note(&self, digest: &Digest) {
-        let now = clock::now();
-        if self.blobs.stamp(digest, now) {
+        let now = clock::milliseconds();
+        if self.blobs.stamp(digest, now / 1000) {
             let index = &self.blobs.disk.index;
             index.touch(digest, now);
-            index.name(self.parts(digest, now), now);
+            index.name(self.parts(digest, now / 1000), now);
         }
     }
 
-    /// The parts of a manifest that are here, whose files show the use from now on.
+    /// The parts of a manifest that are here, whose files show the use from `now` on, in seconds.
     fn parts(&self, digest: &Digest, now: u64) -> Vec<Digest> {
         let (mut looked_for, mut here) = (HashSet::from([*digest]), Vec::new());
         let mut manifests = VecDeque::from([*digest]);
@@ -172,6 +206,7 @@ mod tests {
         let uses = ManifestUses {
             intake: Mutex::new(Intake { queue: Some(queue), minute: 0, noted: HashSet::new() }),
             drop_notes: Arc::default(),
+            served: Arc::default(),
             thread: Mutex::new(None),
         };
         let [one, other] = [b"1", b"2"].map(|bytes| Hasher::digest(Algorithm::Sha256, bytes));

@@ -1,7 +1,8 @@
 //! The data folder: files are the truth, and an index lies over them (DESIGN.md section 3).
 //!
-//! [`Storage`] speaks about two dozen verbs, in six groups: look, commit, stage, keep, room, uses
-//! (`verbs/`). Each verb is one hop to a thread that may block; the few that are not `async` answer
+//! [`Storage`] speaks about a hundred verbs, in nine groups: look, commit, stage, keep, pins, kept,
+//! forget, room, uses (`verbs/`). An operator's looks are in `contents.rs`, `reasons.rs` and
+//! `savings.rs`. Each verb is one hop to a thread that may block; those that are not `async` answer
 //! from memory, or with a look or two at the disk, and say so.
 //!
 //! Promises:
@@ -15,23 +16,27 @@
 //!   reading goes on.
 //! - Downloads together never promise more bytes than `max_size` allows (`room.rs`).
 //!
-//! Callers: pull, push, the retention, and the app, which opens and closes it.
+//! Callers: pull, push, the retention, the administration, and the app, which opens and closes it.
 
 mod access_time;
 mod blob_iter;
 mod blob_use;
 mod blobs;
 mod blocks;
+mod came_back;
 mod catalog;
 mod census;
 mod check;
+mod contents;
 mod disk;
 mod downloads;
 mod durable;
 mod error;
 mod evict;
 mod files;
+mod forget;
 mod index;
+mod kept_content;
 mod keyed_lock;
 mod layout;
 mod leases;
@@ -40,15 +45,19 @@ mod manifest_uses;
 mod names;
 pub(crate) mod needs;
 mod partial;
+mod pins;
 mod proof;
 mod quarantine;
 mod readers;
+mod reasons;
 mod rebuild;
 mod record;
 mod room;
 mod room_queue;
 mod rot;
+mod savings;
 mod scrubbing;
+mod served;
 mod space;
 #[cfg(test)]
 mod suite;
@@ -68,21 +77,32 @@ use tokio::sync::Mutex;
 use self::files::Files;
 pub use self::{
     blob_use::BlobUse,
-    blobs::{Removal, StoredBlob},
-    catalog::{LinkRecord, LinkRight, Presence, TagRecord},
+    blobs::Removal,
+    came_back::Refetched,
+    catalog::{LinkRecord, LinkRight, MOVES, PastTarget, Presence, TagHistory, TagRecord},
     check::{CheckError, CheckOptions, CheckReport, Corrupt, Damaged, Mended, Missing, Needed, Reserved, check},
+    contents::{Contents, Part, PartKind, Untagged},
     error::{OpenError, StorageError},
     evict::{Eviction, KeptFor},
+    forget::{Gone, Leaving},
+    kept_content::Wanted,
     leases::{Hold, Respect},
     needs::{Unneeded, Unsure},
+    pins::{Pin, PinList, PinReason, Untold},
     proof::{PIECE, Proof, Step},
+    readers::{KeptOpen, StoredBlob},
+    reasons::Relation,
     room::Reservation,
+    room_queue::{RoomNeed, RoomWaits},
     rot::{Finder, RotCount},
+    savings::{Flow, SavingsRecord, UpstreamRecord},
     scrubbing::{Scrubbed, Scrubbing},
+    space::disk_size,
     uploads::{UploadId, UploadIdError},
     usage::{Lack, Limits, Usage},
     verbs::{
-        Change, CommitError, Download, Expectation, Found, Holder, IfLinked, Refusal, Tags, Unlinked, Upload, Walk,
+        AheadOfTime, Change, CommitError, Download, Expectation, Found, HeldCommits, Holder, IfLinked, Prospect,
+        Refusal, Tags, Unlinked, Upload, Walk,
     },
 };
 use crate::runtime::BlockingPool;

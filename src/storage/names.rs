@@ -8,7 +8,7 @@
 //! stray file in the folder is no record. Callers: the layout, and the files of this room that list
 //! folders.
 
-use crate::oci::{Algorithm, Digest, Namespace, Repository, RepositoryName, Tag};
+use crate::oci::{Algorithm, Digest, Namespace, Reference, Repository, RepositoryName, Tag};
 
 /// The folder of the hosted namespace. No upstream has an underscore in its name.
 const HOSTED: &str = "_hosted";
@@ -93,6 +93,20 @@ pub(super) fn digest(digest: &Digest) -> String {
 pub(super) fn parse_digest(file_name: &str) -> Option<Digest> {
     let (algorithm, hex) = file_name.split_once('-')?;
     format!("{algorithm}:{hex}").parse().ok()
+}
+
+/// The file of a pin: that of its tag, or a `+` and the name of its digest, which no tag has.
+pub(super) fn pin(reference: &Reference) -> String {
+    match reference {
+        Reference::Tag(tag) => self::tag(tag),
+        Reference::Digest(digest) => format!("+{}", self::digest(digest)),
+    }
+}
+
+/// The tag or digest of a pin's file.
+pub(super) fn parse_pin(file_name: &str) -> Option<Reference> {
+    let digest = file_name.strip_prefix('+').and_then(parse_digest);
+    digest.map(Reference::from).or_else(|| parse_tag(file_name).map(Reference::from))
 }
 
 /// The digest of a blob's file, whose folder says the algorithm.
@@ -217,6 +231,15 @@ mod tests {
             let name: Tag = name.parse().unwrap();
             assert_safe(&tag(&name));
             prop_assert_eq!(parse_tag(&tag(&name)), Some(name));
+        }
+
+        #[test]
+        fn s13_pins_are_safe_and_come_back(name in TAG, hex in "[0-9a-f]{64}", is_tag: bool) {
+            let reference: Reference = if is_tag { name.parse().unwrap() } else { format!("sha256:{hex}").parse().unwrap() };
+            assert_safe(&pin(&reference));
+            prop_assert_eq!(parse_pin(&pin(&reference)), Some(reference));
+            let looks_like_one: Reference = format!("sha256-{hex}").parse().unwrap();
+            prop_assert!(parse_pin(&pin(&looks_like_one)) == Some(looks_like_one), "a tag is no digest");
         }
 
         #[test]

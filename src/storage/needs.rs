@@ -1,17 +1,17 @@
-//! The content that a hosted repository's manifests need, and the links that are garbage.
+//! What manifests need, and which links of a hosted repository are garbage.
 //!
-//! A manifest of the repository needs what it names: config, layers, children, and what the
-//! children name. Every manifest stays, tagged or not, until a client deletes it. A link is garbage
-//! if it is no manifest's and no manifest needs its digest. If one manifest cannot be read, the
-//! needs are [`Unsure`] and nothing of the repository is garbage: rot must not spread. To look is
-//! no use of a manifest. Callers: the verbs `unneeded` and `needed_by`.
+//! A manifest needs what it names: config, layers, children, and what the children name. In a
+//! hosted repository every manifest stays, tagged or not, until a client deletes it. A link there
+//! is garbage if it is no manifest's and no manifest needs its digest. If one manifest cannot be
+//! read, the needs are [`Unsure`] and nothing of the repository is garbage: rot must not spread. To
+//! look is no use of a manifest. Callers: the verbs `unneeded` and `needed_by`, and `forget.rs`.
 
 use std::collections::HashSet;
 
 use bytes::Bytes;
 
 use crate::{
-    oci::{self, Digest, MAX_MANIFEST_BYTES, ManifestError, NeededError, Repository},
+    oci::{self, Digest, MAX_MANIFEST_BYTES, ManifestError, NeededError, Repository, Tag},
     storage::{LinkRecord, StorageError, TagRecord, files::Files},
 };
 
@@ -24,6 +24,12 @@ pub enum Unsure {
     /// The content that is stored as a manifest cannot be read as one.
     #[error("its manifest {0} cannot be read: {1}")]
     Manifest(Digest, ManifestError),
+    /// A pin of it cannot be read.
+    #[error("one of its pins cannot be read")]
+    Pin,
+    /// The record of a tag is damaged.
+    #[error("the record of its tag {0} is damaged")]
+    Tag(Tag),
     /// What may be a manifest has a damaged record.
     #[error("one of its links is damaged")]
     Link,

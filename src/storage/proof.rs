@@ -3,12 +3,12 @@
 //! | way | reads | used by |
 //! |---|---|---|
 //! | [`Proof`], a piece at a time | the disk, by `O_DIRECT` | the scrub |
-//! | [`BlobStore::prove_for`], at once | as a client would, the cache too | second look |
-//! | [`BlobStore::prove`], at once | the same | `pull`, if a length is in doubt |
+//! | [`BlobStore::prove_for`], at once | as a client would, the cache too | `pull` |
+//! | [`BlobStore::prove`], at once | the same | `verbs/look.rs`, if a length is in doubt |
 //!
 //! Without `O_DIRECT` the file is read normally and its pages are dropped afterwards. The scrub's
 //! reading is no use: no access time shows it. Rotten content is moved to the quarantine before the
-//! caller is told.
+//! caller is told. Callers: the verbs of `verbs/keep.rs`, and `verbs/look.rs`.
 
 use std::{
     fs::File,

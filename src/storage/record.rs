@@ -19,8 +19,9 @@ use super::{StorageError, durable};
 /// The version written; every older one is read.
 const VERSION: u32 = 1;
 
-/// Far above any record: a tag or link has about 300 bytes, a part's state about 500.
-const MAX_BYTES: u64 = 16 * 1024;
+/// Far above most records: a link has about 300 bytes, a part's state about 500, a tag with all of
+/// its history about 4,000.
+pub(super) const MAX_BYTES: u64 = 16 * 1024;
 
 #[derive(Serialize, Deserialize)]
 struct Versioned<T> {
@@ -81,7 +82,15 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Storag
 
 /// Reads a record file; `None` if there is none.
 pub(super) fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<Result<T, Damage>>, StorageError> {
-    let text = durable::read_small(path, MAX_BYTES).or_else(oversized).map_err(StorageError::io("reading", path))?;
+    load_up_to(path, MAX_BYTES)
+}
+
+/// The same for a kind of record that may have `max` bytes.
+pub(super) fn load_up_to<T: DeserializeOwned>(
+    path: &Path,
+    max: u64,
+) -> Result<Option<Result<T, Damage>>, StorageError> {
+    let text = durable::read_small(path, max).or_else(oversized).map_err(StorageError::io("reading", path))?;
     Ok(text.map(|text| decode(&text)))
 }
 

@@ -8,6 +8,8 @@
 //! | a digest's bytes are | from | until |
 //! |---|---|---|
 //! | reserved | [`Ledger::reserve`] | the [`Reservation`] is dropped |
+//! | reserved, of a manifest in memory | [`Ledger::promise`] | it is written |
+//! | reserved, of content on its way out | [`Ledger::leaving`] | it is unlinked |
 //! | parked | a download that is put down, or found at the start | it is taken up, or swept |
 //!
 //! Callers: `Disk`, the downloads, and the verbs of `verbs/room.rs`.
@@ -16,13 +18,21 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::room_queue::RoomQueue;
 use crate::oci::Digest;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Ledger {
     max: Option<u64>,
-    books: Arc<Mutex<Books>>,
+    books: Arc<SharedBooks>,
+}
+
+/// The books, and the downloads that wait for what becomes free in them.
+#[derive(Debug)]
+struct SharedBooks {
+    books: Mutex<Books>,
+    queue: Arc<RoomQueue>,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +47,7 @@ struct Books {
 #[must_use = "room that is dropped is given back"]
 pub struct Reservation {
     digest: Digest,
-    books: Arc<Mutex<Books>>,
+    books: Arc<SharedBooks>,
     max: Option<u64>,
     reserved: u64,
     /// How many bytes stay on disk if it is dropped now.
@@ -45,8 +55,9 @@ pub struct Reservation {
 }
 
 impl Ledger {
-    pub(super) fn new(max: Option<u64>) -> Self {
-        Ledger { max, books: Arc::default() }
+    /// `queue` is told of each byte that becomes free.
+    pub(super) fn new(max: Option<u64>, queue: Arc<RoomQueue>) -> Self {
+        Ledger { max, books: Arc::new(SharedBooks { books: Mutex::default(), queue }) }
     }
 
     /// Whether there is a `max_size`.
@@ -62,6 +73,7 @@ impl Ledger {
     /// An unfinished download was removed.
     pub(super) fn swept(&self, digest: &Digest) {
         lock(&self.books).parked.remove(digest);
+        self.books.queue.freed();
     }
 
     /// Whether `bytes` more fit beside `cached` bytes that are counted.
@@ -92,6 +104,17 @@ impl Ledger {
         self.max.map_or(0, |max| books.sum(cached()).saturating_add(bytes).saturating_sub(max))
     }
 
+    /// The bytes of the reservations that live, and of what is on its way out.
+    pub(super) fn reserved(&self) -> u64 {
+        lock(&self.books).reserved
+    }
+
+    /// The reserved bytes, and the parked ones.
+    pub(super) fn promised(&self) -> (u64, u64) {
+        let books = lock(&self.books);
+        (books.reserved, books.parked())
+    }
+
     /// The most bytes that may be kept in all.
     pub(super) fn max(&self) -> Option<u64> {
         self.max
@@ -116,7 +139,7 @@ impl Ledger {
 /// by then.
 #[must_use = "room that is dropped is given back"]
 pub(super) struct Promise {
-    books: Arc<Mutex<Books>>,
+    books: Arc<SharedBooks>,
     bytes: u64,
 }
 
@@ -131,6 +154,7 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         lock(&self.books).reserved -= self.bytes;
+        self.books.queue.freed();
     }
 }
 
@@ -152,11 +176,24 @@ impl Reservation {
         true
     }
 
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.reserved
+    }
+
     /// Promises no more than what is on disk.
     pub(super) fn shrink(&mut self) {
-        let mut books = lock(&self.books);
-        books.reserved -= self.reserved - self.on_disk;
+        lock(&self.books).reserved -= self.reserved - self.on_disk;
         self.reserved = self.on_disk;
+        self.books.queue.freed();
+    }
+
+    /// Its bytes are in the census: they are given back at once, before the content is durable, so
+    /// that nothing is evicted because they count twice.
+    pub(super) fn counted(&mut self) {
+        lock(&self.books).reserved -= std::mem::take(&mut self.reserved);
+        self.on_disk = 0;
+        self.books.queue.freed();
     }
 
     /// Sets how many bytes stay on disk if it is dropped.
@@ -172,16 +209,21 @@ impl Drop for Reservation {
         if self.on_disk > 0 {
             books.parked.insert(self.digest, self.on_disk);
         }
+        drop(books);
+        self.books.queue.freed();
     }
 }
 
 impl Books {
     fn sum(&self, cached: u64) -> u64 {
-        let parked = self.parked.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
-        cached.saturating_add(self.reserved).saturating_add(parked)
+        cached.saturating_add(self.reserved).saturating_add(self.parked())
+    }
+
+    fn parked(&self) -> u64 {
+        self.parked.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes))
     }
 }
 
-fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
-    books.lock()
+fn lock(shared: &SharedBooks) -> MutexGuard<'_, Books> {
+    shared.books.lock()
 }

@@ -1,15 +1,21 @@
-//! The queue of downloads that wait for room.
+//! The queue of downloads and pushes that wait for room.
 //!
 //! Promises:
 //! - First come, first served: a large download is not starved by small ones.
 //! - Nobody waits longer than [`WAIT`], nor where no eviction listens, nor longer than the eviction
-//!   has something left to try.
+//!   has something left to try for this one.
 //! - While one waits nothing is locked but its place in the queue.
+//! - The first in line looks again whenever room becomes free: by an eviction, a removal, or a
+//!   reservation that is given back.
 //!
 //! States of a wait: in line → first, asking → first, its need posted → room, or none. Callers: the
-//! verbs that reserve; the eviction listens ([`RoomQueue::listen`]) and tells what it did.
+//! verbs that need room wait ([`RoomQueue::first`]); the eviction listens ([`RoomQueue::listen`])
+//! and tells what it did.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use tokio::{
     sync::{Mutex, MutexGuard, watch},
@@ -19,46 +25,71 @@ use tokio::{
 /// How long a download waits for room. Then it is passed through.
 const WAIT: Duration = Duration::from_secs(2);
 
+/// What the first in line needs. Zero bytes: nobody waits.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RoomNeed {
+    /// In bytes.
+    pub bytes: u64,
+    /// It is a push: `max_size` is not for it, only `min_free`.
+    pub push: bool,
+    /// The bytes that it has reserved already.
+    pub own: u64,
+    /// Which wait it is.
+    pub(in crate::storage) serial: u64,
+}
+
+impl RoomNeed {
+    /// A download's need of `bytes`.
+    pub(super) fn of(bytes: u64) -> RoomNeed {
+        RoomNeed { bytes: bytes.max(1), ..RoomNeed::default() }
+    }
+}
+
+/// How waits for room have ended since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct RoomWaits {
+    /// Cached content made room.
+    pub granted: u64,
+    /// There was none in time: the download was passed through, or the push refused.
+    pub refused: u64,
+    /// Of those, how many waited for all of the time.
+    pub in_vain: u64,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct RoomQueue {
-    line: Mutex<()>,
-    /// The bytes that the first in line needs; 0: nobody waits.
-    need: watch::Sender<u64>,
-    /// How often the eviction had nothing left to try. Sent again whenever room became free.
+    /// The number of the last wait. The first in line holds the lock.
+    line: Mutex<u64>,
+    need: watch::Sender<RoomNeed>,
+    /// The number of the wait for which nothing is left to evict. Sent again whenever room became
+    /// free.
     exhausted: watch::Sender<u64>,
-}
-
-/// The first place in line.
-#[derive(Debug)]
-pub(super) struct FirstInLine<'a> {
-    queue: &'a RoomQueue,
-    until: Instant,
-    /// How often the eviction was exhausted when this began.
-    exhausted: u64,
-    /// The eviction has nothing left: the next look is the last one.
-    ends: bool,
-    changes: watch::Receiver<u64>,
-    _place: MutexGuard<'a, ()>,
+    granted: AtomicU64,
+    refused: AtomicU64,
+    in_vain: AtomicU64,
 }
 
 impl RoomQueue {
     pub(super) fn new() -> Self {
-        RoomQueue { line: Mutex::new(()), need: watch::Sender::new(0), exhausted: watch::Sender::new(0) }
+        RoomQueue {
+            line: Mutex::new(0),
+            need: watch::Sender::default(),
+            exhausted: watch::Sender::new(0),
+            granted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            in_vain: AtomicU64::new(0),
+        }
     }
 
-    /// The bytes that the first in line needs, and each change of them.
-    pub(super) fn listen(&self) -> watch::Receiver<u64> {
+    /// What the first in line needs, and each change of it.
+    pub(super) fn listen(&self) -> watch::Receiver<RoomNeed> {
         self.need.subscribe()
     }
 
-    /// Waits in line; `None` if that takes too long.
-    pub(super) async fn first(&self) -> Option<FirstInLine<'_>> {
-        let until = Instant::now() + WAIT;
-        let place = timeout_at(until, self.line.lock()).await.ok()?;
-        let changes = self.exhausted.subscribe();
-        let exhausted = *changes.borrow();
-        Some(FirstInLine { queue: self, until, exhausted, ends: false, changes, _place: place })
+    /// Whether an eviction listens.
+    pub(super) fn is_served(&self) -> bool {
+        self.need.receiver_count() > 0
     }
 
     /// Some room has become free.
@@ -66,10 +97,50 @@ impl RoomQueue {
         self.exhausted.send_modify(|_| {});
     }
 
-    /// Nothing is left that may go.
-    pub(super) fn exhausted(&self) {
-        self.exhausted.send_modify(|times| *times += 1);
+    /// Nothing is left that may go for this need.
+    pub(super) fn exhausted(&self, need: RoomNeed) {
+        self.exhausted.send_replace(need.serial);
     }
+
+    /// How waits have ended.
+    pub(super) fn waits(&self) -> RoomWaits {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        RoomWaits { granted: read(&self.granted), refused: read(&self.refused), in_vain: read(&self.in_vain) }
+    }
+
+    /// Waits in line with a need; `None` if that takes too long.
+    pub(super) async fn first(&self, need: RoomNeed) -> Option<FirstInLine<'_>> {
+        let until = Instant::now() + WAIT;
+        let mut place = timeout_at(until, self.line.lock()).await.ok()?;
+        *place += 1;
+        let need = RoomNeed { serial: *place, ..need };
+        Some(FirstInLine {
+            queue: self,
+            need,
+            until,
+            ends: false,
+            waited: false,
+            late: false,
+            changes: self.exhausted.subscribe(),
+            _place: place,
+        })
+    }
+}
+
+/// The first place in line.
+#[derive(Debug)]
+pub(super) struct FirstInLine<'a> {
+    queue: &'a RoomQueue,
+    need: RoomNeed,
+    until: Instant,
+    /// The next look is the last one.
+    ends: bool,
+    /// It is counted when this ends.
+    waited: bool,
+    /// Its time is over.
+    late: bool,
+    changes: watch::Receiver<u64>,
+    _place: MutexGuard<'a, u64>,
 }
 
 impl FirstInLine<'_> {
@@ -78,27 +149,37 @@ impl FirstInLine<'_> {
         self.changes.mark_unchanged();
     }
 
-    /// There was no room for `bytes`: posts that need, and waits until it is worth to look again.
-    /// False if it is not. Once nothing is left that may go, one more look is: what went last may
+    /// There is room: ends the wait.
+    pub(super) fn found(mut self) {
+        if std::mem::take(&mut self.waited) {
+            self.queue.granted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// There was no room: posts the need, and waits until it is worth to look again. False if it
+    /// is not. After the last eviction, or the last moment, one more look is: what went last may
     /// have been enough.
-    pub(super) async fn again(&mut self, bytes: u64) -> bool {
-        if self.ends || self.queue.need.receiver_count() == 0 {
+    pub(super) async fn again(&mut self) -> bool {
+        if self.ends || !self.queue.is_served() {
             return false;
         }
-        if *self.queue.need.borrow() == 0 {
-            self.queue.need.send_replace(bytes.max(1));
+        self.waited = true;
+        if *self.queue.need.borrow() != self.need {
+            self.queue.need.send_replace(self.need);
         }
-        let changed = timeout_at(self.until, self.changes.changed()).await;
-        self.ends = *self.changes.borrow() != self.exhausted;
-        matches!(changed, Ok(Ok(())))
+        self.late = timeout_at(self.until, self.changes.changed()).await.is_err();
+        self.ends = self.late || *self.changes.borrow() == self.need.serial;
+        true
     }
 }
 
 impl Drop for FirstInLine<'_> {
     fn drop(&mut self) {
-        if *self.queue.need.borrow() > 0 {
-            self.queue.need.send_replace(0);
+        if self.waited {
+            self.queue.refused.fetch_add(1, Ordering::Relaxed);
+            self.queue.in_vain.fetch_add(self.late.into(), Ordering::Relaxed);
         }
+        self.queue.need.send_if_modified(|need| std::mem::take(need).bytes > 0);
     }
 }
 
@@ -108,51 +189,67 @@ mod tests {
 
     use super::*;
 
+    /// A wait that finds room at the look of this number, 0: never.
+    async fn wait(queue: &RoomQueue, found_at: u32) -> (bool, u32) {
+        let Some(mut first) = queue.first(RoomNeed::of(5)).await else { return (false, 0) };
+        let mut looks = 0;
+        loop {
+            looks += 1;
+            first.looks();
+            if looks == found_at || !first.again().await {
+                return (looks == found_at, looks);
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn whoever_waits_is_told_of_room_of_its_end_and_of_time() {
-        let queue = RoomQueue::new();
+        let queue = Arc::new(RoomQueue::new());
         let began = Instant::now();
-        let mut alone = queue.first().await.unwrap();
-        alone.looks();
-        assert!(!alone.again(5).await, "nobody evicts");
-        drop(alone);
-        let need = queue.listen();
-        let mut first = queue.first().await.unwrap();
-        first.looks();
-        queue.freed();
-        assert!(first.again(5).await, "between the look and the wait");
-        assert_eq!(*need.borrow(), 5);
-        first.looks();
-        assert!(!first.again(5).await && began.elapsed() == WAIT);
-        drop(first);
-        assert_eq!(*need.borrow(), 0);
-        let mut last = queue.first().await.unwrap();
-        last.looks();
-        queue.exhausted();
-        assert!(last.again(0).await, "what went last may be enough");
-        last.looks();
-        assert!(!last.again(0).await && began.elapsed() == WAIT, "nothing is left to go");
+        assert_eq!(wait(&queue, 0).await, (false, 1), "nobody evicts");
+        let mut needs = queue.listen();
+        let spawn = |found_at| {
+            let queue = Arc::clone(&queue);
+            tokio::spawn(async move { wait(&queue, found_at).await })
+        };
+        let waits = spawn(3);
+        needs.wait_for(|need| need.bytes == 5).await.unwrap();
+        for _ in 0..2 {
+            queue.freed();
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(waits.await.unwrap(), (true, 3));
+        assert_eq!(*needs.borrow_and_update(), RoomNeed::default());
+
+        let waits = spawn(0);
+        let need = *needs.wait_for(|need| need.bytes == 5).await.unwrap();
+        queue.exhausted(need);
+        assert_eq!(waits.await.unwrap(), (false, 2), "what went last may be enough, and that is all");
+        assert!(began.elapsed() < Duration::from_secs(1));
+
+        let waits = spawn(0);
+        needs.wait_for(|now| now.bytes == 5 && *now != need).await.unwrap();
+        queue.exhausted(need);
+        assert_eq!(waits.await.unwrap(), (false, 3), "the end of an earlier wait is not its own");
+        assert!(began.elapsed() >= WAIT);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_who_came_is_served_first_and_nobody_waits_for_ever() {
         let queue = Arc::new(RoomQueue::new());
-        let _need = queue.listen();
-        let first = queue.first().await.unwrap();
+        let _needs = queue.listen();
         let (sender, mut served) = tokio::sync::mpsc::unbounded_channel();
+        let first = queue.line.lock().await;
         for n in 0..3 {
             let (queue, sender) = (Arc::clone(&queue), sender.clone());
-            tokio::spawn(async move {
-                let place = queue.first().await;
-                sender.send((n, place.is_some())).unwrap();
-            });
+            tokio::spawn(async move { sender.send((n, wait(&queue, 1).await.0)).unwrap() });
             tokio::task::yield_now().await;
         }
         drop(first);
         for n in 0..3 {
             assert_eq!(served.recv().await, Some((n, true)));
         }
-        let _first = queue.first().await.unwrap();
-        assert!(queue.first().await.is_none(), "it is too long for the second");
+        let _first = queue.line.lock().await;
+        assert_eq!(wait(&queue, 1).await, (false, 0), "it is too long for the second");
     }
 }

@@ -1,15 +1,22 @@
 //! How much room there is on the disk: the file system's own answer, asked at most once a second.
 //!
 //! Promises: an answer is at most a second old, and is lowered by the bytes that
-//! [`Space::take`] was told of since. Callers: `Disk`, and the index, which stays off a full disk.
+//! [`Space::take`] was told of since, and raised by those that [`Space::gained`] was told of. btrfs
+//! and ZFS count removed bytes as free only after their next transaction, on btrfs half a minute
+//! later. There the removed bytes count as free until the file system says so too, or until it had
+//! time to; otherwise the same lack would be made up for again and again. [`Space::overdrawn`]
+//! tells what such a file system has not confirmed. Callers: `Disk`, and the index, which stays off
+//! a full disk.
 
 use std::{
-    path::PathBuf,
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicU64,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
 
 use crate::config::MinFree;
 
@@ -17,12 +24,64 @@ use crate::config::MinFree;
 /// the disk.
 const BELIEVED: Duration = Duration::from_secs(1);
 
+/// The types of the file systems that count removed bytes as free later: btrfs and ZFS.
+const LATE: [u64; 2] = [0x9123_683e, 0x2fc1_2fc1];
+
+/// How long they may take. A btrfs ends a transaction every 30 seconds.
+const CONFIRMED: Duration = Duration::from_secs(40);
+
+/// The size in bytes of the file system that has, or will have, this folder. `None` if it does not
+/// answer.
+pub fn disk_size(dir: &Path) -> Option<u64> {
+    let there = dir.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+    let answer = statvfs(there).ok()?;
+    Some(answer.f_blocks.saturating_mul(answer.f_frsize))
+}
+
 /// The file system of the data folder.
 #[derive(Debug)]
 pub(super) struct Space {
     dir: PathBuf,
     min_free: MinFree,
-    last: Mutex<Option<(Instant, FileSystem)>>,
+    last: Mutex<Option<Seen>>,
+    /// The bytes that pushes have got since the start.
+    pub(super) pushed: AtomicU64,
+}
+
+/// What the file system has told, and what it has not told yet.
+#[derive(Debug)]
+struct Seen {
+    at: Instant,
+    /// Its answer, with what is known beside it.
+    answer: FileSystem,
+    /// The free bytes that it told of.
+    told: u64,
+    /// Removed bytes, and when they were, the oldest first, of a file system that tells of them
+    /// later; `None`: it tells at once.
+    unconfirmed: Option<VecDeque<(Instant, u64)>>,
+}
+
+impl Seen {
+    /// The removed bytes that the file system has not told of.
+    fn expected(&self) -> u64 {
+        self.unconfirmed.iter().flatten().fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes))
+    }
+
+    /// The removed bytes of an earlier look that are still to be told of, now that `told` are free.
+    fn still_unconfirmed(self, told: u64, now: Instant) -> Option<VecDeque<(Instant, u64)>> {
+        let mut unconfirmed = self.unconfirmed?;
+        unconfirmed.retain(|(removed, _)| now.saturating_duration_since(*removed) < CONFIRMED);
+        let mut confirmed = told.saturating_sub(self.told);
+        while let Some((_, bytes)) = unconfirmed.front_mut() {
+            let of_it = confirmed.min(*bytes);
+            (confirmed, *bytes) = (confirmed - of_it, *bytes - of_it);
+            if *bytes > 0 {
+                break;
+            }
+            unconfirmed.pop_front();
+        }
+        Some(unconfirmed)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,23 +96,37 @@ pub(super) struct FileSystem {
 
 impl Space {
     pub(super) fn new(dir: PathBuf, min_free: MinFree) -> Self {
-        Space { dir, min_free, last: Mutex::new(None) }
+        Space { dir, min_free, last: Mutex::new(None), pushed: AtomicU64::new(0) }
     }
 
     /// The file system as of at most a second ago; `None` if it does not answer.
     pub(super) fn file_system(&self) -> Option<FileSystem> {
         let mut last = self.last.lock();
-        if let Some((_, answer)) = last.filter(|(when, _)| when.elapsed() < BELIEVED) {
-            return Some(answer);
+        if let Some(seen) = last.as_ref().filter(|seen| seen.at.elapsed() < BELIEVED) {
+            return Some(seen.answer);
         }
         let answer = statvfs(&self.dir).ok()?;
-        let answer = FileSystem {
+        let mut answer = FileSystem {
             total: answer.f_blocks.saturating_mul(answer.f_frsize),
             free: answer.f_bavail.saturating_mul(answer.f_frsize),
             read_only: answer.f_flag.contains(StatVfsMountFlags::RDONLY),
         };
-        *last = Some((Instant::now(), answer));
+        let (at, told) = (Instant::now(), answer.free);
+        let unconfirmed = match last.take() {
+            Some(seen) => seen.still_unconfirmed(told, at),
+            None => self.is_late().then(VecDeque::new),
+        };
+        let mut seen = Seen { at, answer, told, unconfirmed };
+        answer.free = told.saturating_add(seen.expected());
+        seen.answer = answer;
+        *last = Some(seen);
         Some(answer)
+    }
+
+    /// Whether the file system counts removed bytes as free only later.
+    fn is_late(&self) -> bool {
+        // The field has another width and sign on each architecture; the number is one of 32 bits.
+        statfs(&self.dir).is_ok_and(|answer| LATE.contains(&(answer.f_type as u64 & 0xffff_ffff)))
     }
 
     /// Whether `bytes` more leave `min_free` free. `true` if the file system does not answer: the
@@ -62,11 +135,23 @@ impl Space {
         self.file_system().is_none_or(|fs| leaves(fs, self.min_free, bytes))
     }
 
-    /// Until the file system is asked again, its answer is raised by bytes that were just removed.
+    /// Bytes were removed: the file system's answer is raised by them, until it is asked again or
+    /// has confirmed them.
     pub(super) fn gained(&self, bytes: u64) {
-        if let Some((_, answer)) = &mut *self.last.lock() {
-            answer.free = answer.free.saturating_add(bytes);
+        if let Some(seen) = &mut *self.last.lock() {
+            seen.answer.free = seen.answer.free.saturating_add(bytes);
+            if let Some(unconfirmed) = &mut seen.unconfirmed {
+                unconfirmed.push_back((Instant::now(), bytes));
+            }
         }
+    }
+
+    /// How many bytes are missing of `min_free` as long as the file system has not confirmed what
+    /// was removed.
+    pub(super) fn overdrawn(&self) -> u64 {
+        let Some(fs) = self.file_system() else { return 0 };
+        let expected = self.last.lock().as_ref().map_or(0, Seen::expected);
+        floor(fs, self.min_free).saturating_sub(fs.free.saturating_sub(expected))
     }
 
     /// How many bytes have to go before `bytes` more leave `min_free` free.
@@ -83,8 +168,8 @@ impl Space {
     /// asked again, its answer is lowered by them.
     pub(super) fn take(&self, bytes: u64) -> bool {
         let room = self.has_room(bytes);
-        if let (true, Some((_, answer))) = (room, &mut *self.last.lock()) {
-            answer.free = answer.free.saturating_sub(bytes);
+        if let (true, Some(seen)) = (room, &mut *self.last.lock()) {
+            seen.answer.free = seen.answer.free.saturating_sub(bytes);
         }
         room
     }
@@ -121,6 +206,27 @@ mod tests {
             assert_eq!(leaves(fs, min_free, bytes), room, "{min_free:?} {bytes}");
         }
         assert!(!leaves(FileSystem { read_only: true, ..fs }, MinFree::Bytes(0), 0));
+    }
+
+    #[test]
+    fn removed_bytes_count_until_a_late_file_system_confirms_them() {
+        let now = Instant::now();
+        let answer = FileSystem { total: 1000, free: 100, read_only: false };
+        let seen = |removed: &[(u64, u64)]| {
+            let removed = removed.iter().map(|(ago, bytes)| (now - Duration::from_secs(*ago), *bytes));
+            Seen { at: now, answer, told: 100, unconfirmed: Some(removed.collect()) }
+        };
+        let left = |removed: &[(u64, u64)], told: u64| {
+            let unconfirmed = seen(removed).still_unconfirmed(told, now);
+            Seen { unconfirmed, ..seen(&[]) }.expected()
+        };
+        assert_eq!(left(&[(20, 30), (10, 40)], 100), 70, "it says nothing yet");
+        assert_eq!(left(&[(20, 30), (10, 40)], 80), 70, "others write");
+        assert_eq!(left(&[(20, 30), (10, 40)], 135), 35, "the oldest first");
+        assert_eq!(left(&[(20, 30), (10, 40)], 900), 0);
+        assert_eq!(left(&[(41, 30), (10, 40)], 100), 40, "something else holds them");
+        let at_once = Seen { unconfirmed: None, ..seen(&[]) };
+        assert!(at_once.expected() == 0 && at_once.still_unconfirmed(100, now).is_none());
     }
 
     #[test]

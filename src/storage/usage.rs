@@ -22,6 +22,9 @@ pub struct Lack {
     pub of_max_size: u64,
     /// Of any content, for the free space of the disk.
     pub of_disk: u64,
+    /// The bytes that are missing of the free space, now that the file system has not confirmed all
+    /// that was removed. None of them need go again.
+    pub unconfirmed: u64,
 }
 
 impl Lack {

@@ -4,7 +4,7 @@
 //! | state | entered by | left by |
 //! |---|---|---|
 //! | closed | start; any answer below 500, a probe's included | the two below |
-//! | in doubt | 5 failures in a row; a silence of 2 s | the probe that is sent at once |
+//! | in doubt | 5 failures in a row; a silence of 2 s; `proves` | the probe that is sent at once |
 //! | open | 2 requests in a row without a connection; a failed probe | an answer, of a probe too |
 //!
 //! A doubt is no verdict: the failing or hanging requests may belong to one repository (S30), which
@@ -29,6 +29,9 @@ const FAILED_LIMIT: u32 = 5;
 
 /// The least time between two doubts, and so between the probes that they cause.
 const BETWEEN_DOUBTS: Duration = Duration::from_secs(1);
+
+/// So long an answer proves that the registry answers.
+const PROVEN: Duration = Duration::from_secs(60);
 
 /// A request that waits this long for its head makes its upstream [`Health::Late`] and doubtful.
 pub(super) const LATE: Duration = Duration::from_secs(2);
@@ -86,6 +89,8 @@ pub(super) struct Circuit {
     waiting: BTreeSet<Ticket>,
     tickets: u64,
     last_answer: Option<Instant>,
+    /// The last answer below 500.
+    last_good: Option<Instant>,
     last_doubt: Option<Instant>,
 }
 
@@ -157,7 +162,8 @@ impl Circuit {
     }
 
     fn answered(&mut self, now: Instant) {
-        (self.unreachable, self.failed, self.open, self.last_answer) = (0, 0, None, Some(now));
+        (self.unreachable, self.failed, self.open) = (0, 0, None);
+        (self.last_answer, self.last_good) = (Some(now), Some(now));
     }
 
     fn doubt(&mut self, now: Instant) -> ProbeNeed {
@@ -175,6 +181,18 @@ impl Circuit {
         }
         self.open = Some(reason);
         ProbeNeed::Opened
+    }
+
+    /// Whether it answers: `Some(true)` if it has within [`PROVEN`], `Some(false)` while it fails.
+    /// Otherwise it is not known, and the probe tells.
+    pub(super) fn proves(&mut self, now: Instant) -> (Option<bool>, ProbeNeed) {
+        if self.health(now) != Health::Good {
+            return (Some(false), ProbeNeed::Nothing);
+        }
+        match self.last_good {
+            Some(at) if now.saturating_duration_since(at) < PROVEN => (Some(true), ProbeNeed::Nothing),
+            Some(_) | None => (None, self.doubt(now)),
+        }
     }
 
     /// How the upstream is doing.
@@ -229,6 +247,18 @@ mod tests {
             assert_eq!(step(&mut circuit, unreachable(), now), ProbeNeed::Nothing);
             assert_eq!(step(&mut circuit, Verdict::Answered, now), ProbeNeed::Nothing);
         }
+    }
+
+    #[test]
+    fn who_asks_whether_it_answers_causes_a_probe_once_a_minute() {
+        let (mut circuit, now) = (Circuit::default(), Instant::now());
+        assert_eq!(circuit.proves(now), (None, ProbeNeed::Probe), "nobody has asked since the start");
+        assert_eq!(circuit.proves(now), (None, ProbeNeed::Nothing), "the probe is under way");
+        assert_eq!(circuit.probed(Verdict::Answered, now), ProbeNeed::Nothing);
+        assert_eq!(circuit.proves(now + PROVEN / 2), (Some(true), ProbeNeed::Nothing));
+        assert_eq!(circuit.proves(now + PROVEN), (None, ProbeNeed::Probe));
+        assert_eq!(circuit.probed(unreachable(), now + PROVEN), ProbeNeed::Opened);
+        assert_eq!(circuit.proves(now + PROVEN), (Some(false), ProbeNeed::Nothing));
     }
 
     #[test]

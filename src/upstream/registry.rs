@@ -90,6 +90,12 @@ impl Registry {
         self.transport.health()
     }
 
+    /// Whether it has answered within the last minute (`Some(true)`), or fails (`Some(false)`);
+    /// `None`: it is not known, and a probe of `/v2/` will tell in a moment.
+    pub fn answers(&self) -> Option<bool> {
+        self.transport.answers()
+    }
+
     /// The rest of its rate limit, if it has told it.
     pub fn budget(&self) -> Option<Budget> {
         self.governor.lock().budget(Instant::now())

@@ -84,6 +84,13 @@ impl Transport {
         self.circuit.lock().health(Instant::now())
     }
 
+    /// Whether the registry answers; `None`: it is not known, and a probe is under way.
+    pub(super) fn answers(&self) -> Option<bool> {
+        let (answers, next) = self.circuit.lock().proves(Instant::now());
+        self.goes_on(next);
+        answers
+    }
+
     /// Sends one request and waits for its head, also while the circuit is open.
     pub(super) async fn send(&self, kind: RequestKind, request: Request) -> Result<Response, UpstreamError> {
         self.counters.requested(kind);

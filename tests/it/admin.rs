@@ -23,7 +23,7 @@ fn socket(server: &Lanyard) -> PathBuf {
 }
 
 /// One request over the admin socket.
-fn ask(server: &Lanyard, method: &str, path: &str) -> Answer {
+pub(crate) fn ask(server: &Lanyard, method: &str, path: &str) -> Answer {
     let mut stream = UnixStream::connect(socket(server)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(raw::request(method, path, &[], true).as_bytes()).unwrap();
@@ -31,7 +31,7 @@ fn ask(server: &Lanyard, method: &str, path: &str) -> Answer {
 }
 
 /// Runs a command on the server's folder.
-fn command(server: &Lanyard, words: &[&str]) -> std::process::Output {
+pub(crate) fn command(server: &Lanyard, words: &[&str]) -> std::process::Output {
     let data_dir = server.data_dir();
     let words: Vec<_> = words.iter().copied().chain(["--data-dir", data_dir.to_str().unwrap()]).collect();
     lanyard(Path::new("/"), &words, &[])
@@ -75,8 +75,23 @@ fn the_api_answers_on_the_socket_and_nowhere_else() {
     for (method, path, status, allow) in [
         ("GET", "/api/v1/gc", 405, "POST"),
         ("DELETE", "/api/v1/gc", 405, "POST"),
+        ("GET", "/api/v1/pull", 405, "POST"),
+        ("POST", "/api/v1/pull?dry_run=true", 400, ""),
         ("POST", "/api/v1/status", 405, "GET, HEAD"),
         ("PUT", "/api/v1/repositories", 405, "GET, HEAD"),
+        ("POST", "/api/v1/pins", 405, "GET, HEAD"),
+        ("GET", "/api/v1/pins/nginx", 405, "PUT, DELETE"),
+        ("PUT", "/api/v1/pins/", 400, ""),
+        ("PUT", "/api/v1/pins/Nginx", 400, ""),
+        ("PUT", "/api/v1/pins/nginx?platforms=linux/amd64", 400, ""),
+        ("DELETE", "/api/v1/pins/nginx?platform=linux/amd64", 400, ""),
+        ("DELETE", "/api/v1/pins/nginx", 404, ""),
+        ("GET", "/api/v1/rm?image=nginx", 405, "POST"),
+        ("POST", "/api/v1/rm", 400, ""),
+        ("POST", "/api/v1/rm?image=nginx&dryrun=true", 400, ""),
+        ("POST", "/api/v1/rm?image=nginx", 503, ""),
+        ("POST", "/api/v1/savings", 405, "GET, HEAD"),
+        ("GET", "/api/v1/savings?day=1", 400, ""),
         // A misspelt parameter must not turn a dry run into a real one.
         ("POST", "/api/v1/gc?dryrun=true", 400, ""),
         ("POST", "/api/v1/gc?dry_run", 400, ""),
@@ -86,6 +101,8 @@ fn the_api_answers_on_the_socket_and_nowhere_else() {
         ("POST", "/api/v1/gc?now=true&now=false", 400, ""),
         ("POST", "/api/v1/gc?now=true&dryrun=true", 400, ""),
         ("GET", "/api/v1/status?x=y", 400, ""),
+        ("POST", "/api/v1/lock", 405, "GET, HEAD"),
+        ("GET", "/api/v1/lock?images=nginx", 400, ""),
         ("GET", "/api/v1", 404, ""),
         ("GET", "/api/v1/status/", 404, ""),
         ("GET", "/v2/", 404, ""),
@@ -244,7 +261,7 @@ fn the_status_tells_pushed_from_cached_and_how_the_scrub_gets_on() {
     assert_eq!(status["kept"]["hosted_bytes"], status["kept"]["bytes"]);
     assert_eq!((&status["scrub"]["every"], &status["scrub"]["finished"]["rotten"]), (&1.into(), &0.into()));
     assert!(metric("lanyard_scrubbed_bytes_total ").unwrap() >= status["kept"]["bytes"].as_u64().unwrap());
-    assert_eq!((metric("lanyard_cache_bytes "), metric("lanyard_cache_blobs ")), (Some(0), Some(0)));
+    assert_eq!((metric("lanyard_cache_bytes{part=\"cached\"} "), metric("lanyard_cache_blobs ")), (Some(0), Some(0)));
     assert_eq!(
         (metric("lanyard_hosted_bytes "), metric("lanyard_hosted_blobs ")),
         (status["kept"]["bytes"].as_u64(), Some(3))

@@ -11,17 +11,18 @@ use std::{fs, path::Path};
 /// Each room and the rooms it may import.
 const ROOMS: &[(&str, &[&str])] = &[
     ("oci", &[]),
-    ("config", &["oci"]),
+    ("config", &["oci", "runtime"]),
     ("metrics", &["oci"]),
     ("runtime", &[]),
+    ("network", &[]),
     ("storage", &["oci", "config", "metrics", "runtime"]),
-    ("upstream", &["oci", "config", "metrics", "runtime"]),
+    ("upstream", &["oci", "config", "metrics", "runtime", "network"]),
     ("names", &["oci", "config"]),
     ("access", &["oci", "config", "runtime"]),
     ("pull", &["oci", "config", "metrics", "runtime", "storage", "upstream", "names"]),
     ("push", &["oci", "config", "metrics", "runtime", "storage", "names", "pull"]),
     ("retention", &["oci", "config", "metrics", "runtime", "storage"]),
-    ("admin", &["metrics", "retention"]),
+    ("admin", &["oci", "config", "metrics", "runtime", "storage", "names", "pull", "retention"]),
     ("http", &["oci", "config", "metrics", "runtime", "names", "access", "pull", "push", "admin"]),
     (
         "app",
@@ -41,7 +42,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "http",
         ],
     ),
-    ("cli", &["oci", "config", "metrics", "access", "admin", "app"]),
+    ("cli", &["oci", "runtime", "config", "metrics", "access", "admin", "app"]),
 ];
 
 /// Crates that have one room only.
@@ -51,12 +52,17 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("actix_web", &["http", "app", "upstream/fetcher"]),
     ("actix_http", &["http", "app", "upstream/fetcher"]),
     ("bcrypt", &["access"]),
-    ("aws_lc_rs", &["access", "cli/healthcheck.rs", "http/transport/tls.rs", "main.rs", "upstream/fetcher"]),
+    (
+        "aws_lc_rs",
+        &["access", "cli/healthcheck.rs", "http/transport/tls.rs", "main.rs", "network", "upstream/fetcher/tests"],
+    ),
     ("moka", &["pull"]),
     ("tokio_rustls", &["http"]),
     ("clap", &["cli", "main.rs"]),
     ("figment", &["config"]),
     ("uuid", &["storage/uploads"]),
+    ("indicatif", &["cli"]),
+    ("saphyr_parser", &["cli"]),
 ];
 
 /// The files below a folder of the repository: each one's path from the repository, and its text.

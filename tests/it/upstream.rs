@@ -9,10 +9,11 @@ use std::{
 use futures_util::future::join_all;
 use lanyard::{
     config::{self, Config, Credentials, Inputs},
+    network::Environment,
     oci::{Algorithm, Digest, Hasher, Reference, RepositoryName},
     upstream::{
         Health, Registry, RequestKind, Spend, UpstreamError, Upstreams,
-        fetcher::{Environment, FetcherSettings, Fetchers},
+        fetcher::{FetcherSettings, Fetchers},
     },
 };
 use tokio::runtime::Handle;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::values::MinFree;
+use super::super::values::{MaxSize, MinFree};
 
 /// The longest duration that is allowed. It keeps every later addition to a clock far from
 /// overflow.
@@ -23,7 +23,7 @@ const UNITS: [(&str, u64); 10] = [
 
 /// Bytes of a size like `500 GiB`, `1.5 TiB` or `20GB`. Binary and decimal units differ; `G` alone
 /// is not a unit.
-fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is not a size such as \"500 GiB\" (B, KiB, MiB, GiB, TiB, PiB; kB, MB, GB, TB)");
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
     let (number, unit) = text.split_at(end);
@@ -36,11 +36,16 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{text:?} is larger than any disk"))
 }
 
-/// A size of at least one byte.
-pub(in crate::config) fn max_size(text: &str) -> Result<u64, String> {
-    match size(text)? {
-        0 => Err("must be at least one byte; leave the key out for no bound".to_owned()),
-        bytes => Ok(bytes),
+/// A size of at least one byte, or a share of the disk like `60%`.
+pub(in crate::config) fn max_size(text: &str) -> Result<MaxSize, String> {
+    let bound = match text.strip_suffix('%') {
+        Some(number) => MaxSize::Percent(share(number, text)?),
+        None => MaxSize::Bytes(size(text)?),
+    };
+    match bound {
+        MaxSize::Bytes(0) => Err("must be at least one byte; leave the key out for no bound".to_owned()),
+        MaxSize::Percent(0.0) => Err("must be more than nothing; leave the key out for no bound".to_owned()),
+        bound => Ok(bound),
     }
 }
 
@@ -53,6 +58,14 @@ pub(in crate::config) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The same, or `never`.
+pub(in crate::config) fn duration_or_never(text: &str) -> Result<Option<Duration>, String> {
+    match text {
+        "never" => Ok(None),
+        _ => duration(text).map(Some).map_err(|error| format!("{error}, nor \"never\"")),
+    }
+}
+
 /// A share of the disk like `10%`, or a size.
 pub(in crate::config) fn min_free(text: &str) -> Result<MinFree, String> {
     let Some(number) = text.strip_suffix('%') else {
@@ -60,10 +73,15 @@ pub(in crate::config) fn min_free(text: &str) -> Result<MinFree, String> {
             .map(MinFree::Bytes)
             .map_err(|_| format!("{text:?} is neither a share such as \"10%\" nor a size such as \"50 GiB\""));
     };
+    share(number, text).map(MinFree::Percent)
+}
+
+/// Percent, 0 to 100; `text` is what was written.
+fn share(number: &str, text: &str) -> Result<f64, String> {
     let number = number.strip_suffix(' ').unwrap_or(number);
     match decimal(number) {
-        Some((whole, fraction)) if whole < 100 => Ok(MinFree::Percent(whole as f64 + fraction)),
-        Some((100, 0.0)) => Ok(MinFree::Percent(100.0)),
+        Some((whole, fraction)) if whole < 100 => Ok(whole as f64 + fraction),
+        Some((100, 0.0)) => Ok(100.0),
         Some(_) | None => Err(format!("{text:?} is not a share from \"0%\" to \"100%\"")),
     }
 }
@@ -124,6 +142,9 @@ mod tests {
         assert_eq!(duration("60s"), Ok(Duration::from_secs(60)));
         assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration_or_never("never"), Ok(None));
+        assert_eq!(duration_or_never("90d"), Ok(Some(Duration::from_secs(90 * 86_400))));
+        assert!(duration_or_never("Never").unwrap_err().ends_with("nor \"never\""));
         for bad in ["", "60", "-1s", " 60s", "60s ", "1.5.5s", "2years", "forever", "18446744073709551615s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
@@ -137,7 +158,12 @@ mod tests {
         assert_eq!(min_free("50 GiB"), Ok(MinFree::Bytes(50 << 30)));
         for bad in ["", "%", "10", "101%", "100.1%", "-1%", "NaN%", "inf%", "1e1%", "10 percent"] {
             assert!(min_free(bad).is_err(), "{bad}");
+            assert!(max_size(bad).is_err(), "{bad}");
         }
+        assert_eq!(max_size("60%"), Ok(MaxSize::Percent(60.0)));
+        assert_eq!(max_size("50 GiB"), Ok(MaxSize::Bytes(50 << 30)));
+        assert!(max_size("0%").is_err() && max_size("0 B").is_err());
+        assert_eq!((MaxSize::Percent(2.5).of(1000), MaxSize::Bytes(7).of(1000)), (25, 7));
     }
 
     proptest! {

@@ -13,13 +13,13 @@ use std::{
 
 use actix_web::{
     HttpRequest,
-    http::{StatusCode, header::USER_AGENT},
+    http::{Method, StatusCode, header::USER_AGENT},
 };
 
 use crate::{
     http::query::Query,
     metrics::{Answered, Metrics},
-    oci::{Digest, Repository},
+    oci::{Digest, Namespace, Repository},
     pull::Trace,
 };
 
@@ -130,7 +130,7 @@ impl LogEntry {
         self.repo.as_ref()
     }
 
-    fn write(&self, answered: &Answered) {
+    fn write(&self, answered: &Answered<'_>) {
         if !tracing::enabled!(target: "access", tracing::Level::INFO) {
             return;
         }
@@ -173,6 +173,13 @@ impl Drop for LogEntry {
             bytes: self.sent,
             duration: self.started.elapsed(),
             aborted: !self.cut && (self.status.is_none() || !self.is_whole()),
+            upstream: self.repo.as_ref().and_then(|repo| match &repo.namespace {
+                Namespace::Upstream(upstream) => Some(upstream),
+                Namespace::Hosted => None,
+            }),
+            is_pull: self.kind == "manifest"
+                && self.status == Some(StatusCode::OK)
+                && self.request.method() == Method::GET,
         };
         self.metrics.request_ended(&answered);
         self.write(&answered);

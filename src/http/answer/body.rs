@@ -1,9 +1,9 @@
 //! The body of an answer, as actix-web polls it. Made by `Reply::send` alone.
 //!
-//! Every body has a known length. It leaves ranges of files, and bytes beyond [`SHARED`], to the
-//! connection (`transport/plane/`) and waits. A body that fails or ends early takes the connection
-//! with it, short of `Content-Length`: no client takes it for the whole. When the client leaves,
-//! the body is dropped.
+//! Every body has a known length, except for lines that are told as things happen. It leaves
+//! ranges of files, and bytes beyond [`SHARED`], to the connection (`transport/plane/`) and waits.
+//! A body that fails or ends early takes the connection with it, short of `Content-Length`: no
+//! client takes it for the whole. When the client leaves, the body is dropped.
 
 use std::{
     pin::Pin,
@@ -47,6 +47,8 @@ pub(crate) enum BodySource {
         /// The others.
         rest: Pieces,
     },
+    /// Piece by piece, in chunks, since nobody knows how many there will be.
+    Lines(Pieces),
 }
 
 impl BodySource {
@@ -55,7 +57,7 @@ impl BodySource {
             BodySource::Nothing => Poll::Ready(None),
             BodySource::Bytes(bytes) => Poll::Ready(bytes.take().map(Piece::Bytes).map(Ok)),
             BodySource::Stream { first: first @ Some(_), .. } => Poll::Ready(first.take().map(Ok)),
-            BodySource::Stream { first: None, rest } => rest.as_mut().poll_next(cx),
+            BodySource::Stream { first: None, rest } | BodySource::Lines(rest) => rest.as_mut().poll_next(cx),
         }
     }
 }
@@ -90,7 +92,7 @@ impl MessageBody for ReplyBody {
         match self.source {
             // With a known size actix-http would wait for the bytes here. The head has the length
             // all the same.
-            BodySource::Nothing | BodySource::Stream { .. } => BodySize::Stream,
+            BodySource::Nothing | BodySource::Stream { .. } | BodySource::Lines(_) => BodySize::Stream,
             BodySource::Bytes(_) if self.length > SHARED => BodySize::Stream,
             BodySource::Bytes(_) => BodySize::Sized(self.length),
         }

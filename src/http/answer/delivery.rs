@@ -119,7 +119,7 @@ impl Delivery {
     /// The answer has ended after `sent` bytes, or its client has left.
     pub(crate) fn ended(&mut self, sent: u64) {
         if let Some(giving) = self.giving.take() {
-            giving.ended(if self.given { 0 } else { sent }, self.unreadable);
+            giving.ended(sent, self.given, self.unreadable);
         }
     }
 }

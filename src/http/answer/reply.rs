@@ -1,5 +1,5 @@
-//! An answer before actix-web gets it: status, headers, and a body of known length. Handlers make
-//! it; `routes.rs` sends it.
+//! An answer before actix-web gets it: status, headers, and a body. Its length is known, except for
+//! lines that are told as things happen. Handlers make it; `routes.rs` sends it.
 
 use actix_http::ConnectionType;
 use actix_web::{
@@ -91,6 +91,12 @@ impl Reply {
         Reply { status, headers, length, source: BodySource::Stream { first: Some(first), rest }, trace: None }
     }
 
+    /// An answer of lines that come as things happen; how many, nobody knows.
+    pub(crate) fn lines(content_type: &'static str, lines: Pieces) -> Self {
+        let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(content_type))];
+        Reply { status: StatusCode::OK, headers, length: 0, source: BodySource::Lines(lines), trace: None }
+    }
+
     /// 304: the client has the content.
     pub(crate) fn not_modified() -> Self {
         Reply::empty(StatusCode::NOT_MODIFIED)
@@ -133,7 +139,7 @@ impl Reply {
             BodySource::Bytes(Some(bytes)) if self.length > SHARED && *method != Method::HEAD => {
                 delivery.carries(bytes)
             }
-            BodySource::Bytes(_) | BodySource::Nothing | BodySource::Stream { .. } => true,
+            BodySource::Bytes(_) | BodySource::Nothing | BodySource::Stream { .. } | BodySource::Lines(_) => true,
         }
     }
 

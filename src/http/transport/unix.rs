@@ -121,7 +121,9 @@ impl AdminSocket {
                     .default_service(web::to(handler.clone()))
                     .into_factory()
                     .map_err(|error: actix_web::Error| error.error_response());
-                let http = HttpService::build().h1(map_config(app, |_| AppConfig::default()));
+                // A client that has left is noticed at once, also while nothing is sent to it.
+                let http =
+                    HttpService::build().h1_allow_half_closed(false).h1(map_config(app, |_| AppConfig::default()));
                 fn_service(|io: UnixStream| async move { Ok((io, None)) }).and_then(http)
             })?
             .run();

@@ -16,7 +16,7 @@ use crate::{
         request::RequestContext,
     },
     names::Spelling,
-    oci::{Digest, ErrorCode, RegistryError, Repository},
+    oci::{Digest, ErrorCode, Outcome, RegistryError, Repository},
     pull::{BlobAnswer, BlobBody, BodyError, Piece, StillProving},
 };
 
@@ -59,11 +59,12 @@ async fn sized(
 ) -> Result<Reply, HttpError> {
     let pushing = context.is_head() && context.could_be_pushed_to(spelling);
     let patience = if pushing { PATIENCE } else { Duration::MAX };
-    let found = tokio::time::timeout(patience, context.services.pull.blob_size(repository, digest)).await;
+    let stays = context.is_head() && context.may_push(repository).await;
+    let found = tokio::time::timeout(patience, context.services.pull.blob_size(repository, digest, stays)).await;
     let head = match found {
         Ok(Ok(head)) => head,
         Ok(Err(error)) if error.is_outage() && !pushing => match context.other_holder(repository, digest).await? {
-            Some(holder) => context.services.pull.blob_size(&holder, digest).await?,
+            Some(holder) => context.services.pull.blob_size(&holder, digest, false).await?,
             None => return Err(error.into()),
         },
         Ok(Err(error)) if !(pushing && error.is_outage()) => return Err(error.into()),
@@ -103,7 +104,8 @@ async fn whole_or_part(
         Err(error) => return Err(HttpError::before_first_byte(error, trace)),
     };
     let pull = &context.services.pull;
-    context.delivery.gives(match &ranges {
+    let saves = trace.upstream.is_some() && !matches!(trace.outcome, Outcome::Filled | Outcome::Bypassed);
+    let giving = match &ranges {
         None => pull.giving(client, digest, 0, size),
         Some(ranges) => match ranges.single() {
             Some(range) => pull.giving(client, digest, range.first, size),
@@ -112,7 +114,8 @@ async fn whole_or_part(
                 pull.giving_parts(client, digest, parts, size)
             }
         },
-    });
+    };
+    context.delivery.gives(giving.saving(saves));
     let mut reply = match ranges {
         None => Reply::stream(StatusCode::OK, OCTETS, size, first, pieces(body)),
         Some(ranges) => match ranges.single() {

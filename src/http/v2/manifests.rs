@@ -1,6 +1,6 @@
 //! GET and HEAD of `/v2/NAME/manifests/REFERENCE` (distribution-spec, "Pulling manifests").
 
-use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderValue, VARY};
+use actix_web::http::header::{ACCEPT, CACHE_CONTROL, HeaderName, HeaderValue, VARY};
 
 use bytes::Bytes;
 
@@ -12,6 +12,9 @@ use crate::{
     names::Spelling,
     oci::{Accept, Digest, ErrorCode, Reference, RegistryError, Repository},
 };
+
+/// What the tag is frozen at: a day, or the name of a lock file.
+const FROZEN: HeaderName = HeaderName::from_static("x-lanyard-frozen");
 
 /// The bytes that the reference names, exactly as upstream sent them. HEAD reads them too, so that
 /// its headers are GET's; a manifest is small.
@@ -69,6 +72,9 @@ pub(crate) async fn get(
             Reference::Tag(_) => HeaderValue::from_static("no-cache"),
         },
     );
+    if let Some(frozen) = &answer.frozen {
+        reply.text(FROZEN, frozen);
+    }
     reply.trace = Some(answer.trace);
     Ok(reply)
 }

@@ -133,6 +133,15 @@ impl<S: Clone + PartialEq> Follower<S> {
         unproven && self.runs.around(bytes.start, trusts).is_none_or(|run| run.end < bytes.end)
     }
 
+    /// How many bytes can be read, and how many readers were told that there will be.
+    pub(crate) fn far(&self) -> (u64, Option<u64>) {
+        match &*self.progress.borrow() {
+            Progress::Waiting | Progress::Failed(_) => (0, None),
+            Progress::Streaming { readable, total } => (*readable, Some(*total)),
+            Progress::Complete { size } => (*size, Some(*size)),
+        }
+    }
+
     /// Waits until the content is in the store, and says how many bytes it has.
     pub(crate) async fn committed(&mut self) -> Result<u64, FillFailure> {
         self.wait(|p| match p {

@@ -1,4 +1,4 @@
-//! The permit to download one digest, and the only writer of its fill's state.
+//! The permit to download one digest, and the only writer of its fill's [`Progress`].
 //!
 //! `claim` makes one for each fill, and `drive` settles it: [`Leader::complete`] or
 //! [`Leader::fail`]. Dropped before that, it has failed (F7).

@@ -10,7 +10,7 @@
 //! | table entry | [`Fills::claim`] | the leader settles, after the commit (F3) |
 //! | leader | the claim that finds no entry | the end of `drive`, on a task of its own (F5) |
 //! | follower | every claim | the client's answer |
-//! | file | the leader's `Part` | the last follower's read: a rename leaves an open file as it is |
+//! | file | the leader's `storage::Download` | the last follower's read: a rename leaves it open |
 //!
 //! From the caller inwards: `claim` and `list` → `drive` → `attempt` → `room`, `patience` →
 //! `transfer`, the state that they share → `statements`, `queue`, `length`, `leader`. `origin` is

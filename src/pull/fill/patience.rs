@@ -4,7 +4,7 @@
 //! |---|---|
 //! | is silent for 5 s | another registry or repository was not silent since a byte came |
 //! | brings less than 64 KiB/s for 5 s | another registry or repository was not found as slow |
-//! | is either, and has sent all bytes that are here, untold | never |
+//! | is either, and has sent all bytes that are here, while no reader was told a length | never |
 //!
 //! So a fill waits for its last source as long as the fetcher does, and a slow registry slows down
 //! no request that named another one (S30). A substitute, which is a source of another registry

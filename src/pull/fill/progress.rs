@@ -1,8 +1,8 @@
 //! How far a fill is, and how it ended: the state that the table, the leader and the followers of
 //! one fill share.
 //!
-//! Only the leader changes it. [`Progress`] moves forward only: `Waiting → Streaming → Complete |
-//! Failed`.
+//! Only the leader changes [`Progress`]. It moves forward only: `Waiting → Streaming → Complete |
+//! Failed`. Claims and followers note the state of their own source (`sources.rs`).
 
 use std::{
     fs::File,

@@ -5,15 +5,16 @@
 //!
 //! | the attempt failed because | the fill asks again |
 //! |---|---|
-//! | the source was a substitute, or was passed over | always |
+//! | upstream failed, and the source was a substitute or was passed over | always |
 //! | the source has no such content, or denies it | while others are left, at most once a source |
 //! | the source is down, and bytes have come before | always |
 //! | the source did not answer in time | while sources are left that were not asked |
 //! | upstream gave any other answer | twice, or once a source; once more after bytes have come |
-//! | the bytes are not the digest's | the same, while no reader has been told a length |
+//! | the bytes are not the digest's | twice, or once a source, while no reader was told a length |
 //! | the disk is full or fails, or lanyard stops | never |
 //!
-//! Bytes that came anew begin the count again.
+//! An attempt at a substitute, or at a source that was passed over, does not count. Bytes that came
+//! anew begin the count again.
 
 use std::time::Duration;
 

@@ -2,8 +2,9 @@
 //! source has it (S5). One fill serves many repositories, and an answer of one of them counts for
 //! that one alone.
 //!
-//! The leader writes the states, followers read them. A source is in one [`SourceState`] at a time;
-//! `statements` decides which.
+//! The leader writes the states, and followers read them. A claim and a follower write the state of
+//! their own source alone: that it has the content, or that it did not refuse. A source is in one
+//! [`SourceState`] at a time; `statements` weighs what sources say.
 
 use std::sync::Arc;
 

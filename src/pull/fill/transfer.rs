@@ -28,10 +28,12 @@ pub(crate) struct Drive {
 /// The room that was asked for last.
 #[derive(Default)]
 pub(super) struct AskedRoom {
-    /// For the whole length.
+    /// The length that was stated.
     pub(super) total: Option<u64>,
-    /// How many bytes were here then.
+    /// How many bytes were here then, or came next.
     pub(super) here: u64,
+    /// How many bytes it was reserved for.
+    pub(super) up_to: u64,
 }
 
 /// One fill under way.

@@ -4,8 +4,8 @@
 //! An entry of a [`WarmCache`] is valid for one version of its repository
 //! ([`Storage::version`](crate::storage::Storage::version)), which is part of its key: it is
 //! never out of date, only out of use. It is also dropped after a minute in any case. An open blob
-//! that was removed keeps its bytes on disk until then. And content in use is looked for once a
-//! minute: the look notes the use, and a hit notes nothing.
+//! that was removed keeps its bytes on disk until then, but for one that was evicted. And content
+//! in use is looked for once a minute: the look notes the use, and a hit notes nothing.
 
 use std::{
     hash::{Hash, Hasher},

@@ -1,9 +1,13 @@
 //! The collector against real folders, and what its tests share.
 
+mod evictor;
+mod kept;
 mod model;
 mod needed;
 mod passes;
 mod races;
+mod remove;
+mod rules;
 mod scrub;
 mod unreadable;
 

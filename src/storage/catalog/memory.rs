@@ -12,6 +12,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
+    history::TagHistory,
     pushed::hold_linked,
     records::{LinkRecord, Presence, TagRecord},
 };
@@ -32,7 +33,7 @@ pub(crate) struct MemoryCatalog {
 struct Records {
     /// It has had a manifest or a tag.
     known: bool,
-    tags: BTreeMap<Tag, TagRecord>,
+    tags: BTreeMap<Tag, TagHistory>,
     links: BTreeMap<Digest, LinkRecord>,
 }
 
@@ -58,7 +59,15 @@ impl MemoryCatalog {
     }
 
     pub(super) fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagRecord>, StorageError> {
+        Ok(self.lock().get(repository).and_then(|records| records.tags.get(tag).map(|seen| seen.record.clone())))
+    }
+
+    pub(super) fn tag_history(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagHistory>, StorageError> {
         Ok(self.lock().get(repository).and_then(|records| records.tags.get(tag).cloned()))
+    }
+
+    pub(super) fn tag_histories(&self, repository: &Repository) -> Result<Vec<TagHistory>, StorageError> {
+        Ok(self.lock().get(repository).map(|records| records.tags.values().cloned().collect()).unwrap_or_default())
     }
 
     pub(super) fn put_tag(&self, repository: &Repository, record: &TagRecord) -> Result<(), StorageError> {
@@ -66,8 +75,10 @@ impl MemoryCatalog {
         let _permission = self.disk.writing()?;
         let mut repositories = self.lock();
         let records = repositories.entry(repository.clone()).or_default();
+        let _birth = (!records.known).then(|| self.disk.versions.birth());
         records.known = true;
-        records.tags.insert(record.tag.clone(), record.clone());
+        let seen = TagHistory::moved(records.tags.remove(&record.tag), record);
+        records.tags.insert(record.tag.clone(), seen);
         Ok(())
     }
 
@@ -89,7 +100,8 @@ impl MemoryCatalog {
     }
 
     pub(super) fn tag_records(&self, repository: &Repository) -> Result<Vec<TagRecord>, StorageError> {
-        Ok(self.lock().get(repository).map(|records| records.tags.values().cloned().collect()).unwrap_or_default())
+        let histories = self.tag_histories(repository)?.into_iter();
+        Ok(histories.map(|seen| seen.record).collect())
     }
 
     pub(super) fn link(&self, repository: &Repository, digest: &Digest) -> Result<Option<LinkRecord>, StorageError> {
@@ -106,6 +118,7 @@ impl MemoryCatalog {
         let mut repositories = self.lock();
         let present = repositories.entry(repository.clone()).or_default();
         for record in records {
+            let _birth = (record.is_manifest() && !present.known).then(|| self.disk.versions.birth());
             present.known |= record.is_manifest();
             let is_there = |there: &LinkRecord| LinkRecord { created: record.created, ..there.clone() } == *record;
             if !present.links.get(&record.digest).is_some_and(is_there) {
@@ -123,6 +136,14 @@ impl MemoryCatalog {
 
     pub(super) fn links(&self, repository: &Repository) -> Result<Vec<LinkRecord>, StorageError> {
         Ok(self.lock().get(repository).map(|records| records.links.values().cloned().collect()).unwrap_or_default())
+    }
+
+    pub(super) fn tag_files(&self, repository: &Repository) -> Result<Vec<Tag>, StorageError> {
+        self.tags_after(repository, None, usize::MAX)
+    }
+
+    pub(super) fn link_files(&self, repository: &Repository) -> Result<Vec<Digest>, StorageError> {
+        Ok(self.links(repository)?.into_iter().map(|link| link.digest).collect())
     }
 
     pub(super) fn referrers_after(

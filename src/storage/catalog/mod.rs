@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod failing;
 mod files;
+mod history;
 #[cfg(test)]
 mod memory;
 mod pushed;
@@ -21,6 +22,7 @@ pub(in crate::storage) use self::{
     memory::MemoryCatalog,
 };
 pub(in crate::storage) use files::FileCatalog;
+pub use history::{MOVES, PastTarget, TagHistory};
 pub use records::{LinkRecord, LinkRight, Presence, TagRecord};
 
 use super::StorageError;
@@ -112,7 +114,8 @@ impl Catalog {
         on!(self, catalog => catalog.tag(repository, tag))
     }
 
-    /// Makes the tag name what the record says, durably. The repository is known from then on.
+    /// Makes the tag name what the record says, durably. What it named before goes into its
+    /// [history](Self::tag_histories). The repository is known from then on.
     pub(crate) fn put_tag(&self, repository: &Repository, record: &TagRecord) -> Result<(), StorageError> {
         on!(self, catalog => catalog.put_tag(repository, record))
     }
@@ -143,6 +146,22 @@ impl Catalog {
     /// The records of all of the repository's tags, in the order of the tags' bytes.
     pub(crate) fn tag_records(&self, repository: &Repository) -> Result<Vec<TagRecord>, StorageError> {
         on!(self, catalog => catalog.tag_records(repository))
+    }
+
+    /// What the tag has named so far; `None` as for [`tag`](Self::tag). Read from its file.
+    pub(crate) fn tag_history(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagHistory>, StorageError> {
+        on!(self, catalog => catalog.tag_history(repository, tag))
+    }
+
+    /// What all of the repository's tags have named so far, in the order of the tags' bytes. Reads
+    /// a file for each.
+    pub(crate) fn tag_histories(&self, repository: &Repository) -> Result<Vec<TagHistory>, StorageError> {
+        on!(self, catalog => catalog.tag_histories(repository))
+    }
+
+    /// The repository's tags that have a record, good or damaged, in no order.
+    pub(in crate::storage) fn tag_files(&self, repository: &Repository) -> Result<Vec<Tag>, StorageError> {
+        on!(self, catalog => catalog.tag_files(repository))
     }
 
     /// The repository's tags that name the digest, in the order of their bytes.
@@ -178,6 +197,11 @@ impl Catalog {
     /// All of the repository's links, in the order of digests.
     pub(crate) fn links(&self, repository: &Repository) -> Result<Vec<LinkRecord>, StorageError> {
         on!(self, catalog => catalog.links(repository))
+    }
+
+    /// The digests of which the repository has a link, good or damaged, in no order.
+    pub(in crate::storage) fn link_files(&self, repository: &Repository) -> Result<Vec<Digest>, StorageError> {
+        on!(self, catalog => catalog.link_files(repository))
     }
 
     /// Links of the repository whose subject is `subject`, in the order of digests: some after

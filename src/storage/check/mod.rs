@@ -3,11 +3,12 @@
 //!
 //! Promises: without a repair nothing in the folder changes, except the holder in its `LOCK`. A
 //! repair moves corrupt blobs into the quarantine, writes damaged links anew if their content is
-//! here, removes other damaged records, fills the index from the files, and gives back disk space
-//! that files hold beyond their content. It reports what it cannot mend. A check may be broken off
-//! at any moment. Called by the app, for `lanyard check`.
+//! here, and damaged pins, removes other damaged records, fills the index from the files, and gives
+//! back disk space that files hold beyond their content. It reports what it cannot mend. A check
+//! may be broken off at any moment. Called by the app, for `lanyard check`.
 
 mod content;
+mod pins;
 mod records;
 mod report;
 mod reserved;
@@ -117,6 +118,7 @@ fn look(disk: Arc<Disk>, options: CheckOptions, progress: &(dyn Fn(u64) + Sync))
     checker.repositories.clone_from(&repositories);
     let repositories = repositories.into_iter().map(Ok);
     report.absorb(share(options.threads, repositories, |repository, report| checker.repository(&repository, report))?);
+    checker.pins(&mut report)?;
     checker.unfinished(&mut report)?;
     Ok(report)
 }

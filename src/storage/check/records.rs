@@ -10,6 +10,7 @@ use std::{
 };
 
 use rustix::io::Errno;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{CheckReport, Checker, Damaged, Mended, Missing, Needed};
 use crate::{
@@ -22,14 +23,14 @@ use crate::{
 };
 
 /// A record's file, and its record if that is good.
-struct Examined<K, R> {
-    key: K,
-    path: PathBuf,
-    record: Result<R, Bad>,
+pub(super) struct Examined<K, R> {
+    pub(super) key: K,
+    pub(super) path: PathBuf,
+    pub(super) record: Result<R, Bad>,
 }
 
 /// Why a file is no good record.
-enum Bad {
+pub(super) enum Bad {
     Damage(Damage),
     Foreign,
     Unreadable(io::Error),
@@ -47,7 +48,7 @@ impl Checker<'_> {
             match record {
                 Ok(record) => good_tags.push(record),
                 // The digest that it named cannot be known, so it is not written anew.
-                Err(bad) => self.mend(path, &bad, None, report)?,
+                Err(bad) => self.mend(path, &bad, None::<&TagRecord>, report)?,
             }
         }
         let mut good_links = Vec::new();
@@ -80,11 +81,11 @@ impl Checker<'_> {
     }
 
     /// Reports a damaged record and, if this is a repair, writes it anew or removes it.
-    fn mend(
+    pub(super) fn mend(
         &self,
         path: PathBuf,
         bad: &Bad,
-        renewed: Option<&LinkRecord>,
+        renewed: Option<&impl Serialize>,
         report: &mut CheckReport,
     ) -> Result<(), StorageError> {
         let (why, newer) = match bad {
@@ -194,7 +195,7 @@ impl Checker<'_> {
 }
 
 /// Every record of a folder. A file whose name is no record's is a stray.
-fn examine<K, R: serde::de::DeserializeOwned>(
+pub(super) fn examine<K, R: DeserializeOwned>(
     folder: &Path,
     parse: impl Fn(&str) -> Option<K>,
     is_of: impl Fn(&R, &K) -> bool,

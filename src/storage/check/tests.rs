@@ -288,3 +288,22 @@ fn a_repair_makes_no_possession_of_a_name() {
     let mended = |path: &Path| report.damaged.iter().find(|damaged| damaged.path == path).unwrap().mended;
     assert_eq!((mended(&link(b"shared")), mended(&link(b"lonely"))), (Mended::Removed, Mended::Renewed));
 }
+
+#[test]
+fn a_damaged_pin_is_found_and_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    let reference: crate::oci::Reference = "V1".parse().unwrap();
+    let path = Layout::new(dir.path()).pin(&repository("a"), &reference);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, b"torn").unwrap();
+    fs::write(path.with_file_name("Stray"), b"").unwrap();
+    let found = run(dir.path(), LOOK);
+    assert_eq!((found.damaged.len(), &found.damaged[0].path, found.damaged[0].mended), (1, &path, Mended::Left));
+    assert_eq!((found.strays, fs::read(&path).unwrap()), (vec![path.with_file_name("Stray")], b"torn".to_vec()));
+    assert_eq!(run(dir.path(), REPAIR).damaged[0].mended, Mended::Renewed);
+    assert!(run(dir.path(), LOOK).damaged.is_empty());
+    let pins = open(dir.path()).pins.all();
+    let [pin] = &pins.pins[..] else { panic!("{pins:?}") };
+    assert_eq!((&pin.repository, &pin.reference, pin.platforms.len()), (&repository("a"), &reference, 0));
+}

@@ -11,6 +11,7 @@ mod tests;
 
 use std::{
     fs, io,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -76,6 +77,11 @@ impl Downloads {
         Ok(all.filter(|digest| !self.open.is_taken(digest)).collect())
     }
 
+    /// The file that an earlier download may have left of a digest; `None` while one is under way.
+    pub(super) fn leftover_file(&self, digest: &Digest) -> Option<PathBuf> {
+        (!self.open.is_taken(digest)).then(|| self.leftover(digest).file_path())
+    }
+
     /// Removes leftovers older than this, and the oldest beyond a thousand. Returns how many.
     pub(crate) fn sweep(&self, older_than: Duration) -> Result<usize, StorageError> {
         let mut all = self.all()?;
@@ -98,6 +104,19 @@ impl Downloads {
         Ok(removed)
     }
 
+    /// The bytes of each leftover, in the order in which [`discard_oldest`](Self::discard_oldest)
+    /// removes them.
+    pub(crate) fn leftover_sizes(&self) -> Result<Vec<u64>, StorageError> {
+        let mut all = self.all()?;
+        all.sort_unstable_by_key(|(_, changed)| *changed);
+        let idle = all.into_iter().filter(|(digest, _)| !self.open.is_taken(digest));
+        Ok(idle.map(|(digest, _)| self.size_of_leftover(&digest)).collect())
+    }
+
+    fn size_of_leftover(&self, digest: &Digest) -> u64 {
+        fs::metadata(self.leftover(digest).file_path()).map_or(0, |metadata| blocks::taken(&metadata))
+    }
+
     /// Removes the leftover that has not grown for longest. Returns its bytes.
     pub(crate) fn discard_oldest(&self) -> Result<Option<u64>, StorageError> {
         let mut all = self.all()?;
@@ -106,9 +125,9 @@ impl Downloads {
             let _tidying = self.tidying();
             let Some(guard) = self.open.take(digest) else { continue };
             let _permission = self.disk.writing()?;
-            let leftover = self.leftover(&guard.key);
-            let bytes = fs::metadata(leftover.file_path()).map_or(0, |metadata| blocks::taken(&metadata));
-            leftover.remove()?;
+            let bytes = self.size_of_leftover(&digest);
+            self.leftover(&guard.key).remove()?;
+            self.disk.space.gained(bytes);
             self.disk.ledger.swept(&digest);
             return Ok(Some(bytes));
         }

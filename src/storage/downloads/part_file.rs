@@ -104,8 +104,15 @@ impl PartFile {
     /// Makes the reservation `total` bytes in all. Says whether there is room: within `max_size`,
     /// and on the disk for the missing bytes.
     pub(crate) fn reserve(&mut self, total: u64) -> bool {
-        self.disk.has_space(total.saturating_sub(self.partial.written()))
-            && self.room.grow_to(total, || self.disk.cached())
+        let has_room = self.disk.has_space(total.saturating_sub(self.partial.written()))
+            && self.room.grow_to(total, || self.disk.cached());
+        self.partial.may_take(self.room.bytes());
+        has_room
+    }
+
+    /// The bytes of its reservation.
+    pub(crate) fn reserved(&self) -> u64 {
+        self.room.bytes()
     }
 
     /// Whether the hash is that of the bytes in the file.
@@ -161,7 +168,7 @@ impl PartFile {
         }
         // No client was told that it stays.
         let hold = self.disk.leases.hold_cached([self.guard.key]);
-        let committed = blobs::commit(&self.disk, &self.guard.key, &mut self.partial, hold);
+        let committed = blobs::commit(&self.disk, &self.guard.key, &mut self.partial, hold, || self.room.counted());
         self.gone = committed.is_ok() || self.partial.folder().remove().is_ok();
         committed
     }

@@ -2,11 +2,13 @@
 //! records.
 //!
 //! `tags` and `links`: the namespace as on disk, `/`, the repository's name, a zero byte, then the
-//! tag or the digest; the value is the text of the record file, checksum included. `holders`: every
-//! key of `links` the other way round, the digest first; no value. `referrers`: as `links`, with
-//! the subject and a zero byte before the digest, where the record has a subject; no value.
-//! `blobs`: the digest; the value is 18 bytes, numbers with the high byte first: size (8), last use
-//! (4, minutes since 1970), uses (2), and when it came (4, minutes since 1970). See `blob_use.rs`.
+//! tag or the digest; the value is the text of the record, checksum included, as in its file but
+//! for the history of a tag. `holders`: every key of `links` the other way round, the digest first;
+//! no value. `referrers`: as `links`, with the subject and a zero byte before the digest, where the
+//! record has a subject; no value. `blobs`: the digest; the value is 36 bytes, numbers with the
+//! high byte first: size (8), last use (8, milliseconds since 1970), uses (2), the minute that was
+//! counted last (2), when it came (8, milliseconds since 1970), and the bytes of it that were given
+//! out (8). See `blob_use.rs`.
 //!
 //! The zero byte sorts before any byte of a name, so the keys of a namespace are in the order of
 //! its names.
@@ -124,20 +126,25 @@ pub(super) fn blob_key(digest: &Digest) -> Vec<u8> {
 
 /// The value of `blobs`.
 pub(super) fn blob_value(blob: BlobUse) -> Vec<u8> {
-    let BlobUse { size, last, uses, came } = blob;
-    [&size.to_be_bytes()[..], &last.to_be_bytes(), &uses.to_be_bytes(), &came.to_be_bytes()].concat()
+    let BlobUse { size, last, uses, counted, came, served } = blob;
+    let counts = [uses.to_be_bytes(), counted.to_be_bytes()].concat();
+    [&size.to_be_bytes()[..], &last.to_be_bytes(), &counts, &came.to_be_bytes(), &served.to_be_bytes()].concat()
 }
 
 /// Reads a value of `blobs`.
 pub(super) fn parse_blob(value: &[u8]) -> Option<BlobUse> {
     let (size, rest) = value.split_first_chunk()?;
     let (last, rest) = rest.split_first_chunk()?;
-    let (uses, came) = rest.split_first_chunk()?;
+    let (uses, rest) = rest.split_first_chunk()?;
+    let (counted, rest) = rest.split_first_chunk()?;
+    let (came, served) = rest.split_first_chunk()?;
     Some(BlobUse {
         size: u64::from_be_bytes(*size),
-        last: u32::from_be_bytes(*last),
+        last: u64::from_be_bytes(*last),
         uses: u16::from_be_bytes(*uses),
-        came: u32::from_be_bytes(came.try_into().ok()?),
+        counted: u16::from_be_bytes(*counted),
+        came: u64::from_be_bytes(*came),
+        served: u64::from_be_bytes(served.try_into().ok()?),
     })
 }
 
@@ -147,9 +154,9 @@ mod tests {
 
     #[test]
     fn a_blob_reads_as_it_was_written() {
-        let blob = BlobUse { size: 1 << 40, last: 29_000_000, uses: u16::MAX, came: 28_000_000 };
+        let blob = BlobUse { size: 1 << 40, last: 1 << 45, uses: 9, counted: u16::MAX, came: 1 << 44, served: 1 << 50 };
         let value = blob_value(blob);
-        assert_eq!((value.len(), parse_blob(&value)), (18, Some(blob)));
-        assert_eq!((parse_blob(&value[..16]), parse_blob(&[])), (None, None));
+        assert_eq!((value.len(), parse_blob(&value)), (36, Some(blob)));
+        assert_eq!((parse_blob(&value[..18]), parse_blob(&[])), (None, None));
     }
 }

@@ -48,7 +48,10 @@ use shared::{Shared, State};
 use thread::Operation;
 
 use super::{BlobUse, space::Space};
-use crate::oci::{Digest, Tag};
+use crate::{
+    oci::{Digest, Tag},
+    runtime::run_quietly,
+};
 
 /// Operations that may wait for the index's thread. A full queue means that sled hangs.
 const QUEUE: usize = 4096;
@@ -85,7 +88,10 @@ impl Index {
         let (queue, operations) = sync_channel(QUEUE);
         let body = {
             let shared = Arc::clone(&shared);
-            move || thread::run(&shared, &operations, &folder, token, &space)
+            move || {
+                run_quietly();
+                thread::run(&shared, &operations, &folder, token, &space);
+            }
         };
         let thread = std::thread::Builder::new().name("lanyard-index".to_owned()).spawn(body);
         if let Err(error) = &thread {
@@ -163,15 +169,30 @@ impl Index {
         self.send(Operation::Write { repository: repository.cloned(), entries });
     }
 
-    /// Notes that a blob was used at `now`, in seconds. A hint: dropped when there are many.
+    /// Notes that a blob was used at `now`, in milliseconds. A hint: dropped when there are many.
     pub(super) fn touch(&self, digest: &Digest, now: u64) {
         self.hint(Operation::Touch { digest: *digest, now });
     }
 
-    /// Notes that a manifest that names these blobs was used at `now`, in seconds. A hint as well.
+    /// Notes that a manifest that names these blobs was used at `now`, in milliseconds. A hint as
+    /// well.
     pub(super) fn name(&self, digests: Vec<Digest>, now: u64) {
         if !digests.is_empty() {
             self.hint(Operation::Name { digests, now });
+        }
+    }
+
+    /// Sets last uses back by so many milliseconds where they are still in the future. A hint.
+    pub(super) fn set_back(&self, digests: Vec<Digest>, by: u64, now: u64) {
+        if !digests.is_empty() {
+            self.hint(Operation::SetBack { digests, by, now });
+        }
+    }
+
+    /// Notes the bytes of blobs that clients were given. A hint.
+    pub(super) fn serve(&self, served: Vec<(Digest, u64)>) {
+        if !served.is_empty() {
+            self.hint(Operation::Serve { served });
         }
     }
 

@@ -31,7 +31,7 @@ const CACHE: RangeInclusive<u64> = 2 << 20..=64 << 20;
 
 /// The key of the token. It has a number so that an index with other trees or values than these is
 /// not believed.
-pub(super) const TOKEN: &[u8] = b"token 4";
+pub(super) const TOKEN: &[u8] = b"token 6";
 
 /// An open sled. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -32,10 +32,14 @@ pub(super) enum Operation {
     Write { repository: Option<RepositoryKey>, entries: Vec<Entry> },
     /// Records that the rebuild has read; `applied` is told when they are in.
     Feed { entries: Vec<Entry>, applied: SyncSender<()> },
-    /// A blob was used, at this time in seconds.
+    /// A blob was used, at this time in milliseconds.
     Touch { digest: Digest, now: u64 },
-    /// A manifest that names these blobs was used, at this time in seconds.
+    /// A manifest that names these blobs was used, at this time in milliseconds.
     Name { digests: Vec<Digest>, now: u64 },
+    /// Last uses in the future go back by so many milliseconds.
+    SetBack { digests: Vec<Digest>, by: u64, now: u64 },
+    /// Clients were given so many bytes of these blobs.
+    Serve { served: Vec<(Digest, u64)> },
     /// The rebuild has fed everything.
     Complete,
     /// The state has changed: read it again.
@@ -121,6 +125,18 @@ fn apply(shared: &Shared, trees: &Trees, operation: Operation) -> sled::Result<N
             shared.hints.fetch_sub(1, Ordering::Relaxed);
             for digest in digests {
                 note(trees, &digest, |blob| blob.named(now))?;
+            }
+        }
+        Operation::SetBack { digests, by, now } => {
+            shared.hints.fetch_sub(1, Ordering::Relaxed);
+            for digest in digests {
+                note(trees, &digest, |blob| blob.set_back(by, now))?;
+            }
+        }
+        Operation::Serve { served } => {
+            shared.hints.fetch_sub(1, Ordering::Relaxed);
+            for (digest, bytes) in served {
+                note(trees, &digest, |blob| blob.given(bytes))?;
             }
         }
         Operation::Complete => shared.enter(State::Ready(trees.clone())),

@@ -68,6 +68,8 @@ pub(super) struct PartialFile {
     meta: PartialMeta,
     /// Up to here space is reserved.
     reserved: u64,
+    /// No space is reserved beyond this.
+    most: u64,
     saved: u64,
     checkpoint: Option<JoinHandle<Result<(), StorageError>>>,
 }
@@ -93,6 +95,7 @@ impl PartialFile {
             buffer: WriteBuffer::default(),
             meta,
             reserved: 0,
+            most: u64::MAX,
             saved: 0,
             checkpoint: None,
         };
@@ -128,6 +131,7 @@ impl PartialFile {
             buffer: WriteBuffer::default(),
             meta: resumed.meta,
             reserved: resumed.offset,
+            most: u64::MAX,
             saved: resumed.saved,
             checkpoint: None,
         }))
@@ -303,6 +307,11 @@ impl PartialFile {
         Ok(())
     }
 
+    /// Sets how many bytes the file may take in all. It reserves no more.
+    pub(super) fn may_take(&mut self, bytes: u64) {
+        self.most = bytes;
+    }
+
     /// Reserves the next step of the total that is known, before the last one is used up.
     fn reserve_if_due(&mut self) -> Result<(), StorageError> {
         let ahead = (self.written / 4).clamp(AHEAD.0, AHEAD.1);
@@ -312,7 +321,7 @@ impl PartialFile {
         if self.reserved > self.written + ahead / 2 {
             return Ok(());
         }
-        let (from, to) = (self.reserved.max(self.written), total.min(self.written + ahead));
+        let (from, to) = (self.reserved.max(self.written), total.min(self.written + ahead).min(self.most));
         if from >= to {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::{super::*, *};
 
 fn evict(house: &House, bytes: &[u8]) -> Eviction {
-    house.run(house.storage().evict(&digest(bytes))).unwrap()
+    house.run(house.storage().evict(&digest(bytes), u64::MAX)).unwrap()
 }
 
 /// Stores content as a download does, and links it in a mirrored repository.
@@ -64,13 +64,14 @@ fn what_cannot_be_had_again_or_was_promised_stays() {
         assert_eq!(kept(b"layer"), KeptFor::Reader);
         drop(reader);
         let hold = house.run(storage.hold(vec![digest(b"layer")])).unwrap();
-        assert_eq!(kept(b"layer"), KeptFor::Promise);
+        assert_eq!(kept(b"layer"), KeptFor::Held);
         storage.set_grace(Duration::from_secs(3600));
         drop(hold);
-        assert_eq!(kept(b"layer"), KeptFor::Promise, "for the grace after it");
+        let promised = |kept| matches!(kept, KeptFor::Promise(left) if left <= Duration::from_secs(3600));
+        assert!(promised(kept(b"layer")), "for the grace after it");
         storage.set_grace(Duration::ZERO);
         house.faults.arm(1, When::Before);
-        house.run(storage.evict(&digest(b"layer"))).unwrap_err();
+        house.run(storage.evict(&digest(b"layer"), 0)).unwrap_err();
         assert!(house.faults.disarm() && house.blobs.size(&digest(b"layer")).unwrap().is_some());
         assert_eq!(evict(house, b"layer"), Eviction::Evicted(5));
     });
@@ -138,25 +139,25 @@ fn a_download_waits_for_room_that_an_eviction_makes() {
     let (storage, mirror, old) = (house.storage(), repository("a"), [7; 900]);
     eventually(|| storage.usage().complete);
     fetch(&house, &mirror, &old, "");
-    let reserve = |bytes| house.run(storage.reserve(digest(b"new"), bytes)).unwrap();
+    let reserve = |bytes| house.run(storage.reserve_by_evicting(digest(b"new"), bytes)).unwrap();
     assert!(reserve(200).is_none(), "nobody evicts");
     let needs = storage.room_needs();
-    assert!(reserve(1001).is_none() && *needs.borrow() == 0, "it never fits, so nothing need go for it");
+    assert!(reserve(1001).is_none() && needs.borrow().bytes == 0, "it never fits, so nothing need go for it");
     assert!((storage.lack(200).of_max_size, storage.lack(100).is_none()) == (100, true));
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| reserve(200).is_some());
-        eventually(|| *needs.borrow() == 200);
+        eventually(|| needs.borrow().bytes == 200);
         assert_eq!(evict(&house, &old), Eviction::Evicted(900));
         assert!(waits.join().unwrap());
     });
     fetch(&house, &mirror, &old, "");
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| reserve(200).is_none());
-        eventually(|| *needs.borrow() == 200);
-        storage.tell_exhausted();
+        eventually(|| needs.borrow().bytes == 200);
+        storage.tell_exhausted(*needs.borrow());
         assert!(waits.join().unwrap(), "nothing more goes");
     });
-    assert_eq!(*needs.borrow(), 0);
+    assert_eq!(needs.borrow().bytes, 0);
 }
 
 /// A download that grows waits as well, and its bytes are where they were.
@@ -172,8 +173,8 @@ fn a_download_that_grows_waits_too() {
     let mut download = house.run(storage.download(room, None)).unwrap();
     house.run(download.append(vec![Bytes::copy_from_slice(&new[..300])])).unwrap();
     std::thread::scope(|scope| {
-        let grows = scope.spawn(|| house.run(download.reserve(800)).unwrap());
-        eventually(|| *needs.borrow() == 500);
+        let grows = scope.spawn(|| house.run(download.reserve(800, 800)).unwrap());
+        eventually(|| needs.borrow().bytes == 500);
         assert_eq!(evict(&house, &old), Eviction::Evicted(600));
         assert!(grows.join().unwrap());
     });
@@ -190,7 +191,7 @@ fn the_oldest_leftover_goes_and_one_under_way_does_not() {
         house.run(async {
             let room = storage.reserve(digest(bytes), 0).await.unwrap().unwrap();
             let mut download = storage.download(room, None).await.unwrap();
-            assert!(download.reserve(100).await.unwrap());
+            assert!(download.reserve(100, 100).await.unwrap());
             download.append(vec![Bytes::from(vec![1; 100])]).await.unwrap();
             download
         })

@@ -9,12 +9,16 @@
 //! | `commits.rs` | what a commit expects, writes and refuses |
 //! | `looks.rs` | what is seen: tags, referrers, holders, repositories, presence, versions |
 //! | `evictions.rs` | what is evicted, and how downloads wait for it |
+//! | `histories.rs` | what a tag has named so far |
+//! | `forgets.rs` | what is forgotten of a mirrored repository, and what a failure leaves |
 //! | `keeps.rs` | what stays and what goes, also while a push comes between |
 //! | `uses.rs` | what a use changes, and what is shown of it |
 //! | `scenes.rs` | what holds when the Nth operation of a scene fails, for every N |
 
 mod commits;
 mod evictions;
+mod forgets;
+mod histories;
 mod keeps;
 mod looks;
 mod scenes;

@@ -13,7 +13,7 @@ use crate::{
 /// How many hours ago content was used, and how often it was used.
 fn use_of(house: &House, bytes: &[u8]) -> (u64, u16) {
     let BlobUse { last, uses, .. } = house.run(house.storage().use_of(&digest(bytes))).unwrap().unwrap();
-    ((clock::now() / 60 - u64::from(last)) / 60, uses)
+    ((clock::milliseconds() - last) / 1000 / HOUR, uses)
 }
 
 #[test]
@@ -60,6 +60,24 @@ fn a_part_that_is_fetched_after_its_manifest_is_used_itself() {
         if house.storage().index_is_ready() {
             eventually(|| use_of(house, b"layer").1 == 3);
         }
+    });
+}
+
+/// A HEAD is no use: a client that pushes asks whether a layer is here.
+#[test]
+fn to_be_told_that_content_is_here_is_no_use() {
+    each(|house| {
+        let (storage, a) = (house.storage(), repository("a"));
+        for bytes in [&b"layer"[..], b"other"] {
+            house.push(&a, bytes, "");
+            age(house, &digest(bytes), 30 * HOUR);
+        }
+        assert!(house.run(storage.locate_unnoticed(&a, &digest(b"layer"), true)).unwrap().stored.is_some());
+        // Uses are noted in order.
+        assert!(house.run(storage.locate(&a, &digest(b"other"))).unwrap().stored.is_some());
+        eventually(|| use_of(house, b"other").0 == 0);
+        assert_eq!(use_of(house, b"layer"), (30, 2));
+        assert!(shown(house, &digest(b"layer")) > 29 * HOUR, "its file shows none either");
     });
 }
 

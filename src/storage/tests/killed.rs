@@ -1,6 +1,7 @@
 //! FAULTS.md, "kill -9 at every write step" and "EIO on fsync": what was acknowledged is there,
 //! nothing partial shows.
 
+mod forget;
 mod push;
 mod uses;
 

@@ -1,11 +1,13 @@
 //! The room as a whole, and what its tests share.
 
 mod faults;
+mod history;
 mod hosted;
 mod killed;
 mod known;
 mod measured;
 mod opening;
+mod pins;
 mod removal;
 mod reserved;
 mod room;

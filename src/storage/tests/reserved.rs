@@ -103,6 +103,23 @@ fn s25_what_is_reserved_is_bounded() {
     part.discard().unwrap();
 }
 
+/// K1: a download that has room for a part of its length takes no more of the disk.
+#[test]
+fn k1_no_more_of_the_disk_is_reserved_than_there_is_room_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let mut part = storage.downloads.open(digest(b"never"), None).unwrap();
+    for step in 1..20_u64 {
+        assert!(part.reserve(step * MIB as u64));
+        part.set_total(Some(LIE)).unwrap();
+        part.append(batch(&content(MIB))).unwrap();
+        part.flush().unwrap();
+        let metadata = part.reader().unwrap().metadata().unwrap();
+        assert!(metadata.blocks() * 512 <= (step << 20) + (1 << 20), "step {step}: {metadata:?}");
+    }
+    part.discard().unwrap();
+}
+
 /// A crash gives nothing back. The next start does, and so does a repair; a check says so and
 /// changes nothing.
 #[test]

@@ -1,6 +1,6 @@
 //! K1: what is cached, what downloads promise and what they leave never exceeds `max_size`.
 
-use std::sync::{Barrier, atomic::AtomicU64, atomic::Ordering};
+use std::sync::{Arc, Barrier, atomic::AtomicU64, atomic::Ordering};
 
 use bytes::Bytes;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -8,7 +8,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use super::*;
 use crate::{
     runtime::BlockingPool,
-    storage::{Download, room::Ledger},
+    storage::{Download, room::Ledger, room_queue::RoomQueue},
 };
 
 /// Downloads that begin together.
@@ -27,7 +27,8 @@ fn k1_promises_that_are_made_together_fit() {
     const MAX: u64 = 100_000;
     let mut most = 0;
     for round in 0..ROUNDS {
-        let (ledger, cached, barrier) = (Ledger::new(Some(MAX)), AtomicU64::new(0), Barrier::new(8));
+        let (ledger, cached, barrier) =
+            (Ledger::new(Some(MAX), Arc::new(RoomQueue::new())), AtomicU64::new(0), Barrier::new(8));
         let promised = AtomicU64::new(0);
         std::thread::scope(|scope| {
             for thread in 0..8_u64 {
@@ -94,14 +95,14 @@ async fn fill(storage: Storage, seed: u64, discards: Arc<Discards>) {
     let mut download = storage.download(room, None).await.unwrap();
     let missing = Bytes::from(content).slice(download.offset() as usize..);
     if told {
-        if !download.reserve(size).await.unwrap() {
+        if !download.reserve(size, size).await.unwrap() {
             return end(download, rng.random_bool(0.5), &discards).await;
         }
         download.comes_from("a".to_owned(), Some(size)).await.unwrap();
     }
     for piece in missing.chunks(7_000) {
         // Without a length each piece asks for its own room.
-        if !told && !download.reserve(download.offset() + piece.len() as u64).await.unwrap() {
+        if !told && !download.reserve_unsized(download.offset() + piece.len() as u64).await.unwrap() {
             return end(download, rng.random_bool(0.5), &discards).await;
         }
         download.append(vec![Bytes::copy_from_slice(piece)]).await.unwrap();

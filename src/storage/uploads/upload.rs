@@ -79,7 +79,7 @@ impl Upload {
         self.partial.flush()?;
         if self.proves(digest)? {
             let hold = self.disk.leases.hold([*digest]);
-            let stored = blobs::commit(&self.disk, digest, &mut self.partial, hold)?;
+            let stored = blobs::commit(&self.disk, digest, &mut self.partial, hold, || {})?;
             self.uses.gone(&self.id());
             return Ok(stored);
         }

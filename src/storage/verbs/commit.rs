@@ -1,4 +1,4 @@
-//! Commit: one change of a repository, whole or not at all where the disk allows it.
+//! Commit: one change of a repository. It is checked as a whole and written in a fixed order.
 //!
 //! [`Storage::commit`] checks every [`Expectation`] and then writes in the order content → links →
 //! tags → untag → unlink. All of it is durable when the verb returns. Commits of one repository
@@ -6,8 +6,12 @@
 //! from the look to the end of the change. A reader sees the steps in their order: never a tag
 //! whose manifest is missing. After a crash or an error in the middle the steps so far are there,
 //! in the same order; the same change made again completes them.
+//!
+//! [`Storage::hold_commits`] makes commits wait; its holder must not commit. Callers: pull and push
+//! commit; the kept set of the retention holds.
 
 use std::{
+    collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -17,7 +21,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::{
     oci::{Digest, Namespace, Repository, Tag},
-    storage::{LOCKS, LinkRecord, Storage, StorageError, TagRecord, files::Files},
+    storage::{LOCKS, LinkRecord, RoomNeed, Storage, StorageError, TagRecord, files::Files},
 };
 
 /// A change of one repository. Fields that are left empty change nothing.
@@ -127,8 +131,11 @@ impl Storage {
     /// [`StorageError::WrongDigest`]: the content is not what its digest says.
     pub async fn commit(&self, change: Change) -> Result<bool, CommitError> {
         let is_cached = matches!(change.repository.namespace, Namespace::Upstream(_));
-        if is_cached && change.content.is_some() && !self.is_counted().await {
-            return Err(CommitError::Refused(Refusal::Full));
+        if let (true, Some((_, bytes))) = (is_cached, &change.content) {
+            if !self.is_counted().await {
+                return Err(CommitError::Refused(Refusal::Full));
+            }
+            self.make_way(bytes.len() as u64).await;
         }
         let turn = self.turn_to_commit(&change.repository).await;
         let made = self.write_with(move |files| {
@@ -138,20 +145,64 @@ impl Storage {
         made.await?
     }
 
+    /// Waits until `bytes` fit, if cached content may make room for them.
+    async fn make_way(&self, bytes: u64) {
+        if self.files.room_for(bytes) || !self.files.could_fit(bytes) {
+            return;
+        }
+        let Some(mut line) = self.files.disk.room_queue.first(RoomNeed::of(bytes)).await else { return };
+        loop {
+            line.looks();
+            if self.files.room_for(bytes) {
+                return line.found();
+            }
+            if !line.again().await {
+                return;
+            }
+        }
+    }
+
     /// The repository's turn to change. Held on the thread that writes.
     pub(super) async fn turn_to_commit(&self, repository: &Repository) -> OwnedMutexGuard<()> {
-        let mut hasher = DefaultHasher::new();
-        repository.hash(&mut hasher);
-        let at = (hasher.finish() % LOCKS as u64) as usize;
-        Arc::clone(&self.commits[at]).lock_owned().await
+        Arc::clone(&self.commits[turn(repository)]).lock_owned().await
     }
+
+    /// Keeps these repositories from being changed by a commit or a forgetting until it is dropped.
+    /// Others may wait meanwhile, too. The holder must not commit.
+    pub async fn hold_commits(&self, repositories: &[Repository]) -> HeldCommits {
+        // In order, so that two of them do not wait for each other.
+        let turns: BTreeSet<_> = repositories.iter().map(turn).collect();
+        let mut held = Vec::with_capacity(turns.len());
+        for turn in turns {
+            held.push(Arc::clone(&self.commits[turn]).lock_owned().await);
+        }
+        HeldCommits(held)
+    }
+}
+
+/// See [`Storage::hold_commits`].
+#[derive(Debug)]
+#[must_use = "changes go on when this is dropped"]
+pub struct HeldCommits(#[expect(dead_code, reason = "it is held, and not read")] Vec<OwnedMutexGuard<()>>);
+
+/// Which lock has a repository's turn.
+fn turn(repository: &Repository) -> usize {
+    let mut hasher = DefaultHasher::new();
+    repository.hash(&mut hasher);
+    (hasher.finish() % LOCKS as u64) as usize
 }
 
 fn make(files: &Files, change: Change) -> Result<bool, CommitError> {
     let Change { repository, expect, content, links, tags, untag, unlink } = change;
     // The content stays from the look at it until its link protects it.
-    let _hold = files.leases.hold(content.iter().map(|(digest, _)| *digest));
+    let digests = content.iter().map(|(digest, _)| *digest);
+    let mut hold = match repository.namespace {
+        Namespace::Hosted => files.leases.hold(digests),
+        Namespace::Upstream(_) => files.leases.hold_cached(digests),
+    };
     if let Some(refusal) = refusal(files, &repository, &expect, &links)? {
+        // No client is told that it is here.
+        hold.forget(content.iter().map(|(digest, _)| digest));
         return Err(CommitError::Refused(refusal));
     }
     if let Some((digest, bytes)) = &content {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::{
     runtime::BlockingPool,
-    storage::{Reservation, Storage, StorageError, StoredBlob, downloads::PartFile, files::Files},
+    storage::{Reservation, RoomNeed, Storage, StorageError, StoredBlob, downloads::PartFile, files::Files},
 };
 
 /// A download under way. See the module.
@@ -63,24 +63,42 @@ impl Download {
         self.part.as_ref().ok_or(StorageError::Lost)?.reader()
     }
 
-    /// Reserves room for `total` bytes in all, those that are here included. Says whether there is
-    /// room: within `max_size`, and `min_free` left on the disk. Waits for it as
-    /// [`Storage::reserve`] does.
+    /// Reserves room for `bytes` in all, those that are here included, of content that will have
+    /// `total`. Says whether there is room: within `max_size`, and `min_free` left on the disk.
+    /// Waits for the eviction as [`Storage::reserve_by_evicting`] does, where `total` could fit.
     ///
     /// # Errors
     /// [`StorageError::Lost`], as for every verb that follows.
-    pub async fn reserve(&mut self, total: u64) -> Result<bool, StorageError> {
-        let (files, more) = (Arc::clone(&self.files), total.saturating_sub(self.offset()));
-        let Some(mut line) = files.disk.room_queue.first().await else { return Ok(false) };
+    pub async fn reserve(&mut self, bytes: u64, total: u64) -> Result<bool, StorageError> {
+        let (files, more) = (Arc::clone(&self.files), bytes.saturating_sub(self.offset()));
+        if self.with(move |part| Ok(part.reserve(bytes))).await? {
+            return Ok(true);
+        }
+        if !files.could_fit(total) {
+            return Ok(false);
+        }
+        let own = self.part.as_ref().map_or(0, PartFile::reserved);
+        let need = RoomNeed { own, ..RoomNeed::of(more) };
+        let Some(mut line) = files.disk.room_queue.first(need).await else { return Ok(false) };
         loop {
             line.looks();
-            if self.with(move |part| Ok(part.reserve(total))).await? {
+            if self.with(move |part| Ok(part.reserve(bytes))).await? {
+                line.found();
                 return Ok(true);
             }
-            if !files.could_fit(total) || !line.again(more).await {
+            if !line.again().await {
                 return Ok(false);
             }
         }
+    }
+
+    /// The same for content whose length nobody knows, of which `here` bytes are here soon. It may
+    /// never end, so cached content makes room for it only up to half of all that could be here.
+    ///
+    /// # Errors
+    /// [`StorageError::Lost`].
+    pub async fn reserve_unsized(&mut self, here: u64) -> Result<bool, StorageError> {
+        self.reserve(here, here.saturating_mul(2)).await
     }
 
     /// Notes the source that bytes come from next, so that it is known after a restart too, and the

@@ -1,4 +1,4 @@
-//! Keep: holds on content, removals, and the proof that content is still what its name says.
+//! Keep: holds, removals, what manifests need, the proof of content, the walk, and leftovers.
 //!
 //! | verb | what it excludes |
 //! |---|---|
@@ -17,8 +17,8 @@ use crate::{
     oci::{Digest, Repository},
     runtime::BlockingPool,
     storage::{
-        Eviction, Finder, Hold, LinkRecord, Proof, Removal, Respect, RotCount, Scrubbing, Step, Storage, StorageError,
-        StoredBlob, TagRecord, Unneeded, Unsure, blob_iter::BlobIter, needs,
+        Eviction, Finder, Hold, KeptFor, LinkRecord, Proof, Refetched, Removal, Respect, RotCount, Scrubbing, Step,
+        Storage, StorageError, StoredBlob, TagRecord, Unneeded, Unsure, blob_iter::BlobIter, needs,
     },
 };
 
@@ -121,26 +121,39 @@ impl Storage {
     /// It cannot be told whether a repository links it; it stays then.
     pub async fn reclaim(&self, digest: &Digest, respect: Respect) -> Result<Removal, StorageError> {
         let digest = *digest;
-        self.write_with(move |files| files.blobs.remove_unheld(&digest, &files.catalog, respect)).await
+        self.write_with(move |files| {
+            let removal = files.blobs.remove_unheld(&digest, &files.catalog, respect);
+            files.disk.room_queue.freed();
+            removal
+        })
+        .await
     }
 
-    /// Evicts cached content, or says why it stays: see [`KeptFor`](crate::storage::KeptFor). Its
-    /// links and tags stay, so its upstream can give it again. In one step, as
-    /// [`reclaim`](Self::reclaim). Downloads that wait for room are told. Nothing is durable: what
-    /// a power cut brings back is whole.
+    /// Evicts cached content, or says why it stays: see [`KeptFor`]. Its links and tags stay, so
+    /// its upstream can give it again. In one step, as [`reclaim`](Self::reclaim). Downloads that
+    /// wait for room are told. Nothing is durable: what a power cut brings back is whole. If it is
+    /// stored again before `remembered`, in milliseconds since 1970, it keeps its number of uses.
     ///
     /// # Errors
     /// The disk's. The content stays then, or is gone from the next start on.
-    pub async fn evict(&self, digest: &Digest) -> Result<Eviction, StorageError> {
+    pub async fn evict(&self, digest: &Digest, remembered: u64) -> Result<Eviction, StorageError> {
         let digest = *digest;
-        self.write_with(move |files| {
-            let evicted = files.blobs.evict(&digest, &files.catalog);
-            if matches!(evicted, Ok(Eviction::Evicted(_))) {
-                files.disk.room_queue.freed();
-            }
-            evicted
-        })
-        .await
+        self.write_with(move |files| files.blobs.evict(&digest, &files.catalog, remembered)).await
+    }
+
+    /// Why cached content would stay now; `None`: [`evict`](Self::evict) would let it go. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn would_stay(&self, digest: &Digest) -> Result<Option<KeptFor>, StorageError> {
+        let digest = *digest;
+        self.read_with(move |files| files.blobs.would_stay(&digest, &files.catalog)).await
+    }
+
+    /// What was evicted and stored again, since the start. From memory.
+    pub fn refetched(&self) -> Refetched {
+        self.files.disk.came_back.refetched()
     }
 
     /// Removes links that no manifest of the repository needs, except those whose digest a lease
@@ -277,14 +290,16 @@ impl Storage {
     /// # Errors
     /// The disk's.
     pub async fn discard_oldest_leftover(&self) -> Result<Option<u64>, StorageError> {
-        self.write_with(|files| {
-            let discarded = files.downloads.discard_oldest()?;
-            if discarded.is_some() {
-                files.disk.room_queue.freed();
-            }
-            Ok(discarded)
-        })
-        .await
+        self.write_with(|files| files.downloads.discard_oldest()).await
+    }
+
+    /// The bytes of each unfinished download that is not under way, in the order in which
+    /// [`discard_oldest_leftover`](Self::discard_oldest_leftover) removes them.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn leftovers(&self) -> Result<Vec<u64>, StorageError> {
+        self.read_with(|files| files.downloads.leftover_sizes()).await
     }
 
     /// How far the scrub had come when it was last noted.

@@ -1,15 +1,21 @@
 //! Look: the content, records and repositories that are here. No verb of this file changes a
-//! record, with one exception: a link whose length its file contradicts is set right.
+//! record, with one exception: a link whose length its file contradicts is set right. A look for a
+//! pusher may take a lease, and content that is found rotten goes to the quarantine.
 //!
 //! An answer is true at the moment of the look. [`Storage::version`] says whether it may have
 //! changed since; [`Storage::hold`](super::super::Storage::hold) before the look keeps it from
 //! being collected.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 
 use crate::{
     oci::{Digest, MAX_MANIFEST_BYTES, Namespace, Repository, RepositoryName, Tag},
-    storage::{LinkRecord, Presence, Storage, StorageError, StoredBlob, TagRecord, files::Files},
+    storage::{
+        KeptOpen, LinkRecord, Presence, Storage, StorageError, StoredBlob, TagHistory, TagRecord, blobs::BlobStore,
+        files::Files,
+    },
 };
 
 /// A digest in a repository.
@@ -25,6 +31,11 @@ impl Found {
     /// Whether the repository is known to hold it; a manifest that names it proves nothing (S23).
     pub fn is_held(&self) -> bool {
         self.link.as_ref().is_some_and(LinkRecord::is_held)
+    }
+
+    /// Whether the repository holds it, and it is here.
+    fn is_given_out(&self) -> bool {
+        self.is_held() && self.stored.is_some()
     }
 }
 
@@ -100,26 +111,41 @@ impl Storage {
     /// quarantine, and a wrong length in the link is set right, once.
     pub async fn locate(&self, repository: &Repository, digest: &Digest) -> Result<Found, StorageError> {
         let (repository, digest) = (repository.clone(), *digest);
-        self.read_with(move |files| locate(files, &repository, &digest)).await
+        self.read_with(move |files| locate(files, &repository, &digest, BlobStore::open)).await
     }
 
-    /// The same for a client that is only told that the content is here: it stays for the grace
-    /// from now on, since a manifest that needs it may be pushed next.
-    pub async fn locate_and_keep(&self, repository: &Repository, digest: &Digest) -> Result<Found, StorageError> {
+    /// The same for a client that is only told whether the content is here: that is no use of it.
+    /// With `stays` the client may push a manifest that needs the content. Then content that the
+    /// repository holds is leased, and stays for the grace from now on. Other content gets no
+    /// lease.
+    pub async fn locate_unnoticed(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        stays: bool,
+    ) -> Result<Found, StorageError> {
         let (repository, digest) = (repository.clone(), *digest);
         self.read_with(move |files| {
-            let found = locate(files, &repository, &digest)?;
-            if found.stored.is_none() {
+            let look = || locate(files, &repository, &digest, BlobStore::open_unnoticed);
+            let found = look()?;
+            if !stays || !found.is_given_out() {
                 return Ok(found);
             }
-            // A name of an upstream is never pushed to, so nothing is promised there.
-            drop(match repository.namespace {
-                Namespace::Hosted => files.leases.hold([digest]),
-                Namespace::Upstream(_) => files.leases.hold_cached([digest]),
-            });
-            locate(files, &repository, &digest)
+            // The lease comes before the look that counts.
+            let mut hold = files.leases.hold([digest]);
+            let found = look();
+            if !found.as_ref().is_ok_and(Found::is_given_out) {
+                hold.forget([&digest]);
+            }
+            found
         })
         .await
+    }
+
+    /// Keeps a blob open between requests. It is no reader meanwhile: an eviction closes it. From
+    /// memory.
+    pub fn keep_open(&self, digest: &Digest, blob: &StoredBlob) -> KeptOpen {
+        self.files.disk.readers.keep_open(digest, blob)
     }
 
     /// Content of any size, open for reading; `None` if it is not here. The file stays readable
@@ -135,11 +161,47 @@ impl Storage {
         self.read_with(move |files| files.blobs.size(&digest)).await
     }
 
+    /// The size in bytes of each digest's content, as far as it is here and cached: 0 for what is
+    /// not here, or hosted. To look is no use.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn cached_sizes(&self, digests: HashSet<Digest>) -> Result<Vec<(Digest, u64)>, StorageError> {
+        self.read_with(move |files| {
+            let size = |digest: Digest| {
+                let here = files.blobs.size(&digest)?.filter(|_| !files.disk.census.is_hosted(&digest));
+                Ok((digest, here.unwrap_or(0)))
+            };
+            digests.into_iter().map(size).collect()
+        })
+        .await
+    }
+
+    /// Whether a repository links the digest as a manifest. Such content is never evicted.
+    pub async fn is_manifest(&self, digest: &Digest) -> Result<bool, StorageError> {
+        let digest = *digest;
+        self.read_with(move |files| {
+            for holder in files.catalog.holders(&digest)? {
+                if files.catalog.link(&holder, &digest)?.is_some_and(|link| link.is_manifest()) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
+    }
+
     /// Content that is small enough to be a manifest, read and verified again; `None` if it is not
     /// here or larger. Rotten content goes to the quarantine and reads as absent.
     pub async fn read(&self, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
         let digest = *digest;
-        self.read_with(move |files| small(files, &digest)).await
+        self.read_with(move |files| small(files.blobs.read(&digest, MAX_MANIFEST_BYTES))).await
+    }
+
+    /// The same, which is no use: neither the index nor the file's access time shows it.
+    pub async fn read_unnoticed(&self, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
+        let digest = *digest;
+        self.read_with(move |files| small(files.blobs.read_unnoticed(&digest, MAX_MANIFEST_BYTES))).await
     }
 
     /// A manifest in a repository: its record, and its bytes whichever repository brought them.
@@ -158,7 +220,8 @@ impl Storage {
             if hosted && link.as_ref().is_none_or(|link| link.media_type.is_empty()) {
                 return Ok((None, None));
             }
-            let bytes = cached().map_or_else(|| small(files, &digest), |bytes| Ok(Some(bytes)))?;
+            let read = || small(files.blobs.read(&digest, MAX_MANIFEST_BYTES));
+            let bytes = cached().map_or_else(read, |bytes| Ok(Some(bytes)))?;
             Ok((link, bytes))
         })
         .await
@@ -168,6 +231,19 @@ impl Storage {
     pub async fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagRecord>, StorageError> {
         let (repository, tag) = (repository.clone(), tag.clone());
         self.read_with(move |files| files.catalog.tag(&repository, &tag)).await
+    }
+
+    /// What a tag has named so far. Read from its file.
+    pub async fn tag_history(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagHistory>, StorageError> {
+        let (repository, tag) = (repository.clone(), tag.clone());
+        self.read_with(move |files| files.catalog.tag_history(&repository, &tag)).await
+    }
+
+    /// What all of the repository's tags have named so far, in the order of the tags' bytes. Reads
+    /// a file for each.
+    pub async fn tag_histories(&self, repository: &Repository) -> Result<Vec<TagHistory>, StorageError> {
+        let repository = repository.clone();
+        self.read_with(move |files| files.catalog.tag_histories(&repository)).await
     }
 
     /// The repository's first `limit` tags after `last`.
@@ -258,16 +334,19 @@ impl Storage {
     }
 }
 
-fn small(files: &Files, digest: &Digest) -> Result<Option<Bytes>, StorageError> {
-    match files.blobs.read(digest, MAX_MANIFEST_BYTES) {
+/// What is too large reads as absent.
+fn small(read: Result<Option<Bytes>, StorageError>) -> Result<Option<Bytes>, StorageError> {
+    match read {
         Err(StorageError::TooLarge { .. }) => Ok(None),
         read => read,
     }
 }
 
-fn locate(files: &Files, repository: &Repository, digest: &Digest) -> Result<Found, StorageError> {
+type Open = fn(&BlobStore, &Digest) -> Result<Option<StoredBlob>, StorageError>;
+
+fn locate(files: &Files, repository: &Repository, digest: &Digest, open: Open) -> Result<Found, StorageError> {
     let link = files.catalog.link(repository, digest)?;
-    let stored = files.blobs.open(digest)?;
+    let stored = open(&files.blobs, digest)?;
     match (link, stored) {
         // A link that only names the digest may state any size: nothing is read for it.
         (Some(link), Some(stored)) if link.is_held() && link.size != stored.size => {

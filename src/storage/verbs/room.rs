@@ -2,9 +2,9 @@
 //!
 //! Promises: downloads that begin together never exceed `max_size` together (K1). The verbs that
 //! are not `async` answer from memory, or ask the file system at most once a second. Callers: pull
-//! reserves; the retention and the app read the counts.
+//! reserves; the retention makes room; the app reads the counts.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -13,20 +13,22 @@ use tokio::{
 
 use crate::{
     oci::Digest,
-    storage::{Lack, Reservation, Storage, StorageError, Usage},
+    storage::{Lack, Reservation, RoomNeed, RoomWaits, Storage, StorageError, Usage},
 };
 
 /// How long a reservation waits for the count of what is here, which begins again after a crash.
 const COUNTING: Duration = Duration::from_millis(500);
+
+/// The bounds of the step in which downloads reserve room, in bytes.
+const LEAST_STEP: u64 = 1 << 20;
+const MOST_STEP: u64 = 64 << 20;
 
 /// The time between two looks whether everything is counted.
 const GLANCE: Duration = Duration::from_millis(5);
 
 impl Storage {
     /// Room for a download of `digest`, if `bytes` fit; `None` if they are more than `max_size` or
-    /// `min_free` allow. Bytes that an earlier download of the digest left are part of it. Where
-    /// they do not fit now, and the eviction listens, this waits for it in line, two seconds at
-    /// most.
+    /// `min_free` allow. Bytes that an earlier download of the digest left are part of it.
     ///
     /// The reservation covers only the bytes on disk, since `bytes` may be no more than a
     /// manifest's claim; [`Download::reserve`](super::Download::reserve) makes it larger. Stored
@@ -40,34 +42,89 @@ impl Storage {
         if !self.is_counted().await {
             return Ok(None);
         }
-        let Some(mut line) = self.files.disk.room_queue.first().await else { return Ok(None) };
+        self.read_with(move |files| {
+            let mut room = files.reserve(digest, bytes);
+            if let Some(room) = &mut room {
+                room.shrink();
+            }
+            Ok(room)
+        })
+        .await
+    }
+
+    /// The same, where the eviction may make room for it: waits for that in line, two seconds at
+    /// most. Cached content goes for the first [step](Self::room_step) of these `bytes`, so they
+    /// must not be a manifest's claim alone.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve).
+    pub async fn reserve_by_evicting(&self, digest: Digest, bytes: u64) -> Result<Option<Reservation>, StorageError> {
+        if !self.files.could_fit(bytes) {
+            return Ok(None);
+        }
+        let bytes = bytes.min(self.room_step());
+        let Some(mut line) = self.files.disk.room_queue.first(RoomNeed::of(bytes)).await else { return Ok(None) };
         loop {
             line.looks();
-            let reserve = self.read_with(move |files| {
-                let mut room = files.reserve(digest, bytes);
-                if let Some(room) = &mut room {
-                    room.shrink();
-                }
-                Ok(room)
-            });
-            if let Some(room) = reserve.await? {
+            if let Some(room) = self.reserve(digest, bytes).await? {
+                line.found();
                 return Ok(Some(room));
             }
-            if !self.files.could_fit(bytes) || !line.again(bytes).await {
+            if !line.again().await {
                 return Ok(None);
             }
         }
     }
 
-    /// The bytes that the first download in line for room needs, and each change of them; 0: none
-    /// waits. While the receiver lives, downloads wait for the eviction. From memory.
-    pub fn room_needs(&self) -> watch::Receiver<u64> {
+    /// How many bytes a download reserves ahead of those that have come, at least: a sixteenth of
+    /// `max_size`, between 1 and 64 MiB. From memory.
+    pub fn room_step(&self) -> u64 {
+        let max = self.files.disk.ledger.max().unwrap_or(u64::MAX);
+        (max / 16).clamp(LEAST_STEP, MOST_STEP)
+    }
+
+    /// Whether cached content makes room: an eviction listens. From memory.
+    pub fn evicts(&self) -> bool {
+        self.files.disk.room_queue.is_served()
+    }
+
+    /// What the first in line for room needs, and each change of it. While the receiver lives,
+    /// downloads and pushes wait for the eviction. From memory.
+    pub fn room_needs(&self) -> watch::Receiver<RoomNeed> {
         self.files.disk.room_queue.listen()
     }
 
-    /// Tells the downloads that wait for room that nothing is left to evict.
-    pub fn tell_exhausted(&self) {
-        self.files.disk.room_queue.exhausted();
+    /// Whether downloads under way, but for the one that has this need, hold room that they may
+    /// give back, or that becomes cached content. From memory.
+    pub fn others_hold_room(&self, need: RoomNeed) -> bool {
+        self.files.disk.ledger.reserved() > need.own
+    }
+
+    /// How waits for room have ended since the start. From memory.
+    pub fn room_waits(&self) -> RoomWaits {
+        self.files.disk.room_queue.waits()
+    }
+
+    /// The bytes that downloads under way have reserved, and those of unfinished downloads that
+    /// nobody drives. From memory.
+    pub fn promised(&self) -> (u64, u64) {
+        self.files.disk.ledger.promised()
+    }
+
+    /// The bytes that pushes have got room for since the start. From memory.
+    pub fn pushed(&self) -> u64 {
+        self.files.disk.space.pushed.load(Ordering::Relaxed)
+    }
+
+    /// Whether a hosted repository links it, as far as they are counted since the start. A hint:
+    /// only [`evict`](Self::evict) decides. From memory.
+    pub fn is_hosted(&self, digest: &Digest) -> bool {
+        self.files.disk.census.is_hosted(digest)
+    }
+
+    /// Tells whoever waits with this need that nothing is left to evict for it.
+    pub fn tell_exhausted(&self, need: RoomNeed) {
+        self.files.disk.room_queue.exhausted(need);
     }
 
     /// How many bytes have to go before `bytes` more fit: within `max_size`, and with `min_free`
@@ -106,5 +163,11 @@ impl Storage {
     /// Whether reads come from the index. Files serve them otherwise, with the same answers.
     pub fn index_is_ready(&self) -> bool {
         self.files.index_is_ready()
+    }
+    /// Waits until the index has everything that was queued for it, as [`residents`](Self::residents)
+    /// and [`use_of`](Self::use_of) lag behind by that much.
+    #[cfg(test)]
+    pub fn index_has_caught_up(&self) {
+        self.files.index_has_caught_up();
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::{
     oci::{Algorithm, Digest, Repository},
     runtime::BlockingPool,
-    storage::{Storage, StorageError, StoredBlob, UploadId, files::Files, uploads},
+    storage::{RoomNeed, Storage, StorageError, StoredBlob, UploadId, files::Files, uploads},
 };
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -27,19 +27,18 @@ impl Storage {
     /// one, and its bytes are hashed with it from the first on.
     ///
     /// # Errors
-    /// [`StorageError::NoSpace`] if the disk has no more free than `min_free`.
+    /// [`StorageError::NoSpace`] if the disk has no more free than `min_free`, and cached content
+    /// makes no room in two seconds.
     pub async fn begin_upload(
         &self,
         repository: &Repository,
         algorithm: Option<Algorithm>,
     ) -> Result<UploadId, StorageError> {
         let repository = repository.clone();
-        self.write_with(move |files| {
-            files.room_to_push(0)?;
-            match algorithm {
-                Some(algorithm) => files.uploads.begin_with(&repository, algorithm),
-                None => files.uploads.begin(&repository),
-            }
+        room_to_push(&self.files, &self.writing, 0).await?;
+        self.write_with(move |files| match algorithm {
+            Some(algorithm) => files.uploads.begin_with(&repository, algorithm),
+            None => files.uploads.begin(&repository),
         })
         .await
     }
@@ -133,20 +132,30 @@ impl Upload {
         self.upload.algorithm()
     }
 
-    /// Takes the next bytes and gives the upload back.
+    /// Takes the next bytes and gives the upload back. If `min_free` would not be left, it waits
+    /// for cached content to make room, two seconds at most.
     ///
     /// # Errors
     /// [`StorageError::NoSpace`] also if `min_free` would not be left. The upload is closed then;
     /// what was taken before is kept.
     pub async fn append(self, batch: Vec<Bytes>) -> Result<Upload, StorageError> {
         let Upload { files, pool, mut upload } = self;
-        let (threads, length) = (pool.clone(), batch.iter().map(Bytes::len).sum::<usize>());
-        let done = threads.run(move || {
-            files.room_to_push(length as u64)?;
-            upload.append(batch)?;
-            Ok(Upload { files, pool, upload })
-        });
-        done.await.map_err(|_| StorageError::Lost)?
+        let length = batch.iter().map(Bytes::len).sum::<usize>() as u64;
+        let begun = {
+            let files = Arc::clone(&files);
+            pool.run(move || match files.room_to_push(length) {
+                Ok(()) => upload.append(batch).map(|()| (upload, None)),
+                Err(StorageError::NoSpace { .. }) => Ok((upload, Some(batch))),
+                Err(error) => Err(error),
+            })
+        };
+        let (mut upload, batch) = begun.await.map_err(|_| StorageError::Lost)??;
+        if let Some(batch) = batch {
+            room_to_push(&files, &pool, length).await?;
+            let appended = pool.run(move || upload.append(batch).map(|()| upload));
+            upload = appended.await.map_err(|_| StorageError::Lost)??;
+        }
+        Ok(Upload { files, pool, upload })
     }
 
     /// Ends a chunk: everything that was given survives a power cut. Says where the next one
@@ -168,5 +177,31 @@ impl Upload {
     pub async fn finish(self, digest: Digest) -> Result<StoredBlob, StorageError> {
         let Upload { pool, upload, .. } = self;
         pool.run(move || upload.finish(&digest)).await.map_err(|_| StorageError::Lost)?
+    }
+}
+
+/// Takes room on the disk for `bytes` that are pushed. Cached content makes room for them.
+async fn room_to_push(files: &Arc<Files>, pool: &BlockingPool, bytes: u64) -> Result<(), StorageError> {
+    let look = || {
+        let files = Arc::clone(files);
+        async move { pool.run(move || files.room_to_push(bytes)).await.map_err(|_| StorageError::Lost) }
+    };
+    let no_space = match look().await? {
+        Err(no_space @ StorageError::NoSpace { .. }) => no_space,
+        room => return room,
+    };
+    let Some(mut line) = files.disk.room_queue.first(RoomNeed { push: true, ..RoomNeed::of(bytes) }).await else {
+        return Err(no_space);
+    };
+    loop {
+        line.looks();
+        let room = look().await?;
+        if room.is_ok() {
+            line.found();
+            return room;
+        }
+        if !line.again().await {
+            return room;
+        }
     }
 }

@@ -5,13 +5,37 @@
 //! 2 for content that was used a day or more after it came, else 1. Nothing of it is synced; a
 //! power cut may cost the uses of the last minutes.
 //!
-//! Callers: pull notes; an evictor reads.
+//! Callers: pull notes; the retention and the administration read.
 
 use crate::{
-    oci::Digest,
+    oci::{Digest, Repository},
     runtime::clock,
-    storage::{BlobUse, Storage, StorageError},
+    storage::{BlobUse, Storage, StorageError, blob_use::is_future},
 };
+
+/// Content whose last use is in the future, of a scan by [`Storage::residents`].
+#[derive(Debug)]
+pub struct AheadOfTime {
+    /// In milliseconds since 1970.
+    now: u64,
+    latest: u64,
+    digests: Vec<Digest>,
+}
+
+impl AheadOfTime {
+    /// Begins a scan at `now`, in milliseconds since 1970.
+    pub fn at(now: u64) -> AheadOfTime {
+        AheadOfTime { now, latest: now, digests: Vec::new() }
+    }
+
+    /// Takes note of content, if its last use is in the future.
+    pub fn see(&mut self, digest: &Digest, used: BlobUse) {
+        if is_future(used.last, self.now) {
+            self.latest = self.latest.max(used.last);
+            self.digests.push(*digest);
+        }
+    }
+}
 
 impl Storage {
     /// Notes that a manifest was given out, from memory or from the disk, and that the parts that
@@ -26,6 +50,25 @@ impl Storage {
         self.files.manifest_uses.note(manifest, clock::now());
     }
 
+    /// Notes bytes of a blob that a client of a mirrored name was given from here. A hint; no disk,
+    /// and a lock for a moment: for every answer.
+    pub fn note_served(&self, digest: &Digest, bytes: u64) {
+        self.files.manifest_uses.note_served(digest, bytes);
+    }
+
+    /// Brings what was noted by [`note_served`](Self::note_served) to the index, where
+    /// [`use_of`](Self::use_of) shows it soon. Otherwise it comes there within half a minute.
+    ///
+    /// # Errors
+    /// [`StorageError::Lost`].
+    pub async fn count_served(&self) -> Result<(), StorageError> {
+        self.read_with(|files| {
+            files.manifest_uses.count_served(&files.blobs);
+            Ok(())
+        })
+        .await
+    }
+
     /// How content was used; `None` if it is not here. From the index, or else one look at its
     /// file, which shows it as after a crash.
     ///
@@ -34,6 +77,27 @@ impl Storage {
     pub async fn use_of(&self, digest: &Digest) -> Result<Option<BlobUse>, StorageError> {
         let digest = *digest;
         self.read_with(move |files| files.blobs.use_of(&digest)).await
+    }
+
+    /// How content was used, as [`use_of`](Self::use_of) says, and the repositories that link it;
+    /// `None` if it is not here.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn use_and_holders(&self, digest: &Digest) -> Result<Option<(BlobUse, Vec<Repository>)>, StorageError> {
+        let digest = *digest;
+        self.read_with(move |files| {
+            let used = files.blobs.use_of(&digest)?;
+            used.map(|used| Ok((used, files.catalog.holders(&digest)?))).transpose()
+        })
+        .await
+    }
+
+    /// Sets back last uses that come from a clock that was ahead, the latest to the present, so
+    /// that this content ages again, in the order that it has. A hint; no disk.
+    pub fn set_back(&self, ahead: AheadOfTime) {
+        let AheadOfTime { now, latest, digests } = ahead;
+        self.files.disk.index.set_back(digests, latest.saturating_sub(now), now);
     }
 
     /// Shows all content and how it was used, each once, in no order that a caller may rely on;

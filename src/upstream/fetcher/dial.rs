@@ -19,13 +19,10 @@ use tokio::time::{sleep, timeout};
 use super::{
     addresses::Reach,
     connection::{Stream, UpstreamConnection, Watch},
-    environment::is_loopback,
     error::FetchError,
     peer::Peer,
-    proxy::Proxy,
-    resolver::literal,
-    tls,
 };
+use crate::network::{Proxy, explain, is_loopback, literal};
 
 /// If an address does not answer for so long, the next one is tried beside it (RFC 8305 section 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
@@ -84,7 +81,7 @@ impl DialerState {
         let connector = TlsConnector::service(self.peer.tls.clone());
         match timeout(limits.handshake, connector.call(Connection::new(name, tcp))).await {
             Ok(Ok(connection)) => Ok(Stream::Tls(Box::new(connection.into_parts().0))),
-            Ok(Err(error)) => Err(FetchError::Connect { host: target, reason: tls::explain(&error) }),
+            Ok(Err(error)) => Err(FetchError::Connect { host: target, reason: explain(&error) }),
             Err(_) => Err(FetchError::Timeout { host: target, what: "the TLS handshake" }),
         }
     }

@@ -1,8 +1,8 @@
 //! The errors of the fetcher: why an answer failed, and why an upstream's settings cannot work.
 
-use std::{io, path::PathBuf};
-
 use url::Url;
+
+use crate::network::TrustError;
 
 /// Why there is no answer, or no more of it. Messages name hosts, and never hold credentials or
 /// signed query strings.
@@ -78,23 +78,15 @@ impl FetchError {
 /// Why an upstream has no handle: its settings cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum FetcherError {
-    /// The file is missing, unreadable, or holds no certificate.
-    #[error("ca_file {path}: {source}", path = path.display())]
-    CaFile {
-        /// The path as configured.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
+    /// The certificates that it is to be trusted by cannot be used.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// Neither http nor https, or no host.
     #[error("{0} is not the URL of a registry: it must be http:// or https:// and have a host")]
     Url(String),
     /// Not `http://host:port`. The URL is not quoted, because it may hold a password.
     #[error("the proxy must be of the form http://[user:password@]host:port")]
     Proxy,
-    /// The TLS library refuses its own defaults.
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
 }
 
 /// Host and port of a URL, in the form of errors.

@@ -21,8 +21,8 @@ use super::{
     resolver::Resolver,
     settings::{FetcherSettings, PeerSettings},
     threads::{self, Threads},
-    tls::Trust,
 };
+use crate::network::Trust;
 
 /// Owns the fetcher threads. Dropping it stops them at once.
 pub struct Fetchers {

@@ -16,16 +16,14 @@
 //!   accepted. `body`: the bytes end with `None` only when they are complete.
 //! - `client`: awc itself. `connection`: the events that awc does not tell. `interim`: the heads
 //!   that awc must not see.
-//! - `dial`: a new connection: `resolver` and `addresses` (S4), `proxy` and `environment`, `tls`,
-//!   `verifier` and `certificate` (S19).
+//! - `dial`: a new connection: `resolver` and `addresses` (S4), and the proxies and the trust of
+//!   [`crate::network`] (S19).
 
 mod addresses;
 mod body;
-mod certificate;
 mod client;
 mod connection;
 mod dial;
-mod environment;
 mod error;
 mod exchange;
 mod handle;
@@ -34,20 +32,16 @@ mod interim;
 mod job;
 mod peer;
 mod permits;
-mod proxy;
 mod redirect;
 mod request;
 mod resolver;
 mod rests;
 mod settings;
 mod threads;
-mod tls;
-mod verifier;
 
 #[cfg(test)]
 mod tests;
 
-pub use environment::Environment;
 pub use error::{FetchError, FetcherError};
 pub use handle::{Fetcher, Fetchers};
 pub use request::{Request, Response, ResponseBody};

@@ -18,16 +18,14 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::{
-    environment::Environment,
     error::{FetchError, FetcherError, authority},
     permits::{ConnectionPermit, ConnectionPermits},
-    proxy::Proxy,
     request::Request,
     resolver::Resolver,
     rests::Rests,
     settings::{FetcherSettings, PeerSettings, Timeouts},
-    tls::Trust,
 };
+use crate::network::{Environment, Proxy, Trust};
 
 /// The most hosts beside an upstream whose failures are remembered.
 const HOSTS: usize = 64;

@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::runtime::detach;
+use crate::{network::literal, runtime::detach};
 
 /// How long an answer is used. getaddrinfo does not tell the record's own time to live.
 const KEPT: Duration = Duration::from_secs(30);
@@ -127,11 +127,6 @@ impl Resolver {
             Err(error) => Err(error.to_string()),
         }
     }
-}
-
-/// A literal address, in a URL's spelling.
-pub(super) fn literal(host: &str) -> Option<IpAddr> {
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// The resolver's order, but IPv4 and IPv6 take turns, so that a network without IPv6 costs one

@@ -4,7 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use url::Url;
 
-use super::{environment::Environment, resolver::Lookup};
+use super::resolver::Lookup;
+use crate::network::Environment;
 
 /// The settings of one upstream's connections.
 #[derive(Clone, Debug)]

@@ -7,10 +7,10 @@ use crate::{
     wire::{blob, get, manifest},
 };
 
-/// The port on which the log says that it pulls.
+/// The port on which the log says that it pulls, since the last start.
 pub(super) fn mirror_port(house: &House) -> u16 {
     let logs = house.lanyard.logs();
-    let line = logs.lines().find_map(|line| line.split_once("pulls only on http://")).expect("it says so");
+    let line = logs.lines().rev().find_map(|line| line.split_once("pulls only on http://")).expect("it says so");
     line.1.rsplit_once(':').unwrap().1.trim().parse().unwrap()
 }
 

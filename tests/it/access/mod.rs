@@ -10,6 +10,7 @@ mod inert;
 mod matrix;
 mod mirror;
 mod named;
+mod promises;
 mod proxy;
 mod routes;
 mod secrets;

@@ -90,9 +90,14 @@ impl SignsIn for Dockerd {
     }
 }
 
-impl Client for Dockerd {
-    fn pull(&self, name: &str) -> Result<Pulled, String> {
-        self.docker(&["pull", "--quiet", name])?;
+impl Dockerd {
+    /// Pulls an image of Linux on another architecture.
+    pub(super) fn pull_for(&self, name: &str, architecture: &str) -> Result<Pulled, String> {
+        self.pulled(name, &["--platform", &format!("linux/{architecture}")])
+    }
+
+    fn pulled(&self, name: &str, more: &[&str]) -> Result<Pulled, String> {
+        self.docker(&[&["pull", "--quiet", name], more].concat())?;
         let said = self.docker(&["image", "inspect", name])?;
         let image: serde_json::Value = serde_json::from_str(&said).map_err(|error| error.to_string())?;
         let image = &image[0];
@@ -103,6 +108,12 @@ impl Client for Dockerd {
             held: Some(image["Id"].as_str().map(str::to_owned).into_iter().collect::<BTreeSet<_>>()),
             unpacked: Some(strings(&image["RootFS"]["Layers"])),
         })
+    }
+}
+
+impl Client for Dockerd {
+    fn pull(&self, name: &str) -> Result<Pulled, String> {
+        self.pulled(name, &[])
     }
 
     fn hub_asked(&self) -> usize {

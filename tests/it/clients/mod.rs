@@ -7,8 +7,9 @@
 //! client goes through it with which image. In [`setup`] the clients take the output of `lanyard
 //! setup` for them. [`pushes`] is the way back, [`refused`] has the errors of a client that may not
 //! push, [`another_host`] puts a client elsewhere in the LAN, and [`artifacts`] pushes content that
-//! is no image. In [`outage`] only a part of an image is here, [`partial`] pulls only the new parts
-//! of a layer, [`catalog`] lists repositories as a user, and [`passwords`] sends a wrong one.
+//! is no image. In [`outage`] only a part of an image is here, in [`full_cache`] more was pulled
+//! than fits. [`partial`] pulls only the new parts of a layer, [`catalog`] lists repositories as a
+//! user, and [`passwords`] sends a wrong one.
 //!
 //! A test whose client this machine does not have is left out. It says so by name on the real
 //! standard error, which the test runner does not capture. With `LANYARD_REQUIRE_CLIENTS=1` a
@@ -24,6 +25,7 @@ mod child;
 mod containerd;
 mod containerd_store;
 mod dockerd;
+mod full_cache;
 mod link;
 mod outage;
 mod partial;

@@ -30,6 +30,11 @@ impl Podman {
 }
 
 impl Podman {
+    /// Pulls an image of Linux on another architecture.
+    pub(super) fn pull_for(&self, name: &str, architecture: &str) -> Result<Pulled, String> {
+        self.pulled(name, &["--arch", architecture])
+    }
+
     fn pulled(&self, name: &str, more: &[&str]) -> Result<Pulled, String> {
         self.cell.run("podman", &[&["pull", "--quiet", name], more].concat())?;
         let said = self.cell.run("podman", &["image", "inspect", name])?;

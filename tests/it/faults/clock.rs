@@ -8,6 +8,29 @@ use super::{
 };
 use crate::{hub::Hub, lanyard::Lanyard, pull::config};
 
+/// The clock of one lanyard, set by a test through libfaketime. The monotonic clock goes on, as on
+/// a real machine.
+pub(super) struct FakeClock(tempfile::NamedTempFile);
+
+impl FakeClock {
+    /// Starts a prepared lanyard under a clock that is right. None where there is no libfaketime.
+    pub(super) fn start(lanyard: &mut Lanyard) -> Option<FakeClock> {
+        let library = library()?;
+        let clock = FakeClock(tempfile::NamedTempFile::new().unwrap());
+        clock.set("+0d");
+        let preload = format!("LD_PRELOAD={}", library.display());
+        let file = format!("FAKETIME_TIMESTAMP_FILE={}", clock.0.path().display());
+        lanyard.through(&["env", &preload, &file, "FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"]);
+        lanyard.restart();
+        Some(clock)
+    }
+
+    /// Sets the clock off by this much: `+10d`.
+    pub(super) fn set(&self, offset: &str) {
+        fs::write(self.0.path(), offset).unwrap()
+    }
+}
+
 fn library() -> Option<PathBuf> {
     let mut found = list("/usr/lib".as_ref()).into_iter().map(|folder| folder.join("faketime/libfaketimeMT.so.1"));
     let found = found.find(|path| path.is_file());
@@ -17,26 +40,18 @@ fn library() -> Option<PathBuf> {
     found
 }
 
-/// Ten days forward and back, while lanyard runs and over restarts. The monotonic clock goes on, as
-/// on a real machine.
+/// Ten days forward and back, while lanyard runs and over restarts.
 #[test]
 fn a_clock_that_jumps_expires_nothing() {
-    let Some(library) = library() else { return };
     let hub = Hub::start();
     let mut lanyard = Lanyard::prepare(&config(&hub, "[cache]\nmin_free = \"0%\"\ntag_ttl = \"1h\"\n"));
-    let clock = tempfile::NamedTempFile::new().unwrap();
-    let set = |offset: &str| fs::write(clock.path(), offset).unwrap();
-    set("+0d");
-    let preload = format!("LD_PRELOAD={}", library.display());
-    let file = format!("FAKETIME_TIMESTAMP_FILE={}", clock.path().display());
-    lanyard.through(&["env", &preload, &file, "FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"]);
-    lanyard.restart();
+    let Some(clock) = FakeClock::start(&mut lanyard) else { return };
     let kept = images(&hub, "kept", 4, &[1000, 300 << 10]);
     kept.iter().for_each(|image| keep(lanyard.port(), image));
     let jumps = ["+10d", "-10d", "+0d", "+3650d", "-20000d", "+0d"];
     for round in 0..rounds(12, 100) {
         let jump = jumps[round % jumps.len()];
-        set(jump);
+        clock.set(jump);
         if round % 4 == 3 {
             if round % 8 == 3 {
                 lanyard.kill9()

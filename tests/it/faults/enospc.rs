@@ -51,7 +51,9 @@ pub(super) fn unfill(data: &Path) {
 #[test]
 fn f7_a_full_disk_passes_everything_through() {
     let hub = Hub::start();
-    let mut lanyard = Lanyard::prepare(&config(&hub, "[cache]\nmin_free = \"0%\"\ntag_ttl = \"1h\"\n"));
+    // Cached content makes room on a full disk; what is pinned does not.
+    let cache = "[cache]\nmin_free = \"0%\"\ntag_ttl = \"1h\"\nkeep = [\"docker.io/library/busybox:kept*\"]\n";
+    let mut lanyard = Lanyard::prepare(&config(&hub, cache));
     let Some(plight) = Plight::tmpfs(&mut lanyard, SIZE) else { return };
     let data = plight.data();
     lanyard.restart();

@@ -9,6 +9,7 @@
 mod clock;
 mod descriptors;
 mod enospc;
+mod evictions;
 mod folder;
 mod hosted;
 mod index;
@@ -22,7 +23,7 @@ mod reserved;
 mod rot;
 mod scripts;
 mod second_look;
-mod shelf;
+pub(crate) mod shelf;
 mod strace;
 
 use std::io::Write as _;
@@ -32,7 +33,7 @@ pub(crate) use shelf::blob_file;
 pub(crate) use strace::{Ambush, available};
 
 /// Whether the long forms were asked for.
-fn long() -> bool {
+pub(crate) fn long() -> bool {
     std::env::var("LANYARD_FAULTS").as_deref() == Ok("long")
 }
 

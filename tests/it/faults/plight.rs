@@ -71,6 +71,20 @@ impl Plight {
         Plight::hold(lanyard, &mount, ":", Some(image))
     }
 
+    /// A btrfs of `size` bytes on a loop device, mounted with these options.
+    pub(super) fn btrfs(lanyard: &mut Lanyard, size: u64, options: &str) -> Option<Plight> {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        image.as_file().set_len(size).unwrap();
+        let made = Command::new("mkfs.btrfs").args(["-q", "-f"]).arg(image.path()).output();
+        if !made.is_ok_and(|output| output.status.success()) {
+            left_out("mkfs.btrfs does not run (Debian package btrfs-progs)");
+            return None;
+        }
+        let (file, folder) = (image.path().display().to_string(), lanyard.data_dir());
+        let mount = format!("mount -t btrfs -o loop,{options} {file} {}", folder.display());
+        Plight::hold(lanyard, &mount, ":", Some(image))
+    }
+
     fn hold(
         lanyard: &mut Lanyard,
         mount: &str,

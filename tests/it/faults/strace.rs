@@ -46,6 +46,12 @@ impl Ambush {
         Ambush::set(lanyard, call, what, &["-P", path])
     }
 
+    /// The same for calls on any of these paths.
+    pub(super) fn lay_at_any(lanyard: &Lanyard, call: &str, what: &str, paths: &[String]) -> Ambush {
+        let more: Vec<_> = paths.iter().flat_map(|path| ["-P", path]).collect();
+        Ambush::set(lanyard, call, what, &more)
+    }
+
     fn set(lanyard: &Lanyard, call: &str, what: &str, more: &[&str]) -> Ambush {
         let pid = lanyard.pid().unwrap().to_string();
         let inject = format!("inject={call}:{what}");

@@ -41,8 +41,11 @@ fn f7_ranges_cost_one_request_more_when_the_disk_runs_full() {
         // Its length is not stated, so that space is reserved as bytes come.
         let stall = Fault::StallAt { bytes: MIB as u64, gate: gate.clone() };
         hub.fault(On::blob(&digest), Fault::All(vec![Fault::Chunked, stall]));
+        let full = Gate::shut();
+        hub.fault(On::blob(&filler), Fault::StallAt { bytes: MIB as u64 + (64 << 10), gate: full.clone() });
         let answer = thread::scope(|scope| {
-            let gate = Opens(gate);
+            let (gate, full) = (Opens(gate), Opens(full));
+            let filler = filler.clone();
             let path = blob(REPO, &digest);
             scope.spawn({
                 let path = path.clone();
@@ -54,10 +57,16 @@ fn f7_ranges_cost_one_request_more_when_the_disk_runs_full() {
             let port = lanyard.port();
             let asked = scope.spawn(move || ask(port, "GET", &path, &[("Range", &format!("bytes={}", set.join(",")))]));
             eventually("it has joined", || series(&lanyard, "lanyard_fill_joins_total{upstream=\"docker.io\"}") == 1);
-            assert_eq!(get(lanyard.port(), &blob(REPO, &filler)).body.len(), 3 * MIB);
-            eventually("it is stored", || get(lanyard.port(), &blob(REPO, &filler)).outcome() == "hit");
+            let filling = scope.spawn(move || get(port, &blob(REPO, &filler)));
+            // Behind its first step it takes the rest of its room, and nothing can be evicted.
+            eventually("it has all of its room", || {
+                series(&lanyard, "lanyard_cache_bytes{part=\"reserved\"}") > 3 * MIB as u64
+            });
             drop(gate);
-            asked.join().unwrap()
+            let answer = asked.join().unwrap();
+            drop(full);
+            assert_eq!(filling.join().unwrap().body.len(), 3 * MIB);
+            answer
         });
         assert_eq!((answer.status, answer.looks_complete()), (206, complete), "{what}");
         let came = firsts.iter().take_while(|first| has(&answer, &bytes[**first..**first + 10])).count();

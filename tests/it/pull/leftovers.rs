@@ -34,7 +34,7 @@ fn content(seed: usize) -> Vec<u8> {
 }
 
 /// Opens the gate also when an assertion fails, so that no thread waits for ever.
-pub(super) struct Opens(pub(super) Gate);
+pub(crate) struct Opens(pub(crate) Gate);
 
 impl Drop for Opens {
     fn drop(&mut self) {

@@ -2,13 +2,14 @@
 
 mod dialects;
 mod documents;
+mod eviction;
 mod fill;
 mod freshness;
 mod full;
 mod heads;
 mod joined;
 mod late;
-mod leftovers;
+pub(crate) mod leftovers;
 mod lengths;
 mod limits;
 mod names;

@@ -4,9 +4,10 @@
 //! The test holds three rules. A client sees no "blob unknown" within the grace after a 201. Every
 //! image that was pushed and not deleted can be pulled whole at any time. When everything is over,
 //! the grace too, the disk holds only content that a manifest needs. `LANYARD_SOAK=600` runs it for
-//! ten minutes instead of ten seconds.
+//! ten minutes instead of ten seconds. `full.rs` is the soak of a cache that is full.
 
 pub(crate) mod client;
+mod full;
 mod pusher;
 
 use std::{
@@ -65,16 +66,18 @@ struct Registry {
 }
 
 impl Registry {
-    fn start(folder: &Path) -> Registry {
-        let data_dir = folder.join("data");
+    /// `config` is TOML without `listen` and `data_dir`.
+    fn start(folder: &Path, config: &str) -> Registry {
+        let (file, data_dir) = (folder.join("lanyard.toml"), folder.join("data"));
+        fs::write(&file, config).unwrap();
         let flags = Flags {
             listen: Some("127.0.0.1:0".to_owned()),
             data_dir: Some(data_dir.to_str().unwrap().to_owned()),
-            mode: Some("offline".to_owned()),
+            mode: None,
         };
         // Any free space on this machine's disk is enough.
         let environment = vec![("LANYARD__CACHE__MIN_FREE".into(), "0%".into())];
-        let loaded = Config::load(&Inputs { file: None, environment, flags }).unwrap();
+        let loaded = Config::load(&Inputs { file: Some(file), environment, flags }).unwrap();
         let app = App::start(&loaded.config).unwrap();
         let (address, storage) = (app.listening().unwrap(), Arc::clone(app.storage()));
         storage.set_grace(GRACE);
@@ -154,11 +157,16 @@ fn on_disk(folder: &Path) -> BTreeSet<String> {
     found
 }
 
+/// How long a soak takes.
+fn seconds() -> u64 {
+    std::env::var("LANYARD_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(10)
+}
+
 #[test]
 fn soak_of_pushes_pulls_deletions_and_collections() {
-    let seconds = std::env::var("LANYARD_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let seconds = seconds();
     let folder = tempfile::tempdir().unwrap();
-    let registry = Registry::start(folder.path());
+    let registry = Registry::start(folder.path(), "mode = \"offline\"\n");
     let soak = Soak::default();
     let (mut passes, mut links, mut blobs) = (0, 0, 0);
     std::thread::scope(|scope| {

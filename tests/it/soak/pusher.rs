@@ -63,12 +63,24 @@ impl Pusher<'_> {
         // the grace.
         let mut told = None;
         for (digest, bytes) in &parts {
-            self.blob(&repo, digest, bytes);
+            let from = format!("soak/r{}", self.rng.random_range(0..4));
+            self.blob(&repo, digest, bytes, &from);
             told.get_or_insert_with(Instant::now);
         }
         if self.rng.random_bool(0.15) {
             return None; // It ends here, and leaves garbage.
         }
+        self.image(repo, number, parts, told)
+    }
+
+    /// Pushes the manifest of parts of which the first was `told` to be here.
+    pub(super) fn image(
+        &mut self,
+        repo: String,
+        number: u64,
+        parts: Vec<(Digest, Vec<u8>)>,
+        told: Option<Instant>,
+    ) -> Option<Arc<Image>> {
         let bytes = manifest(&parts);
         let digest = digest(&bytes);
         let tag = self.rng.random_bool(0.5).then(|| format!("t{}-{number}", self.name));
@@ -89,14 +101,14 @@ impl Pusher<'_> {
         Some(image)
     }
 
-    fn blob(&mut self, repo: &str, digest: &Digest, bytes: &[u8]) {
+    /// Brings a layer into a repository: it is there, or mounted from another one, or uploaded.
+    pub(super) fn blob(&mut self, repo: &str, digest: &Digest, bytes: &[u8], from: &str) {
         let head = self.client.call("HEAD", &format!("/v2/{repo}/blobs/{digest}"), "", &[]);
         if head.status == 200 {
             self.soak.skipped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let from = self.rng.random_range(0..4);
-        let mount = format!("/v2/{repo}/blobs/uploads/?mount={digest}&from=soak/r{from}");
+        let mount = format!("/v2/{repo}/blobs/uploads/?mount={digest}&from={from}");
         let begun = self.client.call("POST", &mount, "", &[]);
         if begun.status == 201 {
             self.soak.mounted.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +135,7 @@ impl Pusher<'_> {
         }
     }
 
-    fn delete(&mut self, image: &Arc<Image>) {
+    pub(super) fn delete(&mut self, image: &Arc<Image>) {
         if let (Some(tag), true) = (&image.tag, self.rng.random_bool(0.3)) {
             // Without its tag the manifest exists as before.
             let answer = self.client.call("DELETE", &format!("/v2/{}/manifests/{tag}", image.repo), "", &[]);
@@ -141,7 +153,7 @@ impl Pusher<'_> {
     }
 }
 
-fn manifest(parts: &[(Digest, Vec<u8>)]) -> Vec<u8> {
+pub(super) fn manifest(parts: &[(Digest, Vec<u8>)]) -> Vec<u8> {
     let descriptor = |(digest, bytes): &(Digest, Vec<u8>)| serde_json::json!({ "mediaType": "application/octet-stream", "digest": digest, "size": bytes.len() });
     let manifest = serde_json::json!({
         "schemaVersion": 2,

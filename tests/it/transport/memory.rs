@@ -153,7 +153,7 @@ fn s28_lists_without_end_cost_bounded_memory_together() {
     let most = memory(&served.lanyard, "VmHWM:");
     println!("{before} MiB before, {most} at most");
     assert!(most < 256, "{most} MiB, {before} before");
-    is_given_back(&served.lanyard, 64);
+    is_given_back(&served.lanyard, 56);
 }
 
 /// Sends all of a manifest but its last byte, as far as the server accepts it.

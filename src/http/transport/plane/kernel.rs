@@ -1,5 +1,5 @@
-//! Asks the kernel which pages of a file are in the page cache. One of two files with `unsafe`: no
-//! safe interface has that call. Called by the plane.
+//! Asks the kernel which pages of a file are in the page cache. One of three files with `unsafe`:
+//! no safe interface has that call. Called by the plane.
 
 use std::{
     fs::File,

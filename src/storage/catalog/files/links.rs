@@ -75,7 +75,9 @@ impl FileCatalog {
         // The folder of tags says that the repository is known: it is made with the first manifest,
         // not before.
         if records.iter().any(LinkRecord::is_manifest) {
-            self.create(&self.disk.layout.tags(repository))?;
+            let tags = self.disk.layout.tags(repository);
+            let _birth = (!tags.is_dir()).then(|| self.disk.versions.birth());
+            self.create(&tags)?;
         }
         Ok(())
     }

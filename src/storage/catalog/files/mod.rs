@@ -25,7 +25,10 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::records::{LinkRecord, Presence, TagRecord};
+use super::{
+    history::TagHistory,
+    records::{LinkRecord, Presence, TagRecord},
+};
 use crate::{
     oci::{Digest, Namespace, Repository, RepositoryName, Tag},
     storage::{
@@ -69,20 +72,57 @@ impl FileCatalog {
         Ok(checked_tag(tag, record::read(&path)?, &path))
     }
 
+    /// What the tag has named so far, from its file; `None` if there is none, or a damaged one.
+    pub(crate) fn tag_history(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagHistory>, StorageError> {
+        let path = self.disk.layout.tag(repository, tag);
+        Ok(record::read::<TagHistory>(&path)?.filter(|seen| is_of(tag, &seen.record, &path)))
+    }
+
+    /// The same of all of the repository's tags, sorted by the tags' bytes.
+    pub(crate) fn tag_histories(&self, repository: &Repository) -> Result<Vec<TagHistory>, StorageError> {
+        let mut tags = self.tag_files(repository)?;
+        tags.sort_unstable();
+        let mut histories = Vec::with_capacity(tags.len());
+        for tag in tags {
+            histories.extend(self.tag_history(repository, &tag)?);
+        }
+        Ok(histories)
+    }
+
     /// Makes the tag name what the record says, durably.
     pub(crate) fn put_tag(&self, repository: &Repository, record: &TagRecord) -> Result<(), StorageError> {
         let _change = self.disk.versions.change(repository);
         let _permission = self.disk.writing()?;
         let path = self.disk.layout.tag(repository, &record.tag);
         let text = encode(record, &path)?;
+        let tags = self.disk.layout.tags(repository);
+        let _birth = (!tags.is_dir()).then(|| self.disk.versions.birth());
         let _lock = self.lock(repository);
-        self.create(&self.disk.layout.tags(repository))?;
-        self.disk.temporaries.replace(&path, &text).map_err(StorageError::io("writing", &path))?;
+        self.create(&tags)?;
+        let whole = self.text_of_move(repository, record, &path)?;
+        self.disk.temporaries.replace(&path, &whole).map_err(StorageError::io("writing", &path))?;
         let synced = sync(&self.disk.layout.tags(repository));
         // Also after a failed sync the file is there, and the index says what the files say.
         let key = RepositoryKey::new(repository);
         self.disk.index.write(Some(&key), vec![Entry::tag(&key, &record.tag, Some(text))]);
         synced
+    }
+
+    /// The text of a tag's file after a move: the record, and what the tag named before. A file
+    /// that cannot be read is replaced, as if the tag were new.
+    fn text_of_move(&self, repository: &Repository, record: &TagRecord, path: &Path) -> Result<Vec<u8>, StorageError> {
+        let before = self.tag_history(repository, &record.tag).unwrap_or_else(|error| {
+            report(path, &error);
+            None
+        });
+        let mut seen = TagHistory::moved(before, record);
+        loop {
+            let text = encode(&seen, path)?;
+            if text.len() <= record::MAX_BYTES as usize || seen.before.is_empty() {
+                return Ok(text);
+            }
+            seen.forget_one();
+        }
     }
 
     /// Removes the tag, durably; the link and the content that it named stay. Says whether it was
@@ -266,12 +306,15 @@ impl FileCatalog {
 
 /// The record, if it is that of the tag whose file it was in.
 fn checked_tag(tag: &Tag, record: Option<TagRecord>, path: &Path) -> Option<TagRecord> {
-    let record = record?;
-    if record.tag != *tag {
+    record.filter(|record| is_of(tag, record, path))
+}
+
+fn is_of(tag: &Tag, record: &TagRecord, path: &Path) -> bool {
+    let fits = record.tag == *tag;
+    if !fits {
         report(path, &"it is the record of another tag");
-        return None;
     }
-    Some(record)
+    fits
 }
 
 /// The record, if it is that of the digest whose file it was in.

@@ -25,6 +25,7 @@ use http::{HeaderMap, Method};
 use url::Url;
 
 use super::*;
+use crate::network::Environment;
 
 /// Longer than any step on a busy machine. No test that passes waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);

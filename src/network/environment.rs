@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use url::Url;
 
-use super::resolver::literal;
+use super::literal;
 
 /// The proxies of the environment, and their exceptions.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +66,7 @@ impl Environment {
     }
 
     /// The proxy for a target, if it has one. Loopback has none.
-    pub(super) fn proxy_for(&self, https: bool, host: &str, port: u16) -> Option<&Url> {
+    pub(crate) fn proxy_for(&self, https: bool, host: &str, port: u16) -> Option<&Url> {
         let proxy = if https { self.https.as_ref() } else { self.http.as_ref() }?;
         let direct = is_loopback(host) || self.direct.iter().any(|exception| exception.matches(host, port));
         (!direct).then_some(proxy)
@@ -74,7 +74,7 @@ impl Environment {
 }
 
 /// Whether a host is this machine by its spelling alone.
-pub(super) fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let name = host.trim_end_matches('.');
     name.eq_ignore_ascii_case("localhost")
         || name.len() > 10 && name.to_ascii_lowercase().ends_with(".localhost")

@@ -2,8 +2,8 @@
 //! setting switches that off.
 //!
 //! The trust anchors are the system's. A system without any (a scratch image) gets Mozilla's list.
-//! An upstream's `ca_file` adds to them (`verifier.rs`). All upstreams with the same anchors share
-//! one `ClientConfig`, so that sessions resume.
+//! A `ca_file` adds to them (`verifier.rs`). All peers with the same anchors share one
+//! `ClientConfig`, so that sessions resume.
 
 use std::{
     collections::BTreeMap,
@@ -15,18 +15,34 @@ use std::{
 use rustls::{CertificateError, ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::{certificate::CertificateFacts, error::FetcherError, verifier::Verifier};
+use super::{certificate::CertificateFacts, verifier::Verifier};
+
+/// Why there is no configuration for some trust anchors.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The file is missing, unreadable, or holds no certificate.
+    #[error("ca_file {path}: {source}", path = path.display())]
+    CaFile {
+        /// The path as configured.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// The TLS library refuses its own defaults.
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
 
 /// The configurations made so far, by their additional anchors.
 #[derive(Default)]
-pub(super) struct Trust {
+pub(crate) struct Trust {
     base: Option<RootCertStore>,
     configs: BTreeMap<Vec<Vec<u8>>, Arc<ClientConfig>>,
 }
 
 impl Trust {
-    /// The configuration for an upstream. Reads `ca_file` now.
-    pub(super) fn config(&mut self, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, FetcherError> {
+    /// The configuration for a peer. Reads `ca_file` now.
+    pub(crate) fn config(&mut self, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TrustError> {
         let mut extra = match ca_file {
             Some(path) => read_anchors(path)?,
             None => Vec::new(),
@@ -39,10 +55,8 @@ impl Trust {
         let mut roots = self.base.get_or_insert_with(base_roots).clone();
         let mut pinned = Vec::with_capacity(extra.len());
         for anchor in &extra {
-            let named = |source: io::Error| FetcherError::CaFile {
-                path: ca_file.map(PathBuf::from).unwrap_or_default(),
-                source,
-            };
+            let named =
+                |source: io::Error| TrustError::CaFile { path: ca_file.map(PathBuf::from).unwrap_or_default(), source };
             let anchor = CertificateDer::from(anchor.clone());
             let facts = CertificateFacts::read(&anchor)
                 .ok_or_else(|| named(io::Error::other("one of its certificates is malformed")))?;
@@ -60,7 +74,7 @@ impl Trust {
 fn client_config(
     roots: RootCertStore,
     pinned: Vec<(CertificateDer<'static>, CertificateFacts)>,
-) -> Result<ClientConfig, FetcherError> {
+) -> Result<ClientConfig, TrustError> {
     // Name the provider here: other code of the process may have installed another one.
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Verifier::new(roots, pinned, Arc::clone(&provider))?;
@@ -87,8 +101,8 @@ fn base_roots() -> RootCertStore {
     roots
 }
 
-fn read_anchors(path: &Path) -> Result<Vec<Vec<u8>>, FetcherError> {
-    let named = |source: io::Error| FetcherError::CaFile { path: path.to_owned(), source };
+fn read_anchors(path: &Path) -> Result<Vec<Vec<u8>>, TrustError> {
+    let named = |source: io::Error| TrustError::CaFile { path: path.to_owned(), source };
     let text = fs::read(path).map_err(named)?;
     let mut anchors = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(&text) {
@@ -101,7 +115,7 @@ fn read_anchors(path: &Path) -> Result<Vec<Vec<u8>>, FetcherError> {
 }
 
 /// A failed handshake in words that tell the operator where to look.
-pub(super) fn explain(error: &io::Error) -> String {
+pub(crate) fn explain(error: &io::Error) -> String {
     let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return format!("the TLS handshake failed: {error}");
     };

@@ -1,8 +1,8 @@
 //! A tunnel through an HTTP proxy: `CONNECT`, for https and for http targets (RFC 9110 section
 //! 9.3.6).
 //!
-//! Because http targets use a tunnel too, no proxy sees a request, a header or a credential of an
-//! upstream. The proxy resolves names, so lanyard cannot check the address behind a name then, only
+//! Because http targets use a tunnel too, no proxy sees a request, a header or a credential for a
+//! target. The proxy resolves names, so lanyard cannot check the address behind a name then, only
 //! addresses in numbers.
 
 use std::io;
@@ -18,17 +18,17 @@ const LONGEST_HEAD: usize = 8 * 1024;
 
 /// A proxy, and the credentials for it.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     /// Name or address.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// 80 if the URL has no port.
-    pub(super) port: u16,
+    pub(crate) port: u16,
     authorization: Option<String>,
 }
 
 impl Proxy {
     /// Reads `http://[user:password@]host[:port]`. `None` for any other form.
-    pub(super) fn of(url: &Url) -> Option<Proxy> {
+    pub(crate) fn of(url: &Url) -> Option<Proxy> {
         if url.scheme() != "http" {
             return None;
         }
@@ -42,7 +42,7 @@ impl Proxy {
 
     /// Turns a connection to the proxy into one to `target` (host and port). Errors name the proxy
     /// without its password.
-    pub(super) async fn tunnel(&self, stream: &mut TcpStream, target: &str) -> io::Result<()> {
+    pub(crate) async fn tunnel(&self, stream: &mut TcpStream, target: &str) -> io::Result<()> {
         let mut request = format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n");
         request.push_str(concat!("User-Agent: lanyard/", env!("CARGO_PKG_VERSION"), "\r\n"));
         if let Some(authorization) = &self.authorization {
