@@ -371,28 +371,31 @@ async fn s17_an_unknown_user_takes_as_long_as_a_known_one() {
     let hash = |cost| ::bcrypt::hash("secret", cost).unwrap();
     fs::write(house.users(), format!("ann:{}\nbob:{}\n", hash(6), hash(4))).unwrap();
     let access = house.open();
-    let mut spent = [Vec::new(), Vec::new(), Vec::new()];
-    for round in 0..600_u32 {
-        let which = round as usize % 3;
-        let from = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + round / 4));
-        let began = Instant::now();
-        let answer = access.sign_in(["ann", "bob", "nobody"][which], &format!("wrong {round}"), from).await;
-        spent[which].push(began.elapsed());
-        assert_eq!(answer, Err(SignInError::Wrong));
-    }
-    // Other tests run beside this one and slow it down. The quickest tenth is free of them.
-    let quick = |mut times: Vec<Duration>| {
-        times.sort();
-        times[times.len() / 10]
-    };
-    let [known, cheap, unknown] = spent.map(quick);
-    for known in [known, cheap] {
-        // A busy machine stretches both. A missing check would be three quarters of the time, or
-        // all of it.
+    let (mut told, mut from) = (Vec::new(), 0x0a00_0000..);
+    // A busy machine may stretch one of them in one look, but not in five.
+    for _ in 0..5 {
+        let mut spent = [Vec::new(), Vec::new(), Vec::new()];
+        for round in 0..600_usize {
+            let (which, from) = (round % 3, IpAddr::V4(Ipv4Addr::from_bits(from.next().unwrap())));
+            let began = Instant::now();
+            let answer = access.sign_in(["ann", "bob", "nobody"][which], &format!("wrong {round}"), from).await;
+            spent[which].push(began.elapsed());
+            assert_eq!(answer, Err(SignInError::Wrong));
+        }
+        // Other tests run beside this one and slow it down. The quickest tenth is free of them.
+        let [known, cheap, unknown] = spent.map(|mut times| {
+            times.sort();
+            times[times.len() / 10]
+        });
+        assert!(unknown > Duration::from_micros(500), "no hash was made: {unknown:?}");
+        // A missing check would be three quarters of the time, or all of it.
         let most = Duration::from_millis(2).max(unknown / 4);
-        assert!(known.abs_diff(unknown) < most, "known {known:?}, unknown {unknown:?}");
+        if known.abs_diff(unknown) < most && cheap.abs_diff(unknown) < most {
+            return;
+        }
+        told.push((known, cheap, unknown));
     }
-    assert!(unknown > Duration::from_micros(500), "no hash was made: {unknown:?}");
+    panic!("known, known with a cheap hash, unknown: {told:?}");
 }
 
 #[tokio::test]

@@ -257,6 +257,8 @@ fn a_digest_that_no_tag_names_is_forgotten_after_its_time() {
 #[test]
 fn what_a_client_was_told_of_by_head_is_forgotten_after_a_day() {
     let (house, a) = (House::new(&[]), mirrored("a"));
+    let forgetter = forgetter(&house, 90);
+    let now = crate::runtime::clock::now();
     let told = |text: &[u8]| {
         let right = LinkRight::Named(digest(text));
         let (media_type, created) = (String::new(), crate::runtime::clock::now());
@@ -268,8 +270,6 @@ fn what_a_client_was_told_of_by_head_is_forgotten_after_a_day() {
     house.fetch(&a, b"fetched", "", None);
     let manifest = house.fetch(&a, &image(&[named.digest]), OCI_IMAGE, None);
     house.tag(&a, "t", manifest, OCI_IMAGE);
-    let forgetter = forgetter(&house, 90);
-    let now = crate::runtime::clock::now();
     let pass = |days: u64| {
         let passed = forgetter.pass(now + days * DAY, Duration::from_secs(days * DAY));
         house.folder.runtime.block_on(passed).unwrap()
