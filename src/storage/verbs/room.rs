@@ -164,7 +164,7 @@ impl Storage {
     pub fn index_is_ready(&self) -> bool {
         self.files.index_is_ready()
     }
-    /// Waits until the index has everything that was queued for it, as [`residents`](Self::residents)
+    /// Waits until the index has everything that was queued for it: [`residents`](Self::residents)
     /// and [`use_of`](Self::use_of) lag behind by that much.
     #[cfg(test)]
     pub fn index_has_caught_up(&self) {
