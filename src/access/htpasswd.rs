@@ -4,9 +4,10 @@
 //!
 //! Read by `users.rs` while lanyard runs, and by `edit.rs` for `lanyard user`.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{collections::HashMap, io, path::Path};
 
 use super::bcrypt;
+use crate::runtime::read_file;
 
 /// The line that marks a list without users as intended. An empty file is no such mark: an editor
 /// may be about to write it.
@@ -49,7 +50,7 @@ pub fn check(path: &Path) -> Result<(), ListError> {
 impl List {
     /// Reads the file at `path`. A missing file counts as an empty one.
     pub(super) fn read(path: &Path) -> Result<List, ListError> {
-        match fs::read(path) {
+        match read_file(path) {
             Ok(bytes) => List::parse(&bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(List::default()),
             Err(error) => Err(error.into()),

@@ -1,9 +1,14 @@
 //! `/api/v1/digests/D`: every reason for which one digest is on disk, and its place in the order of
 //! eviction.
 //!
-//! Reads the manifests of the repositories that link it, and scans the uses of all blobs once. The
-//! place is that of this moment, among the blobs that no hosted repository has; manifests and kept
-//! content are among them, though they stay. `http/api/` calls it.
+//! Reads the manifests of the repositories that link it. For the place it reads the links of all
+//! mirrored repositories and scans the uses of all blobs, each once. The place is that of this
+//! moment, among the content that the eviction may take: not hosted, kept or promised content, no
+//! manifest, and nothing that no repository links. Content whose upstreams fail goes after all
+//! else. An upstream that was not asked for a while counts as one that answers; the eviction would
+//! ask it first. `http/api/` calls it.
+
+use std::collections::{HashMap, HashSet};
 
 use super::{
     Admin, RetentionError,
@@ -11,11 +16,22 @@ use super::{
     why::Why,
 };
 use crate::{
-    oci::{Digest, Namespace, Repository},
+    oci::{Digest, Namespace, Repository, UpstreamName},
     retention::{Resident, Turn},
     runtime::clock,
     storage::{BlobUse, Relation, Respect},
 };
+
+/// How mirrored repositories link content. Of several the greatest counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Linked {
+    /// As a blob, all of upstreams that fail.
+    Failing,
+    /// As a blob, and an upstream can give it again.
+    Answering,
+    /// As a manifest, which is not evicted.
+    Manifest,
+}
 
 impl Admin {
     /// What is known of a digest; `None`: nothing.
@@ -85,28 +101,61 @@ impl Admin {
     /// Its place in the order of eviction, by one scan.
     async fn place(&self, digest: &Digest, used: BlobUse) -> Result<Place, RetentionError> {
         let (turn, now) = (self.turn(), clock::milliseconds());
+        let links = self.links_of_all().await?;
+        let is_last = links.get(&digest.beginning()) == Some(&Linked::Failing);
         let score = turn.score(&resident(*digest, used), now);
-        let (this, storage) = ((score, used.last, *digest), (*self.storage).clone());
+        let (this, storage) = ((is_last, score, used.last, *digest), (*self.storage).clone());
+        // As in a scan of the eviction, a pin that comes meanwhile does not count.
+        let kept = self.kept.view().await?.loosened();
         let counted = self.storage.residents((1_u64, 0_u64, 0_u64), move |(place, of, before), digest, used| {
-            if storage.is_hosted(&digest) {
+            let is_last = match links.get(&digest.beginning()) {
+                Some(Linked::Manifest) | None => return,
+                Some(linked) => *linked == Linked::Failing,
+            };
+            let is_promised = || storage.protection(&digest, Respect::Promises).is_some();
+            if storage.is_hosted(&digest) || kept.keeps(&digest) || is_promised() {
                 return;
             }
             *of += 1;
-            let other = (turn.score(&resident(digest, used), now), used.last, digest);
-            if other.2 != this.2 && other < this {
+            let other = (is_last, turn.score(&resident(digest, used), now), used.last, digest);
+            if other.3 != this.3 && other < this {
                 *place += 1;
                 *before += used.size;
             }
         });
         let (place, of, before) = counted.await?;
-        // A turn from now a blob goes whose score is today's time.
-        let left = turn.age().map(|turn| (score + turn - now as f64).max(0.0));
+        // A turn from now a blob goes whose score is today's time. For content of failing upstreams
+        // that is not known.
+        let left = turn.age().filter(|_| !is_last).map(|turn| (score + turn - now as f64).max(0.0));
         Ok(Place {
             place,
-            of,
+            of: of.max(place),
             bytes_before: before,
             minutes: left.map(|milliseconds| (milliseconds / 60_000.0) as u64),
         })
+    }
+
+    /// How mirrored repositories link their content, by the beginnings of the digests.
+    async fn links_of_all(&self) -> Result<HashMap<[u8; 16], Linked>, RetentionError> {
+        let failing = (self.sample)().upstreams.into_iter().filter(|upstream| upstream.circuit_open);
+        let failing: HashSet<UpstreamName> = failing.map(|upstream| upstream.name).collect();
+        let mut links = HashMap::new();
+        for namespace in self.storage.namespaces().await? {
+            let as_blob = match &namespace {
+                Namespace::Hosted => continue,
+                Namespace::Upstream(upstream) if failing.contains(upstream) => Linked::Failing,
+                Namespace::Upstream(_) => Linked::Answering,
+            };
+            for name in self.storage.repositories(&namespace, None, usize::MAX).await? {
+                let repository = Repository { namespace: namespace.clone(), name };
+                for link in self.storage.links(&repository).await? {
+                    let linked = if link.is_manifest() { Linked::Manifest } else { as_blob };
+                    let strongest = links.entry(link.digest.beginning()).or_insert(linked);
+                    *strongest = linked.max(*strongest);
+                }
+            }
+        }
+        Ok(links)
     }
 
     /// The turn of the cache, as far as it is known.

@@ -8,12 +8,16 @@
 //!
 //! An image is *whole* if all configs and layers of the manifests that are here are here, *gone* if
 //! none of them is or if an index is here and no manifest that it names, else *partial*.
-//! `http/api/` calls it.
+//!
+//! A tag is shown as what clients get for it. A tag that a rule freezes is the image of the frozen
+//! digest, whatever its record names. A tag that a rule refuses is gone: clients get nothing for
+//! it. What the record of such a tag names has a row by its digest. `http/api/` calls it.
 
 use std::time::{Duration, Instant};
 
 use super::{
     Admin, RetentionError,
+    kept_images::KeptImages,
     selection::Selection,
     views::{Completeness, ImageRow, Images, PartRow},
     why::Why,
@@ -21,7 +25,8 @@ use super::{
 use crate::{
     names::Image,
     oci::{Digest, ErrorCode, Namespace, RegistryError, Repository, RepositoryName, Tag},
-    storage::{Contents, Part, PartKind},
+    pull::Ruled,
+    storage::{Contents, Part, PartKind, TagRecord, Untagged},
 };
 
 /// The most images in a page, and the most that are looked at in one step.
@@ -36,6 +41,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Repositories that are listed at once.
 const NAMES: usize = 64;
+
+/// Why clients get nothing for a tag from here.
+const REFUSED: &str = "clients get 404: a rule of [[tags]] freezes it at a day or file that does not know it";
+const NOT_HELD: &str = "its manifest is not here";
 
 /// The place after which a page begins: all images of this repository up to `seen` are done.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -124,6 +133,8 @@ struct Known {
     image: Image,
     digest: Digest,
     why: Why,
+    /// Why clients get nothing for it from here, whatever content is here.
+    refused: Option<&'static str>,
 }
 
 impl Page<'_> {
@@ -201,41 +212,74 @@ impl Page<'_> {
                 Some(_) | None => Seen::AllTags,
             };
             let kept = self.admin.kept_images(repository).await?;
-            let known = records.into_iter().map(|record| {
-                let otherwise = if repository.namespace == Namespace::Hosted { Why::Hosted } else { Why::Tagged };
-                Known {
-                    why: kept.why(Some(&record.tag), &record.digest).unwrap_or(otherwise),
-                    image: Image { repository: repository.clone(), tag: Some(record.tag), digest: None },
-                    digest: record.digest,
-                }
-            });
-            return Ok((known.collect(), next));
+            let mut known = Vec::with_capacity(records.len());
+            for record in records {
+                known.push(self.tagged(repository, record, &kept).await?);
+            }
+            return Ok((known, next));
         }
         let last = match seen {
             Seen::Digest(digest) => Some(digest),
             Seen::Nothing | Seen::Tag(_) | Seen::AllTags | Seen::Everything => None,
         };
-        let untagged = storage.untagged_after(repository, last, STEP).await?;
-        let next = match untagged.last() {
-            Some(last) if untagged.len() == STEP => Seen::Digest(last.digest),
+        let known = self.untagged(repository, last).await?;
+        let next = match known.last() {
+            Some(last) if known.len() == STEP => Seen::Digest(last.digest),
             Some(_) | None => Seen::Everything,
         };
+        Ok((known, next))
+    }
+
+    /// The image that clients get for a tag.
+    async fn tagged(
+        &self,
+        repository: &Repository,
+        record: TagRecord,
+        kept: &KeptImages,
+    ) -> Result<Known, RetentionError> {
+        let Admin { storage, pull, .. } = self.admin;
+        let TagRecord { tag, digest: recorded, .. } = record;
+        let otherwise = if repository.namespace == Namespace::Hosted { Why::Hosted } else { Why::Tagged };
+        let (digest, why, refused) = match pull.ruled(repository, &tag).await? {
+            Ruled::Free => (recorded, kept.why(Some(&tag), &recorded).unwrap_or(otherwise), None),
+            Ruled::Frozen(digest) if digest == recorded => {
+                (digest, kept.why(Some(&tag), &digest).unwrap_or(Why::Frozen), None)
+            }
+            Ruled::Frozen(digest) => {
+                // Bytes that another repository brought are not given out here.
+                let link = storage.link(repository, &digest).await?;
+                let refused = if link.is_some_and(|link| link.is_held()) { None } else { Some(NOT_HELD) };
+                (digest, kept.why(None, &digest).unwrap_or(Why::Frozen), refused)
+            }
+            Ruled::Refused => (recorded, Why::Frozen, Some(REFUSED)),
+        };
+        let image = Image { repository: repository.clone(), tag: Some(tag), digest: None };
+        Ok(Known { image, digest, why, refused })
+    }
+
+    /// The next few images that have a row by their digest.
+    async fn untagged(&self, repository: &Repository, last: Option<Digest>) -> Result<Vec<Known>, RetentionError> {
+        let tags = self.admin.ruled_tags(repository).await?;
         let kept = self.admin.kept_images(repository).await?;
         let past = self.admin.past_digests(repository).await?;
-        let known = untagged.into_iter().map(|manifest| {
-            let otherwise = match (&repository.namespace, manifest.is_referrer) {
+        let (given, own) = (tags.given.clone(), tags.rows(&kept));
+        let untagged = self.admin.storage.untagged_after(repository, given, own, last, STEP).await?;
+        let known = untagged.into_iter().map(|Untagged { digest, is_referrer }| {
+            let otherwise = match (&repository.namespace, is_referrer) {
                 (Namespace::Hosted, _) => Why::Hosted,
+                (Namespace::Upstream(_), _) if tags.passes_over(&digest) => Why::Tagged,
                 (Namespace::Upstream(_), true) => Why::Referrer,
-                (Namespace::Upstream(_), false) if past.contains(&manifest.digest) => Why::Superseded,
+                (Namespace::Upstream(_), false) if past.contains(&digest) => Why::Superseded,
                 (Namespace::Upstream(_), false) => Why::Digest,
             };
             Known {
-                image: Image { repository: repository.clone(), tag: None, digest: Some(manifest.digest) },
-                digest: manifest.digest,
-                why: kept.why(None, &manifest.digest).unwrap_or(otherwise),
+                image: Image { repository: repository.clone(), tag: None, digest: Some(digest) },
+                digest,
+                why: tags.why(&kept, &digest).unwrap_or(otherwise),
+                refused: None,
             }
         });
-        Ok((known.collect(), next))
+        Ok(known.collect())
     }
 
     async fn add(&mut self, repository: &Repository, known: Vec<Known>) -> Result<(), RetentionError> {
@@ -245,6 +289,10 @@ impl Page<'_> {
         let digests = known.iter().map(|known| known.digest).collect();
         let all = self.admin.storage.contents(repository, digests).await?;
         for (known, contents) in known.into_iter().zip(all) {
+            let contents = match known.refused {
+                Some(problem) => Contents { problem: Some(problem.to_owned()), ..Contents::default() },
+                None => contents,
+            };
             self.parts += contents.parts.len();
             self.images.push(row(known, contents));
         }
@@ -252,7 +300,7 @@ impl Page<'_> {
     }
 }
 
-fn row(Known { image, digest, why }: Known, contents: Contents) -> ImageRow {
+fn row(Known { image, digest, why, .. }: Known, contents: Contents) -> ImageRow {
     let Contents { parts, absent, used, problem } = contents;
     let sum = |of: &dyn Fn(&Part) -> bool| parts.iter().filter(|part| of(part)).map(|part| part.size).sum();
     let is_blob = |part: &&Part| matches!(part.kind, PartKind::Config | PartKind::Layer);

@@ -46,7 +46,7 @@ use crate::{
     config::Mode,
     metrics::Sample,
     names::{Image, Names},
-    oci::RegistryError,
+    oci::{ErrorCode, Namespace, RegistryError},
     pull::PullThrough,
     retention::{Collector, Evictor, GraceRule, KeptSet, Scrub},
     storage::Storage,
@@ -115,6 +115,28 @@ impl Admin {
     /// As [`Names::image`].
     pub fn image(&self, text: &str) -> Result<Image, RegistryError> {
         self.names.image(text, |name| self.pull.hosts(name, None))
+    }
+
+    /// The same for an order about what is here: the image may be of an upstream that is not
+    /// configured any more.
+    ///
+    /// # Errors
+    /// As [`Names::image`]. If the disk cannot be looked at, such an upstream is unknown.
+    pub async fn image_here(&self, text: &str) -> Result<Image, RegistryError> {
+        match self.image(text) {
+            Err(error) if error.code == ErrorCode::NameUnknown => {
+                let namespaces = self.storage.namespaces().await.unwrap_or_default();
+                let pinned = self.storage.pins().await.map(|pins| pins.pins).unwrap_or_default();
+                let all = namespaces.into_iter().chain(pinned.into_iter().map(|pin| pin.repository.namespace));
+                let left = all.filter_map(|namespace| match namespace {
+                    Namespace::Upstream(upstream) => Some(upstream),
+                    Namespace::Hosted => None,
+                });
+                let left: Vec<_> = left.collect();
+                self.names.image_among(text, &left, |name| self.pull.hosts(name, None))
+            }
+            image => image,
+        }
     }
 
     /// The state of this moment. Reads memory, lists the folder of uploads, and reads the account

@@ -1,6 +1,9 @@
 //! The operator's order to fetch images (`lanyard pull`): which images are meant, how many at once,
 //! and the events that tell how it goes.
 //!
+//! Images of an order may push each other out of a small cache. What was whole and is so no more at
+//! the end is told then, as an image that failed.
+//!
 //! The work is done while the events are asked for, and only then: an operator who leaves, or stops
 //! reading, begins nothing more. Downloads under way go on, since they belong to nobody (F5). When
 //! lanyard stops, the images that are not whole fail, so that no stop waits for them. Callers:
@@ -113,7 +116,14 @@ impl Admin {
             note: String::new(),
             by: order.by.clone(),
         });
-        let run = Run { admin: Arc::clone(self), options, pins, permits: Semaphore::new(jobs), tell };
+        let run = Run {
+            admin: Arc::clone(self),
+            options,
+            pins,
+            permits: Semaphore::new(jobs),
+            tell,
+            whole: Mutex::default(),
+        };
         Ok(PullEvents { told, work: Box::pin(run.all(wanted)), over: false })
     }
 }
@@ -126,13 +136,39 @@ struct Run {
     pins: Option<PinOptions>,
     permits: Semaphore,
     tell: mpsc::UnboundedSender<PullEvent>,
+    /// The images that were whole and are not pinned, with their blobs.
+    whole: Mutex<Vec<(Told, Vec<Digest>)>>,
 }
 
 impl Run {
     async fn all(self, images: Vec<Wanted>) {
         let whole = stream::iter(images).map(|wanted| self.one(wanted)).buffer_unordered(self.options.jobs);
         let failed = whole.filter(|whole| std::future::ready(!whole)).count().await;
-        self.tell(PullEvent::End { failed });
+        let gone = self.tell_of_gone().await;
+        self.tell(PullEvent::End { failed: failed + gone });
+    }
+
+    /// Tells which images were whole and are so no more, and says how many.
+    async fn tell_of_gone(&self) -> usize {
+        let (whole, mut gone) = (std::mem::take(&mut *self.whole.lock()), 0);
+        for (told, blobs) in whole {
+            if !self.are_here(&blobs).await {
+                let error = "it was whole, and some of it was let go for others: they do not fit together".to_owned();
+                self.image(&told, ImageState::Failed, Some((error, PullCause::NoRoom)));
+                gone += 1;
+            }
+        }
+        gone
+    }
+
+    async fn are_here(&self, blobs: &[Digest]) -> bool {
+        for digest in blobs {
+            // If it cannot be told, the next pull will tell.
+            if matches!(self.admin.storage.size(digest).await, Ok(None)) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Says whether all went well.
@@ -157,20 +193,27 @@ impl Run {
             () = self.stopping() => Err(("lanyard is stopping".to_owned(), PullCause::Stopping)),
             fetched = fetched => fetched.map_err(|error| (error.to_string(), self.cause(&image.repository, &error))),
         };
+        // Nothing of the image is evicted before it is pinned.
         let fetched = match (fetched, &self.pins) {
-            (Ok(()), Some(pins)) => self.pin(&told, &image, pins).await,
+            (Ok(fetched), Some(pins)) => self.pin(&told, &image, pins).await.map(|()| fetched),
             (fetched, _) => fetched,
         };
         let state = match &fetched {
-            Ok(()) if self.options.dry_run => ImageState::Planned,
-            Ok(()) => ImageState::Whole,
+            Ok(_) if self.options.dry_run => ImageState::Planned,
+            Ok(_) => ImageState::Whole,
             Err(_) => ImageState::Failed,
         };
         if let Err((error, _)) = &fetched {
             tracing::info!(image = %image, "an image is not fetched: {error}");
         }
         self.image(&told, state, fetched.as_ref().err().cloned());
-        fetched.is_ok()
+        match fetched {
+            Ok(fetched) if self.pins.is_none() => {
+                self.whole.lock().push((told, fetched.blobs));
+                true
+            }
+            fetched => fetched.is_ok(),
+        }
     }
 
     async fn pin(&self, told: &Told, image: &Image, pins: &PinOptions) -> Result<(), (String, PullCause)> {

@@ -43,7 +43,7 @@ impl Admin {
         let mut named = Vec::new();
         let mut wrong = Vec::new();
         for (at, text) in texts.iter().enumerate() {
-            match self.image(text) {
+            match self.image_here(text).await {
                 Ok(image) => named.push(name(&image)),
                 Err(error) => wrong.push((at, text.clone(), error.message)),
             }

@@ -32,17 +32,19 @@ impl Admin {
     ///
     /// # Errors
     /// 400: a text is neither an image nor a pattern.
-    pub fn selection(&self, texts: &[String]) -> Result<Selection, RegistryError> {
-        let choice = |text: &String| {
-            if !text.contains('*') {
-                return self.image(text).map(Choice::Image).map_err(|error| error.with_status(400));
-            }
-            pattern(text).map_err(|why| {
-                let shown: String = text.chars().take(200).flat_map(char::escape_default).collect();
-                RegistryError::new(ErrorCode::Unsupported, format!("{shown}: {why}")).with_status(400)
-            })
-        };
-        texts.iter().map(choice).collect::<Result<_, _>>().map(Selection)
+    pub async fn selection(&self, texts: &[String]) -> Result<Selection, RegistryError> {
+        let mut choices = Vec::new();
+        for text in texts {
+            choices.push(if text.contains('*') {
+                pattern(text).map_err(|why| {
+                    let shown: String = text.chars().take(200).flat_map(char::escape_default).collect();
+                    RegistryError::new(ErrorCode::Unsupported, format!("{shown}: {why}")).with_status(400)
+                })?
+            } else {
+                Choice::Image(self.image_here(text).await.map_err(|error| error.with_status(400))?)
+            });
+        }
+        Ok(Selection(choices))
     }
 }
 

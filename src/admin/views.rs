@@ -170,7 +170,7 @@ pub struct ImageRow {
     pub uses: u16,
     /// Bytes of its blobs that clients were given from here.
     pub saved: u64,
-    /// Why it is not known what it needs.
+    /// Why it is not known what it needs, or why clients get nothing for it.
     #[serde(default)]
     pub problem: Option<String>,
     /// What it is made of, the manifest first. Children of other platforms are not among it.

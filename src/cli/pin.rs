@@ -4,8 +4,11 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use clap::Args;
 
-use super::{config_args::FolderArgs, images::each_image, ls_table::ago, manage};
-use crate::admin::{Pinned, Pins, Unpinned};
+use super::{config_args::FolderArgs, exit::fail, images::each_image, ls_table::ago, manage};
+use crate::{
+    admin::{Pinned, Pins, Unpinned},
+    oci::Platforms,
+};
 
 /// `lanyard pin`
 #[derive(Args, Debug)]
@@ -13,7 +16,8 @@ pub(super) struct Pin {
     /// The images, as clients write them: nginx, ghcr.io/a/b:1, quay.io/a/b@sha256:…
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
-    /// Keep only these platforms of an image that has several, like linux/amd64,linux/arm64
+    /// Keep only these platforms of an image that has several, like linux/amd64,linux/arm64, or
+    /// all; by default all
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<String>,
     /// A note, for whoever reads the list of pins
@@ -49,6 +53,9 @@ impl ListPins {
 impl Pin {
     pub(super) fn run(self) -> ExitCode {
         let Pin { images, platform, note, folder } = self;
+        if let Err(error) = Platforms::parse(platform.iter().map(String::as_str)) {
+            return fail(&format!("lanyard: --platform: {error}\n"));
+        }
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(platform.iter().map(|platform| ("platform", platform)));
         query.extend_pairs([("note", note), ("by", operator())]);

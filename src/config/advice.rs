@@ -76,6 +76,23 @@ mod tests {
         assert_eq!(keep(r#"["docker.io/library/nginx:*", "**:edge"]"#), [""; 0]);
         let told = keep(r#"["library/nginx:*"]"#);
         assert!(told.len() == 1 && told[0].contains("library is no upstream"), "{told:?}");
+        let told = keep(r#"["docker.i*/nginx:1"]"#);
+        assert!(told.len() == 1 && told[0].contains("docker.i* is no upstream"), "{told:?}");
+    }
+
+    #[test]
+    fn a_pattern_that_can_never_keep_anything_is_refused() {
+        for (pattern, told) in [
+            ("docker.io/nginx:1", "write \"docker.io/library/nginx:1\""),
+            ("docker.io/*:x", "write \"docker.io/library/*:x\""),
+            ("docker.io/-x:1", "no image has such a name"),
+        ] {
+            let environment = vec![("LANYARD__CACHE__KEEP".into(), format!("[{pattern:?}]").into())];
+            let problems = Config::load(&Inputs { environment, ..Inputs::default() }).unwrap_err();
+            let what = problems[0].to_string();
+            let begins = format!("LANYARD__CACHE__KEEP: cache.keep[0]: {pattern:?}: ");
+            assert!(problems.len() == 1 && what.starts_with(&begins) && what.contains(told), "{problems:?}");
+        }
     }
 
     #[test]

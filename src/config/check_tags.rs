@@ -5,7 +5,7 @@ use figment::value::Value;
 
 use super::{
     keys::{TagRule, Upstream},
-    parse::tags::image_pattern,
+    parse::tags::image_pattern_of,
     problem::ShownEntry,
     reader::{Reader, Section},
 };
@@ -31,7 +31,7 @@ pub(super) fn rules(
             reader.problem(reader.source(value, &path), path, "needs freeze beside it");
         }
         let names = || upstreams.iter().map(|upstream| &upstream.name);
-        let images = reader.take_list(&mut section, "match", |text| image_pattern(text, names()));
+        let images = reader.take_list(&mut section, "match", |text| image_pattern_of(text, names()));
         if let Some(rule) = TagRule::read(reader, &mut section, images) {
             rules.push((rule, section.into_shown(TagRule::KEYS)));
         }
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_rule_that_cannot_work_is_told() {
         let text = r#"[[tags]]
-match = ["nginx:latest", "library/nginx", "docker.oi/**", "docker.io/a:b c", "ok/*/x", "**"]
+match = ["nginx:latest", "library/nginx", "docker.oi/**", "docker.io/a:b c", "ok/*/x", "**", "docker.io/nginx:1"]
 ttl = "soon"
 freeze = "2026-02-30"
 keep = 17
@@ -94,6 +94,8 @@ freeze = "build.lock"
             "2: tags[0].match[2]: \"docker.oi/**\": \"docker.oi\" is not an upstream",
             "2: tags[0].match[3]: \"docker.io/a:b c\": a tag has 1 to 128",
             "2: tags[0].match[4]: \"ok/*/x\": \"ok\" is not an upstream",
+            "2: tags[0].match[6]: \"docker.io/nginx:1\": docker.io has no names of one part alone; write \
+             \"docker.io/library/nginx:1\"",
             "3: tags[0].ttl: \"soon\" is not a duration",
             "4: tags[0].freeze: \"2026-02-30\": there is no such day",
             "5: tags[0].keep: must be a whole number from 1 to 16",

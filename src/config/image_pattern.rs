@@ -3,10 +3,14 @@
 use std::{fmt, str::FromStr};
 
 use super::pattern::{PatternError, glob, segment_matches};
-use crate::oci::{Namespace, Repository, Tag, UpstreamName};
+use crate::oci::{NameError, Namespace, Repository, RepositoryName, Tag, UpstreamName};
 
 /// The longest pattern: an upstream's name, a name and a tag, each as long as it can be.
 const MAX: usize = 700;
+
+/// Docker Hub. Its names have two parts at least: `names` reads one part alone as an image of
+/// `library/`.
+const HUB: &str = "docker.io";
 
 /// `UPSTREAM/NAMES:TAG`, as in `docker.io/library/*:latest` or `**:edge`. `*` is one part between
 /// slashes or some of it, `**` is any number of parts, the upstream's name among them. In the tag
@@ -24,8 +28,13 @@ pub enum ImagePatternError {
     /// What stands before the tag is no pattern.
     #[error(transparent)]
     Names(#[from] PatternError),
+    /// No image has a name that fits.
+    #[error("no image has such a name: {0}")]
+    Name(#[from] NameError),
     /// What stands after the last colon is no tag.
-    #[error("a tag has 1 to 128 letters, digits, . _ and -, in which * is any number of them")]
+    #[error(
+        "a tag has 1 to 128 letters, digits, . _ and -, in which * is any number of them, and does not begin with . or -"
+    )]
     Tag,
     /// There is no name after the upstream.
     #[error("has an upstream or a name alone; write both, as in docker.io/library/*, or docker.io/** for all of it")]
@@ -58,7 +67,25 @@ impl ImagePattern {
 
     /// Whether an image of this upstream can fit.
     pub(super) fn may_be_of(&self, upstream: &UpstreamName) -> bool {
-        self.parts.first().is_some_and(|first| first == "**" || segment_matches(first, upstream.as_str()))
+        let own = self.upstream();
+        (own == "**" || segment_matches(own, upstream.as_str()))
+            && !(upstream.as_str() == HUB && self.is_over_one_part())
+    }
+
+    /// What is wrong, and what to write, if the pattern is over names of one part of Docker Hub,
+    /// as in `docker.io/nginx:1`: there are none.
+    pub(super) fn not_in_library(&self) -> Option<String> {
+        if self.upstream() != HUB || !self.is_over_one_part() {
+            return None;
+        }
+        let mut full = self.clone();
+        full.parts.insert(1, "library".to_owned());
+        Some(format!("{HUB} has no names of one part alone; write {:?}", full.to_string()))
+    }
+
+    /// Whether only names of one part can fit.
+    fn is_over_one_part(&self) -> bool {
+        matches!(self.parts.as_slice(), [upstream, name] if upstream != "**" && name != "**")
     }
 
     /// The upstream's name, or the pattern over upstreams.
@@ -86,8 +113,9 @@ impl FromStr for ImagePattern {
         if names.is_empty() || names.len() > MAX {
             return Err(PatternError::Length.into());
         }
-        let tag_letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'*');
-        if tag.is_some_and(|tag| tag.is_empty() || tag.len() > 128 || !tag.bytes().all(tag_letter)) {
+        // If no image fits with a letter in the place of each wildcard, none fits at all.
+        let without_wildcards = |text: &str| text.replace('*', "a");
+        if tag.is_some_and(|tag| without_wildcards(tag).parse::<Tag>().is_err()) {
             return Err(ImagePatternError::Tag);
         }
         let parts: Vec<String> = names.split('/').map(str::to_owned).collect();
@@ -102,6 +130,9 @@ impl FromStr for ImagePattern {
         }
         if parts.len() == 1 && parts[0] != "**" {
             return Err(ImagePatternError::NoName);
+        }
+        if let Some((_, name)) = names.split_once('/') {
+            without_wildcards(name).parse::<RepositoryName>()?;
         }
         Ok(ImagePattern { parts, tag: tag.map(str::to_owned) })
     }
@@ -170,8 +201,46 @@ mod tests {
             ("docker.io/a:", ImagePatternError::Tag),
             ("docker.io/a:b c", ImagePatternError::Tag),
             ("docker.io/a@sha256", ImagePatternError::Names(PatternError::Grammar)),
+            ("docker.io/a/b:-x", ImagePatternError::Tag),
+            ("docker.io/a/b:.*", ImagePatternError::Tag),
+            ("docker.io/-x:1", ImagePatternError::Name(NameError::Grammar)),
+            ("docker.io/library/../x:1", ImagePatternError::Name(NameError::Grammar)),
+            ("quay.io/a/x-:1", ImagePatternError::Name(NameError::Grammar)),
+            ("**/a._*:1", ImagePatternError::Name(NameError::Grammar)),
+            ("*/-*", ImagePatternError::Name(NameError::Grammar)),
+            (format!("quay.io/{}:1", "a".repeat(254)).as_str(), ImagePatternError::Name(NameError::Length)),
         ] {
             assert_eq!(bad.parse::<ImagePattern>(), Err(why), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn docker_hub_has_no_names_of_one_part() {
+        let of = |text: &str, upstream: &str| pattern(text).may_be_of(&upstream.parse().unwrap());
+        for (text, full) in [
+            ("docker.io/nginx:1", "docker.io/library/nginx:1"),
+            ("docker.io/nginx", "docker.io/library/nginx"),
+            ("docker.io/*:x", "docker.io/library/*:x"),
+        ] {
+            let told = format!("docker.io has no names of one part alone; write \"{full}\"");
+            assert_eq!(pattern(text).not_in_library(), Some(told));
+            assert!(!of(text, "docker.io"), "{text}");
+            assert_eq!(pattern(full).not_in_library(), None);
+            assert!(of(full, "docker.io"), "{full}");
+        }
+        for text in ["docker.io/**:x", "docker.io/*/*", "docker.io/**/nginx:1", "quay.io/nginx:1", "**", "**/nginx:1"] {
+            assert_eq!(pattern(text).not_in_library(), None, "{text}");
+        }
+        for (text, upstream, expected) in [
+            ("*/nginx:1", "docker.io", false),
+            ("*/nginx:1", "quay.io", true),
+            ("docker.i*/nginx:1", "docker.io", false),
+            ("**/nginx:1", "docker.io", true),
+            ("docker.i*/**", "docker.io", true),
+            ("**", "docker.io", true),
+            ("quay.io/*", "docker.io", false),
+        ] {
+            assert_eq!(of(text, upstream), expected, "{text} {upstream}");
         }
     }
 

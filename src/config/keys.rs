@@ -20,7 +20,7 @@ use super::{
         boolean, number, parsed, path,
         pem::{certificates, private_key},
         site::{address, host_name, network, public_url},
-        tags::{freeze, interval, tag_ttl},
+        tags::{freeze, image_pattern, interval, tag_ttl},
         text_of,
         units::{duration, duration_or_never, max_size, min_free},
         upstream::{prefix, proxy, token_host},
@@ -155,7 +155,7 @@ keys! {
         /// Images that are never evicted, as in ["registry.k8s.io/pause:*"]: a pattern over names
         /// with their upstream, a colon, and a tag with or without *. `lanyard pin` does the same
         /// for one image.
-        keep: Vec<ImagePattern> = list([], parsed),
+        keep: Vec<ImagePattern> = list([], image_pattern),
 
         /// How long a name that no client asks for is remembered, once nothing of its image is left
         /// here but manifests. "never": it is never forgotten.

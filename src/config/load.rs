@@ -28,7 +28,7 @@ impl Loaded {
         let mut unread = Vec::new();
         for (index, rule) in self.config.tag_rules.iter().enumerate() {
             if let Some(Freeze::File(path)) = &rule.freeze
-                && let Err(error) = LockFile::read(path)
+                && let Err(error) = LockFile::of_rule(path)
             {
                 let source = self.provenance.tag_rule(index, "freeze").cloned().unwrap_or(Source::Default);
                 unread.push(Problem::new(source, format!("tags[{index}].freeze"), error.to_string()));

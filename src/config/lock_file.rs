@@ -24,7 +24,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{oci::Digest, runtime::printable_word};
+use super::image_pattern::ImagePattern;
+use crate::{
+    oci::Digest,
+    runtime::{open_file, printable_word},
+};
 
 /// The most bytes that a lock file may have: a hundred thousand images are less.
 const MOST: u64 = 32 << 20;
@@ -82,10 +86,22 @@ impl LockFile {
     /// # Errors
     /// It cannot be read, or is no lock file.
     pub fn read(path: &Path) -> Result<LockFile, LockFileError> {
+        LockFile::from(path, File::open(path))
+    }
+
+    /// Reads the file of a rule, which is read again whenever it has changed. So it is no FIFO.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn of_rule(path: &Path) -> Result<LockFile, LockFileError> {
+        LockFile::from(path, open_file(path))
+    }
+
+    fn from(path: &Path, file: io::Result<File>) -> Result<LockFile, LockFileError> {
         let unreadable = |error| LockFileError::Unreadable { path: path.to_owned(), error };
         let mut text = String::new();
-        let mut file = File::open(path).map_err(unreadable)?.take(MOST + 1);
-        file.read_to_string(&mut text).map_err(unreadable)?;
+        file.and_then(|file| file.take(MOST + 1).read_to_string(&mut text)).map_err(unreadable)?;
         let wrong = |what| LockFileError::Wrong { path: path.to_owned(), what };
         if text.len() as u64 > MOST {
             return Err(wrong(format!("it is longer than {} MiB", MOST >> 20)));
@@ -108,8 +124,8 @@ impl LockFile {
             })?;
             for image in images {
                 let name = image.name.clone();
-                if !name.rsplit_once(':').is_some_and(|(before, tag)| before.contains('/') && !tag.contains('/')) {
-                    return Err(format!("{name:?} is no full name with a tag, as in docker.io/library/nginx:latest"));
+                if let Some(what) = wrong_name(&name) {
+                    return Err(what);
                 }
                 if all.insert(name.clone(), image).is_some() {
                     return Err(format!("{name:?} is there twice"));
@@ -151,6 +167,14 @@ impl LockFile {
             }
             text
         })
+    }
+}
+
+/// What is wrong with the name of an image, if no image can have it.
+fn wrong_name(name: &str) -> Option<String> {
+    match name.parse::<ImagePattern>() {
+        Ok(image) if image.exact().is_some() => image.not_in_library().map(|what| format!("{name:?}: {what}")),
+        Ok(_) | Err(_) => Some(format!("{name:?} is no full name with a tag, as in docker.io/library/nginx:latest")),
     }
 }
 
@@ -236,6 +260,11 @@ mod tests {
             (good.replace("[[image]]", "[[later]]"), "it names no image"),
             (good.replace("/a:1", "/a"), "no full name"),
             (good.replace("docker.io/a/a:1", "nginx:1"), "no full name"),
+            (good.replace("docker.io/a/a:1", "docker.io/nginx:1"), "write \"docker.io/library/nginx:1\""),
+            (good.replace("docker.io/a/a:1", "docker.io/-x:1"), "\"docker.io/-x:1\" is no full name"),
+            (good.replace("docker.io/a/a:1", "docker.io/library/../x:1"), "no full name"),
+            (good.replace("docker.io/a/a:1", "docker.io/library/*:1"), "no full name"),
+            (good.replace("docker.io/a/a:1", "docker.io/a/a:-1"), "no full name"),
         ] {
             let what = LockFile::parse(&text).unwrap_err();
             assert!(what.contains(told), "{what}");

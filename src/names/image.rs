@@ -8,7 +8,9 @@
 use std::fmt;
 
 use super::{Names, Spelling, on};
-use crate::oci::{Digest, ErrorCode, Namespace, Reference, RegistryError, Repository, RepositoryName, Tag};
+use crate::oci::{
+    Digest, ErrorCode, Namespace, Reference, RegistryError, Repository, RepositoryName, Tag, UpstreamName,
+};
 
 /// The tag that a name without a tag and without a digest means.
 const LATEST: &str = "latest";
@@ -53,6 +55,21 @@ impl Names {
     /// A host that is no upstream is NAME_UNKNOWN; a name, a tag or a digest that is none is
     /// NAME_INVALID, MANIFEST_INVALID or DIGEST_INVALID. The message shows the word.
     pub fn image(&self, text: &str, hosted_exists: impl Fn(&RepositoryName) -> bool) -> Result<Image, RegistryError> {
+        self.image_among(text, &[], hosted_exists)
+    }
+
+    /// The same, where content of upstreams may be meant that are `left` of an earlier
+    /// configuration.
+    ///
+    /// # Errors
+    /// As [`image`](Self::image).
+    pub fn image_among(
+        &self,
+        text: &str,
+        left: &[UpstreamName],
+        hosted_exists: impl Fn(&RepositoryName) -> bool,
+    ) -> Result<Image, RegistryError> {
+        let known = |host: &str| self.find(host).or_else(|| left.iter().find(|upstream| upstream.as_str() == host));
         let wrong = |code, why: &dyn fmt::Display| RegistryError::new(code, format!("{}: {why}", shown(text)));
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
@@ -69,8 +86,8 @@ impl Names {
         let tag = tag.map_err(|error| wrong(ErrorCode::ManifestInvalid, &error))?;
         let parse = |name: &str| name.parse::<RepositoryName>().map_err(|error| wrong(ErrorCode::NameInvalid, &error));
         let repository = match name.split_once('/') {
-            Some((host, rest)) if self.find(host).is_some() || host.contains(':') => {
-                on(self.upstream(host)?, parse(rest)?)?
+            Some((host, rest)) if known(host).is_some() || host.contains(':') => {
+                on(known(host).map_or_else(|| self.upstream(host), Ok)?, parse(rest)?)?
             }
             Some((host, _)) if is_only_a_host(host) => {
                 let name = parse(name)?;
@@ -126,6 +143,16 @@ mod tests {
         for (text, name) in [("nginx@", "docker.io/library/nginx@"), ("ghcr.io/a/b:1@", "ghcr.io/a/b:1@")] {
             assert_eq!(image(&format!("{text}{digest}")), Ok(format!("{name}{digest}")), "a digest needs no tag");
         }
+    }
+
+    #[test]
+    fn content_of_an_earlier_upstream_has_its_name() {
+        let left: Vec<UpstreamName> = ["old.example", "old:5000"].map(|name| name.parse().unwrap()).into();
+        let image = |text: &str| names().image_among(text, &left, |_| false).map(|image| image.to_string());
+        for text in ["old.example/a/b:1", "old:5000/x:1", "docker.io/library/nginx:1"] {
+            assert_eq!(image(text).as_deref(), Ok(text));
+        }
+        assert_eq!(image("other.example/a/b:1").unwrap_err().code, ErrorCode::NameUnknown);
     }
 
     #[test]

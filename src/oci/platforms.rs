@@ -37,7 +37,7 @@ pub struct PlatformName {
 
 /// A text names no platform.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0:?} is no platform: it is `all`, or like `linux/amd64` or `linux/arm/v7`")]
+#[error("{0:?} is no platform: write one like `linux/amd64` or `linux/arm/v7`, or `all` alone")]
 pub struct NotAPlatform(String);
 
 /// An index lacks platforms that are wanted.

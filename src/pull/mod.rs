@@ -68,7 +68,7 @@ pub use fill::{FillFailure, FillStatus};
 pub use frozen::Ruled;
 use held::{Checked, FetchResult, Held, TagKey};
 use memory::{AgedCache, Lists, NegativeCache, WarmCache};
-pub use prefetch::{PrefetchError, PrefetchOptions, PrefetchStep};
+pub use prefetch::{Fetched, PrefetchError, PrefetchOptions, PrefetchStep};
 pub use range::FileRange;
 use records::no_room;
 pub use referrers::Selection;

@@ -8,8 +8,9 @@
 //! Promises:
 //! - The bytes come by the fills that clients share: a fill under way is joined, content that is
 //!   here is not fetched again.
-//! - The image is whole at the end, or there is an error. Content that finds no room is an error
-//!   here: nothing is passed through.
+//! - The image is whole at the end, or there is an error, and it stays whole as long as the caller
+//!   has [`Fetched`]: nothing of it is evicted while the rest comes. Content that finds no room is
+//!   an error here: nothing is passed through.
 //! - Dropped, it begins nothing more; fills under way go on (F5).
 //! - A dry run asks for manifests only and changes nothing that lasts (K14, `peek.rs`).
 //!
@@ -28,6 +29,7 @@ use crate::{
         Accept, Descriptor, Digest, Manifest, ManifestError, MissingPlatforms, Namespace, OCI_INDEX, Outcome, Platform,
         Platforms, Reference, Repository, is_index,
     },
+    storage::Hold,
 };
 
 /// How many manifests one image may have, with all platforms and referrers.
@@ -102,6 +104,14 @@ pub enum PrefetchError {
     TooMany,
 }
 
+/// An image that is whole. Its blobs are not evicted as long as this lives.
+pub struct Fetched {
+    /// Its blobs.
+    pub blobs: Vec<Digest>,
+    /// Absent after a dry run.
+    _hold: Option<Hold>,
+}
+
 /// The blobs that an image needs, and its manifest.
 struct Plan {
     digest: Digest,
@@ -125,7 +135,7 @@ impl PullThrough {
         options: &PrefetchOptions,
         permits: &Semaphore,
         tell: &(dyn Fn(PrefetchStep) + Send + Sync),
-    ) -> Result<(), PrefetchError> {
+    ) -> Result<Fetched, PrefetchError> {
         let mut plan = self.plan(repo, reference, options).await?;
         let of = plan.blobs.iter().map(|(_, size)| size).fold(0, |sum: u64, size| sum.saturating_add(*size));
         tell(PrefetchStep::Planned { digest: plan.digest, outcome: plan.outcome, of });
@@ -135,8 +145,10 @@ impl PullThrough {
                 let outcome = if here.is_some() { Outcome::Hit } else { Outcome::Filled };
                 tell(PrefetchStep::Blob { digest, outcome, bytes: here.unwrap_or(0), of, whole: true });
             }
-            return Ok(());
+            return Ok(Fetched { blobs: Vec::new(), _hold: None });
         }
+        let all: Vec<_> = plan.blobs.iter().map(|(digest, _)| *digest).collect();
+        let hold = self.storage.hold_cached(all.clone()).await.map_err(PullError::from)?;
         if let Some(config) = plan.lone_config.filter(|_| options.platforms.are_named()) {
             self.bring(repo, config, 0, permits, tell).await?;
             plan.blobs.retain(|(digest, _)| *digest != config);
@@ -146,7 +158,8 @@ impl PullThrough {
         }
         let blobs = stream::iter(plan.blobs).map(Ok);
         let bring = |(digest, size)| self.bring(repo, digest, size, permits, tell);
-        blobs.try_for_each_concurrent(options.jobs, bring).await
+        blobs.try_for_each_concurrent(options.jobs, bring).await?;
+        Ok(Fetched { blobs: all, _hold: Some(hold) })
     }
 
     /// Whether no upstream is ever asked for content of this repository because lanyard is offline.

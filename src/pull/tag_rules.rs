@@ -198,7 +198,7 @@ fn references(named: impl Iterator<Item = (Tag, Digest)>) -> Vec<Reference> {
 impl Lock {
     fn open(path: PathBuf, threads: BlockingPool, changes: &Arc<AtomicU64>) -> Result<Lock, LockFileError> {
         let watch = FileWatch::new(&[&path], FRESH, threads);
-        let file = RwLock::new(Arc::new(LockFile::read(&path)?));
+        let file = RwLock::new(Arc::new(LockFile::of_rule(&path)?));
         Ok(Lock { path, file, watch, changes: Arc::clone(changes) })
     }
 
@@ -222,7 +222,7 @@ impl Lock {
 
     /// Blocking. A file that cannot be read counts as read: it is read again when it has changed.
     fn read(&self) -> Reading {
-        match LockFile::read(&self.path) {
+        match LockFile::of_rule(&self.path) {
             Ok(file) => {
                 tracing::info!(file = %self.path.display(), images = file.images().count(), "a lock file has changed");
                 *self.file.write() = Arc::new(file);

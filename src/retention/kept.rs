@@ -256,7 +256,9 @@ impl KeptSet {
             let entry = self.look(&repository, wanted, version, told).await?;
             self.state.write().await.put(repository, entry);
         }
-        self.bytes.store(self.state.read().await.bytes, Ordering::Relaxed);
+        let bytes = self.state.read().await.bytes;
+        self.bytes.store(bytes, Ordering::Relaxed);
+        self.storage.note_stays(bytes);
         Ok(())
     }
 

@@ -6,13 +6,18 @@
 //!
 //! - One look at a time. A caller that comes while one is under way waits for it.
 //! - No caller waits longer than a second. If the disk does not answer, the look goes on without
-//!   its caller, and the last content stays valid.
+//!   its caller, and the last content stays valid. It is told once, and until that look is over no
+//!   other caller waits at all.
 
 use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,6 +37,8 @@ pub struct FileWatch {
     pool: BlockingPool,
     due: Mutex<Instant>,
     last: Arc<Turn<Last>>,
+    /// A look is under way for which a caller has waited long enough.
+    is_stuck: AtomicBool,
 }
 
 /// The state after the last look.
@@ -62,7 +69,14 @@ impl FileWatch {
     pub(crate) fn new(paths: &[&Path], every: Duration, pool: BlockingPool) -> FileWatch {
         let paths: Arc<[PathBuf]> = paths.iter().map(|&path| path.to_owned()).collect();
         let last = Last { stamps: Some(stamps(&paths)), began: None };
-        FileWatch { paths, every, pool, due: Mutex::new(Instant::now()), last: Arc::new(Turn::new(last)) }
+        FileWatch {
+            paths,
+            every,
+            pool,
+            due: Mutex::new(Instant::now()),
+            last: Arc::new(Turn::new(last)),
+            is_stuck: AtomicBool::default(),
+        }
     }
 
     /// The first look reads the files, also when they have not changed: the caller's content is
@@ -88,7 +102,14 @@ impl FileWatch {
     pub(crate) async fn look(&self, anyway: bool, read: impl FnOnce() -> Reading + Send + 'static) {
         let asked = Instant::now();
         let look = async {
-            let mut last = Arc::clone(&self.last).lock_owned().await;
+            let turn = Arc::clone(&self.last);
+            let mut last = if self.is_stuck.load(Ordering::Acquire) {
+                let Ok(last) = turn.try_lock_owned() else { return };
+                last
+            } else {
+                turn.lock_owned().await
+            };
+            self.is_stuck.store(false, Ordering::Release);
             if last.began.is_some_and(|began| began > asked) {
                 return;
             }
@@ -104,8 +125,30 @@ impl FileWatch {
                 tracing::error!("a watched file was not read, by an error of lanyard's own");
             }
         };
-        let _ = tokio::time::timeout(WAIT, look).await;
+        if tokio::time::timeout(WAIT, look).await.is_err() && !self.is_stuck.swap(true, Ordering::AcqRel) {
+            let files: Vec<_> = self.paths.iter().map(|path| path.display().to_string()).collect();
+            tracing::warn!(
+                files = files.join(", "),
+                "what is there cannot be looked at; what was read before counts on"
+            );
+        }
     }
+}
+
+/// Opens a file that is read again later. A FIFO is refused: its reader would wait for a writer,
+/// perhaps for ever.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    if fs::metadata(path)?.file_type().is_fifo() {
+        return Err(io::Error::other("it is a FIFO, and no file"));
+    }
+    File::open(path)
+}
+
+/// The content of such a file.
+pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_file(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
@@ -119,9 +162,55 @@ fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_the_writer_of_a_fifo() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        assert!(read_file(&path).unwrap_err().to_string().contains("FIFO"));
+        fs::write(folder.path().join("file"), "text").unwrap();
+        assert_eq!(read_file(&folder.path().join("file")).unwrap(), b"text");
+    }
+
+    #[tokio::test]
+    async fn a_look_that_hangs_holds_up_one_caller() {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = BlockingPool::new(tokio::runtime::Handle::current(), 1);
+        let watch = FileWatch::new(&[folder.path()], Duration::ZERO, pool);
+        let (go_on, waits) = std::sync::mpsc::channel::<()>();
+        let hangs = move || {
+            let _ = waits.recv();
+            Reading::Known
+        };
+        watch.look(true, hangs).await;
+        let began = Instant::now();
+        for _ in 0..50 {
+            watch.look(true, || panic!("the disk is not asked while it does not answer")).await;
+        }
+        assert!(began.elapsed() < WAIT, "fifty callers wait no second together: {:?}", began.elapsed());
+        go_on.send(()).unwrap();
+        let read = Arc::new(AtomicUsize::new(0));
+        while read.load(Ordering::SeqCst) == 0 {
+            let read = Arc::clone(&read);
+            let look = move || {
+                read.fetch_add(1, Ordering::SeqCst);
+                Reading::Known
+            };
+            watch.look(true, look).await;
+            tokio::task::yield_now().await;
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_file_is_read_when_it_has_changed_and_when_it_was_no_good() {

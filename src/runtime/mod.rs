@@ -26,7 +26,7 @@ pub use self::{
     tasks::Tasks,
 };
 pub(crate) use self::{
-    file_watch::Reading,
+    file_watch::{Reading, open_file, read_file},
     printable::{PrintableLines, printable, printable_word},
     quiet::run_quietly,
     single_flight::{Flight, SingleFlight},

@@ -67,7 +67,7 @@ pub enum PartKind {
     Layer,
 }
 
-/// A manifest of a repository that no tag names, and that is no child of another one.
+/// A manifest of a repository that has a row of its own beside those of tags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Untagged {
     /// The digest.
@@ -110,7 +110,8 @@ impl Storage {
     }
 
     /// The first `limit` manifests after `last`, in the order of digests, that the repository
-    /// holds, and that neither a tag nor an index of it names. Reads the repository's indexes, and
+    /// holds, without those of `tagged`, which the rows of tags show, and without the children of
+    /// its indexes. A child of `own` is listed all the same. Reads the repository's indexes, and
     /// has its records in memory meanwhile.
     ///
     /// # Errors
@@ -118,38 +119,45 @@ impl Storage {
     pub async fn untagged_after(
         &self,
         repository: &Repository,
+        tagged: HashSet<Digest>,
+        own: HashSet<Digest>,
         last: Option<Digest>,
         limit: usize,
     ) -> Result<Vec<Untagged>, StorageError> {
         let repository = repository.clone();
-        self.read_with(move |files| untagged(files, &repository, last, limit)).await
+        self.read_with(move |files| {
+            let mut untagged = untagged(files, &repository, &tagged, &own)?;
+            untagged.retain(|found| last.is_none_or(|last| found.digest > last));
+            untagged.sort_unstable_by_key(|found| found.digest);
+            untagged.truncate(limit);
+            Ok(untagged)
+        })
+        .await
     }
 }
 
 fn untagged(
     files: &Files,
     repository: &Repository,
-    last: Option<Digest>,
-    limit: usize,
+    tagged: &HashSet<Digest>,
+    own: &HashSet<Digest>,
 ) -> Result<Vec<Untagged>, StorageError> {
     let mut links = files.catalog.links(repository)?;
     links.retain(|link| link.is_manifest() && link.is_held());
-    let mut named: HashSet<Digest> =
-        files.catalog.tag_records(repository)?.into_iter().map(|record| record.digest).collect();
-    if links.iter().all(|link| named.contains(&link.digest)) {
+    if links.iter().all(|link| tagged.contains(&link.digest)) {
         return Ok(Vec::new());
     }
+    let mut children = HashSet::new();
     for link in links.iter().filter(|link| is_index(&link.media_type)) {
         // What cannot be read names nothing; a tag or its own line says so.
         let Ok(Some(bytes)) = files.blobs.read_unnoticed(&link.digest, MAX_MANIFEST_BYTES) else { continue };
         if let Ok(manifest) = Manifest::parse(&link.media_type, &bytes) {
-            named.extend(manifest.children().map(|child| child.digest));
+            children.extend(manifest.children().map(|child| child.digest));
         }
     }
-    links.retain(|link| !named.contains(&link.digest) && last.is_none_or(|last| link.digest > last));
-    links.sort_unstable_by_key(|link| link.digest);
-    links.truncate(limit);
-    Ok(links.iter().map(|link| Untagged { digest: link.digest, is_referrer: link.subject.is_some() }).collect())
+    let has_row = |digest: &Digest| !tagged.contains(digest) && (own.contains(digest) || !children.contains(digest));
+    let untagged = links.iter().filter(|link| has_row(&link.digest));
+    Ok(untagged.map(|link| Untagged { digest: link.digest, is_referrer: link.subject.is_some() }).collect())
 }
 
 fn contents(files: &Files, repository: &Repository, root: &Digest) -> Contents {

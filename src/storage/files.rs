@@ -190,16 +190,26 @@ impl Files {
         self.disk.ledger.fits(bytes, || self.disk.cached()) && self.disk.has_space(bytes)
     }
 
-    /// Whether `bytes` more could fit if all cached content went.
+    /// Whether `bytes` more could fit if all cached content went that may go.
     pub(crate) fn could_fit(&self, bytes: u64) -> bool {
-        self.writable() && self.disk.ledger.max().is_none_or(|max| bytes <= max) && self.disk.space.could_hold(bytes)
+        self.writable() && self.disk.ledger.could_fit(bytes) && self.disk.space.could_hold(bytes, self.may_go())
     }
 
-    /// How many bytes have to go before `bytes` more fit.
+    /// How many bytes the eviction could set free at most. `None`: not everything is counted yet.
+    fn may_go(&self) -> Option<u64> {
+        let usage = self.usage();
+        let (_, parked) = self.disk.ledger.promised();
+        usage.complete.then(|| self.disk.cached().saturating_sub(self.disk.ledger.stays()).saturating_add(parked))
+    }
+
+    /// How many bytes have to go before `bytes` more fit. Where files are missing, it is the bytes
+    /// of as many average blobs.
     pub(crate) fn lack(&self, bytes: u64) -> Lack {
+        let usage = self.usage();
+        let of_files = self.disk.space.files_lack().saturating_mul((usage.bytes / usage.blobs.max(1)).max(1));
         Lack {
             of_max_size: self.disk.ledger.lack(bytes, || self.disk.cached()),
-            of_disk: self.disk.space.lack(bytes),
+            of_disk: self.disk.space.lack(bytes).max(of_files),
             unconfirmed: self.disk.space.overdrawn(),
         }
     }

@@ -14,7 +14,13 @@
 //!
 //! Callers: `Disk`, the downloads, and the verbs of `verbs/room.rs`.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -25,6 +31,8 @@ use crate::oci::Digest;
 #[derive(Debug)]
 pub(super) struct Ledger {
     max: Option<u64>,
+    /// The cached bytes that are not evicted, as the retention told last.
+    stays: AtomicU64,
     books: Arc<SharedBooks>,
 }
 
@@ -57,12 +65,27 @@ pub struct Reservation {
 impl Ledger {
     /// `queue` is told of each byte that becomes free.
     pub(super) fn new(max: Option<u64>, queue: Arc<RoomQueue>) -> Self {
-        Ledger { max, books: Arc::new(SharedBooks { books: Mutex::default(), queue }) }
+        Ledger { max, stays: AtomicU64::new(0), books: Arc::new(SharedBooks { books: Mutex::default(), queue }) }
     }
 
     /// Whether there is a `max_size`.
     pub(super) fn is_bounded(&self) -> bool {
         self.max.is_some()
+    }
+
+    /// Notes how many cached bytes are not evicted.
+    pub(super) fn note_stays(&self, bytes: u64) {
+        self.stays.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The cached bytes that are not evicted.
+    pub(super) fn stays(&self) -> u64 {
+        self.stays.load(Ordering::Relaxed)
+    }
+
+    /// Whether `bytes` fit beside what is not evicted.
+    pub(super) fn could_fit(&self, bytes: u64) -> bool {
+        self.max.is_none_or(|max| bytes.saturating_add(self.stays()) <= max)
     }
 
     /// Notes the bytes that an earlier process left of a download.

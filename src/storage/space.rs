@@ -1,5 +1,8 @@
 //! How much room there is on the disk: the file system's own answer, asked at most once a second.
 //!
+//! A file system that has a bound of files (inodes) is full as well when few are left: small blobs
+//! and the links to them use them up long before the bytes.
+//!
 //! Promises: an answer is at most a second old, and is lowered by the bytes that
 //! [`Space::take`] was told of since, and raised by those that [`Space::gained`] was told of. btrfs
 //! and ZFS count removed bytes as free only after their next transaction, on btrfs half a minute
@@ -23,6 +26,12 @@ use crate::config::MinFree;
 /// How long an answer is believed. Many fills may begin within it; each also reserves its space on
 /// the disk.
 const BELIEVED: Duration = Duration::from_secs(1);
+
+/// So many files stay free: one in a hundred, within these bounds, and one in four at most.
+const FILES_FREE: (u64, u64) = (16, 1000);
+
+/// So many files a download or a push makes, at most.
+const FILES_TAKEN: u64 = 4;
 
 /// The types of the file systems that count removed bytes as free later: btrfs and ZFS.
 const LATE: [u64; 2] = [0x9123_683e, 0x2fc1_2fc1];
@@ -92,6 +101,25 @@ pub(super) struct FileSystem {
     pub(super) free: u64,
     /// Mounted read-only, perhaps since it met an error.
     pub(super) read_only: bool,
+    /// The files that it can have, and those that this user may still make. `None`: it has no
+    /// bound.
+    pub(super) files: Option<(u64, u64)>,
+}
+
+impl FileSystem {
+    /// How many files are missing of those that stay free.
+    fn files_lack(self) -> u64 {
+        let Some((total, free)) = self.files else { return 0 };
+        (total / 100).clamp(FILES_FREE.0, FILES_FREE.1).min(total / 4).saturating_sub(free)
+    }
+
+    fn gains_files(&mut self, number: u64) {
+        self.files = self.files.map(|(total, free)| (total, free.saturating_add(number)));
+    }
+
+    fn loses_files(&mut self, number: u64) {
+        self.files = self.files.map(|(total, free)| (total, free.saturating_sub(number)));
+    }
 }
 
 impl Space {
@@ -110,6 +138,7 @@ impl Space {
             total: answer.f_blocks.saturating_mul(answer.f_frsize),
             free: answer.f_bavail.saturating_mul(answer.f_frsize),
             read_only: answer.f_flag.contains(StatVfsMountFlags::RDONLY),
+            files: (answer.f_files > 0).then_some((answer.f_files, answer.f_favail)),
         };
         let (at, told) = (Instant::now(), answer.free);
         let unconfirmed = match last.take() {
@@ -135,11 +164,12 @@ impl Space {
         self.file_system().is_none_or(|fs| leaves(fs, self.min_free, bytes))
     }
 
-    /// Bytes were removed: the file system's answer is raised by them, until it is asked again or
-    /// has confirmed them.
+    /// Bytes were removed, with a file: the file system's answer is raised by them, until it is
+    /// asked again or has confirmed them.
     pub(super) fn gained(&self, bytes: u64) {
         if let Some(seen) = &mut *self.last.lock() {
             seen.answer.free = seen.answer.free.saturating_add(bytes);
+            seen.answer.gains_files(1);
             if let Some(unconfirmed) = &mut seen.unconfirmed {
                 unconfirmed.push_back((Instant::now(), bytes));
             }
@@ -159,9 +189,16 @@ impl Space {
         self.file_system().map_or(0, |fs| floor(fs, self.min_free).saturating_add(bytes).saturating_sub(fs.free))
     }
 
-    /// Whether `bytes` leave `min_free` on a disk that is empty otherwise.
-    pub(super) fn could_hold(&self, bytes: u64) -> bool {
-        self.file_system().is_none_or(|fs| floor(fs, self.min_free).saturating_add(bytes) <= fs.total)
+    /// How many files have to go before a download or a push may make some.
+    pub(super) fn files_lack(&self) -> u64 {
+        self.file_system().map_or(0, FileSystem::files_lack)
+    }
+
+    /// Whether `bytes` leave `min_free` once `may_go` bytes are removed, or on a disk that is empty
+    /// otherwise where that is not known.
+    pub(super) fn could_hold(&self, bytes: u64, may_go: Option<u64>) -> bool {
+        let room = |fs: FileSystem| may_go.map_or(fs.total, |may_go| fs.free.saturating_add(may_go).min(fs.total));
+        self.file_system().is_none_or(|fs| floor(fs, self.min_free).saturating_add(bytes) <= room(fs))
     }
 
     /// As [`has_room`](Self::has_room), for bytes that are written next: until the file system is
@@ -170,13 +207,14 @@ impl Space {
         let room = self.has_room(bytes);
         if let (true, Some(seen)) = (room, &mut *self.last.lock()) {
             seen.answer.free = seen.answer.free.saturating_sub(bytes);
+            seen.answer.loses_files(FILES_TAKEN);
         }
         room
     }
 }
 
 fn leaves(fs: FileSystem, min_free: MinFree, bytes: u64) -> bool {
-    !fs.read_only && fs.free.checked_sub(bytes).is_some_and(|left| left >= floor(fs, min_free))
+    !fs.read_only && fs.files_lack() == 0 && fs.free.checked_sub(bytes).is_some_and(|left| left >= floor(fs, min_free))
 }
 
 /// The bytes that stay free.
@@ -194,7 +232,7 @@ mod tests {
 
     #[test]
     fn leaves_what_the_operator_wants_free() {
-        let fs = FileSystem { total: 1000, free: 150, read_only: false };
+        let fs = FileSystem { total: 1000, free: 150, read_only: false, files: None };
         for (min_free, bytes, room) in [
             (MinFree::Percent(10.0), 50, true),
             (MinFree::Percent(10.0), 51, false),
@@ -209,9 +247,36 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_without_files_is_full() {
+        let of = |files| FileSystem { total: 1000, free: 1000, read_only: false, files };
+        for (files, lack) in [
+            (None, 0),
+            (Some((1_000_000, 1000)), 0),
+            (Some((1_000_000, 400)), 600),
+            (Some((20_000, 150)), 50),
+            (Some((500, 16)), 0),
+            (Some((500, 0)), 16),
+            (Some((8, 1)), 1),
+        ] {
+            assert_eq!(of(files).files_lack(), lack, "{files:?}");
+            assert_eq!(leaves(of(files), MinFree::Bytes(0), 0), lack == 0, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn no_more_could_go_than_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = Space::new(dir.path().to_owned(), MinFree::Bytes(0));
+        let fs = space.file_system().unwrap();
+        assert!(space.could_hold(fs.total, None) && !space.could_hold(fs.total + 1, None));
+        assert!(space.could_hold(fs.free, Some(0)) && space.could_hold(fs.free + 1, Some(1)));
+        assert!(!space.could_hold(fs.free + 1, Some(0)) && !space.could_hold(fs.total + 1, Some(u64::MAX)));
+    }
+
+    #[test]
     fn removed_bytes_count_until_a_late_file_system_confirms_them() {
         let now = Instant::now();
-        let answer = FileSystem { total: 1000, free: 100, read_only: false };
+        let answer = FileSystem { total: 1000, free: 100, read_only: false, files: None };
         let seen = |removed: &[(u64, u64)]| {
             let removed = removed.iter().map(|(ago, bytes)| (now - Duration::from_secs(*ago), *bytes));
             Seen { at: now, answer, told: 100, unconfirmed: Some(removed.collect()) }

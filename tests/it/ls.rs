@@ -1,5 +1,7 @@
 //! `lanyard ls` over the real binary: what is here of each image, why, and what it saved.
 
+mod kept;
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -61,6 +61,10 @@ fn images_are_pinned_by_the_names_that_clients_use() {
         (&"ghcr.io/a/b:1".into(), &"ghcr.io/a/b:1 is not pinned".into())
     );
     assert_eq!(pins(&server), empty);
+
+    let output = command(&server, &["pin", "nginx", "--platform", "all"]);
+    assert_eq!(stdout(&output), "Pinned docker.io/library/nginx:latest.\n", "{}", stderr(&output));
+    assert_eq!(pins(&server)["pins"][0]["platforms"], serde_json::json!([]));
 }
 
 #[test]
@@ -78,7 +82,11 @@ fn what_cannot_be_pinned_is_told_and_the_rest_is_pinned() {
         assert_eq!(command(&server, &["pin", wrong]).status.code(), Some(64), "{wrong:?}");
     }
     assert_eq!(command(&server, &["pin"]).status.code(), Some(64));
-    assert_eq!(command(&server, &["pin", "nginx", "--platform", "amd64"]).status.code(), Some(1));
+    for wrong in ["amd64", "all,linux/amd64"] {
+        let output = command(&server, &["pin", "nginx", "--platform", wrong]);
+        assert_eq!(output.status.code(), Some(64), "{wrong:?}");
+        assert!(stderr(&output).starts_with("lanyard: --platform: "), "{}", stderr(&output));
+    }
     assert_eq!(command(&server, &["pin", "nginx", "--note", &"x".repeat(1001)]).status.code(), Some(1));
     assert_eq!(pins(&server)["pins"].as_array().unwrap().len(), 1);
 

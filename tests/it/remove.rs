@@ -98,6 +98,27 @@ fn an_image_is_removed_and_comes_again() {
     assert_eq!(command(&server, &["rm", "a b"]).status.code(), Some(64));
 }
 
+/// Its bytes would not be free: the room would be given away twice.
+#[test]
+fn what_a_client_reads_is_in_use_and_goes_later() {
+    let hub = Hub::start();
+    let image = hub.image("library/busybox", "1").layer(64 << 20).publish();
+    let server = mirror(&hub);
+    pull(&server, "library/busybox", "1", &image);
+    let slow = crate::raw::send(server.host().parse().unwrap(), "GET", &blob("library/busybox", image.layer(0)), &[]);
+    let told = |words: &[&str]| json(&command(&server, words));
+    crate::wire::eventually("only the layer is in use", || {
+        told(&["rm", "busybox:1", "--dry-run", "--json"])["in_use"] == 1
+    });
+    let removed = told(&["rm", "busybox:1", "--json"]);
+    assert_eq!((&removed["in_use"], &removed["tags"]), (&1.into(), &1.into()), "{removed}");
+    assert!(removed["bytes"].as_u64().unwrap() < 64 << 20, "{removed}");
+    let status = crate::admin::ask(&server, "GET", "/api/v1/status").json();
+    assert!(status["kept"]["bytes"].as_u64().unwrap() >= 64 << 20, "it still counts: {status}");
+    let mut slow = slow;
+    assert_eq!(crate::raw::finish(&mut slow).rest.len(), 64 << 20, "the reader gets all of it");
+}
+
 #[test]
 fn k8_offline_nothing_is_removed() {
     let hub = Hub::start();

@@ -1,6 +1,6 @@
-//! Compose files: the `image` of every service, with the variables of the environment
-//! (compose-spec, "Interpolation"). A service that is only built has none. `.env` is not read, and
-//! neither are the files of `include` and `extends`.
+//! Compose files: the `image` of every service, merged ones among them, with the variables of the
+//! environment (compose-spec, "Interpolation"). A service that is only built has none. `.env` is
+//! not read, and neither are the files of `include` and `extends`.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,7 @@ use super::{
 /// The images of the services.
 pub(super) fn images(services: &Node, variable: &dyn Fn(&str) -> Option<String>, findings: &mut Findings) {
     let mut seen = HashSet::new();
-    for (name, service) in services.entries().iter().filter(|(_, service)| seen.insert(service.id())) {
+    for (name, service) in services.all_entries().iter().filter(|(_, service)| seen.insert(service.id())) {
         let Some(image) = service.get("image").filter(|image| !image.is_null()) else { continue };
         let line = image.line();
         let name = shown(name.text().unwrap_or_default());

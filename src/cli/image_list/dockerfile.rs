@@ -2,12 +2,14 @@
 //! directive `syntax`, which a build pulls too. Stages and `scratch` are no images.
 //!
 //! The variables of a `FROM` have the defaults of the `ARG` lines before the first one: the values
-//! on the command line of a build are not known here. A here-document is skipped to its end.
+//! on the command line of a build are not known here. A here-document of RUN, COPY or ADD is
+//! skipped to its end (`here_documents.rs`).
 
 use std::collections::{HashMap, HashSet};
 
 use super::{
     finding::{Findings, Found, LONGEST_TEXT, Mistake, TOO_LONG, shown},
+    here_documents::{HereDocument, here_documents},
     variables,
 };
 
@@ -82,13 +84,10 @@ fn instructions(text: &str, escape: char) -> Result<Vec<Instruction>, Mistake> {
             part = next.map_or("", |(_, line)| line);
         }
         text.push_str(part);
-        for (delimiter, tabs) in here_documents(&text) {
-            let ends = |line: &str| if tabs { line.trim_start_matches('\t') == delimiter } else { line == delimiter };
-            if !lines.by_ref().any(|(_, line)| ends(line)) {
-                return Err(Mistake {
-                    line: number,
-                    what: format!("the here-document {} has no end", shown(&delimiter)),
-                });
+        for document in begun_by(&text) {
+            if !lines.by_ref().any(|(_, line)| document.ends_at(line)) {
+                let what = format!("the here-document {} has no end", shown(&document.name));
+                return Err(Mistake { line: number, what });
             }
         }
         instructions.push(Instruction { line: number, text: text.trim().to_owned() });
@@ -96,32 +95,17 @@ fn instructions(text: &str, escape: char) -> Result<Vec<Instruction>, Mistake> {
     Ok(instructions)
 }
 
-/// The delimiters of the here-documents that an instruction begins, and whether tabs may stand
-/// before them.
-fn here_documents(text: &str) -> Vec<(String, bool)> {
-    let word = text.split_whitespace().next().unwrap_or_default();
-    if !["run", "copy", "add"].iter().any(|known| word.eq_ignore_ascii_case(known)) {
-        return Vec::new();
-    }
-    let mut found = Vec::new();
-    for word in text.split_whitespace() {
-        // `<<<` is a string, and `1<<2` arithmetic.
-        let Some(rest) = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<") else { continue };
-        let (rest, tabs) = rest.strip_prefix('-').map_or((rest, false), |rest| (rest, true));
-        let bare = rest.trim_start_matches(['"', '\'']);
-        let name: String = bare.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-        if name.chars().next().is_some_and(|first| !first.is_ascii_digit()) {
-            found.push((name, tabs));
-        }
-    }
-    found
+/// The here-documents that an instruction begins. Only three instructions have any.
+fn begun_by(text: &str) -> Vec<HereDocument> {
+    let (word, _) = command(text);
+    let has_some = ["run", "copy", "add"].iter().any(|known| word.eq_ignore_ascii_case(known));
+    if has_some { here_documents(text) } else { Vec::new() }
 }
 
 impl Build {
     fn take(&mut self, instruction: &Instruction) {
         let Instruction { line, text } = instruction;
-        let (word, rest) = split(text);
-        let (word, rest) = if word.eq_ignore_ascii_case("onbuild") { split(rest) } else { (word, rest) };
+        let (word, rest) = command(text);
         match word.to_ascii_lowercase().as_str() {
             "from" => self.from(*line, rest),
             "arg" if !self.has_stage => self.argument(*line, rest),
@@ -206,6 +190,12 @@ impl Build {
 
 fn flags(rest: &str) -> impl Iterator<Item = &str> {
     rest.split_whitespace().take_while(|word| word.starts_with("--"))
+}
+
+/// The first word of an instruction, and the rest; of ONBUILD those of the instruction in it.
+fn command(text: &str) -> (&str, &str) {
+    let (word, rest) = split(text);
+    if word.eq_ignore_ascii_case("onbuild") { split(rest) } else { (word, rest) }
 }
 
 fn split(text: &str) -> (&str, &str) {

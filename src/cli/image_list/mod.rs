@@ -7,6 +7,7 @@
 mod compose;
 mod dockerfile;
 mod finding;
+mod here_documents;
 mod kubernetes;
 mod plain;
 mod variables;

@@ -62,6 +62,36 @@ fn compose_files_have_the_images_of_their_services() {
     );
 }
 
+const MERGED: &str = r"
+x-more: &more
+  deep: {image: deep}
+  a: {image: no}
+x-two: &two
+  <<: *more
+  b: {image: no}
+  c: {image: c}
+x-one: &one
+  a: {image: a}
+  b: {image: b}
+services:";
+
+#[test]
+fn merged_services_are_services() {
+    for (services, images) in [
+        ("\n  <<: *one\n", &["a", "b"][..]),
+        ("\n  <<: *one\n  b: {image: own}\n", &["own", "a"]),
+        ("\n  b:\n  <<: *one\n", &["a"]),
+        ("\n  <<: [*one, *two]\n", &["a", "b", "c", "deep"]),
+        ("\n  web: {image: web}\n  <<: [*two, *one]\n", &["web", "no", "c", "deep"]),
+        ("\n  web: {image: web}\n  <<:\n", &["web"]),
+        (" *two\n", &["no", "c", "deep"]),
+    ] {
+        assert_eq!(found(&format!("{MERGED}{services}")), images, "{services}");
+    }
+    let image = "x-a: &a {image: a}\nx-b: &b {<<: *a}\nservices:\n  web: {<<: [{x: y}, *b]}\n";
+    assert_eq!(found(image), ["a"]);
+}
+
 const KUBERNETES: &str = r"---
 apiVersion: v1
 kind: Pod
@@ -140,6 +170,31 @@ FROM run
 "#;
 
 #[test]
+fn here_documents_are_what_buildkit_takes_for_them() {
+    let text = r#"FROM a:1
+RUN echo "type <<EOF to begin" && echo $((1<<2))
+CMD cat <<EOF
+COPY <<END-OF-CONF <<EOF.conf <<"MY EOF" /x
+FROM no:1
+END-OF-CONF
+FROM no:2
+END-OF-CONF
+EOF.conf
+FROM no:3
+MY
+MY EOF
+ONBUILD RUN <<EOF
+FROM no:4
+EOF
+FROM b:1
+"#;
+    assert_eq!(found(text), ["a:1", "b:1"]);
+    for (text, name) in [("FROM a\nRUN <<END-OF\nEND\n", "END-OF"), ("FROM a\nADD <<'MY EOF' /x\nMY\n", "MY EOF")] {
+        assert_eq!(mistakes(text), [(2, format!("the here-document {name:?} has no end"))]);
+    }
+}
+
+#[test]
 fn dockerfiles_have_the_images_of_their_stages_and_sources() {
     let images = ["docker/dockerfile:1", "golang:1.24", "tools:2", "alpine:3.20", "nginx:1.27", "busybox:1"];
     assert_eq!(found(DOCKERFILE), images);
@@ -174,6 +229,9 @@ fn hostile_files_cost_little() {
     let big = (0..50_000).fold("big: &big\n".to_owned(), |text, n| text + &format!("  k{n}: v\n")) + &services;
     let lists = format!("kind: X\na: &a [{}]\n", "{image: x},".repeat(50_000));
     let lists = (0..50_000).fold(lists, |text, n| text + &format!("k{n}: {{containers: *a}}\n"));
+    let merges = (1..60).fold("m0: &m0 {s: {image: x}}\n".to_owned(), |text, n| {
+        text + &format!("m{n}: &m{n} {{<<: [*m{0}, *m{0}]}}\n", n - 1)
+    });
     let doubled = doubling(40) + "FROM ${V39}\n";
     let many = |name: &str, count: usize| (0..count).fold(String::new(), |text, n| text + &format!("{name}{n}\n"));
     let stages = many("FROM x AS s", 100_000) + &many("COPY --from=s", 100_000);
@@ -181,6 +239,8 @@ fn hostile_files_cost_little() {
         ("a bomb of aliases", bomb, None),
         ("many merges of a large mapping", big, Some("there is no image")),
         ("many aliases of a long list", lists, None),
+        ("merges that double", merges.clone() + "services: *m59\n", None),
+        ("merges that double in a service", merges + "services: {a: *m59}\n", Some("there is no image")),
         ("nested flow", format!("kind: {}{}", "[".repeat(5_000), "]".repeat(5_000)), Some("")),
         ("nested blocks", (0..500).fold(String::new(), |text, n| text + &" ".repeat(n) + "a:\n"), Some("nests deeper")),
         ("an alias inside its anchor", "kind: &a [*a]".to_owned(), Some("")),

@@ -7,7 +7,11 @@
 //! - A key that readers ask for is found at once ([`KEYS`]), however many entries a mapping has.
 //! - `<<` merges mappings, as compose files have it.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    slice,
+};
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
@@ -17,8 +21,8 @@ use super::finding::{LONGEST_IMAGE, Mistake};
 const MOST_NODES: usize = 2_000_000;
 /// How deep they nest.
 const DEEPEST: usize = 100;
-/// How often a mapping is merged from another one, one after the other, and from how many at once.
-const MERGES: usize = 16;
+/// The most mappings in which a merged value is looked for.
+const MERGES: usize = 256;
 /// The keys that [`Node::get`] finds.
 const KEYS: [&str; 6] = ["image", "reference", "services", "kind", "apiVersion", MERGE];
 const MERGE: &str = "<<";
@@ -85,25 +89,53 @@ impl Node {
         }
     }
 
+    /// The entries of a mapping, then merged ones whose keys it has not; none, if it is another
+    /// node. Each mapping is read once, however often it is merged.
+    pub(super) fn all_entries(&self) -> Vec<(Node, Node)> {
+        let (mut entries, mut keys, mut seen) = (Vec::new(), HashSet::<String>::new(), HashSet::new());
+        let mut nodes = vec![self.clone()];
+        while let Some(node) = nodes.pop() {
+            if !seen.insert(node.id()) {
+                continue;
+            }
+            let (own, mut merged) = (entries.len(), Vec::new());
+            for (key, value) in node.entries() {
+                match key.text() {
+                    Some(MERGE) if value.items().is_empty() => merged.push(value.clone()),
+                    Some(MERGE) if seen.insert(value.id()) => merged.extend(value.items().iter().cloned()),
+                    Some(MERGE) => {}
+                    Some(text) if keys.contains(text) => {}
+                    Some(_) | None => entries.push((key.clone(), value.clone())),
+                }
+            }
+            keys.extend(entries[own..].iter().filter_map(|(key, _)| key.text().map(str::to_owned)));
+            // The one that is merged first is the next.
+            nodes.extend(merged.into_iter().rev());
+        }
+        entries
+    }
+
     /// The value of one of [`KEYS`], its own or else a merged one.
     pub(super) fn get(&self, key: &str) -> Option<Node> {
-        self.merged(key, MERGES)
+        let (mut nodes, mut left) = (vec![self.clone()], MERGES);
+        while let Some(node) = nodes.pop() {
+            if let Some(value) = node.own(key) {
+                return Some(value.clone());
+            }
+            let Some(from) = node.own(MERGE) else { continue };
+            let from = if from.items().is_empty() { slice::from_ref(from) } else { from.items() };
+            let from = &from[..from.len().min(left)];
+            left -= from.len();
+            // The one that is merged first is the next.
+            nodes.extend(from.iter().rev().cloned());
+        }
+        None
     }
 
     fn own(&self, key: &str) -> Option<&Node> {
         let Content::Mapping(mapping) = &self.0.1 else { return None };
         let place = KEYS.iter().position(|known| *known == key)?;
         Some(&mapping.entries[mapping.known[place]? as usize].1)
-    }
-
-    fn merged(&self, key: &str, merges: usize) -> Option<Node> {
-        if let Some(value) = self.own(key) {
-            return Some(value.clone());
-        }
-        let (from, merges) = (self.own(MERGE)?, merges.checked_sub(1)?);
-        // Mappings that merge several others are not followed further: their number could explode.
-        let several = from.items().iter().take(MERGES).find_map(|from| from.own(key).cloned());
-        several.or_else(|| from.merged(key, merges))
     }
 }
 

@@ -6,7 +6,7 @@
 //! screen has lines. With `NO_COLOR` they have no colour. Called by `mod.rs` with every event.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{IsTerminal as _, stderr},
 };
 
@@ -101,7 +101,7 @@ pub(super) struct Bars {
     /// How many bars of images fit above the sum.
     most: usize,
     total: usize,
-    ended: usize,
+    ended: HashSet<String>,
 }
 
 /// An image under way.
@@ -131,7 +131,7 @@ impl Bars {
         let sum_style = style("{binary_bytes_per_sec:>13} {eta:>4} left  {wide_msg}");
         let (images, style) = (HashMap::new(), style("{wide_msg}"));
         // The line of the sum, and the one where the cursor stands.
-        Bars { screen, sum, sum_style, style, images, most: rows - 2, total, ended: 0 }
+        Bars { screen, sum, sum_style, style, images, most: rows - 2, total, ended: HashSet::new() }
     }
 
     fn image(&mut self, event: &ImageEvent) {
@@ -147,14 +147,14 @@ impl Bars {
                 }
             }
             ImageState::Whole | ImageState::Failed | ImageState::Planned => {
-                self.ended += 1;
+                self.ended.insert(event.image.clone());
                 if let Some(bar) = self.images.remove(&event.image).and_then(|image| image.bar) {
                     bar.finish_and_clear();
                     self.screen.remove(&bar);
                 }
             }
         }
-        self.sum.set_message(format!("{} of {} images done", self.ended, self.total));
+        self.sum.set_message(format!("{} of {} images done", self.ended.len(), self.total));
     }
 
     fn begin(&mut self, name: &str) {

@@ -15,7 +15,7 @@ use crate::admin::{BlobEvent, ImageEvent, ImageState, PullCause, PullEvent};
 /// See the module.
 pub(super) struct Summary {
     dry_run: bool,
-    whole: usize,
+    whole: HashSet<String>,
     failed: Vec<PullCause>,
     /// The images of a dry run that end well.
     planned: Vec<String>,
@@ -35,8 +35,8 @@ struct Blob {
 
 impl Summary {
     pub(super) fn new(dry_run: bool) -> Summary {
-        let (blobs, looked_at) = Default::default();
-        Summary { dry_run, whole: 0, failed: Vec::new(), planned: Vec::new(), blobs, looked_at }
+        let (whole, blobs, looked_at) = Default::default();
+        Summary { dry_run, whole, failed: Vec::new(), planned: Vec::new(), blobs, looked_at }
     }
 
     pub(super) fn note(&mut self, event: &PullEvent) {
@@ -58,12 +58,16 @@ impl Summary {
     fn image(&mut self, event: &ImageEvent) {
         match event.state {
             ImageState::Resolving | ImageState::Fetching => {}
-            ImageState::Whole => self.whole += 1,
+            ImageState::Whole => drop(self.whole.insert(event.image.clone())),
             ImageState::Planned => {
                 let blobs = self.looked_at.remove(&event.image).unwrap_or_default();
                 self.planned.push(plan(event, &blobs));
             }
-            ImageState::Failed => self.failed.push(event.cause.unwrap_or(PullCause::Failed)),
+            ImageState::Failed => {
+                // It may have been whole until others came.
+                self.whole.remove(&event.image);
+                self.failed.push(event.cause.unwrap_or(PullCause::Failed));
+            }
         }
     }
 
@@ -88,7 +92,7 @@ impl Summary {
                 let _ = writeln!(text, "{looked}{failed}: {missing} blobs would be fetched, {}.", size(bytes));
             }
             false => {
-                let _ = writeln!(text, "{} whole{failed}.", images(self.whole));
+                let _ = writeln!(text, "{} whole{failed}.", images(self.whole.len()));
                 let told = [("filled", "fetched"), ("joined", "joined under way"), ("hit", "here already")];
                 for (outcome, what) in told {
                     let (blobs, bytes) = self.count(outcome);
@@ -115,12 +119,12 @@ impl Summary {
             1 => "1 download under way goes on in the running lanyard".to_owned(),
             n => format!("{n} downloads under way go on in the running lanyard"),
         };
-        format!("lanyard: stopped; {going}, and nothing new begins. {} images are whole.\n", self.whole)
+        format!("lanyard: stopped; {going}, and nothing new begins. {} images are whole.\n", self.whole.len())
     }
 
     /// What was done before the connection broke.
     pub(super) fn broken(&self) -> String {
-        format!("lanyard: {} images are whole, {} failed, and then:\n", self.whole, self.failed.len())
+        format!("lanyard: {} images are whole, {} failed, and then:\n", self.whole.len(), self.failed.len())
     }
 
     fn under_way(&self) -> impl Iterator<Item = &str> {
@@ -189,6 +193,16 @@ mod tests {
             causes.iter().for_each(|cause| summary.note(&image("a", ImageState::Failed, Some(*cause))));
             assert_eq!(summary.code(), code, "{causes:?}");
         }
+    }
+
+    #[test]
+    fn an_image_that_others_pushed_out_is_no_whole_one() {
+        let mut summary = Summary::new(false);
+        summary.note(&image("a", ImageState::Whole, None));
+        summary.note(&image("b", ImageState::Whole, None));
+        summary.note(&image("a", ImageState::Failed, Some(PullCause::NoRoom)));
+        assert!(summary.text().starts_with("1 image whole, 1 failed."), "{}", summary.text());
+        assert_eq!(summary.code(), 75);
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! Files in PEM: certificates and private keys. The file is read to prove that it can be used;
 //! the rooms that use it read it again, because it may change while lanyard runs.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use figment::value::Value;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::text;
+use crate::runtime::read_file;
 
 /// A file with at least one certificate.
 pub(in crate::config) fn certificates(value: &Value) -> Result<PathBuf, String> {
     let path = PathBuf::from(text(value)?);
-    let bytes = fs::read(&path).map_err(|error| format!("the file cannot be read: {error}"))?;
+    let bytes = read_file(&path).map_err(|error| format!("the file cannot be read: {error}"))?;
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(&bytes) {
         certificate.map_err(|_| "the file is not PEM".to_owned())?;
@@ -23,7 +24,7 @@ pub(in crate::config) fn certificates(value: &Value) -> Result<PathBuf, String> 
 /// A file with a private key that needs no passphrase.
 pub(in crate::config) fn private_key(value: &Value) -> Result<PathBuf, String> {
     let path = PathBuf::from(text(value)?);
-    let bytes = fs::read(&path).map_err(|error| format!("the file cannot be read: {error}"))?;
+    let bytes = read_file(&path).map_err(|error| format!("the file cannot be read: {error}"))?;
     match PrivateKeyDer::from_pem_slice(&bytes) {
         Ok(_) => Ok(path),
         Err(_) => Err("the file holds no private key in PEM, or one with a passphrase".to_owned()),
@@ -32,6 +33,8 @@ pub(in crate::config) fn private_key(value: &Value) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -12,12 +12,21 @@ use super::{
 };
 use crate::oci::UpstreamName;
 
+/// A pattern over images of any upstream.
+pub(in crate::config) fn image_pattern(text: &str) -> Result<ImagePattern, String> {
+    let pattern: ImagePattern = parsed(text)?;
+    match pattern.not_in_library() {
+        Some(what) => Err(format!("{text:?}: {what}")),
+        None => Ok(pattern),
+    }
+}
+
 /// A pattern over images of these upstreams.
-pub(in crate::config) fn image_pattern<'a>(
+pub(in crate::config) fn image_pattern_of<'a>(
     text: &str,
     mut upstreams: impl Iterator<Item = &'a UpstreamName>,
 ) -> Result<ImagePattern, String> {
-    let pattern: ImagePattern = parsed(text)?;
+    let pattern = image_pattern(text)?;
     if upstreams.any(|upstream| pattern.may_be_of(upstream)) {
         return Ok(pattern);
     }
@@ -67,6 +76,26 @@ mod tests {
         for bad in ["2026-13-01", "2026-02-30", "2026-00-10", "1969-12-31"] {
             assert!(freeze(bad).is_err_and(|told| told.contains(bad)), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_pattern_that_no_image_fits_is_refused() {
+        for (text, told) in [
+            ("docker.io/nginx:1", "write \"docker.io/library/nginx:1\""),
+            ("docker.io/*:x", "write \"docker.io/library/*:x\""),
+            ("docker.io/-x:1", "no image has such a name: "),
+            ("docker.io/library/../x:1", "no image has such a name: "),
+        ] {
+            let error = image_pattern(text).unwrap_err();
+            assert!(error.starts_with(&format!("{text:?}: ")) && error.contains(told), "{error}");
+        }
+        let upstreams: Vec<UpstreamName> = ["docker.io", "quay.io"].map(|name| name.parse().unwrap()).into();
+        for text in ["docker.io/library/nginx:1", "docker.io/**:x", "quay.io/nginx:1", "*/nginx:1", "**/nginx:1"] {
+            let expected: Result<ImagePattern, String> = Ok(text.parse().unwrap());
+            assert_eq!((image_pattern(text), image_pattern_of(text, upstreams.iter())), (expected.clone(), expected));
+        }
+        let error = image_pattern_of("docker.i*/nginx:1", upstreams.iter()).unwrap_err();
+        assert!(error.contains("\"docker.i*\" is not an upstream; write the image in full"), "{error}");
     }
 
     #[test]

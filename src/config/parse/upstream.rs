@@ -1,13 +1,16 @@
 //! Values of `[[upstream]]`, and the file of a password. Messages about values in which people
 //! write passwords do not show the value.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use figment::value::Value;
 use url::Url;
 
 use super::text;
-use crate::oci::{RepositoryName, UpstreamName};
+use crate::{
+    oci::{RepositoryName, UpstreamName},
+    runtime::read_file,
+};
 
 /// A host, so that it is not the beginning of a repository's name: `team` would take every
 /// repository `team/…` of the default upstream (S16).
@@ -87,7 +90,7 @@ pub(in crate::config) fn username(value: &Value) -> Result<String, String> {
 /// part of the password. The messages do not show the path, because people write the password
 /// itself there. The line of the configuration file is told.
 pub(crate) fn read_password(path: &Path) -> Result<String, String> {
-    let bytes = fs::read(path).map_err(|error| format!("the file cannot be read: {error}"))?;
+    let bytes = read_file(path).map_err(|error| format!("the file cannot be read: {error}"))?;
     let text = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".to_owned())?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = line.strip_suffix('\r').unwrap_or(line);

@@ -74,7 +74,7 @@ pub(crate) async fn answer(
         AdminPage::Remove => remove::post(admin, query).await,
         AdminPage::Images => {
             let (texts, last) = images_asked(query)?;
-            let selection = admin.selection(&texts)?;
+            let selection = admin.selection(&texts).await?;
             let last = last.as_deref().map(Cursor::parse).transpose()?;
             Ok(json(&admin.images(&selection, last).await?)?)
         }

@@ -3,7 +3,7 @@
 //!
 //! | query key of PUT | meaning |
 //! |---|---|
-//! | `platform` | a platform that is kept of an index; may be repeated; without it all are |
+//! | `platform` | a platform that is kept of an index; may be repeated; `all`, or none: all |
 //! | `note` | the operator's own words, at most 1,000 bytes |
 //! | `by` | who orders it, at most 100 bytes |
 
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     admin::{Admin, PinOptions, Unpinned},
     http::answer::{errors::HttpError, reply::Reply},
-    oci::{ErrorCode, NotAPlatform, RegistryError},
+    oci::{ErrorCode, Platforms, RegistryError},
 };
 
 /// The longest note, in bytes.
@@ -36,11 +36,11 @@ pub(super) async fn list(admin: &Admin, query: &str) -> Result<Reply, HttpError>
 /// The method is PUT or DELETE (`needs.rs`).
 pub(super) async fn change(admin: &Admin, method: &Method, image: &str, query: &str) -> Result<Reply, HttpError> {
     let options = options(query)?;
-    let image = admin.image(image)?;
     if *method == Method::PUT {
-        return Ok(json(&admin.pin(&image, options).await?)?);
+        return Ok(json(&admin.pin(&admin.image(image)?, options).await?)?);
     }
     none(query)?;
+    let image = admin.image_here(image).await?;
     let removed = admin.unpin(&image).await?;
     if removed.is_empty() {
         let message = format!("{image} is not pinned");
@@ -50,13 +50,10 @@ pub(super) async fn change(admin: &Admin, method: &Method, image: &str, query: &
 }
 
 fn options(query: &str) -> Result<PinOptions, RegistryError> {
-    let mut options = PinOptions::default();
+    let (mut options, mut platforms) = (PinOptions::default(), Vec::new());
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match key.as_ref() {
-            "platform" if options.platforms.len() < PLATFORMS => {
-                let platform = value.parse().map_err(|error: NotAPlatform| bad(error.to_string()))?;
-                options.platforms.push(platform);
-            }
+            "platform" if platforms.len() < PLATFORMS => platforms.push(value.into_owned()),
             "platform" => return Err(bad("these are too many platforms")),
             "note" if value.len() <= NOTE => options.note = value.into_owned(),
             "note" => return Err(bad(format!("a note has at most {NOTE} bytes"))),
@@ -64,6 +61,11 @@ fn options(query: &str) -> Result<PinOptions, RegistryError> {
             "by" => return Err(bad(format!("by has at most {BY} bytes"))),
             key => return Err(bad(format!("unknown query key {key:?}"))),
         }
+    }
+    // A pin without a platform keeps all of them, and not those of this machine alone.
+    if !platforms.is_empty() {
+        let platforms = Platforms::parse(platforms.iter().map(String::as_str));
+        options.platforms = platforms.map_err(|error| bad(error.to_string()))?.names();
     }
     Ok(options)
 }
@@ -81,6 +83,10 @@ mod tests {
             (vec!["linux/amd64".to_owned(), "linux/arm/v7".to_owned()], "a b&c".to_owned(), "ann".to_owned(),)
         );
         assert_eq!(options("").unwrap(), PinOptions::default());
+        assert_eq!(options("platform=all").unwrap(), PinOptions::default());
+        for wrong in ["platform=all&platform=linux/amd64", "platform=all&platform=all", "platform="] {
+            assert_eq!(options(wrong).unwrap_err().status, 400, "{wrong}");
+        }
         for wrong in ["platform=amd64", "platforms=linux/amd64", &format!("note={}", "a".repeat(1001)), "x"] {
             assert_eq!(options(wrong).unwrap_err().status, 400, "{wrong}");
         }

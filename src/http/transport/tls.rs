@@ -5,7 +5,7 @@
 //! together, change nothing, and the log says once what is wrong. TLS 1.2 and 1.3, HTTP/1.1 only;
 //! aws-lc-rs does the arithmetic.
 
-use std::{fs, io, path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
 use rustls::{
@@ -19,7 +19,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject
 
 use crate::{
     config::Tls,
-    runtime::{BlockingPool, FileWatch, Reading},
+    runtime::{BlockingPool, FileWatch, Reading, read_file},
 };
 
 /// How long a look at the files counts.
@@ -120,7 +120,7 @@ impl ResolvesServerCert for Certificate {
 
 fn read(files: &Tls, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
     let name = |path: &Path| path.display().to_string();
-    let bytes = |path: &Path| fs::read(path).map_err(|error| TlsError::Io(name(path), error));
+    let bytes = |path: &Path| read_file(path).map_err(|error| TlsError::Io(name(path), error));
     let malformed = |path: &Path| {
         let name = name(path);
         move |error| TlsError::Pem(name, error)
@@ -133,6 +133,8 @@ fn read(files: &Tls, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn write(folder: &Path, made: &rcgen::CertifiedKey<rcgen::KeyPair>, with: &str) {

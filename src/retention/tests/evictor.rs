@@ -26,6 +26,7 @@ use crate::{
 struct House {
     runtime: Runtime,
     storage: Storage,
+    kept: Arc<KeptSet>,
     down_answers: Arc<AtomicBool>,
     stop: CancellationToken,
     _folder: tempfile::TempDir,
@@ -58,6 +59,7 @@ impl House {
         }
         let (down_answers, stop) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
         let answers = Arc::clone(&down_answers);
+        let kept = KeptSet::new(&storage, vec![Source::Pins]);
         let evictor = Evictor::new(
             &storage,
             BlockingPool::new(runtime.handle().clone(), 1),
@@ -67,13 +69,13 @@ impl House {
                 "unknown" => None,
                 _ => Some(answers.load(Ordering::SeqCst)),
             }),
-            &KeptSet::new(&storage, vec![Source::Pins]),
+            &kept,
         );
         runtime.spawn(evictor.run(stop.clone()));
         while !storage.evicts() {
             std::thread::yield_now();
         }
-        House { runtime, storage, down_answers, stop, _folder: folder }
+        House { runtime, storage, kept, down_answers, stop, _folder: folder }
     }
 
     /// Whether there is room for a download of so many bytes, after what it takes to make it.
@@ -227,6 +229,20 @@ fn k13_a_disk_that_others_fill_costs_half_of_the_cache_at_most() {
     assert!((10..12).contains(&here.len()), "half of the rest is gone: {here:?}");
     assert!(!house.takes_a_push());
     assert_eq!(house.here(&numbers, 10_000), here, "and no more goes at the second try");
+}
+
+/// What could not fit beside what is pinned takes nothing with it.
+#[test]
+fn nothing_goes_for_what_could_never_fit() {
+    let limits = Limits { max_size: Some(4000), min_free: MinFree::Bytes(0) };
+    let house = House::open(limits, &[("up", 1), ("up", 2), ("up", 3), ("up", 4)], 1000);
+    house.pin("up", 1, 1000);
+    house.pin("up", 2, 1000);
+    drop(house.runtime.block_on(house.kept.view()).unwrap());
+    assert!(!house.has_room_for(2001));
+    assert_eq!(house.here(&[1, 2, 3, 4], 1000), [1, 2, 3, 4]);
+    assert!(house.has_room_for(2000));
+    assert_eq!(house.here(&[1, 2, 3, 4], 1000), [1, 2]);
 }
 
 /// K6: what is pinned stays, also where nothing else is left to make room.

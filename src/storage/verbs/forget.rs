@@ -62,6 +62,11 @@ impl Storage {
     /// # Errors
     /// The disk's.
     pub async fn free(&self, digest: &Digest) -> Result<Prospect, StorageError> {
+        let wanted = *digest;
+        // Its bytes would not be free, and counted no more. The collector comes for it later.
+        if !self.read_with(move |files| Ok(files.disk.readers.close(&wanted))).await? {
+            return Ok(Prospect::InUse);
+        }
         Ok(match self.reclaim(digest, Respect::Promises).await? {
             Removal::Removed(bytes) => Prospect::Free(bytes),
             Removal::Absent => Prospect::Absent,
@@ -78,7 +83,7 @@ impl Storage {
         let digest = *digest;
         self.read_with(move |files| {
             let Some(bytes) = files.blobs.size(&digest)? else { return Ok(Prospect::Absent) };
-            if files.leases.left(&digest, Respect::Promises).is_some() {
+            if files.leases.left(&digest, Respect::Promises).is_some() || files.disk.readers.is_read(&digest) {
                 return Ok(Prospect::InUse);
             }
             let holders = files.catalog.holders(&digest)?;

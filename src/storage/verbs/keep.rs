@@ -49,6 +49,16 @@ impl Storage {
         self.read_with(move |files| Ok(files.leases.hold(digests))).await
     }
 
+    /// Keeps the digests from being evicted until the hold is dropped. No client was told that they
+    /// stay, so they may go from then on. They need not be here yet. Waits while one of them is
+    /// being removed.
+    ///
+    /// # Errors
+    /// [`StorageError::Lost`].
+    pub async fn hold_cached(&self, digests: Vec<Digest>) -> Result<Hold, StorageError> {
+        self.read_with(move |files| Ok(files.leases.hold_cached(digests))).await
+    }
+
     /// Holds the digests, and says which of them the repository lacks: no link, no content, or, of
     /// those that are said to be manifests, no link as a manifest.
     ///

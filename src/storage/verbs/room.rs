@@ -83,6 +83,12 @@ impl Storage {
         (max / 16).clamp(LEAST_STEP, MOST_STEP)
     }
 
+    /// Notes how many cached bytes no eviction takes: no other content goes for a download that
+    /// could not fit beside them. From memory.
+    pub fn note_stays(&self, bytes: u64) {
+        self.files.disk.ledger.note_stays(bytes);
+    }
+
     /// Whether cached content makes room: an eviction listens. From memory.
     pub fn evicts(&self) -> bool {
         self.files.disk.room_queue.is_served()

@@ -20,6 +20,7 @@ use crate::{
     hub::{Fault, Gate, Hub, On, digest_of},
     lanyard::Lanyard,
     pull::config,
+    push::Pusher,
     wire::{Connection, blob, eventually, get, manifest},
 };
 
@@ -44,6 +45,30 @@ pub(super) fn unfill(data: &Path) {
     let path = data.join("filler");
     File::create(&path).unwrap();
     fs::remove_file(&path).unwrap();
+}
+
+/// A disk with bytes and without files (inodes): cached content makes room, for downloads and for
+/// a push.
+#[test]
+fn f7_a_disk_without_files_goes_on_caching() {
+    let hub = Hub::start();
+    let mut lanyard = Lanyard::prepare(&config(&hub, "[cache]\nmin_free = \"0%\"\ntag_ttl = \"1h\"\n"));
+    let Some(plight) = Plight::tmpfs_of_files(&mut lanyard, SIZE, 1200) else { return };
+    let data = plight.data();
+    lanyard.restart();
+    // An image takes three blobs, their links, and a tag.
+    let all = images(&hub, "small", 150, &[1000, 2000]);
+    for image in &all {
+        pull(lanyard.port(), image).unwrap_or_else(|error| panic!("{}: {error}", image.name()));
+    }
+    let free = || rustix::fs::statvfs(&data).unwrap().f_favail;
+    eventually("some files are free", || free() >= 12);
+    keep(lanyard.port(), all.last().unwrap());
+    Pusher(lanyard.port()).image("team/app", "v1", b"pushed");
+    let evicted = get(lanyard.port(), "/metrics").text();
+    let evicted = evicted.lines().find_map(|line| line.strip_prefix("lanyard_evicted_bytes_total{why=\"floor\"} "));
+    assert!(evicted.unwrap().parse::<u64>().unwrap() > 0);
+    check_blobs(&data);
 }
 
 /// 50 fills into a full disk: every client gets its exact bytes, nothing hangs, no partial blob

@@ -31,8 +31,13 @@ impl Plight {
     /// An empty tmpfs of `size` bytes as the data folder of `lanyard`. None where this machine
     /// cannot make one; the test then says so.
     pub(super) fn tmpfs(lanyard: &mut Lanyard, size: u64) -> Option<Plight> {
+        Plight::tmpfs_of_files(lanyard, size, 1 << 20)
+    }
+
+    /// The same, of so many files (inodes).
+    pub(super) fn tmpfs_of_files(lanyard: &mut Lanyard, size: u64, files: u64) -> Option<Plight> {
         let folder = lanyard.data_dir();
-        let mount = format!("mount -t tmpfs -o size={size},mode=0755 lanyard {}", folder.display());
+        let mount = format!("mount -t tmpfs -o size={size},nr_inodes={files},mode=0755 lanyard {}", folder.display());
         Plight::hold(lanyard, &mount, ":", None)
     }
 

@@ -62,3 +62,59 @@ fn a_pull_adds_to_the_pin_that_an_image_has() {
     assert_eq!(pulled("linux/amd64"), (serde_json::json!(two), note()));
     assert_eq!(pulled("all"), (all(), note()));
 }
+
+/// K6: what a pull says is whole and pinned is here afterwards, whatever else came meanwhile.
+#[test]
+fn k6_what_is_pinned_by_a_pull_was_not_let_go_meanwhile() {
+    let hub = Hub::start();
+    let image = (0..6).fold(hub.image(REPO, "1"), |image, _| image.layer(60 << 10)).publish();
+    let noise: Vec<_> = (0..40).map(|n| hub.image("library/noise", &n.to_string()).layer(60 << 10).publish()).collect();
+    let server = mirror_with(&hub, "[cache]\nmax_size = \"600 KiB\"\nmin_free = \"0%\"");
+    for digest in image.blobs() {
+        hub.fault(On::blob(digest), Fault::Slow { bytes_per_second: 1 << 20 });
+    }
+    let port = server.port();
+    std::thread::scope(|scope| {
+        let pulls = scope.spawn(|| {
+            for image in &noise {
+                get(port, &manifest(&image.repo, &image.tag));
+                image.blobs().iter().for_each(|digest| drop(get(port, &blob(&image.repo, digest))));
+            }
+        });
+        let output = pull(&server, &["busybox:1", "--pin", "--jobs", "1"]);
+        assert!(pulls.join().is_ok());
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    });
+    let data_dir = server.data_dir();
+    let words = ["ls", "busybox:1", "--json", "--data-dir", data_dir.to_str().unwrap()];
+    let listed = stdout(&lanyard(Path::new("/"), &words, &[]));
+    assert!(listed.contains("\"whole\"") && listed.contains("\"pinned\""), "{listed}");
+    is_here(&server, &image);
+}
+
+#[test]
+fn an_image_that_is_larger_than_the_cache_is_not_pinned() {
+    let hub = Hub::start();
+    let image = (0..4).fold(hub.image(REPO, "1"), |image, _| image.layer(300 << 10)).publish();
+    let server = mirror_with(&hub, "[cache]\nmax_size = \"1 MiB\"\nmin_free = \"0%\"");
+    let output = pull(&server, &["busybox:1", "--pin"]);
+    assert_eq!(code(&output), 75, "{}", stderr(&output));
+    assert!(stderr(&output).contains("failed: no room for it"), "{}", stderr(&output));
+    assert_eq!(pins(&server), []);
+    assert_eq!(get(server.port(), &blob(REPO, image.layer(3))).status, 200, "clients get it all the same");
+}
+
+/// Two images that do not fit together: the first was whole, and is so no more at the end.
+#[test]
+fn images_that_push_each_other_out_are_told() {
+    let hub = Hub::start();
+    let layers = |tag: &str| (0..3).fold(hub.image(REPO, tag), |image, _| image.layer(250 << 10)).publish();
+    for tag in ["1", "2"] {
+        layers(tag);
+    }
+    let server = mirror_with(&hub, "[cache]\nmax_size = \"1 MiB\"\nmin_free = \"0%\"");
+    let output = pull(&server, &["busybox:1", "busybox:2", "--jobs", "1"]);
+    assert_eq!(code(&output), 75, "{}", stderr(&output));
+    assert!(stderr(&output).contains("docker.io/library/busybox:1: failed: it was whole"), "{}", stderr(&output));
+    assert!(stdout(&output).contains("1 image whole, 1 failed."), "{}", stdout(&output));
+}

@@ -16,7 +16,7 @@ use crate::{
     hub::{Hub, digest_of},
     lanyard::Lanyard,
     push::Pusher,
-    wire::{blob, eventually, get},
+    wire::{blob, eventually, get, manifest},
 };
 
 const REPO: &str = "library/busybox";
@@ -204,4 +204,30 @@ fn k10_what_cannot_be_had_again_stays_after_a_restart_too() {
 #[test]
 fn content_of_an_upstream_that_is_configured_no_more_makes_room() {
     assert_eq!(left_of_away(false), 0);
+}
+
+/// What `pins` and `ls` show of it can be named: else its pins would hold their room for good.
+#[test]
+fn images_of_an_upstream_that_is_configured_no_more_can_be_unpinned_and_removed() {
+    let (near, away) = (Hub::start(), Hub::start());
+    let image = away.image(REPO, "1").layer(1000).publish();
+    near.image(REPO, "latest").publish();
+    let both = format!("{}\n[[upstream]]\nname = \"away.example\"\nurl = \"{}\"\n", config(&near, ""), away.url());
+    let mut lanyard = Lanyard::start(&both);
+    let repo = format!("away.example/{REPO}");
+    assert_eq!(get(lanyard.port(), &manifest(&repo, "1")).status, 200);
+    image.blobs().iter().for_each(|digest| assert_eq!(get(lanyard.port(), &blob(&repo, digest)).status, 200));
+    let name = format!("{repo}:1");
+    assert!(command(&lanyard, &["pin", &name]).status.success());
+    lanyard.stop();
+    lanyard.reconfigure(&config(&near, ""));
+    lanyard.restart();
+    for words in [&["ls", &name][..], &["rm", &name, "--force", "--dry-run"], &["unpin", &name], &["rm", &name]] {
+        let output = command(&lanyard, words);
+        assert!(output.status.success(), "{words:?}: {}", stderr(&output));
+    }
+    eventually("it is gone", || image.blobs().iter().all(|digest| !blob_file(&lanyard.data_dir(), digest).exists()));
+    for words in [&["pull", &name][..], &["pin", &name], &["pull", "never.example/a/b:1"]] {
+        assert_eq!(command(&lanyard, words).status.code(), Some(1), "{words:?}");
+    }
 }

@@ -3,6 +3,7 @@
 
 mod frozen;
 mod kept;
+mod listed;
 mod lock_command;
 mod locked;
 mod ttl;
