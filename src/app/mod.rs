@@ -14,6 +14,7 @@ mod background;
 mod banner;
 mod check;
 mod log;
+mod reach;
 mod sample;
 mod tag_keeper;
 
@@ -35,7 +36,7 @@ use tokio::{runtime::Runtime, signal::unix::SignalKind};
 use crate::{
     access::{Access, AccessError},
     admin::Savings,
-    config::{Config, Loaded, LockFileError, Mode},
+    config::{Config, Loaded, LockFileError, Mode, StorageKind},
     http::{self, BindError, Certificate, ListenerRole, Services, Site, TlsError},
     metrics::Metrics,
     names::Names,
@@ -52,9 +53,13 @@ use crate::{
 };
 
 pub use check::check;
+pub use reach::reach;
 
 /// The result of [`check()`].
 pub use crate::storage::{CheckError, CheckReport, Mended, OpenError};
+
+/// The result of [`reach()`].
+pub use crate::storage::{FarOpenError, Finding, Reach};
 
 /// How long fills and tasks may take to stop in order; each step of the stop has as long.
 const PARK: Duration = Duration::from_secs(10);
@@ -80,6 +85,9 @@ pub enum AppError {
     /// A fetcher cannot be set up for the configuration of an upstream.
     #[error(transparent)]
     Upstreams(#[from] FetcherError),
+    /// Content cannot be kept where the configuration says.
+    #[error("storage.kind {0:?} is not in this version, which keeps content in \"files\"")]
+    Kind(&'static str),
     /// The operating system refused a thread, a signal or a socket.
     #[error("the operating system refused: {0}")]
     Machine(#[from] io::Error),
@@ -91,7 +99,8 @@ impl AppError {
     pub fn exit_code(&self) -> u8 {
         match self {
             AppError::Storage(OpenError::Locked { .. }) => 2,
-            AppError::Storage(_)
+            AppError::Kind(_)
+            | AppError::Storage(_)
             | AppError::Bind(_)
             | AppError::Upstreams(_)
             | AppError::Users(_)
@@ -162,6 +171,10 @@ impl App {
     /// # Errors
     /// As [`serve`].
     pub fn start(config: &Config) -> Result<App, AppError> {
+        let kind = config.storage.kind;
+        if kind != StorageKind::Files {
+            return Err(AppError::Kind(kind.word()));
+        }
         // The address first: a taken port should fail before the data folder is looked through.
         let listener = http::bind(config.listen, "--listen")?;
         let mirror = config.mirror_listen.map(|address| http::bind(address, "mirror_listen")).transpose()?;

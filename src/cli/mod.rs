@@ -29,6 +29,7 @@ mod ls_table;
 mod manage;
 mod pin;
 mod pull;
+mod reach;
 mod remove;
 pub mod setup;
 mod socket;
@@ -152,7 +153,13 @@ enum Command {
 #[derive(Subcommand, Debug)]
 enum ConfigCommand {
     /// Report every problem, each with its source
-    Check(ConfigArgs),
+    Check {
+        /// Ask the object store for everything that lanyard needs of it, too
+        #[arg(long)]
+        reach: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
     /// Print every value in force and its source, without secrets
     Show(ConfigArgs),
 }
@@ -170,12 +177,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, serve: impl FnOnce(Loa
             Ok(loaded) => serve(loaded),
             Err(problems) => fail(&told(&problems)),
         },
-        Command::Config { command: ConfigCommand::Check(config) } => match config.load_with_files() {
+        Command::Config { command: ConfigCommand::Check { reach, config } } => match config.load_with_files() {
             Ok(loaded) => {
                 for word in loaded.advice() {
                     tell(&format!("warning: {word}\n"));
                 }
-                print("The configuration is good.\n")
+                let good = print("The configuration is good.\n");
+                if reach { reach::run(&loaded.config) } else { good }
             }
             Err(problems) => fail(&told(&problems)),
         },

@@ -1,11 +1,12 @@
 //! Warnings about settings that are allowed but probably a mistake. `config check` and the start
 //! print them; no setting is refused. The warnings: users without `mirror_listen`, patterns of
-//! `cache.keep` that no mirrored image fits, and rules of tags that can never match because an
-//! earlier one matches first (T4).
+//! `cache.keep` that no mirrored image fits, rules of tags that can never match because an
+//! earlier one matches first (T4), and an object store.
 
 use super::{
     load::Loaded,
     problem::{Problem, Source},
+    values::StorageKind,
 };
 
 impl Loaded {
@@ -32,6 +33,12 @@ impl Loaded {
                 );
                 advice.push(Problem::new(source, key, what));
             }
+        }
+        if self.config.storage.kind != StorageKind::Files {
+            let source = self.provenance.source("storage.kind").cloned().unwrap_or(Source::Default);
+            let what = "this version only proves that an object store can be used (`lanyard config check --reach`); it \
+                        does not start with one";
+            advice.push(Problem::new(source, "storage.kind", what));
         }
         advice
     }

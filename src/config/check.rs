@@ -1,11 +1,11 @@
 //! From the merged layers to a [`Config`], and the checks between keys of different tables. Called
 //! by `load.rs`. `keys.rs` reads each key; `check_access.rs`, `check_tags.rs` and
-//! `check_upstream.rs` read the lists of tables.
+//! `check_upstream.rs` read the lists of tables, and `check_storage.rs` looks at `[storage]`.
 
 use figment::{Figment, Profile, Provider, value::Value};
 
 use super::{
-    check_access, check_tags, check_upstream,
+    check_access, check_storage, check_tags, check_upstream,
     keys::{Config, Hosted, Upstream},
     layer::Layers,
     parse::site::address,
@@ -34,6 +34,7 @@ pub(super) fn check(layers: &Layers) -> Result<(Config, Provenance), Vec<Problem
     default_is_known(&mut reader, &root, &upstreams);
     nothing_hosted_is_upstream(&mut reader, &root, &upstreams);
     certificate_and_key(&mut reader, &root);
+    check_storage::fits_together(&mut reader, &root.table("storage"));
     let config = Config::read(&mut reader, &mut root, Some(upstreams), Some(tags), Some(access));
     let values = root.into_shown(Config::KEYS);
     let provenance = Provenance { values, upstreams: upstreams_shown, tags: tags_shown, access: access_shown };

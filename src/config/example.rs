@@ -17,7 +17,8 @@ fn load(text: &str) -> Loaded {
     fs::write(folder.path().join("cert.pem"), &certificate).unwrap();
     fs::write(folder.path().join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     fs::write(folder.path().join("docker-hub"), "secret\n").unwrap();
-    fs::write(folder.path().join("registry-ca.pem"), certificate).unwrap();
+    fs::write(folder.path().join("registry-ca.pem"), &certificate).unwrap();
+    fs::write(folder.path().join("store-ca.pem"), certificate).unwrap();
     let folder_name = folder.path().to_str().unwrap();
     let text = text.replace("/run/secrets", folder_name).replace("/etc/lanyard", folder_name);
     let file: PathBuf = folder.path().join("lanyard.toml");
@@ -65,7 +66,7 @@ fn every_key_with_an_effect_is_in_the_example() {
     for path in schema::known() {
         let (table, key) = path.rsplit_once('.').unwrap_or(("", &path));
         let is_there = match path.as_str() {
-            "cache" | "hosted" | "tls" | "auth" | "log" => shown.contains(&format!("\n[{key}]\n")),
+            "cache" | "hosted" | "storage" | "tls" | "auth" | "log" => shown.contains(&format!("\n[{key}]\n")),
             "upstream" | "tags" | "access" => shown.contains(&format!("\n[[{key}]]\n")),
             _ => {
                 let within =

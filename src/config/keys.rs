@@ -29,6 +29,7 @@ use super::{
     pattern::Pattern,
     reader::{Reader, Section},
     rule::{Action, RepositoryPattern, Who},
+    storage_keys::Storage,
     table::{ConfigKey, KeyKind, keys},
     tag_pattern::TagPattern,
     values::{LogFormat, MaxSize, MinFree, Mode},
@@ -105,6 +106,10 @@ keys! {
 
         /// Repositories that are pushed to lanyard.
         hosted: Hosted = table(Hosted),
+
+        /// An object store behind the disk. In this version it is only proven, by `lanyard config
+        /// check --reach`; content is kept in files.
+        storage: Storage = table(Storage),
 
         /// TLS at both addresses. Without it lanyard speaks plain HTTP. New files count within
         /// seconds, for connections from then on.

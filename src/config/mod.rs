@@ -13,6 +13,7 @@
 mod advice;
 mod check;
 mod check_access;
+mod check_storage;
 mod check_tags;
 mod check_upstream;
 mod credentials;
@@ -34,6 +35,7 @@ mod reader;
 mod rule;
 mod schema;
 mod show;
+mod storage_keys;
 mod table;
 mod tag_pattern;
 #[cfg(test)]
@@ -51,8 +53,9 @@ pub use lock_file::{LockFile, LockFileError, LockedImage};
 pub use pattern::{Pattern, PatternError};
 pub use problem::{Problem, Provenance, Source};
 pub use rule::{Action, RepositoryPattern, Who};
+pub use storage_keys::Storage;
 pub use tag_pattern::{TagPattern, TagPatternError};
 pub use upstream::BUILT_IN;
-pub use values::{LogFormat, MaxSize, MinFree, Mode};
+pub use values::{Addressing, Checksum, Encryption, LogFormat, MaxSize, MinFree, Mode, StorageKind};
 
 pub(crate) use parse::{units::size as parse_size, upstream::read_password};

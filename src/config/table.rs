@@ -1,5 +1,5 @@
-//! The types of a table of keys, and the macro `keys!` that declares one. `keys.rs` is the one
-//! caller of the macro.
+//! The types of a table of keys, and the macro `keys!` that declares one. `keys.rs` and
+//! `storage_keys.rs` are its only callers.
 //!
 //! One entry of `keys!` is one key. These follow from it: the field and its documentation, the
 //! key in the schema, its default, the reading of its value, its place in `config show`, and its

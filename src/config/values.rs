@@ -60,3 +60,77 @@ impl LogFormat {
     /// The formats as they are written.
     pub(super) const WORDS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 }
+
+/// Where content lives for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StorageKind {
+    /// In files, in the data folder.
+    Files,
+    /// In a bucket of S3, or of what speaks like it.
+    S3,
+    /// In a container of Azure Blob.
+    Azure,
+    /// In a bucket of Google Cloud Storage.
+    Gcs,
+}
+
+impl StorageKind {
+    /// The kinds as they are written.
+    pub(super) const WORDS: &[(&str, StorageKind)] = &[
+        ("files", StorageKind::Files),
+        ("s3", StorageKind::S3),
+        ("azure", StorageKind::Azure),
+        ("gcs", StorageKind::Gcs),
+    ];
+
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, kind)| *kind == self).map_or("", |(word, _)| word)
+    }
+}
+
+/// Where the name of an S3 bucket stands in a URL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Addressing {
+    /// In the host at AWS, in the path at an endpoint.
+    Auto,
+    /// `https://host/bucket/key`
+    Path,
+    /// `https://bucket.host/key`
+    Host,
+}
+
+impl Addressing {
+    /// The ways as they are written.
+    pub(super) const WORDS: &[(&str, Addressing)] =
+        &[("auto", Addressing::Auto), ("path", Addressing::Path), ("host", Addressing::Host)];
+}
+
+/// What S3 checks a body against.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Checksum {
+    /// CRC-64/NVME over HTTPS to AWS, the signature elsewhere.
+    Auto,
+    /// The signature alone.
+    None,
+    /// SHA-256, as a header of its own.
+    Sha256,
+}
+
+impl Checksum {
+    /// The checksums as they are written.
+    pub(super) const WORDS: &[(&str, Checksum)] =
+        &[("auto", Checksum::Auto), ("none", Checksum::None), ("sha256", Checksum::Sha256)];
+}
+
+/// How S3 encrypts what it keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encryption {
+    /// With a key of AWS KMS.
+    Kms,
+}
+
+impl Encryption {
+    /// The ways as they are written.
+    pub(super) const WORDS: &[(&str, Encryption)] = &[("aws:kms", Encryption::Kms)];
+}

@@ -6,7 +6,7 @@
 //!   that the operator has set.
 //!
 //! This room opens no connection itself, and knows nothing of registries. Callers: whatever dials:
-//! the fetcher.
+//! the fetcher, and the storage for an object store.
 
 mod certificate;
 mod environment;

@@ -33,6 +33,7 @@ mod downloads;
 mod durable;
 mod error;
 mod evict;
+mod far;
 mod files;
 mod forget;
 mod index;
@@ -84,6 +85,7 @@ pub use self::{
     contents::{Contents, Part, PartKind, Untagged},
     error::{OpenError, StorageError},
     evict::{Eviction, KeptFor},
+    far::{Far, FarError, FarOpenError, Finding, Page, PartMark, Reach, Session, Version},
     forget::{Gone, Leaving},
     kept_content::Wanted,
     leases::{Hold, Respect},

@@ -16,6 +16,7 @@ mod clients;
 mod conformance;
 mod data_plane;
 mod face;
+mod far;
 mod faults;
 mod healthcheck;
 mod hub_extras;

@@ -7,6 +7,7 @@
 pub(super) mod access;
 pub(super) mod pem;
 pub(super) mod site;
+pub(super) mod storage;
 pub(super) mod tags;
 pub(super) mod units;
 pub(super) mod upstream;
