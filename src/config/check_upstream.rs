@@ -19,6 +19,9 @@ use super::{
 };
 use crate::oci::UpstreamName;
 
+/// Docker Hub.
+const HUB: &str = "docker.io";
+
 /// The built-in upstreams with the entries merged over them by name, then the other entries in
 /// their order; and the text of each for `config show`.
 pub(super) fn all(reader: &mut Reader<'_>, entries: Option<&Value>) -> (Vec<Upstream>, Vec<ShownEntry>) {
@@ -63,7 +66,23 @@ fn one(reader: &mut Reader<'_>, section: &mut Section<'_>, source: &Source) -> O
     let password_file = section.get("password_file").and_then(|value| path(value).ok());
     let password_file = password_file.filter(|_| credentials.is_some());
     allow_goes_with_credentials(reader, section, source);
+    if name.as_ref().is_some_and(|name| name.as_str() == HUB) {
+        names_have_two_parts(reader, section);
+    }
     Upstream::read(reader, section, name, url, Some(password_file), Some(credentials))
+}
+
+/// Docker Hub's own images are below `library/`. A `block` that leaves it out blocks nothing.
+fn names_have_two_parts(reader: &mut Reader<'_>, section: &Section<'_>) {
+    for key in ["allow", "block"] {
+        let patterns = section.get(key).and_then(Value::as_array).unwrap_or_default();
+        for (index, value) in patterns.iter().enumerate() {
+            let Some(pattern) = value.as_str().filter(|text| !text.contains('/') && *text != "**") else { continue };
+            let path = format!("{}[{index}]", section.path(key));
+            let what = format!("{HUB} has no names of one part alone; write \"library/{pattern}\"");
+            reader.problem(reader.source(value, &path), path, what);
+        }
+    }
 }
 
 /// SECURITY.md S6: every client of lanyard can pull the images that an upstream's credentials open,
@@ -112,4 +131,36 @@ fn credentials(reader: &mut Reader<'_>, section: &mut Section<'_>, source: &Sour
         }
     }
     Some(Credentials { username: username?, password: password? })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::config::{Config, Inputs};
+
+    #[test]
+    fn a_block_that_could_block_nothing_is_refused() {
+        let load = |name: &str, lines: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("lanyard.toml");
+            let url = "url = \"https://registry.lan\"\n";
+            fs::write(&file, format!("[[upstream]]\nname = \"{name}\"\n{url}{lines}")).unwrap();
+            Config::load(&Inputs { file: Some(file), ..Inputs::default() }).map(drop)
+        };
+        for good in ["block = [\"library/nginx\", \"**\"]\n", "allow = [\"library/*\", \"**/nginx\"]\n"] {
+            assert!(load("docker.io", good).is_ok(), "{good}");
+        }
+        for (bad, key, full) in [
+            ("block = [\"library/a\", \"nginx\"]\n", "block[1]", "library/nginx"),
+            ("allow = [\"*\"]\n", "allow[0]", "library/*"),
+        ] {
+            let problems = load("docker.io", bad).unwrap_err();
+            let what = format!(
+                "lanyard.toml:4: upstream[0].{key}: docker.io has no names of one part alone; write \"{full}\""
+            );
+            assert!(problems.len() == 1 && problems[0].to_string().ends_with(&what), "{problems:?}");
+            assert!(load("registry.lan", bad).is_ok());
+        }
+    }
 }

@@ -239,7 +239,7 @@ impl Evictor {
             turn: Some(read(turn) / 1000).filter(|seconds| *seconds > 0),
             evicted: EvictedBytes { cap: read(cap), floor: read(floor), trim: read(trim), rm: read(rm) },
             stopped: read(stopped) > 0,
-            in_vain: read(in_vain) > 0,
+            in_vain: read(in_vain) > 0 || self.storage.room_waits().last_was_hopeless,
         }
     }
 }

@@ -81,8 +81,10 @@ struct Entry {
     asked: Option<u64>,
     /// The images and the version for which `beginnings` was gathered.
     gathered: Option<(Vec<Wanted>, u64)>,
-    /// With the bytes that are here.
+    /// With the bytes that are here, and are not hosted.
     beginnings: Box<[(u64, u64)]>,
+    /// How many blobs were hosted then.
+    hosted: u64,
     /// Its content cannot be told.
     everything: bool,
     /// The log has said that the repository is not evicted from.
@@ -253,12 +255,17 @@ impl KeptSet {
                 self.state.write().await.confirm(&repository, version);
                 continue;
             }
-            let entry = self.look(&repository, wanted, version, told).await?;
+            let hosted = self.storage.usage().hosted_blobs;
+            let entry = Entry { hosted, ..self.look(&repository, wanted, version, told).await? };
             self.state.write().await.put(repository, entry);
         }
-        let bytes = self.state.read().await.bytes;
-        self.bytes.store(bytes, Ordering::Relaxed);
-        self.storage.note_stays(bytes);
+        let state = self.state.read().await;
+        self.bytes.store(state.bytes, Ordering::Relaxed);
+        // What is pushed as well counts no more as cached. Without a look at all of it nobody knows
+        // how much that is, and too much would keep downloads from making room.
+        let hosted = self.storage.usage().hosted_blobs;
+        let is_exact = state.repositories.values().all(|entry| entry.beginnings.is_empty() || entry.hosted == hosted);
+        self.storage.note_stays(if is_exact { state.bytes } else { 0 });
         Ok(())
     }
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::{
     Limits, StorageError, Usage,
@@ -21,12 +21,13 @@ use super::{
     lock::Lock,
     partial::HashThreads,
     readers::Readers,
-    room::Ledger,
+    room::{Ledger, Promise},
     room_queue::RoomQueue,
     rot::Rots,
     space::Space,
     versions::Versions,
 };
+use crate::oci::Digest;
 
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -41,6 +42,8 @@ pub(super) struct Disk {
     pub(super) versions: Versions,
     pub(super) rots: Rots,
     pub(super) readers: Readers,
+    /// Removed content that somebody still reads. Its bytes count as reserved until then.
+    unlinked: Mutex<Vec<(Digest, Promise)>>,
     pub(super) came_back: CameBack,
     pub(super) room_queue: Arc<RoomQueue>,
     pub(super) stamps: Stamps,
@@ -83,6 +86,7 @@ impl Disk {
             versions: Versions::new(),
             rots: Rots::default(),
             readers: Readers::new(),
+            unlinked: Mutex::default(),
             came_back: CameBack::default(),
             room_queue,
             stamps: Stamps::new(),
@@ -101,6 +105,22 @@ impl Disk {
     /// Whether the disk has space for `bytes` more and leaves `min_free`.
     pub(super) fn has_space(&self, bytes: u64) -> bool {
         self.writable() && self.space.has_room(bytes)
+    }
+
+    /// Removed content that somebody reads counts as `leaving` until nobody does.
+    pub(super) fn read_to_the_end(&self, digest: Digest, leaving: Promise) {
+        self.unlinked.lock().push((digest, leaving));
+    }
+
+    /// Gives back the room of removed content that nobody reads any more.
+    pub(super) fn give_back_what_was_read(&self) {
+        let mut unlinked = self.unlinked.lock();
+        let (read, over) =
+            std::mem::take(&mut *unlinked).into_iter().partition(|(digest, _)| self.readers.is_read(digest));
+        *unlinked = read;
+        drop(unlinked);
+        let over: Vec<(Digest, Promise)> = over;
+        drop(over);
     }
 
     /// The bytes of complete blobs that count against `max_size`: those that no hosted repository

@@ -190,21 +190,32 @@ impl Files {
         self.disk.ledger.fits(bytes, || self.disk.cached()) && self.disk.has_space(bytes)
     }
 
-    /// Whether `bytes` more could fit if all cached content went that may go.
+    /// Whether `bytes` more could fit if all cached content went that may go. If only what stays is
+    /// in the way, a refusal is counted.
     pub(crate) fn could_fit(&self, bytes: u64) -> bool {
-        self.writable() && self.disk.ledger.could_fit(bytes) && self.disk.space.could_hold(bytes, self.may_go())
+        let Disk { ledger, space, room_queue, .. } = &*self.disk;
+        if !self.writable() || ledger.max().is_some_and(|max| bytes > max) || !space.could_hold(bytes, None) {
+            return false;
+        }
+        let fits = ledger.could_fit(bytes) && space.could_hold(bytes, self.may_go());
+        if !fits {
+            room_queue.refuse();
+        }
+        fits
     }
 
-    /// How many bytes the eviction could set free at most. `None`: not everything is counted yet.
+    /// How many bytes the eviction could set free at most, of downloads under way too once they are
+    /// cached. `None`: not everything is counted yet.
     fn may_go(&self) -> Option<u64> {
-        let usage = self.usage();
-        let (_, parked) = self.disk.ledger.promised();
-        usage.complete.then(|| self.disk.cached().saturating_sub(self.disk.ledger.stays()).saturating_add(parked))
+        let (reserved, parked) = self.disk.ledger.promised();
+        let cached = self.disk.cached().saturating_sub(self.disk.ledger.stays());
+        self.usage().complete.then(|| cached.saturating_add(reserved).saturating_add(parked))
     }
 
     /// How many bytes have to go before `bytes` more fit. Where files are missing, it is the bytes
     /// of as many average blobs.
     pub(crate) fn lack(&self, bytes: u64) -> Lack {
+        self.disk.give_back_what_was_read();
         let usage = self.usage();
         let of_files = self.disk.space.files_lack().saturating_mul((usage.bytes / usage.blobs.max(1)).max(1));
         Lack {
@@ -221,6 +232,7 @@ impl Files {
 
     /// Room for content of a digest, with what an earlier download left of it.
     pub(crate) fn reserve(&self, digest: Digest, bytes: u64) -> Option<Reservation> {
+        self.disk.give_back_what_was_read();
         let reservation = self.disk.ledger.reserve(digest, bytes, || self.disk.cached())?;
         self.disk.has_space(bytes).then_some(reservation)
     }

@@ -160,6 +160,7 @@ impl Ledger {
 
 /// Room for content that is written in one step. It is given back on drop: the content is counted
 /// by then.
+#[derive(Debug)]
 #[must_use = "room that is dropped is given back"]
 pub(super) struct Promise {
     books: Arc<SharedBooks>,

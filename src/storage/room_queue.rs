@@ -3,7 +3,7 @@
 //! Promises:
 //! - First come, first served: a large download is not starved by small ones.
 //! - Nobody waits longer than [`WAIT`], nor where no eviction listens, nor longer than the eviction
-//!   has something left to try for this one.
+//!   has something left to try for this one. Who could not fit beside what stays does not wait.
 //! - While one waits nothing is locked but its place in the queue.
 //! - The first in line looks again whenever room becomes free: by an eviction, a removal, or a
 //!   reservation that is given back.
@@ -13,7 +13,7 @@
 //! and tells what it did.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -54,6 +54,8 @@ pub struct RoomWaits {
     pub refused: u64,
     /// Of those, how many waited for all of the time.
     pub in_vain: u64,
+    /// The last one was refused at once: it could not fit beside what stays.
+    pub last_was_hopeless: bool,
 }
 
 /// See the module.
@@ -68,6 +70,7 @@ pub(super) struct RoomQueue {
     granted: AtomicU64,
     refused: AtomicU64,
     in_vain: AtomicU64,
+    last_was_hopeless: AtomicBool,
 }
 
 impl RoomQueue {
@@ -79,7 +82,14 @@ impl RoomQueue {
             granted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             in_vain: AtomicU64::new(0),
+            last_was_hopeless: AtomicBool::new(false),
         }
+    }
+
+    /// Somebody is refused without a wait: no eviction could help.
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        self.last_was_hopeless.store(true, Ordering::Relaxed);
     }
 
     /// What the first in line needs, and each change of it.
@@ -105,7 +115,12 @@ impl RoomQueue {
     /// How waits have ended.
     pub(super) fn waits(&self) -> RoomWaits {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        RoomWaits { granted: read(&self.granted), refused: read(&self.refused), in_vain: read(&self.in_vain) }
+        RoomWaits {
+            granted: read(&self.granted),
+            refused: read(&self.refused),
+            in_vain: read(&self.in_vain),
+            last_was_hopeless: self.last_was_hopeless.load(Ordering::Relaxed),
+        }
     }
 
     /// Waits in line with a need; `None` if that takes too long.
@@ -164,6 +179,7 @@ impl FirstInLine<'_> {
             return false;
         }
         self.waited = true;
+        self.queue.last_was_hopeless.store(false, Ordering::Relaxed);
         if *self.queue.need.borrow() != self.need {
             self.queue.need.send_replace(self.need);
         }

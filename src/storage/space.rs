@@ -13,6 +13,8 @@
 
 use std::{
     collections::VecDeque,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     sync::atomic::AtomicU64,
     time::{Duration, Instant},
@@ -30,8 +32,8 @@ const BELIEVED: Duration = Duration::from_secs(1);
 /// So many files stay free: one in a hundred, within these bounds, and one in four at most.
 const FILES_FREE: (u64, u64) = (16, 1000);
 
-/// So many files a download or a push makes, at most.
-const FILES_TAKEN: u64 = 4;
+/// How long an answer is believed that tells of few files: a download makes three or four.
+const FEW_FILES_BELIEVED: Duration = Duration::from_millis(50);
 
 /// The types of the file systems that count removed bytes as free later: btrfs and ZFS.
 const LATE: [u64; 2] = [0x9123_683e, 0x2fc1_2fc1];
@@ -109,16 +111,16 @@ pub(super) struct FileSystem {
 impl FileSystem {
     /// How many files are missing of those that stay free.
     fn files_lack(self) -> u64 {
-        let Some((total, free)) = self.files else { return 0 };
-        (total / 100).clamp(FILES_FREE.0, FILES_FREE.1).min(total / 4).saturating_sub(free)
+        self.files.map_or(0, |(total, free)| stay_free(total).saturating_sub(free))
+    }
+
+    /// Whether some more downloads could use up the files that may be used.
+    fn has_few_files(self) -> bool {
+        self.files.is_some_and(|(total, free)| free < stay_free(total).saturating_mul(4))
     }
 
     fn gains_files(&mut self, number: u64) {
         self.files = self.files.map(|(total, free)| (total, free.saturating_add(number)));
-    }
-
-    fn loses_files(&mut self, number: u64) {
-        self.files = self.files.map(|(total, free)| (total, free.saturating_sub(number)));
     }
 }
 
@@ -130,7 +132,8 @@ impl Space {
     /// The file system as of at most a second ago; `None` if it does not answer.
     pub(super) fn file_system(&self) -> Option<FileSystem> {
         let mut last = self.last.lock();
-        if let Some(seen) = last.as_ref().filter(|seen| seen.at.elapsed() < BELIEVED) {
+        let believed = |seen: &Seen| if seen.answer.has_few_files() { FEW_FILES_BELIEVED } else { BELIEVED };
+        if let Some(seen) = last.as_ref().filter(|seen| seen.at.elapsed() < believed(seen)) {
             return Some(seen.answer);
         }
         let answer = statvfs(&self.dir).ok()?;
@@ -138,7 +141,7 @@ impl Space {
             total: answer.f_blocks.saturating_mul(answer.f_frsize),
             free: answer.f_bavail.saturating_mul(answer.f_frsize),
             read_only: answer.f_flag.contains(StatVfsMountFlags::RDONLY),
-            files: (answer.f_files > 0).then_some((answer.f_files, answer.f_favail)),
+            files: self.files(answer.f_files, answer.f_favail),
         };
         let (at, told) = (Instant::now(), answer.free);
         let unconfirmed = match last.take() {
@@ -150,6 +153,13 @@ impl Space {
         seen.answer = answer;
         *last = Some(seen);
         Some(answer)
+    }
+
+    /// The files that there can be and those that are free, as the file system told. Some tell that
+    /// none is free, whether or not that is so: those are asked for one.
+    fn files(&self, total: u64, free: u64) -> Option<(u64, u64)> {
+        let is_told = total > 0 && (free > 0 || makes_a_file(&self.dir).is_err());
+        is_told.then_some((total, free))
     }
 
     /// Whether the file system counts removed bytes as free only later.
@@ -207,10 +217,21 @@ impl Space {
         let room = self.has_room(bytes);
         if let (true, Some(seen)) = (room, &mut *self.last.lock()) {
             seen.answer.free = seen.answer.free.saturating_sub(bytes);
-            seen.answer.loses_files(FILES_TAKEN);
         }
         room
     }
+}
+
+/// How many of so many files stay free.
+fn stay_free(total: u64) -> u64 {
+    (total / 100).clamp(FILES_FREE.0, FILES_FREE.1).min(total / 4)
+}
+
+/// Makes a file that is gone at once, in the folder that each start empties.
+fn makes_a_file(dir: &Path) -> io::Result<()> {
+    let path = dir.join("tmp").join("a-file");
+    drop(File::create(&path)?);
+    fs::remove_file(&path)
 }
 
 fn leaves(fs: FileSystem, min_free: MinFree, bytes: u64) -> bool {

@@ -105,7 +105,9 @@ fn a_client_that_leaves_is_marked() {
     assert_eq!(value(&lanyard, "lanyard_requests_aborted_total"), 1);
     gate.open();
     // An answer that lanyard cuts is marked otherwise: its client did not leave.
-    hub.fault(On::blob(image.layer(1)), Fault::FlipByte { at: 5 });
+    // It has begun before the digest is known to be wrong.
+    let slow = Fault::Slow { bytes_per_second: 2 << 20 };
+    hub.fault(On::blob(image.layer(1)), Fault::All(vec![Fault::FlipByte { at: 5 }, slow]));
     let path = blob(REPO, image.layer(1));
     assert!(!get(lanyard.port(), &path).looks_complete());
     let cut = line(&lanyard, &path, 0);

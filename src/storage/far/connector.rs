@@ -6,7 +6,7 @@
 //!   part may take minutes on a slow line.
 //! - A 4xx or a redirection is an error from here (`error.rs`), but for the statuses that
 //!   `object_store` has a meaning for: 404 of an object, 409, 412, and 408 and 429, which it tries
-//!   again as it does 5xx.
+//!   again as it does 5xx. The bodies of these are replaced by what may be told of them.
 //!
 //! Callers: `open.rs` hands it to the stores, and they to the services that issue credentials.
 
@@ -36,8 +36,8 @@ use object_store::{
 
 use super::{
     dial::Dialer,
-    error::{Refusal, chain},
-    failure::{Plain, STILL, broken, still},
+    error::{Plain, Refusal, chain},
+    failure::{STILL, broken, still},
     meter::{Movement, Received, Sent},
 };
 use crate::network::explain;
@@ -145,13 +145,13 @@ impl Connector {
         self.observed.note(answer.headers().get(DATE));
         let (head, body) = answer.into_parts();
         let body = Received::new(body);
-        if !is_refusal(head.status) {
+        if head.status.is_success() || head.status == StatusCode::NOT_MODIFIED {
             return Ok(Response::from_parts(head, HttpResponseBody::new(body)));
         }
         let words = Limited::new(body, LONGEST_REFUSAL).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let refusal = Refusal::read(head.status, &words);
-        if refusal.is_missing() {
-            return Ok(Response::from_parts(head, words.into()));
+        if refusal.is_missing() || !is_refusal(head.status) {
+            return Ok(Response::from_parts(head, refusal.to_string().into()));
         }
         // Of this kind, nothing is tried again.
         Err(HttpError::new(HttpErrorKind::Decode, refusal))

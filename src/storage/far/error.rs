@@ -2,7 +2,8 @@
 //!
 //! A store says why in an XML body (`<Code>`, `<Message>`), in three dialects of code words. The
 //! connector reads it ([`Refusal::read`]) before `object_store` makes a sentence with the URL of
-//! it, which may hold a signature. The words are told with control characters escaped.
+//! it, which may hold a signature. The words are told with control characters escaped, and not at
+//! all if they look like a part of a request.
 
 use std::{error::Error, fmt};
 
@@ -45,11 +46,23 @@ impl From<object_store::Error> for FarError {
     }
 }
 
-/// The innermost cause, which is the connector's or the parser's, and names no URL.
+/// What may be told: a sentence of the connector's, or that a status was no success, whose body is
+/// the connector's too. Other sentences of `object_store` quote answers and settings.
 fn told(error: &object_store::Error) -> String {
+    if let Some(plain) = chain(error).find_map(|error| error.downcast_ref::<Plain>()) {
+        return shortened(&plain.to_string());
+    }
     let innermost = chain(error).last().map_or_else(String::new, ToString::to_string);
-    shortened(&innermost)
+    match innermost.strip_prefix("Server returned non-2xx status code: ").and_then(|rest| rest.split_once(": ")) {
+        Some((_, told)) => shortened(told),
+        None => "the store's answer is not one to what it was asked".to_owned(),
+    }
 }
+
+/// A sentence that holds no secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Plain(pub(super) String);
 
 /// An error and its causes.
 pub(super) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -85,7 +98,8 @@ impl Refusal {
         Refusal {
             status: status.as_u16(),
             code: within("<Code>", "</Code>").unwrap_or_default(),
-            message: within("<Message>", "</Message>").unwrap_or_default(),
+            // A store may quote what it was sent, with the signature in it.
+            message: within("<Message>", "</Message>").filter(|text| !text.contains('=')).unwrap_or_default(),
         }
     }
 
@@ -129,6 +143,8 @@ impl fmt::Display for Refusal {
                 403 => "the credentials lack a permission",
                 404 => "there is no such bucket or container",
                 405 | 501 => "the store cannot do this",
+                408 | 429 | 503 => "the store is busy",
+                500.. => "the store has failed",
                 301 | 302 | 303 | 307 | 308 => "the store sends elsewhere: see storage.endpoint and storage.region",
                 _ => "the store refuses the request",
             },

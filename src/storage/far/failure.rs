@@ -7,7 +7,7 @@ use std::{error::Error, io, time::Duration};
 
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::error::chain;
+use super::error::{Plain, chain};
 
 /// A request during which nothing moves for so long is given up.
 pub(super) const STILL: Duration = Duration::from_secs(30);
@@ -16,11 +16,6 @@ pub(super) const STILL: Duration = Duration::from_secs(30);
 pub(super) fn still() -> HttpError {
     HttpError::new(HttpErrorKind::Timeout, Plain(format!("nothing came for {} s", STILL.as_secs())))
 }
-
-/// An error that is a sentence.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Plain(pub(super) String);
 
 /// An error in the middle of a request or of its answer.
 pub(super) fn broken(error: &(dyn Error + 'static)) -> HttpError {

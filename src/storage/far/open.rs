@@ -23,6 +23,7 @@ use super::{
 use crate::{
     config::{Addressing, Checksum, Storage, StorageKind, read_password},
     network::{Environment, Trust, TrustError},
+    runtime::read_file,
 };
 
 /// A call is tried so often again.
@@ -58,6 +59,9 @@ const AZURE: [(&str, AzureConfigKey); 8] = [
     ("IDENTITY_ENDPOINT", AzureConfigKey::MsiEndpoint),
 ];
 
+/// The variable that names the file of Google's own tools.
+const APPLICATION: &str = "GOOGLE_APPLICATION_CREDENTIALS";
+
 /// Why an object store cannot be used, before it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum FarOpenError {
@@ -69,6 +73,14 @@ pub enum FarOpenError {
     File {
         /// The key of the configuration.
         key: &'static str,
+        /// What is wrong with the file.
+        reason: String,
+    },
+    /// A file that a variable names, in words without its content.
+    #[error("{variable}: {reason}")]
+    Variable {
+        /// The variable.
+        variable: &'static str,
         /// What is wrong with the file.
         reason: String,
     },
@@ -99,7 +111,7 @@ impl Far {
             StorageKind::Files => return Err(FarOpenError::Files),
             StorageKind::S3 => s3(config, bucket, way, variable)?,
             StorageKind::Azure => azure(config, bucket, way, variable)?,
-            StorageKind::Gcs => gcs(config, bucket, way)?,
+            StorageKind::Gcs => gcs(config, bucket, way, variable)?,
         };
         let at = config.endpoint.as_ref().map_or_else(String::new, |url| format!(" at {}", without_slash(url)));
         Ok(Far {
@@ -162,7 +174,7 @@ fn s3(
     if config.encryption.is_some() {
         builder = builder.with_sse_kms_encryption(config.kms_key.clone().unwrap_or_default());
     }
-    builder.build().map(Store::S3).map_err(unmade)
+    builder.build().map(Store::S3).map_err(|_| unmade("half of the credentials is missing, or the endpoint is none"))
 }
 
 fn azure(
@@ -191,21 +203,31 @@ fn azure(
             }
         }
     }
-    builder.build().map(Store::Azure).map_err(unmade)
+    builder.build().map(Store::Azure).map_err(|_| unmade("the account's key or its signature is none"))
 }
 
-fn gcs(config: &Storage, bucket: &str, way: Connector) -> Result<Store, FarOpenError> {
+fn gcs(
+    config: &Storage,
+    bucket: &str,
+    way: Connector,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Store, FarOpenError> {
     let mut builder =
         GoogleCloudStorageBuilder::new().with_bucket_name(bucket).with_http_connector(way).with_retry(tries());
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_base_url(&without_slash(endpoint));
     }
     if let Some(file) = &config.service_account_file {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| FarOpenError::File { key: "service_account_file", reason: error.to_string() })?;
+        let wrong = |reason: String| FarOpenError::File { key: "service_account_file", reason };
+        let text = read_file(file).map_err(|error| wrong(error.to_string()))?;
+        let text = String::from_utf8(text).map_err(|_| wrong("the file is not UTF-8 text".into()))?;
         builder = builder.with_service_account_key(text);
+    } else if let Some(file) = variable(APPLICATION).filter(|file| !file.is_empty()) {
+        let wrong = |reason: String| FarOpenError::Variable { variable: APPLICATION, reason };
+        read_file(Path::new(&file)).map_err(|error| wrong(error.to_string()))?;
+        builder = builder.with_application_credentials(file);
     }
-    builder.build().map(Store::Gcs).map_err(unmade)
+    builder.build().map(Store::Gcs).map_err(|_| unmade("the key of the service account is none"))
 }
 
 fn tries() -> RetryConfig {
@@ -226,8 +248,9 @@ fn without_slash(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-fn unmade(error: object_store::Error) -> FarOpenError {
-    FarOpenError::Store(error.into())
+/// The crate's own sentences quote what they cannot read.
+fn unmade(why: &str) -> FarOpenError {
+    FarOpenError::Store(FarError::Refused(why.to_owned()))
 }
 
 fn unusable(error: &impl ToString) -> FarOpenError {

@@ -5,7 +5,10 @@
 //! whose condition does not hold, and others refuse it. So each ability that lanyard needs is
 //! tried, the wrong way too, and what fails is told in a sentence. Callers: `config check --reach`.
 
-use std::fmt::{self, Display};
+use std::{
+    fmt::{self, Display},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -14,6 +17,9 @@ use super::{Far, FarError};
 
 /// The two parts of the probe in parts: S3 takes none below 5 MiB but the last.
 const FIRST_PART: u64 = 5 << 20;
+
+/// A try has so long.
+const MOST: Duration = Duration::from_secs(60);
 
 /// A signature is refused when the clocks are so many seconds apart (AWS: 15 minutes).
 const SKEW_REFUSED: u64 = 15 * 60;
@@ -65,13 +71,19 @@ impl Far {
         let folder = format!("probe/{}/", Uuid::new_v4());
         let key = format!("{folder}object");
         let mut reach = Reach::default();
-        if reach.tried("put", self.puts(&key).await) {
-            reach.tried("get", self.gets(&key).await);
-            reach.tried("list", self.lists(&folder, &key).await);
-            reach.tried("put in parts", self.puts_in_parts(&format!("{folder}parts")).await);
-            reach.tried("put if absent", self.creates(&key).await);
-            reach.tried("put if unchanged", self.replaces(&key).await);
-            reach.tried("delete", self.removes(&key).await);
+        let put = in_time(self.puts(&key)).await;
+        if put.is_err() {
+            // It may be there all the same.
+            let _ = in_time(self.removes(&key)).await;
+        }
+        if reach.tried("put", put) {
+            reach.tried("get", in_time(self.gets(&key)).await);
+            reach.tried("list", in_time(self.lists(&folder, &key)).await);
+            reach.tried("put in parts", in_time(self.puts_in_parts(&format!("{folder}parts"))).await);
+            reach.tried("put if absent", in_time(self.creates(&key)).await);
+            reach.tried("put if unchanged", in_time(self.replaces(&key)).await);
+            let removed = in_time(self.removes(&key)).await;
+            reach.tried("delete", removed.map_err(|wrong| format!("{wrong}; {} may be left", self.full(&key))));
         }
         reach.tried("clock", self.clocks_agree());
         reach
@@ -101,7 +113,8 @@ impl Far {
     async fn puts_in_parts(&self, key: &str) -> Result<(), String> {
         // A session that nobody ends keeps its parts, which cost money.
         let abandoned = self.begin(key).await.map_err(words)?;
-        self.abandon(&abandoned).await.map_err(|error| format!("a session cannot be ended: {error}"))?;
+        let left = |error| format!("a session cannot be ended: {error}; {} may be left", abandoned.id);
+        self.abandon(&abandoned).await.map_err(left)?;
         let session = self.begin(key).await.map_err(words)?;
         let made = self.in_parts(&session).await;
         if made.is_err() {
@@ -172,6 +185,11 @@ impl Far {
             _ => Err(format!("this machine's clock is {apart} s {way} the store's: set it right")),
         }
     }
+}
+
+async fn in_time(trial: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let late = || format!("it takes longer than {} s", MOST.as_secs());
+    tokio::time::timeout(MOST, trial).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn words(error: FarError) -> String {

@@ -7,6 +7,7 @@ use crate::{
     oci::{Digest, Namespace, Repository},
     storage::{
         Eviction, Gone, KeptFor, Leaving, Removal, Respect, Storage, StorageError, Unsure,
+        disk::Disk,
         forget::{forget, plan},
     },
 };
@@ -62,13 +63,20 @@ impl Storage {
     /// # Errors
     /// The disk's.
     pub async fn free(&self, digest: &Digest) -> Result<Prospect, StorageError> {
-        let wanted = *digest;
-        // Its bytes would not be free, and counted no more. The collector comes for it later.
-        if !self.read_with(move |files| Ok(files.disk.readers.close(&wanted))).await? {
-            return Ok(Prospect::InUse);
-        }
+        let Disk { readers, ledger, .. } = &*self.files.disk;
+        // What somebody reads goes too, and its bytes count until nobody does.
+        let leaving = match readers.close(digest) {
+            true => None,
+            false => self.size(digest).await?.map(|bytes| ledger.leaving(bytes)),
+        };
         Ok(match self.reclaim(digest, Respect::Promises).await? {
-            Removal::Removed(bytes) => Prospect::Free(bytes),
+            Removal::Removed(bytes) => match leaving {
+                Some(leaving) => {
+                    self.files.disk.read_to_the_end(*digest, leaving);
+                    Prospect::InUse
+                }
+                None => Prospect::Free(bytes),
+            },
             Removal::Absent => Prospect::Absent,
             Removal::Leased => Prospect::InUse,
             Removal::Held => Prospect::Linked,

@@ -33,6 +33,8 @@ pub(super) enum Fault {
     NoDelete,
     /// The store's clock is so many seconds ahead.
     Ahead(u64),
+    /// Every request is answered with this status, and with what it had in it.
+    Quotes(u16),
 }
 
 struct Object {
@@ -94,6 +96,14 @@ fn serve(tcp: TcpStream, fault: Option<Fault>, kept: &Mutex<Kept>, requests: &At
         let (status, headers, body) = match fault {
             Some(Fault::Unavailable(first)) if number < first => {
                 (503, Vec::new(), b"<Error><Code>SlowDown</Code><Message>not so fast</Message></Error>".to_vec())
+            }
+            Some(Fault::Quotes(status)) => {
+                let sent = format!("{} {:?} {:?}", request.key, request.query, request.headers);
+                (
+                    status,
+                    Vec::new(),
+                    format!("{sent}<Error><Code>X</Code><Message>{sent}</Message></Error>").into_bytes(),
+                )
             }
             _ => answer(&request, fault, &mut kept.lock().unwrap()),
         };

@@ -65,7 +65,8 @@ fn what_a_store_lacks_is_one_sentence() {
     assert_eq!(line(Fault::NoParts, "put in parts: "), "the store cannot do this (501 NotImplemented: no)");
     let lost = line(Fault::LostParts, "put in parts: ");
     assert!(lost.contains("what is completed cannot be completed again"), "{lost}");
-    assert_eq!(line(Fault::NoDelete, "delete: "), "an object is still there after it was deleted");
+    let kept = line(Fault::NoDelete, "delete: ");
+    assert!(kept.starts_with("an object is still there after it was deleted; lanyard/a/probe/"), "{kept}");
     let clock = line(Fault::Ahead(1200), "clock: ");
     assert!(clock.contains("s behind the store's: set it right"), "{clock}");
     let clock = line(Fault::Ahead(300), "clock: ");
@@ -116,6 +117,31 @@ fn credentials_are_told_apart_from_permissions() {
     assert!(text.contains("  put: the store does not accept the credentials (403 SignatureDoesNotMatch: "), "{text}");
     let (_, text) = reach(&without.replace("\"registry\"", "\"no-registry\""), &pair("lanyardsecret"));
     assert!(text.contains("  put: there is no such bucket or container (404 NoSuchBucket: "), "{text}");
+}
+
+/// `reach` looks for the parts of a signature in what is told.
+#[test]
+fn s18_a_store_that_quotes_a_request_tells_no_secret() {
+    for status in [200, 400, 403, 404, 409, 412, 429, 500, 503] {
+        let (fake, folder) = (Fake::start(Some(Fault::Quotes(status))), tempfile::tempdir().unwrap());
+        let (code, text) = reach(&servers::s3_config(folder.path(), fake.address), &[]);
+        assert!(code == 1 && !text.contains("authorization") && !text.contains("lanyardkey"), "{status}: {text}");
+    }
+}
+
+#[test]
+fn s18_a_file_that_is_no_key_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("account.json");
+    fs::write(&file, "\"lanyardsecret\"").unwrap();
+    let named = |line: &str| format!("[storage]\nkind = \"gcs\"\nbucket = \"registry\"\n{line}");
+    let path = file.to_str().unwrap();
+    assert_eq!(reach(&named(&format!("service_account_file = \"{path}\"\n")), &[]).0, 1);
+    assert_eq!(reach(&named(""), &[("GOOGLE_APPLICATION_CREDENTIALS", path)]).0, 1);
+    let missing = [("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")];
+    assert_eq!(reach(&named(""), &missing).0, 1);
+    let azure = "[storage]\nkind = \"azure\"\nbucket = \"registry\"\naccount = \"a\"\n";
+    assert_eq!(reach(&format!("{azure}account_key_file = \"{path}\"\n"), &[]).0, 1);
 }
 
 #[test]
