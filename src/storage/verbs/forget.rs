@@ -7,7 +7,6 @@ use crate::{
     oci::{Digest, Namespace, Repository},
     storage::{
         Eviction, Gone, KeptFor, Leaving, Removal, Respect, Storage, StorageError, Unsure,
-        disk::Disk,
         forget::{forget, plan},
     },
 };
@@ -63,12 +62,15 @@ impl Storage {
     /// # Errors
     /// The disk's.
     pub async fn free(&self, digest: &Digest) -> Result<Prospect, StorageError> {
-        let Disk { readers, ledger, .. } = &*self.files.disk;
+        let wanted = *digest;
         // What somebody reads goes too, and its bytes count until nobody does.
-        let leaving = match readers.close(digest) {
-            true => None,
-            false => self.size(digest).await?.map(|bytes| ledger.leaving(bytes)),
-        };
+        let leaving = self.read_with(move |files| {
+            if files.disk.readers.close(&wanted) {
+                return Ok(None);
+            }
+            Ok(files.blobs.size(&wanted)?.map(|bytes| files.disk.ledger.leaving(bytes)))
+        });
+        let leaving = leaving.await?;
         Ok(match self.reclaim(digest, Respect::Promises).await? {
             Removal::Removed(bytes) => match leaving {
                 Some(leaving) => {
@@ -91,12 +93,16 @@ impl Storage {
         let digest = *digest;
         self.read_with(move |files| {
             let Some(bytes) = files.blobs.size(&digest)? else { return Ok(Prospect::Absent) };
-            if files.leases.left(&digest, Respect::Promises).is_some() || files.disk.readers.is_read(&digest) {
+            if files.leases.left(&digest, Respect::Promises).is_some() {
                 return Ok(Prospect::InUse);
             }
             let holders = files.catalog.holders(&digest)?;
             let linked = holders.iter().any(|holder| !without.contains(holder));
-            Ok(if linked { Prospect::Linked } else { Prospect::Free(bytes) })
+            Ok(match linked {
+                true => Prospect::Linked,
+                false if files.disk.readers.is_read(&digest) => Prospect::InUse,
+                false => Prospect::Free(bytes),
+            })
         })
         .await
     }
