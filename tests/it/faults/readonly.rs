@@ -24,6 +24,9 @@ fn a_disk_that_turns_read_only_goes_on_serving() {
     let kept = images(&hub, "kept", 4, &[100 << 10, 1 << 20]);
     kept.iter().for_each(|image| keep(lanyard.port(), image));
     assert!(cached(&pull(lanyard.port(), &kept[0]).unwrap()));
+    // A client is served before the download is recorded.
+    let idle = || get(lanyard.port(), "/metrics").text().contains("\nlanyard_fills_active 0\n");
+    eventually("all of it is recorded", idle);
     turn_read_only(&plight);
 
     let count = rounds(10, 50);
