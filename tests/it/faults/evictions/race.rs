@@ -31,6 +31,15 @@ struct Done {
     pushed_back: usize,
 }
 
+/// Ends the others when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// An operator trims all the time, and clients pull. Others push layers that the mirror has: by
 /// mount, or under the name that they were pulled by, where a HEAD says that they are here. Either
 /// the eviction comes first, or the push: after its 201 all of it is here and can be pulled.
@@ -57,9 +66,9 @@ fn k7_an_eviction_or_a_push_comes_first_and_never_half() {
                 }
             });
         }
-        let done = pushes(&lanyard, &hub, &asked);
-        over.store(true, Ordering::Relaxed);
-        done
+        // Also when a push fails: else the others would go on for ever.
+        let _over = Over(&over);
+        pushes(&lanyard, &hub, &asked)
     });
     assert_eq!(wrong.into_inner(), 0, "an answer failed");
     assert!(done.mounted > 0 && done.pushed_back > 0 && evicted(&lanyard) > 0, "{done:?}");
