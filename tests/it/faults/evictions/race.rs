@@ -101,7 +101,9 @@ fn pushes(lanyard: &Lanyard, hub: &Hub, asked: &Mutex<Vec<String>>) -> Done {
             hub.put_manifest(&repo, "v0", OCI_IMAGE, bytes.as_bytes());
             assert_eq!(get(lanyard.port(), &manifest(&repo, "v0")).status, 200);
             for part in [&config, &digest] {
-                assert_eq!(head(lanyard.port(), &blob(&repo, part)).status, 200, "{n}");
+                let answer = head(lanyard.port(), &blob(&repo, part));
+                let which = if *part == digest { "the layer" } else { "the config" };
+                assert_eq!(answer.status, 200, "{n}: {which}, {}\n{}", answer.outcome(), lanyard.logs());
             }
             done.pushed_back += 1;
             repo
