@@ -114,12 +114,9 @@ impl Disk {
 
     /// Gives back the room of removed content that nobody reads any more.
     pub(super) fn give_back_what_was_read(&self) {
-        let mut unlinked = self.unlinked.lock();
-        let (read, over) =
-            std::mem::take(&mut *unlinked).into_iter().partition(|(digest, _)| self.readers.is_read(digest));
-        *unlinked = read;
-        drop(unlinked);
-        let over: Vec<(Digest, Promise)> = over;
+        let is_over = |(digest, _): &mut (Digest, Promise)| !self.readers.is_read(digest);
+        let over: Vec<_> = self.unlinked.lock().extract_if(.., is_over).collect();
+        // Outside of the lock: it wakes those who wait for room.
         drop(over);
     }
 
